@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Store is what the registry needs of the object log. *sqlstore.DB is one; a second engine will be another, so nothing
+// of SQLite shows here. See the types in sqlstore for the meaning of each field.
+type Store interface {
+	// Commit makes all ops durable, or none (*sqlstore.ConflictError), and returns the revision of each.
+	Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error)
+	// Get returns the key's current entry; ok is false when it does not exist.
+	Get(key string) (e sqlstore.Entry, ok bool)
+	// Revision is the last committed one.
+	Revision() sqlstore.Revision
+	// List returns keys with the prefix in order, those greater than after (if set), at most limit (0: all), exactly as of
+	// revision at (0: now). *sqlstore.CompactedError, *sqlstore.FutureError.
+	List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error)
+	// Watch follows every change of keys with the prefix after revision from. *sqlstore.CompactedError.
+	Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error)
+}
+
+// Target is what a request is about.
+type Target struct {
+	Kind        *resource.Kind
+	Namespace   string // "" for cluster scope, or for all namespaces in List, Watch
+	Name        string // "" in Create, List, Watch, DeleteCollection
+	Subresource string
+}
+
+// Result answers a request about one object.
+type Result struct {
+	// JSON is the object (or subresource body, or Status) as stored, apiVersion and kind included: hand it out as it is.
+	JSON []byte
+	// Object is the typed form of JSON when the registry had it at hand; nil otherwise.
+	Object   runtime.Object
+	Created  bool     // 201 instead of 200
+	Accepted bool     // deletion has begun but is not finished: 202 is for Status bodies only, objects stay 200
+	Warnings []string // for Warning headers
+}
+
+// ListResult answers a list. Items are JSON of each object without change.
+type ListResult struct {
+	Items           []json.RawMessage
+	ResourceVersion string
+	Continue        string
+	Remaining       *int64 // nil when a selector makes it unknowable, or nothing remains
+}
+
+// WatchEvent is one event of a watch. For a bookmark JSON holds a bare object of the kind with its resourceVersion (and
+// the initial-events-end annotation when it ends the initial list).
+type WatchEvent struct {
+	Type watch.EventType
+	JSON []byte
+}
+
+// Watch is an open watch. Next returns at least one event, or an error: a Status (410 Gone when it fell behind or its
+// revision is compacted), or ctx's. Close frees it; Next must not be called after it.
+type Watch interface {
+	Next(ctx context.Context) ([]WatchEvent, error)
+	Close()
+}
+
+// Verbs is everything that HTTP does with objects. *Registry implements it; hub/apiserver consumes it. Errors are
+// *apierrors.StatusError with upstream's texts. Bodies are typed objects of the target's kind (or of the subresource's)
+// with TypeMeta set; strict decoding has been done by the caller.
+type Verbs interface {
+	Create(ctx context.Context, t Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error)
+	Get(ctx context.Context, t Target, opts *metav1.GetOptions) (*Result, error)
+	Update(ctx context.Context, t Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error)
+	// Patch: merge, strategic merge, JSON patch. validation is fieldValidation's value: the patched object is decoded
+	// strictly when it says so.
+	Patch(ctx context.Context, t Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error)
+	Delete(ctx context.Context, t Target, opts *metav1.DeleteOptions) (*Result, error)
+	DeleteCollection(ctx context.Context, t Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error)
+	List(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error)
+	Watch(ctx context.Context, t Target, opts *metav1.ListOptions) (Watch, error)
+}
+
+// Admission may change or refuse a write; hub/admission's chain is one. Both are called with a copy that may be changed
+// (Mutate) or only read (Validate); old is nil for a creation, obj is nil for a deletion.
+type Admission interface {
+	Mutate(ctx context.Context, a Attributes) error
+	Validate(ctx context.Context, a Attributes) error
+}
+
+// Attributes describe a write to Admission.
+type Attributes struct {
+	Target    Target
+	Operation Operation
+	Object    kube.Object    // the object as it would be stored, nil for Delete and Connect
+	Old       kube.Object    // nil for Create
+	Body      runtime.Object // the subresource's body (Binding, Eviction, Scale), otherwise nil
+	DryRun    bool
+}
+
+// Operation is the verb of a write as admission knows it.
+type Operation string
+
+const (
+	OpCreate  Operation = "CREATE"
+	OpUpdate  Operation = "UPDATE"
+	OpDelete  Operation = "DELETE"
+	OpConnect Operation = "CONNECT"
+)
+
+// User is who asks, carried in the request's context by hub/apiserver and read by admission, strategies and audit.
+type User struct {
+	Name   string
+	UID    string
+	Groups []string
+	Extra  map[string][]string
+}
+
+type userKey struct{}
+
+// WithUser returns a context that carries u.
+func WithUser(ctx context.Context, u User) context.Context {
+	return context.WithValue(ctx, userKey{}, u)
+}
+
+// UserFrom returns the user of ctx; writes by Petrel's own loops have none.
+func UserFrom(ctx context.Context) (User, bool) {
+	u, ok := ctx.Value(userKey{}).(User)
+	return u, ok
+}

@@ -1,0 +1,32 @@
+package kube
+
+import "time"
+
+// Labels, annotations and taints of Petrel's own, and the Kubernetes ones that its parts must agree on.
+const (
+	// AutonomyAnnotation on a Pod or a Node ("forever" or a Go duration) says how long a dark node keeps its pods
+	// before they are evicted. The Pod's wins over the Node's; without either, the pod's own tolerations decide.
+	AutonomyAnnotation = "petrel.dev/autonomy"
+	// NodeKeyAnnotation on a Node holds the fingerprint of the device key that may speak for it. Deleting the Node
+	// revokes the device.
+	NodeKeyAnnotation = "petrel.dev/node-key"
+	// BoardLabel tells which board a node is, for example "raspberry-pi-4".
+	BoardLabel = "petrel.dev/board"
+	// DarkCondition is the Node condition that tells "not heard of, and since when" from "broken".
+	DarkCondition = "petrel.dev/Dark"
+
+	TaintNotReady    = "node.kubernetes.io/not-ready"
+	TaintUnreachable = "node.kubernetes.io/unreachable"
+)
+
+// Networks of a cluster unless its operator chooses others.
+const (
+	DefaultPodCIDR     = "10.42.0.0/16" // cut into one /24 for each node
+	DefaultServiceCIDR = "10.43.0.0/16"
+	DefaultDNSAddress  = "10.43.0.10"
+	DefaultDomain      = "cluster.local"
+)
+
+// DarkGrace is how long a node may be unheard of before it is called dark: three keepalives of 60 s would be the
+// strict reading, but the hub sees a broken session at once in most cases, so 40 s as in Kubernetes.
+const DarkGrace = 40 * time.Second

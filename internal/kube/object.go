@@ -1,0 +1,40 @@
+// Package kube is the small vocabulary that the whole house shares about Kubernetes objects: what an object is, the
+// group-version-kinds that Petrel's own code names, and the well-known labels, annotations and taints of Petrel.
+// It holds no behaviour of any component.
+package kube
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Object is any stored API object: typed, in the version that it is stored in.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// The kinds that Petrel's own controllers, scheduler and dispatcher read and write.
+var (
+	Pod            = corev1.SchemeGroupVersion.WithKind("Pod")
+	Node           = corev1.SchemeGroupVersion.WithKind("Node")
+	Namespace      = corev1.SchemeGroupVersion.WithKind("Namespace")
+	Service        = corev1.SchemeGroupVersion.WithKind("Service")
+	Endpoints      = corev1.SchemeGroupVersion.WithKind("Endpoints")
+	ConfigMap      = corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	Secret         = corev1.SchemeGroupVersion.WithKind("Secret")
+	ServiceAccount = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
+	Event          = corev1.SchemeGroupVersion.WithKind("Event")
+	Deployment     = appsv1.SchemeGroupVersion.WithKind("Deployment")
+	ReplicaSet     = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
+	EndpointSlice  = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
+	Lease          = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+)
+
+// GVK is short for the type that names a kind everywhere in Petrel.
+type GVK = schema.GroupVersionKind

@@ -1,0 +1,63 @@
+package svcproxy
+
+import "net/netip"
+
+// Table is everything the proxy and the DNS serve. Apply makes it so; it is always the whole truth, never a difference.
+type Table struct {
+	Services  []Service
+	HostPorts []HostPort
+}
+
+// Service is a Kubernetes Service joined with its endpoints, cut down to what a node needs.
+type Service struct {
+	Namespace    string       `json:"ns"`
+	Name         string       `json:"name"`
+	ClusterIPs   []netip.Addr `json:"ips,omitempty"` // empty: headless (or ExternalName)
+	ExternalIPs  []netip.Addr `json:"externalIPs,omitempty"`
+	ExternalName string       `json:"externalName,omitempty"`
+	Ports        []Port       `json:"ports,omitempty"`
+	Endpoints    []Endpoint   `json:"endpoints,omitempty"`
+	// LoadBalancer: also listen on this node's own addresses at Port.Port.
+	LoadBalancer bool `json:"lb,omitempty"`
+	// AffinitySeconds > 0: ClientIP session affinity with that time-out.
+	AffinitySeconds int32 `json:"affinity,omitempty"`
+	// LocalOnly*: use only endpoints on this node for traffic from inside (ClusterIP) or outside (NodePort, LoadBalancer).
+	LocalOnlyInternal bool `json:"localInternal,omitempty"`
+	LocalOnlyExternal bool `json:"localExternal,omitempty"`
+	PublishNotReady   bool `json:"publishNotReady,omitempty"`
+}
+
+// Port is one port of a Service.
+type Port struct {
+	Name     string   `json:"name,omitempty"`
+	Protocol Protocol `json:"proto"`
+	Port     uint16   `json:"port"`
+	NodePort uint16   `json:"nodePort,omitempty"`
+}
+
+// Protocol is TCP or UDP.
+type Protocol string
+
+const (
+	TCP Protocol = "TCP"
+	UDP Protocol = "UDP"
+)
+
+// Endpoint is one address behind a Service.
+type Endpoint struct {
+	Addr        netip.Addr        `json:"ip"`
+	Ports       map[string]uint16 `json:"ports"` // by Port.Name ("" for an unnamed port); key "name/UDP" never occurs: names are unique in a Service
+	Hostname    string            `json:"host,omitempty"`
+	Node        string            `json:"node,omitempty"`
+	Ready       bool              `json:"ready,omitempty"`
+	Serving     bool              `json:"serving,omitempty"`
+	Terminating bool              `json:"terminating,omitempty"`
+}
+
+// HostPort forwards a port of this node to a pod's.
+type HostPort struct {
+	HostIP   netip.Addr // unspecified: all addresses of the node
+	Port     uint16
+	Protocol Protocol
+	Target   netip.AddrPort
+}
