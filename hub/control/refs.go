@@ -4,6 +4,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/internal/kube"
@@ -65,3 +66,18 @@ const OwnerIndex = "owner"
 
 // NodeIndex is the index of Pods by spec.nodeName.
 const NodeIndex = "node"
+
+// OwnKeyUnlessStatus is a Source.Keys that gives the object's own key, except for a change of its status alone: a
+// controller that writes that status itself would otherwise wake itself up each time.
+func OwnKeyUnlessStatus(c Change) []Key {
+	if c.Old != nil && c.New != nil && c.Old.GetGeneration() == c.New.GetGeneration() && c.New.GetGeneration() != 0 &&
+		c.Old.GetUID() == c.New.GetUID() &&
+		(c.Old.GetDeletionTimestamp() == nil) == (c.New.GetDeletionTimestamp() == nil) &&
+		equality.Semantic.DeepEqual(c.Old.GetLabels(), c.New.GetLabels()) &&
+		equality.Semantic.DeepEqual(c.Old.GetAnnotations(), c.New.GetAnnotations()) &&
+		equality.Semantic.DeepEqual(c.Old.GetFinalizers(), c.New.GetFinalizers()) &&
+		equality.Semantic.DeepEqual(c.Old.GetOwnerReferences(), c.New.GetOwnerReferences()) {
+		return nil
+	}
+	return []Key{KeyOf(c.Object())}
+}
