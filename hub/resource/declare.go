@@ -26,10 +26,22 @@ import (
 
 // builtin declares the kinds in the order that discovery shows them.
 func builtin() []*Kind {
+	event := eventKind()
 	return []*Kind{
 		configMapKind(),
+		endpointsKind(),
+		event,
 		namespaceKind(),
+		nodeKind(),
 		podKind(),
+		secretKind(),
+		serviceAccountKind(),
+		serviceKind(),
+		deploymentKind(),
+		replicaSetKind(),
+		leaseKind(),
+		endpointSliceKind(),
+		eventViewKind(event),
 	}
 }
 

@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -84,11 +85,14 @@ func internal[I any](obj runtime.Object) *I {
 	return out
 }
 
-// external converts back, into the object that the internal one was made from.
+// external converts back, into the object that the internal one was made from. It starts from nothing, because fields that
+// the internal type does not have (a Secret's stringData) have been used up.
 func external(in any, obj kube.Object) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
-	if err := legacyscheme.Scheme.Convert(in, obj, nil); err != nil {
+	out := reflect.New(reflect.TypeOf(obj).Elem())
+	if err := legacyscheme.Scheme.Convert(in, out.Interface(), nil); err != nil {
 		panic(fmt.Sprintf("convert %T to %T: %v", in, obj, err))
 	}
+	reflect.ValueOf(obj).Elem().Set(out.Elem())
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
 }
