@@ -24,13 +24,11 @@ const defaultDataDir = "/var/lib/petrel"
 // program is the command tree. Every flag is also a PETREL_* variable; those of hub and agent are keys in
 // /etc/petrel/hub.yaml and agent.yaml too.
 type program struct {
-	Up         upCmd         `cmd:"" group:"machine" help:"A whole cluster on this machine: hub and agent in one process."`
-	Hub        hubCmd        `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
-	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
-	Token      tokenCmd      `cmd:"" group:"machine" help:"Create, list and delete the tokens that agents join with."`
+	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
+
 	Kubeconfig kubeconfigCmd `cmd:"" group:"machine" help:"Print the admin kubeconfig of the hub on this machine."`
-	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
-	Version    versionCmd    `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
+
+	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
 
