@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-var metaV1 = schema.GroupVersion{Version: "v1"}
+var metaV1 = metav1.SchemeGroupVersion
 
 // decodeQuery fills opts from the query string.
 func (x *exchange) decodeQuery(opts runtime.Object) error {
