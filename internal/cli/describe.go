@@ -127,6 +127,12 @@ func hideSecret(o *unstructured.Unstructured) {
 	_ = unstructured.SetNestedStringMap(o.Object, data, "data") // it was a map of strings a moment ago
 }
 
+// userKeys are the fields whose keys are data that somebody chose, not names of fields.
+var userKeys = map[string]bool{
+	"Data": true, "Binary Data": true, "Labels": true, "Annotations": true, "Match Labels": true, "Selector": true,
+	"Node Selector": true, "Limits": true, "Requests": true, "Capacity": true, "Allocatable": true,
+}
+
 // printValue prints a field and what is below it, indented.
 func printValue(w io.Writer, indent, name string, v any) {
 	switch v := v.(type) {
@@ -137,7 +143,11 @@ func printValue(w io.Writer, indent, name string, v any) {
 		}
 		fmt.Fprintf(w, "%s%s:\n", indent, name)
 		for _, k := range sortedKeys(v) {
-			printValue(w, indent+"  ", title(k), v[k])
+			label := title(k)
+			if userKeys[name] {
+				label = k
+			}
+			printValue(w, indent+"  ", label, v[k])
 		}
 	case []any:
 		if allScalars(v) {
