@@ -287,6 +287,9 @@ func TestExecProtocols(t *testing.T) {
 			}
 			var out, errs bytes.Buffer
 			o := remotecommand.StreamOptions{Stdin: stdin, Stdout: &out, Tty: tty, TerminalSizeQueue: resize}
+			if q, ok := stdin.(*sizes); ok {
+				o.Stdout = io.MultiWriter(&out, q)
+			}
 			if !tty {
 				o.Stderr = &errs
 			}
@@ -308,7 +311,7 @@ func TestExecProtocols(t *testing.T) {
 			if _, _, err = run(t, []string{"nope"}, false, nil, nil); err == nil || !strings.Contains(err.Error(), "executable file not found") {
 				t.Errorf("nope: %v", err)
 			}
-			q := &sizes{next: []remotecommand.TerminalSize{{Width: 80, Height: 24}}, sent: make(chan struct{})}
+			q := &sizes{next: []remotecommand.TerminalSize{{Width: 80, Height: 24}}, noticed: make(chan struct{})}
 			if out, _, err = run(t, []string{"cat"}, true, q, q); err != nil || !strings.Contains(out, `resized {"Width":80,"Height":24}`) {
 				t.Errorf("resize: %q %v", out, err)
 			}
@@ -316,16 +319,15 @@ func TestExecProtocols(t *testing.T) {
 	}
 }
 
-// sizes sends one terminal size, and ends stdin only after that.
+// sizes is a terminal that has one size, and whose user says nothing until the container has noticed it: stdin and sizes
+// travel on channels of their own, and no order holds between them.
 type sizes struct {
-	next []remotecommand.TerminalSize
-	sent chan struct{}
-	once sync.Once
+	next    []remotecommand.TerminalSize
+	noticed chan struct{}
 }
 
 func (s *sizes) Next() *remotecommand.TerminalSize {
 	if len(s.next) == 0 {
-		s.once.Do(func() { close(s.sent) })
 		return nil
 	}
 	n := s.next[0]
@@ -333,8 +335,15 @@ func (s *sizes) Next() *remotecommand.TerminalSize {
 	return &n
 }
 
+func (s *sizes) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("resized")) {
+		close(s.noticed)
+	}
+	return len(b), nil
+}
+
 func (s *sizes) Read([]byte) (int, error) {
-	<-s.sent
+	<-s.noticed
 	return 0, io.EOF
 }
 
