@@ -14,15 +14,9 @@ type OpenAPI interface {
 	// GroupVersions lists the documents of version 3: path below /openapi/v3 ("api/v1", "apis/apps/v1") and content hash.
 	GroupVersions() (map[string]string, error)
 	// V3 returns one of them, as gzip'd JSON or protobuf; ok is false when it is not served.
-	V3(gv schema.GroupVersion, protobuf bool) (doc Document, ok bool, err error)
-	// V2 returns the one document of version 2.
-	V2(protobuf bool) (Document, error)
-}
-
-// Document is a schema document, compressed.
-type Document struct {
-	Gzip []byte
-	ETag string // without quotes
+	V3(gv schema.GroupVersion, protobuf bool) (gzip []byte, etag string, ok bool, err error)
+	// V2 returns the one document of version 2, in the same way.
+	V2(protobuf bool) (gzip []byte, etag string, err error)
 }
 
 const (
@@ -40,8 +34,8 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 			x.fail(notAcceptable(""))
 			return
 		}
-		doc, err := s.OpenAPI.V2(proto)
-		x.writeDocument(doc, contentType, err)
+		doc, tag, err := s.OpenAPI.V2(proto)
+		x.writeDocument(doc, tag, contentType, err)
 	case p[0] == "v3" && len(p) == 1:
 		x.openAPIRoot()
 	case p[0] == "v3":
@@ -55,11 +49,11 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 			x.fail(notAcceptable(""))
 			return
 		}
-		doc, found, err := s.OpenAPI.V3(gv, proto)
+		doc, tag, found, err := s.OpenAPI.V3(gv, proto)
 		if err == nil && !found {
 			err = errNoSuchPath()
 		}
-		x.writeDocument(doc, contentType, err)
+		x.writeDocument(doc, tag, contentType, err)
 	default:
 		x.fail(errNoSuchPath())
 	}
@@ -113,21 +107,21 @@ func openAPIForm(r *http.Request, version string) (protobuf bool, contentType st
 	return false, "", false
 }
 
-func (x *exchange) writeDocument(doc Document, contentType string, err error) {
+func (x *exchange) writeDocument(doc []byte, tag, contentType string, err error) {
 	if err != nil {
 		x.fail(err)
 		return
 	}
 	h := x.w.Header()
-	etag := `"` + doc.ETag + `"`
+	etag := `"` + tag + `"`
 	h.Set("ETag", etag)
 	h.Add("Vary", "Accept-Encoding")
 	h.Add("Vary", "Accept")
 	if hash := x.query.Get("hash"); hash != "" {
-		if hash != doc.ETag {
+		if hash != tag {
 			u := *x.r.URL
 			q := u.Query()
-			q.Set("hash", doc.ETag)
+			q.Set("hash", tag)
 			u.RawQuery = q.Encode()
 			http.Redirect(x.w, x.r, u.String(), http.StatusMovedPermanently)
 			return
@@ -139,5 +133,5 @@ func (x *exchange) writeDocument(doc Document, contentType string, err error) {
 		x.w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	x.writeCompressed(contentType, doc.Gzip)
+	x.writeCompressed(contentType, doc)
 }

@@ -18,7 +18,7 @@ var metaV1 = metav1.SchemeGroupVersion
 
 // decodeQuery fills opts from the query string.
 func (x *exchange) decodeQuery(opts runtime.Object) error {
-	if err := metascheme.ParameterCodec.DecodeParameters(x.query, metaV1, opts); err != nil {
+	if err := metascheme.ParameterCodec.DecodeParameters(x.query, metav1.SchemeGroupVersion, opts); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	return nil
