@@ -308,10 +308,10 @@ func removeEmptyDir(dir string) error {
 	return nil
 }
 
-func (n *Network) netnsDir() string              { return filepath.Join(n.cfg.StateDir, "netns") }
+func (n *Network) netnsDir() string               { return filepath.Join(n.cfg.StateDir, "netns") }
 func (n *Network) netnsPath(podUID string) string { return filepath.Join(n.netnsDir(), podUID) }
-func (n *Network) ipamDir() string               { return filepath.Join(n.cfg.StateDir, "ipam") }
-func (n *Network) vxlanName() string             { return n.cfg.Bridge + ".vx" }
+func (n *Network) ipamDir() string                { return filepath.Join(n.cfg.StateDir, "ipam") }
+func (n *Network) vxlanName() string              { return n.cfg.Bridge + ".vx" }
 
 // checkUID keeps UIDs, which become file names, harmless.
 func checkUID(uid string) error {

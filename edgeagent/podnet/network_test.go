@@ -124,13 +124,19 @@ func TestRebootKeepsAddress(t *testing.T) {
 func TestAttachRepairs(t *testing.T) {
 	ctx := t.Context()
 	damage := map[string]func(m *machine, a Attachment){
-		"no veth":            func(m *machine, a Attachment) { must(t, m.net.deleteLink(vethName("pod"))) },
-		"no record":          func(m *machine, a Attachment) { must(t, m.net.release("pod")) },
-		"no namespace":       func(m *machine, a Attachment) { must(t, unpin(a.NetnsPath)) },
-		"empty record":       func(m *machine, a Attachment) { must(t, os.Truncate(m.net.ipamDir()+"/"+a.IPs[0].String(), 0)) },
-		"no bridge":          func(m *machine, a Attachment) { must(t, m.net.deleteLink(DefaultBridge)) },
-		"port out of bridge": func(m *machine, a Attachment) { l, _ := m.nl.LinkByName(vethName("pod")); must(t, m.nl.LinkSetNoMaster(l)) },
-		"unpinned file left": func(m *machine, a Attachment) { must(t, unpin(a.NetnsPath)); must(t, os.WriteFile(a.NetnsPath, nil, 0o444)) },
+		"no veth":      func(m *machine, a Attachment) { must(t, m.net.deleteLink(vethName("pod"))) },
+		"no record":    func(m *machine, a Attachment) { must(t, m.net.release("pod")) },
+		"no namespace": func(m *machine, a Attachment) { must(t, unpin(a.NetnsPath)) },
+		"empty record": func(m *machine, a Attachment) { must(t, os.Truncate(m.net.ipamDir()+"/"+a.IPs[0].String(), 0)) },
+		"no bridge":    func(m *machine, a Attachment) { must(t, m.net.deleteLink(DefaultBridge)) },
+		"port out of bridge": func(m *machine, a Attachment) {
+			l, _ := m.nl.LinkByName(vethName("pod"))
+			must(t, m.nl.LinkSetNoMaster(l))
+		},
+		"unpinned file left": func(m *machine, a Attachment) {
+			must(t, unpin(a.NetnsPath))
+			must(t, os.WriteFile(a.NetnsPath, nil, 0o444))
+		},
 	}
 	for what, break_ := range damage {
 		t.Run(what, func(t *testing.T) {
