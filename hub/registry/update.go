@@ -93,6 +93,7 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 	if err := checkVersion(u.t, k, u.cur, obj); err != nil {
 		return nil, err
 	}
+	obj.SetResourceVersion(formatRevision(u.cur.entry.Rev)) // an unconditional update is one of the current revision
 	if err := ensureNamespace(k, u.t.Namespace, obj); err != nil {
 		return nil, err
 	}
