@@ -1,0 +1,5 @@
+package podnet
+
+const proxyCommand = "svcproxy-child"
+
+func runProxy(args []string) {}

@@ -1,0 +1,110 @@
+package podnet
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// settle is how long Run waits after an event for more of them: an interface that comes up sends several.
+const settle = 500 * time.Millisecond
+
+// retryPeers is how often Run tries peers again that it cannot reach.
+const retryPeers = 30 * time.Second
+
+// Run keeps the network as Setup and SetRoutes asked while interfaces and addresses of the node change: the kernel drops
+// routes when a cable is pulled, DHCP brings another address, a modem replaces the Wi-Fi. changed, when not nil, is
+// called after each such change (svcproxy.Proxy.Refresh wants to know). It returns when ctx is done. Between events it
+// sleeps.
+func (n *Network) Run(ctx context.Context, changed func()) error {
+	done := make(chan struct{})
+	defer close(done)
+	links := make(chan netlink.LinkUpdate, 64)
+	addrs := make(chan netlink.AddrUpdate, 64)
+	lost := make(chan error, 2)
+	report := func(err error) {
+		select {
+		case lost <- err:
+		default:
+		}
+	}
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
+		return fmt.Errorf("podnet watch interfaces: %w", explain(err))
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
+		return fmt.Errorf("podnet watch addresses: %w", explain(err))
+	}
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u, ok := <-links:
+			if !ok {
+				return n.watchEnded(ctx, lost)
+			}
+			if n.foreign(u) {
+				timer.Reset(settle)
+			}
+		case u, ok := <-addrs:
+			if !ok {
+				return n.watchEnded(ctx, lost)
+			}
+			if p, ok := prefixOf(&u.LinkAddress); ok && !p.Addr().IsLinkLocalUnicast() && !n.isGateway(p.Addr()) {
+				timer.Reset(settle)
+			}
+		case <-timer.C:
+			if n.again(ctx) {
+				timer.Reset(retryPeers)
+			}
+			if changed != nil {
+				changed()
+			}
+		}
+	}
+}
+
+func (n *Network) watchEnded(ctx context.Context, lost <-chan error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	select {
+	case err := <-lost:
+		return fmt.Errorf("podnet watch: %w", err)
+	default:
+		return fmt.Errorf("podnet watch: the kernel closed the subscription")
+	}
+}
+
+// again converges and tells whether some peer is still out of reach.
+func (n *Network) again(ctx context.Context) (retry bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.converge(ctx); err != nil {
+		n.log.Warn("pod network is not complete after a change of the node's interfaces", "error", err)
+		return true
+	}
+	return false
+}
+
+// foreign tells interfaces that matter (uplinks) from those that come and go with pods, ours or another runtime's.
+func (n *Network) foreign(u netlink.LinkUpdate) bool {
+	a := u.Link.Attrs()
+	if a.Name == n.cfg.Bridge {
+		return u.Header.Type == unix.RTM_DELLINK
+	}
+	return a.Name != n.vxlanName() && a.Name != "lo" && a.MasterIndex == 0 && !strings.HasPrefix(a.Name, vethPrefix)
+}
+
+func (n *Network) isGateway(a netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.podCIDRs, func(c netip.Prefix) bool { return gateway(c) == a })
+}
