@@ -96,7 +96,9 @@ func blank(k wire.Kind) any {
 }
 
 // ConfigMap returns the named ConfigMap, or nil.
-func (s *Set) ConfigMap(namespace, name string) *corev1.ConfigMap { return s.configMaps[namespace+"/"+name] }
+func (s *Set) ConfigMap(namespace, name string) *corev1.ConfigMap {
+	return s.configMaps[namespace+"/"+name]
+}
 
 // Secret returns the named Secret, or nil.
 func (s *Set) Secret(namespace, name string) *corev1.Secret { return s.secrets[namespace+"/"+name] }

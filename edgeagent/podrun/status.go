@@ -366,4 +366,3 @@ func qosOf(pod *corev1.Pod) corev1.PodQOSClass {
 	}
 	return corev1.PodQOSBurstable
 }
-

@@ -60,12 +60,12 @@ type Table struct {
 	starts chan struct{} // a slot for each container that may be starting at once
 	pulls  chan struct{} // the same for images
 
-	mu      sync.Mutex
-	set     *Set
+	mu       sync.Mutex
+	set      *Set
 	complete bool
-	workers map[string]*worker
-	wg      sync.WaitGroup
-	ctx     context.Context // of Run; nil before it and after
+	workers  map[string]*worker
+	wg       sync.WaitGroup
+	ctx      context.Context // of Run; nil before it and after
 }
 
 // NewTable makes a Table. It does nothing before Run.

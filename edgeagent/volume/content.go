@@ -184,4 +184,3 @@ func modeOr(p *int32) int32 {
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
-
