@@ -93,8 +93,7 @@ func (c *cache) read(k *resource.Kind, f func(*kindCache)) {
 // enter returns the kind's cache, filled with what exists now if it is new. c.mu is held for writing.
 func (c *cache) enter(k *resource.Kind) *kindCache {
 	k = storedKind(k)
-	prefix := resource.Prefix(k, "")
-	part := strings.TrimSuffix(prefix, "/")
+	part := resource.Prefix(k, "")
 	if kc := c.kinds[part]; kc != nil {
 		return kc
 	}

@@ -100,7 +100,7 @@ func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
 
 // planCreate runs the rules on a new object, which it owns.
 func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dry bool) (*plan, error) {
-	k := storedKind(t.Kind)
+	k, rules := storedKind(t.Kind), &t.Kind.Rules
 	if obj.GetResourceVersion() != "" {
 		return nil, plainError(versionAtNewText)
 	}
@@ -114,12 +114,10 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 	wipe(obj)
 	obj.SetManagedFields(nil)
 	p.warnings = append(p.warnings, dedupOwners(obj)...)
-	if k.Rules.Default != nil {
-		k.Rules.Default(obj)
+	if rules.Default != nil {
+		rules.Default(obj)
 	}
-	if t.Kind != k {
-		t.Kind = k
-	}
+	t.Kind = k
 	attrs := Attributes{Target: t, Operation: OpCreate, Object: obj, DryRun: dry}
 	if err := r.admission.Mutate(ctx, attrs); err != nil {
 		return nil, err
@@ -129,19 +127,19 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 	if base := obj.GetGenerateName(); base != "" && obj.GetName() == "" {
 		obj.SetName(base[:min(len(base), maxGenerateBase)] + rand.String(generatedSuffix))
 	}
-	if k.Rules.PrepareCreate != nil {
-		k.Rules.PrepareCreate(ctx, obj)
+	if rules.PrepareCreate != nil {
+		rules.PrepareCreate(ctx, obj)
 	}
-	if k.Rules.ValidateCreate != nil {
-		if errs := k.Rules.ValidateCreate(ctx, obj); len(errs) > 0 {
+	if rules.ValidateCreate != nil {
+		if errs := rules.ValidateCreate(ctx, obj); len(errs) > 0 {
 			return nil, invalid(k, obj.GetName(), errs)
 		}
 	}
 	if errs := genericvalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, pathSegment, field.NewPath("metadata")); len(errs) > 0 {
 		return nil, invalid(k, obj.GetName(), errs)
 	}
-	if k.Rules.WarnCreate != nil {
-		p.warnings = append(p.warnings, k.Rules.WarnCreate(ctx, obj)...)
+	if rules.WarnCreate != nil {
+		p.warnings = append(p.warnings, rules.WarnCreate(ctx, obj)...)
 	}
 	attrs.Target.Name = obj.GetName()
 	if err := r.admission.Validate(ctx, attrs); err != nil {
@@ -149,16 +147,6 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 	}
 	p.key = resource.Key(k, obj.GetNamespace(), obj.GetName())
 	return p, p.encode()
-}
-
-// encode fills enc from obj.
-func (p *plan) encode() error {
-	enc, err := encode(p.kind, p.obj)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	p.enc = enc
-	return nil
 }
 
 func pathSegment(name string, prefix bool) []string {

@@ -85,15 +85,10 @@ func (s *selection) matches(obj kube.Object) bool {
 	return s.fields == nil || s.fields.Matches(s.fieldsOf(obj))
 }
 
+// fieldsOf are the values of the stored kind's fields, also for a view: its FieldSelector has translated the labels.
 func (s *selection) fieldsOf(obj kube.Object) fields.Set {
-	k := storedKind(s.kind)
-	if s.kind.Fields != nil && s.kind.StoredAs != nil {
-		if v, err := s.kind.FromStored(obj.DeepCopyObject().(kube.Object)); err == nil {
-			return s.kind.Fields(v)
-		}
-	}
-	if k.Fields != nil {
-		return k.Fields(obj)
+	if f := storedKind(s.kind).Fields; f != nil {
+		return f(obj)
 	}
 	return fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
 }

@@ -60,7 +60,7 @@ func (r *Registry) Update(ctx context.Context, t Target, body runtime.Object, op
 
 // createByUpdate is a PUT of a name that does not exist.
 func (r *Registry) createByUpdate(ctx context.Context, t Target, sub *resource.Subresource, obj kube.Object, dry bool) (*plan, error) {
-	if sub != nil || !storedKind(t.Kind).Rules.CreateOnUpdate {
+	if sub != nil || !t.Kind.Rules.CreateOnUpdate {
 		return nil, notFound(t.Kind, t.Name)
 	}
 	if uid := obj.GetUID(); uid != "" {
@@ -86,13 +86,14 @@ type update struct {
 // planUpdate runs the rules on an object's next state.
 func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 	k, old, obj := storedKind(u.t.Kind), u.cur.obj, u.obj
-	rules := &k.Rules
+	rules := &u.t.Kind.Rules
 	if u.sub != nil && u.sub.Rules != nil {
 		rules = u.sub.Rules
 	}
 	if err := checkVersion(u.t, k, u.cur, obj); err != nil {
 		return nil, err
 	}
+	obj.SetResourceVersion(formatRevision(u.cur.entry.Rev)) // an unconditional update is one of the current revision
 	if err := ensureNamespace(k, u.t.Namespace, obj); err != nil {
 		return nil, err
 	}
@@ -100,8 +101,8 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 	obj.SetManagedFields(nil)
 	obj.SetSelfLink("")
 	p.warnings = append(p.warnings, dedupOwners(obj)...)
-	if k.Rules.Default != nil {
-		k.Rules.Default(obj)
+	if def := u.t.Kind.Rules.Default; def != nil {
+		def(obj)
 	}
 	t := u.t
 	t.Kind = k
@@ -119,13 +120,7 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 		p.remove = true
 		return p, p.encode()
 	}
-	if err := p.encode(); err != nil {
-		return nil, err
-	}
-	if p.enc.same(u.cur.entry.Value, u.cur.entry.Rev) {
-		p.enc = encoded{}
-	}
-	return p, nil
+	return p, p.encodeChange()
 }
 
 // applyUpdateRules is the strategy's part of an update: what may not change is put back, what is wrong is refused.
