@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/endpoints"
+	"petrel.dev/petrel/hub/control/gc"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/replicaset"
@@ -31,7 +32,7 @@ import (
 // connected is a Presence that has all nodes.
 type connected struct{}
 
-func (connected) Presence(string) (bool, time.Time)             { return true, time.Now() }
+func (connected) Presence(string) (bool, time.Time)              { return true, time.Now() }
 func (connected) Watch(ctx context.Context, _ func(node string)) { <-ctx.Done() }
 
 type runner interface{ Run(context.Context) error }
@@ -45,7 +46,11 @@ func hub(t *testing.T) control.Client {
 		t.Fatal(err)
 	}
 	var kinds []namespace.Kind
+	var owners []gc.Kind
 	for _, k := range resource.New().All() {
+		if k.StoredAs == nil && k.GVK != kube.Event {
+			owners = append(owners, gc.Kind{GVK: k.GVK, Namespaced: k.Namespaced})
+		}
 		if k.Namespaced && k.StoredAs == nil {
 			kinds = append(kinds, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
 		}
@@ -57,6 +62,7 @@ func hub(t *testing.T) control.Client {
 		deployment.New(deployment.Config{Client: c, Events: rec.As("deployment-controller")}),
 		replicaset.New(replicaset.Config{Client: c, Events: rec.As("replicaset-controller")}),
 		endpoints.New(endpoints.Config{Client: c}),
+		gc.New(gc.Config{Client: c, Events: rec.As("garbage-collector-controller"), Kinds: owners}),
 		namespace.New(namespace.Config{Client: c, Kinds: kinds}),
 		serviceaccount.New(serviceaccount.Config{Client: c, CA: []byte("PEM")}),
 		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1")}),
@@ -235,6 +241,53 @@ func TestControllersOnTheRegistry(t *testing.T) {
 		}
 		if s, ok := control.Get[*corev1.Service](c, kube.Service, "default", "kubernetes"); !ok || s.Spec.ClusterIP != "10.43.0.1" {
 			return fmt.Sprintf("kubernetes Service: %+v", s)
+		}
+		return ""
+	})
+}
+
+// kubectl delete deployment, with each --cascade.
+func TestCascadeOnTheRegistry(t *testing.T) {
+	c := hub(t)
+	create(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+	for _, tt := range []struct {
+		policy metav1.DeletionPropagation
+		stay   bool
+	}{{metav1.DeletePropagationBackground, false}, {metav1.DeletePropagationForeground, false}, {metav1.DeletePropagationOrphan, true}} {
+		ns := strings.ToLower(string(tt.policy))
+		create(t, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
+		create(t, c, webDeployment(ns, 3, "v1"))
+		soon(t, func() string {
+			d, _ := control.Get[*appsv1.Deployment](c, kube.Deployment, ns, "web")
+			if d == nil || d.Status.AvailableReplicas != 3 {
+				return ns + ": not available"
+			}
+			return ""
+		})
+		if err := c.Delete(t.Context(), kube.Deployment, ns, "web", metav1.DeleteOptions{PropagationPolicy: &tt.policy}); err != nil {
+			t.Fatal(err)
+		}
+		soon(t, func() string {
+			if _, ok := c.Get(kube.Deployment, ns, "web"); ok {
+				return ns + ": the Deployment is still there"
+			}
+			rss, pods := control.List[*appsv1.ReplicaSet](c, kube.ReplicaSet, ns), c.List(kube.Pod, ns)
+			switch {
+			case !tt.stay && len(rss)+len(pods) > 0:
+				return fmt.Sprintf("%s: %d ReplicaSets and %d pods are left", ns, len(rss), len(pods))
+			case tt.stay && (len(rss) != 1 || len(rss[0].OwnerReferences) != 0 || len(pods) != 3):
+				return fmt.Sprintf("%s: %d pods, ReplicaSets %v", ns, len(pods), rss)
+			}
+			return ""
+		})
+	}
+	// A new Deployment with the same selector adopts what was left behind.
+	create(t, c, webDeployment("orphan", 3, "v1"))
+	soon(t, func() string {
+		d, _ := control.Get[*appsv1.Deployment](c, kube.Deployment, "orphan", "web")
+		rss := control.List[*appsv1.ReplicaSet](c, kube.ReplicaSet, "orphan")
+		if d == nil || d.Status.AvailableReplicas != 3 || len(rss) != 1 || !metav1.IsControlledBy(rss[0], d) {
+			return fmt.Sprintf("not adopted: %v", rss)
 		}
 		return ""
 	})
