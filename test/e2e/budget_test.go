@@ -110,4 +110,3 @@ func linkBytes(t *testing.T, m machine) int64 {
 	t.Fatal("no eth0")
 	return 0
 }
-
