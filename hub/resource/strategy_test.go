@@ -74,6 +74,13 @@ func TestPodCreate(t *testing.T) {
 	}
 }
 
+// Agents of storage and networks need them, so a cluster that refuses them is none.
+func TestPodMayBePrivileged(t *testing.T) {
+	k := byResource(t, "pods", "")
+	wantErrors(t, create(k, parse(t, k, `{metadata: {name: a, namespace: ns}, spec: {hostNetwork: true, hostPID: true,
+		containers: [{name: c, image: i, securityContext: {privileged: true}}]}}`)), nil)
+}
+
 func TestPodMatchLabelKeys(t *testing.T) {
 	k := byResource(t, "pods", "")
 	pod := parse(t, k, `{metadata: {name: a, namespace: ns, labels: {app: web, rev: "7"}}, spec: {containers: [{name: c, image: i}],
