@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -40,8 +41,9 @@ type runner interface{ Run(context.Context) error }
 // hub runs all controllers on a real registry.
 func hub(t *testing.T) control.Client {
 	c := registrytest.New(t).Client()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	rec := control.NewRecorder(c, nil)
-	nodes, err := node.New(node.Config{Client: c, Events: rec.As("node-controller"), Presence: connected{}, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
+	nodes, err := node.New(node.Config{Log: log, Client: c, Events: rec.As("node-controller"), Presence: connected{}, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,11 +61,11 @@ func hub(t *testing.T) control.Client {
 	var wg sync.WaitGroup
 	for _, r := range []runner{
 		rec, nodes,
-		deployment.New(deployment.Config{Client: c, Events: rec.As("deployment-controller")}),
-		replicaset.New(replicaset.Config{Client: c, Events: rec.As("replicaset-controller")}),
+		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
+		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
 		endpoints.New(endpoints.Config{Client: c}),
-		gc.New(gc.Config{Client: c, Events: rec.As("garbage-collector-controller"), Kinds: owners}),
-		namespace.New(namespace.Config{Client: c, Kinds: kinds}),
+		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: owners}),
+		namespace.New(namespace.Config{Log: log, Client: c, Kinds: kinds}),
 		serviceaccount.New(serviceaccount.Config{Client: c, CA: []byte("PEM")}),
 		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1")}),
 		runs(func(ctx context.Context) error { kubelet(ctx, c); return nil }),
