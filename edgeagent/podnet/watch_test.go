@@ -23,7 +23,7 @@ func TestRunFollowsInterfaces(t *testing.T) {
 	changed := make(chan struct{}, 100)
 	ended := make(chan error, 1)
 	go func() { ended <- m.net.Run(ctx, func() { changed <- struct{}{} }) }()
-	time.Sleep(100 * time.Millisecond) // the subscription has no sign of being there
+	<-changed // the first look, with the subscriptions in place
 
 	uplink := uplinkOf(t, m)
 	must(t, m.nl.LinkSetDown(uplink))
@@ -38,6 +38,10 @@ func TestRunFollowsInterfaces(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("nobody was told")
 	}
+
+	// A network daemon that removes routes which are not its own.
+	must(t, m.net.prune(nil))
+	waitFor(t, "route is back", func() bool { return routeCount(t, m) == 1 })
 
 	bridge, err := m.nl.LinkByName(DefaultBridge)
 	must(t, err)
@@ -58,7 +62,7 @@ func TestRunIgnoresPods(t *testing.T) {
 	changed := make(chan struct{}, 100)
 	ended := make(chan error, 1)
 	go func() { ended <- m.net.Run(ctx, func() { changed <- struct{}{} }) }()
-	time.Sleep(100 * time.Millisecond)
+	<-changed // the first look
 	for _, uid := range []string{"a", "b"} {
 		_, err := m.net.Attach(ctx, uid)
 		must(t, err)
