@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	// upstreamTimeout is for one server's answer; all together get twice that.
 	upstreamTimeout = 2 * time.Second
 	// upstreamRest is how long servers that did not answer are left alone. While all are, questions fail at once, but
 	// for one at a time that tries whether the world is back.
@@ -28,6 +27,7 @@ type forwarder struct {
 	stats   *counters
 	servers *serverList
 	cache   *dnsCache
+	timeout time.Duration // for one server's answer; all together get twice that
 
 	mu      sync.Mutex
 	pending map[question]*pendingQuestion
@@ -50,6 +50,7 @@ type pendingQuestion struct {
 
 func newForwarder(cfg Config, stats *counters) *forwarder {
 	return &forwarder{log: cfg.Log, stats: stats, servers: newServerList(cfg), cache: newDNSCache(maxCached),
+		timeout: upstreamTimeout,
 		pending: map[question]*pendingQuestion{}, rests: map[netip.AddrPort]time.Time{}}
 }
 
@@ -140,7 +141,7 @@ func (f *forwarder) usable(now time.Time, busy bool) []netip.AddrPort {
 // exchange asks one server after the other.
 func (f *forwarder) exchange(q question, servers []netip.AddrPort) *dns.Msg {
 	f.stats.dnsForwarded.Add(1)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*upstreamTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*f.timeout)
 	defer cancel()
 	req := new(dns.Msg)
 	req.SetQuestion(q.name, q.qtype)
@@ -148,7 +149,7 @@ func (f *forwarder) exchange(q question, servers []netip.AddrPort) *dns.Msg {
 	req.SetEdns0(dnsSize, q.dnssec)
 	var worst *dns.Msg
 	for _, s := range servers {
-		m, err := exchangeOne(ctx, req, s)
+		m, err := f.exchangeOne(ctx, req, s)
 		if err != nil {
 			f.rest(s, err)
 			continue
@@ -164,8 +165,8 @@ func (f *forwarder) exchange(q question, servers []netip.AddrPort) *dns.Msg {
 	return worst
 }
 
-func exchangeOne(ctx context.Context, req *dns.Msg, s netip.AddrPort) (*dns.Msg, error) {
-	c := dns.Client{Net: network("udp", s), Timeout: upstreamTimeout, UDPSize: dnsSizeMax}
+func (f *forwarder) exchangeOne(ctx context.Context, req *dns.Msg, s netip.AddrPort) (*dns.Msg, error) {
+	c := dns.Client{Net: network("udp", s), Timeout: f.timeout, UDPSize: dnsSizeMax}
 	m, _, err := c.ExchangeContext(ctx, req, s.String())
 	if err == nil && m.Truncated || errors.Is(err, dns.ErrBuf) {
 		c.Net = network("tcp", s)

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +26,9 @@ const isolated = "SVCPROXY_TEST_ISOLATED"
 const serviceNet = "10.43.0.0/16"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(isolated) == "" && os.Getuid() == 0 {
+	fuzzing := slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") })
+	if os.Getenv(isolated) == "" && os.Getuid() == 0 && !fuzzing { // fuzz workers have pipes to their parent
+
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), isolated+"=1")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

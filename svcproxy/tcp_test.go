@@ -132,10 +132,7 @@ func TestDeadEndpointIsPassedOver(t *testing.T) {
 		t.Errorf("the dead endpoint was tried %d times, want once (it is suspect afterwards)", n)
 	}
 	apply(t, p, Table{Services: []Service{service("web", "10.43.0.5", web, endpoint(dead))}})
-	c, err := net.Dial("tcp", "10.43.0.5:80")
-	must(t, err)
-	defer c.Close()
-	if _, err := readName(c); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := hello("10.43.0.5:80"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("all endpoints dead: want a reset, got %v", err)
 	}
 }

@@ -60,7 +60,6 @@ func run(args []string, s *cli.Streams) int {
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(c int) { code = c }),
 		kong.DefaultEnvars("PETREL"),
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 		kong.ExplicitGroups([]kong.Group{{Key: "machine", Title: "This machine:"}, {Key: "fleet", Title: "The fleet, as with kubectl:"}}),
 		kong.Resolvers(configFiles("/etc/petrel")),
@@ -78,8 +77,11 @@ func run(args []string, s *cli.Streams) int {
 	if err != nil {
 		fmt.Fprintf(s.Err, "petrel: %v\n", err)
 		var pe *kong.ParseError
-		if errors.As(err, &pe) && pe.Context != nil {
-			fmt.Fprintf(s.Err, "Run `petrel %s --help` for how to use it.\n", strings.TrimSpace(strings.TrimPrefix(pe.Context.Command(), "petrel")))
+		if at := "petrel"; errors.As(err, &pe) {
+			if pe.Context != nil && pe.Context.Selected() != nil {
+				at = pe.Context.Selected().FullPath()
+			}
+			fmt.Fprintf(s.Err, "Run `%s --help` for how to use it.\n", at)
 		}
 		return 2
 	}

@@ -55,6 +55,8 @@ func (s *server) routeAPI(x *exchange, p []string) {
 		s.kinds().disco.serveVersion(x, schema.GroupVersion{Version: p[1]})
 	case p[0] == "apis" && len(p) == 3:
 		s.kinds().disco.serveVersion(x, schema.GroupVersion{Group: p[1], Version: p[2]})
+	case x.t.Kind == nil && x.r.URL.Path == definitionsPath && x.r.Method == http.MethodGet:
+		x.noDefinitions()
 	case x.t.Kind == nil:
 		x.fail(errNoSuchPath())
 	default:
@@ -171,4 +173,14 @@ func (s *server) serveObject(x *exchange) {
 	default:
 		x.short()
 	}
+}
+
+// definitionsPath is where kubectl looks for a kind that it does not find in discovery, before it says that there is no
+// such kind.
+const definitionsPath = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+// noDefinitions says that there are no custom kinds, which is true as long as CustomResourceDefinition is not a kind
+// itself. Were it an error, kubectl would tell people about that instead of about their typing mistake.
+func (x *exchange) noDefinitions() {
+	x.writeBytes(http.StatusOK, mediaJSON, []byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`+"\n"))
 }

@@ -149,16 +149,6 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 	return p, p.encode()
 }
 
-// encode fills enc from obj.
-func (p *plan) encode() error {
-	enc, err := encode(p.kind, p.obj)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	p.enc = enc
-	return nil
-}
-
 func pathSegment(name string, prefix bool) []string {
 	if prefix {
 		return pathvalidation.IsValidPathSegmentPrefix(name)

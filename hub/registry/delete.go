@@ -78,8 +78,9 @@ func (r *Registry) planDelete(ctx context.Context, t Target, cur *current, opts 
 		return p, nil
 	case gone:
 		p.remove = true
+		return p, p.encode()
 	}
-	return p, p.encode()
+	return p, p.encodeChange()
 }
 
 func checkPreconditions(k *resource.Kind, cur *current, pre *metav1.Preconditions) error {

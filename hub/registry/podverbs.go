@@ -172,7 +172,7 @@ func (r *Registry) evict(ctx context.Context, t Target, body runtime.Object, dry
 				Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
 			}, r.now())
 		}
-		return p, p.encode()
+		return p, p.encode() // a new condition at least, or a removal
 	})
 	if err != nil {
 		return nil, err

@@ -93,6 +93,7 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 	if err := checkVersion(u.t, k, u.cur, obj); err != nil {
 		return nil, err
 	}
+	obj.SetResourceVersion(formatRevision(u.cur.entry.Rev)) // an unconditional update is one of the current revision
 	if err := ensureNamespace(k, u.t.Namespace, obj); err != nil {
 		return nil, err
 	}
@@ -119,13 +120,7 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 		p.remove = true
 		return p, p.encode()
 	}
-	if err := p.encode(); err != nil {
-		return nil, err
-	}
-	if p.enc.same(u.cur.entry.Value, u.cur.entry.Rev) {
-		p.enc = encoded{}
-	}
-	return p, nil
+	return p, p.encodeChange()
 }
 
 // applyUpdateRules is the strategy's part of an update: what may not change is put back, what is wrong is refused.

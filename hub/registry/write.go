@@ -39,6 +39,28 @@ func (p *plan) ifRev() sqlstore.Revision {
 	return p.old.entry.Rev
 }
 
+// encode fills enc from obj.
+func (p *plan) encode() error {
+	enc, err := encode(p.kind, p.obj)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	p.enc = enc
+	return nil
+}
+
+// encodeChange is encode, but leaves enc empty when the object would stay what it is: a write that changes nothing costs
+// no revision and wakes nobody.
+func (p *plan) encodeChange() error {
+	if err := p.encode(); err != nil {
+		return err
+	}
+	if p.enc.same(p.old.entry.Value, p.old.entry.Rev) {
+		p.enc = encoded{}
+	}
+	return nil
+}
+
 // current reads an object; nil when it does not exist.
 func (r *Registry) current(k *resource.Kind, key string) (*current, error) {
 	e, ok := r.store.Get(key)

@@ -26,4 +26,5 @@ type Commands struct {
 	Wait         Wait         `cmd:"" group:"fleet" help:"Wait until objects are as they should be."`
 	Explain      Explain      `cmd:"" group:"fleet" help:"Document the fields of a type."`
 	APIResources APIResources `cmd:"" group:"fleet" name:"api-resources" help:"List what the server serves."`
+	Token        Token        `cmd:"" group:"fleet" help:"Make, list and delete the tokens that devices join with."`
 }
