@@ -1,7 +1,6 @@
 package podrun
 
 import (
-	"bytes"
 	"context"
 	"sync"
 
@@ -136,9 +135,8 @@ func (w *worker) probeTarget(spec *corev1.Container, id string) probe.Target {
 		Host: first(ips),
 		Port: func(p intstr.IntOrString) (int, error) { return portOf(p, spec) },
 		Exec: func(ctx context.Context, command []string) (int, string, error) {
-			var out bytes.Buffer
-			keep := &limited{&out, 10 << 10}
-			code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: command, Stdout: keep, Stderr: keep})
+			out := &limited{n: 10 << 10}
+			code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: command, Stdout: out, Stderr: out})
 			return code, out.String(), err
 		},
 	}

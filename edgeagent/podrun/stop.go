@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -136,8 +137,8 @@ func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, h *corev1.LifecycleHandler) error {
 	switch {
 	case h.Exec != nil:
-		var out bytes.Buffer
-		code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: h.Exec.Command, Stdout: &limited{&out, 4096}, Stderr: &limited{&out, 4096}})
+		out := &limited{n: 4096}
+		code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: h.Exec.Command, Stdout: out, Stderr: out})
 		if err == nil && code != 0 {
 			err = fmt.Errorf("command %q exited with %d: %s", h.Exec.Command, code, out.String())
 		}
@@ -205,11 +206,20 @@ func portOf(p intstr.IntOrString, c *corev1.Container) (int, error) {
 
 // limited keeps the first n bytes written to it.
 type limited struct {
-	buf *bytes.Buffer
+	mu  sync.Mutex // stdout and stderr may share one
+	buf bytes.Buffer
 	n   int
 }
 
+func (l *limited) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func (l *limited) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if room := l.n - l.buf.Len(); room > 0 {
 		l.buf.Write(p[:min(room, len(p))])
 	}

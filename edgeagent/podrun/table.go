@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
@@ -49,8 +50,11 @@ type Config struct {
 	Forget func(wire.ID) error
 	// PortsChanged is called, if set, when HostPorts may have changed.
 	PortsChanged func()
-	Log          *slog.Logger
-	Now          func() time.Time // nil: time.Now
+	// Logs of containers, and Dial into pods, serve streams; without them those are refused.
+	Logs *podlog.Pump
+	Dial Dialer
+	Log  *slog.Logger
+	Now  func() time.Time // nil: time.Now
 }
 
 // Table is the pods of a node. It owns one worker for each.
