@@ -16,10 +16,12 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cache"
 	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/link"
 	"petrel.dev/petrel/edgeagent/node"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
@@ -43,7 +45,6 @@ type Agent struct {
 	synced   bool            // the set is the hub's own, as of this process' life
 	nodeName string          // the hub's word wins over the configured one
 	settings wire.Settings   // that the data plane runs with
-	runLink  func(context.Context) error
 }
 
 // New checks cfg and makes an agent. It does nothing before Run.
@@ -85,14 +86,19 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.node, err = a.newNode(ctx); err != nil {
 		return err
 	}
+	l, err := link.New(link.Config{
+		Dir: a.dir, JoinToken: a.cfg.JoinToken, NodeName: a.cfg.NodeName, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
+		Cache: a.cache, Serve: a.ServeStream, Build: buildinfo.GitVersion(), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.Run(ctx) })
 	g.Go(func() error { return a.rt.Run(ctx) })
 	g.Go(func() error { return a.node.Run(ctx, a.cache.Report) })
 	g.Go(func() error { return a.importImages(ctx) })
 	g.Go(func() error { return a.follow(ctx) })
-	if a.runLink != nil {
-		g.Go(func() error { return a.runLink(ctx) })
-	}
 	return g.Wait()
 }
 

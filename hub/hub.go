@@ -167,7 +167,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Kinds:         h.kinds,
 		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
 		Streams:       h.dispatch,
-		OpenAPI:       schemas{openapi.New(h.kinds)},
+		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),

@@ -6,9 +6,7 @@ import (
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
@@ -17,7 +15,6 @@ import (
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/serviceaccount"
-	"petrel.dev/petrel/hub/resource/openapi"
 )
 
 // runner is any part with the one lifecycle.
@@ -81,18 +78,3 @@ func (h *Hub) podFacingAddress() netip.AddrPort {
 
 // reader gives admission its view of what is stored; the registry, which it comes from, is made after it.
 type reader struct{ control.Reader }
-
-// schemas adapts the OpenAPI documents to what the API server asks for.
-type schemas struct{ *openapi.Documents }
-
-// V3 implements apiserver.OpenAPI.
-func (s schemas) V3(gv schema.GroupVersion, protobuf bool) (apiserver.Document, bool, error) {
-	b, tag, ok, err := s.Documents.V3(gv, protobuf)
-	return apiserver.Document{Gzip: b, ETag: tag}, ok, err
-}
-
-// V2 implements apiserver.OpenAPI.
-func (s schemas) V2(protobuf bool) (apiserver.Document, error) {
-	b, tag, err := s.Documents.V2(protobuf)
-	return apiserver.Document{Gzip: b, ETag: tag}, err
-}
