@@ -142,6 +142,14 @@ func (q *queue) failed(e *entry, now time.Time) {
 	e.notYet = now.Add(min(wait, maxBackoff))
 }
 
+// behind lets those of equal priority go first from now on: a pod that cannot be bound must not hold, time and again, the
+// room that another could use. e is in no heap.
+func (q *queue) behind(e *entry) {
+	q.lift(e)
+	q.seq++
+	e.seq = q.seq
+}
+
 // wake lets all parked pods be tried again, each when it may.
 func (q *queue) wake(now time.Time) {
 	for _, e := range q.entries {

@@ -180,6 +180,7 @@ func (s *Scheduler) retry(o *outcome, err error) {
 	}
 	if s.queue.entries[o.pod.UID] == o.entry {
 		s.queue.failed(o.entry, time.Now())
+		s.queue.behind(o.entry)
 		s.queue.put(o.entry, later)
 	}
 }
