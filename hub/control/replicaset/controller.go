@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -167,7 +166,7 @@ func (c *Controller) scale(ctx context.Context, key control.Key, rs *appsv1.Repl
 func (c *Controller) create(ctx context.Context, key control.Key, rs *appsv1.ReplicaSet, n int) error {
 	for batch := 1; n > 0; batch *= 2 {
 		size := min(batch, n)
-		if err := inParallel(size, func(int) error {
+		if err := control.InParallel(size, func(int) error {
 			pod, err := c.client.Create(ctx, newPod(rs))
 			if err != nil {
 				if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -190,7 +189,7 @@ func (c *Controller) create(ctx context.Context, key control.Key, rs *appsv1.Rep
 }
 
 func (c *Controller) remove(ctx context.Context, key control.Key, rs *appsv1.ReplicaSet, pods []*corev1.Pod) error {
-	return inParallel(len(pods), func(i int) error {
+	return control.InParallel(len(pods), func(i int) error {
 		p := pods[i]
 		err := c.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}})
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
@@ -238,26 +237,4 @@ func (c *Controller) related(rs *appsv1.ReplicaSet) []*corev1.Pod {
 		out = append(out, control.Index[*corev1.Pod](c.client, kube.Pod, control.OwnerIndex, string(s.GetUID()))...)
 	}
 	return out
-}
-
-// inParallel calls f(0..n-1), some at a time so that their commits share an fsync, and returns the first error by index.
-func inParallel(n int, f func(i int) error) error {
-	const atATime = 32
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, atATime)
-	for i := range n {
-		slots <- struct{}{}
-		wg.Go(func() {
-			errs[i] = f(i)
-			<-slots
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

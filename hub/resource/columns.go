@@ -1,0 +1,70 @@
+package resource
+
+import (
+	"fmt"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kubernetes/pkg/printers"
+	printersinternal "k8s.io/kubernetes/pkg/printers/internalversion"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// generator knows upstream's columns of every kind: built on the first request for a table, because a hub that only
+// machines talk to never needs it.
+var generator = sync.OnceValue(func() *printers.HumanReadableGenerator {
+	return printers.NewTableGenerator().With(printersinternal.AddHandlers)
+})
+
+// table renders objs as kubectl shows them, wide columns included (their priority says so). Each row's Object.Object is
+// the object itself: the caller puts there what the request's includeObject asks for.
+func table(k *Kind, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	gen := printers.GenerateOptions{Wide: true, NoHeaders: opts != nil && opts.NoHeaders}
+	out, err := columns(k, gen)
+	if err != nil {
+		return nil, err
+	}
+	for _, obj := range objs {
+		in, err := internalOf(k, obj)
+		if err != nil {
+			return nil, err
+		}
+		one, err := generator().GenerateTable(in, gen)
+		if err != nil {
+			return nil, fmt.Errorf("table row of %s %s: %w", k.Singular, obj.GetName(), err)
+		}
+		for i := range one.Rows {
+			one.Rows[i].Object = runtime.RawExtension{Object: obj}
+		}
+		out.Rows = append(out.Rows, one.Rows...)
+	}
+	return out, nil
+}
+
+// columns is the table of an empty list.
+func columns(k *Kind, gen printers.GenerateOptions) (*metav1.Table, error) {
+	list, err := Scheme().New(schema.GroupVersionKind{Group: k.GVK.Group, Version: runtime.APIVersionInternal, Kind: k.GVK.Kind + "List"})
+	if err != nil {
+		return nil, err
+	}
+	out, err := generator().GenerateTable(list, gen)
+	if err != nil {
+		return nil, fmt.Errorf("table columns of %s: %w", k.Plural, err)
+	}
+	out.Rows = []metav1.TableRow{}
+	return out, nil
+}
+
+func internalOf(k *Kind, obj kube.Object) (runtime.Object, error) {
+	in, err := Scheme().New(schema.GroupVersionKind{Group: k.GVK.Group, Version: runtime.APIVersionInternal, Kind: k.GVK.Kind})
+	if err != nil {
+		return nil, err
+	}
+	if err := Scheme().Convert(obj, in, nil); err != nil {
+		return nil, fmt.Errorf("convert %s %s: %w", k.Singular, obj.GetName(), err)
+	}
+	return in, nil
+}

@@ -1,0 +1,134 @@
+package resource
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	// Each fills the scheme with one group: served types, internal types, conversion, defaulting.
+	_ "k8s.io/kubernetes/pkg/apis/apps/install"
+	_ "k8s.io/kubernetes/pkg/apis/authentication/install"
+	_ "k8s.io/kubernetes/pkg/apis/authorization/install"
+	_ "k8s.io/kubernetes/pkg/apis/autoscaling/install" // Scale
+	_ "k8s.io/kubernetes/pkg/apis/coordination/install"
+	_ "k8s.io/kubernetes/pkg/apis/core/install"
+	_ "k8s.io/kubernetes/pkg/apis/discovery/install"
+	_ "k8s.io/kubernetes/pkg/apis/events/install"
+	_ "k8s.io/kubernetes/pkg/apis/policy/install" // Eviction
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// builtin declares the kinds in the order that discovery shows them.
+func builtin() []*Kind {
+	event := eventKind()
+	return []*Kind{
+		configMapKind(),
+		endpointsKind(),
+		event,
+		namespaceKind(),
+		nodeKind(),
+		podKind(),
+		secretKind(),
+		serviceAccountKind(),
+		serviceKind(),
+		deploymentKind(),
+		replicaSetKind(),
+		leaseKind(),
+		endpointSliceKind(),
+		eventViewKind(event),
+	}
+}
+
+var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+
+// declare fills in what every kind has in common. T is the stored type, and newList makes its list.
+func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func() kube.Object, newList func() runtime.Object) *Kind {
+	k := &Kind{
+		GVK:          gvk,
+		Plural:       plural,
+		Singular:     singular,
+		Namespaced:   true,
+		Verbs:        allVerbs,
+		Subresources: map[string]*Subresource{},
+		Indexes:      map[string]func(kube.Object) []string{"owner": owners},
+		New: func() kube.Object {
+			obj := newObj()
+			obj.GetObjectKind().SetGroupVersionKind(gvk)
+			return obj
+		},
+		NewList: func() runtime.Object {
+			list := newList()
+			list.GetObjectKind().SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+			return list
+		},
+	}
+	k.Table = func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+		return table(k, objs, opts)
+	}
+	k.selectFields(func(kube.Object, fields.Set) {})
+	return k
+}
+
+func (k *Kind) clusterScoped() {
+	k.Namespaced = false
+	k.selectFields(func(kube.Object, fields.Set) {})
+}
+
+// selectFields declares the field selectors of the kind beyond its name and namespace.
+func (k *Kind) selectFields(set func(obj kube.Object, into fields.Set), labels ...string) {
+	k.FieldLabels = []string{"metadata.name"}
+	if k.Namespaced {
+		k.FieldLabels = append(k.FieldLabels, "metadata.namespace")
+	}
+	k.FieldLabels = append(k.FieldLabels, labels...)
+	k.Fields = func(obj kube.Object) fields.Set {
+		s := make(fields.Set, len(k.FieldLabels))
+		s["metadata.name"] = obj.GetName()
+		if k.Namespaced {
+			s["metadata.namespace"] = obj.GetNamespace()
+		}
+		set(obj, s)
+		return s
+	}
+}
+
+// FieldSelector checks a field selector's keys and brings old spellings (pods: spec.host) to the ones that Fields uses.
+// The error is upstream's text: "field label not supported: X".
+func (k *Kind) FieldSelector(s fields.Selector) (fields.Selector, error) {
+	return s.Transform(func(label, value string) (string, string, error) {
+		if Scheme().Recognizes(k.GVK) {
+			return Scheme().ConvertFieldLabel(k.GVK, label, value)
+		}
+		if slices.Contains(k.FieldLabels, label) {
+			return label, value, nil
+		}
+		return "", "", fmt.Errorf("field label not supported: %s", label)
+	})
+}
+
+// owners are the UIDs of all owners.
+func owners(obj kube.Object) []string {
+	refs := obj.GetOwnerReferences()
+	if len(refs) == 0 {
+		return nil
+	}
+	uids := make([]string, len(refs))
+	for i := range refs {
+		uids[i] = string(refs[i].UID)
+	}
+	return uids
+}
+
+// controllers is the UID of the owner that controls the object.
+func controllers(obj kube.Object) []string {
+	if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
+		return []string{string(ref.UID)}
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package resource
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	api "k8s.io/kubernetes/pkg/apis/core"
+	"k8s.io/kubernetes/pkg/apis/core/validation"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+var eventFields = []string{"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+	"involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath",
+	"reason", "reportingComponent", "source", "type"}
+
+func eventKind() *Kind {
+	k := declare(kube.Event, "events", "event",
+		func() kube.Object { return &corev1.Event{} }, func() runtime.Object { return &corev1.EventList{} })
+	k.ShortNames = []string{"ev"}
+	k.Rules = eventRules(corev1.SchemeGroupVersion)
+	k.selectFields(selectEvent, eventFields...)
+	return k
+}
+
+// eventViewKind is events.k8s.io/v1, the newer spelling of the same stored events. Its writers are held to stricter
+// rules than core's: its Rules replace the stored kind's for requests that come this way, and work on stored objects
+// like them.
+func eventViewKind(stored *Kind) *Kind {
+	k := declare(eventsv1.SchemeGroupVersion.WithKind("Event"), "events", "event",
+		func() kube.Object { return &eventsv1.Event{} }, func() runtime.Object { return &eventsv1.EventList{} })
+	k.ShortNames = []string{"ev"}
+	k.StoredAs = stored
+	k.ToStored = func(obj kube.Object) (kube.Object, error) { return viaInternalEvent(obj, stored.New()) }
+	k.FromStored = func(obj kube.Object) (kube.Object, error) { return viaInternalEvent(obj, k.New()) }
+	k.Rules = eventRules(eventsv1.SchemeGroupVersion)
+	// Values are found under the stored kind's labels, which FieldSelector translates the view's to.
+	k.selectFields(selectEvent)
+	k.FieldLabels = []string{"metadata.name", "metadata.namespace", "reason", "regarding.kind", "regarding.namespace",
+		"regarding.name", "regarding.uid", "regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath",
+		"reportingController", "type"}
+	return k
+}
+
+func eventRules(gv schema.GroupVersion) Rules {
+	return strategy[api.Event]{
+		validateCreate: func(e *api.Event) field.ErrorList { return validation.ValidateEventCreate(e, gv) },
+		validateUpdate: func(e, old *api.Event) field.ErrorList { return validation.ValidateEventUpdate(e, old, gv) },
+		createOnUpdate: true,
+	}.rules()
+}
+
+func viaInternalEvent(from, to kube.Object) (kube.Object, error) {
+	if _, ok := from.(*corev1.Event); !ok {
+		if _, ok := from.(*eventsv1.Event); !ok {
+			return nil, fmt.Errorf("convert %T: not an event", from)
+		}
+	}
+	external(internal[api.Event](from), to)
+	return to, nil
+}
+
+func selectEvent(obj kube.Object, s fields.Set) {
+	e, ok := obj.(*corev1.Event)
+	if !ok {
+		stored := &corev1.Event{}
+		external(internal[api.Event](obj), stored)
+		e = stored
+	}
+	source := e.Source.Component
+	if source == "" {
+		source = e.ReportingController
+	}
+	s["involvedObject.kind"] = e.InvolvedObject.Kind
+	s["involvedObject.namespace"] = e.InvolvedObject.Namespace
+	s["involvedObject.name"] = e.InvolvedObject.Name
+	s["involvedObject.uid"] = string(e.InvolvedObject.UID)
+	s["involvedObject.apiVersion"] = e.InvolvedObject.APIVersion
+	s["involvedObject.resourceVersion"] = e.InvolvedObject.ResourceVersion
+	s["involvedObject.fieldPath"] = e.InvolvedObject.FieldPath
+	s["reason"] = e.Reason
+	s["reportingComponent"] = e.ReportingController
+	s["source"] = source
+	s["type"] = e.Type
+}

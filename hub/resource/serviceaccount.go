@@ -1,0 +1,52 @@
+package resource
+
+import (
+	"context"
+	"fmt"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	api "k8s.io/kubernetes/pkg/apis/core"
+	"k8s.io/kubernetes/pkg/apis/core/validation"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// mountableSecrets is an annotation that is out of favour since 1.32.
+const mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
+
+func serviceAccountKind() *Kind {
+	k := declare(kube.ServiceAccount, "serviceaccounts", "serviceaccount",
+		func() kube.Object { return &corev1.ServiceAccount{} }, func() runtime.Object { return &corev1.ServiceAccountList{} })
+	k.ShortNames = []string{"sa"}
+	k.Rules = strategy[api.ServiceAccount]{
+		prepareCreate:  nameSecretsOnly,
+		prepareUpdate:  func(sa, _ *api.ServiceAccount) { nameSecretsOnly(sa) },
+		validateCreate: validation.ValidateServiceAccount,
+		validateUpdate: validation.ValidateServiceAccountUpdate,
+		warnCreate:     func(_ context.Context, sa *api.ServiceAccount) []string { return accountWarnings(sa, nil) },
+		warnUpdate:     func(_ context.Context, sa, old *api.ServiceAccount) []string { return accountWarnings(sa, old) },
+	}.rules()
+	k.Subresources["token"] = &Subresource{Name: "token", GVK: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
+		Verbs: []string{"create"}, Do: true, New: func() runtime.Object { return &authenticationv1.TokenRequest{} }}
+	return k
+}
+
+func nameSecretsOnly(sa *api.ServiceAccount) {
+	for i, secret := range sa.Secrets {
+		sa.Secrets[i] = api.ObjectReference{Name: secret.Name}
+	}
+}
+
+func accountWarnings(sa, old *api.ServiceAccount) []string {
+	if old != nil {
+		if _, ok := old.Annotations[mountableSecrets]; ok {
+			return nil
+		}
+	}
+	if _, ok := sa.Annotations[mountableSecrets]; ok {
+		return []string{fmt.Sprintf("metadata.annotations[%s]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets", mountableSecrets)}
+	}
+	return nil
+}
