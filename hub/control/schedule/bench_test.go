@@ -26,19 +26,7 @@ func BenchmarkScheduler(b *testing.B) {
 				c.Put(n)
 			}
 			for i := range b.N {
-				p := pod(fmt.Sprintf("pod-%06d", i), "100m")
-				app := fmt.Sprintf("app-%d", i/500)
-				yes := true
-				p.Labels = map[string]string{"app": app}
-				p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: app, UID: types.UID(app), Controller: &yes}}
-				if spread {
-					sel := &metav1.LabelSelector{MatchLabels: p.Labels}
-					p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{
-						{MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: sel}}
-					p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
-						RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname, LabelSelector: sel}}}}
-				}
-				c.Put(p)
+				c.Put(replica(i, spread))
 			}
 			bound := make(chan struct{}, b.N)
 			ctx, cancel := context.WithCancel(context.Background())
@@ -57,4 +45,21 @@ func BenchmarkScheduler(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pods/s")
 		})
 	}
+}
+
+// replica is pod i of many, 500 to an owner; spread ones must be even over zones and alone on their hosts.
+func replica(i int, spread bool) *corev1.Pod {
+	p := pod(fmt.Sprintf("pod-%06d", i), "100m")
+	app := fmt.Sprintf("app-%d", i/500)
+	yes := true
+	p.Labels = map[string]string{"app": app}
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: app, UID: types.UID(app), Controller: &yes}}
+	if spread {
+		sel := &metav1.LabelSelector{MatchLabels: p.Labels}
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{
+			{MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: sel}}
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname, LabelSelector: sel}}}}
+	}
+	return p
 }
