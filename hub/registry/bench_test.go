@@ -1,0 +1,159 @@
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// benchPod is a pod of ordinary size: about 1.7 KB as stored.
+func benchPod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "web", "tier": "front"}},
+		Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{
+				Name: "web", Image: "registry.example/web:1.2.3", Ports: []corev1.ContainerPort{{ContainerPort: 8080}},
+				Env:       []corev1.EnvVar{{Name: "MODE", Value: "production"}},
+				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("100m"), "memory": resource.MustParse("64Mi")}},
+			}},
+		},
+	}
+}
+
+func fill(b *testing.B, c control.Client, n int) {
+	b.Helper()
+	var writes []control.Write
+	for i := range n {
+		writes = append(writes, control.Write{Object: benchPod(fmt.Sprintf("pod-%05d", i))})
+		if len(writes) == 500 || i == n-1 {
+			if err := c.Commit(context.Background(), writes); err != nil {
+				b.Fatal(err)
+			}
+			writes = nil
+		}
+	}
+}
+
+func BenchmarkCreate(b *testing.B) {
+	for _, writers := range []int{1, 16} {
+		for _, cached := range []bool{false, true} {
+			b.Run(fmt.Sprintf("writers=%d/cached=%v", writers, cached), func(b *testing.B) {
+				r := registrytest.New(b)
+				c := r.Client()
+				if cached {
+					c.List(kube.Pod, "")
+				}
+				t := registrytest.Target(b, kube.Pod, "default", "")
+				var n atomic.Int64
+				b.SetParallelism(max(writers/2, 1))
+				b.ResetTimer()
+				body := func(next func() bool) {
+					for next() {
+						pod := benchPod(fmt.Sprintf("pod-%d", n.Add(1)))
+						if _, err := r.Create(context.Background(), t, pod, nil); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				}
+				if writers == 1 {
+					i := 0
+					body(func() bool { i++; return i <= b.N })
+				} else {
+					b.RunParallel(func(pb *testing.PB) { body(pb.Next) })
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	r := registrytest.New(b)
+	b.ReportAllocs()
+	fill(b, r.Client(), b.N)
+}
+
+func BenchmarkList(b *testing.B) {
+	r := registrytest.New(b)
+	fill(b, r.Client(), 5000)
+	for _, opts := range []metav1.ListOptions{{}, {LabelSelector: "app=web"}, {FieldSelector: "spec.nodeName=edge-1"}} {
+		b.Run("labels="+opts.LabelSelector+"/fields="+opts.FieldSelector, func(b *testing.B) {
+			r.Client().List(kube.Pod, "")
+			t := registrytest.Target(b, kube.Pod, "default", "")
+			for b.Loop() {
+				if _, err := r.List(context.Background(), t, &opts); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkReader(b *testing.B) {
+	r := registrytest.New(b)
+	fill(b, r.Client(), 10000)
+	c := r.Client()
+	c.List(kube.Pod, "")
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			if len(c.List(kube.Pod, "")) != 10000 {
+				b.Fatal("pods are missing")
+			}
+		}
+	})
+	b.Run("get", func(b *testing.B) {
+		for b.Loop() {
+			if _, ok := c.Get(kube.Pod, "default", "pod-00042"); !ok {
+				b.Fatal("pod is missing")
+			}
+		}
+	})
+}
+
+func BenchmarkWatch(b *testing.B) {
+	for _, watchers := range []int{1, 50} {
+		b.Run(fmt.Sprintf("selecting=%d", watchers), func(b *testing.B) {
+			r := registrytest.New(b)
+			t := registrytest.Target(b, kube.Pod, "default", "")
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			done := make(chan error, watchers)
+			for range watchers {
+				w, err := r.Watch(ctx, t, &metav1.ListOptions{LabelSelector: "app=web"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				go func(w registry.Watch) {
+					defer w.Close()
+					seen := 0
+					for seen < b.N {
+						evs, err := w.Next(ctx)
+						if err != nil {
+							done <- err
+							return
+						}
+						seen += len(evs)
+					}
+					done <- nil
+				}(w)
+			}
+			b.ResetTimer()
+			fill(b, r.Client(), b.N)
+			for range watchers {
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,255 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/tidwall/btree"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// cache is the typed form of what the store holds now, for the kinds that somebody reads typed. A kind enters at its first
+// reader and stays. Objects are shared and never changed.
+type cache struct {
+	store   Store
+	decoded *decoded
+
+	mu    sync.RWMutex
+	rev   sqlstore.Revision     // all commits up to here have been applied
+	kinds map[string]*kindCache // by the kind's part of the key
+
+	hookPrefix string // set before run
+	hook       func(key string, rev sqlstore.Revision, deleted bool)
+}
+
+// kindCache is one kind. Guarded by cache.mu.
+type kindCache struct {
+	kind    *resource.Kind
+	from    sqlstore.Revision // the snapshot that it started from; older events are in it
+	items   btree.Map[string, cached]
+	indexes map[string]*index
+	subs    map[*subscription]struct{}
+}
+
+type cached struct {
+	obj kube.Object
+	rev sqlstore.Revision
+}
+
+func newCache(s Store, d *decoded) *cache {
+	return &cache{store: s, decoded: d, rev: s.Revision(), kinds: map[string]*kindCache{}}
+}
+
+// onEvent has f called by the feed for every change below prefix. Before run only.
+func (c *cache) onEvent(prefix string, f func(key string, rev sqlstore.Revision, deleted bool)) {
+	c.hookPrefix, c.hook = prefix, f
+}
+
+// typed returns the object that raw is, shared.
+func (r *Registry) typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
+	if o, ok := r.cache.at(key, rev); ok {
+		return o, nil
+	}
+	return r.decoded.object(k, key, rev, raw)
+}
+
+// at returns key's object when the cache holds exactly that revision.
+func (c *cache) at(key string, rev sqlstore.Revision) (kube.Object, bool) {
+	part := kindPart(key)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	kc := c.kinds[part]
+	if kc == nil {
+		return nil, false
+	}
+	it, ok := kc.items.Get(key)
+	if !ok || it.rev != rev {
+		return nil, false
+	}
+	return it.obj, true
+}
+
+// read runs f on the kind's cache under the read lock, after filling it when this is the kind's first reader.
+func (c *cache) read(k *resource.Kind, f func(*kindCache)) {
+	part := resource.Prefix(k, "")
+	c.mu.RLock()
+	if kc := c.kinds[part]; kc != nil {
+		f(kc)
+		c.mu.RUnlock()
+		return
+	}
+	c.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c.enter(k))
+}
+
+// enter returns the kind's cache, filled with what exists now if it is new. c.mu is held for writing.
+func (c *cache) enter(k *resource.Kind) *kindCache {
+	k = storedKind(k)
+	part := resource.Prefix(k, "")
+	if kc := c.kinds[part]; kc != nil {
+		return kc
+	}
+	kc := &kindCache{kind: k, subs: map[*subscription]struct{}{}, indexes: map[string]*index{}}
+	for name, f := range k.Indexes {
+		kc.indexes[name] = newIndex(f)
+	}
+	c.kinds[part] = kc
+	c.fill(kc, part)
+	return kc
+}
+
+// fill replaces the content of kc by what the store holds now and tells subscribers the difference. c.mu is held.
+func (c *cache) fill(kc *kindCache, prefix string) {
+	page, err := c.store.List(prefix, "", 0, 0)
+	if err != nil {
+		return // only a closed store refuses to list the present; its feed ends too
+	}
+	kc.from = page.Rev
+	seen := make(map[string]struct{}, len(page.Entries))
+	for _, e := range page.Entries {
+		seen[e.Key] = struct{}{}
+		if it, ok := kc.items.Get(e.Key); ok && it.rev == e.Rev {
+			continue
+		}
+		obj, ok := c.decoded.peek(e.Rev)
+		if !ok {
+			if obj, err = decode(kc.kind, e.Value); err != nil {
+				continue // not ours to judge here: Get and Watch show the bytes
+			}
+		}
+		kc.set(e.Key, cached{obj, e.Rev})
+	}
+	var gone []string
+	kc.items.Scan(func(key string, _ cached) bool {
+		if _, ok := seen[key]; !ok {
+			gone = append(gone, key)
+		}
+		return true
+	})
+	for _, key := range gone {
+		kc.drop(key)
+	}
+}
+
+// set stores the object's new revision and tells subscribers.
+func (kc *kindCache) set(key string, it cached) {
+	old, _ := kc.items.Set(key, it)
+	for _, ix := range kc.indexes {
+		ix.change(key, old.obj, it.obj)
+	}
+	for s := range kc.subs {
+		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
+	}
+}
+
+// drop removes a deleted object and tells subscribers.
+func (kc *kindCache) drop(key string) {
+	old, ok := kc.items.Delete(key)
+	if !ok {
+		return
+	}
+	for _, ix := range kc.indexes {
+		ix.change(key, old.obj, nil)
+	}
+	for s := range kc.subs {
+		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj})
+	}
+}
+
+// run applies the store's changes until ctx ends.
+func (c *cache) run(ctx context.Context) error {
+	for {
+		c.mu.RLock()
+		from := c.rev
+		c.mu.RUnlock()
+		err := c.follow(ctx, from)
+		var compacted *sqlstore.CompactedError
+		if !errors.As(err, &compacted) {
+			return err
+		}
+		c.refill()
+	}
+}
+
+func (c *cache) follow(ctx context.Context, from sqlstore.Revision) error {
+	w, err := c.store.Watch("", from)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		c.apply(events)
+	}
+}
+
+// refill brings all kinds to the present after the feed fell behind the store's history.
+func (c *cache) refill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rev = c.store.Revision()
+	for _, kc := range c.kinds {
+		c.fill(kc, resource.Prefix(kc.kind, ""))
+	}
+}
+
+// apply brings one or more whole commits into the cache.
+func (c *cache) apply(events []sqlstore.Event) {
+	objs := c.decodeAll(events)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, ev := range events {
+		if c.hook != nil && strings.HasPrefix(ev.Key, c.hookPrefix) {
+			c.hook(ev.Key, ev.Rev, ev.Deleted)
+		}
+		part := kindPart(ev.Key)
+		kc := c.kinds[part]
+		if kc == nil || ev.Rev <= kc.from {
+			continue
+		}
+		if ev.Deleted {
+			kc.drop(ev.Key)
+			continue
+		}
+		obj := objs[i]
+		if obj == nil { // the kind entered after decodeAll looked
+			var err error
+			if obj, err = c.decoded.object(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
+				continue
+			}
+		}
+		kc.set(ev.Key, cached{obj, ev.Rev})
+	}
+	c.rev = events[len(events)-1].Rev
+}
+
+// decodeAll makes the typed forms outside the lock.
+func (c *cache) decodeAll(events []sqlstore.Event) []kube.Object {
+	kinds := make([]*resource.Kind, len(events))
+	c.mu.RLock()
+	for i, ev := range events {
+		part := kindPart(ev.Key)
+		if kc := c.kinds[part]; kc != nil {
+			kinds[i] = kc.kind
+		}
+	}
+	c.mu.RUnlock()
+	objs := make([]kube.Object, len(events))
+	for i, ev := range events {
+		if kinds[i] != nil && !ev.Deleted {
+			objs[i], _ = c.decoded.object(kinds[i], ev.Key, ev.Rev, ev.Value)
+		}
+	}
+	return objs
+}

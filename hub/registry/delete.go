@@ -1,0 +1,270 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// answersWithObject names the kinds whose deletion is answered by the object even when it is gone; all others answer with
+// a Status. Clients have come to rely on which is which.
+var answersWithObject = map[schema.GroupResource]bool{
+	{Resource: "namespaces"}: true, {Resource: "persistentvolumeclaims"}: true, {Resource: "persistentvolumes"}: true,
+	{Resource: "pods"}: true, {Resource: "podtemplates"}: true, {Resource: "resourcequotas"}: true,
+	{Resource: "serviceaccounts"}: true, {Resource: "services"}: true,
+	{Group: "storage.k8s.io", Resource: "csidrivers"}: true, {Group: "storage.k8s.io", Resource: "csinodes"}: true,
+	{Group: "storage.k8s.io", Resource: "storageclasses"}: true, {Group: "storage.k8s.io", Resource: "volumeattachments"}: true,
+}
+
+// Delete removes an object, or begins to: it stays, marked, while it has finalizers or a grace period.
+func (r *Registry) Delete(ctx context.Context, t Target, opts *metav1.DeleteOptions) (*Result, error) {
+	if opts == nil {
+		opts = &metav1.DeleteOptions{}
+	}
+	if errs := validation.ValidateDeleteOptions(opts); len(errs) > 0 {
+		return nil, invalidOptions("DeleteOptions", errs)
+	}
+	dry, err := dryRun("DeleteOptions", opts.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	p, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
+		if cur == nil {
+			return nil, notFound(t.Kind, t.Name)
+		}
+		return r.planDelete(ctx, t, cur, opts.DeepCopy(), dry)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !p.remove {
+		res.Accepted = true
+		return res, nil
+	}
+	if !answersWithObject[groupResource(t.Kind)] {
+		return success(0, deletedDetails(t.Kind, t.Name, p.obj.GetUID()))
+	}
+	return res, nil
+}
+
+// planDelete decides what a deletion does now. It owns opts.
+func (r *Registry) planDelete(ctx context.Context, t Target, cur *current, opts *metav1.DeleteOptions, dry bool) (*plan, error) {
+	k := storedKind(t.Kind)
+	if err := checkPreconditions(k, cur, opts.Preconditions); err != nil {
+		return nil, err
+	}
+	t.Kind = k
+	attrs := Attributes{Target: t, Operation: OpDelete, Old: cur.obj, DryRun: dry}
+	if err := r.admission.Mutate(ctx, attrs); err != nil {
+		return nil, err
+	}
+	if err := r.admission.Validate(ctx, attrs); err != nil {
+		return nil, err
+	}
+	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object)}
+	switch markDeleted(k, p.obj, opts, r.now().Truncate(time.Second)) {
+	case pending:
+		return p, nil
+	case gone:
+		p.remove = true
+		return p, p.encode()
+	}
+	return p, p.encodeChange()
+}
+
+func checkPreconditions(k *resource.Kind, cur *current, pre *metav1.Preconditions) error {
+	if pre == nil {
+		return nil
+	}
+	name := cur.obj.GetName()
+	if uid := cur.obj.GetUID(); pre.UID != nil && *pre.UID != uid {
+		return conflict(k, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *pre.UID, uid)) //nolint:staticcheck // upstream's text
+	}
+	if rv := formatRevision(cur.entry.Rev); pre.ResourceVersion != nil && *pre.ResourceVersion != rv {
+		return conflict(k, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *pre.ResourceVersion, rv)) //nolint:staticcheck // upstream's text
+	}
+	return nil
+}
+
+// fate is what becomes of an object that is being deleted.
+type fate int
+
+const (
+	gone    fate = iota // it is removed
+	marked              // it stays for now, changed
+	pending             // it stays as it is: an earlier deletion is under way
+)
+
+// markDeleted is the whole rule of deletion, on a copy of the object: grace period, finalizers, garbage collection policy.
+func markDeleted(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, now time.Time) fate {
+	if k.Finalizers != nil { // Namespace: its content goes first
+		if obj.GetDeletionTimestamp() == nil {
+			beginDeletion(obj, now, nil)
+			setPolicyFinalizers(k, obj, opts)
+			if ns, ok := obj.(*corev1.Namespace); ok {
+				ns.Status.Phase = corev1.NamespaceTerminating
+			}
+			return marked
+		}
+		if len(k.Finalizers(obj)) > 0 {
+			return pending
+		}
+	}
+	graceful, wait := false, int64(0)
+	if k.Grace != nil {
+		var f fate
+		if graceful, wait, f = applyGrace(k, obj, opts, now); f == pending {
+			return pending
+		}
+	}
+	setPolicyFinalizers(k, obj, opts)
+	finalizers := len(obj.GetFinalizers()) > 0
+	switch {
+	case graceful && (finalizers || wait > 0):
+		return marked
+	case finalizers:
+		if at := obj.GetDeletionTimestamp(); at == nil || at.After(now) {
+			beginDeletion(obj, now, nil)
+		}
+		zero := int64(0)
+		obj.SetDeletionGracePeriodSeconds(&zero)
+		return marked
+	}
+	return gone
+}
+
+// applyGrace sets, or shortens, the time that the object has to end by itself. A grace period never grows.
+func applyGrace(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, now time.Time) (graceful bool, wait int64, f fate) {
+	if g := opts.GracePeriodSeconds; g != nil && *g < 0 {
+		one := int64(1)
+		opts.GracePeriodSeconds = &one
+	}
+	if at := obj.GetDeletionTimestamp(); at != nil {
+		had := obj.GetDeletionGracePeriodSeconds()
+		if had == nil || *had == 0 {
+			return false, 0, gone
+		}
+		if opts.GracePeriodSeconds == nil || *opts.GracePeriodSeconds >= *had {
+			return false, 0, pending
+		}
+		wait = *opts.GracePeriodSeconds
+		until := at.Add(time.Duration(wait-*had) * time.Second)
+		if until.Before(now) {
+			until = now
+			if wait != 0 {
+				wait = 1 // over already, but who asked to wait still gets an orderly end
+			}
+		}
+		stamp := metav1.NewTime(until)
+		obj.SetDeletionTimestamp(&stamp)
+		obj.SetDeletionGracePeriodSeconds(&wait)
+		return true, wait, marked
+	}
+	wait = k.Grace(obj, opts)
+	beginDeletion(obj, now.Add(time.Duration(wait)*time.Second), &wait)
+	return true, wait, marked
+}
+
+func beginDeletion(obj kube.Object, at time.Time, grace *int64) {
+	if obj.GetDeletionTimestamp() == nil && obj.GetGeneration() > 0 {
+		obj.SetGeneration(obj.GetGeneration() + 1)
+	}
+	stamp := metav1.NewTime(at)
+	obj.SetDeletionTimestamp(&stamp)
+	if grace != nil {
+		obj.SetDeletionGracePeriodSeconds(grace)
+	}
+}
+
+// setPolicyFinalizers leaves the garbage collector its orders: what to do with the dependents before the object may go.
+func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions) {
+	if k.GVK == eventGVK {
+		return
+	}
+	order := policyFinalizer(obj, opts)
+	next := slices.DeleteFunc(slices.Clone(obj.GetFinalizers()), func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	})
+	if order != "" {
+		next = append(next, order)
+	}
+	had := obj.GetFinalizers()
+	if len(had) == len(next) && !slices.ContainsFunc(next, func(f string) bool { return !slices.Contains(had, f) }) {
+		return
+	}
+	obj.SetFinalizers(next)
+}
+
+func policyFinalizer(obj kube.Object, opts *metav1.DeleteOptions) string {
+	if orphan := opts.OrphanDependents; orphan != nil { //nolint:staticcheck // deprecated, still honoured
+		if *orphan {
+			return metav1.FinalizerOrphanDependents
+		}
+		return ""
+	}
+	if opts.PropagationPolicy != nil {
+		switch *opts.PropagationPolicy {
+		case metav1.DeletePropagationOrphan:
+			return metav1.FinalizerOrphanDependents
+		case metav1.DeletePropagationForeground:
+			return metav1.FinalizerDeleteDependents
+		}
+		return ""
+	}
+	for _, f := range obj.GetFinalizers() {
+		if f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents {
+			return f
+		}
+	}
+	return ""
+}
+
+// collectionWorkers delete at the same time, so that their commits share an fsync.
+const collectionWorkers = 16
+
+// DeleteCollection deletes what list selects, one by one by the rules of Delete, and answers with what it found. An
+// object that is gone meanwhile is no error; after another error the rest may or may not be deleted, as in Kubernetes.
+func (r *Registry) DeleteCollection(ctx context.Context, t Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error) {
+	found, entries, err := r.list(t, list)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan string)
+	var wg sync.WaitGroup
+	for range min(collectionWorkers, len(entries)) {
+		wg.Go(func() {
+			for key := range work {
+				one := t
+				one.Namespace, one.Name, _ = resource.NamesOf(t.Kind, key)
+				if _, err := r.Delete(ctx, one, opts.DeepCopy()); err != nil && !apierrors.IsNotFound(err) {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			break
+		}
+		work <- e.Key
+	}
+	close(work)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, storeFailure(t.Kind, "deletecollection", context.Cause(ctx))
+	}
+	return found, nil
+}

@@ -1,0 +1,97 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Clients and people match on these texts; they are the ones that Kubernetes uses.
+const (
+	lockText         = "the object has been modified; please apply your changes to the latest version and try again"
+	listExpiredText  = "The resourceVersion for the provided list is too old."
+	continueOldText  = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
+	namespaceText    = "the namespace of the provided object does not match the namespace sent on the request"
+	versionAtNewText = "resourceVersion should not be set on objects to be created"
+)
+
+func conflict(k *resource.Kind, name string, err error) error {
+	return apierrors.NewConflict(groupResource(k), name, err)
+}
+
+func modified(k *resource.Kind, name string) error {
+	return conflict(k, name, errors.New(lockText))
+}
+
+func notFound(k *resource.Kind, name string) error {
+	return apierrors.NewNotFound(groupResource(k), name)
+}
+
+func invalid(k *resource.Kind, name string, errs field.ErrorList) error {
+	return apierrors.NewInvalid(k.GVK.GroupKind(), name, errs)
+}
+
+// plainError is what Kubernetes makes of an error without a status: a 500 with nothing but its text.
+func plainError(text string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text,
+	}}
+}
+
+func uidMismatch(k *resource.Kind, name string, want, have types.UID) error {
+	return conflict(k, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have)) //nolint:staticcheck // upstream's text
+}
+
+func tooLarge(asked, current sqlstore.Revision) error {
+	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", asked, current), 1)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
+		Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version",
+	}}
+	return err
+}
+
+func badRevision(s string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "",
+		field.ErrorList{field.Invalid(field.NewPath("resourceVersion"), s, err.Error())})
+}
+
+func invalidOptions(kind string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// dryRun tells whether nothing may be stored, and refuses what it does not know.
+func dryRun(kind string, values []string) (bool, error) {
+	if len(values) == 0 {
+		return false, nil
+	}
+	return true, invalidOptions(kind, validation.ValidateDryRun(field.NewPath("dryRun"), values))
+}
+
+// storeFailure makes a status of an error that is not about the object: the store is closed or its disk is full, or the
+// request's time is over.
+func storeFailure(k *resource.Kind, verb string, err error) error {
+	var status apierrors.APIStatus
+	switch {
+	case errors.As(err, &status):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return apierrors.NewServerTimeout(groupResource(k), verb, 2)
+	case errors.Is(err, sqlstore.ErrClosed):
+		return apierrors.NewServiceUnavailable("the hub is shutting down")
+	}
+	return apierrors.NewInternalError(err)
+}

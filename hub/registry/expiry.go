@@ -1,0 +1,206 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+var eventGVK = corev1.SchemeGroupVersion.WithKind("Event")
+
+const (
+	// expiryBatch bounds one deleting transaction.
+	expiryBatch = 500
+	// expirySlack is how long an Event may outlive its time so that many go in one transaction.
+	expirySlack = time.Minute
+)
+
+// expiry deletes Events when their time is over or when there are too many. Events have one lifetime counted from their
+// last write, so writes are in the order of expiry and a queue is enough. Without Events no timer runs.
+type expiry struct {
+	store Store
+	now   func() time.Time
+	ttl   time.Duration
+	max   int
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	queue  []written                    // by time of the last write; also holds writes that a later one has overtaken
+	latest map[string]sqlstore.Revision // key → revision of its last write
+	wake   chan struct{}                // capacity 1
+}
+
+type written struct {
+	key string
+	rev sqlstore.Revision
+	at  time.Time
+}
+
+func newExpiry(s Store, now func() time.Time, ttl time.Duration, limit int, log *slog.Logger) *expiry {
+	return &expiry{store: s, now: now, ttl: ttl, max: limit, log: log,
+		latest: map[string]sqlstore.Revision{}, wake: make(chan struct{}, 1)}
+}
+
+// load takes in the Events that exist when the hub starts, by the time that they tell of themselves.
+func (x *expiry) load(prefix string) error {
+	page, err := x.store.List(prefix, "", 0, 0)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range page.Entries {
+		x.queue = append(x.queue, written{e.Key, e.Rev, lastWrite(e.Value, x.now())})
+		x.latest[e.Key] = e.Rev
+	}
+	slices.SortStableFunc(x.queue, func(a, b written) int { return a.at.Compare(b.at) })
+	return nil
+}
+
+// lastWrite estimates when an Event was last written.
+func lastWrite(raw []byte, now time.Time) time.Time {
+	var ev struct {
+		Metadata struct {
+			CreationTimestamp time.Time `json:"creationTimestamp"`
+		} `json:"metadata"`
+		LastTimestamp *time.Time `json:"lastTimestamp"`
+		Series        *struct {
+			LastObservedTime time.Time `json:"lastObservedTime"`
+		} `json:"series"`
+	}
+	if json.Unmarshal(raw, &ev) != nil {
+		return now
+	}
+	at := ev.Metadata.CreationTimestamp
+	if ev.LastTimestamp != nil && ev.LastTimestamp.After(at) {
+		at = *ev.LastTimestamp
+	}
+	if ev.Series != nil && ev.Series.LastObservedTime.After(at) {
+		at = ev.Series.LastObservedTime
+	}
+	if at.After(now) { // a clock was wrong
+		return now
+	}
+	return at
+}
+
+// saw is told of every change of an Event by the feed.
+func (x *expiry) saw(key string, rev sqlstore.Revision, deleted bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if deleted {
+		delete(x.latest, key)
+		return
+	}
+	x.latest[key] = rev
+	x.queue = append(x.queue, written{key, rev, x.now()})
+	if len(x.queue) > 2*len(x.latest)+1000 { // the same Events again and again
+		x.queue = slices.DeleteFunc(x.queue, func(w written) bool { return x.latest[w.key] != w.rev })
+	}
+	if len(x.queue) == 1 || len(x.latest) == x.max+1 {
+		select {
+		case x.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run deletes what is due until ctx ends.
+func (x *expiry) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for {
+		for {
+			batch := x.due()
+			if len(batch) == 0 {
+				break
+			}
+			if !x.remove(ctx, batch) {
+				return
+			}
+		}
+		if wait, any := x.next(); any {
+			timer.Reset(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-x.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// due takes the Events that must go now from the queue, at most a batch: those past their time, and the oldest tenth
+// when there are too many.
+func (x *expiry) due() []written {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := x.now()
+	excess := 0
+	if len(x.latest) > x.max {
+		excess = len(x.latest) - x.max*9/10
+	}
+	var batch []written
+	taken := 0
+	for _, w := range x.queue {
+		if len(batch) == expiryBatch {
+			break
+		}
+		if x.latest[w.key] == w.rev {
+			if now.Sub(w.at) < x.ttl && excess <= 0 {
+				break
+			}
+			batch = append(batch, w)
+			delete(x.latest, w.key)
+			excess--
+		}
+		taken++
+	}
+	x.queue = slices.Delete(x.queue, 0, taken)
+	return batch
+}
+
+// next tells when the oldest Event's time is over.
+func (x *expiry) next() (wait time.Duration, any bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.queue) == 0 {
+		return 0, false
+	}
+	return max(x.ttl-x.now().Sub(x.queue[0].at), 0) + min(expirySlack, x.ttl/10), true
+}
+
+// remove deletes a batch in one transaction. An Event that was written again meanwhile stays: its new write is queued. It
+// returns false when ctx ended or the store closed.
+func (x *expiry) remove(ctx context.Context, batch []written) bool {
+	for len(batch) > 0 {
+		ops := make([]sqlstore.Op, len(batch))
+		for i, w := range batch {
+			ops[i] = sqlstore.Op{Key: w.key, Delete: true, If: w.rev, RevAt: -1}
+		}
+		_, err := x.store.Commit(ctx, ops...)
+		var lost *sqlstore.ConflictError
+		switch {
+		case err == nil:
+			return true
+		case errors.As(err, &lost):
+			batch = slices.DeleteFunc(batch, func(w written) bool { return w.key == lost.Key })
+		case ctx.Err() != nil, errors.Is(err, sqlstore.ErrClosed):
+			return false
+		default:
+			x.log.Warn("events past their time could not be deleted", "count", len(batch), "err", err)
+			return true // their keys stay in the store until the next start takes them in again
+		}
+	}
+	return true
+}

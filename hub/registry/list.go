@@ -1,0 +1,195 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+// List hands out stored bytes, all as of one revision.
+func (r *Registry) List(_ context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
+	res, _, err := r.list(t, opts)
+	return res, err
+}
+
+func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
+	if opts == nil {
+		opts = &metav1.ListOptions{}
+	}
+	if err := checkListOptions(opts, false); err != nil {
+		return nil, nil, err
+	}
+	sel, err := selectionOf(t, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, at, err := r.listFrom(sel, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	page, err := r.page(sel, after, int(opts.Limit), at)
+	if err != nil {
+		return nil, nil, listFailure(sel, opts, after, err)
+	}
+	res := &ListResult{ResourceVersion: formatRevision(page.Rev), Items: make([]json.RawMessage, len(page.Entries))}
+	for i, e := range page.Entries {
+		b, err := r.view(t.Kind, e.Key, e.Rev, e.Value)
+		if err != nil {
+			return nil, nil, apierrors.NewInternalError(err)
+		}
+		res.Items[i] = b
+	}
+	if page.More {
+		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)
+		if sel.plain() {
+			left := int64(page.Remain)
+			res.Remaining = &left
+		}
+	}
+	return res, page.Entries, nil
+}
+
+func checkListOptions(opts *metav1.ListOptions, watch bool) error {
+	return invalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
+		Watch: watch, AllowWatchBookmarks: opts.AllowWatchBookmarks, ResourceVersion: opts.ResourceVersion,
+		ResourceVersionMatch: opts.ResourceVersionMatch, Limit: opts.Limit, Continue: opts.Continue,
+		SendInitialEvents: opts.SendInitialEvents,
+	}, true))
+}
+
+// listFrom works out where in the keys and in time a list begins: at 0 is now.
+func (r *Registry) listFrom(sel *selection, opts *metav1.ListOptions) (after string, at sqlstore.Revision, err error) {
+	if opts.Limit < 0 {
+		return "", 0, apierrors.NewBadRequest(fmt.Sprintf("limit must not be negative, it is %d", opts.Limit))
+	}
+	if opts.Continue != "" {
+		if opts.ResourceVersion != "" && opts.ResourceVersion != "0" {
+			return "", 0, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
+		return decodeContinue(sel, opts.Continue)
+	}
+	rev, err := parseRevision(opts.ResourceVersion)
+	if err != nil {
+		return "", 0, badRevision(opts.ResourceVersion, err)
+	}
+	if rev == 0 {
+		return "", 0, nil
+	}
+	if now := r.store.Revision(); rev > now {
+		return "", 0, tooLarge(rev, now)
+	}
+	// A limit without a match has always meant exactly that revision.
+	if opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact || opts.ResourceVersionMatch == "" && opts.Limit > 0 {
+		return "", rev, nil
+	}
+	return "", 0, nil
+}
+
+// page reads up to limit selected entries, all as of one revision.
+func (r *Registry) page(sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
+	if sel.plain() && sel.key == "" {
+		return r.store.List(sel.prefix, after, limit, at)
+	}
+	chunk := 0
+	if limit > 0 {
+		chunk = max(4*limit, 500)
+	}
+	out := sqlstore.Page{}
+	for {
+		page, err := r.store.List(sel.prefix, after, chunk, at)
+		if err != nil {
+			return page, err
+		}
+		at, out.Rev = page.Rev, page.Rev
+		for i, e := range page.Entries {
+			if !sel.hasKey(e.Key) || !r.selects(sel, e.Key, e.Rev, e.Value) {
+				continue
+			}
+			out.Entries = append(out.Entries, e)
+			if limit > 0 && len(out.Entries) == limit {
+				out.More = page.More || i < len(page.Entries)-1
+				return out, nil
+			}
+		}
+		if !page.More {
+			return out, nil
+		}
+		after = page.Entries[len(page.Entries)-1].Key
+	}
+}
+
+// listFailure turns the store's answer about history into what clients of Kubernetes know.
+func listFailure(sel *selection, opts *metav1.ListOptions, after string, err error) error {
+	var compacted *sqlstore.CompactedError
+	var future *sqlstore.FutureError
+	switch {
+	case errors.As(err, &compacted) && opts.Continue != "":
+		gone := apierrors.NewResourceExpired(continueOldText)
+		gone.ErrStatus.ListMeta.Continue = continueToken(sel, after+"\x00", -1)
+		return gone
+	case errors.As(err, &compacted):
+		return apierrors.NewResourceExpired(listExpiredText)
+	case errors.As(err, &future):
+		return tooLarge(future.Asked, future.Current)
+	}
+	return storeFailure(sel.kind, "list", err)
+}
+
+// A continue token names the revision of the list's first page and the key from which to go on. Revision -1 asks for the
+// rest as of now: what a client gets when its revision is no longer kept.
+type continuation struct {
+	Version  string            `json:"v"`
+	Revision sqlstore.Revision `json:"rv"`
+	Start    string            `json:"start"`
+}
+
+const continueVersion = "meta.k8s.io/v1"
+
+func continueToken(sel *selection, start string, rev sqlstore.Revision) string {
+	b, err := json.Marshal(continuation{continueVersion, rev, strings.TrimPrefix(start, sel.prefix)})
+	if err != nil {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// decodeContinue returns the last key of the page before, and the revision to read at (0: now).
+func decodeContinue(sel *selection, token string) (after string, at sqlstore.Revision, err error) {
+	bad := func(format string, args ...any) (string, sqlstore.Revision, error) {
+		return "", 0, apierrors.NewBadRequest(fmt.Sprintf("continue key is not valid: "+format, args...))
+	}
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		return bad("%v", err)
+	}
+	var c continuation
+	if err := json.Unmarshal(b, &c); err != nil {
+		return bad("%v", err)
+	}
+	switch {
+	case c.Version != continueVersion:
+		return bad("server does not recognize this encoded version %v", c.Version)
+	case c.Revision == 0:
+		return bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+	case c.Start == "":
+		return bad("encoded start key empty (version meta.k8s.io/v1)")
+	}
+	start := "/" + strings.TrimPrefix(c.Start, "/")
+	if path.Clean(start) != start {
+		return bad("%v", c.Start)
+	}
+	// The token says where to go on from, the store wants the last key already given.
+	after = sel.prefix + strings.TrimSuffix(start[1:], "\x00")
+	return after, max(c.Revision, 0), nil
+}

@@ -1,0 +1,243 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// maxPatchOperations bounds a JSON patch, as in Kubernetes.
+const maxPatchOperations = 10000
+
+// Patch applies a patch to the current object, again to the new current one when another write came between.
+func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error) {
+	if opts == nil {
+		opts = &metav1.PatchOptions{}
+	}
+	dry, err := dryRun("PatchOptions", opts.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	switch pt {
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+	default:
+		return nil, unsupportedPatch(pt)
+	}
+	sub, err := subresource(t, "patch")
+	if err != nil {
+		return nil, err
+	}
+	p := patcher{kind: pt, patch: patch, validation: opts.FieldValidation}
+	if sub != nil && sub.Put != nil {
+		res, err := r.changeDerived(ctx, t, sub, dry, func(cur *current) (runtime.Object, error) {
+			now, err := derived(sub, cur.obj)
+			if err != nil {
+				return nil, err
+			}
+			return p.apply(now.JSON, sub.New())
+		})
+		return p.warn(res), err
+	}
+	_, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
+		if cur == nil {
+			return nil, notFound(t.Kind, t.Name)
+		}
+		obj, err := r.patched(t.Kind, cur, &p)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkName(t, obj); err != nil {
+			return nil, err
+		}
+		return r.planUpdate(ctx, update{t: t, sub: sub, cur: cur, obj: obj, dry: dry})
+	})
+	return p.warn(res), err
+}
+
+// patched is the object that the patch makes of the current one, in its stored version.
+func (r *Registry) patched(k *resource.Kind, cur *current, p *patcher) (kube.Object, error) {
+	now, err := r.view(k, cur.entry.Key, cur.entry.Rev, cur.entry.Value)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	body, err := p.apply(now, k.New())
+	if err != nil {
+		return nil, err
+	}
+	obj, _ := asKube(body)
+	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+	if obj, err = toStored(k, obj); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return obj, nil
+}
+
+// patcher is one patch request. warnings are those of the last application.
+type patcher struct {
+	kind       types.PatchType
+	patch      []byte
+	validation string // fieldValidation: Ignore, Warn (also ""), Strict
+	warnings   []string
+}
+
+func (p *patcher) strict() bool { return p.validation != metav1.FieldValidationIgnore }
+
+func (p *patcher) warn(res *Result) *Result {
+	if res != nil {
+		res.Warnings = append(p.warnings, res.Warnings...)
+	}
+	return res
+}
+
+// apply makes into of the JSON that the patch makes of now.
+func (p *patcher) apply(now []byte, into runtime.Object) (runtime.Object, error) {
+	p.warnings = nil
+	if p.kind == types.StrategicMergePatchType {
+		return p.strategic(now, into)
+	}
+	next, strictErrs, err := p.json(now)
+	if err != nil {
+		return nil, err
+	}
+	if !p.strict() {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(next, into)
+	} else {
+		var more []error
+		more, err = kjson.UnmarshalStrict(next, into)
+		strictErrs = append(strictErrs, more...)
+	}
+	if err != nil {
+		return nil, badPatch(string(next), err)
+	}
+	return into, p.judge(string(next), strictErrs)
+}
+
+// json applies a JSON patch or a merge patch.
+func (p *patcher) json(now []byte) (next []byte, strictErrs []error, err error) {
+	if p.kind == types.MergePatchType {
+		if p.strict() {
+			v := map[string]any{}
+			if strictErrs, err = kjson.UnmarshalStrict(p.patch, &v); err != nil {
+				return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			}
+		}
+		next, err = jsonpatch.MergePatch(now, p.patch)
+		if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
+			return nil, nil, apierrors.NewBadRequest(err.Error())
+		}
+		if err != nil {
+			return nil, nil, plainError(err.Error())
+		}
+		return next, strictErrs, nil
+	}
+	if p.strict() {
+		var v []struct {
+			Op    string `json:"op"`
+			Path  string `json:"path"`
+			From  string `json:"from"`
+			Value any    `json:"value"`
+		}
+		if strictErrs, err = kjson.UnmarshalStrict(p.patch, &v); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		for i, e := range strictErrs {
+			strictErrs[i] = fmt.Errorf("json patch %w", e)
+		}
+	}
+	ops, err := jsonpatch.DecodePatch(p.patch)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(ops) > maxPatchOperations {
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(
+			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
+	}
+	if next, err = ops.Apply(now); err != nil {
+		return nil, nil, unprocessable(err)
+	}
+	return next, strictErrs, nil
+}
+
+// strategic applies a strategic merge patch by the struct tags of into's type.
+func (p *patcher) strategic(now []byte, into runtime.Object) (runtime.Object, error) {
+	original, patch := map[string]any{}, map[string]any{}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(now, &original); err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	var strictErrs []error
+	var err error
+	if p.strict() {
+		strictErrs, err = kjson.UnmarshalStrict(p.patch, &patch)
+	} else {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(p.patch, &patch)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	merged, err := strategicpatch.StrategicMergeMapPatch(original, patch, into)
+	switch {
+	case err == nil:
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return nil, apierrors.NewBadRequest(err.Error())
+	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
+		return nil, unprocessable(err)
+	default:
+		return nil, plainError(err.Error())
+	}
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, into, p.strict())
+	if err != nil {
+		unknown, isStrict := runtime.AsStrictDecodingError(err)
+		if !isStrict {
+			return nil, badPatch(fmt.Sprintf("%+v", patch), err)
+		}
+		strictErrs = append(strictErrs, unknown.Errors()...)
+	}
+	return into, p.judge(fmt.Sprintf("%+v", patch), strictErrs)
+}
+
+// judge refuses, or warns of, unknown and doubled fields.
+func (p *patcher) judge(value string, strictErrs []error) error {
+	if len(strictErrs) == 0 || p.validation == metav1.FieldValidationIgnore {
+		return nil
+	}
+	if p.validation == metav1.FieldValidationStrict {
+		return badPatch(value, runtime.NewStrictDecodingError(strictErrs))
+	}
+	for _, e := range strictErrs {
+		p.warnings = append(p.warnings, e.Error())
+	}
+	return nil
+}
+
+func badPatch(value string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
+}
+
+func unprocessable(err error) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+func unsupportedPatch(pt types.PatchType) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s (got %s)",
+			types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, pt),
+	}}
+}

@@ -1,0 +1,138 @@
+package registry_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/internal/kube"
+)
+
+func TestBinding(t *testing.T) {
+	r := registrytest.New(t)
+	p := create(t, r, newPod("p", ""))
+	at := registrytest.Target(t, kube.Pod, "default", "p", "binding")
+	binding := func(node string) *corev1.Binding {
+		return &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: map[string]string{"a": "b"}},
+			Target: corev1.ObjectReference{Kind: "Node", Name: node}}
+	}
+	_, err := r.Create(ctx, at, binding(""), nil)
+	wantError(t, err, 500, "target.name: Required value")
+	wrong := binding("edge-1")
+	wrong.UID = "x"
+	_, err = r.Create(ctx, at, wrong, nil)
+	wantError(t, err, 409, "Precondition failed: UID in precondition: x")
+
+	res, err := r.Create(ctx, at, binding("edge-1"), nil)
+	if err != nil || !res.Created || !strings.Contains(string(res.JSON), `"Success"`) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	got, err := r.Get(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := decodeInto[corev1.Pod](t, got.JSON)
+	c := bound.Status.Conditions
+	if bound.Spec.NodeName != "edge-1" || bound.UID != p.UID || bound.Annotations["a"] != "b" ||
+		len(c) != 1 || c[0].Type != corev1.PodScheduled || c[0].Status != corev1.ConditionTrue || c[0].LastTransitionTime.IsZero() {
+		t.Fatalf("bound pod: %s", got.JSON)
+	}
+	_, err = r.Create(ctx, at, binding("edge-2"), nil)
+	wantError(t, err, 409, `Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "edge-1"`)
+	if _, err = r.Delete(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Create(ctx, at, binding("edge-2"), nil)
+	wantError(t, err, 409, "pod p is being deleted, cannot be assigned to a host")
+	_, err = r.Create(ctx, registrytest.Target(t, kube.Pod, "default", "q", "binding"), &corev1.Binding{Target: corev1.ObjectReference{Name: "n"}}, nil)
+	wantError(t, err, 404, `pods "q" not found`)
+}
+
+func TestEviction(t *testing.T) {
+	r := registrytest.New(t)
+	create(t, r, newPod("p", "edge-1"))
+	at := registrytest.Target(t, kube.Pod, "default", "p", "eviction")
+	grace := int64(7)
+	body := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: "p"}, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &grace, DryRun: []string{"All"}}}
+	if _, err := r.Create(ctx, at, body, nil); err != nil {
+		t.Fatal(err)
+	}
+	body.DeleteOptions.DryRun = nil
+	res, err := r.Create(ctx, at, body, nil)
+	if err != nil || !res.Created || decodeInto[metav1.Status](t, res.JSON).Code != 201 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	got, err := r.Get(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := decodeInto[corev1.Pod](t, got.JSON)
+	if p.DeletionTimestamp == nil || *p.DeletionGracePeriodSeconds != 7 || p.ResourceVersion != "2" ||
+		len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Type != corev1.DisruptionTarget {
+		t.Fatalf("evicted pod: %s", got.JSON)
+	}
+}
+
+// issuer signs what it is asked for in plain words.
+type issuer struct{}
+
+func (issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (string, time.Time, error) {
+	words := append([]string{sa.Name}, audiences...)
+	if pod != nil {
+		words = append(words, "for", pod.Name)
+	}
+	return strings.Join(words, " "), time.Unix(0, 0).Add(lifetime), nil
+}
+
+func TestToken(t *testing.T) {
+	r := registrytest.Start(t, registry.Config{Tokens: issuer{}})
+	create(t, r, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}})
+	pod := newPod("p", "")
+	pod.Spec.ServiceAccountName = "robot"
+	create(t, r, pod)
+	create(t, r, newPod("other", ""))
+	at := registrytest.Target(t, kube.ServiceAccount, "default", "robot", "token")
+	seconds := func(n int64) *int64 { return &n }
+	bound := func(kind, name, uid string) *authenticationv1.BoundObjectReference {
+		return &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: kind, Name: name, UID: types.UID(uid)}
+	}
+	for name, test := range map[string]struct {
+		spec  authenticationv1.TokenRequestSpec
+		token string
+		until int64 // seconds of lifetime
+		code  int32
+		text  string
+	}{
+		"plain":     {authenticationv1.TokenRequestSpec{Audiences: []string{"a", "b"}}, "robot a b", 3600, 0, ""},
+		"pod":       {authenticationv1.TokenRequestSpec{ExpirationSeconds: seconds(600), BoundObjectRef: bound("Pod", "p", "")}, "robot for p", 600, 0, ""},
+		"too short": {authenticationv1.TokenRequestSpec{ExpirationSeconds: seconds(599)}, "", 0, 422, "may not specify a duration less than 10 minutes"},
+		"no pod":    {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "q", "")}, "", 0, 404, `pods "q" not found`},
+		"other pod": {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "p", "x")}, "", 0, 409, "the UID in the bound object reference (x)"},
+		"not its":   {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "other", "")}, "", 0, 400, "to pod running with different serviceaccount name"},
+		"a house":   {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("House", "p", "")}, "", 0, 400, "cannot bind token for object of type /v1, Kind=House"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res, err := r.Create(ctx, at, &authenticationv1.TokenRequest{Spec: test.spec}, nil)
+			if test.code != 0 {
+				wantError(t, err, test.code, test.text)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := decodeInto[authenticationv1.TokenRequest](t, res.JSON)
+			if got.Status.Token != test.token || got.Status.ExpirationTimestamp.Unix() != test.until || got.Kind != "TokenRequest" || *got.Spec.ExpirationSeconds != test.until {
+				t.Errorf("issued %s", res.JSON)
+			}
+		})
+	}
+}

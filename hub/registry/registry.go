@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/resource"
+)
+
+// TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
+type TokenIssuer interface {
+	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
+}
+
+// Kinds lists the served kinds; *resource.Table is one. The registry asks again for a kind that it does not know, so that
+// kinds may be added while it runs.
+type Kinds interface {
+	All() []*resource.Kind
+}
+
+// Config is what a Registry needs. Store and Kinds are required.
+type Config struct {
+	Store     Store
+	Kinds     Kinds
+	Admission Admission        // nil: everything is admitted
+	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
+	Clock     func() time.Time // nil: time.Now
+	Log       *slog.Logger     // nil: discarded
+
+	// EventTTL is how long an Event is kept after its last write; 0 means one hour, as in Kubernetes.
+	EventTTL time.Duration
+	// MaxEvents bounds how many Events are kept, oldest go first; 0 means 10,000.
+	MaxEvents int
+	// BookmarkEvery is the least time between bookmarks of a watch that asked for them; 0 means one minute.
+	BookmarkEvery time.Duration
+}
+
+// Registry is Verbs for hub/apiserver, and has a control.Client for the hub's own loops. All methods may be called from any
+// goroutine, also before Run; typed reads stand still until Run feeds them.
+type Registry struct {
+	store     Store
+	kinds     Kinds
+	admission Admission
+	tokens    TokenIssuer
+	now       func() time.Time
+	log       *slog.Logger
+	bookmark  time.Duration
+
+	byGVK sync.Map // kube.GVK → *resource.Kind
+
+	decoded *decoded
+	cache   *cache
+	expiry  *expiry
+}
+
+var (
+	_ Verbs          = (*Registry)(nil)
+	_ control.Client = (*client)(nil)
+)
+
+// New returns a registry on cfg.Store. Nothing runs until Run.
+func New(cfg Config) *Registry {
+	r := &Registry{
+		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens,
+		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
+	}
+	if r.admission == nil {
+		r.admission = admitAll{}
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.bookmark <= 0 {
+		r.bookmark = time.Minute
+	}
+	if cfg.EventTTL <= 0 {
+		cfg.EventTTL = time.Hour
+	}
+	if cfg.MaxEvents <= 0 {
+		cfg.MaxEvents = 10_000
+	}
+	r.decoded = newDecoded()
+	r.cache = newCache(cfg.Store, r.decoded)
+	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, cfg.MaxEvents, r.log)
+	return r
+}
+
+// Run feeds the cache and expires Events until ctx ends. It returns ctx's error, or the store's when the store closed.
+func (r *Registry) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if k := r.kindFor(eventGVK); k != nil {
+		if err := r.expiry.load(resource.Prefix(k, "")); err != nil {
+			return err
+		}
+		r.cache.onEvent(resource.Prefix(k, ""), r.expiry.saw)
+		expired := make(chan struct{})
+		go func() {
+			defer close(expired)
+			r.expiry.run(ctx)
+		}()
+		defer func() { cancel(); <-expired }()
+	}
+	return r.cache.run(ctx)
+}
+
+// admitAll is the admission of a registry that was given none.
+type admitAll struct{}
+
+func (admitAll) Mutate(context.Context, Attributes) error   { return nil }
+func (admitAll) Validate(context.Context, Attributes) error { return nil }

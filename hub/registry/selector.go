@@ -1,0 +1,114 @@
+package registry
+
+import (
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// selection says which objects of a kind a list or watch is about. What can be told from the key alone (namespace, name)
+// narrows the range of keys; only the rest needs the typed object.
+type selection struct {
+	kind   *resource.Kind
+	prefix string
+	key    string // set when only one object can match
+	labels labels.Selector
+	fields fields.Selector
+}
+
+// selectionOf reads the selectors of a request.
+func selectionOf(t Target, opts *metav1.ListOptions) (*selection, error) {
+	s := &selection{kind: t.Kind}
+	namespace, name := t.Namespace, t.Name
+	if opts.LabelSelector != "" {
+		sel, err := labels.Parse(opts.LabelSelector)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		if !sel.Empty() {
+			s.labels = sel
+		}
+	}
+	if opts.FieldSelector != "" {
+		sel, err := fields.ParseSelector(opts.FieldSelector)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		if sel, err = t.Kind.FieldSelector(sel); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		var rest []fields.Selector
+		for _, req := range sel.Requirements() {
+			exact := req.Operator == "=" || req.Operator == "=="
+			switch {
+			case exact && req.Field == "metadata.name" && (name == "" || name == req.Value):
+				name = req.Value
+			case exact && req.Field == "metadata.namespace" && t.Kind.Namespaced && (namespace == "" || namespace == req.Value):
+				namespace = req.Value
+			case exact:
+				rest = append(rest, fields.OneTermEqualSelector(req.Field, req.Value))
+			default:
+				rest = append(rest, fields.OneTermNotEqualSelector(req.Field, req.Value))
+			}
+		}
+		if name != "" && t.Kind.Namespaced && namespace == "" {
+			rest = append(rest, fields.OneTermEqualSelector("metadata.name", name))
+			name = ""
+		}
+		if len(rest) > 0 {
+			s.fields = fields.AndSelectors(rest...)
+		}
+	}
+	s.prefix = resource.Prefix(t.Kind, namespace)
+	if name != "" && (namespace != "" || !t.Kind.Namespaced) {
+		s.key = s.prefix + name
+		s.prefix = s.key
+	}
+	return s, nil
+}
+
+// plain: everything in the range of keys is selected, nothing needs to be decoded.
+func (s *selection) plain() bool { return s.labels == nil && s.fields == nil }
+
+// hasKey tells whether a key with the prefix is in range: a prefix that is a whole key also begins longer names.
+func (s *selection) hasKey(key string) bool { return s.key == "" || key == s.key }
+
+func (s *selection) matches(obj kube.Object) bool {
+	if s.labels != nil && !s.labels.Matches(labels.Set(obj.GetLabels())) {
+		return false
+	}
+	return s.fields == nil || s.fields.Matches(s.fieldsOf(obj))
+}
+
+// fieldsOf are the values of the stored kind's fields, also for a view: its FieldSelector has translated the labels.
+func (s *selection) fieldsOf(obj kube.Object) fields.Set {
+	if f := storedKind(s.kind).Fields; f != nil {
+		return f(obj)
+	}
+	return fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
+}
+
+// selects tells whether stored bytes are selected. Bytes that cannot be decoded are never selected by a selector.
+func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
+	if s.plain() {
+		return true
+	}
+	if obj, ok := r.atHand(key, rev); ok {
+		return s.matches(obj)
+	}
+	obj, err := decode(storedKind(s.kind), raw)
+	return err == nil && s.matches(obj)
+}
+
+// atHand returns the typed object when somebody has decoded it before.
+func (r *Registry) atHand(key string, rev sqlstore.Revision) (kube.Object, bool) {
+	if o, ok := r.cache.at(key, rev); ok {
+		return o, true
+	}
+	return r.decoded.peek(rev)
+}

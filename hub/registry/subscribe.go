@@ -1,0 +1,84 @@
+package registry
+
+import (
+	"context"
+	"sync"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// subscription is one Subscribe call. Its queue is unbounded: f is the hub's own loop code, which must be quick, and
+// holds references only.
+type subscription struct {
+	mu    sync.Mutex
+	queue []control.Change
+	wake  chan struct{} // capacity 1
+}
+
+func (s *subscription) add(c control.Change) {
+	s.mu.Lock()
+	s.queue = append(s.queue, c)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *subscription) take() []control.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queue
+	s.queue = nil
+	return q
+}
+
+// deliver calls f for each change until ctx ends.
+func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		for _, c := range s.take() {
+			if ctx.Err() != nil {
+				return
+			}
+			f(c)
+		}
+	}
+}
+
+// Subscribe implements control.Feed. Kinds that are not served are ignored. f may call the registry.
+func (c *client) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
+	s := &subscription{wake: make(chan struct{}, 1)}
+	var now []control.Change
+	r, cc := c.r, c.r.cache
+	cc.mu.Lock()
+	for _, gvk := range kinds {
+		k := r.kindFor(gvk)
+		if k == nil {
+			continue
+		}
+		kc := cc.enter(k)
+		kc.items.Scan(func(_ string, it cached) bool {
+			now = append(now, control.Change{GVK: kc.kind.GVK, New: it.obj})
+			return true
+		})
+		kc.subs[s] = struct{}{}
+	}
+	cc.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		cc.mu.Lock()
+		defer cc.mu.Unlock()
+		for _, kc := range cc.kinds {
+			delete(kc.subs, s)
+		}
+	})
+	for _, ch := range now {
+		f(ch)
+	}
+	go s.deliver(ctx, f)
+}

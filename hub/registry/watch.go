@@ -1,0 +1,248 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Watch follows the objects that t and opts select. It begins with the revision asked for, or (resourceVersion "" or "0",
+// or sendInitialEvents) with an ADDED for each object that exists now. A revision that is no longer kept shows in the
+// first Next, as Kubernetes sends it: on an open stream.
+func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
+	if opts == nil {
+		opts = &metav1.ListOptions{}
+	}
+	if err := checkListOptions(opts, true); err != nil {
+		return nil, err
+	}
+	sel, err := selectionOf(t, opts)
+	if err != nil {
+		return nil, err
+	}
+	from, err := parseRevision(opts.ResourceVersion)
+	if err != nil {
+		return nil, badRevision(opts.ResourceVersion, err)
+	}
+	if now := r.store.Revision(); from > now {
+		return nil, tooLarge(from, now)
+	}
+	w := &watcher{r: r, sel: sel, bookmarks: opts.AllowWatchBookmarks}
+	initial := from == 0
+	if opts.SendInitialEvents != nil {
+		initial = *opts.SendInitialEvents
+		if !initial && from == 0 {
+			from = r.store.Revision()
+		}
+	}
+	if initial {
+		if from, err = w.begin(opts.SendInitialEvents != nil); err != nil {
+			return nil, err
+		}
+	}
+	w.told = from
+	if w.src, err = r.store.Watch(sel.prefix, from); err != nil {
+		w.failed = watchFailure(sel, from, err)
+	}
+	w.due = time.Now().Add(r.bookmark)
+	return w, nil
+}
+
+// watcher is one watch of one client. It is used by one goroutine.
+type watcher struct {
+	r         *Registry
+	sel       *selection
+	src       sqlstore.Watcher
+	first     []WatchEvent // initial events, given by the first Next
+	failed    error
+	bookmarks bool
+	told      sqlstore.Revision // the client knows everything up to here
+	due       time.Time         // of the next bookmark, if there is progress to tell
+}
+
+// begin lists what exists now, as the first events. list: the client asked to be told where the list ends.
+func (w *watcher) begin(list bool) (sqlstore.Revision, error) {
+	page, err := w.r.page(w.sel, "", 0, 0)
+	if err != nil {
+		return 0, storeFailure(w.sel.kind, "watch", err)
+	}
+	w.first = make([]WatchEvent, 0, len(page.Entries)+1)
+	for _, e := range page.Entries {
+		b, err := w.r.view(w.sel.kind, e.Key, e.Rev, e.Value)
+		if err != nil {
+			return 0, apierrors.NewInternalError(err)
+		}
+		w.first = append(w.first, WatchEvent{Type: watch.Added, JSON: b})
+	}
+	if list && w.bookmarks {
+		w.first = append(w.first, w.mark(page.Rev, true))
+	}
+	return page.Rev, nil
+}
+
+// Next implements Watch.
+func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
+	if len(w.first) > 0 {
+		first := w.first
+		w.first = nil
+		return first, nil
+	}
+	if w.failed != nil {
+		return nil, w.failed
+	}
+	for {
+		events, err := w.wait(ctx)
+		switch {
+		case err == nil:
+			if out := w.translate(events); len(out) > 0 {
+				return out, nil
+			}
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !errors.Is(err, context.DeadlineExceeded):
+			w.failed = watchFailure(w.sel, w.told, err)
+			return nil, w.failed
+		}
+		if m, ok := w.bookmark(); ok {
+			return []WatchEvent{m}, nil
+		}
+	}
+}
+
+// wait returns the next events, or context.DeadlineExceeded when a bookmark is due.
+func (w *watcher) wait(ctx context.Context) ([]sqlstore.Event, error) {
+	if !w.bookmarks {
+		return w.src.Next(ctx)
+	}
+	ctx, cancel := context.WithDeadline(ctx, w.due)
+	defer cancel()
+	return w.src.Next(ctx)
+}
+
+// bookmark tells how far the log has come, when it is time and the client does not know yet. A silent log costs nothing.
+func (w *watcher) bookmark() (WatchEvent, bool) {
+	if !w.bookmarks || time.Now().Before(w.due) {
+		return WatchEvent{}, false
+	}
+	w.due = time.Now().Add(w.r.bookmark)
+	rev := w.src.Revision()
+	if rev <= w.told {
+		return WatchEvent{}, false
+	}
+	w.told = rev
+	return w.mark(rev, false), true
+}
+
+// mark is a bookmark: an object of the kind with nothing but a resourceVersion.
+func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
+	type meta struct {
+		ResourceVersion   string            `json:"resourceVersion"`
+		CreationTimestamp *metav1.Time      `json:"creationTimestamp"`
+		Annotations       map[string]string `json:"annotations,omitempty"`
+	}
+	obj := struct {
+		Kind       string `json:"kind"`
+		APIVersion string `json:"apiVersion"`
+		Metadata   meta   `json:"metadata"`
+	}{w.sel.kind.GVK.Kind, w.sel.kind.GVK.GroupVersion().String(), meta{ResourceVersion: formatRevision(rev)}}
+	if endOfList {
+		obj.Metadata.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
+	}
+	b, err := json.Marshal(obj)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return WatchEvent{Type: watch.Bookmark, JSON: b}
+}
+
+// translate turns changes of the log into what they mean for the selection.
+func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
+	out := make([]WatchEvent, 0, len(events))
+	for _, ev := range events {
+		if !w.sel.hasKey(ev.Key) {
+			continue
+		}
+		we, key, ok := w.meaning(ev)
+		if !ok {
+			continue
+		}
+		b, err := w.r.view(w.sel.kind, key, ev.Rev, we.JSON)
+		if err != nil {
+			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "err", err)
+			continue
+		}
+		we.JSON = b
+		out = append(out, we)
+	}
+	if len(out) > 0 {
+		w.told = events[len(events)-1].Rev
+	}
+	return out
+}
+
+// meaning: an object that enters the selection is ADDED, one that leaves it DELETED, with the state that was selected.
+func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool) {
+	was := ev.Created != ev.Rev && ev.Prev != nil && w.selected(ev.Key, ev.Prev)
+	switch {
+	case ev.Deleted && !was:
+		return we, "", false
+	case ev.Deleted:
+		last := ev.Value
+		if last == nil {
+			last = withRevision(ev.Prev, ev.Rev)
+		}
+		return WatchEvent{Type: watch.Deleted, JSON: last}, ev.Key, true
+	}
+	is := w.r.selectsShared(w.sel, ev.Key, ev.Rev, ev.Value)
+	switch {
+	case is && was:
+		return WatchEvent{Type: watch.Modified, JSON: ev.Value}, ev.Key, true
+	case is:
+		return WatchEvent{Type: watch.Added, JSON: ev.Value}, ev.Key, true
+	case was:
+		return WatchEvent{Type: watch.Deleted, JSON: withRevision(ev.Prev, ev.Rev)}, "", true
+	}
+	return we, "", false
+}
+
+// selected tells whether the state before a change was selected.
+func (w *watcher) selected(key string, prev []byte) bool {
+	if w.sel.plain() {
+		return true
+	}
+	rev, _, _ := storedRevision(prev)
+	return w.r.selectsShared(w.sel, key, rev, prev)
+}
+
+// selectsShared is selects for watches: what it has to decode, it keeps for the other watchers of the same revision.
+func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
+	if s.plain() {
+		return true
+	}
+	obj, err := r.typed(storedKind(s.kind), key, rev, raw)
+	return err == nil && s.matches(obj)
+}
+
+// Close implements Watch.
+func (w *watcher) Close() {
+	if w.src != nil {
+		w.src.Close()
+	}
+}
+
+// watchFailure tells a client to list again when its place in history is gone.
+func watchFailure(sel *selection, from sqlstore.Revision, err error) error {
+	var compacted *sqlstore.CompactedError
+	if errors.As(err, &compacted) {
+		return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, compacted.Oldest))
+	}
+	return storeFailure(sel.kind, "watch", err)
+}

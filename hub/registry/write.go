@@ -1,0 +1,199 @@
+package registry
+
+import (
+	"context"
+	"errors"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// current is an object as the store has it now. obj is shared: read-only.
+type current struct {
+	entry sqlstore.Entry
+	obj   kube.Object
+}
+
+// plan is one object's change, decided by rules and admission and not yet committed. obj and enc are what is written;
+// an empty enc means that there is nothing to write.
+type plan struct {
+	kind     *resource.Kind // as stored
+	key      string
+	old      *current // nil: a creation
+	obj      kube.Object
+	enc      encoded
+	remove   bool
+	warnings []string
+}
+
+func (p *plan) noop() bool { return p.enc.value == nil }
+
+// ifRev is the revision that the plan was made from.
+func (p *plan) ifRev() sqlstore.Revision {
+	if p.old == nil {
+		return 0
+	}
+	return p.old.entry.Rev
+}
+
+// encode fills enc from obj.
+func (p *plan) encode() error {
+	enc, err := encode(p.kind, p.obj)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	p.enc = enc
+	return nil
+}
+
+// encodeChange is encode, but leaves enc empty when the object would stay what it is: a write that changes nothing costs
+// no revision and wakes nobody.
+func (p *plan) encodeChange() error {
+	if err := p.encode(); err != nil {
+		return err
+	}
+	if p.enc.same(p.old.entry.Value, p.old.entry.Rev) {
+		p.enc = encoded{}
+	}
+	return nil
+}
+
+// current reads an object; nil when it does not exist.
+func (r *Registry) current(k *resource.Kind, key string) (*current, error) {
+	e, ok := r.store.Get(key)
+	if !ok {
+		return nil, nil
+	}
+	obj, err := r.typed(storedKind(k), key, e.Rev, e.Value)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return &current{entry: e, obj: obj}, nil
+}
+
+// commit makes all plans durable in one transaction, or none. Afterwards each plan's obj carries its resourceVersion and
+// is shared.
+func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revision, error) {
+	ops := make([]sqlstore.Op, len(plans))
+	offers := make([]*handoff, len(plans))
+	for i, p := range plans {
+		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.value, RevAt: p.enc.at, If: p.ifRev()}
+		if !p.remove {
+			offers[i] = r.decoded.offer(p.key, p.enc, p.obj)
+		}
+	}
+	revs, err := r.store.Commit(ctx, ops...)
+	for i, o := range offers {
+		if o == nil {
+			if err == nil {
+				plans[i].obj.SetResourceVersion(formatRevision(revs[i]))
+			}
+			continue
+		}
+		if err != nil {
+			r.decoded.settle(o, 0)
+		} else {
+			r.decoded.settle(o, revs[i])
+		}
+	}
+	return revs, err
+}
+
+// maxTries bounds how often a write starts again because it lost the race for its object. Of all who race, one wins each
+// round, so only a crowd of hundreds on one object comes near it.
+const maxTries = 300
+
+// change runs prepare on the current object (nil when there is none) and commits its plan, again from the new current when
+// another write came between.
+func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(*current) (*plan, error)) (*plan, *Result, error) {
+	key := resource.Key(t.Kind, t.Namespace, t.Name)
+	for range maxTries {
+		cur, err := r.current(t.Kind, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := prepare(cur)
+		if err != nil {
+			return nil, nil, err
+		}
+		if dry || p.noop() {
+			res, err := r.uncommitted(t, p)
+			return p, res, err
+		}
+		revs, err := r.commit(ctx, p)
+		var lost *sqlstore.ConflictError
+		if errors.As(err, &lost) {
+			if ctx.Err() != nil {
+				return nil, nil, storeFailure(t.Kind, "update", ctx.Err())
+			}
+			continue
+		}
+		if err != nil {
+			return nil, nil, storeFailure(t.Kind, "update", err)
+		}
+		res, err := r.committed(t, p, revs[0])
+		return p, res, err
+	}
+	return nil, nil, modified(t.Kind, t.Name)
+}
+
+// committed answers with what has just been written.
+func (r *Registry) committed(t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
+	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
+	if e, ok := r.store.Get(p.key); ok && e.Rev == rev {
+		res.JSON = e.Value
+	} else {
+		b, err := encodeBody(p.obj) // already overwritten or deleted again: rare
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		res.JSON = b
+	}
+	return r.asViewed(t, p.key, rev, res)
+}
+
+// uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
+func (r *Registry) uncommitted(t Target, p *plan) (*Result, error) {
+	res := &Result{Warnings: p.warnings, Created: p.old == nil}
+	var rev sqlstore.Revision
+	switch {
+	case p.noop():
+		res.JSON, res.Object, rev = p.old.entry.Value, p.old.obj, p.old.entry.Rev
+		return r.asViewed(t, p.key, rev, res)
+	case p.old == nil:
+		p.obj.SetResourceVersion("")
+	default:
+		p.obj.SetResourceVersion(formatRevision(p.ifRev()))
+	}
+	obj := p.obj
+	if t.Kind.StoredAs != nil {
+		v, err := t.Kind.FromStored(obj)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		v.GetObjectKind().SetGroupVersionKind(t.Kind.GVK)
+		obj = v
+	}
+	b, err := encodeBody(obj)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	res.JSON, res.Object = b, obj
+	return res, nil
+}
+
+// asViewed converts a result to the target's kind when that is a view of the stored one.
+func (r *Registry) asViewed(t Target, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
+	if t.Kind.StoredAs == nil {
+		return res, nil
+	}
+	b, err := r.view(t.Kind, key, rev, res.JSON)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	res.JSON, res.Object = b, nil
+	return res, nil
+}

@@ -1,0 +1,158 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config says where a store lives and how much history it keeps.
+type Config struct {
+	// Path of the SQLite file; its directory must exist. Beside it live Path-wal, Path-shm and Path.lock.
+	Path string
+	// BackupDir is where backups (*.db) of this store are kept. When Path turns out to be damaged the newest good one
+	// is named in the error. Optional.
+	BackupDir string
+	// Log receives what an operator should know; nil discards it.
+	Log *slog.Logger
+	// KeepHistory is how long superseded values stay readable by watches and by lists at an older revision. 0: 5 minutes.
+	KeepHistory time.Duration
+	// MaxHistory bounds the same by number of revisions, however young. 0: 50,000.
+	MaxHistory int
+}
+
+func (c *Config) setDefaults() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.KeepHistory <= 0 {
+		c.KeepHistory = 5 * time.Minute
+	}
+	if c.MaxHistory <= 0 {
+		c.MaxHistory = 50_000
+	}
+}
+
+// DB is an open store. All methods are safe for concurrent use.
+type DB struct {
+	cfg  Config
+	lock *fileLock
+	file *file  // the committer's connection; used by Run only, once Open has returned
+	read *reads // connections for old history and backups
+
+	queue   queue
+	state   atomic.Pointer[state]
+	history *history
+
+	closing   context.Context // done as soon as Close is called
+	close     context.CancelFunc
+	running   sync.Mutex // held by Run
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// state is everything that is current as of rev. It is immutable.
+type state struct {
+	index *index
+	rev   Revision
+}
+
+// Open opens the store at cfg.Path, or makes it, and loads it. It fails with *DamagedError when the file is not sound
+// (and has set it aside), *VersionError when a newer Petrel wrote it, *InUseError when another process has it open.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	cfg.setDefaults()
+	if fi, err := os.Stat(filepath.Dir(cfg.Path)); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	} else if !fi.IsDir() {
+		return nil, fmt.Errorf("open store: %s is not a directory", filepath.Dir(cfg.Path))
+	}
+	lock, err := lockFile(cfg.Path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	db, err := open(ctx, cfg)
+	if err != nil {
+		lock.unlock()
+		return nil, err
+	}
+	db.lock = lock
+	return db, nil
+}
+
+func open(ctx context.Context, cfg Config) (*DB, error) {
+	begin := time.Now()
+	if err := refuseAside(cfg); err != nil {
+		return nil, err
+	}
+	f, loaded, err := openFile(ctx, cfg.Path)
+	if newer := (*VersionError)(nil); errors.As(err, &newer) {
+		newer.Path = cfg.Path
+		return nil, newer
+	}
+	if isDamage(err) {
+		return nil, setAside(ctx, cfg, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
+	}
+	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path)}
+	db.closing, db.close = context.WithCancel(context.Background())
+	db.queue.init()
+	db.history = newHistory(loaded.rev, loaded.compacted, db.read)
+	db.history.mark(time.Now(), loaded.rev)
+	db.state.Store(&state{index: loaded.index.snapshot(), rev: loaded.rev})
+	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.len(), "revision", int64(loaded.rev),
+		"compacted", int64(loaded.compacted), "took", time.Since(begin))
+	return db, nil
+}
+
+// Revision is the last committed revision.
+func (db *DB) Revision() Revision { return db.state.Load().rev }
+
+// Compacted is the oldest revision that can still be listed, or watched from.
+func (db *DB) Compacted() Revision { return db.history.oldest() }
+
+// Len is the number of keys.
+func (db *DB) Len() int { return db.state.Load().index.len() }
+
+// Get returns the current entry of key.
+func (db *DB) Get(key string) (Entry, bool) {
+	e, ok := db.state.Load().index.get(key)
+	if !ok {
+		return Entry{}, false
+	}
+	return *e, true
+}
+
+// Run commits and compacts until ctx ends or Close is called; it returns nil then. Whatever it has not committed by then
+// fails with ErrClosed; reading goes on until Close. Only one Run can be active.
+func (db *DB) Run(ctx context.Context) error {
+	if !db.running.TryLock() {
+		return fmt.Errorf("run store %s: it is running already", db.cfg.Path)
+	}
+	defer db.running.Unlock()
+	defer db.queue.shut()
+	return db.commitLoop(ctx)
+}
+
+// Close ends Run, watchers and whatever waits, and closes the file. The returned error is that of closing the file.
+func (db *DB) Close() error {
+	db.closeOnce.Do(func() {
+		db.close()
+		db.queue.shut()
+		db.running.Lock() // Run has returned, and cannot begin again
+		db.history.closeWatchers()
+		db.closeErr = db.read.close()
+		if err := db.file.close(); err != nil {
+			db.closeErr = err
+		}
+		db.lock.unlock()
+	})
+	return db.closeErr
+}

@@ -1,0 +1,101 @@
+package sqlstore_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"petrel.dev/petrel/sqlstore"
+	"petrel.dev/petrel/sqlstore/storetest"
+)
+
+// start opens a store and runs it until the test ends.
+func start(t testing.TB, cfg sqlstore.Config) *sqlstore.DB {
+	t.Helper()
+	if cfg.Path == "" {
+		cfg.Path = filepath.Join(t.TempDir(), "hub.db")
+	}
+	db, err := sqlstore.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go db.Run(context.Background())
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return db
+}
+
+// TestConformance runs with history in memory, and with all of it read from the file.
+func TestConformance(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		storetest.Run(t, func(t testing.TB) storetest.Store { return start(t, sqlstore.Config{}) })
+	})
+	for _, n := range []int{0, 3} {
+		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) {
+			storetest.Run(t, func(t testing.TB) storetest.Store {
+				db := start(t, sqlstore.Config{})
+				db.LimitMemory(n)
+				return db
+			})
+		})
+	}
+}
+
+func put(key, value string, cond sqlstore.Revision) sqlstore.Op {
+	return sqlstore.Op{Key: key, Value: []byte(value), RevAt: -1, If: cond}
+}
+
+func TestReopenKeepsEverything(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hub.db")
+	db, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go db.Run(t.Context())
+	op := sqlstore.Op{Key: "/a", Value: []byte(`{"rv":""}`), RevAt: 7, If: 0}
+	if _, err := db.Commit(t.Context(), op, put("/b", "1", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Commit(t.Context(), put("/b", "2", 2), sqlstore.Op{Key: "/a", Delete: true, RevAt: -1, If: 1}); err != nil {
+		t.Fatal(err)
+	}
+	w, err := db.Watch("/", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, err := w.Next(t.Context())
+	if err != nil || len(ev) != 4 || string(ev[0].Value) != `{"rv":"1"}` || string(ev[3].Prev) != `{"rv":"1"}` {
+		t.Fatalf("%v %+v", err, ev)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = start(t, sqlstore.Config{Path: path})
+	if e, ok := db.Get("/b"); !ok || string(e.Value) != "2" || e.Rev != 3 || e.Created != 2 {
+		t.Fatalf("%+v %v", e, ok)
+	}
+	p, err := db.List("/", "", 0, 2)
+	if err != nil || len(p.Entries) != 2 || string(p.Entries[1].Value) != "1" {
+		t.Fatalf("%v %+v", err, p)
+	}
+	w, err = db.Watch("/", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ev, err := w.Next(t.Context()); err != nil || len(ev) != 2 || string(ev[0].Prev) != "1" || !ev[1].Deleted {
+		t.Fatalf("%v %+v", err, ev)
+	}
+	if err := db.Backup(t.Context(), path+".bak"); err != nil {
+		t.Fatal(err)
+	}
+	if err := sqlstore.Verify(t.Context(), path+".bak"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Compact(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,85 @@
+package sqlstore
+
+import (
+	"sort"
+	"strings"
+)
+
+// List returns entries with the prefix in key order: those with a key greater than after (if set), at most limit (0: all),
+// exactly as of revision at (0: now). Errors: *CompactedError, *FutureError, and the disk's for history that has left memory.
+func (db *DB) List(prefix, after string, limit int, at Revision) (Page, error) {
+	s := db.state.Load()
+	if at == 0 || at == s.rev {
+		return s.list(prefix, after, limit), nil
+	}
+	if at < 0 || at > s.rev {
+		return Page{}, &FutureError{Asked: at, Current: s.rev}
+	}
+	past, err := db.history.before(prefix, at, s.rev)
+	if err != nil {
+		return Page{}, err
+	}
+	if len(past) == 0 {
+		p := s.list(prefix, after, limit)
+		p.Rev = at
+		return p, nil
+	}
+	return s.listPast(prefix, after, limit, at, past), nil
+}
+
+func (s *state) list(prefix, after string, limit int) Page {
+	p := Page{Rev: s.rev}
+	total := s.index.remaining(prefix, after)
+	n := total
+	if limit > 0 && limit < n {
+		n = limit
+	}
+	if n == 0 {
+		return p
+	}
+	p.Entries = make([]Entry, 0, n)
+	s.index.scan(prefix, after, func(e *Entry) bool {
+		p.Entries = append(p.Entries, *e)
+		return len(p.Entries) < n
+	})
+	p.Remain = total - len(p.Entries)
+	p.More = p.Remain > 0
+	return p
+}
+
+// listPast is list on the state with the overlay past laid over it: key → what it was, nil where it did not exist.
+func (s *state) listPast(prefix, after string, limit int, at Revision, past map[string]*Entry) Page {
+	var over []*Entry // existed then, in order
+	for _, e := range past {
+		if e != nil && (after == "" || e.Key > after) {
+			over = append(over, e)
+		}
+	}
+	sort.Slice(over, func(i, j int) bool { return strings.Compare(over[i].Key, over[j].Key) < 0 })
+	p := Page{Rev: at}
+	take := func(e *Entry) {
+		if limit > 0 && len(p.Entries) >= limit {
+			p.Remain++
+			return
+		}
+		p.Entries = append(p.Entries, *e)
+	}
+	s.index.scan(prefix, after, func(e *Entry) bool {
+		for len(over) > 0 && over[0].Key < e.Key {
+			take(over[0])
+			over = over[1:]
+		}
+		if _, changed := past[e.Key]; !changed {
+			take(e)
+		} else if len(over) > 0 && over[0].Key == e.Key {
+			take(over[0])
+			over = over[1:]
+		}
+		return true
+	})
+	for _, e := range over {
+		take(e)
+	}
+	p.More = p.Remain > 0
+	return p
+}

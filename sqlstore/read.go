@@ -1,0 +1,127 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// reads is the door to history that has left memory, and to backups: a second, read-only way into the file which never
+// waits for the committer. It is opened when first needed; most stores never do.
+type reads struct {
+	path string
+
+	mu     sync.Mutex
+	db     *sql.DB
+	closed bool
+}
+
+func newReads(path string) *reads { return &reads{path: path} }
+
+func (r *reads) open() (*sql.DB, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	if r.db == nil {
+		db, err := sql.Open("sqlite", dsn(r.path, url.Values{"_pragma": {"busy_timeout(5000)", "query_only(1)", "cache_size(-512)"}}))
+		if err != nil {
+			return nil, err
+		}
+		db.SetMaxOpenConns(2)
+		db.SetConnMaxIdleTime(time.Minute) // each costs memory
+		r.db = db
+	}
+	return r.db, nil
+}
+
+func (r *reads) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.db == nil {
+		return nil
+	}
+	return r.db.Close()
+}
+
+// changes calls f in order for each change of keys with the prefix in (from, upTo].
+func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) error {
+	db, err := r.open()
+	if err != nil {
+		return err
+	}
+	text := `SELECT l.rev, l.created, l.deleted, l.pos, l.key, l.value, p.rev, p.created, p.value
+		FROM log l LEFT JOIN log p ON p.rev = l.prev WHERE l.rev > ? AND l.rev <= ? AND l.key >= ?`
+	args := []any{int64(from), int64(upTo), prefix}
+	if end, ok := prefixEnd(prefix); ok {
+		text += " AND l.key < ?"
+		args = append(args, end)
+	}
+	rows, err := db.Query(text+" ORDER BY l.rev", args...)
+	if err != nil {
+		return fmt.Errorf("read history after revision %d: %w", from, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		e, c := &Entry{}, &change{}
+		var prevRev, prevCreated sql.NullInt64
+		var prevValue []byte
+		if err := rows.Scan(&e.Rev, &e.Created, &c.deleted, &c.pos, &e.Key, &e.Value, &prevRev, &prevCreated, &prevValue); err != nil {
+			return fmt.Errorf("read history after revision %d: %w", from, err)
+		}
+		c.entry = e
+		if prevRev.Valid {
+			c.prev = &Entry{Key: e.Key, Value: prevValue, Rev: Revision(prevRev.Int64), Created: Revision(prevCreated.Int64)}
+		}
+		f(c)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read history after revision %d: %w", from, err)
+	}
+	return nil
+}
+
+// boundary is the first commit boundary at or after rev; cur, which is one, when none is before it.
+func (r *reads) boundary(rev, cur Revision) (Revision, error) {
+	if rev >= cur {
+		return cur, nil
+	}
+	db, err := r.open()
+	if err != nil {
+		return 0, err
+	}
+	var next sql.NullInt64
+	err = db.QueryRow("SELECT rev FROM log WHERE rev > ? AND rev <= ? AND pos = 0 ORDER BY rev LIMIT 1", int64(rev), int64(cur)).Scan(&next)
+	switch {
+	case err == sql.ErrNoRows:
+		return cur, nil
+	case err != nil:
+		return 0, fmt.Errorf("read history after revision %d: %w", rev, err)
+	}
+	return Revision(next.Int64) - 1, nil
+}
+
+// vacuumInto writes a compact copy of the file, as of one moment, to path, which must not exist.
+func (r *reads) vacuumInto(ctx context.Context, path string) error {
+	db, err := r.open()
+	if err != nil {
+		return err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	// query_only would refuse to write the copy too.
+	if _, err := conn.ExecContext(ctx, "PRAGMA query_only = 0"); err != nil {
+		return err
+	}
+	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA query_only = 1") }()
+	_, err = conn.ExecContext(ctx, "VACUUM INTO ?", path)
+	return err
+}

@@ -1,0 +1,144 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+)
+
+// applicationID marks the file as Petrel's ("Ptrl"), so that no other SQLite file is taken for one.
+const applicationID = 0x5074726c
+
+// migrations[i] takes a file from schema version i to i+1. Append, never edit.
+var migrations = []string{
+	`
+-- One row for each revision. Rows are only added, and deleted when they are superseded and older than the compacted revision.
+-- There is no index on key: Petrel keeps one in memory, and here it would double what a commit writes.
+CREATE TABLE log (
+  rev     INTEGER PRIMARY KEY, -- dense; a gap exists at or before meta.compacted only
+  prev    INTEGER NOT NULL,    -- the revision of the same key that this one superseded, 0 if none
+  created INTEGER NOT NULL,    -- the revision that created the key after its last deletion
+  deleted INTEGER NOT NULL,    -- 1: this revision deleted the key
+  pos     INTEGER NOT NULL,    -- position within its transaction: 0 begins one
+  crc     INTEGER NOT NULL,    -- CRC-32C of rev (8 bytes, big endian), key, value; as a signed number, which is shorter
+  key     TEXT    NOT NULL,
+  value   BLOB                 -- JSON; of a deletion the last state, if known
+) STRICT;
+
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('compacted', 0); -- superseded rows up to this revision are gone
+
+-- What exists now.
+CREATE VIEW objects AS
+  SELECT key, rev, created, CAST(value AS TEXT) AS value FROM log
+  WHERE rev IN (SELECT max(rev) FROM log GROUP BY key) AND NOT deleted
+  ORDER BY key;
+
+-- What happened lately.
+CREATE VIEW changes AS
+  SELECT rev, CASE WHEN deleted THEN 'delete' WHEN created = rev THEN 'create' ELSE 'update' END AS what,
+         key, CAST(value AS TEXT) AS value
+  FROM log ORDER BY rev;
+`,
+}
+
+// VersionError says that a newer Petrel has written the file. Nothing was changed.
+type VersionError struct {
+	Path        string
+	Have, Known int
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("store %s has schema version %d, this Petrel knows versions up to %d: run the newer Petrel, or restore a backup made by this one",
+		e.Path, e.Have, e.Known)
+}
+
+// migrate brings the file to the newest schema, each step in a transaction of its own.
+func (f *file) migrate() error {
+	version, err := queryInt(f.conn, "PRAGMA user_version")
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	tables, err := queryInt(f.conn, "SELECT count(*) FROM sqlite_schema")
+	if err != nil {
+		return fmt.Errorf("read schema: %w", err)
+	}
+	app, err := queryInt(f.conn, "PRAGMA application_id")
+	if err != nil {
+		return fmt.Errorf("read application id: %w", err)
+	}
+	if app != applicationID && (tables > 0 || version > 0 || app != 0) {
+		return fmt.Errorf("it is an SQLite file, but not a Petrel store: choose another path")
+	}
+	if int(version) > len(migrations) {
+		return &VersionError{Have: int(version), Known: len(migrations)}
+	}
+	for v := int(version); v < len(migrations); v++ {
+		step := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", migrations[v], applicationID, v+1)
+		if err := f.exec(step); err != nil {
+			_ = f.exec("ROLLBACK")
+			return fmt.Errorf("migrate from schema version %d: %w", v, err)
+		}
+	}
+	return nil
+}
+
+// loaded is what the file held.
+type loaded struct {
+	index          *index
+	rev, compacted Revision
+}
+
+// load reads the whole log and proves it while doing so: checksums, and that no revision after the compacted one is missing.
+func (f *file) load(ctx context.Context) (*loaded, error) {
+	compacted, err := queryInt(f.conn, "SELECT value FROM meta WHERE name = 'compacted'")
+	if err != nil {
+		return nil, fmt.Errorf("read compacted revision: %w", err)
+	}
+	l := &loaded{index: newIndex(), compacted: Revision(compacted), rev: Revision(compacted)}
+	rows := 0
+	err = query(f.conn, "SELECT rev, created, deleted, crc, key, value FROM log ORDER BY rev", func(v []driver.Value) error {
+		if rows++; rows%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		e, deleted := scanEntry(v[0], v[1], v[4], v[5]), v[2].(int64) != 0
+		if want := v[3].(int64); int64(int32(checksum(e.Rev, e.Key, e.Value))) != want {
+			return &checkError{fmt.Sprintf("revision %d of %q does not match its checksum", e.Rev, e.Key)}
+		}
+		if e.Rev > l.compacted {
+			if e.Rev != l.rev+1 {
+				return &checkError{fmt.Sprintf("revision %d follows %d", e.Rev, l.rev)}
+			}
+			l.rev = e.Rev
+		}
+		if deleted {
+			l.index.remove(e.Key)
+		} else {
+			if old, ok := l.index.get(e.Key); ok {
+				e.Key = old.Key
+			}
+			l.index.put(e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return l, nil
+}
+
+// scanEntry copies a row's columns. The driver returns what the type says, or the file is not what migrate made.
+func scanEntry(rev, created, key, value driver.Value) *Entry {
+	e := &Entry{}
+	r, _ := rev.(int64)
+	c, _ := created.(int64)
+	e.Rev, e.Created = Revision(r), Revision(c)
+	e.Key, _ = key.(string)
+	if b, ok := value.([]byte); ok {
+		e.Value = append(make([]byte, 0, len(b)), b...)
+	}
+	return e
+}
