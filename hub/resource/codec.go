@@ -37,19 +37,6 @@ func Decode(gvk schema.GroupVersionKind, data []byte) (kube.Object, error) {
 	return obj, nil
 }
 
-// DecodeStrict is Decode that also tells, in upstream's words, about unknown and duplicate fields: `unknown field
-// "spec.foo"`. These do not keep the object from being usable; fieldValidation decides what they mean.
-func DecodeStrict(gvk schema.GroupVersionKind, data []byte) (obj kube.Object, strict []error, err error) {
-	if obj, err = newObject(gvk); err != nil {
-		return nil, nil, err
-	}
-	if strict, err = kjson.UnmarshalStrict(data, obj); err != nil {
-		return nil, nil, fmt.Errorf("decode %s: %w", gvk.Kind, err)
-	}
-	obj.GetObjectKind().SetGroupVersionKind(gvk)
-	return obj, strict, nil
-}
-
 const (
 	revisionField = `"resourceVersion":"`
 	revisionHole  = "?"

@@ -2,7 +2,6 @@ package resource
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -38,30 +37,6 @@ func TestEncodeFindsRevision(t *testing.T) {
 			t.Fatalf("%s", stored)
 		}
 	})
-}
-
-func TestDecodeStrict(t *testing.T) {
-	for _, c := range []struct{ body, want, err string }{
-		{`{"metadata":{"name":"a"},"spec":{"containers":[{"name":"c","imagee":"i"}]}}`, `[unknown field "spec.containers[0].imagee"]`, ""},
-		{`{"metadata":{"name":"a","name":"b"}}`, `[duplicate field "metadata.name"]`, ""},
-		{`{"metadata":{"name":"a"},"spec":{"containers":[]}}`, `[]`, ""},
-		{`{"spec":{"containers":"none"}}`, ``, `decode Pod: json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container`},
-		{`{"metadata":`, ``, `decode Pod: unexpected end of JSON input`},
-	} {
-		obj, strict, err := DecodeStrict(kube.Pod, []byte(c.body))
-		if c.err != "" {
-			if err == nil || err.Error() != c.err {
-				t.Errorf("%s: error %v, want %s", c.body, err, c.err)
-			}
-			continue
-		}
-		if err != nil || fmt.Sprint(strict) != c.want {
-			t.Errorf("%s: %v, %v; want %s", c.body, strict, err, c.want)
-		}
-		if obj.GetObjectKind().GroupVersionKind() != kube.Pod {
-			t.Errorf("%s: decoded as %s", c.body, obj.GetObjectKind().GroupVersionKind())
-		}
-	}
 }
 
 func TestDecodeUnknownKind(t *testing.T) {

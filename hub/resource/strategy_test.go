@@ -311,7 +311,7 @@ func TestFieldSelectorAlias(t *testing.T) {
 	}
 }
 
-func TestIndexes(t *testing.T) {
+func TestNodeIndex(t *testing.T) {
 	pod := made(t, byResource(t, "pods", "")).(*corev1.Pod)
 	node := byResource(t, "pods", "").Indexes["node"]
 	if got := node(pod); got != nil {
@@ -320,12 +320,6 @@ func TestIndexes(t *testing.T) {
 	pod.Spec.NodeName = "n1"
 	if got := node(pod); !slices.Equal(got, []string{"n1"}) {
 		t.Errorf("node = %v", got)
-	}
-	slices_ := byResource(t, "endpointslices", "discovery.k8s.io")
-	slice := made(t, slices_)
-	slice.SetLabels(map[string]string{"kubernetes.io/service-name": "web"})
-	if got := slices_.Indexes["service"](slice); len(got) != 1 || got[0] != "ns/web" {
-		t.Errorf("service = %v", got)
 	}
 }
 
