@@ -58,6 +58,7 @@ type Controller struct {
 
 	mu      sync.Mutex
 	darkNow map[string]bool // all nodes in the cache
+	lit     time.Time       // when last not all nodes were dark any more
 }
 
 // New returns a controller; Run starts it.
@@ -108,6 +109,7 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 		c.darkNow[name] = control.NodeDark(ch.New.(*corev1.Node))
 	}
 	if before && !c.allDarkLocked() {
+		c.lit = time.Now()
 		for n, dark := range c.darkNow {
 			if dark {
 				keys = append(keys, control.Key{Name: n})
@@ -180,16 +182,17 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		return 0, err
 	}
 	podsErr := c.markPods(ctx, n, dark, now)
-	evict, err := c.evict(ctx, n, now)
+	evict, err := c.evict(ctx, n, who, now)
 	return soonest(wait, evict), control.JoinErrors(podsErr, err)
 }
 
 func (c *Controller) contact(node string) contact {
 	connected, seen := c.presence.Presence(node)
-	if seen.Before(c.start) {
-		seen = c.start
+	silent := seen
+	if silent.Before(c.start) {
+		silent = c.start
 	}
-	return contact{connected: connected, silent: seen}
+	return contact{connected: connected, seen: seen, silent: silent}
 }
 
 // tell writes what changed of the node: status first, then taints and pod network. It returns the node as it is now, nil

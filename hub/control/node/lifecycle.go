@@ -15,6 +15,7 @@ import (
 // contact is what presence says of a node, reduced to what the rules need.
 type contact struct {
 	connected bool
+	seen      time.Time // the last sign of life; zero when there was none since the hub started
 	// silent is since when nothing has been heard: the last sign of life, or the hub's start when that is later, since
 	// before it nobody listened.
 	silent time.Time
