@@ -54,6 +54,7 @@ type Controller struct {
 	start   time.Time                   // of Run
 	given   map[string]netip.Prefix     // pod networks given out that the cache may not show yet
 	sights  map[string]map[string]sight // by node and taint: see taintAges
+	said    map[string]words            // by dark node
 	missing map[string]time.Time        // since when pods are bound to a name that no Node has
 
 	mu      sync.Mutex
@@ -69,7 +70,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c := &Controller{
 		client: cfg.Client, events: cfg.Events, presence: cfg.Presence, grace: cfg.Grace, alloc: alloc,
-		given: map[string]netip.Prefix{}, sights: map[string]map[string]sight{}, missing: map[string]time.Time{}, darkNow: map[string]bool{},
+		given: map[string]netip.Prefix{}, sights: map[string]map[string]sight{}, said: map[string]words{}, missing: map[string]time.Time{}, darkNow: map[string]bool{},
 	}
 	if c.grace == 0 {
 		c.grace = kube.DarkGrace
@@ -168,6 +169,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !ok {
 		delete(c.given, key.Name)
 		delete(c.sights, key.Name)
+		delete(c.said, key.Name)
 		return c.collect(ctx, key.Name)
 	}
 	delete(c.missing, key.Name)
@@ -180,6 +182,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	n, err := c.tell(ctx, n, dark, who.silent, now)
 	if err != nil || n == nil {
 		return 0, err
+	}
+	if !dark {
+		delete(c.said, n.Name)
 	}
 	podsErr := c.markPods(ctx, n, dark, now)
 	evict, err := c.evict(ctx, n, who, now)
@@ -198,7 +203,13 @@ func (c *Controller) contact(node string) contact {
 // tell writes what changed of the node: status first, then taints and pod network. It returns the node as it is now, nil
 // when it is gone.
 func (c *Controller) tell(ctx context.Context, n *corev1.Node, dark bool, since, now time.Time) (*corev1.Node, error) {
-	if conds := conditions(n.Status.Conditions, dark, since, now); !equality.Semantic.DeepEqual(conds, n.Status.Conditions) {
+	if dark {
+		if c.said[n.Name] == nil {
+			c.said[n.Name] = words{}
+		}
+		c.said[n.Name].hear(n.Status.Conditions)
+	}
+	if conds := conditions(n.Status.Conditions, c.said[n.Name], dark, since, now); !equality.Semantic.DeepEqual(conds, n.Status.Conditions) {
 		was := control.NodeDark(n)
 		up := n.DeepCopy()
 		up.Status.Conditions = conds

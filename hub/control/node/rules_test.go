@@ -140,9 +140,9 @@ func TestTaintsAreStable(t *testing.T) {
 			}
 		}
 		dark := rapid.Bool().Draw(t, "dark")
-		n.Status.Conditions = conditions(n.Status.Conditions, dark, now, now)
+		n.Status.Conditions = conditions(n.Status.Conditions, nil, dark, now, now)
 		n.Spec.Taints = taints(n, dark, now)
-		again := conditions(n.Status.Conditions, dark, now, now.Add(time.Hour))
+		again := conditions(n.Status.Conditions, nil, dark, now, now.Add(time.Hour))
 		if len(again) != len(n.Status.Conditions) {
 			t.Fatalf("conditions change again: %v", again)
 		}
