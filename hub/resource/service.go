@@ -2,6 +2,8 @@ package resource
 
 import (
 	"context"
+	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -64,7 +66,29 @@ func serviceKind() *Kind {
 		s["spec.clusterIP"] = svc.Spec.ClusterIP
 		s["spec.type"] = string(svc.Spec.Type)
 	}, "spec.clusterIP", "spec.type")
+	k.Indexes["clusterIP"] = func(obj kube.Object) []string {
+		ips := obj.(*corev1.Service).Spec.ClusterIPs
+		return slices.DeleteFunc(slices.Clone(ips), func(ip string) bool { return ip == corev1.ClusterIPNone })
+	}
+	k.Indexes["nodePort"] = func(obj kube.Object) []string {
+		spec := &obj.(*corev1.Service).Spec
+		var ports []string
+		for _, port := range append(portNumbers(spec.Ports), spec.HealthCheckNodePort) {
+			if s := strconv.Itoa(int(port)); port != 0 && !slices.Contains(ports, s) {
+				ports = append(ports, s)
+			}
+		}
+		return ports
+	}
 	return k
+}
+
+func portNumbers(ports []corev1.ServicePort) []int32 {
+	out := make([]int32, len(ports))
+	for i, p := range ports {
+		out[i] = p.NodePort
+	}
+	return out
 }
 
 // KeepAllocated fills into a Service update what the writer left out and Petrel had given out before: the cluster IPs,
@@ -75,4 +99,14 @@ func KeepAllocated(svc, old *corev1.Service) {
 	alignClusterIPs(in, oldIn)
 	dropForType(in, oldIn)
 	external(in, svc)
+}
+
+// ValidateClusterIPs checks the address fields of a Service, which depend on each other, before addresses are given out.
+// old is nil for a creation.
+func ValidateClusterIPs(svc, old *corev1.Service) field.ErrorList {
+	var before *api.Service
+	if old != nil {
+		before = internal[api.Service](old)
+	}
+	return validation.ValidateServiceClusterIPsRelatedFields(internal[api.Service](svc), before)
 }

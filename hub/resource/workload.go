@@ -3,11 +3,9 @@ package resource
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -112,9 +110,6 @@ func replicaSetKind() *Kind {
 			rs := obj.(*appsv1.ReplicaSet)
 			return &scaled{replicas: &rs.Spec.Replicas, current: rs.Status.Replicas, selector: rs.Spec.Selector}
 		})
-	k.selectFields(func(obj kube.Object, s fields.Set) {
-		s["status.replicas"] = strconv.Itoa(int(obj.(*appsv1.ReplicaSet).Status.Replicas))
-	}, "status.replicas")
 	k.Indexes["controller"] = controllers
 	return k
 }

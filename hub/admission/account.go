@@ -1,0 +1,196 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/internal/kube"
+)
+
+const (
+	defaultAccount = "default"
+	tokenVolume    = "kube-api-access-"
+	tokenPath      = "/var/run/secrets/kubernetes.io/serviceaccount"
+	// tokenSeconds is upstream's hour and seven seconds, by which tokens of this volume can be told from others.
+	tokenSeconds = 3607
+
+	// defaultAccountWait: the account of a new namespace is made by a controller, a moment after the namespace.
+	defaultAccountWait = time.Second
+	accountWait        = 50 * time.Millisecond
+
+	mirrorPod        = "kubernetes.io/config.mirror"
+	mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
+)
+
+// accounts gives each pod the ServiceAccount that it runs as, and that account's token.
+type accounts struct{ reader control.Reader }
+
+func (s *accounts) assign(ctx context.Context, a registry.Attributes, pod *corev1.Pod) error {
+	if a.Operation != registry.OpCreate {
+		return nil
+	}
+	if _, ok := pod.Annotations[mirrorPod]; ok {
+		return refuseMirror(a, pod)
+	}
+	if pod.Spec.ServiceAccountName == "" {
+		pod.Spec.ServiceAccountName = pod.Spec.DeprecatedServiceAccount
+	}
+	if pod.Spec.ServiceAccountName == "" {
+		pod.Spec.ServiceAccountName = defaultAccount
+	}
+	pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
+	sa, ok := s.find(ctx, pod)
+	if !ok {
+		return forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", pod.Namespace, pod.Spec.ServiceAccountName,
+			apierrors.NewNotFound(corev1.Resource("serviceaccount"), pod.Spec.ServiceAccountName)))
+	}
+	if wantsToken(sa, pod) {
+		mountToken(pod)
+	}
+	if len(pod.Spec.ImagePullSecrets) == 0 {
+		pod.Spec.ImagePullSecrets = slices.Clone(sa.ImagePullSecrets)
+	}
+	return nil
+}
+
+func (s *accounts) find(ctx context.Context, pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
+	wait := accountWait
+	if pod.Spec.ServiceAccountName == defaultAccount {
+		wait = defaultAccountWait
+	}
+	soon(ctx, wait, func() bool {
+		sa, ok = control.Get[*corev1.ServiceAccount](s.reader, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
+		return ok
+	})
+	return sa, ok
+}
+
+// refuseMirror: a pod that an agent declares may not use anything that the API would have to give it.
+func refuseMirror(a registry.Attributes, pod *corev1.Pod) error {
+	if pod.Spec.ServiceAccountName != "" {
+		return forbidden(a, errors.New("a mirror pod may not reference service accounts"))
+	}
+	if used := secretUses(pod); len(used) > 0 || len(pod.Spec.ImagePullSecrets) > 0 {
+		return forbidden(a, errors.New("a mirror pod may not reference secrets"))
+	}
+	return nil
+}
+
+// wantsToken: the pod's word counts before the account's.
+func wantsToken(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
+	for _, says := range []*bool{pod.Spec.AutomountServiceAccountToken, sa.AutomountServiceAccountToken} {
+		if says != nil {
+			return *says
+		}
+	}
+	return true
+}
+
+// mountToken gives every container that has nothing at the token's path the token volume, and makes that volume unless
+// the pod brought its own.
+func mountToken(pod *corev1.Pod) {
+	name := tokenVolume + rand.String(5)
+	brought := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return strings.HasPrefix(v.Name, tokenVolume) })
+	if brought >= 0 {
+		name = pod.Spec.Volumes[brought].Name
+	}
+	mounted := false
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			c := &containers[i]
+			if slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == tokenPath }) {
+				continue
+			}
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: name, ReadOnly: true, MountPath: tokenPath})
+			mounted = true
+		}
+	}
+	if mounted && brought < 0 {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Projected: tokenSource()}})
+	}
+}
+
+func tokenSource() *corev1.ProjectedVolumeSource {
+	mode, seconds := corev1.ProjectedVolumeSourceDefaultMode, int64(tokenSeconds)
+	return &corev1.ProjectedVolumeSource{
+		DefaultMode: &mode,
+		Sources: []corev1.VolumeProjection{
+			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: &seconds}},
+			{ConfigMap: &corev1.ConfigMapProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"},
+				Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
+			}},
+			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{
+				Path:     "namespace",
+				FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.namespace"},
+			}}}},
+		},
+	}
+}
+
+// limitSecrets holds a pod to the secrets that its account lists, when the account asks for that.
+func (s *accounts) limitSecrets(ctx context.Context, a registry.Attributes, pod *corev1.Pod) error {
+	if a.Operation != registry.OpCreate || pod.Spec.ServiceAccountName == "" {
+		return nil
+	}
+	sa, ok := s.find(ctx, pod)
+	if !ok {
+		return nil // assign has let it pass, so it was deleted just now
+	}
+	if enforced, _ := strconv.ParseBool(sa.Annotations[mountableSecrets]); !enforced {
+		return nil
+	}
+	for _, use := range secretUses(pod) {
+		if !slices.ContainsFunc(sa.Secrets, func(r corev1.ObjectReference) bool { return r.Name == use.secret }) {
+			return forbidden(a, fmt.Errorf("%s secret.secretName=%q is not allowed because service account %s does not reference that secret",
+				use.by, use.secret, sa.Name))
+		}
+	}
+	for i, pull := range pod.Spec.ImagePullSecrets {
+		if !slices.Contains(sa.ImagePullSecrets, pull) {
+			return forbidden(a, fmt.Errorf("imagePullSecrets[%d].name=%q is not allowed because service account %s does not reference that imagePullSecret",
+				i, pull.Name, sa.Name))
+		}
+	}
+	return nil
+}
+
+// secretUse is a secret that a pod reads, and the words for how.
+type secretUse struct{ by, secret string }
+
+func secretUses(pod *corev1.Pod) []secretUse {
+	var uses []secretUse
+	for _, v := range pod.Spec.Volumes {
+		if v.Secret != nil {
+			uses = append(uses, secretUse{"volume with", v.Secret.SecretName})
+		}
+	}
+	add := func(what string, containers []corev1.Container) {
+		for _, c := range containers {
+			for _, env := range c.Env {
+				if env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
+					uses = append(uses, secretUse{fmt.Sprintf("%s %s with envVar %s referencing", what, c.Name, env.Name), env.ValueFrom.SecretKeyRef.Name})
+				}
+			}
+			for _, from := range c.EnvFrom {
+				if from.SecretRef != nil {
+					uses = append(uses, secretUse{fmt.Sprintf("%s %s with envFrom referencing", what, c.Name), from.SecretRef.Name})
+				}
+			}
+		}
+	}
+	add("init container", pod.Spec.InitContainers)
+	add("container", pod.Spec.Containers)
+	return uses
+}

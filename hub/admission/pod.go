@@ -1,0 +1,118 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// onPods runs f on pods that are created or updated as a whole, not through a subresource.
+func onPods(f func(ctx context.Context, a registry.Attributes, pod *corev1.Pod) error) step {
+	return func(ctx context.Context, a registry.Attributes) error {
+		if a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
+			return nil
+		}
+		if pod, ok := a.Object.(*corev1.Pod); ok {
+			return f(ctx, a, pod)
+		}
+		return nil
+	}
+}
+
+// taintSeconds is how long a pod stays on a node that is not ready or not heard of, unless it says otherwise.
+const taintSeconds = 300
+
+// tolerate gives a pod that does not care for itself its time on a node in trouble: 300 s, or what its autonomy
+// annotation says.
+func tolerate(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
+	stay, err := autonomy(pod)
+	if err != nil {
+		return apierrors.NewInvalid(kube.Pod.GroupKind(), pod.Name, field.ErrorList{err})
+	}
+	for _, taint := range []string{kube.TaintNotReady, kube.TaintUnreachable} {
+		if slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {
+			return (t.Key == taint || t.Key == "") && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "")
+		}) {
+			continue
+		}
+		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
+			Key:               taint,
+			Operator:          corev1.TolerationOpExists,
+			Effect:            corev1.TaintEffectNoExecute,
+			TolerationSeconds: stay,
+		})
+	}
+	return nil
+}
+
+// autonomy returns the tolerationSeconds of the pod's annotation, nil for ever.
+func autonomy(pod *corev1.Pod) (*int64, *field.Error) {
+	seconds := int64(taintSeconds)
+	value, ok := pod.Annotations[kube.AutonomyAnnotation]
+	switch {
+	case !ok:
+		return &seconds, nil
+	case value == "forever":
+		return nil, nil
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 {
+		return nil, field.Invalid(field.NewPath("metadata", "annotations").Key(kube.AutonomyAnnotation), value,
+			`must be "forever" or a duration such as "12h" or "30m"`)
+	}
+	seconds = int64(d / time.Second)
+	return &seconds, nil
+}
+
+// systemPriorities are the classes that every cluster has.
+var systemPriorities = map[string]int32{
+	"system-node-critical":    2_000_001_000,
+	"system-cluster-critical": 2_000_000_000,
+}
+
+// prioritize fills in the number that the pod's priority class stands for.
+func prioritize(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
+	if old, ok := a.Old.(*corev1.Pod); ok {
+		if pod.Spec.Priority == nil {
+			pod.Spec.Priority = old.Spec.Priority
+		}
+		if pod.Spec.PreemptionPolicy == nil {
+			pod.Spec.PreemptionPolicy = old.Spec.PreemptionPolicy
+		}
+		return nil
+	}
+	var priority int32
+	if class := pod.Spec.PriorityClassName; class != "" {
+		p, ok := systemPriorities[class]
+		if !ok {
+			return forbidden(a, fmt.Errorf("no PriorityClass with name %v was found", class))
+		}
+		priority = p
+	}
+	if p := pod.Spec.Priority; p != nil && *p != priority {
+		return forbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; "+
+			"priority admission controller computed %d from the given PriorityClass name", *p, priority))
+	}
+	pod.Spec.Priority = &priority
+	if pod.Spec.PreemptionPolicy == nil {
+		policy := corev1.PreemptLowerPriority
+		pod.Spec.PreemptionPolicy = &policy
+	}
+	return nil
+}
+
+// refuseRuntimeClass: every pod runs on runc, so a class that asks for another runtime cannot be honoured.
+func refuseRuntimeClass(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
+	if name := pod.Spec.RuntimeClassName; name != nil && a.Operation == registry.OpCreate {
+		return forbidden(a, fmt.Errorf("pod rejected: RuntimeClass %q not found", *name))
+	}
+	return nil
+}

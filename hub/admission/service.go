@@ -1,0 +1,311 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+)
+
+var (
+	errFull      = errors.New("range is full")
+	errIPTaken   = errors.New("provided IP is already allocated")
+	errPortTaken = errors.New("provided port is already allocated")
+)
+
+const (
+	// claimTime is how long an address stays claimed for a write of which nothing is known: longer than any commit takes.
+	claimTime = 30 * time.Second
+	// claimGrace is what remains of a claim once its request has ended: by then the write shows in the Reader, or there
+	// was none.
+	claimGrace = time.Second
+	// freedWait is how long a taken address is asked for again: its Service may have been deleted a moment ago.
+	freedWait = 50 * time.Millisecond
+)
+
+// services gives out cluster IPs and node ports. Which are taken is read from the stored Services, so there is nothing
+// to persist, to leak or to repair; claims cover the moment between giving out and storing.
+type services struct {
+	reader control.Reader
+	ips    ipRange
+	ports  portRange
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	claims map[string]claim // by address or port
+}
+
+type claim struct {
+	owner string // "namespace/name" of the Service, "" while its name is not known
+	until time.Time
+}
+
+func newServices(reader control.Reader, cidr netip.Prefix, log *slog.Logger) (*services, error) {
+	ips, err := newIPRange(cidr)
+	if err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &services{reader: reader, ips: ips, ports: nodePorts, log: log, claims: map[string]claim{}}, nil
+}
+
+// allocate completes a Service that is created or updated.
+func (s *services) allocate(ctx context.Context, a registry.Attributes) error {
+	svc, ok := a.Object.(*corev1.Service)
+	if !ok || a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
+		return nil
+	}
+	old, _ := a.Old.(*corev1.Service)
+	if old != nil {
+		resource.KeepAllocated(svc, old)
+	} else if svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0 {
+		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
+	}
+	if err := s.ips.setFamilies(svc, old); err != nil {
+		return err
+	}
+	var err error
+	soon(ctx, freedWait, func() bool {
+		err = s.try(ctx, svc, old, a.DryRun)
+		return !errors.Is(err, errIPTaken) && !errors.Is(err, errPortTaken)
+	})
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, field.ErrorList{field.Invalid(refused.path, refused.value, refused.Error())})
+	}
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	return nil
+}
+
+// refusal is an address that was asked for and cannot be had.
+type refusal struct {
+	path  *field.Path
+	value any
+	text  string
+	why   error
+}
+
+func (r *refusal) Error() string { return r.text }
+func (r *refusal) Unwrap() error { return r.why }
+
+// try gives svc all that it lacks and claims it, or does neither.
+func (s *services) try(ctx context.Context, svc, old *corev1.Service, dry bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for key, c := range s.claims {
+		if now.After(c.until) {
+			delete(s.claims, key)
+		}
+	}
+	b := &booking{services: s, svc: svc.DeepCopy(), old: old, taken: map[string]bool{}}
+	if svc.Name != "" {
+		b.owner = svc.Namespace + "/" + svc.Name
+	}
+	if err := b.book(); err != nil {
+		return err
+	}
+	svc.Spec = b.svc.Spec
+	if dry || len(b.taken) == 0 {
+		return nil
+	}
+	for key := range b.taken {
+		s.claims[key] = claim{owner: b.owner, until: now.Add(claimTime)}
+	}
+	context.AfterFunc(ctx, func() { s.settle(b.taken) })
+	s.log.Debug("service addresses given out", "service", b.owner, "clusterIPs", svc.Spec.ClusterIPs)
+	return nil
+}
+
+// settle shortens claims whose request has ended.
+func (s *services) settle(keys map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until := time.Now().Add(claimGrace)
+	for key := range keys {
+		if c, ok := s.claims[key]; ok && c.until.After(until) {
+			c.until = until
+			s.claims[key] = c
+		}
+	}
+}
+
+// booking is one attempt to complete svc, which is its own copy.
+type booking struct {
+	*services
+	svc, old *corev1.Service
+	owner    string
+	taken    map[string]bool // claimed by this attempt
+}
+
+func (b *booking) book() error {
+	if err := b.clusterIP(); err != nil {
+		return err
+	}
+	if t := b.svc.Spec.Type; t == corev1.ServiceTypeNodePort || t == corev1.ServiceTypeLoadBalancer {
+		if err := b.nodePorts(); err != nil {
+			return err
+		}
+	}
+	return b.healthCheckPort()
+}
+
+// free tells whether nobody else has the address (its index tells where to look) and claims it.
+func (b *booking) free(index, key string) bool {
+	if b.taken[key] {
+		return false
+	}
+	for _, obj := range b.reader.Index(kube.Service, index, key) {
+		if obj.GetNamespace()+"/"+obj.GetName() != b.owner {
+			return false
+		}
+	}
+	if c, ok := b.claims[key]; ok && (c.owner == "" || c.owner != b.owner) {
+		return false
+	}
+	b.taken[key] = true
+	return true
+}
+
+// clusterIP gives the Service its address. One that it has already is never changed: validation sees to that.
+func (b *booking) clusterIP() error {
+	spec := &b.svc.Spec
+	if spec.Type == corev1.ServiceTypeExternalName || len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] == corev1.ClusterIPNone {
+		return nil
+	}
+	if b.old != nil && b.old.Spec.Type != corev1.ServiceTypeExternalName {
+		return nil
+	}
+	if len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] != "" {
+		return b.askedIP(spec.ClusterIPs[0])
+	}
+	ip, ok := b.ips.next(func(ip netip.Addr) bool { return b.free("clusterIP", ip.String()) })
+	if !ok {
+		return fmt.Errorf("failed to allocate a serviceIP for Service %q: %w", b.svc.Name, errFull)
+	}
+	spec.ClusterIP, spec.ClusterIPs = ip.String(), []string{ip.String()}
+	return nil
+}
+
+func (b *booking) askedIP(asked string) error {
+	refuse := func(why error) error {
+		return &refusal{path: field.NewPath("spec", "clusterIPs"), value: b.svc.Spec.ClusterIPs,
+			text: fmt.Sprintf("failed to allocate IP %v: %v", asked, why), why: why}
+	}
+	ip, err := netip.ParseAddr(asked)
+	if err != nil {
+		return nil // validation has better words for it
+	}
+	if !b.ips.contains(ip) {
+		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, b.ips.cidr))
+	}
+	if reserved := b.ips.reservedFor(ip); reserved != "" && reserved != b.owner {
+		return refuse(errIPTaken)
+	}
+	if !b.free("clusterIP", ip.String()) {
+		return refuse(errIPTaken)
+	}
+	return nil
+}
+
+// nodePorts gives each port that lacks one a node port. On creation, ports of one number (TCP and UDP) share theirs.
+func (b *booking) nodePorts() error {
+	had := map[int32]bool{}
+	if b.old != nil {
+		for _, p := range b.old.Spec.Ports {
+			had[p.NodePort] = true
+		}
+	}
+	allocate := b.svc.Spec.Type == corev1.ServiceTypeNodePort || b.svc.Spec.AllocateLoadBalancerNodePorts == nil ||
+		*b.svc.Spec.AllocateLoadBalancerNodePorts
+	shared := map[int32]int32{} // port → node port
+	ports := b.svc.Spec.Ports
+	for i := range ports {
+		p := &ports[i]
+		if p.NodePort == 0 {
+			continue
+		}
+		if !had[p.NodePort] && shared[p.Port] != p.NodePort {
+			if err := b.askedPort(field.NewPath("spec", "ports").Index(i).Child("nodePort"), p.NodePort); err != nil {
+				return err
+			}
+		}
+		shared[p.Port] = p.NodePort
+	}
+	for i := range ports {
+		p := &ports[i]
+		if p.NodePort != 0 || !allocate {
+			continue
+		}
+		if b.old == nil && shared[p.Port] != 0 {
+			p.NodePort = shared[p.Port]
+			continue
+		}
+		port, ok := b.ports.next(b.freePort)
+		if !ok {
+			return fmt.Errorf("failed to allocate a nodePort: %w", errFull)
+		}
+		p.NodePort = port
+		shared[p.Port] = port
+	}
+	return nil
+}
+
+func (b *booking) freePort(port int32) bool { return b.free("nodePort", strconv.Itoa(int(port))) }
+
+func (b *booking) askedPort(path *field.Path, port int32) error {
+	why := errPortTaken
+	if !b.ports.contains(port) {
+		why = fmt.Errorf("provided port is not in the valid range. The range of valid ports is %s", b.ports)
+	} else if b.freePort(port) {
+		return nil
+	}
+	return &refusal{path: path, value: port, text: why.Error(), why: why}
+}
+
+// healthCheckPort is what a load balancer that must find local endpoints asks nodes on.
+func (b *booking) healthCheckPort() error {
+	if !needsHealthCheck(b.svc) || b.old != nil && needsHealthCheck(b.old) {
+		return nil
+	}
+	if port := b.svc.Spec.HealthCheckNodePort; port != 0 {
+		if err := b.askedPort(field.NewPath("spec", "healthCheckNodePort"), port); err != nil {
+			return fmt.Errorf("failed to allocate requested HealthCheck NodePort %v: %w", port, errors.Unwrap(err))
+		}
+		return nil
+	}
+	port, ok := b.ports.next(b.freePort)
+	if !ok {
+		return fmt.Errorf("failed to allocate a HealthCheck NodePort: %w", errFull)
+	}
+	b.svc.Spec.HealthCheckNodePort = port
+	return nil
+}
+
+func needsHealthCheck(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// apiService and dnsService own the addresses that the rest of the cluster knows by heart.
+const (
+	apiService = metav1.NamespaceDefault + "/kubernetes"
+	dnsService = metav1.NamespaceSystem + "/kube-dns"
+)

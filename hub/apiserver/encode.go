@@ -1,0 +1,181 @@
+package apiserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"sigs.k8s.io/yaml"
+)
+
+// gzipFrom is the size from which an answer is compressed: below, the time costs more than the bytes.
+const gzipFrom = 128 << 10
+
+// writeJSON answers with v, outside of negotiation.
+func (x *exchange) writeJSON(code int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		x.fail(fmt.Errorf("encode the answer: %w", err))
+		return
+	}
+	x.writeBody(code, output{media: mediaJSON, pretty: wantsPretty(x.r, x.query.Get("pretty"))}, body)
+}
+
+// writeBody answers with JSON bytes in the wanted text form.
+func (x *exchange) writeBody(code int, out output, body []byte) {
+	contentType := mediaJSON
+	switch {
+	case out.media == mediaYAML:
+		if y, err := yaml.JSONToYAML(body); err == nil {
+			body, contentType = y, mediaYAML
+		}
+	case out.pretty:
+		var b bytes.Buffer
+		if json.Indent(&b, body, "", "  ") == nil {
+			body = b.Bytes()
+		}
+	}
+	x.writeBytes(code, contentType, body)
+}
+
+// writeBytes answers with body as it is, compressed when that pays.
+func (x *exchange) writeBytes(code int, contentType string, body []byte) {
+	h := x.w.Header()
+	h.Set("Content-Type", contentType)
+	if len(body) < gzipFrom || !x.compresses() {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+		x.w.WriteHeader(code)
+		x.write(x.w, body)
+		return
+	}
+	z := x.startGzip(code)
+	defer putGzip(z)
+	x.write(z, body)
+	if err := z.Close(); err != nil {
+		x.s.Log.Debug("answer not delivered", "path", x.r.URL.Path, "error", err)
+	}
+}
+
+// write delivers bytes; when the client has gone there is nobody to tell but the log.
+func (x *exchange) write(w io.Writer, body []byte) {
+	if _, err := w.Write(body); err != nil {
+		x.s.Log.Debug("answer not delivered", "path", x.r.URL.Path, "error", err)
+	}
+}
+
+// compresses says whether a large answer should be compressed: the client accepts it, and it is not on this machine,
+// where compression costs both sides and saves nothing.
+func (x *exchange) compresses() bool {
+	if !x.acceptsGzip() {
+		return false
+	}
+	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
+	if err != nil {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip == nil || !ip.IsLoopback()
+}
+
+func (x *exchange) acceptsGzip() bool {
+	for _, h := range x.r.Header.Values("Accept-Encoding") {
+		for e := range strings.SplitSeq(h, ",") {
+			name, q, _ := strings.Cut(strings.TrimSpace(e), ";")
+			if strings.TrimSpace(name) == "gzip" && strings.ReplaceAll(q, " ", "") != "q=0" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var gzips = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic("apiserver: BestSpeed is a level: " + err.Error())
+	}
+	return z
+}}
+
+func (x *exchange) startGzip(code int) *gzip.Writer {
+	h := x.w.Header()
+	h.Set("Content-Encoding", "gzip")
+	h.Add("Vary", "Accept-Encoding")
+	h.Del("Content-Length")
+	x.w.WriteHeader(code)
+	z := gzips.Get().(*gzip.Writer)
+	z.Reset(x.w)
+	return z
+}
+
+func putGzip(z *gzip.Writer) {
+	z.Reset(nil)
+	gzips.Put(z)
+}
+
+// writeProtobuf answers with the typed form of an object that is at hand as JSON.
+func (x *exchange) writeProtobuf(code int, obj runtime.Object, body []byte) {
+	if obj == nil {
+		var err error
+		if obj, _, err = x.s.codec.json.Decode(body, nil, nil); err != nil {
+			x.fail(fmt.Errorf("decode for protobuf: %w", err))
+			return
+		}
+	}
+	var b bytes.Buffer
+	if err := x.s.codec.protobuf.Encode(obj, &b); err != nil {
+		x.fail(fmt.Errorf("encode as protobuf: %w", err))
+		return
+	}
+	x.writeBytes(code, mediaProtobuf, b.Bytes())
+}
+
+// warn adds a Warning header, once for each text.
+func (x *exchange) warn(text string) {
+	h, err := utilnet.NewWarningHeader(299, "-", text)
+	if err != nil {
+		return // control characters: nothing that a header could carry
+	}
+	const maxWarnings, maxLength = 64, 4096
+	have := x.w.Header()["Warning"]
+	if len(have) >= maxWarnings || len(h) > maxLength {
+		return
+	}
+	for _, w := range have {
+		if w == h {
+			return
+		}
+	}
+	x.w.Header().Add("Warning", h)
+}
+
+// writeCompressed answers with bytes that are gzip'd already, unpacked for a client that cannot read them so.
+func (x *exchange) writeCompressed(contentType string, body []byte) {
+	h := x.w.Header()
+	h.Set("Content-Type", contentType)
+	if x.acceptsGzip() {
+		h.Set("Content-Encoding", "gzip")
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+		x.w.WriteHeader(http.StatusOK)
+		x.write(x.w, body)
+		return
+	}
+	z, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		x.fail(fmt.Errorf("unpack the answer: %w", err))
+		return
+	}
+	x.w.WriteHeader(http.StatusOK)
+	if _, err := io.Copy(x.w, z); err != nil {
+		x.s.Log.Debug("answer not delivered", "path", x.r.URL.Path, "error", err)
+	}
+}

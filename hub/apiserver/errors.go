@@ -1,0 +1,85 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// statusOf is the one place where an error becomes a Status and its HTTP code.
+func statusOf(err error) *metav1.Status {
+	var known apierrors.APIStatus
+	var s metav1.Status
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &known):
+		s = known.Status()
+	case errors.As(err, &big):
+		s = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", big.Limit)).Status()
+	case errors.Is(err, context.DeadlineExceeded):
+		s = apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0).Status()
+	case errors.Is(err, context.Canceled):
+		s = metav1.Status{Code: 499, Reason: metav1.StatusReasonUnknown, Message: "the client went away"}
+	default:
+		s = metav1.Status{Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: err.Error()}
+	}
+	s.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	if s.Status == "" {
+		s.Status = metav1.StatusFailure
+	}
+	if s.Code == 0 {
+		s.Code = http.StatusInternalServerError
+	}
+	return &s
+}
+
+func notAcceptable(as string) error {
+	msg := "only the following media types are accepted"
+	if as != "" {
+		msg += " when converting to " + as
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+			Message: msg + ": " + mediaJSON + ", " + mediaYAML,
+		}}
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: msg + ": " + strings.Join(mediaTypes, ", "),
+	}}
+}
+
+func unsupportedMediaType(accepted []string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(accepted, ", "),
+	}}
+}
+
+// fail answers with err's Status.
+func (x *exchange) fail(err error) {
+	s := statusOf(err)
+	if s.Code >= 500 {
+		x.s.Log.Warn("request failed", "method", x.r.Method, "path", x.r.URL.Path, "code", s.Code, "error", err)
+	}
+	h := x.w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
+	}
+	if s.Code == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="petrel"`)
+	}
+	body, err := json.Marshal(s)
+	if err != nil {
+		panic("apiserver: a Status has a JSON form: " + err.Error())
+	}
+	out := negotiateError(x.r)
+	x.writeBody(int(s.Code), out, append(body, '\n'))
+}

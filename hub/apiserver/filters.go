@@ -1,0 +1,133 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/hub/registry"
+)
+
+type exchangeKey struct{}
+
+func exchangeFrom(r *http.Request) *exchange {
+	return r.Context().Value(exchangeKey{}).(*exchange)
+}
+
+// filters wraps next in what happens to every request, outermost first: recover and log, then limit, then who and whether.
+func (s *server) filters(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		x := &exchange{s: s, query: r.URL.Query()}
+		out := &response{ResponseWriter: w}
+		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+		x.w, x.r, x.ctx = out, r, r.Context()
+		defer s.finish(x, out, began)
+		out.Header().Set("Cache-Control", "no-cache, private")
+
+		p := segments(r.URL.Path)
+		x.t, x.sub, x.verb, _ = s.target(p, r.Method, x.query.Get)
+		if x.verb == "" {
+			x.verb = verbOf(r.Method, true, false, "")
+			x.t = registry.Target{}
+		}
+		if !x.longRunning() {
+			select {
+			case s.inFlight <- struct{}{}:
+				defer func() { <-s.inFlight }()
+			default:
+				s.metrics.rejected.Inc()
+				x.fail(apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+				return
+			}
+		}
+		ctx, err := s.admit(x, p)
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		next.ServeHTTP(out, r.WithContext(ctx))
+	})
+}
+
+// finish turns a panic into a 500, counts and logs.
+func (s *server) finish(x *exchange, out *response, began time.Time) {
+	if p := recover(); p != nil {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(p)
+		}
+		s.Log.Error("request panicked", "method", x.r.Method, "path", x.r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+		if out.code != 0 || out.hijacked {
+			panic(http.ErrAbortHandler) // the answer has begun: a cut connection is the only honest end
+		}
+		x.fail(apierrors.NewInternalError(fmt.Errorf("this request caused a panic: %v", p)))
+	}
+	took := time.Since(began)
+	s.metrics.observe(x, out.code, took)
+	s.Log.Debug("request", "verb", x.verb, "method", x.r.Method, "path", x.r.URL.Path, "code", out.code, "bytes", out.written, "took", took)
+}
+
+func (x *exchange) longRunning() bool {
+	return x.verb == "watch" || x.sub != nil && x.sub.Connect
+}
+
+// open paths answer strangers: load balancers and "is it up?" scripts have no credentials.
+func open(p []string) bool {
+	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
+}
+
+// admit answers who asks and whether they may.
+func (s *server) admit(x *exchange, p []string) (context.Context, error) {
+	if open(p) {
+		return x.ctx, nil
+	}
+	user, ok, err := s.Authenticator.Authenticate(x.r)
+	if err != nil {
+		s.Log.Info("credentials refused", "from", x.r.RemoteAddr, "reason", err.Error())
+	}
+	if err != nil || !ok {
+		return nil, apierrors.NewUnauthorized("Unauthorized")
+	}
+	a := Attributes{Verb: x.verb, Path: x.r.URL.Path}
+	if k := x.t.Kind; k != nil {
+		a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
+		a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
+	} else {
+		a.Verb = strings.ToLower(x.r.Method)
+	}
+	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+	}
+	if !allowed {
+		return nil, forbidden(user, a, reason)
+	}
+	return registry.WithUser(x.ctx, user), nil
+}
+
+func forbidden(u registry.User, a Attributes, reason string) error {
+	msg := fmt.Sprintf("User %q cannot %s path %q", u.Name, a.Verb, a.Path)
+	if a.Resource {
+		plural := a.Plural
+		if a.Subresource != "" {
+			plural += "/" + a.Subresource
+		}
+		msg = fmt.Sprintf("User %q cannot %s resource %q in API group %q ", u.Name, a.Verb, plural, a.APIGroup)
+		if a.Namespace != "" {
+			msg += fmt.Sprintf("in the namespace %q", a.Namespace)
+		} else {
+			msg += "at the cluster scope"
+		}
+	}
+	if reason != "" {
+		msg += ": " + reason
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.APIGroup, Resource: a.Plural}, a.Name, errors.New(msg))
+}

@@ -1,0 +1,111 @@
+package apiserver
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+func isHealthPath(p string) bool {
+	return p == "healthz" || p == "livez" || p == "readyz"
+}
+
+type check struct {
+	name string
+	err  error
+}
+
+// serveHealth answers "ok", or says which check failed. ?verbose lists all; /readyz/NAME asks for one; ?exclude=NAME
+// leaves one out.
+func (s *server) serveHealth(x *exchange, p []string) {
+	checks := []check{{name: "ping"}}
+	if p[0] == "readyz" {
+		ready := check{name: "hub"}
+		if s.Ready != nil {
+			ready.err = s.Ready()
+		}
+		stopping := check{name: "shutdown"}
+		select {
+		case <-s.Closing:
+			stopping.err = errClosing
+		default:
+		}
+		checks = append(checks, ready, stopping)
+	}
+	if len(p) > 1 {
+		name := strings.Join(p[1:], "/")
+		one := checks[:0]
+		for _, c := range checks {
+			if c.name == name {
+				one = append(one, c)
+			}
+		}
+		if checks = one; len(checks) == 0 {
+			x.fail(errNoSuchPath())
+			return
+		}
+	}
+	x.writeHealth(p[0], checks)
+}
+
+func (x *exchange) writeHealth(path string, checks []check) {
+	var b strings.Builder
+	failed := false
+	excluded := x.query["exclude"]
+	for _, c := range checks {
+		switch {
+		case slices.Contains(excluded, c.name):
+			fmt.Fprintf(&b, "[+]%s excluded: ok\n", c.name)
+		case c.err != nil:
+			failed = true
+			fmt.Fprintf(&b, "[-]%s failed: %v\n", c.name, c.err)
+		default:
+			fmt.Fprintf(&b, "[+]%s ok\n", c.name)
+		}
+	}
+	h := x.w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_, verbose := x.query["verbose"]
+	switch {
+	case failed:
+		x.w.WriteHeader(http.StatusServiceUnavailable)
+		x.write(x.w, []byte(b.String()+path+" check failed\n"))
+	case verbose:
+		x.write(x.w, []byte(b.String()+path+" check passed\n"))
+	default:
+		x.write(x.w, []byte("ok"))
+	}
+}
+
+// servePaths lists what there is at the root.
+func (s *server) servePaths(x *exchange) {
+	paths := []string{"/api", "/api/v1", "/apis"}
+	for _, g := range s.kinds().groups {
+		if g.name == "" {
+			continue
+		}
+		paths = append(paths, "/apis/"+g.name)
+		for _, v := range g.versions {
+			paths = append(paths, "/apis/"+v.gv.String())
+		}
+	}
+	paths = append(paths, "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+	x.writeJSON(http.StatusOK, map[string]any{"paths": paths})
+}
+
+// serveOpenID lets programs outside verify ServiceAccount tokens by themselves (OpenID Connect discovery).
+func (s *server) serveOpenID(x *exchange) {
+	if strings.HasSuffix(x.r.URL.Path, "jwks") {
+		x.writeBytes(http.StatusOK, "application/jwk-set+json", s.JWKS())
+		return
+	}
+	x.writeJSON(http.StatusOK, map[string]any{
+		"issuer":                                "https://kubernetes.default.svc",
+		"jwks_uri":                              "https://kubernetes.default.svc/openid/v1/jwks",
+		"response_types_supported":              []string{"id_token"},
+		"subject_types_supported":               []string{"public"},
+		"id_token_signing_alg_values_supported": []string{"ES256"},
+	})
+}

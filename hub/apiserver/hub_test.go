@@ -1,0 +1,209 @@
+package apiserver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/openapi"
+)
+
+// hub is the API as a hub serves it: TLS, real keys, a real registry on a real store. Only the nodes are missing.
+type hub struct {
+	t          testing.TB
+	url        string
+	kubeconfig string
+	pki        *auth.PKI
+	reg        *registry.Registry
+	config     *rest.Config
+	closing    chan struct{}
+	stop       func()
+}
+
+type option func(*apiserver.Config)
+
+func newHub(t testing.TB, opts ...option) *hub {
+	t.Helper()
+	h := &hub{t: t, reg: registrytest.New(t), closing: make(chan struct{})}
+	dir := t.TempDir()
+	var err error
+	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki")); err != nil {
+		t.Fatal(err)
+	}
+	kinds := resource.New()
+	cfg := apiserver.Config{
+		Verbs:         h.reg,
+		Kinds:         kinds,
+		Authenticator: auth.NewAuthenticator(h.pki, h.reg.Client()),
+		OpenAPI:       openapi.New(kinds),
+		JWKS:          h.pki.JWKS,
+		Version:       version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+petrel", Platform: "linux/amd64"},
+		Log:           slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Closing:       h.closing,
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig := h.pki.ServerTLS()
+	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
+	srv := &http.Server{Handler: apiserver.New(cfg), TLSConfig: tlsConfig, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	served := make(chan error, 1)
+	go func() { served <- srv.ServeTLS(ln, "", "") }()
+	h.stop = sync.OnceFunc(func() {
+		close(h.closing)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			t.Errorf("the server did not stop: %v", err)
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	t.Cleanup(h.stop)
+	h.url = "https://" + ln.Addr().String()
+	h.kubeconfig = filepath.Join(dir, "admin.kubeconfig")
+	if err := h.pki.WriteKubeconfig(h.kubeconfig, h.url); err != nil {
+		t.Fatal(err)
+	}
+	if h.config, err = clientcmd.BuildConfigFromFlags("", h.kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	h.config.QPS = -1
+	h.namespace("default")
+	return h
+}
+
+func (h *hub) namespace(name string) {
+	h.t.Helper()
+	_, err := h.client().CoreV1().Namespaces().Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *hub) client() kubernetes.Interface {
+	h.t.Helper()
+	c, err := kubernetes.NewForConfig(h.config)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+// answer is an HTTP answer, read to its end.
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+}
+
+// do sends a request as the administrator. headers are "Name: value".
+func (h *hub) do(method, path, body string, headers ...string) answer {
+	h.t.Helper()
+	c, err := rest.HTTPClientFor(h.config)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return send(h.t, c, method, h.url+path, body, headers...)
+}
+
+func send(t testing.TB, c *http.Client, method, url, body string, headers ...string) answer {
+	t.Helper()
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req, err := http.NewRequest(method, url, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hd := range headers {
+		k, v, _ := strings.Cut(hd, ": ")
+		req.Header.Add(k, v)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+var kubectlPath string
+
+// kubectl runs the real kubectl, with stdin, and returns what it printed and its exit code.
+func (h *hub) kubectl(stdin string, args ...string) (out string, code int) {
+	h.t.Helper()
+	cmd := exec.CommandContext(h.t.Context(), kubectlPath, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+h.kubeconfig, "HOME="+filepath.Dir(h.kubeconfig))
+	cmd.Stdin = strings.NewReader(stdin)
+	b, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		h.t.Fatalf("kubectl %s: %v", strings.Join(args, " "), err)
+	}
+	return string(b), cmd.ProcessState.ExitCode()
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+// run builds kubectl once for all tests.
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "petrel-kubectl-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	kubectlPath = filepath.Join(dir, "kubectl")
+	if out, err := exec.Command("go", "build", "-ldflags", "-X k8s.io/component-base/version.gitVersion=v1.36.3", "-o", kubectlPath, "petrel.dev/petrel/test/tools/kubectl").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build kubectl: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// testLog shows the server's warnings with the test that they belong to.
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(b []byte) (int, error) {
+	if l.t.Context().Err() == nil {
+		l.t.Log(string(bytes.TrimSpace(b)))
+	}
+	return len(b), nil
+}

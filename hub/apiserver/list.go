@@ -1,0 +1,160 @@
+package apiserver
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/registry"
+)
+
+func (x *exchange) list() {
+	out, err := x.negotiate()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	opts, err := x.listOptions()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	res, err := x.s.Verbs.List(x.ctx, x.t, opts)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.writeList(out, res)
+}
+
+// writeList answers with a list. The common case streams the stored bytes; every other form is built first.
+func (x *exchange) writeList(out output, res *registry.ListResult) {
+	gvk := x.t.Kind.GVK
+	kind, apiVersion := gvk.Kind+"List", gvk.GroupVersion().String()
+	items := res.Items
+	switch out.as {
+	case "Table":
+		t, err := x.table(out, items, nil, listMeta(res))
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		x.writeJSONAs(out, t)
+		return
+	case "PartialObjectMetadata", "PartialObjectMetadataList":
+		kind, apiVersion = "PartialObjectMetadataList", metav1.SchemeGroupVersion.String()
+		items = make([]json.RawMessage, len(res.Items))
+		for i, item := range res.Items {
+			var err error
+			if items[i], err = partial(item); err != nil {
+				x.fail(err)
+				return
+			}
+		}
+	}
+	head, err := listHead(kind, apiVersion, listMeta(res))
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if out.media == mediaJSON && !out.pretty {
+		x.streamList(head, items)
+		return
+	}
+	body := joinList(head, items)
+	if out.media == mediaProtobuf {
+		x.writeProtobuf(http.StatusOK, nil, body)
+		return
+	}
+	x.writeBody(http.StatusOK, out, body)
+}
+
+func (x *exchange) writeJSONAs(out output, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		x.fail(fmt.Errorf("encode the answer: %w", err))
+		return
+	}
+	x.writeBody(http.StatusOK, out, body)
+}
+
+func listMeta(res *registry.ListResult) metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: res.ResourceVersion, Continue: res.Continue, RemainingItemCount: res.Remaining}
+}
+
+// listHead is everything before the first item.
+func listHead(kind, apiVersion string, m metav1.ListMeta) ([]byte, error) {
+	meta, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode list metadata: %w", err)
+	}
+	return fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, kind, apiVersion, meta), nil
+}
+
+const listTail = "]}\n"
+
+func listSize(head []byte, items []json.RawMessage) int {
+	n := len(head) + len(listTail) + max(0, len(items)-1)
+	for _, item := range items {
+		n += len(item)
+	}
+	return n
+}
+
+func joinList(head []byte, items []json.RawMessage) []byte {
+	b := append(make([]byte, 0, listSize(head, items)), head...)
+	for i, item := range items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, item...)
+	}
+	return append(b, listTail...)
+}
+
+// buffers join small items into writes that TLS and HTTP/2 frames are worth.
+var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+
+func (x *exchange) streamList(head []byte, items []json.RawMessage) {
+	h := x.w.Header()
+	h.Set("Content-Type", mediaJSON)
+	size := listSize(head, items)
+	var w io.Writer = x.w
+	if size >= gzipFrom && x.compresses() {
+		z := x.startGzip(http.StatusOK)
+		defer func() {
+			if err := z.Close(); err != nil {
+				x.s.Log.Debug("list not delivered", "path", x.r.URL.Path, "error", err)
+			}
+			putGzip(z)
+		}()
+		w = z
+	} else {
+		h.Set("Content-Length", strconv.Itoa(size))
+		x.w.WriteHeader(http.StatusOK)
+	}
+	b := buffers.Get().(*bufio.Writer)
+	b.Reset(w)
+	defer func() {
+		b.Reset(nil)
+		buffers.Put(b)
+	}()
+	// A bufio.Writer keeps its first error; Flush tells it.
+	_, _ = b.Write(head)
+	for i, item := range items {
+		if i > 0 {
+			_ = b.WriteByte(',')
+		}
+		_, _ = b.Write(item)
+	}
+	_, _ = b.WriteString(listTail)
+	if err := b.Flush(); err != nil {
+		x.s.Log.Debug("list not delivered", "path", x.r.URL.Path, "error", err)
+	}
+}

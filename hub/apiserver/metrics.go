@@ -1,0 +1,57 @@
+package apiserver
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/apimachinery/pkg/version"
+)
+
+// metrics are few on purpose: every series is memory on a small board. Names are upstream's, so dashboards work.
+type metrics struct {
+	http.Handler
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	watches  prometheus.Gauge
+	rejected prometheus.Counter
+}
+
+func newMetrics(v version.Info) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "apiserver_request_total", Help: "Requests, by verb, resource and HTTP code.",
+		}, []string{"verb", "group", "resource", "subresource", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "apiserver_request_duration_seconds", Help: "How long short requests took, by verb.",
+			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60},
+		}, []string{"verb"}),
+		watches:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests", Help: "Open watches and streams."}),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts{Name: "apiserver_rejected_requests_total", Help: "Requests refused because too many were in flight."}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kubernetes_build_info", Help: "1, labelled with the version.",
+		ConstLabels: prometheus.Labels{"git_version": v.GitVersion, "major": v.Major, "minor": v.Minor},
+	})
+	info.Set(1)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m.requests, m.duration, m.watches, m.rejected, info,
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	m.Handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	return m
+}
+
+// observe counts a finished request.
+func (m *metrics) observe(x *exchange, code int, took time.Duration) {
+	var group, plural, sub string
+	if k := x.t.Kind; k != nil {
+		group, plural, sub = k.GVK.Group, k.Plural, x.t.Subresource
+	}
+	m.requests.WithLabelValues(x.verb, group, plural, sub, strconv.Itoa(code)).Inc()
+	if !x.longRunning() {
+		m.duration.WithLabelValues(x.verb).Observe(took.Seconds())
+	}
+}

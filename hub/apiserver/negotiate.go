@@ -1,0 +1,130 @@
+package apiserver
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/munnerz/goautoneg"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	mediaJSON     = "application/json"
+	mediaYAML     = "application/yaml"
+	mediaProtobuf = "application/vnd.kubernetes.protobuf"
+)
+
+var mediaTypes = []string{mediaJSON, mediaYAML, mediaProtobuf}
+
+// output is the form in which a client wants its answer.
+type output struct {
+	media  string // one of mediaTypes
+	as     string // "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+	pretty bool
+	table  metav1.TableOptions
+}
+
+// transforms are the shapes that objects can be asked in, and where: a list cannot be one PartialObjectMetadata, though
+// upstream answers with a list of them, and so do we.
+var transforms = map[string]bool{"Table": true, "PartialObjectMetadata": true, "PartialObjectMetadataList": true}
+
+// negotiate finds the best form that both sides know. At equal quality JSON wins over protobuf, because JSON is what the
+// store holds: nothing has to be decoded.
+func (x *exchange) negotiate() (output, error) {
+	out := output{pretty: wantsPretty(x.r, x.query.Get("pretty"))}
+	accept := x.r.Header.Get("Accept")
+	if accept == "" {
+		out.media = mediaJSON
+		return out, nil
+	}
+	best, bestQ := -1, 0.0
+	clauses := goautoneg.ParseAccept(accept)
+	for i, c := range clauses {
+		o, ok := readClause(c)
+		if !ok || c.Q <= 0 {
+			continue
+		}
+		// ParseAccept sorts by quality. Among equals the first wins, except over a protobuf without conversion.
+		if best < 0 || c.Q == bestQ && out.media == mediaProtobuf && o.as == "" && o.media == mediaJSON {
+			best, bestQ = i, c.Q
+			o.pretty = o.pretty || out.pretty
+			out = o
+		}
+	}
+	if best < 0 {
+		for _, c := range clauses {
+			if as := c.Params["as"]; transforms[as] {
+				return out, notAcceptable(as + "." + c.Params["v"] + "." + c.Params["g"])
+			}
+		}
+		return out, notAcceptable("")
+	}
+	if out.as == "Table" {
+		var err error
+		if out.table.IncludeObject, err = includeObject(x.query.Get("includeObject")); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func readClause(c goautoneg.Accept) (output, bool) {
+	var o output
+	switch {
+	case c.Type == "*" && c.SubType == "*", c.Type == "application" && (c.SubType == "*" || c.SubType == "json"):
+		o.media = mediaJSON
+	case c.Type == "application" && c.SubType == "yaml":
+		o.media = mediaYAML
+	case c.Type == "application" && c.SubType == "vnd.kubernetes.protobuf":
+		o.media = mediaProtobuf
+	default:
+		return o, false
+	}
+	o.pretty = c.Params["pretty"] == "1"
+	if s := c.Params["stream"]; s != "" && s != "watch" {
+		return o, false
+	}
+	as, g, v := c.Params["as"], c.Params["g"], c.Params["v"]
+	if as == "" && g == "" && v == "" {
+		return o, true
+	}
+	if g != metav1.GroupName || v != "v1" || !transforms[as] {
+		return o, false
+	}
+	if as == "Table" && o.media == mediaProtobuf {
+		return o, false
+	}
+	o.as = as
+	return o, true
+}
+
+func includeObject(s string) (metav1.IncludeObjectPolicy, error) {
+	switch p := metav1.IncludeObjectPolicy(s); p {
+	case "":
+		return metav1.IncludeMetadata, nil
+	case metav1.IncludeNone, metav1.IncludeMetadata, metav1.IncludeObject:
+		return p, nil
+	}
+	return "", apierrors.NewBadRequest(`unrecognized includeObject value: "` + s + `"`)
+}
+
+// wantsPretty: asked for, or a person with curl.
+func wantsPretty(r *http.Request, q string) bool {
+	if q != "" {
+		b, err := strconv.ParseBool(q)
+		return err == nil && b
+	}
+	ua := r.UserAgent()
+	return strings.HasPrefix(ua, "curl") || strings.HasPrefix(ua, "Wget") || strings.HasPrefix(ua, "Mozilla/5.0")
+}
+
+// negotiateError never fails: who cannot read JSON must live with it.
+func negotiateError(r *http.Request) output {
+	o := output{media: mediaJSON, pretty: wantsPretty(r, "")}
+	if a := r.Header.Get("Accept"); strings.HasPrefix(a, mediaYAML) {
+		o.media = mediaYAML
+	}
+	return o
+}

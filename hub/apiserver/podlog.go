@@ -1,0 +1,191 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// firstBytes is how long a followed log may stay silent before the client is told that it has begun. Until then an error
+// of the node can still become an HTTP error.
+const firstBytes = 2 * time.Second
+
+func (x *exchange) podLog(pod *corev1.Pod) {
+	if x.verb != "get" {
+		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, x.resource(), "", "", 0, false))
+		return
+	}
+	opts, err := x.logOptions(pod)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.w.Header().Set("Content-Type", "text/plain")
+	if pod.Spec.NodeName == "" {
+		x.w.WriteHeader(http.StatusOK) // not on a node yet: nothing has been said
+		return
+	}
+	body, err := json.Marshal(opts)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	st, err := x.open(x.ctx, pod, wire.StreamRequest{Kind: wire.StreamLogs, Container: opts.Container, Log: body})
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	defer func() { _ = st.Close(wire.StreamEnd{}) }()
+	x.copyLog(st, opts)
+}
+
+// piece is what a log stream said: bytes, or its end.
+type piece struct {
+	data []byte
+	err  error
+}
+
+func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions) {
+	pieces := make(chan piece)
+	go func() {
+		defer close(pieces)
+		for {
+			_, data, err := st.Recv(x.ctx)
+			if err == nil && data == nil {
+				continue // a channel ended; the stream's own end follows
+			}
+			select {
+			case pieces <- piece{data, err}:
+			case <-x.ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	left := int64(-1)
+	if opts.LimitBytes != nil {
+		left = *opts.LimitBytes
+	}
+	var begin <-chan time.Time
+	if opts.Follow {
+		t := time.NewTimer(firstBytes)
+		defer t.Stop()
+		begin = t.C
+	}
+	flush := http.NewResponseController(x.w)
+	begun := false
+	for {
+		select {
+		case <-begin:
+			begin = nil
+			if !begun {
+				begun = true
+				x.w.WriteHeader(http.StatusOK)
+				_ = flush.Flush()
+			}
+		case p, ok := <-pieces:
+			if !ok {
+				return
+			}
+			if p.err != nil {
+				x.endLog(p.err, begun)
+				return
+			}
+			begun = true
+			if left >= 0 && int64(len(p.data)) > left {
+				p.data = p.data[:left]
+			}
+			if _, err := x.w.Write(p.data); err != nil {
+				return
+			}
+			if left >= 0 {
+				if left -= int64(len(p.data)); left == 0 {
+					return
+				}
+			}
+			if opts.Follow && flush.Flush() != nil {
+				return
+			}
+		}
+	}
+}
+
+// endLog tells how a log ended. Once bytes have gone out, a broken link can only be told by breaking off.
+func (x *exchange) endLog(err error, begun bool) {
+	var end *wire.StreamEnd
+	switch {
+	case errors.As(err, &end) && end.Reason == "":
+		if !begun {
+			x.w.WriteHeader(http.StatusOK)
+		}
+	case x.ctx.Err() != nil:
+	case begun:
+		x.s.Log.Info("log stream broke", "path", x.r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler)
+	case end != nil:
+		x.fail(reasonError(end))
+	default:
+		x.fail(apierrors.NewServiceUnavailable("the link to the node broke: " + err.Error()))
+	}
+}
+
+// logOptions reads the query of a log request.
+func (x *exchange) logOptions(pod *corev1.Pod) (*corev1.PodLogOptions, error) {
+	o := &corev1.PodLogOptions{
+		Follow: x.boolQuery("follow"), Previous: x.boolQuery("previous"), Timestamps: x.boolQuery("timestamps"),
+		InsecureSkipTLSVerifyBackend: x.boolQuery("insecureSkipTLSVerifyBackend"),
+	}
+	var errs field.ErrorList
+	for key, to := range map[string]**int64{"sinceSeconds": &o.SinceSeconds, "tailLines": &o.TailLines, "limitBytes": &o.LimitBytes} {
+		s := x.query.Get(key)
+		if s == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		*to = &n
+		switch {
+		case key == "tailLines" && n < 0:
+			errs = append(errs, field.Invalid(field.NewPath(key), n, "must be greater than or equal to 0"))
+		case key != "tailLines" && n < 1:
+			errs = append(errs, field.Invalid(field.NewPath(key), n, "must be greater than 0"))
+		}
+	}
+	if s := x.query.Get("sinceTime"); s != "" {
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		o.SinceTime = &metav1.Time{Time: t}
+		if o.SinceSeconds != nil {
+			errs = append(errs, field.Forbidden(field.NewPath(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+		}
+	}
+	if s := x.query.Get("stream"); s != "" && s != corev1.LogStreamAll {
+		if s != corev1.LogStreamStdout && s != corev1.LogStreamStderr {
+			errs = append(errs, field.NotSupported(field.NewPath("stream"), s, []string{corev1.LogStreamAll, corev1.LogStreamStdout, corev1.LogStreamStderr}))
+		} else if o.TailLines != nil {
+			errs = append(errs, field.Forbidden(field.NewPath(""), "`tailLines` and specific `stream` are mutually exclusive for now"))
+		}
+		o.Stream = &s
+	}
+	if len(errs) > 0 {
+		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), pod.Name, errs)
+	}
+	var err error
+	o.Container, err = containerOf(pod, x.query.Get("container"))
+	return o, err
+}

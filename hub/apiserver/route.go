@@ -1,0 +1,186 @@
+package apiserver
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
+)
+
+// route sends a request that has passed the filters to what serves it.
+func (s *server) route(w http.ResponseWriter, r *http.Request) {
+	x := exchangeFrom(r)
+	x.w, x.r, x.ctx = w, r, r.Context()
+	p := segments(r.URL.Path)
+	switch {
+	case len(p) == 0:
+		s.servePaths(x)
+	case p[0] == "api" || p[0] == "apis":
+		s.routeAPI(x, p)
+	case p[0] == "openapi":
+		s.serveOpenAPI(x, p[1:])
+	case p[0] == "version" && len(p) == 1:
+		x.writeJSON(http.StatusOK, s.Version)
+	case p[0] == "metrics" && len(p) == 1:
+		s.metrics.ServeHTTP(w, r)
+	case isHealthPath(p[0]):
+		s.serveHealth(x, p)
+	case s.JWKS != nil && (r.URL.Path == "/openid/v1/jwks" || r.URL.Path == "/.well-known/openid-configuration"):
+		s.serveOpenID(x)
+	default:
+		x.fail(errNoSuchPath())
+	}
+}
+
+func segments(path string) []string {
+	path = strings.Trim(path, "/")
+	if path == "" {
+		return nil
+	}
+	return strings.Split(path, "/")
+}
+
+func (s *server) routeAPI(x *exchange, p []string) {
+	switch {
+	case p[0] == "api" && len(p) == 1, p[0] == "apis" && len(p) == 1:
+		s.kinds().disco.serveRoot(x, p[0])
+	case p[0] == "apis" && len(p) == 2:
+		s.kinds().disco.serveGroup(x, p[1])
+	case p[0] == "api" && len(p) == 2:
+		s.kinds().disco.serveVersion(x, schema.GroupVersion{Version: p[1]})
+	case p[0] == "apis" && len(p) == 3:
+		s.kinds().disco.serveVersion(x, schema.GroupVersion{Group: p[1], Version: p[2]})
+	case x.t.Kind == nil && x.r.URL.Path == definitionsPath && x.r.Method == http.MethodGet:
+		x.noDefinitions()
+	case x.t.Kind == nil:
+		x.fail(errNoSuchPath())
+	default:
+		s.serveObject(x)
+	}
+}
+
+// target finds what an object path is about; ok is false when no served kind has the path.
+func (s *server) target(p []string, method string, query func(string) string) (t registry.Target, sub *resource.Subresource, verb string, ok bool) {
+	var gv schema.GroupVersion
+	switch {
+	case len(p) >= 3 && p[0] == "api":
+		gv, p = schema.GroupVersion{Version: p[1]}, p[2:]
+	case len(p) >= 4 && p[0] == "apis":
+		gv, p = schema.GroupVersion{Group: p[1], Version: p[2]}, p[3:]
+	default:
+		return t, nil, "", false
+	}
+	watching := query("watch") == "true" || query("watch") == "1"
+	if p[0] == "watch" && len(p) > 1 { // the deprecated /watch/ prefix, which some clients still use
+		watching, p = true, p[1:]
+	}
+	// namespaces/NS/PLURAL...; namespaces/NAME and namespaces/NAME/SUBRESOURCE are about the Namespace itself.
+	if p[0] == "namespaces" && len(p) >= 3 {
+		k := s.kinds().byPath[gv.WithResource(p[2])]
+		if k != nil && k.Namespaced {
+			t.Namespace, p = p[1], p[2:]
+		} else if len(p) > 3 || gv.Group != "" {
+			return t, nil, "", false
+		}
+	}
+	t.Kind = s.kinds().byPath[gv.WithResource(p[0])]
+	if t.Kind == nil || len(p) > 3 {
+		return t, nil, "", false
+	}
+	if len(p) > 1 {
+		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" {
+			return t, nil, "", false
+		}
+	}
+	if len(p) == 3 {
+		t.Subresource = p[2]
+		if sub = t.Kind.Subresources[p[2]]; sub == nil {
+			return t, nil, "", false
+		}
+	}
+	return t, sub, verbOf(method, t.Name != "", watching, query("fieldSelector")), true
+}
+
+func verbOf(method string, named, watching bool, fieldSelector string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead:
+		switch {
+		case watching && (!named || fieldSelector == ""):
+			return "watch"
+		case named:
+			return "get"
+		}
+		return "list"
+	case http.MethodPost:
+		return "create"
+	case http.MethodPut:
+		return "update"
+	case http.MethodPatch:
+		return "patch"
+	case http.MethodDelete:
+		if named {
+			return "delete"
+		}
+		return "deletecollection"
+	}
+	return "other" // not the method's name: strangers must not make up metric labels
+}
+
+// allowed says whether the kind, or subresource, has the verb at this path.
+func (x *exchange) allowed() bool {
+	k := x.t.Kind
+	switch {
+	case x.sub != nil && x.sub.Connect:
+		return x.verb == "get" || x.verb == "create"
+	case x.sub != nil:
+		return slices.Contains(x.sub.Verbs, x.verb)
+	case x.verb == "create" && (x.t.Name != "" || k.Namespaced && x.t.Namespace == ""):
+		return false
+	case x.verb == "deletecollection" && k.Namespaced && x.t.Namespace == "":
+		return false
+	}
+	return slices.Contains(k.Verbs, x.verb)
+}
+
+func (x *exchange) resource() schema.GroupResource {
+	return schema.GroupResource{Group: x.t.Kind.GVK.Group, Resource: x.t.Kind.Plural}
+}
+
+// errNoSuchPath is what kubectl shows as "the server could not find the requested resource".
+func errNoSuchPath() error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
+}
+
+func (s *server) serveObject(x *exchange) {
+	if !x.allowed() {
+		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, schema.GroupResource{}, "", "", 0, false))
+		return
+	}
+	if x.sub != nil && x.sub.Connect {
+		s.serveStream(x)
+		return
+	}
+	switch x.verb {
+	case "list":
+		x.list()
+	case "watch":
+		x.watch()
+	default:
+		x.short()
+	}
+}
+
+// definitionsPath is where kubectl looks for a kind that it does not find in discovery, before it says that there is no
+// such kind.
+const definitionsPath = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+// noDefinitions says that there are no custom kinds, which is true as long as CustomResourceDefinition is not a kind
+// itself. Were it an error, kubectl would tell people about that instead of about their typing mistake.
+func (x *exchange) noDefinitions() {
+	x.writeBytes(http.StatusOK, mediaJSON, []byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`+"\n"))
+}

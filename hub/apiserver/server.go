@@ -1,0 +1,141 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/version"
+
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
+)
+
+// Authenticator tells who sends a request. ok is false when the request carries no credentials; err says why those it
+// carries were refused. Both are answered with 401.
+type Authenticator interface {
+	Authenticate(r *http.Request) (user registry.User, ok bool, err error)
+}
+
+// Authorizer decides whether a user may do something. reason explains a refusal to the person who meets it.
+type Authorizer interface {
+	Authorize(ctx context.Context, u registry.User, a Attributes) (allowed bool, reason string, err error)
+}
+
+// Attributes are what a request is about, as authorization sees it.
+type Attributes struct {
+	Verb        string // get, list, watch, create, update, patch, delete, deletecollection; the lower-case method for other paths
+	Path        string
+	Resource    bool // false for paths that are no objects: /api, /openapi, /metrics
+	APIGroup    string
+	APIVersion  string
+	Plural      string
+	Subresource string
+	Namespace   string
+	Name        string
+}
+
+// AllowAuthenticated lets everybody in who is known. It stands where RBAC will stand.
+type AllowAuthenticated struct{}
+
+// Authorize allows.
+func (AllowAuthenticated) Authorize(context.Context, registry.User, Attributes) (bool, string, error) {
+	return true, "", nil
+}
+
+// Kinds lists the served kinds in order of preference, in a slice that is another one after each change; *resource.Table
+// is one.
+type Kinds interface {
+	All() []*resource.Kind
+}
+
+// Config is what a handler needs. Verbs, Kinds and Authenticator are required.
+type Config struct {
+	Verbs         registry.Verbs
+	Kinds         Kinds
+	Authenticator Authenticator
+	Authorizer    Authorizer    // nil: AllowAuthenticated
+	Streams       Streams       // nil: pods have no logs, exec, attach, port-forward (503)
+	OpenAPI       OpenAPI       // nil: no schemas (404)
+	JWKS          func() []byte // public token keys for /openid/v1/jwks; nil: not served
+	Version       version.Info
+	Log           *slog.Logger
+
+	// Ready says why the hub cannot serve yet; nil, or a nil error: it can. It is what /readyz tells.
+	Ready func() error
+	// Closing is closed when the hub begins to stop: watches and streams end, /readyz fails, short requests finish.
+	Closing <-chan struct{}
+	// MaxInFlight bounds concurrent short requests (0: 400); more are answered with 429. Watches and streams do not count.
+	MaxInFlight int
+}
+
+type server struct {
+	Config
+	index    atomic.Pointer[kindIndex]
+	codec    *codec
+	metrics  *metrics
+	inFlight chan struct{}
+	started  time.Time
+}
+
+// New returns the API as a handler for a TLS server. The request's context must end when its connection does, as
+// net/http's does.
+func New(c Config) http.Handler {
+	if c.Authorizer == nil {
+		c.Authorizer = AllowAuthenticated{}
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 400
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &server{
+		Config:   c,
+		codec:    newCodec(resource.Scheme()),
+		metrics:  newMetrics(c.Version),
+		inFlight: make(chan struct{}, c.MaxInFlight),
+		started:  time.Now(),
+	}
+	return s.filters(http.HandlerFunc(s.route))
+}
+
+// exchange is one request with what the filters and the router found out about it.
+type exchange struct {
+	s    *server
+	w    http.ResponseWriter
+	r    *http.Request
+	ctx  context.Context
+	t    registry.Target
+	sub  *resource.Subresource
+	verb string
+	// query is parsed once; many things look at it.
+	query url.Values
+}
+
+// requestTimeout bounds a short request, as upstream's.
+const requestTimeout = 34 * time.Second
+
+var errClosing = errors.New("the hub is stopping")
+
+// untilClosing returns a context that also ends when the hub stops: for watches and streams.
+func (s *server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if s.Closing == nil {
+		return ctx, func() { cancel(nil) }
+	}
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-s.Closing:
+			cancel(errClosing)
+		case <-done:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { close(done); cancel(nil) }
+}

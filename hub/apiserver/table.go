@@ -1,0 +1,96 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	kjson "sigs.k8s.io/json"
+
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// transform gives one object another shape.
+func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
+	if out.as != "Table" {
+		return partial(res.JSON)
+	}
+	var obj kube.Object
+	if o, ok := res.Object.(kube.Object); ok && o.GetObjectKind().GroupVersionKind() == x.t.Kind.GVK {
+		obj = o
+	}
+	if x.sub != nil && x.sub.New != nil {
+		return nil, notAcceptable("Table.v1.meta.k8s.io")
+	}
+	t, err := x.table(out, []json.RawMessage{res.JSON}, obj, metav1.ListMeta{})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(t)
+}
+
+// table renders items. one is the typed form of a single item when it is at hand.
+func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, lm metav1.ListMeta) (*metav1.Table, error) {
+	k := x.t.Kind
+	if k.Table == nil {
+		return nil, notAcceptable("Table.v1.meta.k8s.io")
+	}
+	objs := make([]kube.Object, len(items))
+	if one != nil {
+		objs[0] = one
+	} else {
+		for i, item := range items {
+			objs[i] = k.New()
+			if err := kjson.UnmarshalCaseSensitivePreserveInts(item, objs[i]); err != nil {
+				return nil, fmt.Errorf("decode stored %s: %w", k.GVK.Kind, err)
+			}
+		}
+	}
+	t, err := k.Table(x.ctx, objs, &out.table)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.Rows) != len(items) {
+		return nil, fmt.Errorf("table of %s has %d rows for %d objects", k.Plural, len(t.Rows), len(items))
+	}
+	t.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: metav1.SchemeGroupVersion.String()}
+	t.ListMeta = lm
+	if lm.ResourceVersion == "" && len(objs) == 1 {
+		t.ResourceVersion = objs[0].GetResourceVersion()
+	}
+	for i := range t.Rows {
+		if t.Rows[i].Object, err = rowObject(out.table.IncludeObject, items[i]); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func rowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
+	switch policy {
+	case metav1.IncludeObject:
+		return runtime.RawExtension{Raw: item}, nil
+	case metav1.IncludeMetadata:
+		p, err := partial(item)
+		return runtime.RawExtension{Raw: p}, err
+	}
+	return runtime.RawExtension{}, nil
+}
+
+// partial keeps an object's metadata only. The metadata is not decoded.
+func partial(item []byte) (json.RawMessage, error) {
+	var o struct {
+		Metadata json.RawMessage `json:"metadata"`
+	}
+	if err := json.Unmarshal(item, &o); err != nil {
+		return nil, fmt.Errorf("decode stored object: %w", err)
+	}
+	if o.Metadata == nil {
+		o.Metadata = json.RawMessage("{}")
+	}
+	b := make([]byte, 0, len(o.Metadata)+80)
+	b = append(b, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":`...)
+	return append(append(b, o.Metadata...), '}'), nil
+}

@@ -1,0 +1,241 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/hub/registry"
+)
+
+// short serves the verbs that are one question and one answer.
+func (x *exchange) short() {
+	out, err := x.negotiate()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)
+	defer cancel()
+	x.ctx = ctx
+	var res *registry.Result
+	switch x.verb {
+	case "get":
+		res, err = x.get()
+	case "create":
+		res, err = x.create()
+	case "update":
+		res, err = x.update()
+	case "patch":
+		res, err = x.patch()
+	case "delete":
+		res, err = x.delete()
+	case "deletecollection":
+		x.deleteCollection(out)
+		return
+	default:
+		err = fmt.Errorf("verb %q is declared by %s but not served", x.verb, x.t.Kind.Plural)
+	}
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	for _, w := range res.Warnings {
+		x.warn(w)
+	}
+	code := http.StatusOK
+	if res.Created {
+		code = http.StatusCreated
+	} else if res.Accepted {
+		code = http.StatusAccepted
+	}
+	x.writeResult(code, out, res)
+}
+
+func (x *exchange) get() (*registry.Result, error) {
+	o := &metav1.GetOptions{}
+	if err := x.decodeQuery(o); err != nil {
+		return nil, err
+	}
+	return x.s.Verbs.Get(x.ctx, x.t, o)
+}
+
+func (x *exchange) create() (*registry.Result, error) {
+	body, err := readBody(x.w, x.r)
+	if err != nil {
+		return nil, err
+	}
+	o, err := x.createOptions()
+	if err != nil {
+		return nil, err
+	}
+	obj, err := x.decodeTarget(body, o.FieldValidation)
+	if err != nil {
+		return nil, err
+	}
+	return x.s.Verbs.Create(x.ctx, x.t, obj, o)
+}
+
+func (x *exchange) update() (*registry.Result, error) {
+	body, err := readBody(x.w, x.r)
+	if err != nil {
+		return nil, err
+	}
+	o, err := x.updateOptions()
+	if err != nil {
+		return nil, err
+	}
+	obj, err := x.decodeTarget(body, o.FieldValidation)
+	if err != nil {
+		return nil, err
+	}
+	if m, err := meta.Accessor(obj); err == nil {
+		switch {
+		case m.GetName() == "":
+			return nil, apierrors.NewBadRequest("name must be provided")
+		case m.GetName() != x.t.Name:
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), x.t.Name))
+		}
+	}
+	return x.s.Verbs.Update(x.ctx, x.t, obj, o)
+}
+
+func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object, error) {
+	gvk, into := bodyType(x.t.Kind, x.sub)
+	obj, err := x.decodeBody(body, gvk, into, validation)
+	if err != nil {
+		return nil, err
+	}
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return obj, nil // a body without metadata
+	}
+	switch {
+	case !x.t.Kind.Namespaced && m.GetNamespace() != "" && x.sub == nil:
+		return nil, apierrors.NewBadRequest("namespace may not be set on cluster-scoped objects")
+	case x.t.Kind.Namespaced && m.GetNamespace() == "":
+		m.SetNamespace(x.t.Namespace)
+	case x.t.Kind.Namespaced && m.GetNamespace() != x.t.Namespace:
+		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return obj, nil
+}
+
+var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
+
+func (x *exchange) patch() (*registry.Result, error) {
+	media, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
+	pt := types.PatchType(strings.TrimSpace(media))
+	switch pt {
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
+	default:
+		return nil, unsupportedMediaType(patchTypes)
+	}
+	body, err := readBody(x.w, x.r)
+	if err != nil {
+		return nil, err
+	}
+	o, err := x.patchOptions(pt)
+	if err != nil {
+		return nil, err
+	}
+	return x.s.Verbs.Patch(x.ctx, x.t, pt, body, o)
+}
+
+func (x *exchange) delete() (*registry.Result, error) {
+	body, err := readBody(x.w, x.r)
+	if err != nil {
+		return nil, err
+	}
+	o, err := x.deleteOptions(body)
+	if err != nil {
+		return nil, err
+	}
+	return x.s.Verbs.Delete(x.ctx, x.t, o)
+}
+
+func (x *exchange) deleteCollection(out output) {
+	// Deleting many takes its time, as a list does: only the client's patience bounds it.
+	x.ctx = x.r.Context()
+	body, err := readBody(x.w, x.r)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	list, err := x.listOptions()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	// The query holds list options here, so delete options come from a body only.
+	o := &metav1.DeleteOptions{}
+	if len(body) > 0 {
+		if o, err = x.deleteOptions(body); err != nil {
+			x.fail(err)
+			return
+		}
+	} else if err := x.decodeQuery(o); err != nil {
+		x.fail(err)
+		return
+	}
+	res, err := x.s.Verbs.DeleteCollection(x.ctx, x.t, o, list)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.writeList(out, res)
+}
+
+// writeResult answers with one object.
+func (x *exchange) writeResult(code int, out output, res *registry.Result) {
+	body := res.JSON
+	if out.as != "" && !isStatus(body) {
+		var err error
+		if body, err = x.transform(out, res); err != nil {
+			x.fail(err)
+			return
+		}
+		res = &registry.Result{JSON: body}
+	}
+	if out.media == mediaProtobuf {
+		x.writeProtobuf(code, res.Object, body)
+		return
+	}
+	x.writeBody(code, out, body)
+}
+
+// isStatus: a deletion may answer with a Status, which has no other shape.
+func isStatus(body []byte) bool {
+	var t metav1.TypeMeta
+	return len(body) < 4096 && json.Unmarshal(body, &t) == nil && t.Kind == "Status" && t.APIVersion == "v1"
+}
+
+// manager is the field manager to record: what the client says, otherwise the program's name from its user agent.
+func (x *exchange) manager(said string) string {
+	if said != "" {
+		return said
+	}
+	const maxLength = 128
+	name, _, _ := strings.Cut(x.r.UserAgent(), "/")
+	var b strings.Builder
+	for _, r := range name {
+		if !unicode.IsPrint(r) {
+			continue
+		}
+		if b.Len()+utf8.RuneLen(r) > maxLength {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

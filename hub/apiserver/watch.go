@@ -1,0 +1,153 @@
+package apiserver
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"petrel.dev/petrel/hub/registry"
+)
+
+// minWatch is the shortest time after which a watch without timeoutSeconds ends; the longest is twice that. Spread, so
+// that a fleet of clients does not come back at once.
+const minWatch = 30 * time.Minute
+
+func (x *exchange) watch() {
+	out, err := x.negotiate()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if out.media == mediaProtobuf || out.media == mediaYAML {
+		x.fail(notAcceptable(""))
+		return
+	}
+	opts, err := x.listOptions()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	timeout := minWatch + rand.N(minWatch)
+	if opts.TimeoutSeconds != nil && *opts.TimeoutSeconds > 0 {
+		timeout = time.Duration(*opts.TimeoutSeconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(x.ctx, timeout)
+	defer cancel()
+	ctx, done := x.s.untilClosing(ctx)
+	defer done()
+	w, err := x.s.Verbs.Watch(ctx, x.t, opts)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	defer w.Close()
+	x.s.metrics.watches.Inc()
+	defer x.s.metrics.watches.Dec()
+	x.stream(ctx, out, w)
+}
+
+// stream writes events until the watch, the client or the time ends. Each batch is flushed as a whole.
+func (x *exchange) stream(ctx context.Context, out output, w registry.Watch) {
+	h := x.w.Header()
+	h.Set("Content-Type", mediaJSON)
+	if out.as != "" {
+		h.Set("Content-Type", fmt.Sprintf("%s;as=%s;g=%s;v=v1", mediaJSON, out.as, metav1.GroupName))
+	}
+	x.w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(x.w)
+	if err := flush.Flush(); err != nil {
+		return
+	}
+	f := frames{x: x, out: out, w: bufio.NewWriterSize(x.w, 4<<10)}
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+				f.error(err)
+			}
+			return
+		}
+		for _, e := range events {
+			if err := f.event(e); err != nil {
+				f.error(err)
+				return
+			}
+		}
+		if f.w.Flush() != nil || flush.Flush() != nil {
+			return // the client has gone
+		}
+	}
+}
+
+// frames writes watch events one after the other, as lines of JSON.
+type frames struct {
+	x     *exchange
+	out   output
+	w     *bufio.Writer
+	begun bool // the table's columns have been sent
+}
+
+func (f *frames) event(e registry.WatchEvent) error {
+	body := e.JSON
+	if e.Type != watch.Error {
+		var err error
+		switch f.out.as {
+		case "Table":
+			body, err = f.tableRow(e)
+		case "PartialObjectMetadata", "PartialObjectMetadataList":
+			body, err = partial(body)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return f.write(e.Type, body)
+}
+
+func (f *frames) tableRow(e registry.WatchEvent) ([]byte, error) {
+	t, err := f.x.table(f.out, []json.RawMessage{e.JSON}, nil, metav1.ListMeta{})
+	if err != nil {
+		return nil, err
+	}
+	if e.Type == watch.Bookmark {
+		var m metav1.PartialObjectMetadata
+		if err := json.Unmarshal(e.JSON, &m); err != nil {
+			return nil, fmt.Errorf("decode bookmark: %w", err)
+		}
+		t.ResourceVersion = m.ResourceVersion
+	}
+	if f.begun {
+		t.ColumnDefinitions = nil // clients keep those of the first event
+	}
+	f.begun = true
+	return json.Marshal(t)
+}
+
+// write frames one event; bufio keeps an error until Flush.
+func (f *frames) write(t watch.EventType, body []byte) error {
+	_, _ = f.w.WriteString(`{"type":"`)
+	_, _ = f.w.WriteString(string(t))
+	_, _ = f.w.WriteString(`","object":`)
+	_, _ = f.w.Write(body)
+	_, err := f.w.WriteString("}\n")
+	return err
+}
+
+// error ends the stream with a Status, which is how a client learns that it must list again.
+func (f *frames) error(err error) {
+	body, merr := json.Marshal(statusOf(err))
+	if merr != nil {
+		return
+	}
+	if f.write(watch.Error, body) == nil && f.w.Flush() == nil {
+		_ = http.NewResponseController(f.x.w).Flush()
+	}
+}

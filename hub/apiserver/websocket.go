@@ -1,0 +1,122 @@
+package apiserver
+
+import (
+	"encoding/base64"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Channels of the remotecommand protocol that the link does not have: how it ended (3), and since version 5 "this
+// channel is closed" (255).
+const (
+	channelError = 3
+	channelClose = 255
+)
+
+const (
+	writeWait = 30 * time.Second
+	// endWait is how long a client may take to read the end before the connection goes.
+	endWait = 5 * time.Second
+)
+
+var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"}
+
+func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error) {
+	offered := false
+	for _, p := range websocket.Subprotocols(x.r) {
+		for _, ours := range protocols {
+			offered = offered || p == ours
+		}
+	}
+	if !offered {
+		http.Error(x.w, errUpgrade.Error(), http.StatusForbidden)
+		return nil, errUpgrade
+	}
+	up := websocket.Upgrader{
+		Subprotocols:    protocols,
+		CheckOrigin:     func(*http.Request) bool { return true }, // credentials are never ambient here: no cookies
+		ReadBufferSize:  32 << 10,
+		WriteBufferSize: 32 << 10,
+	}
+	return up.Upgrade(x.w, x.r, nil)
+}
+
+// webSocketTerminal: each message's first byte is its channel.
+type webSocketTerminal struct {
+	conn   *websocket.Conn
+	base64 bool
+	closes bool // version 5: channels can be closed one by one
+	mu     sync.Mutex
+}
+
+func (x *exchange) webSocketTerminal() (terminal, error) {
+	conn, err := x.upgradeWebSocket(commandProtocols)
+	if err != nil {
+		return nil, err
+	}
+	p := conn.Subprotocol()
+	return &webSocketTerminal{conn: conn, base64: p == "v4.base64.channel.k8s.io", closes: p == "v5.channel.k8s.io"}, nil
+}
+
+func (t *webSocketTerminal) read(send func(wire.Channel, []byte) error, closed func(wire.Channel) error) {
+	defer t.conn.Close()
+	dead := false
+	for {
+		_, msg, err := t.conn.ReadMessage()
+		if err != nil {
+			return
+		}
+		if len(msg) == 0 {
+			continue
+		}
+		if dead {
+			continue
+		}
+		ch, data := msg[0], msg[1:]
+		if t.closes && ch == channelClose {
+			dead = len(data) == 1 && wire.Channel(data[0]) == wire.ChannelStdin && closed(wire.ChannelStdin) != nil
+			continue
+		}
+		if t.base64 {
+			ch -= '0'
+			if data, err = base64.StdEncoding.DecodeString(string(data)); err != nil {
+				return
+			}
+		}
+		if c := wire.Channel(ch); (c == wire.ChannelStdin || c == wire.ChannelResize) && len(data) > 0 {
+			if send(c, data) != nil {
+				dead = true // the stream is over; go on reading until the client has said goodbye
+			}
+		}
+	}
+}
+
+func (t *webSocketTerminal) write(ch wire.Channel, data []byte) error {
+	return t.message(byte(ch), data)
+}
+
+func (t *webSocketTerminal) message(ch byte, data []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+		return err
+	}
+	if t.base64 {
+		return t.conn.WriteMessage(websocket.TextMessage, append([]byte{'0' + ch}, base64.StdEncoding.EncodeToString(data)...))
+	}
+	return t.conn.WriteMessage(websocket.BinaryMessage, append([]byte{ch}, data...))
+}
+
+func (t *webSocketTerminal) end(s *metav1.Status) {
+	_ = t.message(channelError, statusJSON(s)) // a client that has gone needs no status
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	_ = t.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(endWait))
+	// The client answers with its own close message, which ends read; it has this long.
+	_ = t.conn.SetReadDeadline(time.Now().Add(endWait))
+}

@@ -1,0 +1,27 @@
+// Package auth answers "who asks?" and holds the keys that the answer rests on.
+//
+//	DATA/pki/ca.key, ca.crt          the hub's own CA; 100 years, because nothing at the edge may expire
+//	DATA/pki/server.key, server.crt  what clients and agents see; the key never changes, so that agents can pin it
+//	DATA/pki/admin.key, admin.crt    system:masters, for admin.kubeconfig
+//	DATA/pki/sa.key                  signs ServiceAccount tokens
+//
+// Keys are the truth, certificates are derived: a certificate that is missing, damaged, near its end or lacks a name is
+// issued again from the keys, at start and while running. A key that is damaged is an error which names the file, since
+// only a person can decide between a backup and a new identity.
+//
+// Clocks are not trusted. A board without a battery starts in 1970: times before this program was written count as that
+// day, so that neither certificates nor tokens become "not yet valid".
+package auth
+
+import "time"
+
+// epoch is a day on which this program already existed. A clock that tells an earlier time is wrong.
+var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// sane returns t, or epoch when t cannot be right.
+func sane(t time.Time) time.Time {
+	if t.Before(epoch) {
+		return epoch
+	}
+	return t
+}

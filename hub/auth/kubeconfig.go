@@ -1,0 +1,63 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"os"
+)
+
+// WriteKubeconfig writes path (mode 0600): the administrator's way in to server ("https://HOST:PORT"), complete with CA,
+// certificate and key. It is written again when the certificate is renewed.
+func (p *PKI) WriteKubeconfig(path, server string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kubeconfigs[path] = server
+	return p.writeKubeconfig(path, server)
+}
+
+func (p *PKI) writeKubeconfig(path, server string) error {
+	data, err := p.kubeconfig(server)
+	if err != nil {
+		return err
+	}
+	// Nothing is written when nothing changed: a start must not cost the card a write.
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return os.Chmod(path, 0o600)
+	}
+	return writeFile(path, data, 0o600)
+}
+
+// Kubeconfig returns the administrator's kubeconfig for server.
+func (p *PKI) Kubeconfig(server string) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kubeconfig(server)
+}
+
+func (p *PKI) kubeconfig(server string) ([]byte, error) {
+	key, err := keyPEM(p.adminKey)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters:
+- name: petrel
+  cluster:
+    server: %s
+    certificate-authority-data: %s
+users:
+- name: petrel-admin
+  user:
+    client-certificate-data: %s
+    client-key-data: %s
+contexts:
+- name: petrel
+  context:
+    cluster: petrel
+    user: petrel-admin
+current-context: petrel
+`, server, b64(certPEM(p.ca)), b64(certPEM(p.admin)), b64(key)), nil
+}

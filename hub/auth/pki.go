@@ -1,0 +1,231 @@
+package auth
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// PKI holds the hub's keys and keeps its certificates valid. It is safe for concurrent use.
+type PKI struct {
+	dir   string
+	hosts []string
+	now   func() time.Time
+	addrs func() ([]net.Addr, error)
+
+	caKey, serverKey, adminKey, saKey *ecdsa.PrivateKey
+	ca                                *x509.Certificate
+
+	mu          sync.Mutex
+	server      *tls.Certificate
+	admin       *x509.Certificate
+	kubeconfigs map[string]string // path → server URL, as given to WriteKubeconfig
+}
+
+// LoadPKI reads the keys of dir, makes those that do not exist yet, and issues the certificates that are missing. hosts
+// are further names and addresses under which clients reach the hub: those that the operator advertises, and the first
+// address of the service network. The machine's own addresses are found out, also when they change later.
+func LoadPKI(dir string, hosts ...string) (*PKI, error) {
+	return loadPKI(dir, hosts, time.Now, net.InterfaceAddrs)
+}
+
+func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]net.Addr, error)) (*PKI, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	p := &PKI{dir: dir, hosts: hosts, now: now, addrs: addrs, kubeconfigs: map[string]string{}}
+	var err error
+	if p.caKey, err = loadKey(p.path("ca.key"), p.nothingDependsOn("ca.crt")); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	for _, k := range []struct {
+		file string
+		key  **ecdsa.PrivateKey
+		on   string
+	}{
+		{"server.key", &p.serverKey, "server.crt"},
+		{"admin.key", &p.adminKey, ""},
+		{"sa.key", &p.saKey, ""},
+	} {
+		if *k.key, err = loadKey(p.path(k.file), p.nothingDependsOn(k.on)); err != nil {
+			return nil, fmt.Errorf("pki: %w", err)
+		}
+	}
+	if err := p.loadCA(); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.renew(); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	return p, nil
+}
+
+func (p *PKI) path(file string) string { return filepath.Join(p.dir, file) }
+
+// nothingDependsOn guards against making a new key beside a certificate of the lost one: clients trust that one.
+func (p *PKI) nothingDependsOn(cert string) func() error {
+	return func() error {
+		if cert == "" {
+			return nil
+		}
+		if _, err := os.Stat(p.path(cert)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("%s exists but its key is gone: restore the key from a backup, or remove the directory %s to begin with a new identity "+
+			"(every kubeconfig and every agent will have to join again)", p.path(cert), p.dir)
+	}
+}
+
+func (p *PKI) loadCA() error {
+	p.ca = loadCert(p.path("ca.crt"))
+	if p.ca != nil && p.caKey.PublicKey.Equal(p.ca.PublicKey) {
+		return nil
+	}
+	if p.ca != nil {
+		return fmt.Errorf("%s is not the certificate of %s: restore both from one backup, or remove %s to have it made again from the key",
+			p.path("ca.crt"), p.path("ca.key"), p.path("ca.crt"))
+	}
+	ca, err := issueCA(p.caKey, p.now())
+	if err != nil {
+		return err
+	}
+	p.ca = ca
+	return writeFile(p.path("ca.crt"), certPEM(ca), 0o644)
+}
+
+// renew issues what is missing or near its end. p.mu is held.
+func (p *PKI) renew() error {
+	now := p.now()
+	l := serverLeaf(p.hosts, p.addrs)
+	cert, changed, err := p.ensure("server.crt", l, p.serverCert(), &p.serverKey.PublicKey, now)
+	if err != nil {
+		return err
+	}
+	if changed || p.server == nil {
+		p.server = &tls.Certificate{Certificate: [][]byte{cert.Raw, p.ca.Raw}, PrivateKey: p.serverKey, Leaf: cert}
+	}
+	admin := leaf{subject: pkix.Name{CommonName: "petrel-admin", Organization: []string{"system:masters"}}, usage: x509.ExtKeyUsageClientAuth}
+	cert, changed, err = p.ensure("admin.crt", admin, p.admin, &p.adminKey.PublicKey, now)
+	if err != nil {
+		return err
+	}
+	p.admin = cert
+	if changed {
+		for path, server := range p.kubeconfigs {
+			if err := p.writeKubeconfig(path, server); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *PKI) serverCert() *x509.Certificate {
+	if p.server == nil {
+		return nil
+	}
+	return p.server.Leaf
+}
+
+func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.PublicKey, now time.Time) (*x509.Certificate, bool, error) {
+	if have == nil {
+		have = loadCert(p.path(file))
+	}
+	if l.served(have, p.ca, pub, now) {
+		return have, false, nil
+	}
+	cert, err := l.issue(p.ca, p.caKey, pub, now)
+	if err != nil {
+		return nil, false, err
+	}
+	return cert, true, writeFile(p.path(file), certPEM(cert), 0o644)
+}
+
+// Run renews certificates before they end, until ctx does. The server's certificate is also renewed by the handshake
+// that needs it, so a machine that slept does not wait for Run.
+func (p *PKI) Run(ctx context.Context) error {
+	t := time.NewTicker(12 * time.Hour)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			p.mu.Lock()
+			err := p.renew()
+			p.mu.Unlock()
+			if err != nil {
+				return fmt.Errorf("pki: renew certificates: %w", err)
+			}
+		}
+	}
+}
+
+// ServerTLS is the configuration of the hub's port; the caller sets NextProtos. Client certificates are asked for and
+// not checked in the handshake, because agents come to the same port with keys of their own: the authenticator judges
+// those of API clients, the link those of agents.
+func (p *PKI) ServerTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		ClientAuth:     tls.RequestClientCert,
+		GetCertificate: p.certificateFor,
+	}
+}
+
+// certificateFor gives the server's certificate, issued again when it nears its end or when the connection came in on an
+// address that it does not name: a board's address changes with its network.
+func (p *PKI) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := sane(p.now()).Add(renewBefore).After(p.server.Leaf.NotAfter)
+	if hello.Conn != nil {
+		if a, ok := hello.Conn.LocalAddr().(*net.TCPAddr); ok && !hasIP(p.server.Leaf, a.IP) {
+			due = true
+		}
+	}
+	if due {
+		// What we have is still better than no answer.
+		if err := p.renew(); err != nil && p.server == nil {
+			return nil, err
+		}
+	}
+	return p.server, nil
+}
+
+// ServerSPKI is the SHA-256 of the server's public key (DER SubjectPublicKeyInfo): what agents pin. It never changes.
+func (p *PKI) ServerSPKI() [32]byte {
+	der, err := x509.MarshalPKIXPublicKey(&p.serverKey.PublicKey)
+	if err != nil {
+		panic("auth: a P-256 key has a DER form: " + err.Error())
+	}
+	return sha256.Sum256(der)
+}
+
+// CA returns the CA's certificate as PEM: the content of kube-root-ca.crt.
+func (p *PKI) CA() []byte { return certPEM(p.ca) }
+
+// ClientTLS is a client configuration with the administrator's certificate, for programs in the hub's process.
+func (p *PKI) ClientTLS() *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(p.ca)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		RootCAs:      pool,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{p.admin.Raw}, PrivateKey: p.adminKey, Leaf: p.admin}},
+	}
+}

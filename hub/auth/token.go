@@ -1,0 +1,125 @@
+package auth
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Issuer is the iss claim of every token, and the audience of those that ask for none.
+const Issuer = "https://kubernetes.default.svc"
+
+// Bounds of a token's lifetime; Kubernetes' own.
+const (
+	MinTokenLifetime = 10 * time.Minute
+	MaxTokenLifetime = 100 * 365 * 24 * time.Hour
+)
+
+// Objects tells what exists now; control.Reader is one.
+type Objects interface {
+	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
+}
+
+// IssueToken signs a token for sa, bound to pod when that is not nil: it dies with the pod. No audience means the API's
+// own. A lifetime outside the bounds is moved to the nearer one. expires tells the end in the hub's clock.
+func (p *PKI) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, auds []string, lifetime time.Duration) (token string, expires time.Time, err error) {
+	if sa.UID == "" {
+		return "", time.Time{}, fmt.Errorf("token for service account %s/%s: it has no UID, so it was never stored", sa.Namespace, sa.Name)
+	}
+	if len(auds) == 0 {
+		auds = []string{Issuer}
+	}
+	now := sane(p.now()).Truncate(time.Second)
+	expires = now.Add(min(max(lifetime, MinTokenLifetime), MaxTokenLifetime))
+	c := claims{
+		Audience:  auds,
+		Expires:   expires.Unix(),
+		IssuedAt:  now.Unix(),
+		NotBefore: now.Unix(),
+		Issuer:    Issuer,
+		ID:        uuid.NewString(),
+		Subject:   subject(sa.Namespace, sa.Name),
+		Kubernetes: kubeClaims{
+			Namespace:      sa.Namespace,
+			ServiceAccount: objectRef{Name: sa.Name, UID: string(sa.UID)},
+		},
+	}
+	if pod != nil {
+		c.Kubernetes.Pod = &objectRef{Name: pod.Name, UID: string(pod.UID)}
+		if pod.Spec.NodeName != "" {
+			c.Kubernetes.Node = &objectRef{Name: pod.Spec.NodeName}
+		}
+	}
+	if token, err = signJWT(p.saKey, c); err != nil {
+		return "", time.Time{}, fmt.Errorf("token for service account %s/%s: %w", sa.Namespace, sa.Name, err)
+	}
+	return token, expires, nil
+}
+
+func subject(namespace, name string) string {
+	return "system:serviceaccount:" + namespace + ":" + name
+}
+
+// check judges verified claims: time, issuer, audience, and whether what they are bound to still lives. nbf and iat are
+// not judged: we signed them, so a time in the future only says that our clock went back.
+func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.User, error) {
+	k := c.Kubernetes
+	switch {
+	case c.Issuer != Issuer:
+		return registry.User{}, fmt.Errorf("the token's issuer is %q, not %q", c.Issuer, Issuer)
+	case c.Subject != subject(k.Namespace, k.ServiceAccount.Name):
+		return registry.User{}, errors.New("the token's subject does not match its claims")
+	case sane(now).Unix() >= c.Expires:
+		return registry.User{}, fmt.Errorf("the token expired at %s", time.Unix(c.Expires, 0).UTC().Format(time.RFC3339))
+	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(auds, a) }):
+		return registry.User{}, fmt.Errorf("the token is for audiences %q", []string(c.Audience))
+	}
+	sa, ok := objects.Get(kube.ServiceAccount, k.Namespace, k.ServiceAccount.Name)
+	if !ok || string(sa.GetUID()) != k.ServiceAccount.UID {
+		return registry.User{}, fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
+	}
+	u := registry.User{
+		Name:   c.Subject,
+		UID:    k.ServiceAccount.UID,
+		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + k.Namespace, groupAuthenticated},
+		Extra:  map[string][]string{extraCredential: {"JTI=" + c.ID}},
+	}
+	if k.Pod != nil {
+		pod, ok := objects.Get(kube.Pod, k.Namespace, k.Pod.Name)
+		if !ok || string(pod.GetUID()) != k.Pod.UID {
+			return registry.User{}, fmt.Errorf("pod %s/%s, to which the token is bound, has been deleted", k.Namespace, k.Pod.Name)
+		}
+		u.Extra["authentication.kubernetes.io/pod-name"] = []string{k.Pod.Name}
+		u.Extra["authentication.kubernetes.io/pod-uid"] = []string{k.Pod.UID}
+	}
+	if k.Node != nil {
+		u.Extra["authentication.kubernetes.io/node-name"] = []string{k.Node.Name}
+	}
+	return u, nil
+}
+
+// JWKS is the public half of the token key as a JSON Web Key Set (RFC 7517), for programs that verify tokens themselves.
+func (p *PKI) JWKS() []byte {
+	raw, err := p.saKey.PublicKey.Bytes() // 4, X, Y
+	if err != nil {
+		panic("auth: a P-256 key has an encoding: " + err.Error())
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	out, err := json.Marshal(map[string]any{"keys": []any{map[string]string{
+		"use": "sig", "kty": "EC", "kid": keyID(&p.saKey.PublicKey), "crv": "P-256", "alg": "ES256", "x": enc(raw[1:33]), "y": enc(raw[33:65]),
+	}}})
+	if err != nil {
+		panic("auth: strings have a JSON form: " + err.Error())
+	}
+	return out
+}

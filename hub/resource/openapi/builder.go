@@ -1,0 +1,150 @@
+package openapi
+
+import (
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/builder"
+	"k8s.io/kube-openapi/pkg/builder3"
+	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"petrel.dev/petrel/hub/resource"
+)
+
+// documentBuilder makes documents from upstream's definitions and the declared kinds.
+type documentBuilder struct {
+	kinds map[schema.GroupVersion][]*resource.Kind
+	gvks  map[string][]schema.GroupVersionKind // by definition name
+	info  *spec.Info
+}
+
+func newBuilder(kinds []*resource.Kind) *documentBuilder {
+	b := &documentBuilder{
+		kinds: map[schema.GroupVersion][]*resource.Kind{},
+		gvks:  map[string][]schema.GroupVersionKind{},
+		info:  &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "v1.36.3"}},
+	}
+	for _, k := range kinds {
+		gv := k.GVK.GroupVersion()
+		b.kinds[gv] = append(b.kinds[gv], k)
+	}
+	for gv, kinds := range b.kinds {
+		for _, gvk := range described(gv, kinds) {
+			if name := definition(gvk); name != "" && !slices.Contains(b.gvks[name], gvk) {
+				b.gvks[name] = append(b.gvks[name], gvk)
+			}
+		}
+	}
+	for _, l := range b.gvks {
+		slices.SortFunc(l, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
+	}
+	return b
+}
+
+// described are the types that a group-version's document must define: its kinds, their lists, the bodies of their
+// subresources, and what every verb needs.
+func described(gv schema.GroupVersion, kinds []*resource.Kind) []schema.GroupVersionKind {
+	out := []schema.GroupVersionKind{gv.WithKind("DeleteOptions"), gv.WithKind("WatchEvent")}
+	for _, k := range kinds {
+		out = append(out, k.GVK, gv.WithKind(k.GVK.Kind+"List"))
+		for _, s := range k.Subresources {
+			if s.New != nil && !s.GVK.Empty() {
+				out = append(out, s.GVK)
+			}
+		}
+	}
+	return out
+}
+
+// definition is the name of a type's definition, "" when it has none.
+func definition(gvk schema.GroupVersionKind) string {
+	switch gvk.Kind { // registered in every group, defined once
+	case "DeleteOptions", "WatchEvent", "Status":
+		gvk = metav1.SchemeGroupVersion.WithKind(gvk.Kind)
+		return "io.k8s.apimachinery.pkg.apis.meta.v1." + gvk.Kind
+	}
+	name, err := resource.Scheme().ToOpenAPIDefinitionName(gvk)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// name is the builders' question: what is this definition called, and what does it say about itself?
+func (b *documentBuilder) name(name string) (string, spec.Extensions) {
+	gvks := b.gvks[name]
+	if len(gvks) == 0 {
+		return name, nil
+	}
+	var list []any
+	for _, g := range gvks {
+		list = append(list, gvkValue(g))
+	}
+	return name, spec.Extensions{"x-kubernetes-group-version-kind": list}
+}
+
+func gvkValue(g schema.GroupVersionKind) map[string]any {
+	return map[string]any{"group": g.Group, "version": g.Version, "kind": g.Kind}
+}
+
+func (b *documentBuilder) names(gv schema.GroupVersion) []string {
+	out := []string{definition(schema.GroupVersionKind{Kind: "Status"}), patchBody}
+	for _, gvk := range described(gv, b.kinds[gv]) {
+		if n := definition(gvk); n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
+	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(&common.OpenAPIV3Config{
+		Info: b.info, GetDefinitions: resource.OpenAPI, GetDefinitionName: b.name,
+	}, b.names(gv)...)
+	if err != nil {
+		return nil, err
+	}
+	doc := &spec3.OpenAPI{
+		Version:    "3.0.0",
+		Info:       b.info,
+		Paths:      &spec3.Paths{Paths: map[string]*spec3.Path{}},
+		Components: &spec3.Components{Schemas: schemas},
+	}
+	for _, k := range b.kinds[gv] {
+		for _, p := range paths(k) {
+			doc.Paths.Paths[p.path] = p.v3()
+		}
+	}
+	return doc, nil
+}
+
+func (b *documentBuilder) v2() (*spec.Swagger, error) {
+	var names []string
+	for gv := range b.kinds {
+		for _, n := range b.names(gv) {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	slices.Sort(names)
+	doc, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
+		Info: b.info, GetDefinitions: resource.OpenAPI, GetDefinitionName: b.name,
+	}, names...)
+	if err != nil {
+		return nil, err
+	}
+	doc.Paths = &spec.Paths{Paths: map[string]spec.PathItem{}}
+	for _, kinds := range b.kinds {
+		for _, k := range kinds {
+			for _, p := range paths(k) {
+				doc.Paths.Paths[p.path] = p.v2()
+			}
+		}
+	}
+	return doc, nil
+}

@@ -1,0 +1,116 @@
+package resource
+
+import (
+	"context"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// samples has one valid object of each kind, as a person would write it.
+var samples = map[string]string{
+	"configmaps.":                     `{metadata: {name: a, namespace: ns}, data: {k: v}}`,
+	"endpoints.":                      `{metadata: {name: a, namespace: ns}, subsets: [{addresses: [{ip: 10.1.2.3}], ports: [{port: 80}]}]}`,
+	"events.":                         `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: ns, name: p}, reason: Started, type: Normal, message: m}`,
+	"namespaces.":                     `{metadata: {name: a}}`,
+	"nodes.":                          `{metadata: {name: a}, spec: {podCIDR: 10.42.1.0/24, podCIDRs: [10.42.1.0/24]}, status: {capacity: {cpu: "4"}}}`,
+	"pods.":                           `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: c, image: i}]}}`,
+	"secrets.":                        `{metadata: {name: a, namespace: ns}, stringData: {k: v}}`,
+	"serviceaccounts.":                `{metadata: {name: a, namespace: ns}}`,
+	"services.":                       `{metadata: {name: a, namespace: ns}, spec: {clusterIP: 10.43.0.5, ipFamilies: [IPv4], ipFamilyPolicy: SingleStack, ports: [{port: 80}], selector: {app: a}}}`,
+	"deployments.apps":                `{metadata: {name: a, namespace: ns}, spec: {selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, spec: {containers: [{name: c, image: i}]}}}}`,
+	"replicasets.apps":                `{metadata: {name: a, namespace: ns}, spec: {selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, spec: {containers: [{name: c, image: i}]}}}}`,
+	"leases.coordination.k8s.io":      `{metadata: {name: a, namespace: ns}, spec: {holderIdentity: me, leaseDurationSeconds: 15}}`,
+	"endpointslices.discovery.k8s.io": `{metadata: {name: a, namespace: ns}, addressType: IPv4, endpoints: [{addresses: [10.1.2.3]}], ports: [{name: http, port: 80}]}`,
+	"events.events.k8s.io": `{metadata: {name: a, namespace: ns}, eventTime: "2026-01-02T03:04:05.000000Z", regarding: {kind: Pod, namespace: ns, name: p}, reason: Started, type: Normal,
+		action: Starting, reportingController: petrel.dev/agent, reportingInstance: pi-1}`,
+}
+
+// parse reads a manifest of the kind in YAML, strictly.
+func parse(t *testing.T, k *Kind, manifest string) kube.Object {
+	t.Helper()
+	data, err := yaml.YAMLToJSON([]byte(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj, strict, err := DecodeStrict(k.GVK, data)
+	if err != nil || len(strict) > 0 {
+		t.Fatalf("%s: %v %v", manifest, err, strict)
+	}
+	return obj
+}
+
+// create takes the object through the rules of a creation, as the registry does, and returns validation's messages.
+func create(k *Kind, obj kube.Object) []string {
+	ctx := context.Background()
+	r := k.Rules
+	r.Default(obj)
+	obj.SetUID(types.UID("uid-" + obj.GetName()))
+	obj.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
+	if k.ToStored != nil {
+		stored, err := k.ToStored(obj)
+		if err != nil {
+			return []string{err.Error()}
+		}
+		obj = stored
+	}
+	if r.PrepareCreate != nil {
+		r.PrepareCreate(ctx, obj)
+	}
+	var out []string
+	for _, e := range r.ValidateCreate(ctx, obj) {
+		out = append(out, e.Error())
+	}
+	return out
+}
+
+// update takes an object through the rules of an update ("" or a subresource).
+func update(r *Rules, obj, old kube.Object) []string {
+	ctx := context.Background()
+	r.Default(obj)
+	if r.PrepareUpdate != nil {
+		r.PrepareUpdate(ctx, obj, old)
+	}
+	obj.SetResourceVersion("2")
+	shown := old.DeepCopyObject().(kube.Object)
+	shown.SetResourceVersion("1")
+	var out []string
+	for _, e := range r.ValidateUpdate(ctx, obj, shown) {
+		out = append(out, e.Error())
+	}
+	return out
+}
+
+func byResource(t testing.TB, plural, group string) *Kind {
+	t.Helper()
+	for _, k := range New().All() {
+		if k.Plural == plural && k.GVK.Group == group {
+			return k
+		}
+	}
+	t.Fatalf("no kind %s.%s", plural, group)
+	return nil
+}
+
+func sample(t *testing.T, k *Kind) kube.Object {
+	t.Helper()
+	manifest, ok := samples[k.Plural+"."+k.GVK.Group]
+	if !ok {
+		t.Fatalf("samples has no %s.%s: add one", k.Plural, k.GVK.Group)
+	}
+	return parse(t, k, manifest)
+}
+
+// made is the sample after its creation.
+func made(t *testing.T, k *Kind) kube.Object {
+	t.Helper()
+	obj := sample(t, k)
+	if errs := create(k, obj); len(errs) > 0 {
+		t.Fatalf("the sample is refused: %q", errs)
+	}
+	return obj
+}

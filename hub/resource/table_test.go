@@ -1,0 +1,136 @@
+package resource
+
+import (
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Every kind declares all that handlers rely on.
+func TestTableComplete(t *testing.T) {
+	for _, k := range New().All() {
+		t.Run(k.GVK.String(), func(t *testing.T) {
+			for what, ok := range map[string]bool{
+				"Plural": k.Plural != "", "Singular": k.Singular != "", "Verbs": len(k.Verbs) > 0,
+				"Default": k.Rules.Default != nil, "ValidateCreate": k.Rules.ValidateCreate != nil,
+				"ValidateUpdate": k.Rules.ValidateUpdate != nil, "Fields": k.Fields != nil, "Table": k.Table != nil,
+				"owner index": k.Indexes["owner"] != nil,
+			} {
+				if !ok {
+					t.Errorf("%s is missing", what)
+				}
+			}
+			if got := k.New().GetObjectKind().GroupVersionKind(); got != k.GVK {
+				t.Errorf("New makes a %s", got)
+			}
+			if got, want := k.NewList().GetObjectKind().GroupVersionKind(), k.GVK.GroupVersion().WithKind(k.GVK.Kind+"List"); got != want {
+				t.Errorf("NewList makes a %s", got)
+			}
+			if !slices.IsSorted(k.Verbs) {
+				t.Errorf("verbs %v are not in the order of discovery", k.Verbs)
+			}
+			if (k.StoredAs != nil) != (k.ToStored != nil) || (k.StoredAs != nil) != (k.FromStored != nil) {
+				t.Error("a view needs StoredAs, ToStored and FromStored together")
+			}
+			for name, s := range k.Subresources {
+				testSubresource(t, name, s)
+			}
+		})
+	}
+}
+
+func testSubresource(t *testing.T, name string, s *Subresource) {
+	if s.Name != name || s.GVK.Kind == "" || len(s.Verbs) == 0 {
+		t.Errorf("subresource %s: name %q, kind %q, verbs %v", name, s.Name, s.GVK.Kind, s.Verbs)
+	}
+	shapes := 0
+	for _, is := range []bool{s.Rules != nil, s.Get != nil && s.Put != nil && s.New != nil, s.Connect && s.New != nil, s.Do && s.New != nil} {
+		if is {
+			shapes++
+		}
+	}
+	if shapes != 1 {
+		t.Errorf("subresource %s is of %d shapes, want one of: object, derived, stream, verb", name, shapes)
+	}
+}
+
+func TestTableLookup(t *testing.T) {
+	table := New()
+	pods, ok := table.ByResource("", "v1", "pods")
+	if !ok || pods.GVK != kube.Pod {
+		t.Fatalf("pods: %v, %v", pods, ok)
+	}
+	if _, ok := table.ByResource("", "v2", "pods"); ok {
+		t.Error("v2 pods exist")
+	}
+	if k, ok := table.ByGVK(kube.Deployment); !ok || k.Plural != "deployments" {
+		t.Errorf("Deployment: %v, %v", k, ok)
+	}
+	if got := table.Groups(); len(got) == 0 || got[0].Name != "" || got[0].Preferred != "v1" {
+		t.Errorf("the core group does not come first: %v", got)
+	}
+}
+
+// Readers of a table that grows see it whole, before or after.
+func TestTableChanges(t *testing.T) {
+	table := New()
+	before := table.All()
+	widget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets", Namespaced: true}
+	if err := table.Add(widget); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Add(widget); err == nil {
+		t.Error("the same kind twice is accepted")
+	}
+	gadget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gadget"}, Plural: "widgets"}
+	if err := table.Add(gadget); err == nil {
+		t.Error("the same plural twice is accepted")
+	}
+	if len(table.All()) != len(before)+1 {
+		t.Errorf("%d kinds, want %d", len(table.All()), len(before)+1)
+	}
+	if _, ok := table.ByResource("example.com", "v1", "widgets"); !ok {
+		t.Error("widgets are not found")
+	}
+	table.Remove(widget.GVK)
+	if _, ok := table.ByGVK(widget.GVK); ok {
+		t.Error("Widget is still there")
+	}
+	if !slices.Equal(table.All(), before) {
+		t.Error("removing did not restore the table")
+	}
+}
+
+func TestKeys(t *testing.T) {
+	table := New()
+	events, _ := table.ByResource("events.k8s.io", "v1", "events")
+	deployments, _ := table.ByGVK(kube.Deployment)
+	nodes, _ := table.ByGVK(kube.Node)
+	for _, c := range []struct {
+		kind            *Kind
+		namespace, name string
+		want            string
+	}{
+		{deployments, "ns", "web", "/apps/deployments/ns/web"},
+		{nodes, "", "pi-1", "/core/nodes/pi-1"},
+		{events, "ns", "e", "/core/events/ns/e"}, // a view lives where its stored kind does
+	} {
+		key := Key(c.kind, c.namespace, c.name)
+		if key != c.want {
+			t.Errorf("Key = %q, want %q", key, c.want)
+		}
+		namespace, name, ok := NamesOf(c.kind, key)
+		if !ok || namespace != c.namespace || name != c.name {
+			t.Errorf("NamesOf(%q) = %q, %q, %v", key, namespace, name, ok)
+		}
+	}
+	if _, _, ok := NamesOf(nodes, "/core/pods/a/b"); ok {
+		t.Error("a pod's key is taken for a node's")
+	}
+	if got := Prefix(deployments, ""); got != "/apps/deployments/" {
+		t.Errorf("Prefix = %q", got)
+	}
+}
