@@ -30,6 +30,8 @@ type Config struct {
 	// ResolvConf is the host's resolver configuration; "/etc/resolv.conf" if empty.
 	ResolvConf string
 	Log        *slog.Logger
+
+	upstreamTimeout time.Duration // 0: the default; tests are less patient
 }
 
 // Proxy is the service proxy and DNS of a node. Apply, Refresh, Stats and Problems may be called at any time, also before
