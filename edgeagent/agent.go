@@ -44,6 +44,8 @@ type Agent struct {
 	nodeName string          // the hub's word wins over the configured one
 	settings wire.Settings   // that the data plane runs with
 	runLink  func(context.Context) error
+	// watchReports, if set, sees each report before the cache does; for tests.
+	watchReports func(wire.Object)
 }
 
 // New checks cfg and makes an agent. It does nothing before Run.
@@ -85,10 +87,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.node, err = a.newNode(ctx); err != nil {
 		return err
 	}
+	a.importImages(ctx) // first: pods that start now would try to pull them
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rt.Run(ctx) })
-	g.Go(func() error { return a.node.Run(ctx, a.cache.Report) })
-	g.Go(func() error { return a.importImages(ctx) })
+	g.Go(func() error { return a.node.Run(ctx, a.report) })
 	g.Go(func() error { return a.follow(ctx) })
 	if a.runLink != nil {
 		g.Go(func() error { return a.runLink(ctx) })
@@ -125,36 +127,12 @@ func (a *Agent) notReady() string {
 	return ""
 }
 
-// importImages imports the archives in DATA/images, once each for a content of the file.
-func (a *Agent) importImages(ctx context.Context) error {
-	dir := filepath.Join(a.cfg.DataDir, "images")
-	files, err := filepath.Glob(filepath.Join(dir, "*.tar*"))
-	if err != nil || len(files) == 0 {
-		return nil
+// report hands something to the hub, by way of the cache.
+func (a *Agent) report(o wire.Object) error {
+	if a.watchReports != nil {
+		a.watchReports(o)
 	}
-	for _, path := range files {
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err := a.importImage(ctx, path); err != nil {
-			a.log.Error("image archive not imported", "file", path, "error", err)
-		}
-	}
-	return nil
-}
-
-func (a *Agent) importImage(ctx context.Context, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	names, err := a.rt.Import(ctx, f)
-	if err != nil {
-		return err
-	}
-	a.log.Info("images imported", "file", path, "images", names)
-	return nil
+	return a.cache.Report(o)
 }
 
 // Runtime is the agent's container runtime, for the image commands; nil before Run has opened it.
@@ -277,7 +255,7 @@ func (a *Agent) build(p plan) {
 	table := podrun.NewTable(podrun.Config{
 		Runtime: a.rt, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Capacity: capacity, Memory: a.node.Memory(), DNS: dns,
-		Report: a.cache.Report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
+		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
 	})
 	a.mu.Lock()
 	a.network, a.proxy, a.table, a.netError, a.settings = network, proxy, table, "no pod CIDR yet", p.Settings
@@ -316,9 +294,7 @@ func (a *Agent) apply(ctx context.Context) bool {
 		a.node.Recheck()
 	}
 	a.applyProxy()
-	if set.Node != nil || len(set.Pods) > 0 {
-		a.table.Apply(set, synced)
-	}
+	a.table.Apply(set, synced)
 	return why == ""
 }
 
