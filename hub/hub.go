@@ -15,11 +15,16 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/buildinfo"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
@@ -31,7 +36,12 @@ type Hub struct {
 	pki      *auth.PKI
 	kinds    *resource.Table
 	registry *registry.Registry
-	listener net.Listener
+	dispatch *dispatch.Dispatch
+	mqtt     func(net.Conn) // what becomes of an agent's connection
+	cluster  jointoken.Cluster
+	// published is what the hub tells of itself: objects that are kept as they are here.
+	published []kube.Object
+	listener  net.Listener
 }
 
 // New opens everything that a hub needs and fails with nothing changed: the data directory, the store, the keys and the
@@ -59,7 +69,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
-	h.db, err = sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "hub.db"), BackupDir: filepath.Join(dir, "backup"), Log: h.log.With("part", "store")})
+	h.db, err = sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "hub.db"), BackupDir: filepath.Join(dir, "backup"), Log: h.part("store")})
 	if err != nil {
 		return err
 	}
@@ -71,9 +81,18 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.kinds = resource.New()
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Tokens: h.pki, Log: h.log.With("part", "registry")})
-	return nil
+	view := &reader{}
+	chain, err := admission.New(admission.Config{Reader: view, Kinds: h.kinds, ServiceCIDR: h.cfg.ServiceCIDR, Log: h.part("admission")})
+	if err != nil {
+		return err
+	}
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Log: h.part("registry")})
+	view.Reader = h.registry.Client()
+	return h.openLink()
 }
+
+// part is the log of one part of the hub.
+func (h *Hub) part(name string) *slog.Logger { return h.log.With("part", name) }
 
 // Kubeconfig is the file with the administrator's credentials.
 func (h *Hub) Kubeconfig() string { return filepath.Join(h.cfg.DataDir, "admin.kubeconfig") }
@@ -83,14 +102,13 @@ func (h *Hub) URL() string {
 	return "https://" + net.JoinHostPort(h.host(), h.portNumber())
 }
 
+// host is where the administrator's kubeconfig, which lies on this machine, finds the hub.
 func (h *Hub) host() string {
+	hosts := h.hosts()
 	if len(h.cfg.Advertise) > 0 {
-		return h.cfg.Advertise[0]
+		return hosts[0]
 	}
-	if host, _, _ := net.SplitHostPort(h.listener.Addr().String()); host != "::" && host != "0.0.0.0" {
-		return host
-	}
-	return "127.0.0.1"
+	return hosts[len(hosts)-1]
 }
 
 func (h *Hub) portNumber() string {
@@ -141,26 +159,21 @@ func ended(err error) error {
 	return err
 }
 
-// loops runs everything that acts on the API from inside the hub.
-func (h *Hub) loops(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return ended(h.pki.Run(ctx)) })
-	return g.Wait()
-}
-
 // serve answers on the port.
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler := apiserver.New(apiserver.Config{
 		Verbs:         h.registry,
 		Kinds:         h.kinds,
-		Authenticator: auth.NewAuthenticator(h.pki, nil),
+		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
+		Streams:       h.dispatch,
+		OpenAPI:       schemas{openapi.New(h.kinds)},
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),
-		Log:           h.log.With("part", "api"),
+		Log:           h.part("api"),
 		Closing:       closing,
 	})
-	p := newPort(h.listener, h.pki.ServerTLS(), func(c net.Conn) { c.Close() }, h.log)
+	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
 	srv := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 30 * time.Second,

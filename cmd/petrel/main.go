@@ -26,6 +26,8 @@ const defaultDataDir = "/var/lib/petrel"
 type program struct {
 	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
 
+	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
+	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"machine" help:"Print the admin kubeconfig of the hub on this machine."`
 
 	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`

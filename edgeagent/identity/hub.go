@@ -19,7 +19,9 @@ const epochBlock = 256
 type Hub struct {
 	dir, path string
 	state     hubFile
-	epoch     uint64 // last handed out
+	epoch     uint64          // last handed out
+	given     jointoken.Token // of this start
+	turn      int             // which address is tried first
 }
 
 type hubFile struct {
@@ -59,6 +61,7 @@ func LoadHub(dir, token string) (*Hub, error) {
 		if known && h.state.ID != t.ID {
 			return nil, fmt.Errorf("the join token is for cluster %s, this device belongs to cluster %s; to move it, remove %s first", t.ID, h.state.ID, dir)
 		}
+		h.given = t
 		if !known || h.state.TokenID != t.TokenID {
 			h.state.Version, h.state.Cluster, h.state.TokenID, h.state.Secret = 1, t.Cluster, t.TokenID, t.Secret
 			if err := h.save(); err != nil {
@@ -84,8 +87,39 @@ func (h *Hub) save() error {
 // Cluster is where and who the hub is.
 func (h *Hub) Cluster() jointoken.Cluster { return h.state.Cluster }
 
-// Token is the join secret, as long as the device is not known to have joined.
-func (h *Hub) Token() (id, secret string) { return h.state.TokenID, h.state.Secret }
+// Token is the join secret to offer: the one given at this start, or one that has not led to a welcome yet. A hub that
+// knows the device does not look at it.
+func (h *Hub) Token() (id, secret string) {
+	if h.given.Secret != "" {
+		return h.given.TokenID, h.given.Secret
+	}
+	return h.state.TokenID, h.state.Secret
+}
+
+// Removed: the hub has thrown the device out. The token of this start is not offered again, or deleting a Node would
+// only make it come back.
+func (h *Hub) Removed() error {
+	h.given = jointoken.Token{}
+	if h.state.Secret == "" {
+		return nil
+	}
+	h.state.Secret = ""
+	return h.save()
+}
+
+// Epoch is the last one handed out.
+func (h *Hub) Epoch() uint64 { return h.epoch }
+
+// Turn gives the hub's addresses, each time beginning with the next one; after Worked, with that.
+func (h *Hub) Turn() []string {
+	a := h.state.Addresses
+	if len(a) == 0 {
+		return nil
+	}
+	k := h.turn % len(a)
+	h.turn++
+	return append(append([]string(nil), a[k:]...), a[:k]...)
+}
 
 // Node is the name that the hub knows this device by; empty before the first welcome.
 func (h *Hub) Node() string { return h.state.Node }
@@ -119,5 +153,12 @@ func (h *Hub) NextEpoch() (uint64, error) {
 func (h *Hub) PassEpoch(seen uint64) {
 	if seen > h.epoch {
 		h.epoch = seen
+	}
+}
+
+// Worked says that the hub was reached at an address.
+func (h *Hub) Worked(addr string) {
+	if i := slices.Index(h.state.Addresses, addr); i >= 0 {
+		h.turn = i
 	}
 }

@@ -25,6 +25,10 @@ import (
 const isolated = "PODNET_TEST_ISOLATED"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == proxyCommand {
+		runProxy()
+		return
+	}
 	if os.Getenv(isolated) == "" && os.Getuid() == 0 {
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), isolated+"=1")
@@ -43,10 +47,6 @@ func TestMain(m *testing.M) {
 		}
 		// /proc/sys and /sys must show this namespace.
 		_ = unix.Mount("proc", "/proc", "proc", 0, "")
-	}
-	if len(os.Args) > 1 && os.Args[1] == proxyCommand {
-		runProxy(os.Args[2:])
-		return
 	}
 	os.Exit(m.Run())
 }
@@ -135,6 +135,12 @@ func connect(t *testing.T, a, b *machine, aAddr, bAddr string) {
 
 var cables int
 
+// defaultRoute sends a machine's traffic for elsewhere to a neighbour.
+func defaultRoute(t *testing.T, m *machine, via netip.Addr) {
+	t.Helper()
+	must(t, m.nl.RouteAdd(&netlink.Route{Dst: defaultDst(via), Gw: via.AsSlice()}))
+}
+
 // in runs f in a pod's namespace.
 func in(t *testing.T, path string, f func() error) {
 	t.Helper()
@@ -147,17 +153,27 @@ func in(t *testing.T, path string, f func() error) {
 // serve answers HTTP in a pod with the client's address.
 func serve(t *testing.T, a Attachment, port int) {
 	t.Helper()
-	var l net.Listener
-	in(t, a.NetnsPath, func() (err error) {
-		l, err = net.Listen("tcp", fmt.Sprintf(":%d", port))
+	in(t, a.NetnsPath, func() error { return answerWithClient(t, port) })
+}
+
+// serveIn does the same on a machine itself.
+func serveIn(t *testing.T, m *machine, port int) {
+	t.Helper()
+	must(t, inNamespace(int(m.ns), func() error { return answerWithClient(t, port) }))
+}
+
+func answerWithClient(t *testing.T, port int) error {
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
 		return err
-	})
+	}
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
 		fmt.Fprint(w, host)
 	})}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
+	return nil
 }
 
 // get calls an address from inside a namespace and returns what the server saw as the client's address.

@@ -51,7 +51,10 @@ type Network struct {
 	mtu      int         // of the bridge and of pods
 	peers    []wire.Peer // as of the last SetRoutes
 	nftWarn  bool        // the warning about nftables has been given
+	lastErr  string      // of the last converge by Run, so that it is logged once
 	problems map[string]string
+
+	unreached chan struct{} // capacity 1: SetRoutes tells Run that a peer is to be tried again
 }
 
 // Attachment is how a pod is on the network.
@@ -76,7 +79,8 @@ func New(cfg Config) *Network {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Network{cfg: cfg, log: cfg.Log, home: netns.None(), problems: map[string]string{}}
+	n := &Network{cfg: cfg, log: cfg.Log, home: netns.None(), problems: map[string]string{},
+		unreached: make(chan struct{}, 1)}
 	runtime.LockOSThread() // the handle must be of the caller's namespace, whatever thread runs it later
 	defer runtime.UnlockOSThread()
 	if home, err := netns.Get(); err == nil {
@@ -131,6 +135,7 @@ func (n *Network) converge(ctx context.Context) error {
 	if err := n.localServices(); err != nil {
 		return err
 	}
+	n.lookForObstacles()
 	if len(n.podCIDRs) == 0 {
 		return nil
 	}
@@ -162,7 +167,14 @@ func (n *Network) SetRoutes(ctx context.Context, peers []wire.Peer) error {
 		return err
 	}
 	n.masquerade() // peers' networks are exempt
-	return n.route(ctx)
+	err := n.route(ctx)
+	if err != nil {
+		select {
+		case n.unreached <- struct{}{}:
+		default:
+		}
+	}
+	return err
 }
 
 // Attach gives a pod its network: a pinned namespace with lo and eth0, an address and a default route. For a pod that
@@ -248,7 +260,7 @@ func (n *Network) attached() ([]string, error) {
 }
 
 // Problems tells, by subject, what does not work at the moment and why: peers without a route, masquerading that the
-// kernel lacks.
+// kernel lacks, a firewall or a LAN that is in the way.
 func (n *Network) Problems() map[string]string {
 	n.mu.Lock()
 	defer n.mu.Unlock()

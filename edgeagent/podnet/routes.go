@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,6 +17,9 @@ import (
 
 // routeProtocol marks our routes in the kernel, as routing daemons do (see /etc/iproute2/rt_protos; 80 is nobody's).
 const routeProtocol = 80
+
+// peerProblem begins the subject of problems with one peer.
+const peerProblem = "peer "
 
 // peer is another node after its strings have been understood.
 type peer struct {
@@ -101,14 +105,14 @@ func (n *Network) isEthernet(index int) bool {
 // route makes the routes to all peers and removes those to former ones. The caller holds mu.
 func (n *Network) route(ctx context.Context) error {
 	for k := range n.problems {
-		if k != masqueradeProblem {
+		if strings.HasPrefix(k, peerProblem) {
 			delete(n.problems, k)
 		}
 	}
 	var paths []path
 	var errs []error
 	fail := func(name string, err error) {
-		n.problems["peer "+name] = err.Error()
+		n.problems[peerProblem+name] = err.Error()
 		errs = append(errs, fmt.Errorf("podnet route to node %s: %w", name, err))
 	}
 	for _, w := range n.peers {

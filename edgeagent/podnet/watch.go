@@ -27,7 +27,8 @@ func (n *Network) Run(ctx context.Context, changed func()) error {
 	defer close(done)
 	links := make(chan netlink.LinkUpdate, 64)
 	addrs := make(chan netlink.AddrUpdate, 64)
-	lost := make(chan error, 2)
+	routes := make(chan netlink.RouteUpdate, 64)
+	lost := make(chan error, 3)
 	report := func(err error) {
 		select {
 		case lost <- err:
@@ -40,26 +41,31 @@ func (n *Network) Run(ctx context.Context, changed func()) error {
 	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
 		return fmt.Errorf("podnet watch addresses: %w", explain(err))
 	}
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
+	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
+		return fmt.Errorf("podnet watch routes: %w", explain(err))
+	}
+	timer := time.NewTimer(0) // something may have changed before the subscription
 	for {
+		ok := true
 		select {
 		case <-ctx.Done():
 			return nil
-		case u, ok := <-links:
-			if !ok {
-				return n.watchEnded(ctx, lost)
-			}
-			if n.foreign(u) {
+		case u, open := <-links:
+			if ok = open; ok && n.foreign(u) {
 				timer.Reset(settle)
 			}
-		case u, ok := <-addrs:
-			if !ok {
-				return n.watchEnded(ctx, lost)
-			}
-			if p, ok := prefixOf(&u.LinkAddress); ok && !p.Addr().IsLinkLocalUnicast() && !n.isGateway(p.Addr()) {
+		case u, open := <-addrs:
+			p, valid := prefixOf(&u.LinkAddress)
+			if ok = open; ok && valid && !p.Addr().IsLinkLocalUnicast() && !n.isGateway(p.Addr()) {
 				timer.Reset(settle)
 			}
+		case u, open := <-routes:
+			// Network daemons remove routes that they did not make.
+			if ok = open; ok && u.Type == unix.RTM_DELROUTE && u.Protocol == routeProtocol {
+				timer.Reset(settle)
+			}
+		case <-n.unreached:
+			timer.Reset(retryPeers)
 		case <-timer.C:
 			if n.again(ctx) {
 				timer.Reset(retryPeers)
@@ -67,6 +73,9 @@ func (n *Network) Run(ctx context.Context, changed func()) error {
 			if changed != nil {
 				changed()
 			}
+		}
+		if !ok {
+			return n.watchEnded(ctx, lost)
 		}
 	}
 }
@@ -83,15 +92,17 @@ func (n *Network) watchEnded(ctx context.Context, lost <-chan error) error {
 	}
 }
 
-// again converges and tells whether some peer is still out of reach.
+// again converges and tells whether something is still missing that time may bring.
 func (n *Network) again(ctx context.Context) (retry bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.converge(ctx); err != nil {
-		n.log.Warn("pod network is not complete after a change of the node's interfaces", "error", err)
-		return true
+	err := n.converge(ctx)
+	now := fmt.Sprint(err)
+	if err != nil && now != n.lastErr && ctx.Err() == nil {
+		n.log.Warn("pod network is not complete", "error", err)
 	}
-	return false
+	n.lastErr = now
+	return err != nil
 }
 
 // foreign tells interfaces that matter (uplinks) from those that come and go with pods, ours or another runtime's.

@@ -85,7 +85,7 @@ func update(r *Rules, obj, old kube.Object) []string {
 	return out
 }
 
-func byResource(t *testing.T, plural, group string) *Kind {
+func byResource(t testing.TB, plural, group string) *Kind {
 	t.Helper()
 	for _, k := range New().All() {
 		if k.Plural == plural && k.GVK.Group == group {

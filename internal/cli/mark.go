@@ -121,6 +121,20 @@ type Taint struct {
 	Selector  string   `short:"l" help:"All nodes with these labels." placeholder:"SELECTOR"`
 }
 
+// ParseTaint reads KEY[=VALUE]:EFFECT.
+func ParseTaint(text string) (corev1.Taint, error) {
+	kv, effect, ok := strings.Cut(text, ":")
+	key, value, _ := strings.Cut(kv, "=")
+	if !ok || key == "" {
+		return corev1.Taint{}, fmt.Errorf("%q is not KEY[=VALUE]:EFFECT", text)
+	}
+	t := corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}
+	if !slices.Contains([]corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect) {
+		return corev1.Taint{}, fmt.Errorf("%q is no taint effect; use NoSchedule, PreferNoSchedule or NoExecute", effect)
+	}
+	return t, nil
+}
+
 // Run changes spec.taints, against the very version that was read.
 func (t *Taint) Run(ctx context.Context, s *Streams) error {
 	var what []string
@@ -128,15 +142,18 @@ func (t *Taint) Run(ctx context.Context, s *Streams) error {
 	var remove []corev1.Taint
 	for _, a := range t.Args {
 		body, removing := strings.CutSuffix(a, "-")
-		kv, effect, hasEffect := strings.Cut(body, ":")
+		hasEffect := strings.Contains(body, ":")
 		if !hasEffect && !removing || len(what) == 0 {
 			what = append(what, a)
 			continue
 		}
-		k, v, _ := strings.Cut(kv, "=")
-		taint := corev1.Taint{Key: k, Value: v, Effect: corev1.TaintEffect(effect)}
-		if effects := []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}; hasEffect && !slices.Contains(effects, taint.Effect) {
-			return fmt.Errorf("%q is no taint effect; use NoSchedule, PreferNoSchedule or NoExecute", effect)
+		if removing && !hasEffect {
+			remove = append(remove, corev1.Taint{Key: body})
+			continue
+		}
+		taint, err := ParseTaint(body)
+		if err != nil {
+			return err
 		}
 		if removing {
 			remove = append(remove, taint)

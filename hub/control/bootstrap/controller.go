@@ -1,5 +1,5 @@
 // Package bootstrap keeps what every cluster has from its first second: the namespaces default, kube-system, kube-public
-// and kube-node-lease, and the Service default/kubernetes with the hub itself behind it.
+// and kube-node-lease, the Service default/kubernetes with the hub itself behind it, and what the hub tells of itself.
 package bootstrap
 
 import (
@@ -35,7 +35,9 @@ type Config struct {
 	Address netip.AddrPort
 	// ServiceIP is the Service's address: the first of the service CIDR.
 	ServiceIP netip.Addr
-	Log       *slog.Logger
+	// Keep are ConfigMaps and Secrets that are kept with exactly this data.
+	Keep []kube.Object
+	Log  *slog.Logger
 }
 
 // Controller keeps these objects as they should be, also when somebody deletes or edits them.
@@ -54,6 +56,14 @@ func New(cfg Config) *Controller {
 		}
 		return one
 	}
+	kept := func(ch control.Change) []control.Key {
+		for _, k := range cfg.Keep {
+			if o := ch.Object(); ch.GVK == control.GVKOf(k) && o.GetNamespace() == k.GetNamespace() && o.GetName() == k.GetName() {
+				return one
+			}
+		}
+		return nil
+	}
 	c.loop = &control.Loop{
 		Name: "bootstrap", Client: cfg.Client, Log: cfg.Log,
 		Reconcile: func(ctx context.Context, _ control.Key) (time.Duration, error) { return 0, c.reconcile(ctx) },
@@ -67,6 +77,8 @@ func New(cfg Config) *Controller {
 			{GVK: kube.Service, Keys: named},
 			{GVK: kube.EndpointSlice, Keys: named},
 			{GVK: kube.Endpoints, Keys: named},
+			{GVK: kube.ConfigMap, Keys: kept},
+			{GVK: kube.Secret, Keys: kept},
 		},
 	}
 	c.loop.Enqueue(one[0])
@@ -91,7 +103,11 @@ func (c *Controller) reconcile(ctx context.Context) error {
 	if err := control.JoinErrors(errs...); err != nil {
 		return err
 	}
+	for _, k := range c.cfg.Keep {
+		errs = append(errs, c.ensure(ctx, k.DeepCopyObject().(kube.Object), fitData))
+	}
 	return control.JoinErrors(
+		control.JoinErrors(errs...),
 		c.ensure(ctx, c.service(), func(now, want kube.Object) bool {
 			n, w := now.(*corev1.Service), want.(*corev1.Service)
 			same := equality.Semantic.DeepEqual(n.Spec.Ports, w.Spec.Ports)
@@ -111,6 +127,23 @@ func (c *Controller) reconcile(ctx context.Context) error {
 			return same
 		}),
 	)
+}
+
+// fitData fits the data of a ConfigMap or a Secret.
+func fitData(now, want kube.Object) bool {
+	switch w := want.(type) {
+	case *corev1.ConfigMap:
+		n := now.(*corev1.ConfigMap)
+		same := equality.Semantic.DeepEqual(n.Data, w.Data)
+		n.Data = w.Data
+		return same
+	case *corev1.Secret:
+		n := now.(*corev1.Secret)
+		same := equality.Semantic.DeepEqual(n.Data, w.Data)
+		n.Data = w.Data
+		return same
+	}
+	return true
 }
 
 // ensure creates want, or brings what is there to it: fit changes a copy of that and reports whether it was so already.

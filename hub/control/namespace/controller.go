@@ -56,7 +56,9 @@ func New(cfg Config) *Controller {
 	})
 	sources := []control.Source{{GVK: kube.Namespace}}
 	for _, k := range c.kinds {
-		sources = append(sources, control.Source{GVK: k.GVK, Keys: c.contentKeys})
+		if k.GVK != kube.Event {
+			sources = append(sources, control.Source{GVK: k.GVK, Keys: c.contentKeys})
+		}
 	}
 	c.loop = &control.Loop{Name: "namespace", Client: cfg.Client, Log: cfg.Log, Workers: 2, Reconcile: c.reconcile, Sources: sources}
 	return c
@@ -120,6 +122,10 @@ func (c *Controller) empty(ctx context.Context, ns string) (remains, error) {
 		if len(objs) == 0 {
 			continue
 		}
+		errs = append(errs, c.deleteAll(ctx, k.GVK, objs))
+		if k.GVK == kube.Event {
+			continue // they go at once, and following them all the time would cost more than they are worth
+		}
 		left.objects += len(objs)
 		left.kinds = append(left.kinds, fmt.Sprintf("%s has %d resource instances", resource(k), len(objs)))
 		for _, o := range objs {
@@ -127,7 +133,6 @@ func (c *Controller) empty(ctx context.Context, ns string) (remains, error) {
 				left.finalizers[f]++
 			}
 		}
-		errs = append(errs, c.deleteAll(ctx, k.GVK, objs))
 		if k.GVK == kube.Pod {
 			break // all others wait
 		}

@@ -19,14 +19,14 @@ func TestNamespaceIsEmptiedThenGoes(t *testing.T) {
 		held := &corev1.Secret{ObjectMeta: meta("held")}
 		held.Finalizers = []string{"example.org/wait"}
 		running := &corev1.Pod{ObjectMeta: meta("running"), Spec: corev1.PodSpec{NodeName: "n"}}
-		c := controltest.New(t, &corev1.ConfigMap{ObjectMeta: meta("a")}, held, running,
+		c := controltest.New(t, &corev1.ConfigMap{ObjectMeta: meta("a")}, held, running, &corev1.Event{ObjectMeta: meta("e")},
 			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "y", Name: "a"}})
 		for _, ns := range []string{"x", "y"} {
 			if _, err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		ctl := New(Config{Client: c, Kinds: []Kind{{kube.ConfigMap, "configmaps"}, {kube.Secret, "secrets"}, {kube.Pod, "pods"}}})
+		ctl := New(Config{Client: c, Kinds: []Kind{{kube.ConfigMap, "configmaps"}, {kube.Secret, "secrets"}, {kube.Event, "events"}, {kube.Pod, "pods"}}})
 		go func() { _ = ctl.Run(t.Context()) }()
 		synctest.Wait()
 		c.Writes()
@@ -66,6 +66,9 @@ func TestNamespaceIsEmptiedThenGoes(t *testing.T) {
 		synctest.Wait()
 		if got := message(corev1.NamespaceContentRemaining); got != "gone" {
 			t.Errorf("at the end: %s", got)
+		}
+		if e := c.List(kube.Event, "x"); len(e) != 0 {
+			t.Error("events are left")
 		}
 		if _, ok := c.Get(kube.ConfigMap, "y", "a"); !ok {
 			t.Error("another namespace lost its content")

@@ -1,0 +1,133 @@
+package resource
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Refused creations, in upstream's words. Each manifest is a whole object.
+func TestCreateRefusals(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	for name, c := range map[string]struct {
+		kind     string
+		manifest string
+		want     []string
+	}{
+		"pod without containers": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {}}`,
+			[]string{`spec.containers: Required value`}},
+		"container without image": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: c}]}}`,
+			[]string{`spec.containers[0].image: Required value`}},
+		"bad restart policy": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {restartPolicy: Sometimes, containers: [{name: c, image: i}]}}`,
+			[]string{`spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"`}},
+		"bad container name": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: C_1, image: i}]}}`,
+			[]string{`spec.containers[0].name: Invalid value: "C_1": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`}},
+		"port out of range": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: c, image: i, ports: [{containerPort: 70000}]}]}}`,
+			[]string{`spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive`}},
+		"limit below request": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: c, image: i, resources: {requests: {cpu: 2}, limits: {cpu: 1}}}]}}`,
+			[]string{`spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1`}},
+		"volume that is not there": {"pods.", `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: c, image: i, volumeMounts: [{name: v, mountPath: /x}]}]}}`,
+			[]string{`spec.containers[0].volumeMounts[0].name: Not found: "v"`}},
+		"long namespace name": {"namespaces.", `{metadata: {name: ` + long + `}}`,
+			[]string{`metadata.name: Invalid value: "` + long + `": must be no more than 63 characters`,
+				`metadata.labels: Invalid value: "` + long + `": must be no more than 63 bytes`}},
+		"bad config key": {"configmaps.", `{metadata: {name: a, namespace: ns}, data: {"a/b": v}}`,
+			[]string{`data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')`}},
+		"tls secret without key": {"secrets.", `{metadata: {name: a, namespace: ns}, type: kubernetes.io/tls, data: {}}`,
+			[]string{`data[tls.crt]: Required value`, `data[tls.key]: Required value`}},
+		"service without port": {"services.", `{metadata: {name: a, namespace: ns}, spec: {clusterIP: 10.43.0.5, ipFamilies: [IPv4], ipFamilyPolicy: SingleStack}}`,
+			[]string{`spec.ports: Required value`}},
+		"service name with a dot": {"services.", `{metadata: {name: a.b, namespace: ns}, spec: {clusterIP: 10.43.0.5, ipFamilies: [IPv4], ipFamilyPolicy: SingleStack, ports: [{port: 80}]}}`,
+			[]string{`metadata.name: Invalid value: "a.b": must not contain dots`}},
+		"selector that misses its template": {"deployments.apps", `{metadata: {name: a, namespace: ns}, spec: {selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: b}}, spec: {containers: [{name: c, image: i}]}}}}`,
+			[]string{"spec.template.metadata.labels: Invalid value: {\"app\":\"b\"}: `selector` does not match template `labels`"}},
+		"deployment without selector": {"deployments.apps", `{metadata: {name: a, namespace: ns}, spec: {template: {metadata: {labels: {app: b}}, spec: {containers: [{name: c, image: i}]}}}}`,
+			[]string{`spec.selector: Required value`, "spec.template.metadata.labels: Invalid value: {\"app\":\"b\"}: `selector` does not match template `labels`"}},
+		"negative replicas": {"replicasets.apps", `{metadata: {name: a, namespace: ns}, spec: {replicas: -1, selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, spec: {containers: [{name: c, image: i}]}}}}`,
+			[]string{`spec.replicas: Invalid value: -1: must be greater than or equal to 0`}},
+		"node with a bad network": {"nodes.", `{metadata: {name: a}, spec: {podCIDR: nowhere, podCIDRs: [nowhere]}}`,
+			[]string{`spec.podCIDRs[0]: Invalid value: "nowhere": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`}},
+		"slice of names as addresses": {"endpointslices.discovery.k8s.io", `{metadata: {name: a, namespace: ns}, addressType: IPv4, endpoints: [{addresses: [house]}]}`,
+			[]string{`endpoints[0].addresses[0]: Invalid value: "house": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`}},
+		"lease of no time": {"leases.coordination.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {leaseDurationSeconds: 0}}`,
+			[]string{`spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0`}},
+		"event elsewhere": {"events.", `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: other, name: p}}`,
+			[]string{`involvedObject.namespace: Invalid value: "other": does not match event.namespace`}},
+		"event of events.k8s.io without its time": {"events.events.k8s.io", `{metadata: {name: a, namespace: ns}, regarding: {kind: Pod, namespace: ns, name: p}, reason: r, type: Normal, action: x, reportingController: petrel.dev/agent, reportingInstance: i}`,
+			[]string{`eventTime: Required value`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plural, group, _ := strings.Cut(c.kind, ".")
+			k := byResource(t, plural, group)
+			wantErrors(t, create(k, parse(t, k, c.manifest)), c.want)
+		})
+	}
+}
+
+// Refused changes of the kinds' samples, in upstream's words.
+func TestUpdateRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind        string
+		subresource string
+		before      string // the stored object instead of the sample
+		change      func(t *testing.T, obj kube.Object) kube.Object
+		want        []string
+	}{
+		"image is all that changes in a pod": {kind: "pods.", change: edit(`{spec: {containers: [{name: c, image: other}]}}`)},
+		"immutable config map": {kind: "configmaps.", before: `{metadata: {name: a, namespace: ns}, immutable: true, data: {k: v}}`,
+			change: edit(`{data: {k: w}}`), want: []string{"data: Forbidden: field is immutable when `immutable` is set"}},
+		"immutable secret": {kind: "secrets.", before: `{metadata: {name: a, namespace: ns}, immutable: true, data: {k: dg==}}`,
+			change: edit(`{data: {k: dw==}}`), want: []string{"data: Forbidden: field is immutable when `immutable` is set"}},
+		"secret type": {kind: "secrets.", change: edit(`{type: example.com/other}`),
+			want: []string{`type: Invalid value: "example.com/other": field is immutable`}},
+		"cluster IP": {kind: "services.", change: edit(`{spec: {clusterIP: 10.43.0.6}}`),
+			want: []string{`spec.clusterIPs[0]: Invalid value: ["10.43.0.6"]: may not change once set`}},
+		"deployment selector": {kind: "deployments.apps", change: edit(`{spec: {selector: {matchLabels: {app: b}}, template: {metadata: {labels: {app: b}}}}}`),
+			want: []string{`spec.selector: Invalid value: {"matchLabels":{"app":"b"}}: field is immutable`}},
+		"address type": {kind: "endpointslices.discovery.k8s.io", change: edit(`{addressType: IPv6, endpoints: []}`),
+			want: []string{`addressType: Invalid value: "IPv6": field is immutable`}},
+		"pod network of a node": {kind: "nodes.", change: func(_ *testing.T, obj kube.Object) kube.Object {
+			spec := &obj.(*corev1.Node).Spec
+			spec.PodCIDR, spec.PodCIDRs = "10.42.2.0/24", []string{"10.42.2.0/24"}
+			return obj
+		},
+			want: []string{`spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plural, group, _ := strings.Cut(c.kind, ".")
+			k := byResource(t, plural, group)
+			old := made(t, k)
+			if c.before != "" {
+				old = parse(t, k, c.before)
+				wantErrors(t, create(k, old), nil)
+			}
+			rules := &k.Rules
+			if c.subresource != "" {
+				rules = k.Subresources[c.subresource].Rules
+			}
+			wantErrors(t, update(rules, c.change(t, old.DeepCopyObject().(kube.Object)), old), c.want)
+		})
+	}
+}
+
+// A pod's spec is fixed but for a few fields; the refusal shows the difference.
+func TestPodSpecIsFixed(t *testing.T) {
+	k := byResource(t, "pods", "")
+	old := made(t, k)
+	errs := update(&k.Rules, edit(`{spec: {hostNetwork: true}}`)(t, old.DeepCopyObject().(kube.Object)), old)
+	const want = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+	if len(errs) != 1 || !strings.HasPrefix(errs[0], want) {
+		t.Errorf("%q", errs)
+	}
+}
+
+func wantErrors(t *testing.T, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("refused with\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
