@@ -105,6 +105,7 @@ func agentProcess() int {
 	var cfg Config
 	data, run := os.Getenv("PETREL_TEST_AGENT"), os.Getenv("PETREL_TEST_RUN")
 	cfg.DataDir, cfg.RunDir, cfg.NodeName, cfg.PrivateContainerd = data, run, "edge-1", true
+	cfg.offline = true
 	cfg.StopPodsOnExit = os.Getenv("PETREL_TEST_STOP") != ""
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
