@@ -19,6 +19,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -416,3 +417,5 @@ func pod(name string, containers ...corev1.Container) *corev1.Pod {
 func sh(name, script string) corev1.Container {
 	return corev1.Container{Name: name, Command: []string{"/bin/sh", "-c", script}}
 }
+
+func quantity(s string) resource.Quantity { return resource.MustParse(s) }
