@@ -2,40 +2,83 @@ package edgeagent
 
 import (
 	"context"
-	"io"
-	"log/slog"
+	"encoding/json"
+	"os"
 	"path/filepath"
-
-	"petrel.dev/petrel/edgeagent/ctrd"
+	"slices"
+	"strings"
+	"time"
 )
 
-// Images is the image store of a node, for commands beside its agent, which may run or not.
-type Images struct{ rt *ctrd.Runtime }
+// imported remembers an archive that is in containerd already.
+type imported struct {
+	Size     int64
+	Modified time.Time
+	Images   []string
+}
 
-// OpenImages opens the image store of the agent with this data directory. containerd is the agent's setting: a socket,
-// "private", or empty. A private containerd that does not run is started for as long as the store is open.
-func OpenImages(ctx context.Context, dataDir, containerd string) (*Images, error) {
-	cfg := ctrd.Config{Address: containerd, DataDir: filepath.Join(dataDir, "agent"), Log: slog.New(slog.DiscardHandler)}
-	if containerd == "private" {
-		cfg.Address, cfg.Private = "", true
+// importImages imports the archives in DATA/images. One that was imported before is passed over as long as the file is
+// the same and its images are still there.
+func (a *Agent) importImages(ctx context.Context) {
+	files, _ := filepath.Glob(filepath.Join(a.cfg.DataDir, "images", "*.tar*"))
+	if len(files) == 0 {
+		return
 	}
-	rt, err := ctrd.Open(ctx, cfg)
+	memory := filepath.Join(a.dir, "images.json")
+	known := map[string]imported{}
+	if b, err := os.ReadFile(memory); err == nil {
+		_ = json.Unmarshal(b, &known) // damaged: import once more
+	}
+	have := a.storedImages(ctx)
+	now := map[string]imported{}
+	for _, path := range files {
+		if ctx.Err() != nil {
+			return
+		}
+		entry, err := a.importImage(ctx, path, known[filepath.Base(path)], have)
+		if err != nil {
+			a.log.Error("image archive not imported", "file", path, "error", err)
+			continue
+		}
+		now[filepath.Base(path)] = entry
+	}
+	if b, err := json.Marshal(now); err == nil {
+		if err := os.WriteFile(memory, b, 0o600); err != nil {
+			a.log.Warn("imported archives not noted", "error", err)
+		}
+	}
+}
+
+func (a *Agent) storedImages(ctx context.Context) []string {
+	list, err := a.rt.List(ctx)
 	if err != nil {
-		return nil, err
+		a.log.Warn("images cannot be listed", "error", err)
 	}
-	return &Images{rt}, nil
+	var names []string
+	for _, i := range list {
+		names = append(names, i.Name)
+	}
+	return names
 }
 
-// Import reads an archive and returns the names of its images; they are pinned.
-func (i *Images) Import(ctx context.Context, tar io.Reader) ([]string, error) {
-	return i.rt.Import(ctx, tar)
+func (a *Agent) importImage(ctx context.Context, path string, old imported, have []string) (imported, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return imported{}, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return imported{}, err
+	}
+	missing := func(name string) bool { return !slices.Contains(have, name) }
+	if old.Size == fi.Size() && old.Modified.Equal(fi.ModTime()) && len(old.Images) > 0 && !slices.ContainsFunc(old.Images, missing) {
+		return old, nil
+	}
+	names, err := a.rt.Import(ctx, f)
+	if err != nil {
+		return imported{}, err
+	}
+	a.log.Info("images imported", "file", path, "images", strings.Join(names, " "))
+	return imported{fi.Size(), fi.ModTime(), names}, nil
 }
-
-// List returns the images, sorted by name.
-func (i *Images) List(ctx context.Context) ([]ctrd.StoredImage, error) { return i.rt.List(ctx) }
-
-// Prune removes what no container uses and nobody has imported, and returns the names.
-func (i *Images) Prune(ctx context.Context) ([]string, error) { return i.rt.Prune(ctx) }
-
-// Close leaves containerd as it was found.
-func (i *Images) Close() error { return i.rt.Close(i.rt.Started()) }

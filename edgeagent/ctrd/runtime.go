@@ -188,7 +188,7 @@ func (r *Runtime) Close(stop bool) error {
 func (r *Runtime) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		sub, cancel := context.WithCancel(r.ns(ctx))
-		events, errs := r.client.Subscribe(sub, `namespace=="`+r.cfg.Namespace+`",topic~="^/tasks/(exit|oom|start|paused)$"`)
+		events, errs := r.client.Subscribe(sub, `namespace=="`+r.cfg.Namespace+`",topic~="^/(tasks/(exit|oom|start)|images/(create|update))$"`)
 		r.publish("") // whatever happened while nobody listened
 		for open := true; open; {
 			select {
@@ -226,6 +226,8 @@ func (r *Runtime) event(any typeurl.Any) {
 		r.publish(r.podOf(e.ContainerID))
 	case *apievents.TaskStart:
 		r.publish(r.podOf(e.ContainerID))
+	case *apievents.ImageCreate, *apievents.ImageUpdate: // some pod may wait for it
+		r.publish("")
 	}
 }
 
