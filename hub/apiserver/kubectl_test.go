@@ -53,7 +53,9 @@ func TestKubectlWatch(t *testing.T) {
 	}{
 		{nil, `^EVENT +NAME +DATA +AGE\n$`},
 		{nil, `^ADDED +a +0 `},
-		{func() { h.do("PATCH", configMaps+"/a", `{"data":{"k":"v"}}`, "Content-Type: application/merge-patch+json") }, `^MODIFIED +a +1 `},
+		{func() {
+			h.do("PATCH", configMaps+"/a", `{"data":{"k":"v"}}`, "Content-Type: application/merge-patch+json")
+		}, `^MODIFIED +a +1 `},
 		{func() { h.do("POST", configMaps, configMap("b", ""), js) }, `^ADDED +b +0 `},
 		{func() { h.do("DELETE", configMaps+"/a", "") }, `^DELETED +a +1 `},
 	} {
