@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // Backup writes a snapshot of the store, as of one commit boundary, to path while everything goes on. An existing file
@@ -25,10 +26,18 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 		_ = os.Remove(part)
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
-	if err := syncFile(filepath.Dir(path)); err != nil {
+	if err := syncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
 	return nil
+}
+
+// syncDir makes the names in dir durable, as new files need it.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" { // which has no such call and does it by itself
+		return nil
+	}
+	return syncFile(dir)
 }
 
 func syncFile(path string) error {

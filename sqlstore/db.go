@@ -101,6 +101,12 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 	}
+	if loaded.rev == 0 { // perhaps just made: its name must survive a power cut as its first commit does
+		if err := syncDir(filepath.Dir(cfg.Path)); err != nil {
+			f.close()
+			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
+		}
+	}
 	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path)}
 	db.closing, db.close = context.WithCancel(context.Background())
 	db.queue.init()
@@ -133,6 +139,9 @@ func (db *DB) Get(key string) (Entry, bool) {
 // Run commits and compacts until ctx ends or Close is called; it returns nil then. Whatever it has not committed by then
 // fails with ErrClosed; reading goes on until Close. Only one Run can be active.
 func (db *DB) Run(ctx context.Context) error {
+	if db.closing.Err() != nil {
+		return ErrClosed
+	}
 	if !db.running.TryLock() {
 		return fmt.Errorf("run store %s: it is running already", db.cfg.Path)
 	}

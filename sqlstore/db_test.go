@@ -2,10 +2,12 @@ package sqlstore_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 
 	"petrel.dev/petrel/sqlstore"
+	"petrel.dev/petrel/sqlstore/storetest"
 )
 
 // start opens a store and runs it until the test ends.
@@ -25,6 +27,22 @@ func start(t testing.TB, cfg sqlstore.Config) *sqlstore.DB {
 		}
 	})
 	return db
+}
+
+// TestConformance runs with history in memory, and with all of it read from the file.
+func TestConformance(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		storetest.Run(t, func(t testing.TB) storetest.Store { return start(t, sqlstore.Config{}) })
+	})
+	for _, n := range []int{0, 3} {
+		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) {
+			storetest.Run(t, func(t testing.TB) storetest.Store {
+				db := start(t, sqlstore.Config{})
+				db.LimitMemory(n)
+				return db
+			})
+		})
+	}
 }
 
 func put(key, value string, cond sqlstore.Revision) sqlstore.Op {

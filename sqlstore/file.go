@@ -121,7 +121,13 @@ func openFile(ctx context.Context, path string) (_ *file, _ *loaded, err error) 
 	return f, loaded, nil
 }
 
-func (f *file) close() error { return f.conn.Close() }
+// close also ends the statements: with one left, SQLite would keep the file open.
+func (f *file) close() error {
+	for _, s := range []driver.StmtExecContext{f.begin, f.commit, f.insert} {
+		_ = s.(driver.Stmt).Close() // repeats the error of its last use
+	}
+	return f.conn.Close()
+}
 
 func (f *file) exec(text string, args ...driver.Value) error {
 	_, err := f.conn.ExecContext(context.Background(), text, named(args...))
@@ -198,7 +204,7 @@ func (f *file) write(changes []*change) error {
 				value = e.Value
 			}
 			for i, v := range [...]driver.Value{int64(e.Rev), int64(prev), int64(e.Created), flag(c.deleted), int64(c.pos),
-				int64(checksum(e.Rev, e.Key, e.Value)), e.Key, value} {
+				int64(int32(checksum(e.Rev, e.Key, e.Value))), e.Key, value} {
 				args[i].Value = v
 			}
 			if _, err := f.insert.ExecContext(ctx, args); err != nil {

@@ -20,6 +20,8 @@ const readWindow = 512
 // also wakes the watchers, because "what has changed" and "who has been told" must move together.
 type history struct {
 	read *reads
+	// maxRing bounds the ring; a field so that tests can send every reader to the file.
+	maxRing int
 
 	mu        sync.RWMutex
 	rev       Revision  // the newest change
@@ -37,7 +39,7 @@ type mark struct {
 }
 
 func newHistory(rev, compacted Revision, read *reads) *history {
-	return &history{read: read, rev: rev, compacted: compacted, watchers: newWatchers()}
+	return &history{read: read, maxRing: maxRing, rev: rev, compacted: compacted, watchers: newWatchers()}
 }
 
 func (h *history) oldest() Revision {
@@ -55,7 +57,7 @@ func (h *history) append(changes []*change, publish func()) {
 		h.ringBytes += len(c.entry.Value)
 	}
 	drop := 0
-	for drop < len(h.ring) && (len(h.ring)-drop > maxRing || h.ringBytes > maxRingBytes) {
+	for drop < len(h.ring) && (len(h.ring)-drop > h.maxRing || h.ringBytes > maxRingBytes) {
 		h.ringBytes -= len(h.ring[drop].entry.Value)
 		h.ring[drop] = nil // append below moves the slice only now and then
 		drop++

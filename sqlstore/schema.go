@@ -20,7 +20,7 @@ CREATE TABLE log (
   created INTEGER NOT NULL,    -- the revision that created the key after its last deletion
   deleted INTEGER NOT NULL,    -- 1: this revision deleted the key
   pos     INTEGER NOT NULL,    -- position within its transaction: 0 begins one
-  crc     INTEGER NOT NULL,    -- CRC-32C of rev (8 bytes, big endian), key, value
+  crc     INTEGER NOT NULL,    -- CRC-32C of rev (8 bytes, big endian), key, value; as a signed number, which is shorter
   key     TEXT    NOT NULL,
   value   BLOB                 -- JSON; of a deletion the last state, if known
 ) STRICT;
@@ -105,7 +105,7 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 			return ctx.Err()
 		}
 		e, deleted := scanEntry(v[0], v[1], v[4], v[5]), v[2].(int64) != 0
-		if want := v[3].(int64); int64(checksum(e.Rev, e.Key, e.Value)) != want {
+		if want := v[3].(int64); int64(int32(checksum(e.Rev, e.Key, e.Value))) != want {
 			return &checkError{fmt.Sprintf("revision %d of %q does not match its checksum", e.Rev, e.Key)}
 		}
 		if e.Rev > l.compacted {

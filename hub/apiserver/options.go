@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-var metaV1 = schema.GroupVersion{Version: "v1"}
+var metaV1 = metav1.SchemeGroupVersion
 
 // decodeQuery fills opts from the query string.
 func (x *exchange) decodeQuery(opts runtime.Object) error {
@@ -75,7 +75,7 @@ func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 		if err != nil {
 			return nil, err
 		}
-		gvk := metaV1.WithKind("DeleteOptions")
+		gvk := corev1DeleteOptions
 		obj, _, err := s.Decode(body, &gvk, o)
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
@@ -116,3 +116,6 @@ func (x *exchange) listOptions() (*metav1.ListOptions, error) {
 	}
 	return out, nil
 }
+
+// corev1DeleteOptions is what a body without apiVersion and kind is taken for; every group version has DeleteOptions too.
+var corev1DeleteOptions = schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,11 +18,13 @@ import (
 )
 
 // clock is what a test says it is.
-type clock struct{ at time.Time }
+type clock struct{ past atomic.Int64 }
 
-func (c *clock) now() time.Time { return c.at }
+var noon = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-func newClock() *clock { return &clock{time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)} }
+func (c *clock) now() time.Time { return noon.Add(time.Duration(c.past.Load())) }
+
+func (c *clock) pass(d time.Duration) { c.past.Add(int64(d)) }
 
 func TestDeleteAnswers(t *testing.T) {
 	r := registrytest.New(t)
@@ -137,7 +140,7 @@ func TestPropagationLeavesOrdersForTheCollector(t *testing.T) {
 
 // A pod that runs somewhere gets its grace period, which can be shortened and not lengthened, and goes when the node says so.
 func TestGrace(t *testing.T) {
-	c := newClock()
+	c := &clock{}
 	r := registrytest.Start(t, registry.Config{Clock: c.now})
 	create(t, r, newPod("p", "edge-1"))
 	at := registrytest.Target(t, kube.Pod, "default", "p")
@@ -155,17 +158,17 @@ func TestGrace(t *testing.T) {
 	}
 	check := func(p *corev1.Pod, grace int64, until time.Duration) {
 		t.Helper()
-		if *p.DeletionGracePeriodSeconds != grace || !p.DeletionTimestamp.Time.Equal(newClock().at.Add(until)) {
+		if *p.DeletionGracePeriodSeconds != grace || !p.DeletionTimestamp.Time.Equal(noon.Add(until)) {
 			t.Fatalf("grace %d until %v, want %d until +%v", *p.DeletionGracePeriodSeconds, p.DeletionTimestamp, grace, until)
 		}
 	}
 	first := del(-1)
 	check(first, 30, 30*time.Second)
-	c.at = c.at.Add(5 * time.Second)
+	c.pass(5 * time.Second)
 	check(del(60), 30, 30*time.Second)
 	check(del(-1), 30, 30*time.Second)
 	check(del(10), 10, 10*time.Second)
-	c.at = c.at.Add(10 * time.Second)
+	c.pass(10 * time.Second)
 	check(del(2), 1, 15*time.Second)
 	w, err := r.Watch(ctx, registrytest.Target(t, kube.Pod, "default", ""), &metav1.ListOptions{ResourceVersion: first.ResourceVersion})
 	if err != nil {

@@ -102,6 +102,9 @@ func (x *expiry) saw(key string, rev sqlstore.Revision, deleted bool) {
 	}
 	x.latest[key] = rev
 	x.queue = append(x.queue, written{key, rev, x.now()})
+	if len(x.queue) > 2*len(x.latest)+1000 { // the same Events again and again
+		x.queue = slices.DeleteFunc(x.queue, func(w written) bool { return x.latest[w.key] != w.rev })
+	}
 	if len(x.queue) == 1 || len(x.latest) == x.max+1 {
 		select {
 		case x.wake <- struct{}{}:

@@ -25,7 +25,6 @@ func nodeKind() *Kind {
 		prepareCreate: func(node *api.Node) {
 			node.Spec.ConfigSource = nil
 			node.Status.Config = nil
-			node.Status.DeclaredFeatures = nil
 		},
 		prepareUpdate: func(node, old *api.Node) {
 			node.Status = *old.Status.DeepCopy()

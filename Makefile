@@ -1,0 +1,55 @@
+# Petrel. `make help` lists the targets; each sets up what it needs on a Debian-family machine.
+
+SHELL   := /bin/bash
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X petrel.dev/petrel/internal/buildinfo.version=$(VERSION)
+SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
+
+export CGO_ENABLED = 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint check bench fuzz cross clean setup setup-test
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/petrel, static, for this machine
+	@mkdir -p bin
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/petrel ./cmd/petrel
+
+demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
+	@$(SUDO) test/demo/demo.sh bin/petrel
+
+test: setup-test build lint ## all tests, real containerd and real clients included
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
+
+lint: ## go vet, staticcheck and the rule tests
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck ./...
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) test -count=1 ./internal/rules
+
+check: lint test ## lint and test
+
+bench: setup-test build ## first figures of store, API, scheduler, pod start and proxy; see docs/performance.md
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 2s -timeout 20m ./sqlstore/... ./hub/... ./svcproxy/... ./test/bench/...
+
+fuzz: ## every fuzz target for ten seconds
+	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
+	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p; done; done
+
+cross: ## build for every target of cross-build/targets
+	@set -e; grep -v '^#' cross-build/targets | while read -r os arch arm; do \
+	  echo "== $$os/$$arch$${arm:+v$$arm}"; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GO) build -ldflags '$(LDFLAGS)' -o bin/petrel-$$os-$$arch$${arm:+v$$arm} ./cmd/petrel; done
+
+clean: ## remove what was built
+	rm -rf bin dist
+
+# What a fresh machine misses. Only missing packages are installed, and nothing is started: Debian's containerd package
+# starts a service of its own, which Petrel does not need.
+setup:
+	@test/setup.sh containerd:containerd runc:runc ip:iproute2
+
+setup-test:
+	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	"petrel.dev/petrel/edgeagent"
+	"petrel.dev/petrel/internal/cli"
+)
+
+// nodeFlags are what `petrel agent` and `petrel up` share.
+type nodeFlags struct {
+	NodeName   string            `help:"Name of the node. Default: the host name." placeholder:"NAME"`
+	NodeIP     string            `name:"node-ip" help:"Address that other nodes reach this one by. Default: that of the default route." placeholder:"ADDRESS"`
+	Label      map[string]string `help:"Label of the node: KEY=VALUE." placeholder:"KEY=VALUE" mapsep:","`
+	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
+	Containerd string            `help:"Socket of a containerd to use, or private. Default: the system's when it runs, else a private one." placeholder:"ADDRESS"`
+	PlainHTTP  []string          `name:"plain-http-registry" help:"Registry that speaks HTTP without TLS: HOST[:PORT]. Those on localhost are taken to anyway." placeholder:"HOST"`
+	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
+}
+
+func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, error) {
+	cfg := edgeagent.Config{
+		DataDir: dataDir, NodeName: f.NodeName, Labels: f.Label, ContainerdAddress: f.Containerd,
+		PlainHTTPRegistries: f.PlainHTTP, Bridge: f.Bridge, Log: log,
+	}
+	if f.Containerd == "private" {
+		cfg.ContainerdAddress, cfg.PrivateContainerd = "", true
+	}
+	if f.NodeIP != "" {
+		ip, err := netip.ParseAddr(f.NodeIP)
+		if err != nil {
+			return cfg, fmt.Errorf("--node-ip %q is not an IP address", f.NodeIP)
+		}
+		cfg.NodeIP = ip
+	}
+	for _, text := range f.Taint {
+		taint, err := cli.ParseTaint(text)
+		if err != nil {
+			return cfg, fmt.Errorf("--taint %s: %w", text, err)
+		}
+		cfg.Taints = append(cfg.Taints, taint)
+	}
+	return cfg, nil
+}
+
+type agentCmd struct {
+	DataDir  string `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
+	Join     string `xor:"join" help:"What petrel token create printed on the hub. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
+	JoinFile string `xor:"join" type:"path" help:"File that holds the token." placeholder:"FILE"`
+	KeepPods bool   `default:"true" negatable:"" help:"Leave pods running when the agent ends, as an update of it needs."`
+	nodeFlags
+}
+
+func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
+	cfg, err := c.config(c.DataDir, log)
+	if err != nil {
+		return err
+	}
+	cfg.StopPodsOnExit = !c.KeepPods
+	cfg.JoinToken = c.Join
+	if c.JoinFile != "" {
+		b, err := os.ReadFile(c.JoinFile)
+		if err != nil {
+			return fmt.Errorf("--join-file: %w", err)
+		}
+		cfg.JoinToken = strings.TrimSpace(string(b))
+	}
+	if err := needRoot("an agent runs containers"); err != nil {
+		return err
+	}
+	return runAgent(ctx, cfg)
+}
+
+func runAgent(ctx context.Context, cfg edgeagent.Config) error {
+	a, err := edgeagent.New(cfg)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func needRoot(why string) error {
+	if os.Geteuid() != 0 {
+		return errors.New(why + ", which needs root: use sudo")
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"petrel.dev/petrel/hub"
+)
+
+// hubFlags are what `petrel hub` and `petrel up` share.
+type hubFlags struct {
+	DataDir       string   `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
+	Listen        string   `default:":6443" help:"Address and port for API and agents alike." placeholder:"[HOST]:PORT"`
+	Advertise     []string `help:"Names or addresses under which others reach this machine, best first. Default: its own addresses." placeholder:"HOST"`
+	Broker        string   `help:"URL of an external MQTT broker that hub and agents meet on (mqtt://, mqtts://). Default: the hub's own." placeholder:"URL"`
+	ClusterCIDR   string   `name:"cluster-cidr" default:"10.42.0.0/16" help:"Network of all pods." placeholder:"CIDR"`
+	ServiceCIDR   string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
+	ClusterDomain string   `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
+}
+
+func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
+	cfg := hub.Config{
+		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, Log: log,
+	}
+	for _, n := range []struct {
+		flag, text string
+		to         *netip.Prefix
+	}{{"--cluster-cidr", f.ClusterCIDR, &cfg.ClusterCIDR}, {"--service-cidr", f.ServiceCIDR, &cfg.ServiceCIDR}} {
+		p, err := netip.ParsePrefix(n.text)
+		if err != nil {
+			return cfg, fmt.Errorf("%s %q is not a network such as 10.42.0.0/16", n.flag, n.text)
+		}
+		*n.to = p
+	}
+	return cfg, nil
+}
+
+type hubCmd struct{ hubFlags }
+
+func (c *hubCmd) Run(ctx context.Context, log *slog.Logger) error {
+	cfg, err := c.config(log)
+	if err != nil {
+		return err
+	}
+	h, err := hub.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return h.Run(ctx)
+}

@@ -1,0 +1,154 @@
+// Command petrel is the whole of Petrel in one binary: the hub, the edge agent, and the client that drives a fleet.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"sigs.k8s.io/yaml"
+
+	"petrel.dev/petrel/internal/cli"
+)
+
+const defaultDataDir = "/var/lib/petrel"
+
+// program is the command tree. Every flag is also a PETREL_* variable; those of hub and agent are keys in
+// /etc/petrel/hub.yaml and agent.yaml too.
+type program struct {
+	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
+
+	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
+	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
+	Kubeconfig kubeconfigCmd `cmd:"" group:"machine" help:"Print the admin kubeconfig of the hub on this machine."`
+
+	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
+
+	cli.Commands
+
+	Serve serveCmd `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
+	Fetch fetchCmd `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`
+
+	LogLevel string `enum:"debug,info,warn,error" default:"info" help:"What hub and agent log. (${enum})" placeholder:"LEVEL"`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], &cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
+
+// run is main without the process around it.
+func run(args []string, s *cli.Streams) int {
+	s.LocalKubeconfig = filepath.Join(defaultDataDir, "admin.kubeconfig")
+	if d := os.Getenv("PETREL_DATA_DIR"); d != "" {
+		s.LocalKubeconfig = filepath.Join(d, "admin.kubeconfig")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	var p program
+	code := -1
+	parser, err := kong.New(&p,
+		kong.Name("petrel"),
+		kong.Description("Petrel turns Raspberry Pi-class machines into a container fleet that keeps working when its links do not. "+
+			"You drive it with the Kubernetes API: kubectl, helm and the commands below."),
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(func(c int) { code = c }),
+		kong.DefaultEnvars("PETREL"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{{Key: "machine", Title: "This machine:"}, {Key: "fleet", Title: "The fleet, as with kubectl:"}}),
+		kong.Resolvers(configFiles("/etc/petrel")),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(s),
+	)
+	if err != nil {
+		fmt.Fprintln(s.Err, "petrel:", err)
+		return 2
+	}
+	kctx, err := parser.Parse(args)
+	if code >= 0 { // --help has been answered
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(s.Err, "petrel: %v\n", err)
+		var pe *kong.ParseError
+		if at := "petrel"; errors.As(err, &pe) {
+			if pe.Context != nil && pe.Context.Selected() != nil {
+				at = pe.Context.Selected().FullPath()
+			}
+			fmt.Fprintf(s.Err, "Run `%s --help` for how to use it.\n", at)
+		}
+		return 2
+	}
+	kctx.Bind(logger(s.Err, p.LogLevel))
+	err = kctx.Run()
+	var exit *cli.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.Code
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return 130
+	}
+	fmt.Fprintln(s.Err, "petrel:", cli.Message(err))
+	return 1
+}
+
+func logger(w io.Writer, level string) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level)) // the flag's enum allows only valid ones
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
+}
+
+// configFiles resolves flags of `petrel hub` from DIR/hub.yaml and of `petrel agent` from DIR/agent.yaml, below flags and
+// environment. A file that cannot be read as YAML, or has a key that is no flag, stops the command.
+func configFiles(dir string) kong.Resolver {
+	loaded := map[string]map[string]any{}
+	return kong.ResolverFunc(func(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+		if parent.Command == nil || parent.Command.Name != "hub" && parent.Command.Name != "agent" {
+			return nil, nil
+		}
+		name := parent.Command.Name
+		values, ok := loaded[name]
+		if !ok {
+			file := filepath.Join(dir, name+".yaml")
+			b, err := os.ReadFile(file)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+			if err := yaml.UnmarshalStrict(b, &values); err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			for key := range values {
+				known := false
+				for _, f := range parent.Command.Flags {
+					known = known || f.Name == key
+				}
+				if !known {
+					return nil, fmt.Errorf("%s: %q is no setting of petrel %s; its flags are the settings", file, key, name)
+				}
+			}
+			loaded[name] = values
+		}
+		v, ok := values[flag.Name]
+		if !ok {
+			return nil, nil
+		}
+		if list, isList := v.([]any); isList {
+			words := make([]string, len(list))
+			for i, w := range list {
+				words[i] = fmt.Sprint(w)
+			}
+			return strings.Join(words, ","), nil
+		}
+		return fmt.Sprint(v), nil
+	})
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"petrel.dev/petrel/internal/buildinfo"
+	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/hello"
+)
+
+type serveCmd struct {
+	Listen string `default:":8080" help:"Address to listen on."`
+	Files  string `help:"Directory whose files are shown." placeholder:"DIR"`
+}
+
+func (c *serveCmd) Run(ctx context.Context, s *cli.Streams) error {
+	return hello.Server{Listen: c.Listen, Files: c.Files, Out: s.Out}.Run(ctx)
+}
+
+type fetchCmd struct {
+	URL     string        `arg:"" help:"What to get."`
+	Timeout time.Duration `default:"5s" help:"Give up after this time."`
+}
+
+func (c *fetchCmd) Run(ctx context.Context, s *cli.Streams) error {
+	return hello.Fetch(ctx, s.Out, c.URL, c.Timeout)
+}
+
+type versionCmd struct {
+	cli.Cluster
+	Client bool   `help:"Only of this binary; do not ask a hub."`
+	Output string `short:"o" enum:",json" default:"" help:"json prints everything that is known." placeholder:"FORMAT"`
+}
+
+func (c *versionCmd) Run(ctx context.Context, s *cli.Streams) error {
+	info := buildinfo.Get()
+	if c.Output == "json" {
+		return json.NewEncoder(s.Out).Encode(info)
+	}
+	fmt.Fprintf(s.Out, "petrel %s (Kubernetes API %s, %s, %s)\n", info.Version, info.Kubernetes, info.Platform, info.Go)
+	if c.Client {
+		return nil
+	}
+	version, err := c.ServerVersion(ctx, s)
+	if err != nil {
+		fmt.Fprintln(s.Err, "hub:", cli.Message(err))
+		return nil // asking for one's own version is no failure without a hub
+	}
+	fmt.Fprintf(s.Out, "hub %s\n", version)
+	return nil
+}
+
+type kubeconfigCmd struct {
+	DataDir string `default:"/var/lib/petrel" type:"path" help:"Directory of the hub's state." placeholder:"DIR"`
+}
+
+func (c *kubeconfigCmd) Run(s *cli.Streams) error {
+	file := c.DataDir + "/admin.kubeconfig"
+	b, err := os.ReadFile(file)
+	if os.IsNotExist(err) {
+		return fmt.Errorf("no hub has run here with --data-dir %s: %s does not exist; start `petrel hub` or `petrel up` first, or give its --data-dir", c.DataDir, file)
+	}
+	if os.IsPermission(err) {
+		return fmt.Errorf("%s is its owner's only: use sudo", file)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.Out.Write(b)
+	return err
+}

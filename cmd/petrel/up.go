@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sync/errgroup"
+
+	"petrel.dev/petrel/hub"
+	"petrel.dev/petrel/internal/cli"
+)
+
+// upCmd is a whole cluster in one process. The agent joins its hub as any other would: through the port, with a token.
+type upCmd struct {
+	hubFlags
+	nodeFlags
+	KeepPods bool `help:"Leave pods running when this ends."`
+}
+
+func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error {
+	if err := needRoot("petrel up runs containers"); err != nil {
+		return err
+	}
+	hubConfig, err := c.hubFlags.config(log)
+	if err != nil {
+		return err
+	}
+	nodeConfig, err := c.nodeFlags.config(c.DataDir, log)
+	if err != nil {
+		return err
+	}
+	nodeConfig.StopPodsOnExit = !c.KeepPods
+	h, err := hub.New(ctx, hubConfig)
+	if err != nil {
+		return err
+	}
+	// The hub outlives the agent, so that what the agent has to say at its end still arrives.
+	hubCtx, stopHub := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHub()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.Run(hubCtx) })
+	g.Go(func() error {
+		defer stopHub()
+		token, err := h.LocalToken(ctx)
+		if err != nil {
+			return err
+		}
+		nodeConfig.JoinToken = token
+		fmt.Fprintf(s.Out, `Petrel is up. In another terminal:
+
+    export KUBECONFIG=%s
+    petrel get nodes          (or kubectl)
+
+Other machines join with the output of: petrel token create
+Ctrl-C stops it%s.
+`, h.Kubeconfig(), map[bool]string{true: " and leaves the pods running", false: " and the pods"}[c.KeepPods])
+		return runAgent(ctx, nodeConfig)
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,292 @@
+package cache
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Record types of desired.log.
+const (
+	recPut      = 'p' // wire.Batch with one put
+	recDelete   = 'd' // wire.Batch with one delete
+	recCommit   = 'c' // revision (8 bytes)
+	recSettings = 's' // JSON of wire.Settings
+)
+
+// Cache is the node's memory. All methods are safe for concurrent use.
+type Cache struct {
+	log *slog.Logger
+
+	mu       sync.Mutex
+	file     *logFile
+	objects  map[wire.ID]wire.Object
+	hash     wire.Hash
+	bytes    int64
+	revision uint64
+	settings wire.Settings
+	snapshot []wire.Object // what Desired returns; nil when it must be made anew
+	watchers map[chan struct{}]struct{}
+
+	reports reports
+}
+
+// Open reads the cache in dir, making it when it is not there.
+func Open(dir string, log *slog.Logger) (*Cache, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cache: make %s: %w", dir, err)
+	}
+	file, records, damaged, err := openLog(filepath.Join(dir, "desired.log"))
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache{log: log, file: file, objects: map[wire.ID]wire.Object{}, watchers: map[chan struct{}]struct{}{}}
+	damaged += c.replay(records)
+	if damaged > 0 {
+		log.Warn("cache has damaged records; the hub will send what is missing", "file", file.path, "places", damaged)
+	}
+	if err := c.reports.open(filepath.Join(dir, "reports.log"), log); err != nil {
+		file.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// replay brings the set to what the records say. Only what a commit follows counts. It returns how many were unreadable.
+func (c *Cache) replay(records []record) (bad int) {
+	var group []*wire.Batch
+	for _, r := range records {
+		switch r.typ {
+		case recPut, recDelete:
+			m, err := wire.Decode(r.payload)
+			b, ok := m.(*wire.Batch)
+			if err != nil || !ok {
+				bad++
+				continue
+			}
+			group = append(group, b)
+		case recCommit:
+			for _, b := range group {
+				c.take(b)
+			}
+			group = nil
+			if len(r.payload) == 8 {
+				c.revision = binary.BigEndian.Uint64(r.payload)
+			}
+		case recSettings:
+			if err := json.Unmarshal(r.payload, &c.settings); err != nil {
+				bad++
+			}
+		default: // of a later version
+		}
+	}
+	return bad
+}
+
+// take applies a batch to memory.
+func (c *Cache) take(b *wire.Batch) {
+	drop := func(id wire.ID) {
+		if o, ok := c.objects[id]; ok {
+			c.hash.Remove(id, o.Version)
+			c.bytes -= int64(len(o.Data)) + 128
+			delete(c.objects, id)
+		}
+	}
+	for _, id := range b.Deletes {
+		drop(id)
+	}
+	for _, p := range b.Puts {
+		drop(p.ID)
+		if !p.Once {
+			c.objects[p.ID] = p.Object
+			c.hash.Add(p.ID, p.Version)
+			c.bytes += int64(len(p.Data)) + 128
+		}
+	}
+	c.snapshot = nil
+}
+
+// Apply makes a batch of the hub durable and part of the set, as a whole or not at all, and returns the set's hash.
+func (c *Cache) Apply(b *wire.Batch) (wire.Hash, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	records := make([]record, 0, len(b.Puts)+len(b.Deletes)+1)
+	for _, id := range b.Deletes {
+		records = append(records, deleteRecord(id))
+	}
+	for i := range b.Puts {
+		records = append(records, putRecord(b.Puts[i].Object))
+	}
+	records = append(records, commitRecord(b.Revision))
+	if err := c.file.append(records); err != nil {
+		return wire.Hash{}, err
+	}
+	c.take(b)
+	c.revision = b.Revision
+	c.compact()
+	c.signal()
+	return c.hash, nil
+}
+
+// compact rewrites the log when most of it is old. A failure leaves the old log in use.
+func (c *Cache) compact() {
+	if !c.file.wasteful(c.bytes) {
+		return
+	}
+	if err := c.file.rewrite(c.all()); err != nil {
+		c.log.Warn("cache not compacted", "error", err)
+	}
+}
+
+// all is the whole cache as records.
+func (c *Cache) all() []record {
+	records := make([]record, 0, len(c.objects)+2)
+	if b, err := json.Marshal(c.settings); err == nil {
+		records = append(records, record{recSettings, b})
+	}
+	for _, o := range c.sorted() {
+		records = append(records, putRecord(o))
+	}
+	return append(records, commitRecord(c.revision))
+}
+
+func putRecord(o wire.Object) record {
+	return record{recPut, wire.Encode(&wire.Batch{Puts: []wire.Put{{Object: o}}})}
+}
+
+func deleteRecord(id wire.ID) record {
+	return record{recDelete, wire.Encode(&wire.Batch{Deletes: []wire.ID{id}})}
+}
+
+func commitRecord(revision uint64) record {
+	return record{recCommit, binary.BigEndian.AppendUint64(nil, revision)}
+}
+
+// Clear empties the desired set: the hub has said that this node is removed.
+func (c *Cache) Clear() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.objects) == 0 {
+		return nil
+	}
+	if err := c.file.rewrite([]record{commitRecord(0)}); err != nil {
+		return err
+	}
+	c.objects, c.hash, c.bytes, c.revision, c.snapshot = map[wire.ID]wire.Object{}, wire.Hash{}, 0, 0, nil
+	c.signal()
+	return nil
+}
+
+// Desired is the desired set, sorted by kind and UID. The slice and all it holds are shared: read-only.
+func (c *Cache) Desired() []wire.Object {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sorted()
+}
+
+func (c *Cache) sorted() []wire.Object {
+	if c.snapshot == nil {
+		c.snapshot = make([]wire.Object, 0, len(c.objects))
+		for _, o := range c.objects {
+			c.snapshot = append(c.snapshot, o)
+		}
+		slices.SortFunc(c.snapshot, func(a, b wire.Object) int {
+			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UID, b.UID))
+		})
+	}
+	return c.snapshot
+}
+
+// Hash is the desired set's hash.
+func (c *Cache) Hash() wire.Hash {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hash
+}
+
+// Entries is the desired set's id→version map.
+func (c *Cache) Entries() []wire.Entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]wire.Entry, 0, len(c.objects))
+	for id, o := range c.objects {
+		out = append(out, wire.Entry{ID: id, Version: o.Version})
+	}
+	return out
+}
+
+// Revision is the hub's revision that the set is as of.
+func (c *Cache) Revision() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.revision
+}
+
+// Settings are the cluster's, as the hub last told; zero before the first contact.
+func (c *Cache) Settings() wire.Settings {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settings
+}
+
+// SetSettings remembers the cluster's settings. It writes only when they change.
+func (c *Cache) SetSettings(s wire.Settings) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s == c.settings {
+		return nil
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("cache: settings: %w", err)
+	}
+	if err := c.file.append([]record{{recSettings, b}}); err != nil {
+		return err
+	}
+	c.settings = s
+	c.signal()
+	return nil
+}
+
+// Subscribe gives a channel that receives when the desired set or the settings have changed since it was last read, and
+// a function that ends the subscription.
+func (c *Cache) Subscribe() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	c.mu.Lock()
+	c.watchers[ch] = struct{}{}
+	c.mu.Unlock()
+	return ch, func() {
+		c.mu.Lock()
+		delete(c.watchers, ch)
+		c.mu.Unlock()
+	}
+}
+
+func (c *Cache) signal() {
+	for ch := range c.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Close writes what is not written yet. The cache must not be used afterwards.
+func (c *Cache) Close() error {
+	err := c.reports.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(err, c.file.close())
+}
+
+// flushAfter is how long a report waits for the hub's confirmation before it is written to disk.
+const flushAfter = 2 * time.Second

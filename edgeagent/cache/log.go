@@ -1,0 +1,178 @@
+package cache
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A record is magic (2 bytes), type (1), length of the payload (4), checksum of type, length and payload (4), payload.
+// The magic lets a reader find the next good record behind a damaged one.
+const (
+	recordHead = 11
+	maxRecord  = 16 << 20
+	// A log is rewritten when it is this large and less than a quarter of it is still needed.
+	compactFrom = 1 << 20
+)
+
+var (
+	magic      = []byte{0xc5, 0x9a}
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// record is one entry of a log.
+type record struct {
+	typ     byte
+	payload []byte
+}
+
+func (r record) appendTo(b []byte) []byte {
+	start := len(b)
+	b = append(b, magic...)
+	b = append(b, r.typ)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(r.payload)))
+	sum := crc32.Update(crc32.Checksum(b[start+2:], castagnoli), castagnoli, r.payload)
+	b = binary.BigEndian.AppendUint32(b, sum)
+	return append(b, r.payload...)
+}
+
+// parseRecord reads the record at the start of b; ok is false when there is no good one.
+func parseRecord(b []byte) (r record, size int, ok bool) {
+	if len(b) < recordHead || !bytes.HasPrefix(b, magic) {
+		return record{}, 0, false
+	}
+	n := binary.BigEndian.Uint32(b[3:7])
+	if n > maxRecord || uint64(len(b)) < recordHead+uint64(n) {
+		return record{}, 0, false
+	}
+	payload := b[recordHead : recordHead+n : recordHead+n]
+	sum := crc32.Update(crc32.Checksum(b[2:7], castagnoli), castagnoli, payload)
+	if sum != binary.BigEndian.Uint32(b[7:11]) {
+		return record{}, 0, false
+	}
+	return record{b[2], payload}, recordHead + int(n), true
+}
+
+// parseLog returns all good records, how many bytes they end at, and how many damaged places lie before that end. What
+// follows the last good record is the torn end of an interrupted write.
+func parseLog(b []byte) (records []record, end, damaged int) {
+	hole := false
+	for at := 0; at < len(b); {
+		r, n, ok := parseRecord(b[at:])
+		if !ok {
+			hole = true
+			next := bytes.Index(b[at+1:], magic)
+			if next < 0 {
+				break
+			}
+			at += 1 + next
+			continue
+		}
+		if hole {
+			damaged++
+			hole = false
+		}
+		records = append(records, r)
+		at += n
+		end = at
+	}
+	return records, end, damaged
+}
+
+// logFile is an append-only file of records. It is not safe for concurrent use.
+type logFile struct {
+	path string
+	f    *os.File
+	size int64
+}
+
+// openLog opens or makes the log, gives its good records, and cuts off a torn end.
+func openLog(path string) (l *logFile, records []record, damaged int, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, 0, fmt.Errorf("cache: read %s: %w", path, err)
+	}
+	records, end, damaged := parseLog(b)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("cache: open %s: %w", path, err)
+	}
+	if end < len(b) {
+		// A failure here is harmless: the next reader skips the torn bytes as well.
+		_ = f.Truncate(int64(end))
+	}
+	if b == nil {
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			f.Close()
+			return nil, nil, 0, err
+		}
+	}
+	return &logFile{path: path, f: f, size: int64(end)}, records, damaged, nil
+}
+
+// append writes records behind the last and returns when they are durable. After an error the log is as before.
+func (l *logFile) append(records []record) error {
+	var b []byte
+	for _, r := range records {
+		b = r.appendTo(b)
+	}
+	if _, err := l.f.WriteAt(b, l.size); err != nil {
+		_ = l.f.Truncate(l.size)
+		return fmt.Errorf("cache: write %s: %w", l.path, err)
+	}
+	if err := l.f.Sync(); err != nil {
+		_ = l.f.Truncate(l.size)
+		return fmt.Errorf("cache: sync %s: %w", l.path, err)
+	}
+	l.size += int64(len(b))
+	return nil
+}
+
+// rewrite replaces the whole log by records, atomically.
+func (l *logFile) rewrite(records []record) error {
+	var b []byte
+	for _, r := range records {
+		b = r.appendTo(b)
+	}
+	tmp := l.path + ".new"
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cache: rewrite %s: %w", l.path, err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(tmp, l.path)
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(tmp)
+		return fmt.Errorf("cache: rewrite %s: %w", l.path, err)
+	}
+	l.f.Close()
+	l.f, l.size = f, int64(len(b))
+	return syncDir(filepath.Dir(l.path))
+}
+
+func (l *logFile) wasteful(live int64) bool { return l.size > compactFrom && live*4 < l.size }
+
+func (l *logFile) close() error { return l.f.Close() }
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("cache: open %s: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cache: sync %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package edgeagent
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Config of an Agent. Only DataDir and Log are required on a device that has joined before.
+type Config struct {
+	// DataDir is DATA; the agent's own part is DATA/agent.
+	DataDir string
+	// RunDir holds what a reboot wipes; empty: one below /run/petrel that belongs to DataDir.
+	RunDir string
+	// NodeName is the name that the device wants when it joins; empty: its host name.
+	NodeName string
+	// NodeIP is the node's address, if it shall not be found out.
+	NodeIP netip.Addr
+	// JoinToken is what `petrel token create` printed; needed once.
+	JoinToken string
+	Labels    map[string]string
+	Taints    []corev1.Taint
+	// ContainerdAddress is the socket of a containerd to use; empty: the system's if it answers, else a private one.
+	ContainerdAddress string
+	// ContainerdNamespace is where this agent's containers are; empty: "petrel".
+	ContainerdNamespace string
+	// PrivateContainerd: never use the system's containerd.
+	PrivateContainerd bool
+	// PlainHTTPRegistries are registries that speak HTTP. Those on localhost are taken to.
+	PlainHTTPRegistries []string
+	// Bridge is the name of the pod bridge; empty: podnet's default.
+	Bridge string
+	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
+	StopPodsOnExit bool
+	Log            *slog.Logger
+
+	offline bool // without a link, for tests
+}
+
+// check fills in what is left out and refuses what cannot be.
+func (c *Config) check() error {
+	if c.DataDir == "" || c.Log == nil {
+		return fmt.Errorf("agent: no data directory, or no log")
+	}
+	if c.NodeName == "" {
+		h, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("agent: the machine's host name: %w; give one with --node-name", err)
+		}
+		c.NodeName = strings.ToLower(h)
+	}
+	if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
+		return fmt.Errorf("agent: node name %q: %s; give another with --node-name", c.NodeName, problems[0])
+	}
+	for k, v := range c.Labels {
+		if problems := append(validation.IsQualifiedName(k), validation.IsValidLabelValue(v)...); len(problems) > 0 {
+			return fmt.Errorf("agent: label %s=%s: %s", k, v, problems[0])
+		}
+	}
+	return nil
+}

@@ -1,0 +1,327 @@
+package ctrd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"golang.org/x/sys/unix"
+)
+
+const systemSocket = "/run/containerd/containerd.sock"
+
+// child is a private containerd. It runs in a session of its own and outlives the agent.
+type child struct {
+	root, state string // directories
+	socket      string
+	log         *slog.Logger
+
+	fresh bool // started by this process, not found running
+
+	mu  sync.Mutex
+	pid int
+}
+
+// answers tells whether a containerd serves at a socket.
+func answers(ctx context.Context, socket string) bool {
+	if fi, err := os.Stat(socket); err != nil || fi.Mode()&os.ModeSocket == 0 {
+		return false
+	}
+	c, err := client.New(socket, client.WithTimeout(2*time.Second))
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	ok, err := c.IsServing(ctx)
+	return err == nil && ok
+}
+
+// startChild finds the private containerd of an earlier agent, or starts one.
+func startChild(ctx context.Context, root, state string, log *slog.Logger) (*child, error) {
+	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), log: log}
+	for _, d := range []string{root, state} {
+		if err := os.MkdirAll(d, 0o711); err != nil {
+			return nil, fmt.Errorf("containerd: %w", err)
+		}
+	}
+	if len(c.socket) > 100 {
+		return nil, fmt.Errorf("containerd: the socket path %s is too long for the kernel; use a shorter run directory", c.socket)
+	}
+	if pid := c.alive(); pid != 0 {
+		for wait := time.Duration(0); wait < 15*time.Second; wait += 100 * time.Millisecond {
+			if answers(ctx, c.socket) {
+				c.pid = pid
+				log.Info("containerd adopted", "pid", pid, "socket", c.socket)
+				return c, nil
+			}
+			if !running(pid) || ctx.Err() != nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		log.Warn("containerd of an earlier agent does not answer, ending it", "pid", pid)
+		c.kill(pid)
+	}
+	c.fresh = true
+	return c, c.start(ctx)
+}
+
+// alive returns the process ID of a private containerd that runs, or 0.
+func (c *child) alive() int {
+	b, err := os.ReadFile(filepath.Join(c.state, "pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 1 {
+		return 0
+	}
+	// The number may have gone to another process since: only one that was started with our configuration is ours.
+	cmd, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !bytes.Contains(cmd, []byte(c.config())) {
+		return 0
+	}
+	return pid
+}
+
+func running(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	i := bytes.LastIndexByte(b, ')')
+	return i < 0 || i+2 >= len(b) || b[i+2] != 'Z'
+}
+
+func (c *child) config() string { return filepath.Join(c.root, "config.toml") }
+
+// start runs containerd and waits until it serves. When its own database turns out to be damaged, which a power cut can
+// do, everything of it is set aside once: images are then pulled or imported again.
+func (c *child) start(ctx context.Context) error {
+	err := c.launch(ctx)
+	var dead *diedError
+	if errors.As(err, &dead) && dead.damaged() {
+		aside := filepath.Join(c.root, "root.damaged")
+		c.log.Error("containerd's store is damaged, beginning with an empty one", "kept", aside, "error", err)
+		if err := os.RemoveAll(aside); err != nil {
+			return err
+		}
+		if err := os.Rename(filepath.Join(c.root, "root"), aside); err != nil {
+			return err
+		}
+		err = c.launch(ctx)
+	}
+	return err
+}
+
+// diedError is a containerd that ended before it served.
+type diedError struct{ output string }
+
+func (e *diedError) Error() string {
+	return "containerd ended while starting: " + e.output
+}
+
+func (e *diedError) damaged() bool {
+	for _, s := range []string{"meta.db", "metadata.db", "invalid database", "checksum error", "version mismatch", "page "} {
+		if strings.Contains(e.output, s) && !strings.Contains(e.output, "no space left") {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *child) launch(ctx context.Context) error {
+	bin, err := exec.LookPath("containerd")
+	if err != nil {
+		return errors.New("containerd is not installed and none is running: install it (on Debian: apt-get install containerd runc), or name a socket with --containerd")
+	}
+	if _, err := exec.LookPath("runc"); err != nil {
+		return errors.New("runc is not installed: install it (on Debian: apt-get install runc)")
+	}
+	if err := os.WriteFile(c.config(), []byte(c.configText()), 0o600); err != nil {
+		return err
+	}
+	logPath := filepath.Join(c.root, "containerd.log")
+	if fi, err := os.Stat(logPath); err == nil && fi.Size() > 4<<20 {
+		_ = os.Rename(logPath, logPath+".1")
+	}
+	out, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	from, _ := out.Seek(0, 2)
+	_ = os.Remove(c.socket)
+	cmd := exec.Command(bin, "--config", c.config())
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Dir = "/"
+	// A session of its own: signals for the agent's process group or terminal are not for containerd.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("containerd: %w", err)
+	}
+	pid := cmd.Process.Pid
+	died := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(died) }() // supervise sees the end too; this only reaps
+	if err := os.WriteFile(filepath.Join(c.state, "pid"), []byte(strconv.Itoa(pid)), 0o600); err != nil {
+		return err
+	}
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); {
+		if answers(ctx, c.socket) {
+			c.mu.Lock()
+			c.pid = pid
+			c.mu.Unlock()
+			c.log.Info("containerd started", "pid", pid, "socket", c.socket)
+			return nil
+		}
+		select {
+		case <-died:
+			return &diedError{output: tailFrom(logPath, from)}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(30 * time.Millisecond):
+		}
+	}
+	c.kill(pid)
+	return fmt.Errorf("containerd does not serve after 60 s; see %s", logPath)
+}
+
+func tailFrom(path string, from int64) string {
+	b, err := os.ReadFile(path)
+	if err != nil || int64(len(b)) < from {
+		return "see " + path
+	}
+	b = b[from:]
+	if len(b) > 1500 {
+		b = b[len(b)-1500:]
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// configText leaves out what Petrel does not use: the smaller, the better on a small board.
+func (c *child) configText() string {
+	return fmt.Sprintf(`# Written by Petrel at each start.
+version = 2
+root = %q
+state = %q
+oom_score = -999
+disabled_plugins = [
+  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.podsandbox.controller.v1.podsandbox",
+  "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing", "io.containerd.internal.v1.restart", "io.containerd.nri.v1.nri",
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs",
+]
+
+[grpc]
+  address = %q
+
+[ttrpc]
+  address = %q
+
+[debug]
+  level = "warn"
+`, filepath.Join(c.root, "root"), filepath.Join(c.state, "state"), c.socket, c.socket+".ttrpc")
+}
+
+// supervise starts containerd again whenever it has ended; back is called when it serves again.
+func (c *child) supervise(ctx context.Context, back func()) error {
+	delay := time.Second
+	for {
+		c.mu.Lock()
+		pid := c.pid
+		c.mu.Unlock()
+		begin := time.Now()
+		if waitPID(ctx, pid); ctx.Err() != nil {
+			return nil
+		}
+		c.log.Warn("containerd has ended, starting it again", "pid", pid)
+		if time.Since(begin) > time.Minute {
+			delay = time.Second
+		}
+		for {
+			err := c.start(ctx)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			c.log.Error("containerd does not start", "error", err, "retry", delay)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(delay):
+			}
+			delay = min(2*delay, time.Minute)
+		}
+		back()
+	}
+}
+
+// waitPID returns when a process, which need not be a child, has ended.
+func waitPID(ctx context.Context, pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		for ctx.Err() == nil && running(pid) && !errors.Is(err, unix.ESRCH) {
+			time.Sleep(time.Second) // a kernel before 5.3
+		}
+		return
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	defer f.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	stop := context.AfterFunc(ctx, func() { w.Close() })
+	defer func() {
+		if stop() {
+			w.Close()
+		}
+	}()
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(r.Fd()), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// stop ends containerd.
+func (c *child) stop() {
+	c.mu.Lock()
+	pid := c.pid
+	c.mu.Unlock()
+	c.kill(pid)
+}
+
+func (c *child) kill(pid int) {
+	if pid <= 1 {
+		return
+	}
+	_ = unix.Kill(pid, unix.SIGTERM)
+	for i := 0; i < 100 && running(pid); i++ {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if running(pid) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		for i := 0; i < 40 && running(pid); i++ {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	_ = os.Remove(filepath.Join(c.state, "pid"))
+}

@@ -1,0 +1,461 @@
+package ctrd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// Labels on containerd's record of a container.
+const (
+	labelPod       = "petrel.dev/pod" // UID
+	labelNamespace = "petrel.dev/namespace"
+	labelPodName   = "petrel.dev/pod-name"
+	labelName      = "petrel.dev/container"
+	labelAttempt   = "petrel.dev/attempt"
+	labelSandbox   = "petrel.dev/sandbox"
+	labelHash      = "petrel.dev/hash"
+	labelImage     = "petrel.dev/image"
+	labelImageID   = "petrel.dev/image-id"
+	labelLog       = "petrel.dev/log"
+	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "p" the host's processes
+	labelSignal    = "petrel.dev/stop-signal"
+	labelExit      = "petrel.dev/exit" // JSON of exitRecord; present once it has ended
+)
+
+// exitRecord is how a container ended.
+type exitRecord struct {
+	Code       int       `json:"code"`
+	At         time.Time `json:"at"`
+	OOM        bool      `json:"oom,omitempty"`
+	Lost       bool      `json:"lost,omitempty"`
+	StartError string    `json:"startError,omitempty"`
+}
+
+// containerID is a function of what is started, so that a start that was cut off is found again.
+func containerID(s podrun.ContainerSpec) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d/%s", s.PodUID, s.Name, s.Attempt, s.SandboxID))
+	return hex.EncodeToString(sum[:])
+}
+
+// startingMark is a file in memory that exists while a container is being started.
+func (r *Runtime) startingMark(podUID, id string) string {
+	return filepath.Join(r.sandboxDir(podUID), "starting-"+id)
+}
+
+// Containers implements podrun.Runtime.
+func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Container, error) {
+	ctx = r.ns(ctx)
+	filter := `labels."` + labelPod + `"`
+	if podUID != "" {
+		filter += "==" + strconv.Quote(podUID)
+	}
+	list, err := r.client.ContainerService().List(ctx, filter)
+	if err != nil {
+		return nil, fmt.Errorf("containers: %w", err)
+	}
+	out := make([]podrun.Container, 0, len(list))
+	for _, info := range list {
+		c, err := r.observe(ctx, info)
+		if errdefs.IsNotFound(err) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("container %s: %w", info.ID, err)
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b podrun.Container) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		if a.Attempt != b.Attempt {
+			return a.Attempt - b.Attempt
+		}
+		return a.CreatedAt.Compare(b.CreatedAt)
+	})
+	return out, nil
+}
+
+// observe turns containerd's record and task into a Container; the first to see an end writes it down.
+func (r *Runtime) observe(ctx context.Context, info containers.Container) (podrun.Container, error) {
+	l := info.Labels
+	attempt, _ := strconv.Atoi(l[labelAttempt])
+	c := podrun.Container{ID: info.ID, PodUID: l[labelPod], Namespace: l[labelNamespace], Pod: l[labelPodName], Name: l[labelName],
+		Attempt: attempt, SandboxID: l[labelSandbox], Hash: l[labelHash], Image: l[labelImage], ImageID: l[labelImageID], LogPath: l[labelLog],
+		TTY: strings.Contains(l[labelFlags], "t"), Stdin: strings.Contains(l[labelFlags], "i"),
+		CreatedAt: info.CreatedAt, StartedAt: info.CreatedAt}
+	r.mu.Lock()
+	r.pods[c.ID] = c.PodUID
+	starting := r.starting[c.ID]
+	r.mu.Unlock()
+	if e, ok := readExit(l); ok {
+		c.State = podrun.Exited
+		c.ExitCode, c.FinishedAt, c.OOMKilled, c.Lost, c.StartError = e.Code, e.At, e.OOM, e.Lost, e.StartError
+		if c.StartError != "" {
+			c.StartedAt = time.Time{}
+		}
+		return c, nil
+	}
+	if starting {
+		return c, nil
+	}
+	container, err := r.client.LoadContainer(ctx, c.ID)
+	if err != nil {
+		return c, err
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return c, err
+	}
+	if err == nil {
+		var st client.Status
+		if st, err = task.Status(ctx); err != nil && !errdefs.IsNotFound(err) {
+			return c, err
+		}
+		if err == nil && st.Status == client.Created {
+			return c, nil
+		}
+		if err == nil && st.Status != client.Stopped {
+			c.State = podrun.Running
+			return c, nil
+		}
+	} else if _, err := os.Stat(r.startingMark(c.PodUID, c.ID)); err == nil {
+		return c, nil // made, but never started: the agent died in between
+	}
+	return r.ended(ctx, container, c)
+}
+
+// ended writes down how a container ended and lets go of its task. One caller at a time does so for a container: a
+// second one, which saw the task gone, must not take it for lost.
+func (r *Runtime) ended(ctx context.Context, container client.Container, c podrun.Container) (podrun.Container, error) {
+	mu, _ := r.ending.LoadOrStore(c.ID, &sync.Mutex{})
+	mu.(*sync.Mutex).Lock()
+	defer mu.(*sync.Mutex).Unlock()
+	labels, err := container.Labels(ctx)
+	if err != nil {
+		return c, err
+	}
+	e, known := readExit(labels)
+	if !known {
+		e = exitRecord{Code: 255, At: time.Now().UTC(), Lost: true}
+		task, err := container.Task(ctx, nil)
+		if err == nil {
+			if st, err := task.Status(ctx); err == nil {
+				e = exitRecord{Code: int(st.ExitStatus), At: st.ExitTime.UTC(), OOM: r.cgroups.oomKilled(podCgroup(c.PodUID) + "/" + c.ID)}
+			}
+		}
+		if err := writeExit(ctx, container, e); err != nil {
+			return c, err
+		}
+		if task != nil {
+			if _, err := task.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
+				r.cfg.Log.Debug("ended task not deleted", "container", c.ID, "error", err)
+			}
+		}
+		r.pump.Finish(c.LogPath) // the task is gone once the shim has written all there was
+	}
+	c.State = podrun.Exited
+	c.ExitCode, c.FinishedAt, c.OOMKilled, c.Lost, c.StartError = e.Code, e.At, e.OOM, e.Lost, e.StartError
+	return c, nil
+}
+
+func readExit(labels map[string]string) (exitRecord, bool) {
+	var e exitRecord
+	s := labels[labelExit]
+	return e, s != "" && json.Unmarshal([]byte(s), &e) == nil
+}
+
+func writeExit(ctx context.Context, container client.Container, e exitRecord) error {
+	if len(e.StartError) > 2000 {
+		e.StartError = e.StartError[:2000]
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = container.SetLabels(ctx, map[string]string{labelExit: string(b)})
+	return err
+}
+
+// Start implements podrun.Runtime.
+func (r *Runtime) Start(ctx context.Context, spec podrun.ContainerSpec) (string, error) {
+	id := containerID(spec)
+	ctx = r.ns(ctx)
+	if spec.Resources.MemoryLimit > 0 && !r.cgroups.memory {
+		return "", fmt.Errorf("%w: this machine's kernel has its memory cgroup off, so the memory limit of container %s cannot be kept: %s", podrun.ErrConfig, spec.Name, MemoryCgroupFix)
+	}
+	r.mu.Lock()
+	if r.starting[id] {
+		r.mu.Unlock()
+		return "", fmt.Errorf("container %s is being started already", spec.Name)
+	}
+	r.starting[id], r.pods[id] = true, spec.PodUID
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.starting, id)
+		r.mu.Unlock()
+	}()
+	if running, err := r.clearEarlier(ctx, id); err != nil || running {
+		return id, err
+	}
+	mark := r.startingMark(spec.PodUID, id)
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		return "", fmt.Errorf("container %s: %w", spec.Name, err)
+	}
+	container, err := r.create(ctx, id, spec)
+	if err != nil {
+		_ = os.Remove(mark)
+		return "", err
+	}
+	err = r.startTask(ctx, container, id, spec)
+	_ = os.Remove(mark)
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		err = fmt.Errorf("failed to start container %s: %w", spec.Name, err)
+		if e := writeExit(ctx, container, exitRecord{Code: 128, At: time.Now().UTC(), StartError: err.Error()}); e != nil {
+			return "", errors.Join(err, e)
+		}
+		r.pump.Finish(spec.LogPath)
+		return id, err
+	}
+	r.publish(spec.PodUID)
+	return id, nil
+}
+
+// clearEarlier looks at what an earlier call for the same attempt has left: a running container stays, a half-made one
+// goes.
+func (r *Runtime) clearEarlier(ctx context.Context, id string) (running bool, err error) {
+	old, err := r.client.LoadContainer(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if task, err := old.Task(ctx, nil); err == nil {
+		if st, err := task.Status(ctx); err == nil && st.Status == client.Running {
+			return true, nil
+		}
+		_, _ = task.Delete(ctx, client.WithProcessKill)
+	}
+	if err := old.Delete(ctx, client.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
+		return false, err
+	}
+	return false, nil
+}
+
+// create makes the record and the file system of a container.
+func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSpec) (client.Container, error) {
+	image, err := r.image(ctx, spec.Image)
+	if err != nil {
+		return nil, err
+	}
+	config, err := imageConfig(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := r.specOpts(ctx, id, spec, image, config)
+	if err != nil {
+		return nil, err
+	}
+	flags := ""
+	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "p": spec.HostPID} {
+		if on {
+			flags += f
+		}
+	}
+	labels := map[string]string{labelPod: spec.PodUID, labelNamespace: spec.Namespace, labelPodName: spec.Pod, labelName: spec.Name,
+		labelAttempt: strconv.Itoa(spec.Attempt), labelSandbox: spec.SandboxID, labelHash: spec.Hash, labelImage: spec.Image,
+		labelImageID: imageID(image), labelLog: spec.LogPath, labelFlags: flags, labelSignal: config.StopSignal}
+	// The image may have been unpacked for another snapshotter, or its snapshots collected.
+	if ok, err := image.IsUnpacked(ctx, r.snapshotter); err == nil && !ok {
+		if err := image.Unpack(ctx, r.snapshotter); err != nil {
+			return nil, fmt.Errorf("image %s: unpack: %w", spec.Image, err)
+		}
+	}
+	container, err := r.client.NewContainer(ctx, id, client.WithImage(image), client.WithContainerLabels(labels),
+		client.WithSnapshotter(r.snapshotter), client.WithNewSnapshot(id, image), client.WithNewSpec(opts...))
+	if err != nil {
+		_ = r.client.SnapshotService(r.snapshotter).Remove(ctx, id)
+		return nil, fmt.Errorf("container %s: %w", spec.Name, err)
+	}
+	return container, nil
+}
+
+// startTask runs a container. Its shim may be just about to leave, with the pod's last container: then once more.
+func (r *Runtime) startTask(ctx context.Context, container client.Container, id string, spec podrun.ContainerSpec) error {
+	if spec.LogPath != "" {
+		if err := os.MkdirAll(filepath.Dir(spec.LogPath), 0o755); err != nil {
+			return err
+		}
+		if err := podlog.Prepare(spec.LogPath); err != nil {
+			return err
+		}
+		if err := r.pump.Add(spec.LogPath); err != nil {
+			return err
+		}
+	}
+	create := r.stdio(spec)
+	for try := 0; ; try++ {
+		task, err := container.NewTask(ctx, create)
+		if err == nil {
+			if err = task.Start(ctx); err == nil {
+				return nil
+			}
+			_, _ = task.Delete(ctx, client.WithProcessKill)
+		}
+		if try == 5 || !shimLeaving(err) {
+			return err
+		}
+		time.Sleep(time.Duration(try+1) * 50 * time.Millisecond)
+	}
+}
+
+func shimLeaving(err error) bool {
+	if errdefs.IsUnavailable(err) {
+		return true
+	}
+	for _, s := range []string{"ttrpc: closed", "connection refused", "connect: no such file", "shim"} {
+		if strings.Contains(err.Error(), s) && !strings.Contains(err.Error(), "OCI runtime create failed") {
+			return true
+		}
+	}
+	return false
+}
+
+// stdio has the shim append output to the log's spool, and read stdin from a pipe that attach writes to.
+func (r *Runtime) stdio(spec podrun.ContainerSpec) cio.Creator {
+	return func(string) (cio.IO, error) {
+		f := files{Terminal: spec.TTY}
+		if spec.LogPath != "" {
+			f.Stdout, f.Stderr = podlog.SpoolPaths(spec.LogPath)
+		}
+		if spec.TTY {
+			f.Stderr = ""
+		}
+		if spec.Stdin {
+			f.Stdin = r.stdinPath(spec.PodUID, spec.Name)
+			if err := unix.Mkfifo(f.Stdin, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
+				return nil, fmt.Errorf("stdin: %w", err)
+			}
+		}
+		return f, nil
+	}
+}
+
+func (r *Runtime) stdinPath(podUID, container string) string {
+	return filepath.Join(r.sandboxDir(podUID), "stdin-"+container)
+}
+
+// files is a cio.IO of which nothing is in this process.
+type files cio.Config
+
+func (f files) Config() cio.Config { return cio.Config(f) }
+func (files) Cancel()              {}
+func (files) Wait()                {}
+func (files) Close() error         { return nil }
+
+// Signal implements podrun.Runtime.
+func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal) error {
+	ctx = r.ns(ctx)
+	container, err := r.client.LoadContainer(ctx, id)
+	if err != nil {
+		return notFound(err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		return notFound(err)
+	}
+	labels, err := container.Labels(ctx)
+	if err != nil {
+		return notFound(err)
+	}
+	if sig == 0 {
+		sig = stopSignal(labels[labelSignal])
+	}
+	var opts []client.KillOpts
+	if sig == syscall.SIGKILL && strings.Contains(labels[labelFlags], "p") {
+		opts = append(opts, client.WithKillAll)
+	}
+	return notFound(task.Kill(ctx, sig, opts...))
+}
+
+// stopSignal reads an image's STOPSIGNAL: a name with or without "SIG", or a number.
+func stopSignal(s string) syscall.Signal {
+	if n, err := strconv.Atoi(s); err == nil && n > 0 && n < 65 {
+		return syscall.Signal(n)
+	}
+	if s != "" {
+		name := strings.ToUpper(s)
+		if !strings.HasPrefix(name, "SIG") {
+			name = "SIG" + name
+		}
+		if sig := unix.SignalNum(name); sig != 0 {
+			return sig
+		}
+	}
+	return syscall.SIGTERM
+}
+
+// notFound marks what is not there in podrun's way.
+func notFound(err error) error {
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("%w: %v", podrun.ErrNotFound, err)
+	}
+	return err
+}
+
+// Remove implements podrun.Runtime.
+func (r *Runtime) Remove(ctx context.Context, id string) error {
+	ctx = r.ns(ctx)
+	container, err := r.client.LoadContainer(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if task, err := container.Task(ctx, nil); err == nil {
+		if st, err := task.Status(ctx); err == nil && st.Status == client.Running {
+			return fmt.Errorf("container %s still runs", id)
+		}
+		if _, err := task.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	if l, err := container.Labels(ctx); err == nil {
+		r.pump.Finish(l[labelLog])
+	}
+	if err := container.Delete(ctx, client.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("container %s: %w", id, err)
+	}
+	r.mu.Lock()
+	delete(r.pods, id)
+	r.mu.Unlock()
+	r.ending.Delete(id)
+	return nil
+}

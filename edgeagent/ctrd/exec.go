@@ -1,0 +1,149 @@
+package ctrd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// Exec implements podrun.Runtime.
+func (r *Runtime) Exec(ctx context.Context, id string, spec podrun.ExecSpec) (int, error) {
+	life := ctx // of the caller; the process is ended with it, but cleaned up beyond it
+	ctx = r.ns(context.WithoutCancel(ctx))
+	container, err := r.client.LoadContainer(ctx, id)
+	if err != nil {
+		return 0, notFound(err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		return 0, notFound(err)
+	}
+	full, err := container.Spec(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("exec: %w", err)
+	}
+	process := *full.Process
+	process.Args, process.Terminal, process.ConsoleSize = spec.Command, spec.TTY, nil
+	if spec.TTY {
+		process.Env = append(process.Env[:len(process.Env):len(process.Env)], "TERM=xterm")
+	}
+	var b [8]byte
+	rand.Read(b[:])
+	opts := []cio.Opt{cio.WithStreams(nil, orDiscard(spec.Stdout), orDiscard(spec.Stderr)), cio.WithFIFODir(filepath.Join(r.cfg.RunDir, "fifo"))}
+	var closeStdin func()
+	stdinDone := make(chan struct{})
+	if spec.Stdin != nil {
+		in, feed := io.Pipe()
+		closeStdin = func() { feed.Close() }
+		go func() {
+			_, _ = io.Copy(feed, spec.Stdin)
+			feed.Close()
+			close(stdinDone)
+		}()
+		opts[0] = cio.WithStreams(in, orDiscard(spec.Stdout), orDiscard(spec.Stderr))
+	}
+	if spec.TTY {
+		opts = append(opts, cio.WithTerminal)
+	}
+	p, err := task.Exec(ctx, hex.EncodeToString(b[:]), &process, cio.NewCreator(opts...))
+	if err != nil {
+		return 0, notFound(err)
+	}
+	defer func() {
+		if closeStdin != nil {
+			closeStdin()
+		}
+		if _, err := p.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
+			r.cfg.Log.Debug("exec not deleted", "container", id, "error", err)
+		}
+	}()
+	exit, err := p.Wait(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("exec: %w", err)
+	}
+	if err := p.Start(ctx); err != nil {
+		return 0, fmt.Errorf("exec: %w", err)
+	}
+	for {
+		select {
+		case <-life.Done():
+			_ = p.Kill(ctx, syscall.SIGKILL)
+			select {
+			case <-exit:
+			case <-time.After(5 * time.Second):
+			}
+			return 0, context.Cause(life)
+		case <-stdinDone:
+			stdinDone = nil
+			_ = p.CloseIO(ctx, client.WithStdinCloser)
+		case s, ok := <-spec.Resize:
+			if !ok {
+				spec.Resize = nil
+				continue
+			}
+			_ = p.Resize(ctx, uint32(s.Width), uint32(s.Height))
+		case st := <-exit:
+			if io := p.IO(); io != nil {
+				waitIO(io, 2*time.Second) // a grandchild may keep the pipes open for ever
+			}
+			return int(st.ExitCode()), st.Error()
+		}
+	}
+}
+
+func waitIO(streams cio.IO, limit time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		streams.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		streams.Cancel()
+	}
+}
+
+func orDiscard(w io.Writer) io.Writer {
+	if w == nil {
+		return io.Discard
+	}
+	return w
+}
+
+// Stdin opens the way into a container that was started with stdin. The container sees the end of its input when every
+// writer has closed it.
+func (r *Runtime) Stdin(_ context.Context, c podrun.Container) (io.WriteCloser, error) {
+	f, err := os.OpenFile(r.stdinPath(c.PodUID, c.Name), os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("stdin of container %s: %w", c.Name, err)
+	}
+	return f, nil
+}
+
+// Resize sets the size of a container's terminal.
+func (r *Runtime) Resize(ctx context.Context, id string, s podrun.Size) error {
+	ctx = r.ns(ctx)
+	container, err := r.client.LoadContainer(ctx, id)
+	if err != nil {
+		return notFound(err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		return notFound(err)
+	}
+	return task.Resize(ctx, uint32(s.Width), uint32(s.Height))
+}

@@ -1,0 +1,281 @@
+package ctrd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// labelPinned marks images that were imported by hand: they are never collected. Other tools know the label as well.
+const labelPinned = "io.cri-containerd.pinned"
+
+// fullName is the name under which an image is kept: "busybox" is "docker.io/library/busybox:latest".
+func fullName(ref string) (string, error) {
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return "", fmt.Errorf("%w: image name %q: %v", podrun.ErrConfig, ref, err)
+	}
+	return named.String(), nil
+}
+
+func (r *Runtime) image(ctx context.Context, ref string) (client.Image, error) {
+	name, err := fullName(ref)
+	if err != nil {
+		return nil, err
+	}
+	img, err := r.client.GetImage(ctx, name)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return img, nil
+}
+
+// imageID is what status.imageID says: the repository and the digest of the manifest.
+func imageID(img client.Image) string {
+	named, err := reference.ParseDockerRef(img.Name())
+	if err != nil {
+		return img.Target().Digest.String()
+	}
+	return named.Name() + "@" + img.Target().Digest.String()
+}
+
+func (r *Runtime) imageOf(ref string, img client.Image) podrun.Image {
+	return podrun.Image{Ref: ref, Digest: img.Target().Digest.String(), ID: imageID(img)}
+}
+
+// Image implements podrun.Runtime.
+func (r *Runtime) Image(ctx context.Context, ref string) (podrun.Image, error) {
+	ctx = r.ns(ctx)
+	img, err := r.image(ctx, ref)
+	if err != nil {
+		return podrun.Image{}, err
+	}
+	// A pull that was cut off may have left the name without all that belongs to it.
+	ok, _, _, _, err := images.Check(ctx, r.client.ContentStore(), img.Target(), img.Platform())
+	if unpacked, e := img.IsUnpacked(ctx, r.snapshotter); e == nil && unpacked {
+		return r.imageOf(ref, img), nil
+	}
+	if err != nil || !ok {
+		return podrun.Image{}, fmt.Errorf("%w: image %s is not complete", podrun.ErrNotFound, ref)
+	}
+	if err := img.Unpack(ctx, r.snapshotter); err != nil {
+		return podrun.Image{}, fmt.Errorf("image %s: unpack: %w", ref, err)
+	}
+	return r.imageOf(ref, img), nil
+}
+
+// stallAfter is how long a pull may go without a byte before it is given up; what has come is kept, and the next pull
+// goes on from there.
+const stallAfter = 2 * time.Minute
+
+// Pull implements podrun.Runtime.
+func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credential) (podrun.Image, error) {
+	name, err := fullName(ref)
+	if err != nil {
+		return podrun.Image{}, err
+	}
+	ctx = r.ns(ctx)
+	var errs []error
+	for _, c := range append(slices.Clone(creds), podrun.Credential{}) {
+		img, err := r.pull(ctx, name, c)
+		if err == nil {
+			return r.imageOf(ref, img), nil
+		}
+		if unreachable(err) {
+			return podrun.Image{}, fmt.Errorf("%w: %v", podrun.ErrUnreachable, err)
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil || !refused(err) {
+			break
+		}
+	}
+	err = errs[0]
+	if errdefs.IsNotFound(err) && strings.Contains(err.Error(), "no match for platform") {
+		err = fmt.Errorf("the image has no variant for this machine (%s): %w", r.platform(), err)
+	}
+	return podrun.Image{}, err
+}
+
+func (r *Runtime) pull(ctx context.Context, name string, c podrun.Credential) (client.Image, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	alive := newWatchdog(stallAfter, func() {
+		cancel(fmt.Errorf("no data for %s", stallAfter))
+	})
+	defer alive.stop()
+	httpClient := &http.Client{Transport: alive.watch(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+		DialContext:         (&net.Dialer{Timeout: 20 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 60 * time.Second, IdleConnTimeout: 10 * time.Second})}
+	auth := docker.NewDockerAuthorizer(docker.WithAuthClient(httpClient), docker.WithAuthCreds(func(string) (string, string, error) {
+		if c.Token != "" {
+			return "", c.Token, nil
+		}
+		return c.Username, c.Password, nil
+	}))
+	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
+		docker.WithAuthorizer(auth), docker.WithClient(httpClient), docker.WithPlainHTTP(r.plainHTTP))})
+	img, err := r.client.Pull(ctx, name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
+		client.WithMaxConcurrentDownloads(2))
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = fmt.Errorf("%w: %w", errStalled, cause)
+	}
+	return img, err
+}
+
+var errStalled = errors.New("the registry has stopped sending")
+
+func (r *Runtime) plainHTTP(host string) (bool, error) {
+	if slices.Contains(r.cfg.PlainHTTP, host) {
+		return true, nil
+	}
+	return docker.MatchLocalhost(host)
+}
+
+// unreachable tells a registry that did not answer from one that said no.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &op), errors.As(err, &dns), errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF):
+		return true
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return true
+	}
+	for _, s := range []string{"500 Internal", "502 Bad Gateway", "503 Service", "504 Gateway"} {
+		if strings.Contains(err.Error(), s) {
+			return true
+		}
+	}
+	return false
+}
+
+// refused: another login may be let in.
+func refused(err error) bool {
+	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errors.Is(err, docker.ErrInvalidAuthorization) ||
+		errdefs.IsNotFound(err) || strings.Contains(err.Error(), "401") || strings.Contains(err.Error(), "403") ||
+		strings.Contains(err.Error(), "authorization failed")
+}
+
+func (r *Runtime) platform() string {
+	return platformName()
+}
+
+// imageConfig reads how an image wants to be run.
+func imageConfig(ctx context.Context, img client.Image) (ocispec.ImageConfig, error) {
+	desc, err := img.Config(ctx)
+	if err != nil {
+		return ocispec.ImageConfig{}, fmt.Errorf("image %s: config: %w", img.Name(), err)
+	}
+	b, err := content.ReadBlob(ctx, img.ContentStore(), desc)
+	if err != nil {
+		return ocispec.ImageConfig{}, fmt.Errorf("image %s: config: %w", img.Name(), err)
+	}
+	var full ocispec.Image
+	if err := json.Unmarshal(b, &full); err != nil {
+		return ocispec.ImageConfig{}, fmt.Errorf("image %s: config: %w", img.Name(), err)
+	}
+	return full.Config, nil
+}
+
+// Import reads images from an OCI layout or "docker save" tar, plain or compressed, and pins them: nothing collects
+// them. It returns their names.
+func (r *Runtime) Import(ctx context.Context, tar io.Reader) ([]string, error) {
+	ctx = r.ns(ctx)
+	list, err := r.client.Import(ctx, tar, client.WithAllPlatforms(false), client.WithImageLabels(map[string]string{labelPinned: "pinned"}),
+		client.WithSkipMissing(), client.WithImageRefTranslator(func(name string) string {
+			full, err := fullName(name)
+			if err != nil {
+				return ""
+			}
+			return full
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("image import: %w", err)
+	}
+	var names []string
+	for _, i := range list {
+		img := client.NewImage(r.client, i)
+		if err := img.Unpack(ctx, r.snapshotter); err != nil {
+			return names, fmt.Errorf("image import: %s: %w", i.Name, err)
+		}
+		names = append(names, i.Name)
+	}
+	if len(names) == 0 {
+		return nil, errors.New("image import: the archive names no image; save it with a name, as in \"docker save NAME:TAG\"")
+	}
+	return names, nil
+}
+
+// StoredImage is one image on the node.
+type StoredImage struct {
+	Name, Digest string
+	Size         int64 // bytes in the content store
+	Pinned       bool
+	CreatedAt    time.Time
+}
+
+// List returns the images on the node, sorted by name.
+func (r *Runtime) List(ctx context.Context) ([]StoredImage, error) {
+	ctx = r.ns(ctx)
+	list, err := r.client.ListImages(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	out := make([]StoredImage, 0, len(list))
+	for _, img := range list {
+		size, err := img.Size(ctx)
+		if err != nil {
+			size = 0 // not complete
+		}
+		out = append(out, StoredImage{Name: img.Name(), Digest: img.Target().Digest.String(), Size: size,
+			Pinned: img.Labels()[labelPinned] == "pinned", CreatedAt: img.Metadata().CreatedAt})
+	}
+	slices.SortFunc(out, func(a, b StoredImage) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Prune removes the images that no container uses and that are not pinned, and returns their names.
+func (r *Runtime) Prune(ctx context.Context) ([]string, error) {
+	list, err := r.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx = r.ns(ctx)
+	used := map[string]bool{}
+	all, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("containers: %w", err)
+	}
+	for _, c := range all {
+		used[c.Image] = true
+	}
+	var gone []string
+	for _, i := range list {
+		if i.Pinned || used[i.Name] {
+			continue
+		}
+		if err := r.client.ImageService().Delete(ctx, i.Name, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
+			return gone, fmt.Errorf("image %s: %w", i.Name, err)
+		}
+		gone = append(gone, i.Name)
+	}
+	return gone, nil
+}

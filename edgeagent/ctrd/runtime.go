@@ -1,0 +1,275 @@
+package ctrd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	apievents "github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/typeurl/v2"
+	"golang.org/x/sync/errgroup"
+
+	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// Config of a Runtime.
+type Config struct {
+	// Address of a containerd socket. Empty: the system's when one answers there, else a private child.
+	Address string
+	// Private: never use the system's containerd.
+	Private bool
+	// DataDir holds what must survive a reboot.
+	DataDir string
+	// RunDir holds what a reboot wipes; empty: DefaultRunDir(DataDir).
+	RunDir string
+	// Namespace of containerd; empty: "petrel".
+	Namespace string
+	// PlainHTTP names registries (host or host:port) that speak HTTP; those on localhost are taken to anyway.
+	PlainHTTP []string
+	Log       *slog.Logger
+}
+
+// DefaultRunDir is the directory in memory that belongs to a data directory.
+func DefaultRunDir(dataDir string) string {
+	if abs, err := filepath.Abs(dataDir); err == nil {
+		dataDir = abs
+	}
+	sum := sha256.Sum256([]byte(dataDir))
+	return filepath.Join("/run/petrel", hex.EncodeToString(sum[:6]))
+}
+
+// Runtime runs containers with containerd.
+type Runtime struct {
+	cfg         Config
+	client      *client.Client
+	child       *child // nil: containerd is not ours
+	snapshotter string
+	cgroups     cgroups
+	pump        *podlog.Pump
+
+	mu       sync.Mutex
+	pods     map[string]string // container ID → pod UID
+	starting map[string]bool   // container IDs between create and start
+	subs     map[chan string]struct{}
+
+	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
+}
+
+// Open connects to containerd, starting it when there is none. The result works once Run runs.
+func Open(ctx context.Context, cfg Config) (*Runtime, error) {
+	if cfg.Namespace == "" {
+		cfg.Namespace = "petrel"
+	}
+	if cfg.RunDir == "" {
+		cfg.RunDir = DefaultRunDir(cfg.DataDir)
+	}
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("containerd: running containers needs root; start the agent as root or with sudo")
+	}
+	for _, d := range []string{cfg.DataDir, cfg.RunDir, filepath.Join(cfg.RunDir, "pods"), filepath.Join(cfg.RunDir, "fifo")} {
+		if err := os.MkdirAll(d, 0o711); err != nil {
+			return nil, fmt.Errorf("containerd: %w", err)
+		}
+	}
+	r := &Runtime{cfg: cfg, cgroups: detectCgroups(), pods: map[string]string{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	address := cfg.Address
+	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
+		address = systemSocket
+	}
+	if address == "" {
+		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), cfg.Log)
+		if err != nil {
+			return nil, err
+		}
+		r.child, address = c, c.socket
+	} else if !answers(ctx, address) {
+		return nil, fmt.Errorf("containerd: nothing answers at %s; is containerd running there? Leave the address out to let Petrel run its own", address)
+	}
+	var err error
+	if r.client, err = client.New(address, client.WithDefaultNamespace(cfg.Namespace), client.WithTimeout(10*time.Second)); err != nil {
+		return nil, fmt.Errorf("containerd at %s: %w", address, err)
+	}
+	if r.snapshotter, err = r.pickSnapshotter(ctx); err != nil {
+		return nil, err
+	}
+	if r.pump, err = podlog.NewPump(cfg.Log); err != nil {
+		return nil, err
+	}
+	if err := r.cleanStale(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Logs are the container logs that the runtime keeps.
+func (r *Runtime) Logs() *podlog.Pump { return r.pump }
+
+// Private reports whether containerd is this agent's own.
+func (r *Runtime) Private() bool { return r.child != nil }
+
+// Started reports whether containerd was started by this very process, rather than found running.
+func (r *Runtime) Started() bool { return r.child != nil && r.child.fresh }
+
+// Version is containerd's.
+func (r *Runtime) Version(ctx context.Context) (string, error) {
+	v, err := r.client.Version(r.ns(ctx))
+	return v.Version, err
+}
+
+func (r *Runtime) ns(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, r.cfg.Namespace)
+}
+
+// pickSnapshotter prefers overlayfs; where the kernel or the file system cannot, plain copies must do.
+func (r *Runtime) pickSnapshotter(ctx context.Context) (string, error) {
+	resp, err := r.client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1")
+	if err != nil {
+		return "", fmt.Errorf("containerd plugins: %w", err)
+	}
+	usable := map[string]bool{}
+	for _, p := range resp.Plugins {
+		usable[p.ID] = p.InitErr == nil
+	}
+	for _, name := range []string{"overlayfs", "native"} {
+		if usable[name] {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("containerd offers neither the overlayfs nor the native snapshotter; enable one in its configuration")
+}
+
+// cleanStale drops the marks of starts that an earlier life of the agent did not finish, so that they count as Created.
+func (r *Runtime) cleanStale(ctx context.Context) error {
+	list, err := r.Containers(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.State == podrun.Running && c.LogPath != "" {
+			if err := r.pump.Add(c.LogPath); err != nil {
+				r.cfg.Log.Warn("container log not followed", "container", c.ID, "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Run follows containerd's events and the container logs, and keeps a private containerd running, until ctx ends. It
+// leaves containerd and the containers as they are.
+func (r *Runtime) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.pump.Run(ctx) })
+	g.Go(func() error { return r.watch(ctx) })
+	if r.child != nil {
+		g.Go(func() error { return r.child.supervise(ctx, func() { r.publish("") }) })
+	}
+	return g.Wait()
+}
+
+// Close ends the connection. stop: a private containerd is stopped as well; its containers must have ended before.
+func (r *Runtime) Close(stop bool) error {
+	err := r.client.Close()
+	if stop && r.child != nil {
+		r.child.stop()
+	}
+	return err
+}
+
+// watch hands containerd's events on; it subscribes anew when containerd was away.
+func (r *Runtime) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		sub, cancel := context.WithCancel(r.ns(ctx))
+		events, errs := r.client.Subscribe(sub, `namespace=="`+r.cfg.Namespace+`",topic~="^/(tasks/(exit|oom|start)|images/(create|update))$"`)
+		r.publish("") // whatever happened while nobody listened
+		for open := true; open; {
+			select {
+			case <-ctx.Done():
+				open = false
+			case err := <-errs:
+				if ctx.Err() == nil {
+					r.cfg.Log.Warn("containerd events interrupted", "error", err)
+				}
+				open = false
+			case e := <-events:
+				r.event(e.Event)
+			}
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) event(any typeurl.Any) {
+	v, err := typeurl.UnmarshalAny(any)
+	if err != nil {
+		return
+	}
+	switch e := v.(type) {
+	case *apievents.TaskExit:
+		if e.ID == e.ContainerID { // not an exec's
+			r.publish(r.podOf(e.ContainerID))
+		}
+	case *apievents.TaskOOM:
+		r.publish(r.podOf(e.ContainerID))
+	case *apievents.TaskStart:
+		r.publish(r.podOf(e.ContainerID))
+	case *apievents.ImageCreate, *apievents.ImageUpdate: // some pod may wait for it
+		r.publish("")
+	}
+}
+
+func (r *Runtime) podOf(container string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pods[container]
+}
+
+// publish tells every listener that a pod may have changed. One that does not keep up is told to look at all.
+func (r *Runtime) publish(uid string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.subs {
+		select {
+		case c <- uid:
+		default:
+			select {
+			case <-c:
+			default:
+			}
+			select {
+			case c <- "":
+			default:
+			}
+		}
+	}
+}
+
+// Events implements podrun.Runtime.
+func (r *Runtime) Events(ctx context.Context) <-chan string {
+	c := make(chan string, 64)
+	r.mu.Lock()
+	r.subs[c] = struct{}{}
+	r.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		delete(r.subs, c)
+		close(c)
+		r.mu.Unlock()
+	})
+	return c
+}
+
+var _ podrun.Runtime = (*Runtime)(nil)

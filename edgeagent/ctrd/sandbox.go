@@ -1,0 +1,117 @@
+package ctrd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+const nsfsMagic = 0x6e736673
+
+func (r *Runtime) sandboxDir(podUID string) string {
+	return filepath.Join(r.cfg.RunDir, "pods", podUID)
+}
+
+// Sandbox implements podrun.Runtime.
+func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+	dir := r.sandboxDir(spec.PodUID)
+	sb, err := r.sandbox(dir, spec)
+	if err != nil {
+		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
+	}
+	if err := r.cgroups.makePod(spec.PodUID, spec.Resources); err != nil {
+		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
+	}
+	return sb, nil
+}
+
+func (r *Runtime) sandbox(dir string, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+	ipc, uts, shm, idFile := filepath.Join(dir, "ipc"), filepath.Join(dir, "uts"), filepath.Join(dir, "shm"), filepath.Join(dir, "id")
+	if id, err := os.ReadFile(idFile); err == nil && len(id) > 0 && pinned(ipc) && pinned(uts) {
+		return podrun.Sandbox{ID: string(id)}, nil
+	}
+	if err := r.unpin(dir); err != nil { // half made, or of before the reboot
+		return podrun.Sandbox{}, err
+	}
+	if err := os.MkdirAll(shm, 0o711); err != nil {
+		return podrun.Sandbox{}, err
+	}
+	for _, p := range []string{ipc, uts} {
+		if err := os.WriteFile(p, nil, 0o600); err != nil {
+			return podrun.Sandbox{}, err
+		}
+	}
+	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=67108864"); err != nil {
+		return podrun.Sandbox{}, fmt.Errorf("shared memory: %w", err)
+	}
+	if err := pinNamespaces(ipc, uts, spec.Hostname); err != nil {
+		return podrun.Sandbox{}, err
+	}
+	var b [16]byte
+	rand.Read(b[:])
+	id := hex.EncodeToString(b[:])
+	return podrun.Sandbox{ID: id}, os.WriteFile(idFile, []byte(id), 0o600)
+}
+
+func pinned(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == nsfsMagic
+}
+
+// pinNamespaces makes an IPC and a UTS namespace and binds them to files, which keeps them without any process in them.
+func pinNamespaces(ipc, uts, hostname string) error {
+	done := make(chan error, 1)
+	go func() {
+		// This thread leaves its namespaces and is not given back: it ends with the goroutine.
+		runtime.LockOSThread()
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
+				return fmt.Errorf("namespaces: %w", err)
+			}
+			if err := unix.Sethostname([]byte(hostname)); err != nil {
+				return fmt.Errorf("host name %q: %w", hostname, err)
+			}
+			self := fmt.Sprintf("/proc/self/task/%d/ns/", unix.Gettid())
+			for name, target := range map[string]string{"ipc": ipc, "uts": uts} {
+				if err := unix.Mount(self+name, target, "", unix.MS_BIND, ""); err != nil {
+					return fmt.Errorf("pinning the %s namespace: %w", name, err)
+				}
+			}
+			return nil
+		}()
+	}()
+	return <-done
+}
+
+// RemoveSandbox implements podrun.Runtime.
+func (r *Runtime) RemoveSandbox(_ context.Context, podUID string) error {
+	if err := r.unpin(r.sandboxDir(podUID)); err != nil {
+		return fmt.Errorf("sandbox of pod %s: %w", podUID, err)
+	}
+	return r.cgroups.removePod(podUID)
+}
+
+func (r *Runtime) unpin(dir string) error {
+	for _, name := range []string{"ipc", "uts", "shm"} {
+		p := filepath.Join(dir, name)
+		for { // a mount may lie on a mount
+			err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("unmount %s: %w", p, err)
+			}
+		}
+	}
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,332 @@
+package ctrd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// specOpts says in the OCI runtime's terms how a container runs.
+func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpec, image client.Image, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
+	args, err := arguments(s, config)
+	if err != nil {
+		return nil, err
+	}
+	cwd := s.WorkingDir
+	if cwd == "" {
+		cwd = config.WorkingDir
+	}
+	if cwd == "" {
+		cwd = "/"
+	}
+	opts := []oci.SpecOpts{
+		oci.WithDefaultSpec(),
+		oci.WithDefaultUnixDevices,
+		oci.WithoutRunMount,
+		oci.WithProcessArgs(args...),
+		oci.WithProcessCwd(cwd),
+		setEnv(environment(s, config)),
+		oci.WithCgroup(podCgroup(s.PodUID) + "/" + id),
+		oci.WithAnnotations(map[string]string{"io.containerd.runc.v2.group": s.PodUID}),
+		r.namespaces(s),
+		r.resources(s.Resources),
+		r.mounts(s),
+	}
+	if s.TTY {
+		opts = append(opts, oci.WithTTY)
+	}
+	user, err := r.user(s, image, config)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, user...)
+	return append(opts, security(s.Security)...), nil
+}
+
+// arguments joins the pod's command and arguments with the image's, as the table in the Kubernetes documentation has it.
+func arguments(s podrun.ContainerSpec, config ocispec.ImageConfig) ([]string, error) {
+	command, args := s.Command, s.Args
+	if len(command) == 0 {
+		command = config.Entrypoint
+		if len(args) == 0 {
+			args = config.Cmd
+		}
+	}
+	all := append(slices.Clone(command), args...)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: container %s has no command, and neither has its image %s", podrun.ErrConfig, s.Name, s.Image)
+	}
+	return all, nil
+}
+
+// environment puts the pod's variables over the image's.
+func environment(s podrun.ContainerSpec, config ocispec.ImageConfig) []string {
+	set := map[string]bool{}
+	for _, kv := range s.Env {
+		k, _, _ := strings.Cut(kv, "=")
+		set[k] = true
+	}
+	var out []string
+	path := set["PATH"]
+	for _, kv := range config.Env {
+		k, _, _ := strings.Cut(kv, "=")
+		if !set[k] {
+			out = append(out, kv)
+			path = path || k == "PATH"
+		}
+	}
+	if !path {
+		out = append(out, defaultPath)
+	}
+	if !set["HOSTNAME"] && !s.HostNet {
+		out = append(out, "HOSTNAME="+hostnameOf(s))
+	}
+	if s.TTY && !set["TERM"] {
+		out = append(out, "TERM=xterm")
+	}
+	return append(out, s.Env...)
+}
+
+func hostnameOf(s podrun.ContainerSpec) string {
+	for _, m := range s.Mounts {
+		if m.Target == "/etc/hostname" {
+			if b, err := os.ReadFile(m.Source); err == nil {
+				return strings.TrimSpace(string(b))
+			}
+		}
+	}
+	return s.Pod
+}
+
+func setEnv(env []string) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+		s.Process.Env = env
+		return nil
+	}
+}
+
+// namespaces has the container join its pod's namespaces, or stay in the node's.
+func (r *Runtime) namespaces(s podrun.ContainerSpec) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
+		dir := r.sandboxDir(s.PodUID)
+		list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+		add := func(t specs.LinuxNamespaceType, path string) {
+			list = append(list, specs.LinuxNamespace{Type: t, Path: path})
+		}
+		if !s.HostNet {
+			if s.NetnsPath != "" {
+				add(specs.NetworkNamespace, s.NetnsPath)
+			}
+			add(specs.UTSNamespace, filepath.Join(dir, "uts"))
+		}
+		if !s.HostIPC {
+			add(specs.IPCNamespace, filepath.Join(dir, "ipc"))
+		}
+		if !s.HostPID {
+			add(specs.PIDNamespace, "")
+		}
+		if r.cgroups.unified && !s.Security.Privileged {
+			add(specs.CgroupNamespace, "")
+		}
+		spec.Linux.Namespaces = list
+		spec.Hostname = ""
+		if len(s.Security.Sysctls) > 0 {
+			spec.Linux.Sysctl = s.Security.Sysctls
+		}
+		return nil
+	}
+}
+
+// resources bounds the container with what the kernel offers.
+func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
+		if spec.Linux.Resources == nil {
+			spec.Linux.Resources = &specs.LinuxResources{}
+		}
+		out := spec.Linux.Resources
+		if r.cgroups.cpu {
+			shares := max(res.CPUShares, 2)
+			out.CPU = &specs.LinuxCPU{Shares: &shares}
+			if res.CPUQuota > 0 {
+				out.CPU.Quota, out.CPU.Period = &res.CPUQuota, &res.CPUPeriod
+			}
+		}
+		if r.cgroups.memory && res.MemoryLimit > 0 {
+			out.Memory = &specs.LinuxMemory{Limit: &res.MemoryLimit}
+		}
+		spec.Process.OOMScoreAdj = &res.OOMScoreAdj
+		return nil
+	}
+}
+
+// mounts adds the pod's mounts to the usual ones; a mount of the pod takes the place of a usual one.
+func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
+		all := slices.Clone(s.Mounts)
+		if !s.HostIPC {
+			all = append([]podrun.Mount{{Source: filepath.Join(r.sandboxDir(s.PodUID), "shm"), Target: "/dev/shm"}}, all...)
+		} else {
+			all = append([]podrun.Mount{{Source: "/dev/shm", Target: "/dev/shm"}}, all...)
+		}
+		mine := map[string]int{}
+		for i, m := range all {
+			mine[filepath.Clean(m.Target)] = i
+		}
+		var out []specs.Mount
+		for _, m := range spec.Mounts {
+			if _, ok := mine[filepath.Clean(m.Destination)]; ok {
+				continue
+			}
+			if m.Type == "sysfs" && s.HostNet { // a new sysfs needs a network namespace of one's own
+				m = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+			}
+			if s.Security.Privileged && (m.Destination == "/sys" || m.Destination == "/sys/fs/cgroup") {
+				m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })
+			}
+			out = append(out, m)
+		}
+		for i, m := range all {
+			if mine[filepath.Clean(m.Target)] != i {
+				continue
+			}
+			o := []string{"rbind", "rprivate", "rw"}
+			if m.Propagation != "" {
+				o[1] = m.Propagation
+				if m.Propagation == "rshared" {
+					spec.Linux.RootfsPropagation = "rshared"
+				} else if spec.Linux.RootfsPropagation == "" {
+					spec.Linux.RootfsPropagation = "rslave"
+				}
+			}
+			if m.ReadOnly {
+				o[2] = "ro"
+			}
+			out = append(out, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: o})
+		}
+		// An outer mount must come before those inside it; equal ones keep their order.
+		depth := func(m specs.Mount) int { return strings.Count(filepath.Clean(m.Destination), "/") }
+		slices.SortStableFunc(out, func(a, b specs.Mount) int { return depth(a) - depth(b) })
+		spec.Mounts = out
+		return nil
+	}
+}
+
+// user picks who the container runs as.
+func (r *Runtime) user(s podrun.ContainerSpec, image client.Image, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
+	name := config.User
+	if s.Security.RunAsUser != nil {
+		name = strconv.FormatInt(*s.Security.RunAsUser, 10)
+	} else if s.Security.NonRoot {
+		user, _, _ := strings.Cut(config.User, ":")
+		if n, err := strconv.Atoi(user); user == "" || err == nil && n == 0 {
+			return nil, fmt.Errorf("%w: container has runAsNonRoot and image will run as root (set runAsUser, or use an image with another user)", podrun.ErrConfig)
+		} else if err != nil {
+			return nil, fmt.Errorf("%w: container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", podrun.ErrConfig, user)
+		}
+	}
+	if s.Security.NonRoot && name == "0" {
+		return nil, fmt.Errorf("%w: container's runAsUser breaks non-root policy", podrun.ErrConfig)
+	}
+	if name == "" {
+		name = "0"
+	}
+	if s.Security.RunAsGroup != nil {
+		user, _, _ := strings.Cut(name, ":")
+		name = user + ":" + strconv.FormatInt(*s.Security.RunAsGroup, 10)
+	}
+	opts := []oci.SpecOpts{oci.WithUser(name)}
+	if !s.Security.StrictGroups {
+		user, _, _ := strings.Cut(name, ":")
+		opts = append(opts, oci.WithAdditionalGIDs(user))
+	}
+	return append(opts, func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
+		for _, g := range s.Security.Groups {
+			if !slices.Contains(spec.Process.User.AdditionalGids, uint32(g)) {
+				spec.Process.User.AdditionalGids = append(spec.Process.User.AdditionalGids, uint32(g))
+			}
+		}
+		if !slices.Contains(spec.Process.User.AdditionalGids, spec.Process.User.GID) {
+			spec.Process.User.AdditionalGids = append([]uint32{spec.Process.User.GID}, spec.Process.User.AdditionalGids...)
+		}
+		return nil
+	}), nil
+}
+
+// security sets what the container's processes may do.
+func security(s podrun.Security) []oci.SpecOpts {
+	var opts []oci.SpecOpts
+	if s.ReadOnlyRoot {
+		opts = append(opts, oci.WithRootFSReadonly())
+	}
+	if s.Privileged {
+		return append(opts, oci.WithPrivileged, oci.WithAllDevicesAllowed, oci.WithHostDevices, oci.WithNewPrivileges)
+	}
+	if s.UnmaskedProc {
+		opts = append(opts, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil))
+	}
+	if slices.Contains(s.AddCaps, "ALL") {
+		opts = append(opts, oci.WithAllKnownCapabilities)
+	}
+	if slices.Contains(s.DropCaps, "ALL") {
+		opts = append(opts, oci.WithCapabilities(nil))
+	}
+	if add := capabilities(s.AddCaps); len(add) > 0 {
+		opts = append(opts, oci.WithAddedCapabilities(add))
+	}
+	if drop := capabilities(s.DropCaps); len(drop) > 0 {
+		opts = append(opts, oci.WithDroppedCapabilities(drop))
+	}
+	if s.NoNewPrivileges {
+		opts = append(opts, oci.WithNoNewPrivileges)
+	} else {
+		opts = append(opts, oci.WithNewPrivileges)
+	}
+	switch {
+	case s.SeccompProfile != "":
+		opts = append(opts, seccompFile(s.SeccompProfile))
+	case !s.SeccompUnconfined:
+		opts = append(opts, seccomp.WithDefaultProfile())
+	}
+	return opts
+}
+
+func capabilities(names []string) []string {
+	var out []string
+	for _, n := range names {
+		if n != "ALL" {
+			out = append(out, "CAP_"+n)
+		}
+	}
+	return out
+}
+
+// seccompFile uses a profile from the directory where kubelet would look for it.
+func seccompFile(name string) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
+		b, err := os.ReadFile(filepath.Join("/var/lib/kubelet/seccomp", filepath.Clean("/"+name)))
+		if err != nil {
+			return fmt.Errorf("%w: seccomp profile: %v", podrun.ErrConfig, err)
+		}
+		spec.Linux.Seccomp = &specs.LinuxSeccomp{}
+		if err := json.Unmarshal(b, spec.Linux.Seccomp); err != nil {
+			return fmt.Errorf("%w: seccomp profile %s: %v", podrun.ErrConfig, name, err)
+		}
+		return nil
+	}
+}

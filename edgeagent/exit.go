@@ -1,0 +1,95 @@
+package edgeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// lockDir keeps a second agent out of a data directory.
+func lockDir(dir string) (func(), error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("agent: another agent uses %s; stop it, or choose another data directory", dir)
+	}
+	return func() { f.Close() }, nil
+}
+
+// stopGrace is how long pods may take to end when the agent stops them on its way out.
+const stopGrace = 10 * time.Second
+
+// stopPods ends all containers when the agent is to leave none behind. The pods stay wanted: the next agent starts them.
+func (a *Agent) stopPods() error {
+	if !a.cfg.StopPodsOnExit {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace+20*time.Second)
+	defer cancel()
+	sig, deadline := syscall.Signal(0), time.Now().Add(stopGrace)
+	signalled := map[string]syscall.Signal{}
+	for {
+		list, err := a.rt.Containers(ctx, "")
+		if err != nil {
+			return fmt.Errorf("stopping pods: %w", err)
+		}
+		running := 0
+		for _, c := range list {
+			if c.State != podrun.Running {
+				continue
+			}
+			running++
+			if last, done := signalled[c.ID]; done && last == sig {
+				continue
+			}
+			signalled[c.ID] = sig
+			if err := a.rt.Signal(ctx, c.ID, sig); err != nil && !errors.Is(err, podrun.ErrNotFound) {
+				return fmt.Errorf("stopping pods: %w", err)
+			}
+		}
+		if running == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			sig = syscall.SIGKILL
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("stopping pods: some containers do not end")
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return a.releaseAll(ctx)
+}
+
+// releaseAll gives back what the pods hold of the machine: mounts, namespaces, interfaces. Their containers' records
+// and logs stay.
+func (a *Agent) releaseAll(ctx context.Context) error {
+	entries, err := os.ReadDir(a.podsDir())
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	network := a.network
+	a.mu.Unlock()
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, a.rt.RemoveSandbox(ctx, e.Name()), a.volumes().Remove(ctx, e.Name()))
+	}
+	if network != nil {
+		errs = append(errs, network.Cleanup(ctx))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,164 @@
+package identity
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"petrel.dev/petrel/internal/jointoken"
+)
+
+// epochBlock is how many epochs are reserved with one write: connections are many, writes wear flash.
+const epochBlock = 256
+
+// Hub is what a device remembers of its hub. It is used by one goroutine.
+type Hub struct {
+	dir, path string
+	state     hubFile
+	epoch     uint64          // last handed out
+	given     jointoken.Token // of this start
+	turn      int             // which address is tried first
+}
+
+type hubFile struct {
+	Version int `json:"version"`
+	jointoken.Cluster
+	Node     string `json:"node,omitempty"`
+	TokenID  string `json:"tokenID,omitempty"`
+	Secret   string `json:"secret,omitempty"`
+	Reserved uint64 `json:"epochsReserved"`
+}
+
+// ErrNoHub is a device that has never joined and has no token.
+var ErrNoHub = errors.New("this device has not joined a hub: start the agent with --join TOKEN, or --join-file FILE; get a token on the hub with: petrel token create")
+
+// LoadHub reads what the device remembers, and takes a join token in if there is one (empty: none). A token for another
+// cluster is refused as long as the device belongs to one: its pods are that cluster's.
+func LoadHub(dir, token string) (*Hub, error) {
+	h := &Hub{dir: dir, path: filepath.Join(dir, "hub")}
+	b, err := os.ReadFile(h.path)
+	known := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("hub memory: %w", err)
+	}
+	if known {
+		if err := json.Unmarshal(b, &h.state); err != nil || h.state.Version != 1 {
+			if token == "" {
+				return nil, fmt.Errorf("%s is damaged or of a newer version; start the agent once with a new join token", h.path)
+			}
+			known, h.state = false, hubFile{}
+		}
+	}
+	if token != "" {
+		t, err := jointoken.Parse(token)
+		if err != nil {
+			return nil, err
+		}
+		if known && h.state.ID != t.ID {
+			return nil, fmt.Errorf("the join token is for cluster %s, this device belongs to cluster %s; to move it, remove %s first", t.ID, h.state.ID, dir)
+		}
+		h.given = t
+		if !known || h.state.TokenID != t.TokenID {
+			h.state.Version, h.state.Cluster, h.state.TokenID, h.state.Secret = 1, t.Cluster, t.TokenID, t.Secret
+			if err := h.save(); err != nil {
+				return nil, err
+			}
+			known = true
+		}
+	}
+	if !known {
+		return nil, ErrNoHub
+	}
+	h.epoch = h.state.Reserved
+	return h, nil
+}
+
+func (h *Hub) save() error {
+	if err := save(h.dir, h.path, h.state); err != nil {
+		return fmt.Errorf("hub memory: %w", err)
+	}
+	return nil
+}
+
+// Cluster is where and who the hub is.
+func (h *Hub) Cluster() jointoken.Cluster { return h.state.Cluster }
+
+// Token is the join secret to offer: the one given at this start, or one that has not led to a welcome yet. A hub that
+// knows the device does not look at it.
+func (h *Hub) Token() (id, secret string) {
+	if h.given.Secret != "" {
+		return h.given.TokenID, h.given.Secret
+	}
+	return h.state.TokenID, h.state.Secret
+}
+
+// Removed: the hub has thrown the device out. The token of this start is not offered again, or deleting a Node would
+// only make it come back.
+func (h *Hub) Removed() error {
+	h.given = jointoken.Token{}
+	if h.state.Secret == "" {
+		return nil
+	}
+	h.state.Secret = ""
+	return h.save()
+}
+
+// Epoch is the last one handed out.
+func (h *Hub) Epoch() uint64 { return h.epoch }
+
+// Turn gives the hub's addresses, each time beginning with the next one; after Worked, with that.
+func (h *Hub) Turn() []string {
+	a := h.state.Addresses
+	if len(a) == 0 {
+		return nil
+	}
+	k := h.turn % len(a)
+	h.turn++
+	return append(append([]string(nil), a[k:]...), a[:k]...)
+}
+
+// Node is the name that the hub knows this device by; empty before the first welcome.
+func (h *Hub) Node() string { return h.state.Node }
+
+// Welcomed remembers a welcome: the node's name and the hub's addresses. The secret is no longer needed.
+func (h *Hub) Welcomed(node string, addresses []string) error {
+	if len(addresses) == 0 {
+		addresses = h.state.Addresses
+	}
+	if h.state.Node == node && h.state.Secret == "" && slices.Equal(h.state.Addresses, addresses) {
+		return nil
+	}
+	h.state.Node, h.state.Secret, h.state.Addresses = node, "", addresses
+	return h.save()
+}
+
+// NextEpoch hands out an epoch larger than any before, also before a power cut.
+func (h *Hub) NextEpoch() (uint64, error) {
+	if h.epoch >= h.state.Reserved {
+		h.state.Reserved = h.epoch + epochBlock
+		if err := h.save(); err != nil {
+			h.state.Reserved = h.epoch
+			return 0, err
+		}
+	}
+	h.epoch++
+	return h.epoch, nil
+}
+
+// PassEpoch has the next epoch be larger than one that the hub has seen: the device was restored from an image.
+func (h *Hub) PassEpoch(seen uint64) {
+	if seen > h.epoch {
+		h.epoch = seen
+	}
+}
+
+// Worked says that the hub was reached at an address.
+func (h *Hub) Worked(addr string) {
+	if i := slices.Index(h.state.Addresses, addr); i >= 0 {
+		h.turn = i
+	}
+}

@@ -1,0 +1,316 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"petrel.dev/petrel/edgeagent/link/session"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/wire"
+)
+
+const (
+	connectLimit = 20 * time.Second
+	writeLimit   = 20 * time.Second
+	pingLimit    = 20 * time.Second
+	partingLimit = 250 // milliseconds, to get the good-bye out
+	inQueue      = 64  // frames waiting for the session; what is dropped is repeated
+	outQueue     = 64
+	streamQueue  = 1024
+)
+
+// connection is one MQTT connection and the session on it.
+type connection struct {
+	l        *Link
+	place    wire.Place
+	client   paho.Client
+	in       chan []byte
+	lost     chan error
+	frames   chan []byte // to up
+	streams  *streams
+	s        *session.Session
+	welcomed bool
+}
+
+// connect makes one connection and serves it to its end. It tells whether the hub has welcomed the device on it.
+func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err error) {
+	cluster := l.hub.Cluster()
+	epoch, err := l.hub.NextEpoch()
+	if err != nil {
+		return false, err
+	}
+	c := &connection{
+		l: l, in: make(chan []byte, inQueue), lost: make(chan error, 1), frames: make(chan []byte, outQueue),
+		place: wire.Place{Cluster: cluster.ID, Node: wire.NodeID(l.id.Fingerprint())},
+	}
+	if _, err := rand.Read(c.place.Tag[:]); err != nil {
+		return false, fmt.Errorf("link: %w", err)
+	}
+	c.streams = newStreams(l.cfg.Serve, c.place)
+	if err := c.dial(ctx, cluster, addr); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer c.client.Disconnect(partingLimit)
+	defer c.streams.cut()
+	go c.write(ctx)
+
+	c.s, err = session.New(time.Now(), session.Config{
+		Place: c.place, Key: l.id.Static, Hub: cluster.Key, Hello: l.hello(epoch), Desired: l.cfg.Cache,
+		Revision: l.cfg.Cache.Revision, Reports: l.reports,
+	})
+	if err != nil {
+		return false, err
+	}
+	err = c.loop(ctx)
+	c.s.Fail(err)
+	return c.welcomed, err
+}
+
+// dial opens the MQTT connection and subscribes to the device's down topics.
+func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr string) error {
+	opts := paho.NewClientOptions().
+		SetClientID(c.place.Node+"."+hex.EncodeToString(c.l.instance[:4])).
+		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
+		SetOrderMatters(true).SetKeepAlive(c.l.cfg.Keepalive).SetPingTimeout(pingLimit).
+		SetWriteTimeout(writeLimit).SetConnectTimeout(connectLimit).
+		SetBinaryWill(wire.LiveTopic(cluster.ID, c.place.Node), wire.LiveFrame(c.place.Tag), 1, false).
+		SetDefaultPublishHandler(c.handle).
+		SetConnectionLostHandler(func(_ paho.Client, err error) {
+			select {
+			case c.lost <- err:
+			default:
+			}
+		})
+	if cluster.Broker == "" {
+		opts.AddBroker("tcp://" + addr).SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+			return dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin))
+		})
+	} else if err := brokerOptions(opts, cluster.Broker); err != nil {
+		return err
+	}
+	c.client = paho.NewClient(opts)
+	if err := await(ctx, c.client.Connect()); err != nil {
+		c.client.Disconnect(0)
+		return fmt.Errorf("connect: %w", err)
+	}
+	sub := c.client.SubscribeMultiple(map[string]byte{
+		wire.DownTopic(cluster.ID, c.place.Node):       0,
+		wire.StreamDown(cluster.ID, c.place.Node, "+"): 0,
+	}, nil)
+	if err := await(ctx, sub); err != nil {
+		c.client.Disconnect(0)
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	for topic, code := range sub.(*paho.SubscribeToken).Result() {
+		if code == 0x80 {
+			c.client.Disconnect(0)
+			return fmt.Errorf("the broker refuses the subscription to %s: its access rules must allow user or client %s its own topics", topic, c.place.Node)
+		}
+	}
+	return nil
+}
+
+// dialHub opens a TLS connection on which only the pinned hub can be.
+func dialHub(ctx context.Context, addr string, cfg *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}} // MQTT's own suffices
+	raw, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	boundUnacked(raw)
+	c := tls.Client(raw, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	if c.ConnectionState().NegotiatedProtocol != wire.ALPN {
+		c.Close()
+		return nil, fmt.Errorf("the server at %s does not speak Petrel's link", addr)
+	}
+	return c, nil
+}
+
+// brokerOptions are for a broker of somebody else's. Its certificate is checked by the system's roots, but not its
+// dates: a device with a wrong clock has to get through, and frames are sealed anyhow.
+func brokerOptions(opts *paho.ClientOptions, broker string) error {
+	u, err := url.Parse(broker)
+	if err != nil {
+		return fmt.Errorf("broker URL: %w", err)
+	}
+	server, err := wire.BrokerAddress(u)
+	if err != nil {
+		return err
+	}
+	opts.AddBroker(server)
+	if u.User != nil {
+		password, _ := u.User.Password()
+		opts.SetUsername(u.User.Username()).SetPassword(password)
+	}
+	opts.SetTLSConfig(&tls.Config{
+		ServerName: u.Hostname(), MinVersion: tls.VersionTLS12,
+		InsecureSkipVerify: true, // replaced by VerifyConnection, which leaves out the dates only
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			leaf := cs.PeerCertificates[0]
+			o := x509.VerifyOptions{DNSName: u.Hostname(), Intermediates: x509.NewCertPool(), CurrentTime: leaf.NotBefore.Add(time.Second)}
+			for _, x := range cs.PeerCertificates[1:] {
+				o.Intermediates.AddCert(x)
+			}
+			_, err := leaf.Verify(o)
+			return err
+		},
+	})
+	return nil
+}
+
+// handle takes a message from paho. It only hands over.
+func (c *connection) handle(_ paho.Client, m paho.Message) {
+	_, _, stream, kind, ok := wire.ParseTopic(m.Topic())
+	switch {
+	case !ok:
+	case kind == wire.TopicStreamDown:
+		c.streams.deliver(stream, m.Payload())
+	case kind == wire.TopicDown:
+		select {
+		case c.in <- m.Payload():
+		default: // the session is behind; the hub repeats
+		}
+	}
+}
+
+// write hands frames to paho, which may take its time. Frames of the session go before those of streams.
+func (c *connection) write(ctx context.Context) {
+	up := wire.UpTopic(c.place.Cluster, c.place.Node)
+	for {
+		select {
+		case f := <-c.frames:
+			c.client.Publish(up, 1, false, f)
+			continue
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-c.frames:
+			c.client.Publish(up, 1, false, f)
+		case f := <-c.streams.out:
+			c.client.Publish(f.topic, 0, false, f.b)
+		}
+	}
+}
+
+// loop drives the session.
+func (c *connection) loop(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if end := c.turn(); end != nil {
+			return end
+		}
+		if w := c.s.Wake(); w.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(w), 0))
+		}
+		select {
+		case <-ctx.Done():
+			c.s.Stop()
+			for _, f := range c.s.Drain(time.Now()).Frames {
+				c.client.Publish(wire.UpTopic(c.place.Cluster, c.place.Node), 1, false, f)
+			}
+			return ctx.Err()
+		case err := <-c.lost:
+			return fmt.Errorf("connection lost: %w", err)
+		case f := <-c.in:
+			c.s.Frame(time.Now(), f)
+		case <-c.l.cfg.Cache.ReportsChanged():
+			for _, r := range c.l.cfg.Cache.ReportChanges() {
+				c.l.report(r)
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+// turn does what the session wants done, until it wants nothing more now.
+func (c *connection) turn() error {
+	l := c.l
+	for again := true; again; {
+		again = false
+		out := c.s.Drain(time.Now())
+		for _, f := range out.Frames {
+			select {
+			case c.frames <- f:
+			default: // paho is behind; the session repeats
+			}
+		}
+		if w := out.Welcome; w != nil {
+			again = true
+			if err := c.welcome(w); err != nil {
+				return err
+			}
+		}
+		for _, b := range out.Handed {
+			l.cfg.Cache.Confirmed(b)
+		}
+		for _, b := range out.Apply {
+			again = true
+			hash, err := l.cfg.Cache.Apply(b)
+			if err != nil {
+				return fmt.Errorf("desired state not stored, so not accepted: %w", err)
+			}
+			c.s.Applied(b.Seq, hash)
+		}
+		for _, o := range out.Open {
+			c.streams.open(o)
+		}
+		if out.End != nil {
+			return out.End
+		}
+	}
+	return nil
+}
+
+func (c *connection) welcome(w *wire.Welcome) error {
+	l := c.l
+	c.welcomed = true
+	if err := l.hub.Welcomed(w.Node, w.Addresses); err != nil {
+		return err
+	}
+	if err := l.cfg.Cache.SetSettings(w.Settings); err != nil {
+		return err
+	}
+	if l.node != nil {
+		l.reports.Set(l.node, true)
+	}
+	l.setStatus(true, "", false)
+	l.cfg.Log.Info("linked to the hub", "node", w.Node, "epoch", l.hub.Epoch())
+	return nil
+}
+
+// await waits for a token no longer than a connection may take.
+func await(ctx context.Context, t paho.Token) error {
+	timer := time.NewTimer(connectLimit + time.Second)
+	defer timer.Stop()
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-timer.C:
+		return errors.New("no answer")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,277 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/cache"
+	"petrel.dev/petrel/edgeagent/identity"
+	"petrel.dev/petrel/edgeagent/link/session"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Times of reconnecting: full jitter between nothing and a bound that doubles. A refusal that only people can mend starts
+// at slowFrom.
+const (
+	retryMin         = time.Second
+	retryMax         = 5 * time.Minute
+	slowFrom         = time.Minute
+	defaultKeepalive = time.Minute
+)
+
+// Config is what a Link is made of.
+type Config struct {
+	// Dir is DATA/agent: the device's identity and what it remembers of the hub.
+	Dir string
+	// JoinToken is needed for the first join, and to join again after the Node was deleted.
+	JoinToken string
+	// NodeName, Labels and Taints are those the Node gets at its first join.
+	NodeName string
+	Labels   map[string]string
+	Taints   []corev1.Taint
+	Cache    *cache.Cache
+	// Serve serves a stream to a pod and returns when it is over; a stream that it has not closed is closed then. ctx
+	// ends with the stream. Nil: streams are refused.
+	Serve func(ctx context.Context, req wire.StreamRequest, s wire.Stream)
+	// Keepalive of the MQTT connection; 0 means one minute.
+	Keepalive time.Duration
+	// Build is this program's version, for the hub's log.
+	Build string
+	Log   *slog.Logger
+}
+
+// Link is the device's end of the link.
+type Link struct {
+	cfg      Config
+	id       *identity.Identity
+	hub      *identity.Hub
+	cert     tls.Certificate
+	instance [8]byte
+	taints   []byte
+	reports  *wire.Sender // outlives sessions
+	node     *wire.Object // the latest report of the node itself
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is how the link is, for people.
+type Status struct {
+	Connected bool
+	Since     time.Time // of the last change of Connected
+	Node      string    // the Node's name; empty before the first welcome
+	Device    string    // fingerprint
+	// Problem is why there is no connection, in words for people; empty when there is one.
+	Problem string
+	// Removed: the hub has said that this Node was deleted.
+	Removed bool
+}
+
+// New reads the device's identity, or makes it. It fails when the device has never joined and has no token.
+func New(cfg Config) (*Link, error) {
+	if cfg.Cache == nil || cfg.Log == nil || cfg.Dir == "" {
+		return nil, errors.New("link: directory, cache and log are needed")
+	}
+	if cfg.Keepalive == 0 {
+		cfg.Keepalive = defaultKeepalive
+	}
+	id, err := identity.Load(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	hub, err := identity.LoadHub(cfg.Dir, cfg.JoinToken)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := wire.DeviceCertificate(id.TLS, id.Static.Public)
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{cfg: cfg, id: id, hub: hub, cert: cert, reports: wire.NewSender()}
+	if len(cfg.Taints) > 0 {
+		if l.taints, err = json.Marshal(cfg.Taints); err != nil {
+			return nil, fmt.Errorf("link: taints: %w", err)
+		}
+	}
+	if _, err := rand.Read(l.instance[:]); err != nil {
+		return nil, fmt.Errorf("link: %w", err)
+	}
+	l.status = Status{Since: time.Now(), Node: hub.Node(), Device: id.Fingerprint(), Problem: "not tried yet"}
+	return l, nil
+}
+
+// Status tells how the link is.
+func (l *Link) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+func (l *Link) setStatus(connected bool, problem string, removed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.status.Connected != connected {
+		l.status.Since = time.Now()
+	}
+	l.status.Connected, l.status.Problem, l.status.Node, l.status.Removed = connected, problem, l.hub.Node(), removed
+}
+
+// Run keeps the link until ctx ends.
+func (l *Link) Run(ctx context.Context) error {
+	for _, c := range l.cfg.Cache.Reports() {
+		l.report(c)
+	}
+	b := backoff{}
+	for ctx.Err() == nil {
+		for i, addr := range l.addresses() {
+			if i > 0 && b.bound > retryMin {
+				break // one address a round from then on; addresses takes turns
+			}
+			welcomed, err := l.connect(ctx, addr)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if welcomed {
+				b = backoff{}
+				l.hub.Worked(addr)
+			}
+			if l.over(addr, err, &b) {
+				break
+			}
+		}
+		if err := b.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// over takes in why a connection ended. It tells whether trying another address is useless.
+func (l *Link) over(addr string, err error, b *backoff) bool {
+	problem := fmt.Sprintf("%s: %v", addr, err)
+	removed := false
+	var refuse *wire.Refuse
+	var ended *session.Ended
+	switch {
+	case errors.As(err, &refuse):
+		problem = refuse.Message
+		switch refuse.Code {
+		case wire.CodeEpoch:
+			l.hub.PassEpoch(refuse.Epoch)
+			b.bound = retryMin
+		case wire.CodeUnknownDevice:
+			removed = l.unknown(refuse)
+			b.slow()
+		case wire.CodeBusy:
+		default:
+			b.slow()
+		}
+	case errors.As(err, &ended):
+		problem = ended.Message
+		if ended.Code == wire.CodeRemoved {
+			removed = true
+			l.removed(ended.Message)
+			b.slow()
+		}
+	case errors.Is(err, session.ErrUnknown):
+		b.bound = retryMin
+	}
+	l.cfg.Log.Warn("no link to the hub", "address", addr, "reason", problem)
+	l.setStatus(false, problem, removed)
+	return refuse != nil || ended != nil
+}
+
+// unknown: the hub has no Node for this device. If it once had, the Node was deleted while the device was dark, and its
+// pods are to stop. But a hub that is behind what this device has seen was restored from a backup: then the pods stay.
+func (l *Link) unknown(r *wire.Refuse) bool {
+	if l.hub.Node() == "" {
+		return false
+	}
+	if r.Revision < l.cfg.Cache.Revision() {
+		l.cfg.Log.Warn("the hub does not know this device, but it is older than what the device has seen: restored from a backup? pods go on running; join again with a new token",
+			"hub", r.Revision, "device", l.cfg.Cache.Revision())
+		return false
+	}
+	l.removed(r.Message)
+	return true
+}
+
+// removed empties the desired set, so that the pods stop.
+func (l *Link) removed(why string) {
+	l.cfg.Log.Warn("this node was removed from its cluster; stopping its pods", "reason", why)
+	if err := l.hub.Removed(); err != nil {
+		l.cfg.Log.Error("join secret not forgotten", "error", err)
+	}
+	if err := l.cfg.Cache.Clear(); err != nil {
+		l.cfg.Log.Error("desired set not cleared; trying again at the next refusal", "error", err)
+	}
+}
+
+// addresses are where to try, beginning with the one that worked last.
+func (l *Link) addresses() []string {
+	c := l.hub.Cluster()
+	if c.Broker != "" {
+		return []string{c.Broker}
+	}
+	return l.hub.Turn()
+}
+
+// report passes one report on to the sender. The node's own report is said once in each session, not kept in the set:
+// the hub may have changed what it says of a node that was dark.
+func (l *Link) report(c cache.ReportChange) {
+	if c.ID.Kind == wire.KindNodeStatus {
+		if l.node = c.Object; l.node != nil {
+			l.reports.Set(l.node, true)
+		} else {
+			l.reports.Remove(c.ID)
+		}
+		return
+	}
+	if c.Object == nil {
+		l.reports.Remove(c.ID)
+		return
+	}
+	l.reports.Set(c.Object, c.Once)
+}
+
+// hello is what the device says of itself.
+func (l *Link) hello(epoch uint64) wire.Hello {
+	h := wire.Hello{
+		Epoch: epoch, Instance: l.instance, TLSKey: l.id.PublicTLS(), Node: l.cfg.NodeName, Labels: l.cfg.Labels,
+		Taints: l.taints, Keepalive: uint32(l.cfg.Keepalive / time.Second), Build: l.cfg.Build,
+	}
+	h.TokenID, h.Secret = l.hub.Token()
+	return h
+}
+
+// backoff is full jitter: any time between nothing and a bound that doubles. The zero value tries at once.
+type backoff struct{ bound time.Duration }
+
+func (b *backoff) slow() { b.bound = max(b.bound, slowFrom) }
+
+func (b *backoff) wait(ctx context.Context) error {
+	b.bound = min(max(b.bound, retryMin), retryMax)
+	t := time.NewTimer(time.Duration(mathrand.Int64N(int64(b.bound))) + 10*time.Millisecond)
+	b.bound = min(2*b.bound, retryMax)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// CacheDir is where the cache of a device lives, under Config.Dir.
+func CacheDir(dir string) string { return filepath.Join(dir, "cache") }

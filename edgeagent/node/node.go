@@ -1,0 +1,278 @@
+// Package node says what this machine is and how it feels: capacity, identity, addresses, conditions. It looks at the
+// kernel's own files, and reports only what has changed.
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/buildinfo"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Thresholds below which a node calls itself short of something; those of kubelet's hard eviction.
+const (
+	minMemory   = 100 << 20 // bytes available
+	minDiskPart = 10        // percent of the file system free
+	minFiles    = 5         // percent of its inodes free
+	maxPIDPart  = 90        // percent of all process IDs in use
+	// calm is how long a pressure must be over before it is called over, so that a machine at the edge does not flap.
+	calm = time.Minute
+	// look is how often the machine is looked at.
+	look = 30 * time.Second
+)
+
+// Config of a Node.
+type Config struct {
+	Name string
+	// Addresses of the node, the main one first; empty: found out by the default route.
+	Addresses []netip.Addr
+	// DataDir is on the file system whose space counts.
+	DataDir string
+	// Labels of the operator's choice; they win over those found.
+	Labels map[string]string
+	// MaxPods is 110 when zero.
+	MaxPods int64
+	// RuntimeVersion is as in status.nodeInfo: "containerd://1.7.24".
+	RuntimeVersion string
+	// NoMemoryLimits, if not empty, tells why memory limits cannot be kept here and what to do.
+	NoMemoryLimits string
+	// NotReady returns why pods cannot run yet, or "".
+	NotReady func() string
+	// Root is where the kernel's files are; "/" when empty. Tests have others.
+	Root string
+	Now  func() time.Time
+}
+
+// Node is the machine.
+type Node struct {
+	cfg      Config
+	capacity corev1.ResourceList
+	info     corev1.NodeSystemInfo
+	labels   map[string]string
+	kick     chan struct{}
+
+	mu         sync.Mutex
+	addresses  []netip.Addr
+	conditions map[corev1.NodeConditionType]corev1.NodeCondition
+	pressed    map[corev1.NodeConditionType]time.Time // when it was last seen under pressure
+}
+
+// New looks at the machine.
+func New(cfg Config) (*Node, error) {
+	if cfg.Root == "" {
+		cfg.Root = "/"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxPods == 0 {
+		cfg.MaxPods = 110
+	}
+	n := &Node{cfg: cfg, kick: make(chan struct{}, 1), conditions: map[corev1.NodeConditionType]corev1.NodeCondition{}, pressed: map[corev1.NodeConditionType]time.Time{}}
+	mem, err := meminfo(cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(cfg.DataDir, &fs); err != nil {
+		return nil, fmt.Errorf("node: space of %s: %w", cfg.DataDir, err)
+	}
+	n.capacity = corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(mem["MemTotal"], resource.BinarySI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*fs.Bsize, resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(cfg.MaxPods, resource.DecimalSI),
+	}
+	n.info = systemInfo(cfg.Root)
+	n.info.ContainerRuntimeVersion = cfg.RuntimeVersion
+	n.info.KubeletVersion = buildinfo.GitVersion()
+	n.labels = map[string]string{corev1.LabelArchStable: runtime.GOARCH, corev1.LabelOSStable: "linux", corev1.LabelHostname: cfg.Name}
+	if b := board(cfg.Root); b != "" {
+		n.labels[kube.BoardLabel] = b
+	}
+	maps.Copy(n.labels, cfg.Labels)
+	n.findAddresses()
+	return n, nil
+}
+
+// Capacity is all that the machine has.
+func (n *Node) Capacity() corev1.ResourceList { return n.capacity }
+
+// Memory is the machine's, in bytes.
+func (n *Node) Memory() int64 { return n.capacity.Memory().Value() }
+
+// Addresses are the node's own, the main one first.
+func (n *Node) Addresses() []netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.addresses
+}
+
+// Recheck makes Run look at the machine now: an address or the network may have changed.
+func (n *Node) Recheck() {
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run reports the node's status at once and whenever it changes, until ctx ends.
+func (n *Node) Run(ctx context.Context, report func(wire.Object) error) error {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	var last uint64
+	for {
+		n.findAddresses()
+		obj, sum, err := n.object()
+		if err == nil && sum != last {
+			if err = report(obj); err == nil {
+				last = sum
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("node status: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-n.kick:
+		}
+	}
+}
+
+// object is the report, and a sum of it that leaves out when it was made.
+func (n *Node) object() (wire.Object, uint64, error) {
+	st := n.Status()
+	data, err := json.Marshal(&st)
+	if err != nil {
+		return wire.Object{}, 0, err
+	}
+	h := fnv.New64a()
+	h.Write(data)
+	rep, err := json.Marshal(wire.NodeReport{Labels: n.labels, Status: data})
+	return wire.Object{ID: wire.ID{Kind: wire.KindNodeStatus, UID: "node"}, Version: h.Sum64(), Name: n.cfg.Name, Data: rep}, h.Sum64(), err
+}
+
+// Status is the node's status as of now.
+func (n *Node) Status() corev1.NodeStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	st := corev1.NodeStatus{Capacity: n.capacity, Allocatable: n.allocatable(), NodeInfo: n.info}
+	for _, a := range n.addresses {
+		st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
+	}
+	st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: n.cfg.Name})
+	st.Conditions = n.check()
+	return st
+}
+
+// allocatable leaves out what must stay free for the machine itself.
+func (n *Node) allocatable() corev1.ResourceList {
+	out := n.capacity.DeepCopy()
+	out[corev1.ResourceMemory] = *resource.NewQuantity(max(n.capacity.Memory().Value()-minMemory, 0), resource.BinarySI)
+	disk := n.capacity[corev1.ResourceEphemeralStorage]
+	out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(disk.Value()/100*(100-minDiskPart), resource.BinarySI)
+	return out
+}
+
+// check forms the conditions; one keeps its times as long as it does not change.
+func (n *Node) check() []corev1.NodeCondition {
+	now := n.cfg.Now()
+	var list []corev1.NodeCondition
+	set := func(kind corev1.NodeConditionType, on bool, reason, message string) {
+		c := corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message}
+		if on {
+			c.Status = corev1.ConditionTrue
+		}
+		old, known := n.conditions[kind]
+		switch {
+		case known && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message:
+			c = old
+		case known && old.Status == c.Status:
+			c.LastTransitionTime, c.LastHeartbeatTime = old.LastTransitionTime, metav1.NewTime(now.Truncate(time.Second))
+		default:
+			c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
+			c.LastHeartbeatTime = c.LastTransitionTime
+		}
+		n.conditions[kind] = c
+		list = append(list, c)
+	}
+	pressure := func(kind corev1.NodeConditionType, now time.Time, on bool, bad, good, text string) {
+		if on {
+			n.pressed[kind] = now
+		} else if at, ok := n.pressed[kind]; ok && now.Sub(at) < calm {
+			on = true
+		}
+		if on {
+			set(kind, true, bad, "the node has "+strings.TrimPrefix(text, "no "))
+		} else {
+			set(kind, false, good, "the node has "+text)
+		}
+	}
+	mem, err := meminfo(n.cfg.Root)
+	pressure(corev1.NodeMemoryPressure, now, err == nil && mem["MemAvailable"] < minMemory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "no memory pressure")
+	pressure(corev1.NodeDiskPressure, now, shortOfDisk(n.cfg.DataDir), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "no disk pressure")
+	pressure(corev1.NodePIDPressure, now, shortOfPIDs(n.cfg.Root), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "no process ID pressure")
+	if n.cfg.NoMemoryLimits != "" {
+		set("petrel.dev/MemoryLimits", false, "NoMemoryCgroup", "memory limits cannot be kept on this node: "+n.cfg.NoMemoryLimits)
+	}
+	if why := n.notReady(); why != "" {
+		set(corev1.NodeReady, false, "KubeletNotReady", why)
+	} else {
+		set(corev1.NodeReady, true, "KubeletReady", "the petrel agent is ready")
+	}
+	return list
+}
+
+func (n *Node) notReady() string {
+	if n.cfg.NotReady == nil {
+		return ""
+	}
+	return n.cfg.NotReady()
+}
+
+func shortOfDisk(dir string) bool {
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) != nil || fs.Blocks == 0 {
+		return false
+	}
+	return fs.Bavail*100 < fs.Blocks*minDiskPart || fs.Files > 0 && fs.Ffree*100 < fs.Files*minFiles
+}
+
+func shortOfPIDs(root string) bool {
+	limit, err := readInt(root + "/proc/sys/kernel/pid_max")
+	if err != nil {
+		return false
+	}
+	load, err := os.ReadFile(root + "/proc/loadavg")
+	if err != nil {
+		return false
+	}
+	f := strings.Fields(string(load))
+	if len(f) < 4 {
+		return false
+	}
+	_, total, _ := strings.Cut(f[3], "/")
+	var n int64
+	if _, err := fmt.Sscan(total, &n); err != nil {
+		return false
+	}
+	return n*100 > limit*maxPIDPart
+}

@@ -1,0 +1,392 @@
+package podlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// MaxLine is where a line is cut into parts, as container runtimes do it.
+	MaxLine = 16 << 10
+	// punchEvery is how much is read before its space in the spool is given back.
+	punchEvery = 256 << 10
+)
+
+// Pump turns spools into logs. One goroutine, Run's, reads all of them.
+type Pump struct {
+	// MaxSize of one log file in bytes, MaxFiles of one container's log; 10 MiB and 5 as kubelet has them, when zero.
+	MaxSize  int64
+	MaxFiles int
+	log      *slog.Logger
+	now      func() time.Time
+
+	notify *os.File // inotify
+	fd     int
+
+	mu      sync.Mutex
+	logs    map[string]*output // by path
+	watches map[int32]*spool
+}
+
+// output is the log of one container.
+type output struct {
+	path   string
+	file   *os.File
+	size   int64
+	spools [2]*spool
+	subs   map[chan Chunk]struct{}
+	wakes  map[chan struct{}]struct{}
+}
+
+// spool is one stream of a container on its way to the log.
+type spool struct {
+	out    *output
+	stream string
+	file   *os.File
+	offset int64 // read, and in the log, up to here
+	ahead  int64 // handed to subscribers up to here
+	freed  int64
+	watch  int32
+}
+
+// Chunk is output of a container as it came.
+type Chunk struct {
+	Stderr bool
+	Data   []byte
+}
+
+// NewPump makes a pump.
+func NewPump(log *slog.Logger) (*Pump, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("container logs: inotify: %w", err)
+	}
+	return &Pump{MaxSize: 10 << 20, MaxFiles: 5, log: log, now: time.Now, notify: os.NewFile(uintptr(fd), "inotify"), fd: fd,
+		logs: map[string]*output{}, watches: map[int32]*spool{}}, nil
+}
+
+// SpoolPaths are the files that a container's stdout and stderr go to; Prepare makes them.
+func SpoolPaths(path string) (stdout, stderr string) { return path + ".stdout", path + ".stderr" }
+
+// Prepare makes the spool of a log, empty.
+func Prepare(path string) error {
+	out, errs := SpoolPaths(path)
+	for _, p := range []string{out, errs} {
+		f, err := os.OpenFile(p, os.O_CREATE|os.O_WRONLY, 0o640)
+		if err != nil {
+			return fmt.Errorf("container log: %w", err)
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Add follows the spool of a log from where it was left. Adding it again does nothing.
+func (p *Pump) Add(path string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.logs[path] != nil {
+		return nil
+	}
+	o := &output{path: path, subs: map[chan Chunk]struct{}{}, wakes: map[chan struct{}]struct{}{}}
+	offsets := readOffsets(path)
+	names := [2]string{}
+	names[0], names[1] = SpoolPaths(path)
+	for i, name := range names {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // finished in an earlier life
+		}
+		if err != nil {
+			o.close()
+			return fmt.Errorf("container log: %w", err)
+		}
+		s := &spool{out: o, stream: [2]string{"stdout", "stderr"}[i], file: f, offset: offsets[i], ahead: offsets[i], freed: offsets[i]}
+		if fi, err := f.Stat(); err == nil && fi.Size() < s.offset {
+			s.offset, s.ahead, s.freed = 0, 0, 0 // not the file that the offset was of
+		}
+		wd, err := unix.InotifyAddWatch(p.fd, name, unix.IN_MODIFY)
+		if err != nil {
+			f.Close()
+			o.close()
+			return fmt.Errorf("container log: watch %s: %w", name, err)
+		}
+		s.watch = int32(wd)
+		o.spools[i] = s
+		p.watches[s.watch] = s
+	}
+	if o.spools[0] == nil && o.spools[1] == nil {
+		return nil
+	}
+	p.logs[path] = o
+	for _, s := range o.spools {
+		if s != nil {
+			p.drain(s, false)
+		}
+	}
+	return nil
+}
+
+// Finish takes what is left in the spool of a container that has ended, and deletes the spool.
+func (p *Pump) Finish(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.logs[path]
+	if o == nil {
+		return
+	}
+	for _, s := range o.spools {
+		if s == nil {
+			continue
+		}
+		p.drain(s, true)
+		_, _ = unix.InotifyRmWatch(p.fd, uint32(s.watch))
+		delete(p.watches, s.watch)
+		_ = os.Remove(s.file.Name())
+	}
+	_ = os.Remove(path + ".offsets")
+	o.close()
+	for c := range o.subs {
+		close(c)
+	}
+	for c := range o.wakes {
+		close(c)
+	}
+	delete(p.logs, path)
+}
+
+func (o *output) close() {
+	for _, s := range o.spools {
+		if s != nil {
+			s.file.Close()
+		}
+	}
+	if o.file != nil {
+		o.file.Close()
+		o.file = nil
+	}
+}
+
+// Run reads until ctx ends.
+func (p *Pump) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { p.notify.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 4096)
+	for {
+		n, err := p.notify.Read(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("container logs: %w", err)
+		}
+		touched := map[int32]bool{}
+		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
+			wd := int32(binary.NativeEndian.Uint32(b))
+			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
+			touched[wd] = true
+			b = b[size:]
+		}
+		for wd := range touched {
+			p.mu.Lock()
+			if s := p.watches[wd]; s != nil {
+				p.drain(s, false)
+			} else if wd == -1 { // the kernel's queue was full: look everywhere
+				for _, s := range p.watches {
+					p.drain(s, false)
+				}
+			}
+			p.mu.Unlock()
+		}
+	}
+}
+
+// drain moves complete lines of a spool to the log; with all, an unfinished last line too.
+func (p *Pump) drain(s *spool, all bool) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := s.file.ReadAt(buf, s.offset)
+		if err != nil && err != io.EOF {
+			p.log.Warn("container log not read", "file", s.file.Name(), "error", err)
+			return
+		}
+		data := buf[:n]
+		if from := s.ahead - s.offset; from < int64(n) {
+			s.out.send(Chunk{Stderr: s.stream == "stderr", Data: bytes.Clone(data[from:])})
+			s.ahead = s.offset + int64(n)
+		}
+		used, err := p.lines(s, data, all && n < len(buf))
+		if err != nil {
+			p.log.Warn("container log not written", "file", s.out.path, "error", err)
+			return
+		}
+		s.offset += int64(used)
+		if used == 0 {
+			break
+		}
+	}
+	if s.offset-s.freed >= punchEvery {
+		end := s.offset &^ 4095
+		if unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, end) == nil {
+			s.freed = end
+		}
+	}
+	s.out.saveOffsets()
+}
+
+// lines writes the lines in data to the log and returns how many bytes they took.
+func (p *Pump) lines(s *spool, data []byte, all bool) (int, error) {
+	var out bytes.Buffer
+	stamp := p.now().UTC().Format(time.RFC3339Nano)
+	used := 0
+	for used < len(data) {
+		rest := data[used:]
+		end, tag := bytes.IndexByte(rest, '\n'), "F"
+		skip := 1
+		switch {
+		case end > MaxLine || end < 0 && len(rest) >= MaxLine:
+			end, tag, skip = MaxLine, "P", 0
+		case end < 0 && !all:
+			return used, s.out.write(p, out.Bytes())
+		case end < 0:
+			end, skip = len(rest), 0
+		}
+		fmt.Fprintf(&out, "%s %s %s ", stamp, s.stream, tag)
+		out.Write(rest[:end])
+		out.WriteByte('\n')
+		used += end + skip
+	}
+	return used, s.out.write(p, out.Bytes())
+}
+
+// write appends to the log, and turns to a new file when it has become too long.
+func (o *output) write(p *Pump, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if o.file == nil {
+		f, err := os.OpenFile(o.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+		if err != nil {
+			return err
+		}
+		fi, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return err
+		}
+		o.file, o.size = f, fi.Size()
+	}
+	n, err := o.file.Write(b)
+	o.size += int64(n)
+	if err != nil {
+		return err
+	}
+	if o.size >= p.MaxSize {
+		o.rotate(p.MaxFiles)
+	}
+	for c := range o.wakes {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// rotate makes path.1 of path, path.2 of path.1, and so on.
+func (o *output) rotate(files int) {
+	o.file.Close()
+	o.file = nil
+	for n := files - 1; n > 0; n-- {
+		_ = os.Rename(rotated(o.path, n-1), rotated(o.path, n))
+	}
+	if files <= 1 {
+		_ = os.Remove(o.path)
+	}
+}
+
+func rotated(path string, n int) string {
+	if n == 0 {
+		return path
+	}
+	return fmt.Sprintf("%s.%d", path, n)
+}
+
+func (o *output) send(c Chunk) {
+	for ch := range o.subs {
+		select {
+		case ch <- c:
+		default: // a reader that does not keep up loses output, the container does not wait
+		}
+	}
+}
+
+func (o *output) saveOffsets() {
+	var b [16]byte
+	for i, s := range o.spools {
+		if s != nil {
+			binary.LittleEndian.PutUint64(b[8*i:], uint64(s.offset))
+		}
+	}
+	f, err := os.OpenFile(o.path+".offsets", os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return // worst case: lines are written twice after a restart
+	}
+	_, _ = f.WriteAt(b[:], 0)
+	f.Close()
+}
+
+func readOffsets(path string) [2]int64 {
+	b, err := os.ReadFile(path + ".offsets")
+	if err != nil || len(b) != 16 {
+		return [2]int64{}
+	}
+	return [2]int64{int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:]))}
+}
+
+// Subscribe yields a running container's output from now on, unchanged; the channel is closed at its end. false: the
+// log is not being written.
+func (p *Pump) Subscribe(path string) (<-chan Chunk, func(), bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.logs[path]
+	if o == nil {
+		return nil, nil, false
+	}
+	c := make(chan Chunk, 256)
+	o.subs[c] = struct{}{}
+	return c, func() {
+		p.mu.Lock()
+		delete(o.subs, c)
+		p.mu.Unlock()
+	}, true
+}
+
+// wake yields a signal each time the log has grown; nil when it is not being written.
+func (p *Pump) wake(path string) (chan struct{}, func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.logs[path]
+	if o == nil {
+		return nil, func() {}
+	}
+	c := make(chan struct{}, 1)
+	o.wakes[c] = struct{}{}
+	return c, func() {
+		p.mu.Lock()
+		delete(o.wakes, c)
+		p.mu.Unlock()
+	}
+}

@@ -1,0 +1,125 @@
+package podnet
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// settle is how long Run waits after an event for more of them: an interface that comes up sends several.
+const settle = 500 * time.Millisecond
+
+// retryPeers is how often Run tries peers again that it cannot reach.
+const retryPeers = 30 * time.Second
+
+// Run keeps the network as Setup and SetRoutes asked while interfaces and addresses of the node change: the kernel drops
+// routes when a cable is pulled, DHCP brings another address, a modem replaces the Wi-Fi. changed, when not nil, is
+// called after each such change (svcproxy.Proxy.Refresh wants to know). It returns when ctx is done. Between events it
+// sleeps.
+func (n *Network) Run(ctx context.Context, changed func()) error {
+	done := make(chan struct{})
+	defer close(done)
+	links := make(chan netlink.LinkUpdate, 64)
+	addrs := make(chan netlink.AddrUpdate, 64)
+	routes := make(chan netlink.RouteUpdate, 64)
+	lost := make(chan error, 3)
+	report := func(err error) {
+		select {
+		case lost <- err:
+		default:
+		}
+	}
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
+		return fmt.Errorf("podnet watch interfaces: %w", explain(err))
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
+		return fmt.Errorf("podnet watch addresses: %w", explain(err))
+	}
+	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
+		return fmt.Errorf("podnet watch routes: %w", explain(err))
+	}
+	timer := time.NewTimer(0) // something may have changed before the subscription
+	for {
+		ok := true
+		select {
+		case <-ctx.Done():
+			return nil
+		case u, open := <-links:
+			if ok = open; ok && n.foreign(u) {
+				timer.Reset(settle)
+			}
+		case u, open := <-addrs:
+			p, valid := prefixOf(&u.LinkAddress)
+			if ok = open; ok && valid && !p.Addr().IsLinkLocalUnicast() && !n.isGateway(p.Addr()) {
+				timer.Reset(settle)
+			}
+		case u, open := <-routes:
+			// Network daemons remove routes that they did not make.
+			if ok = open; ok && u.Type == unix.RTM_DELROUTE && u.Protocol == routeProtocol {
+				timer.Reset(settle)
+			}
+		case <-n.unreached:
+			timer.Reset(retryPeers)
+		case <-timer.C:
+			if n.again(ctx) {
+				timer.Reset(retryPeers)
+			}
+			if changed != nil {
+				changed()
+			}
+		}
+		if !ok {
+			return n.watchEnded(ctx, lost)
+		}
+	}
+}
+
+func (n *Network) watchEnded(ctx context.Context, lost <-chan error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	select {
+	case err := <-lost:
+		return fmt.Errorf("podnet watch: %w", err)
+	default:
+		return fmt.Errorf("podnet watch: the kernel closed the subscription")
+	}
+}
+
+// again converges and tells whether something is still missing that time may bring.
+func (n *Network) again(ctx context.Context) (retry bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := n.converge()
+	if err == nil && len(n.podCIDRs) > 0 {
+		err = n.route(ctx)
+		n.allRouted = err == nil
+	}
+	now := fmt.Sprint(err)
+	if err != nil && now != n.lastErr && ctx.Err() == nil {
+		n.log.Warn("pod network is not complete", "error", err)
+	}
+	n.lastErr = now
+	return err != nil
+}
+
+// foreign tells interfaces that matter (uplinks) from those that come and go with pods, ours or another runtime's.
+func (n *Network) foreign(u netlink.LinkUpdate) bool {
+	a := u.Link.Attrs()
+	if a.Name == n.cfg.Bridge {
+		return u.Header.Type == unix.RTM_DELLINK
+	}
+	return a.Name != n.vxlanName() && a.Name != "lo" && a.MasterIndex == 0 && !strings.HasPrefix(a.Name, vethPrefix)
+}
+
+func (n *Network) isGateway(a netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.podCIDRs, func(c netip.Prefix) bool { return gateway(c) == a })
+}

@@ -1,0 +1,230 @@
+package podrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	reasonConfig    = "CreateContainerConfigError"
+	reasonCreate    = "CreateContainerError"
+	reasonPull      = "ErrImagePull"
+	reasonPullWait  = "ImagePullBackOff"
+	reasonNeverPull = "ErrImageNeverPull"
+	reasonBadImage  = "InvalidImageName"
+)
+
+func uidOf(s string) types.UID { return types.UID(s) }
+
+// act runs one action. What takes long runs beside the worker, which is nudged at its end; a failure is remembered for
+// the next step. false: nothing has changed, so another step at once would decide the same.
+func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool {
+	switch a.kind {
+	case actSandbox:
+		w.sandbox(ctx, d.pod)
+	case actVolumes:
+		w.volumes(ctx, d.pod)
+	case actPull:
+		w.pull(ctx, d.pod, a)
+	case actStart:
+		w.start(ctx, d.pod, a)
+	case actStop:
+		w.stop(ctx, d.pod, a)
+	case actRemove:
+		if err := w.table.cfg.Runtime.Remove(ctx, a.id); err != nil {
+			w.table.cfg.Log.Warn("old container not removed", "container", a.id, "error", err)
+			return false
+		}
+		_ = os.Remove(w.messagePath(a.container, a.attempt))
+		removeLogs(w.logPath(a.container, a.attempt))
+	case actRelease:
+		return w.release(ctx, d, o, false)
+	case actPurge:
+		return w.release(ctx, d, o, true)
+	}
+	return true
+}
+
+// block remembers why the pod does not get on, and tries again a little later each time.
+func (w *worker) block(f failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delay := time.Second
+	if w.mem.blocked.reason == f.reason && w.mem.blocked.message == f.message {
+		delay = min(max(w.mem.blocked.delay*2, time.Second), 30*time.Second)
+	}
+	f.delay = delay
+	f.retry = w.table.cfg.Now().Add(delay)
+	w.mem.blocked = f
+}
+
+func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
+	t := w.table
+	fail := func(err error) {
+		t.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
+		w.block(failure{reason: "ContainerCreating", message: err.Error()})
+	}
+	sb := &sandboxState{}
+	if pod.Spec.HostNetwork {
+		sb.ips = t.cfg.NodeIPs()
+	} else {
+		at, err := t.cfg.Network.Attach(ctx, w.uid)
+		if err != nil {
+			fail(err)
+			return
+		}
+		sb.netns, sb.ips = at.Netns, at.IPs
+	}
+	short, _ := hostname(pod)
+	made, err := t.cfg.Runtime.Sandbox(ctx, SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: short,
+		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod)})
+	if err != nil {
+		fail(err)
+		return
+	}
+	sb.id = made.ID
+	if err := w.writeFiles(pod, sb); err != nil {
+		fail(err)
+		return
+	}
+	w.mu.Lock()
+	w.mem.sandbox, w.mem.blocked = sb, failure{}
+	w.mu.Unlock()
+	t.portsChanged()
+}
+
+func (w *worker) volumes(ctx context.Context, pod *corev1.Pod) {
+	set, _ := w.table.current()
+	err := w.table.cfg.Volumes.Sync(ctx, pod, set)
+	w.mu.Lock()
+	begun := len(w.mem.last.ContainerStatuses) > 0 && anyStarted(w.mem.last.ContainerStatuses)
+	if err == nil || begun { // a running pod keeps what it has when its ConfigMap is deleted
+		w.mem.volumes = true
+		if err == nil && w.mem.sandbox != nil {
+			w.mem.blocked = failure{}
+		}
+	}
+	w.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		w.table.events.pod(pod, nil, corev1.EventTypeWarning, "FailedMount", "%v", err)
+		if !begun {
+			w.block(failure{reason: "ContainerCreating", message: err.Error()})
+		}
+	}
+}
+
+func anyStarted(list []corev1.ContainerStatus) bool {
+	for _, c := range list {
+		if c.State.Running != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// start starts one attempt of a container; its image is there.
+func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
+	t := w.table
+	c := containerNamed(pod, a.container)
+	set, _ := t.current()
+	w.mu.Lock()
+	sb := w.mem.sandbox
+	delete(w.mem.images, a.container) // the next attempt asks again
+	w.mu.Unlock()
+	if c == nil || sb == nil {
+		return
+	}
+	fail := func(reason string, err error) {
+		if ctx.Err() != nil {
+			return
+		}
+		w.mu.Lock()
+		delay := min(max(2*w.mem.starts[c.Name].delay, 10*time.Second), backoffMax)
+		w.mem.starts[c.Name] = failure{reason: reason, message: err.Error(), retry: t.cfg.Now().Add(delay), delay: delay}
+		w.mu.Unlock()
+		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
+	}
+	spec, skipped, err := w.containerSpec(pod, c, a.attempt, set, sb)
+	if err != nil {
+		fail(reasonConfig, err)
+		return
+	}
+	if len(skipped) > 0 {
+		t.events.pod(pod, c, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
+			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", skipped)
+	}
+	select {
+	case t.starts <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	id, err := t.cfg.Runtime.Start(ctx, spec)
+	<-t.starts
+	switch {
+	case errors.Is(err, ErrConfig):
+		fail(reasonConfig, err)
+		return
+	case err != nil && id == "":
+		fail(reasonCreate, err)
+		return
+	}
+	w.mu.Lock()
+	delete(w.mem.starts, c.Name)
+	w.mem.backoffs[c.Name] = a.backoff
+	w.mu.Unlock()
+	t.events.pod(pod, c, corev1.EventTypeNormal, "Created", "Container created")
+	if err != nil { // the runtime shows it as ended with StartError
+		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
+		return
+	}
+	t.events.pod(pod, c, corev1.EventTypeNormal, "Started", "Container started")
+	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		w.postStart(ctx, pod, c, id)
+	}
+}
+
+// release gives back what the pod holds on the node. all: its containers, logs and directory too.
+func (w *worker) release(ctx context.Context, d desired, o observed, all bool) bool {
+	t := w.table
+	err := func() error {
+		if all {
+			for _, c := range o.containers {
+				if err := t.cfg.Runtime.Remove(ctx, c.ID); err != nil && !errors.Is(err, ErrNotFound) {
+					return fmt.Errorf("container %s: %w", c.Name, err)
+				}
+			}
+		}
+		if err := t.cfg.Runtime.RemoveSandbox(ctx, w.uid); err != nil {
+			return err
+		}
+		if err := t.cfg.Network.Detach(ctx, w.uid); err != nil {
+			return err
+		}
+		if err := t.cfg.Volumes.Remove(ctx, w.uid); err != nil {
+			return err
+		}
+		if all {
+			return os.RemoveAll(w.dir)
+		}
+		return nil
+	}()
+	if err != nil {
+		if ctx.Err() == nil {
+			t.cfg.Log.Warn("pod not cleaned up yet", "pod", d.pod.Name, "namespace", d.pod.Namespace, "error", err)
+			t.events.pod(d.pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
+			w.nudgeLater(ctx, 2*time.Second)
+		}
+		return false
+	}
+	w.mu.Lock()
+	w.mem.sandbox, w.mem.volumes, w.mem.released, w.mem.removed = nil, false, true, all
+	w.mu.Unlock()
+	t.portsChanged()
+	return true
+}

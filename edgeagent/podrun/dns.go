@@ -1,0 +1,142 @@
+package podrun
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// DNS is how pods resolve names.
+type DNS struct {
+	Server string // the cluster's, "" when there is none
+	Domain string // "cluster.local"
+	// HostResolvConf is the node's own file, for dnsPolicy Default; "" for /etc/resolv.conf.
+	HostResolvConf string
+}
+
+// resolver is the content of a resolv.conf.
+type resolver struct{ servers, searches, options []string }
+
+// resolvConf writes the pod's resolv.conf as its dnsPolicy and dnsConfig say.
+func resolvConf(pod *corev1.Pod, d DNS) (string, error) {
+	host, err := hostResolver(d.HostResolvConf)
+	if err != nil {
+		return "", err
+	}
+	var r resolver
+	policy := pod.Spec.DNSPolicy
+	if policy == corev1.DNSClusterFirst && pod.Spec.HostNetwork || d.Server == "" && policy != corev1.DNSNone {
+		policy = corev1.DNSDefault
+	}
+	switch policy {
+	case corev1.DNSNone:
+	case corev1.DNSDefault:
+		r = host
+	default:
+		r.servers = []string{d.Server}
+		r.searches = append([]string{pod.Namespace + ".svc." + d.Domain, "svc." + d.Domain, d.Domain}, host.searches...)
+		r.options = []string{"ndots:5"}
+	}
+	if c := pod.Spec.DNSConfig; c != nil {
+		r.servers = unique(append(r.servers, c.Nameservers...))
+		r.searches = unique(append(r.searches, c.Searches...))
+		for _, o := range c.Options {
+			text := o.Name
+			if o.Value != nil && *o.Value != "" {
+				text += ":" + *o.Value
+			}
+			kept := r.options[:0:0]
+			for _, have := range r.options { // the pod's own wins
+				if name, _, _ := strings.Cut(have, ":"); name != o.Name {
+					kept = append(kept, have)
+				}
+			}
+			r.options = append(kept, text)
+		}
+	}
+	var b strings.Builder
+	if len(r.searches) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(r.searches, " "))
+	}
+	for _, s := range r.servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(r.options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(r.options, " "))
+	}
+	return b.String(), nil
+}
+
+// hostResolver reads the node's own resolv.conf. A machine without one has no servers to give.
+func hostResolver(path string) (resolver, error) {
+	if path == "" {
+		path = "/etc/resolv.conf"
+		// systemd-resolved's stub listens on the node's loopback, which a pod cannot reach.
+		if _, err := os.Stat("/run/systemd/resolve/resolv.conf"); err == nil {
+			path = "/run/systemd/resolve/resolv.conf"
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return resolver{}, fmt.Errorf("node's resolver: %w", err)
+	}
+	var r resolver
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "nameserver":
+			r.servers = append(r.servers, f[1])
+		case "search":
+			r.searches = nil
+			for _, s := range f[1:] {
+				if s != "." {
+					r.searches = append(r.searches, strings.TrimSuffix(s, "."))
+				}
+			}
+		case "options":
+			r.options = f[1:]
+		}
+	}
+	return r, nil
+}
+
+// hostsFile writes the pod's /etc/hosts.
+func hostsFile(pod *corev1.Pod, sb *sandboxState, short, domain string) string {
+	var b strings.Builder
+	if pod.Spec.HostNetwork {
+		if host, err := os.ReadFile("/etc/hosts"); err == nil {
+			b.Write(host)
+		}
+	} else {
+		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n" +
+			"fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
+		for _, ip := range sb.ips {
+			if sub := pod.Spec.Subdomain; sub != "" {
+				fmt.Fprintf(&b, "%s\t%s.%s.%s.svc.%s\t%s\n", ip, short, sub, pod.Namespace, domain, short)
+			} else {
+				fmt.Fprintf(&b, "%s\t%s\n", ip, short)
+			}
+		}
+	}
+	for _, a := range pod.Spec.HostAliases {
+		fmt.Fprintf(&b, "%s\t%s\n", a.IP, strings.Join(a.Hostnames, "\t"))
+	}
+	return b.String()
+}
+
+func unique(list []string) []string {
+	seen := map[string]bool{}
+	out := list[:0:0]
+	for _, s := range list {
+		if !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,143 @@
+package podrun
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/edgeagent/probe"
+)
+
+// probeJob is the probing of one running container.
+type probeJob struct {
+	cancel context.CancelFunc
+}
+
+// probe has each running container probed, and stops probing those that run no more.
+func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []Container, state State) {
+	running := map[string]bool{}
+	for i := range containers {
+		c := &containers[i]
+		spec := containerNamed(pod, c.Name)
+		if c.State != Running || spec == nil || state >= Stopping {
+			continue
+		}
+		running[c.ID] = true
+		if w.probes[c.ID] == nil {
+			w.startProbes(ctx, pod, spec, c)
+		}
+	}
+	for id, j := range w.probes {
+		if !running[id] {
+			j.cancel()
+			delete(w.probes, id)
+			w.mu.Lock()
+			if state < Stopping {
+				delete(w.mem.probes, id)
+			}
+			w.mu.Unlock()
+		}
+	}
+}
+
+func (w *worker) stopProbes() {
+	for _, j := range w.probes {
+		j.cancel()
+	}
+}
+
+// startProbes begins with what is known: a container that an earlier life of the agent called ready stays so until a
+// probe says otherwise.
+func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, c *Container) {
+	ctx, cancel := context.WithCancel(ctx)
+	w.probes[c.ID] = &probeJob{cancel: cancel}
+	first := probeState{started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil}
+	w.mu.Lock()
+	if old := lastStatus(&w.mem.last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
+		first.started = first.started || *old.Started
+		first.ready = first.ready || old.Ready
+	}
+	w.mem.probes[c.ID] = first
+	w.mu.Unlock()
+	w.poke() // the step that led here has not seen this
+	if spec.StartupProbe == nil && spec.ReadinessProbe == nil && spec.LivenessProbe == nil {
+		return
+	}
+	w.jobs.Add(1)
+	go func() {
+		defer w.jobs.Done()
+		w.runProbes(ctx, pod, spec, c.ID, first)
+	}()
+}
+
+func (w *worker) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, id string, first probeState) {
+	run := func(kind string, p *corev1.Probe, ok bool, report func(ok bool, output string) bool) {
+		probe.Run(ctx, p, w.probeTarget(spec, id), ok, report, func(output string) {
+			w.table.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
+		})
+	}
+	if p := spec.StartupProbe; p != nil && !first.started {
+		up := false
+		run("Startup", p, false, func(ok bool, output string) bool {
+			up = ok
+			w.setProbe(id, func(s *probeState) {
+				s.started = ok
+				if !ok {
+					s.failed, s.output = "Startup", output
+				}
+			})
+			return false
+		})
+		if !up {
+			return
+		}
+	}
+	var both sync.WaitGroup
+	if p := spec.ReadinessProbe; p != nil {
+		both.Go(func() {
+			run("Readiness", p, first.ready, func(ok bool, _ string) bool {
+				w.setProbe(id, func(s *probeState) { s.ready = ok })
+				return true
+			})
+		})
+	}
+	if p := spec.LivenessProbe; p != nil {
+		both.Go(func() {
+			run("Liveness", p, true, func(ok bool, output string) bool {
+				if !ok {
+					w.setProbe(id, func(s *probeState) { s.failed, s.output = "Liveness", output })
+				}
+				return ok
+			})
+		})
+	}
+	both.Wait()
+}
+
+// setProbe changes what is known of a container and nudges the worker when that is news.
+func (w *worker) setProbe(id string, change func(*probeState)) {
+	w.mu.Lock()
+	old := w.mem.probes[id]
+	s := old
+	change(&s)
+	w.mem.probes[id] = s
+	w.mu.Unlock()
+	if s != old {
+		w.poke()
+	}
+}
+
+func (w *worker) probeTarget(spec *corev1.Container, id string) probe.Target {
+	_, ips := w.address()
+	return probe.Target{
+		Host: first(ips),
+		Port: func(p intstr.IntOrString) (int, error) { return portOf(p, spec) },
+		Exec: func(ctx context.Context, command []string) (int, string, error) {
+			out := &limited{n: 10 << 10}
+			code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: command, Stdout: out, Stderr: out})
+			return code, out.String(), err
+		},
+	}
+}

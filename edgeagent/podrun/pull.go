@@ -1,0 +1,185 @@
+package podrun
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// pull has the image of a container's next attempt ready, as its policy wants; it works beside the worker.
+func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
+	c := containerNamed(pod, a.container)
+	if c == nil {
+		return
+	}
+	set, _ := w.table.current()
+	w.mu.Lock()
+	old := w.mem.images[c.Name]
+	if old.ref != c.Image {
+		old = imageState{}
+	}
+	old.ref, old.inFlight = c.Image, true
+	w.mem.images[c.Name] = old
+	w.mu.Unlock()
+	w.jobs.Add(1)
+	go func() {
+		defer w.jobs.Done()
+		fail := w.fetch(ctx, pod, c, set, old.fail)
+		w.mu.Lock()
+		w.mem.images[c.Name] = imageState{ref: c.Image, ready: fail.reason == "", fail: fail}
+		w.mu.Unlock()
+		w.poke()
+	}()
+}
+
+// fetch finds or pulls an image. before is the failure of the last try.
+func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container, set *Set, before failure) failure {
+	t := w.table
+	_, missing := t.cfg.Runtime.Image(ctx, c.Image)
+	policy := pullPolicy(c)
+	failed := func(reason string, err error) failure {
+		if ctx.Err() != nil {
+			return failure{}
+		}
+		delay := min(max(2*before.delay, backoffFirst), backoffMax)
+		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", c.Image, err)
+		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %s", reason)
+		f := failure{reason: reason, message: err.Error(), retry: t.cfg.Now().Add(delay), delay: delay}
+		if before.reason != "" && reason == reasonPull {
+			t.events.pod(pod, c, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", c.Image)
+			f.reason, f.message = reasonPullWait, fmt.Sprintf("Back-off pulling image %q: %s: %v", c.Image, reasonPull, err)
+		}
+		return f
+	}
+	switch {
+	case policy == corev1.PullNever && missing == nil, policy == corev1.PullIfNotPresent && missing == nil:
+		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
+		return failure{}
+	case policy == corev1.PullNever:
+		t.events.pod(pod, c, corev1.EventTypeWarning, reasonNeverPull, "Container image %q is not present with pull policy of Never", c.Image)
+		f := failed(reasonNeverPull, fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image))
+		f.retry = t.cfg.Now().Add(backoffFirst) // it may be imported at any moment
+		return f
+	case missing != nil && !errors.Is(missing, ErrNotFound):
+		return failed(reasonPull, missing)
+	}
+	select {
+	case t.pulls <- struct{}{}:
+		defer func() { <-t.pulls }()
+	case <-ctx.Done():
+		return failure{}
+	}
+	t.events.pod(pod, c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
+	begin := t.cfg.Now()
+	img, err := t.cfg.Runtime.Pull(ctx, c.Image, credentials(pod, c.Image, set))
+	switch {
+	case err == nil:
+		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image ID: %s", c.Image,
+			t.cfg.Now().Sub(begin).Round(time.Millisecond), img.ID)
+		return failure{}
+	case missing == nil && errors.Is(err, ErrUnreachable):
+		// Offline is a normal state: what is here runs, and the next start asks the registry again.
+		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
+		return failure{}
+	case errors.Is(err, ErrConfig):
+		return failed(reasonBadImage, err)
+	}
+	return failed(reasonPull, err)
+}
+
+// pullPolicy is the container's policy, or what its image's tag stands for.
+func pullPolicy(c *corev1.Container) corev1.PullPolicy {
+	if c.ImagePullPolicy != "" {
+		return c.ImagePullPolicy
+	}
+	name := c.Image[strings.LastIndexByte(c.Image, '/')+1:]
+	if strings.Contains(name, "@") || strings.Contains(name, ":") && !strings.HasSuffix(name, ":latest") {
+		return corev1.PullIfNotPresent
+	}
+	return corev1.PullAlways
+}
+
+// credentials finds the logins for an image's registry in the pod's imagePullSecrets, the most specific first.
+func credentials(pod *corev1.Pod, image string, set *Set) []Credential {
+	var out []Credential
+	best := map[int][]Credential{}
+	longest := 0
+	for _, ref := range pod.Spec.ImagePullSecrets {
+		s := set.Secret(pod.Namespace, ref.Name)
+		if s == nil {
+			continue
+		}
+		for host, a := range registryLogins(s) {
+			if n, ok := matchRegistry(host, image); ok {
+				best[n] = append(best[n], a)
+				longest = max(longest, n)
+			}
+		}
+	}
+	for n := longest; n >= 0; n-- {
+		out = append(out, best[n]...)
+	}
+	return out
+}
+
+type loginEntry struct {
+	Username, Password, Auth string
+	IdentityToken            string `json:"identitytoken"`
+}
+
+// registryLogins reads a docker config, of either age.
+func registryLogins(s *corev1.Secret) map[string]Credential {
+	entries := map[string]loginEntry{}
+	if b, ok := s.Data[corev1.DockerConfigJsonKey]; ok {
+		var f struct{ Auths map[string]loginEntry }
+		if json.Unmarshal(b, &f) == nil {
+			entries = f.Auths
+		}
+	} else if b, ok := s.Data[corev1.DockerConfigKey]; ok {
+		_ = json.Unmarshal(b, &entries) // a damaged one holds no login
+	}
+	out := map[string]Credential{}
+	for host, e := range entries {
+		if e.Username == "" && e.Auth != "" {
+			if b, err := base64.StdEncoding.DecodeString(e.Auth); err == nil {
+				e.Username, e.Password, _ = strings.Cut(strings.TrimRight(string(b), "\x00"), ":")
+			}
+		}
+		out[host] = Credential{Username: e.Username, Password: e.Password, Token: e.IdentityToken}
+	}
+	return out
+}
+
+// matchRegistry tells whether a docker config's key covers an image, and how closely.
+func matchRegistry(key, image string) (int, bool) {
+	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	host, path, _ := strings.Cut(key, "/")
+	if path == "v1/" || path == "v2/" || path == "v1" || path == "v2" {
+		path = ""
+	}
+	if host == "index.docker.io" {
+		host = "docker.io"
+	}
+	have, rest, ok := strings.Cut(image, "/")
+	if !ok || !strings.ContainsAny(have, ".:") && have != "localhost" {
+		have, rest = "docker.io", image
+	}
+	if strings.HasPrefix(host, "*.") {
+		if _, after, ok := strings.Cut(have, "."); !ok || after != host[2:] {
+			return 0, false
+		}
+	} else if host != have {
+		return 0, false
+	}
+	path = strings.Trim(path, "/")
+	if path != "" && rest != path && !strings.HasPrefix(rest, path+"/") && !strings.HasPrefix(rest, path+":") {
+		return 0, false
+	}
+	return len(path), true
+}

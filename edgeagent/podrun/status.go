@@ -1,0 +1,368 @@
+package podrun
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// status writes the pod's status as kubelet does: the container statuses from the records, the phase from those, the
+// conditions from both, and each transition time kept while its condition does not change.
+func (s *stepper) status() corev1.PodStatus {
+	pod, last := s.d.pod, &s.o.last
+	st := corev1.PodStatus{
+		ObservedGeneration: pod.Generation,
+		QOSClass:           qosOf(pod),
+		StartTime:          last.StartTime,
+		NominatedNodeName:  pod.Status.NominatedNodeName,
+	}
+	if st.StartTime == nil {
+		t := timeOf(s.now)
+		st.StartTime = &t
+	}
+	if len(s.o.nodeIPs) > 0 {
+		st.HostIP = s.o.nodeIPs[0]
+		for _, ip := range s.o.nodeIPs {
+			st.HostIPs = append(st.HostIPs, corev1.HostIP{IP: ip})
+		}
+	}
+	ips := []string{}
+	if s.o.sandbox != nil {
+		ips = s.o.sandbox.ips
+	} else {
+		for _, ip := range last.PodIPs {
+			ips = append(ips, ip.IP)
+		}
+	}
+	for i, ip := range ips {
+		if i == 0 {
+			st.PodIP = ip
+		}
+		st.PodIPs = append(st.PodIPs, corev1.PodIP{IP: ip})
+	}
+	initialised := s.initialised()
+	for _, c := range pod.Spec.InitContainers {
+		st.InitContainerStatuses = append(st.InitContainerStatuses, s.containerStatus(c, "PodInitializing"))
+	}
+	reason := "ContainerCreating"
+	if len(pod.Spec.InitContainers) > 0 && !initialised {
+		reason = "PodInitializing"
+	}
+	for _, c := range pod.Spec.Containers {
+		st.ContainerStatuses = append(st.ContainerStatuses, s.containerStatus(c, reason))
+	}
+	st.EphemeralContainerStatuses = last.EphemeralContainerStatuses
+	slices.SortFunc(st.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
+	st.Phase = s.phaseOf(&st)
+	switch {
+	case ended(last.Phase):
+		st.Phase, st.Reason, st.Message = last.Phase, last.Reason, last.Message
+	case !s.d.deleting() && s.overDeadline():
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+	}
+	s.conditions(&st, initialised)
+	return st
+}
+
+// phase is the pod's phase were its status written now.
+func (s *stepper) phase() corev1.PodPhase {
+	st := s.status()
+	return st.Phase
+}
+
+// initialised: every init container has done its work, or the others have begun.
+func (s *stepper) initialised() bool {
+	if s.begun() || ended(s.o.last.Phase) && len(s.pendingInit()) == 0 {
+		return true
+	}
+	return len(s.pendingInit()) == 0
+}
+
+// pendingInit names the init containers that hold the pod back.
+func (s *stepper) pendingInit() []string {
+	var names []string
+	for _, c := range s.d.pod.Spec.InitContainers {
+		rec := s.current[c.Name]
+		switch {
+		case rec != nil && s.o.sandbox != nil && rec.SandboxID != s.o.sandbox.id:
+			names = append(names, c.Name)
+		case rec != nil && isSidecar(c) && rec.State == Running && s.o.probes[rec.ID].started:
+		case rec != nil && !isSidecar(c) && rec.State == Exited && rec.ExitCode == 0 && !rec.Lost:
+		default:
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// containerStatus writes one container's status from its newest record, the one before, and why it waits.
+func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.ContainerStatus {
+	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
+	old := lastStatus(&s.o.last, c.Name)
+	rec := s.current[c.Name]
+	wait, waits := s.waiting[c.Name]
+	if rec == nil {
+		if old != nil && old.ContainerID != "" { // the runtime has lost it; what was said of it last is all there is
+			st.RestartCount, st.ImageID, st.ContainerID = old.RestartCount, old.ImageID, old.ContainerID
+			st.LastTerminationState = old.LastTerminationState
+			if old.State.Terminated != nil {
+				st.LastTerminationState = old.State
+			}
+			if old.State.Running != nil {
+				st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
+					ExitCode: 137, Reason: "ContainerStatusUnknown", StartedAt: old.State.Running.StartedAt,
+					Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
+			}
+			if (ended(s.o.last.Phase) || s.d.deleting()) && st.LastTerminationState.Terminated != nil {
+				st.State, st.LastTerminationState = st.LastTerminationState, corev1.ContainerState{}
+				return st
+			}
+		}
+		if !waits {
+			wait.Reason = idle
+		}
+		st.State.Waiting = &wait
+		return st
+	}
+	st.RestartCount = int32(rec.Attempt)
+	st.ImageID, st.ContainerID = rec.ImageID, "containerd://"+rec.ID
+	if rec.Image != "" {
+		st.Image = rec.Image
+	}
+	if prev := s.attempt(c.Name, rec.Attempt-1); prev != nil {
+		st.LastTerminationState.Terminated = s.terminated(prev)
+	} else if old != nil && old.ContainerID == st.ContainerID {
+		st.LastTerminationState = old.LastTerminationState
+	} else if old != nil && rec.Attempt > 0 && old.State.Terminated != nil {
+		st.LastTerminationState = old.State
+	}
+	switch rec.State {
+	case Running:
+		p := s.o.probes[rec.ID]
+		st.State.Running = &corev1.ContainerStateRunning{StartedAt: timeOf(rec.StartedAt)}
+		*st.Started = p.started
+		st.Ready = p.started && p.ready && !s.d.deleting()
+		if c.ReadinessProbe == nil && !s.d.deleting() {
+			st.Ready = p.started
+		}
+		st.Resources = c.Resources.DeepCopy()
+		st.AllocatedResources = c.Resources.Requests.DeepCopy()
+	case Exited:
+		if waits && !ended(s.o.last.Phase) {
+			st.State.Waiting = &wait
+			st.LastTerminationState.Terminated = s.terminated(rec)
+		} else {
+			st.State.Terminated = s.terminated(rec)
+		}
+		// A finished init container counts as ready, as kubelet has it.
+		st.Ready = s.isPlainInit(c.Name) && rec.ExitCode == 0 && !rec.Lost
+	default:
+		if !waits {
+			wait.Reason = idle
+		}
+		st.State.Waiting = &wait
+	}
+	return st
+}
+
+func (s *stepper) isPlainInit(name string) bool {
+	for _, c := range s.d.pod.Spec.InitContainers {
+		if c.Name == name {
+			return !isSidecar(c)
+		}
+	}
+	return false
+}
+
+func (s *stepper) attempt(name string, n int) *Container {
+	for i := range s.o.containers {
+		if c := &s.o.containers[i]; c.Name == name && c.Attempt == n {
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *stepper) terminated(c *Container) *corev1.ContainerStateTerminated {
+	t := &corev1.ContainerStateTerminated{
+		ExitCode: int32(c.ExitCode), Reason: "Completed", Message: s.o.messages[c.ID],
+		StartedAt: timeOf(c.StartedAt), FinishedAt: timeOf(c.FinishedAt), ContainerID: "containerd://" + c.ID,
+	}
+	switch {
+	case c.StartError != "":
+		t.Reason, t.Message, t.ExitCode = "StartError", c.StartError, 128
+	case c.Lost: // as kubelet and containerd have it for a container that was cut off
+		t.Reason, t.ExitCode = "Unknown", 255
+	case c.OOMKilled:
+		t.Reason = "OOMKilled"
+	case c.ExitCode != 0:
+		t.Reason = "Error"
+	}
+	return t
+}
+
+// phaseOf sums the containers up. The rules are those of the Pod lifecycle page of the Kubernetes documentation.
+func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
+	never := s.d.pod.Spec.RestartPolicy == corev1.RestartPolicyNever
+	pendingInit := false
+	for i, c := range s.d.pod.Spec.InitContainers {
+		cs := st.InitContainerStatuses[i]
+		if isSidecar(c) {
+			continue
+		}
+		t := cs.State.Terminated
+		if t == nil || t.ExitCode != 0 {
+			if t != nil && never {
+				return corev1.PodFailed
+			}
+			pendingInit = true
+		}
+	}
+	if pendingInit && !s.begun() && !s.d.deleting() {
+		return corev1.PodPending
+	}
+	var waiting, running, stopped, good int
+	for _, cs := range st.ContainerStatuses {
+		switch {
+		case cs.State.Running != nil:
+			running++
+		case cs.State.Terminated != nil:
+			stopped++
+			if cs.State.Terminated.ExitCode == 0 {
+				good++
+			}
+		case cs.LastTerminationState.Terminated != nil:
+			stopped++
+		default:
+			waiting++
+		}
+	}
+	switch {
+	case waiting > 0 && s.d.deleting() && s.out.state >= Stopped: // never came to run, and never will
+		return corev1.PodFailed
+	case waiting > 0:
+		return corev1.PodPending
+	case running > 0:
+		return corev1.PodRunning
+	case s.d.deleting() && stopped == good:
+		return corev1.PodSucceeded
+	case s.d.deleting():
+		return corev1.PodFailed
+	case s.d.pod.Spec.RestartPolicy == corev1.RestartPolicyAlways:
+		return corev1.PodRunning
+	case stopped == good:
+		return corev1.PodSucceeded
+	case never:
+		return corev1.PodFailed
+	}
+	return corev1.PodRunning
+}
+
+// conditions fills in the pod's conditions; those of others (scheduler, readiness gates) pass through.
+func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
+	set := func(kind corev1.PodConditionType, ok bool, reason, message string) {
+		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message,
+			ObservedGeneration: s.d.pod.Generation, LastTransitionTime: timeOf(s.now)}
+		if ok {
+			c.Status, c.Message = corev1.ConditionTrue, ""
+			if reason != "PodCompleted" {
+				c.Reason = ""
+			}
+		}
+		if old := condition(s.o.last.Conditions, kind); old != nil && old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		st.Conditions = append(st.Conditions, c)
+	}
+	done := st.Phase == corev1.PodSucceeded
+	set(corev1.PodReadyToStartContainers, s.o.sandbox != nil, "", "")
+	if done {
+		set(corev1.PodInitialized, true, "PodCompleted", "")
+	} else {
+		set(corev1.PodInitialized, initialised, "ContainersNotInitialized",
+			fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(s.pendingInit(), " ")))
+	}
+	var unready []string
+	for _, cs := range st.ContainerStatuses {
+		if !cs.Ready {
+			unready = append(unready, cs.Name)
+		}
+	}
+	reason, message := "ContainersNotReady", fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
+	switch {
+	case done:
+		reason, message = "PodCompleted", ""
+	case st.Phase == corev1.PodFailed:
+		reason, message = "PodFailed", ""
+	}
+	ready := len(unready) == 0 && initialised && !ended(st.Phase)
+	gates := s.gates()
+	setReady := func() {
+		if ready && gates != "" {
+			set(corev1.PodReady, false, "ReadinessGatesNotReady", gates)
+			return
+		}
+		set(corev1.PodReady, ready, reason, message)
+	}
+	setReady()
+	set(corev1.ContainersReady, ready, reason, message)
+	for _, c := range s.d.pod.Status.Conditions {
+		if condition(st.Conditions, c.Type) == nil {
+			st.Conditions = append(st.Conditions, c)
+		}
+	}
+	if condition(st.Conditions, corev1.PodScheduled) == nil {
+		set(corev1.PodScheduled, true, "", "")
+	}
+}
+
+// gates says which readiness gates are not met; empty: all are.
+func (s *stepper) gates() string {
+	var missing []string
+	for _, g := range s.d.pod.Spec.ReadinessGates {
+		c := condition(s.d.pod.Status.Conditions, g.ConditionType)
+		switch {
+		case c == nil:
+			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", string(g.ConditionType)))
+		case c.Status != corev1.ConditionTrue:
+			missing = append(missing, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", string(g.ConditionType), c.Status))
+		}
+	}
+	return strings.Join(missing, ", ")
+}
+
+func condition(list []corev1.PodCondition, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range list {
+		if list[i].Type == kind {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// qosOf is the pod's quality-of-service class. The API server has set it already; pods made before it did have not.
+func qosOf(pod *corev1.Pod) corev1.PodQOSClass {
+	if pod.Status.QOSClass != "" {
+		return pod.Status.QOSClass
+	}
+	guaranteed, any := true, false
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			req, hasReq := c.Resources.Requests[r]
+			lim, hasLim := c.Resources.Limits[r]
+			any = any || hasReq && !req.IsZero() || hasLim && !lim.IsZero()
+			if !hasLim || hasReq && req.Cmp(lim) != 0 {
+				guaranteed = false
+			}
+		}
+	}
+	switch {
+	case !any:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
+}

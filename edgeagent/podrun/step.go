@@ -1,0 +1,342 @@
+package podrun
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// stepper is one step in the making.
+type stepper struct {
+	d       desired
+	o       observed
+	now     time.Time
+	current map[string]*Container // newest attempt, by container name
+	waiting map[string]corev1.ContainerStateWaiting
+	out     decision
+}
+
+// step decides what to do for a pod now.
+func step(d desired, o observed, now time.Time) decision {
+	s := &stepper{d: d, o: o, now: now, current: map[string]*Container{}, waiting: map[string]corev1.ContainerStateWaiting{}}
+	for i := range o.containers {
+		c := &o.containers[i]
+		if old := s.current[c.Name]; old == nil || old.Attempt <= c.Attempt {
+			s.current[c.Name] = c
+		}
+	}
+	switch {
+	case d.deleting():
+		s.stopAll(int64Or(d.pod.DeletionGracePeriodSeconds, graceOf(d.pod)), "Stopping container %s", s.purge)
+	case ended(o.last.Phase):
+		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
+	case s.overDeadline():
+		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
+	default:
+		s.run()
+	}
+	s.out.status = s.status()
+	return s.out
+}
+
+func ended(p corev1.PodPhase) bool { return p == corev1.PodSucceeded || p == corev1.PodFailed }
+
+func (s *stepper) do(a action) { s.out.actions = append(s.out.actions, a) }
+
+// at asks for another step at t.
+func (s *stepper) at(t time.Time) {
+	if !t.IsZero() && (s.out.wake.IsZero() || t.Before(s.out.wake)) {
+		s.out.wake = t
+	}
+}
+
+func (s *stepper) wait(container, reason, message string) {
+	s.waiting[container] = corev1.ContainerStateWaiting{Reason: reason, Message: message}
+}
+
+// stopAll stops every container, sidecars last and in reverse order, then calls then.
+func (s *stepper) stopAll(grace int64, why string, then func()) {
+	s.out.state = Stopping
+	left := time.Duration(grace) * time.Second
+	if !s.o.stopFrom.IsZero() {
+		left = max(left-s.now.Sub(s.o.stopFrom), 0)
+	}
+	running := 0
+	stop := func(c *Container) {
+		running++
+		if s.o.stops[c.ID].IsZero() {
+			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: left, why: fmt.Sprintf(why, c.Name)})
+		}
+	}
+	sidecar := map[string]bool{}
+	for _, c := range s.d.pod.Spec.InitContainers {
+		sidecar[c.Name] = isSidecar(c)
+	}
+	for i := range s.o.containers {
+		if c := &s.o.containers[i]; c.State == Running && !sidecar[c.Name] {
+			stop(c)
+		}
+	}
+	for i := len(s.d.pod.Spec.InitContainers) - 1; i >= 0 && running == 0; i-- {
+		if c := s.current[s.d.pod.Spec.InitContainers[i].Name]; c != nil && c.State == Running {
+			stop(c)
+		}
+	}
+	if running == 0 {
+		s.out.state = Stopped
+		then()
+	}
+}
+
+func (s *stepper) release() {
+	if !s.o.released {
+		s.do(action{kind: actRelease})
+	}
+}
+
+func (s *stepper) purge() {
+	if s.o.removed {
+		s.out.state = Removed
+		return
+	}
+	s.do(action{kind: actPurge})
+}
+
+// overDeadline: the pod has run longer than activeDeadlineSeconds allows.
+func (s *stepper) overDeadline() bool {
+	limit, from := s.d.pod.Spec.ActiveDeadlineSeconds, s.o.last.StartTime
+	if limit == nil || from == nil {
+		return false
+	}
+	end := from.Add(time.Duration(*limit) * time.Second)
+	if s.now.Before(end) {
+		s.at(end)
+		return false
+	}
+	return true
+}
+
+// run brings a pod up and keeps it up.
+func (s *stepper) run() {
+	if s.o.sandbox == nil || !s.o.volumes {
+		s.out.state = Wanted
+		if s.now.Before(s.o.blocked.retry) {
+			s.at(s.o.blocked.retry)
+			return
+		}
+		if s.o.sandbox == nil {
+			s.do(action{kind: actSandbox})
+		}
+		s.do(action{kind: actVolumes})
+		return
+	}
+	s.out.state = Sandboxed
+	if !s.initialise() {
+		return
+	}
+	s.out.state = max(s.out.state, PodRunning)
+	alive := false
+	for _, c := range s.d.pod.Spec.Containers {
+		if s.keep(c, s.d.pod.Spec.RestartPolicy) {
+			alive = true
+		}
+	}
+	if !alive && len(s.out.actions) == 0 && ended(s.phase()) {
+		s.stopSidecars()
+	}
+	s.dropOld()
+}
+
+// stopSidecars ends the sidecars of a pod whose containers have all ended for good.
+func (s *stepper) stopSidecars() {
+	for _, ic := range s.d.pod.Spec.InitContainers {
+		if c := s.current[ic.Name]; c != nil && c.State == Running && s.o.stops[c.ID].IsZero() {
+			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: time.Duration(graceOf(s.d.pod)) * time.Second, why: "Stopping container " + c.Name})
+		}
+	}
+}
+
+// initialise goes through the init containers in order; true: the others may run.
+func (s *stepper) initialise() bool {
+	begun := s.begun()
+	for _, c := range s.d.pod.Spec.InitContainers {
+		rec := s.inSandbox(c.Name)
+		switch {
+		case isSidecar(c):
+			up := s.keep(c, corev1.RestartPolicyAlways) && s.o.probes[rec.ID].started
+			if !up && !begun {
+				s.out.state = max(s.out.state, Initialising)
+				return false
+			}
+		case begun:
+		case rec != nil && rec.State == Exited && rec.ExitCode == 0 && !rec.Lost:
+		default:
+			policy := s.d.pod.Spec.RestartPolicy
+			if policy == corev1.RestartPolicyAlways {
+				policy = corev1.RestartPolicyOnFailure
+			}
+			if rec == nil { // done in a sandbox that is no more: once again
+				policy = corev1.RestartPolicyAlways
+			}
+			s.keep(c, policy)
+			s.out.state = max(s.out.state, Initialising)
+			return false
+		}
+	}
+	return true
+}
+
+// begun: a regular container has been started in this sandbox, so the init containers are behind it.
+func (s *stepper) begun() bool {
+	for _, c := range s.d.pod.Spec.Containers {
+		if s.inSandbox(c.Name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *stepper) inSandbox(name string) *Container {
+	if c := s.current[name]; c != nil && s.o.sandbox != nil && c.SandboxID == s.o.sandbox.id {
+		return c
+	}
+	return nil
+}
+
+// keep keeps one container as its policy wants; true: it runs.
+func (s *stepper) keep(c corev1.Container, policy corev1.RestartPolicy) bool {
+	rec := s.current[c.Name]
+	if rec == nil {
+		s.start(c, s.nextAttempt(c.Name, nil), backoff{})
+		return false
+	}
+	inSandbox := rec.SandboxID == s.o.sandbox.id
+	if rec.State == Running {
+		p := s.o.probes[rec.ID]
+		switch {
+		case !s.o.stops[rec.ID].IsZero():
+		case !inSandbox:
+			s.stop(rec, c, nil, fmt.Sprintf("Container %s belongs to an earlier sandbox, will be restarted", c.Name))
+		case p.failed == "Startup":
+			s.stop(rec, c, c.StartupProbe, fmt.Sprintf("Container %s failed startup probe, will be restarted", c.Name))
+		case p.failed == "Liveness":
+			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe, will be restarted", c.Name))
+		case rec.Hash != hashOf(c):
+			s.stop(rec, c, nil, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
+		}
+		return inSandbox
+	}
+	if rec.State == Created && inSandbox { // killed between create and start: the same attempt again
+		s.start(c, rec.Attempt, s.o.backoffs[c.Name])
+		return false
+	}
+	failed := rec.ExitCode != 0 || rec.Lost
+	if policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure && !failed {
+		return false
+	}
+	b := s.o.backoffs[c.Name]
+	if until := b.until(rec.FinishedAt); inSandbox && s.now.Before(until) {
+		if rec.StartError != "" && rec.Attempt == 0 {
+			s.wait(c.Name, "RunContainerError", rec.StartError)
+		} else {
+			s.wait(c.Name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
+				b.delay, c.Name, s.d.pod.Name+"_"+s.d.pod.Namespace, s.d.pod.UID))
+		}
+		s.at(until)
+		return false
+	}
+	s.start(c, s.nextAttempt(c.Name, rec), b.next(rec.FinishedAt, s.now))
+	return false
+}
+
+// nextAttempt numbers the next try. When the runtime's own record is lost, the last status still knows.
+func (s *stepper) nextAttempt(name string, rec *Container) int {
+	n := 0
+	if rec != nil {
+		n = rec.Attempt + 1
+	}
+	if old := lastStatus(&s.o.last, name); old != nil && old.ContainerID != "" {
+		n = max(n, int(old.RestartCount)+1)
+	}
+	return n
+}
+
+func (s *stepper) stop(rec *Container, c corev1.Container, p *corev1.Probe, why string) {
+	grace := graceOf(s.d.pod)
+	if p != nil && p.TerminationGracePeriodSeconds != nil {
+		grace = *p.TerminationGracePeriodSeconds
+	}
+	s.do(action{kind: actStop, container: c.Name, id: rec.ID, grace: time.Duration(grace) * time.Second, why: why})
+}
+
+// start starts a container as soon as its image is there and an earlier failure has cooled down.
+func (s *stepper) start(c corev1.Container, attempt int, b backoff) {
+	img := s.o.images[c.Name]
+	if img.ref != c.Image {
+		img = imageState{}
+	}
+	fail := s.o.starts[c.Name]
+	switch {
+	case s.now.Before(fail.retry):
+		s.wait(c.Name, fail.reason, fail.message)
+		s.at(fail.retry)
+	case img.ready:
+		if fail.reason != "" {
+			s.wait(c.Name, fail.reason, fail.message)
+		}
+		s.do(action{kind: actStart, container: c.Name, attempt: attempt, backoff: b})
+	case img.inFlight:
+		s.out.state = max(s.out.state, Pulling)
+		if img.fail.reason != "" {
+			s.wait(c.Name, img.fail.reason, img.fail.message)
+		}
+	default:
+		s.out.state = max(s.out.state, Pulling)
+		if img.fail.reason != "" {
+			s.wait(c.Name, img.fail.reason, img.fail.message)
+		}
+		if s.now.Before(img.fail.retry) {
+			s.at(img.fail.retry)
+			return
+		}
+		s.do(action{kind: actPull, container: c.Name, attempt: attempt})
+	}
+}
+
+// dropOld deletes dead attempts but the last before the newest: that one still serves "logs --previous" and lastState.
+func (s *stepper) dropOld() {
+	for i := range s.o.containers {
+		c := &s.o.containers[i]
+		if cur := s.current[c.Name]; c.State != Running && c.Attempt < cur.Attempt-1 {
+			s.do(action{kind: actRemove, container: c.Name, id: c.ID, attempt: c.Attempt})
+		}
+	}
+}
+
+func isSidecar(c corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+func graceOf(p *corev1.Pod) int64 { return int64Or(p.Spec.TerminationGracePeriodSeconds, 30) }
+
+func int64Or(p *int64, d int64) int64 {
+	if p == nil {
+		return d
+	}
+	return *p
+}
+
+func lastStatus(st *corev1.PodStatus, name string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{st.ContainerStatuses, st.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+func timeOf(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }

@@ -1,0 +1,258 @@
+package podrun
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/edgeagent/podlog"
+)
+
+// stop ends a container beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over.
+func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
+	t := w.table
+	w.mu.Lock()
+	w.mem.stops[a.id] = t.cfg.Now()
+	w.mu.Unlock()
+	c := containerNamed(pod, a.container)
+	if c == nil {
+		c = &corev1.Container{Name: a.container}
+	}
+	t.events.pod(pod, c, corev1.EventTypeNormal, "Killing", "%s", a.why)
+	w.jobs.Add(1)
+	go func() {
+		defer w.jobs.Done()
+		err := w.end(ctx, pod, c, a)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNotFound) {
+			t.cfg.Log.Warn("container not stopped yet", "pod", pod.Name, "container", a.container, "error", err)
+			w.mu.Lock()
+			delete(w.mem.stops, a.id) // the next step tries again
+			w.mu.Unlock()
+			w.nudgeLater(ctx, time.Second)
+			return
+		}
+		w.poke()
+	}()
+}
+
+// end returns when the container has ended.
+func (w *worker) end(ctx context.Context, pod *corev1.Pod, c *corev1.Container, a action) error {
+	rt := w.table.cfg.Runtime
+	deadline := time.Now().Add(a.grace)
+	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && a.grace > 0 {
+		hook, cancel := context.WithDeadline(ctx, deadline)
+		if err := w.hook(hook, pod, c, a.id, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
+			w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
+		}
+		cancel()
+		deadline = later(deadline, time.Now().Add(2*time.Second)) // time to act on the signal, as kubelet leaves it
+	}
+	if a.grace > 0 {
+		if err := rt.Signal(ctx, a.id, 0); err != nil {
+			return err
+		}
+		if gone, err := w.gone(ctx, a.id, deadline); gone || err != nil {
+			return err
+		}
+	}
+	if err := rt.Signal(ctx, a.id, syscall.SIGKILL); err != nil {
+		return err
+	}
+	if gone, err := w.gone(ctx, a.id, time.Now().Add(10*time.Second)); gone || err != nil {
+		return err
+	}
+	return errors.New("SIGKILL has not ended it within 10 s; a process may hang in the kernel")
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// gone waits until a container runs no more, or until the deadline. Exits arrive as events and nudge the worker, which
+// observes; this looks for itself, a little less often each time, so that a lost event costs no more than a moment.
+func (w *worker) gone(ctx context.Context, id string, deadline time.Time) (bool, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
+		list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+		if err != nil {
+			return false, err
+		}
+		running := false
+		for _, c := range list {
+			running = running || c.ID == id && c.State == Running
+		}
+		if !running {
+			return true, nil
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(min(pause, left)):
+		}
+	}
+}
+
+func (w *worker) nudgeLater(ctx context.Context, d time.Duration) {
+	time.AfterFunc(d, func() {
+		if ctx.Err() == nil {
+			w.poke()
+		}
+	})
+}
+
+// postStart runs a container's postStart hook beside the worker; when it fails the container is stopped.
+func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string) {
+	w.jobs.Add(1)
+	go func() {
+		defer w.jobs.Done()
+		err := w.hook(ctx, pod, c, id, c.Lifecycle.PostStart)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
+			return
+		}
+		w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
+		w.stop(ctx, pod, action{container: c.Name, id: id, grace: time.Duration(graceOf(pod)) * time.Second, why: "FailedPostStartHook"})
+	}()
+}
+
+// hook runs one lifecycle handler.
+func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, h *corev1.LifecycleHandler) error {
+	switch {
+	case h.Exec != nil:
+		out := &limited{n: 4096}
+		code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: h.Exec.Command, Stdout: out, Stderr: out})
+		if err == nil && code != 0 {
+			err = fmt.Errorf("command %q exited with %d: %s", h.Exec.Command, code, out.String())
+		}
+		return err
+	case h.HTTPGet != nil:
+		_, ips := w.address()
+		host := h.HTTPGet.Host
+		if host == "" {
+			host = first(ips)
+		}
+		port, err := portOf(h.HTTPGet.Port, c)
+		if err != nil {
+			return err
+		}
+		scheme := "http"
+		if h.HTTPGet.Scheme == corev1.URISchemeHTTPS {
+			scheme = "https"
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, strconv.Itoa(port))+"/"+trimSlash(h.HTTPGet.Path), nil)
+		if err != nil {
+			return err
+		}
+		for _, hd := range h.HTTPGet.HTTPHeaders {
+			req.Header.Add(hd.Name, hd.Value)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		_, _ = io.CopyN(io.Discard, resp.Body, 10<<10)
+		return nil
+	case h.Sleep != nil:
+		select {
+		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	return errors.New("this kind of lifecycle hook is not supported")
+}
+
+func trimSlash(p string) string {
+	for len(p) > 0 && p[0] == '/' {
+		p = p[1:]
+	}
+	return p
+}
+
+// portOf resolves a port by number or by the name that the container gives it.
+func portOf(p intstr.IntOrString, c *corev1.Container) (int, error) {
+	if p.Type == intstr.Int {
+		return p.IntValue(), nil
+	}
+	for _, cp := range c.Ports {
+		if cp.Name == p.StrVal {
+			return int(cp.ContainerPort), nil
+		}
+	}
+	if n, err := strconv.Atoi(p.StrVal); err == nil {
+		return n, nil
+	}
+	return 0, fmt.Errorf("container %s has no port named %q", c.Name, p.StrVal)
+}
+
+// limited keeps the first n bytes written to it.
+type limited struct {
+	mu  sync.Mutex // stdout and stderr may share one
+	buf bytes.Buffer
+	n   int
+}
+
+func (l *limited) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if room := l.n - l.buf.Len(); room > 0 {
+		l.buf.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+const (
+	messageMax     = 4096
+	messageLogMax  = 2048
+	messageLogRows = 80
+)
+
+// lastWords is a container's termination message: its message file, or the end of its log where the policy allows that.
+func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
+	f, err := os.Open(w.messagePath(c.Name, c.Attempt))
+	if err == nil {
+		defer f.Close()
+		b, _ := io.ReadAll(io.LimitReader(f, messageMax))
+		if len(b) > 0 {
+			return string(b)
+		}
+	}
+	spec := containerNamed(pod, c.Name)
+	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {
+		return ""
+	}
+	return podlog.Tail(w.logPath(c.Name, c.Attempt), messageLogRows, messageLogMax)
+}
+
+// removeLogs deletes a log with its rotated parts and its spool.
+func removeLogs(path string) {
+	matches, _ := filepath.Glob(path + "*")
+	for _, m := range matches {
+		_ = os.Remove(m)
+	}
+}

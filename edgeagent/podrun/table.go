@@ -1,0 +1,244 @@
+package podrun
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/wire"
+	"petrel.dev/petrel/svcproxy"
+)
+
+// Network gives pods their place in the pod network. Both methods are idempotent.
+type Network interface {
+	// Attach makes a pod's network namespace and address, or finds them.
+	Attach(ctx context.Context, podUID string) (Attachment, error)
+	// Detach undoes Attach; what is not there is no error.
+	Detach(ctx context.Context, podUID string) error
+}
+
+// Attachment is a pod's place in the network.
+type Attachment struct {
+	Netns string // path
+	IPs   []string
+}
+
+// Config is what a Table needs. All fields are required unless they say otherwise.
+type Config struct {
+	Runtime Runtime
+	Network Network
+	Volumes *volume.Mounter
+	// Dir holds one directory for each pod, named by UID.
+	Dir      string
+	NodeName string
+	// NodeIPs are the node's own addresses, the main one first.
+	NodeIPs func() []string
+	// Capacity of the node, for the downward API; Memory the same in bytes.
+	Capacity corev1.ResourceList
+	Memory   int64
+	DNS      DNS
+	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
+	Report func(wire.Object) error
+	Forget func(wire.ID) error
+	// PortsChanged is called, if set, when HostPorts may have changed.
+	PortsChanged func()
+	// Logs of containers, and Dial into pods, serve streams; without them those are refused.
+	Logs *podlog.Pump
+	Dial Dialer
+	Log  *slog.Logger
+	Now  func() time.Time // nil: time.Now
+}
+
+// Table is the pods of a node. It owns one worker for each.
+type Table struct {
+	cfg    Config
+	events *recorder
+	starts chan struct{} // a slot for each container that may be starting at once
+	pulls  chan struct{} // the same for images
+
+	mu       sync.Mutex
+	set      *Set
+	complete bool
+	workers  map[string]*worker
+	wg       sync.WaitGroup
+	ctx      context.Context // of Run; nil before it and after
+}
+
+// NewTable makes a Table. It does nothing before Run.
+func NewTable(cfg Config) *Table {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
+		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3),
+		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
+	}
+}
+
+// Run works until ctx ends; pods that run keep running then.
+func (t *Table) Run(ctx context.Context) error {
+	events := t.cfg.Runtime.Events(ctx)
+	t.mu.Lock()
+	t.ctx = ctx
+	t.mu.Unlock()
+	t.reconcile()
+	for {
+		select {
+		case <-ctx.Done():
+			t.mu.Lock()
+			t.ctx = nil
+			t.mu.Unlock()
+			t.wg.Wait()
+			return nil
+		case uid, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			t.wake(uid)
+		}
+	}
+}
+
+// Apply gives the table a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
+// all that the hub wants, so that what an earlier life of the agent has left and the set does not name goes as well.
+// Without it (the cache may have been damaged, and the hub is out of reach) such pods go on, from their copies on disk.
+func (t *Table) Apply(set *Set, complete bool) {
+	t.mu.Lock()
+	t.set = set
+	t.complete = t.complete || complete
+	t.mu.Unlock()
+	t.reconcile()
+	t.wake("")
+}
+
+// reconcile has a worker for each pod that is wanted or that there is something left of.
+func (t *Table) reconcile() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx == nil {
+		return
+	}
+	for uid, pod := range t.set.Pods {
+		t.ensure(uid, pod)
+	}
+	entries, err := os.ReadDir(t.cfg.Dir)
+	if err != nil && !os.IsNotExist(err) {
+		t.cfg.Log.Error("pod directories cannot be listed", "dir", t.cfg.Dir, "error", err)
+	}
+	for _, e := range entries {
+		t.ensure(e.Name(), nil)
+	}
+}
+
+// ensure starts a worker for a pod unless it has one; pod is nil for one that is not wanted any more.
+func (t *Table) ensure(uid string, pod *corev1.Pod) {
+	if t.workers[uid] != nil {
+		return
+	}
+	w := newWorker(t, uid, pod)
+	t.workers[uid] = w
+	ctx := t.ctx
+	t.wg.Add(1)
+	go func() {
+		defer t.wg.Done()
+		w.run(ctx)
+		t.mu.Lock()
+		delete(t.workers, uid)
+		again := t.ctx != nil && t.set.Pods[uid] != nil
+		if again { // wanted once more while the worker was leaving
+			t.ensure(uid, t.set.Pods[uid])
+		}
+		t.mu.Unlock()
+		t.portsChanged()
+	}()
+}
+
+// wake makes one worker, or all of them, take a step.
+func (t *Table) wake(uid string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, w := range t.workers {
+		if uid == "" || uid == id {
+			w.poke()
+		}
+	}
+}
+
+func (t *Table) worker(uid string) *worker {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.workers[uid]
+}
+
+// current is the set as of now, and whether absence from it means something.
+func (t *Table) current() (*Set, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.set, t.complete
+}
+
+func (t *Table) portsChanged() {
+	if t.cfg.PortsChanged != nil {
+		t.cfg.PortsChanged()
+	}
+}
+
+func (t *Table) facts(sb *sandboxState) facts {
+	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), capacity: t.cfg.Capacity}
+	if sb != nil {
+		f.podIPs = sb.ips
+	}
+	return f
+}
+
+// HostPorts are the node's ports that its running pods ask for.
+func (t *Table) HostPorts() []svcproxy.HostPort {
+	t.mu.Lock()
+	workers := make([]*worker, 0, len(t.workers))
+	for _, w := range t.workers {
+		workers = append(workers, w)
+	}
+	t.mu.Unlock()
+	var out []svcproxy.HostPort
+	for _, w := range workers {
+		pod, ips := w.address()
+		if pod == nil || pod.Spec.HostNetwork || len(ips) == 0 {
+			continue
+		}
+		target, err := netip.ParseAddr(ips[0])
+		if err != nil {
+			continue
+		}
+		for _, c := range pod.Spec.Containers {
+			for _, p := range c.Ports {
+				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP {
+					continue
+				}
+				proto := svcproxy.TCP
+				if p.Protocol == corev1.ProtocolUDP {
+					proto = svcproxy.UDP
+				}
+				host, _ := netip.ParseAddr(p.HostIP) // the zero Addr: all of the node's
+				out = append(out, svcproxy.HostPort{HostIP: host, Port: uint16(p.HostPort), Protocol: proto,
+					Target: netip.AddrPortFrom(target, uint16(p.ContainerPort))})
+			}
+		}
+	}
+	return out
+}
+
+// Running counts the pods that the table looks after.
+func (t *Table) Running() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.workers)
+}

@@ -1,0 +1,344 @@
+package podrun
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// worker drives one pod: it observes, lets step decide, acts, and observes again.
+type worker struct {
+	table *Table
+	uid   string
+	dir   string
+	nudge chan struct{} // capacity 1
+
+	mu   sync.Mutex // guards mem and pod: actions that take long run beside the worker
+	mem  observed
+	pod  *corev1.Pod // newest known; nil: nothing known but the UID
+	jobs sync.WaitGroup
+
+	published []byte // the report that went out last
+	saved     []byte // the pod as it is on disk
+	probes    map[string]*probeJob
+	setSeen   *Set
+	wanted    bool // the pod has been in the set in this life of the agent, so its absence means something
+}
+
+func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
+	return &worker{table: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
+		probes: map[string]*probeJob{},
+		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
+			stops: map[string]time.Time{}, probes: map[string]probeState{}, messages: map[string]string{}}}
+}
+
+// poke makes the worker take a step soon.
+func (w *worker) poke() {
+	select {
+	case w.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// maxSteps bounds the steps between two waits: a step that keeps asking for the same thing must not eat a core.
+const maxSteps = 50
+
+// run steps until the pod is removed or ctx ends.
+func (w *worker) run(ctx context.Context) {
+	defer w.jobs.Wait()
+	defer w.stopProbes()
+	w.load()
+	log := w.table.cfg.Log
+	for steps := 0; ctx.Err() == nil; steps++ {
+		d := w.desired()
+		wait := time.Time{}
+		containers, err := w.observe(ctx, d)
+		switch {
+		case err != nil:
+			if ctx.Err() == nil {
+				log.Warn("pod cannot be observed", "pod", w.uid, "error", err)
+			}
+			wait = w.table.cfg.Now().Add(2 * time.Second)
+		default:
+			w.mu.Lock()
+			o := w.mem.clone(containers)
+			w.mu.Unlock()
+			dec := step(d, o, w.table.cfg.Now())
+			w.probe(ctx, d.pod, containers, dec.state)
+			w.publish(d, dec)
+			if dec.state == Removed && d.gone {
+				w.forget()
+				return
+			}
+			progress := false
+			for _, a := range dec.actions {
+				if w.act(ctx, d, o, a) {
+					progress = true
+				}
+			}
+			if progress && steps < maxSteps {
+				continue
+			}
+			wait = dec.wake
+			if steps >= maxSteps {
+				log.Error("pod does not settle, slowing down", "pod", d.pod.Name, "namespace", d.pod.Namespace, "state", dec.state)
+				wait = w.table.cfg.Now().Add(time.Second)
+			}
+		}
+		steps = -1
+		w.sleep(ctx, wait)
+	}
+}
+
+// sleep waits for a nudge, the time, or the end.
+func (w *worker) sleep(ctx context.Context, until time.Time) {
+	var timer <-chan time.Time
+	if !until.IsZero() {
+		t := time.NewTimer(max(until.Sub(w.table.cfg.Now()), 0) + time.Millisecond)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-w.nudge:
+	case <-timer:
+	}
+}
+
+// desired reads the pod from the set, or from disk once it has left the set.
+func (w *worker) desired() desired {
+	set, complete := w.table.current()
+	pod := set.Pods[w.uid]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if set != w.setSeen { // what was missing may have come
+		w.setSeen = set
+		for name, f := range w.mem.starts {
+			if f.reason == reasonConfig {
+				delete(w.mem.starts, name)
+			}
+		}
+		if !w.mem.blocked.retry.IsZero() {
+			w.mem.blocked.retry = time.Time{}
+		}
+		if w.mem.volumes && pod != nil {
+			w.mem.volumes = false // renew
+		}
+	}
+	if pod != nil {
+		w.pod, w.wanted = pod, true
+		w.save(pod)
+		return desired{pod: pod}
+	}
+	if w.pod == nil {
+		w.pod = w.unknownPod()
+	}
+	return desired{pod: w.pod, gone: complete || w.wanted}
+}
+
+// unknownPod stands for a pod of which only the directory is left.
+func (w *worker) unknownPod() *corev1.Pod {
+	p := &corev1.Pod{}
+	p.UID, p.Name, p.Namespace = uidOf(w.uid), w.uid, "unknown"
+	return p
+}
+
+// observe asks the runtime for the pod's containers and reads the last words of those that have ended.
+func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
+	list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+	if err != nil {
+		return nil, err
+	}
+	w.retryImages(ctx, d.pod)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mem.nodeIPs = w.table.cfg.NodeIPs()
+	alive := map[string]bool{}
+	for i := range list {
+		c := &list[i]
+		alive[c.ID] = true
+		if c.State == Exited {
+			delete(w.mem.stops, c.ID)
+			if _, ok := w.mem.messages[c.ID]; !ok {
+				w.mem.messages[c.ID] = w.lastWords(d.pod, c)
+			}
+		}
+	}
+	for id := range w.mem.messages {
+		if !alive[id] {
+			delete(w.mem.messages, id)
+		}
+	}
+	if d.deleting() && w.mem.stopFrom.IsZero() {
+		w.mem.stopFrom = w.table.cfg.Now()
+	}
+	return list, nil
+}
+
+// retryImages ends the back-off of images that have come in another way, by an import for example.
+func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
+	w.mu.Lock()
+	var failed []imageState
+	for name, img := range w.mem.images {
+		c := containerNamed(pod, name)
+		if img.fail.reason != "" && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
+			failed = append(failed, img)
+		}
+	}
+	w.mu.Unlock()
+	for _, img := range failed {
+		if _, err := w.table.cfg.Runtime.Image(ctx, img.ref); err != nil {
+			continue
+		}
+		w.mu.Lock()
+		for name, have := range w.mem.images {
+			if have.ref == img.ref && !have.inFlight {
+				delete(w.mem.images, name)
+			}
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (o observed) clone(containers []Container) observed {
+	c := o
+	c.containers = containers
+	c.images, c.starts, c.backoffs = copyMap(o.images), copyMap(o.starts), copyMap(o.backoffs)
+	c.stops, c.probes, c.messages = copyMap(o.stops), copyMap(o.probes), copyMap(o.messages)
+	return c
+}
+
+func copyMap[K comparable, V any](m map[K]V) map[K]V {
+	out := make(map[K]V, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+// address is where the pod is in the network, for host ports.
+func (w *worker) address() (*corev1.Pod, []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mem.sandbox == nil {
+		return nil, nil
+	}
+	return w.pod, w.mem.sandbox.ips
+}
+
+const (
+	podFile    = "pod.json"
+	statusFile = "status.json"
+)
+
+// load reads what an earlier life of the agent has left of the pod.
+func (w *worker) load() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b, err := os.ReadFile(filepath.Join(w.dir, statusFile)); err == nil {
+		var st corev1.PodStatus
+		if err := json.Unmarshal(b, &st); err != nil {
+			w.table.cfg.Log.Warn("saved pod status is damaged, going on without", "pod", w.uid, "error", err)
+		} else {
+			w.mem.last = st
+		}
+	}
+	if w.pod == nil {
+		if b, err := os.ReadFile(filepath.Join(w.dir, podFile)); err == nil {
+			var p corev1.Pod
+			if json.Unmarshal(b, &p) == nil && string(p.UID) == w.uid {
+				w.pod = &p
+			}
+		}
+	}
+}
+
+// save keeps the pod on disk, so that it can still be stopped properly once the set has dropped it.
+func (w *worker) save(pod *corev1.Pod) {
+	if w.mem.removed {
+		return
+	}
+	p := *pod
+	p.ManagedFields, p.Status = nil, corev1.PodStatus{}
+	b, err := json.Marshal(&p)
+	if err != nil || bytes.Equal(b, w.saved) {
+		return
+	}
+	if w.saved == nil {
+		if old, err := os.ReadFile(filepath.Join(w.dir, podFile)); err == nil && bytes.Equal(old, b) {
+			w.saved = b
+			return
+		}
+	}
+	w.saved = b
+	w.write(podFile, b)
+}
+
+// write replaces a file of the pod's directory in one step. It need not survive a power cut: everything in it can be
+// found out again.
+func (w *worker) write(name string, b []byte) {
+	path := filepath.Join(w.dir, name)
+	err := os.MkdirAll(w.dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(path+".tmp", b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		w.table.cfg.Log.Warn("pod file not written", "file", path, "error", err)
+	}
+}
+
+// publish reports the status when it has changed, and keeps it for the next step and the next life.
+func (w *worker) publish(d desired, dec decision) {
+	status, err := json.Marshal(&dec.status)
+	if err != nil {
+		w.table.cfg.Log.Error("pod status does not encode", "pod", w.uid, "error", err)
+		return
+	}
+	w.mu.Lock()
+	before := w.mem.last.Phase
+	w.mem.last = dec.status
+	w.mu.Unlock()
+	if before != dec.status.Phase {
+		w.table.cfg.Log.Info("pod phase", "pod", d.pod.Name, "namespace", d.pod.Namespace, "phase", dec.status.Phase, "state", dec.state.String())
+	}
+	report, err := json.Marshal(wire.PodReport{Namespace: d.pod.Namespace, Name: d.pod.Name, Gone: dec.state == Removed, Status: status})
+	if err != nil || bytes.Equal(report, w.published) {
+		return
+	}
+	if dec.state != Removed {
+		if old, err := os.ReadFile(filepath.Join(w.dir, statusFile)); err != nil || !bytes.Equal(old, status) {
+			w.write(statusFile, status)
+		}
+	}
+	if d.gone { // nobody waits for it
+		w.published = report
+		return
+	}
+	h := fnv.New64a()
+	h.Write(report)
+	if err := w.table.cfg.Report(wire.Object{ID: w.reportID(), Version: h.Sum64(), Namespace: d.pod.Namespace, Name: d.pod.Name, Data: report}); err != nil {
+		w.table.cfg.Log.Warn("pod status not reported", "pod", d.pod.Name, "error", err)
+		return
+	}
+	w.published = report
+}
+
+func (w *worker) reportID() wire.ID { return wire.ID{Kind: wire.KindPodStatus, UID: w.uid} }
+
+func (w *worker) forget() {
+	if err := w.table.cfg.Forget(w.reportID()); err != nil {
+		w.table.cfg.Log.Warn("pod report not dropped", "pod", w.uid, "error", err)
+	}
+}

@@ -1,0 +1,212 @@
+// Package probe asks containers how they are: by a command, an HTTP request, a TCP connection or a gRPC health check.
+//
+// Check asks once. Gauge turns the answers into an opinion, with the thresholds that the pod sets. Run does both in a
+// container's rhythm.
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Target is where a probe goes.
+type Target struct {
+	Host string // the pod's address
+	// Port resolves a port by number or name.
+	Port func(p intstr.IntOrString) (int, error)
+	// Exec runs a command in the container and returns its exit code and output.
+	Exec func(ctx context.Context, command []string) (int, string, error)
+}
+
+// Gauge is an opinion that needs several equal answers in a row to change.
+type Gauge struct {
+	Success, Failure int32 // how many; at least 1
+	OK               bool  // the opinion; set it to what holds before the first answer
+	run              int32
+	last             bool
+}
+
+// Add takes an answer and tells whether the opinion was formed anew by it: it changed, or its threshold was reached.
+func (g *Gauge) Add(ok bool) (decided bool) {
+	if ok != g.last || g.run == 0 {
+		g.run, g.last = 0, ok
+	}
+	g.run++
+	need := max(g.Failure, 1)
+	if ok {
+		need = max(g.Success, 1)
+	}
+	if g.run < need {
+		return false
+	}
+	g.OK = ok
+	return true
+}
+
+// Run probes until ctx ends or report returns false. report gets each formed opinion and the output of the last answer.
+// failed gets every single bad answer, for events.
+func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok bool, output string) bool, failed func(output string)) {
+	g := Gauge{Success: p.SuccessThreshold, Failure: p.FailureThreshold, OK: ok}
+	if g.Failure == 0 {
+		g.Failure = 3
+	}
+	period := time.Duration(max(p.PeriodSeconds, 0)) * time.Second
+	if period == 0 {
+		period = 10 * time.Second
+	}
+	wait := time.Duration(p.InitialDelaySeconds) * time.Second
+	if wait == 0 && ok { // of an adopted container: spread the probes of a restarted agent
+		wait = time.Duration(rand.Int64N(int64(period)))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = period
+		good, output := Check(ctx, p, t)
+		if ctx.Err() != nil {
+			return
+		}
+		if !good {
+			failed(output)
+		}
+		if g.Add(good) && !report(g.OK, output) {
+			return
+		}
+	}
+}
+
+// Check asks once.
+func Check(ctx context.Context, p *corev1.Probe, t Target) (ok bool, output string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(p.TimeoutSeconds, 1))*time.Second)
+	defer cancel()
+	output, err := check(ctx, p, t)
+	if err == nil {
+		return true, output
+	}
+	if errors.Is(err, context.DeadlineExceeded) && p.Exec != nil {
+		return false, fmt.Sprintf("command timed out: %q timed out after %ds", strings.Join(p.Exec.Command, " "), max(p.TimeoutSeconds, 1))
+	}
+	return false, err.Error()
+}
+
+func check(ctx context.Context, p *corev1.Probe, t Target) (string, error) {
+	switch {
+	case p.Exec != nil:
+		code, out, err := t.Exec(ctx, p.Exec.Command)
+		if err == nil && code != 0 {
+			err = errors.New(out)
+		}
+		return out, err
+	case p.HTTPGet != nil:
+		return checkHTTP(ctx, p.HTTPGet, t)
+	case p.TCPSocket != nil:
+		port, err := t.Port(p.TCPSocket.Port)
+		if err != nil {
+			return "", err
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(or(p.TCPSocket.Host, t.Host), strconv.Itoa(port)))
+		if err != nil {
+			return "", err
+		}
+		return "", conn.Close()
+	case p.GRPC != nil:
+		return checkGRPC(ctx, p.GRPC, t)
+	}
+	return "", errors.New("the probe has no handler")
+}
+
+func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, error) {
+	port, err := t.Port(h.Port)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(h.Path)
+	if err != nil {
+		u = &url.URL{Path: h.Path}
+	}
+	if !strings.HasPrefix(u.Path, "/") {
+		u.Path = "/" + u.Path
+	}
+	u.Scheme = strings.ToLower(or(string(h.Scheme), "http"))
+	u.Host = net.JoinHostPort(or(h.Host, t.Host), strconv.Itoa(port))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("User-Agent", "kube-probe/1.36")
+	req.Header.Set("Accept", "*/*")
+	for _, hd := range h.HTTPHeaders {
+		if strings.EqualFold(hd.Name, "Host") {
+			req.Host = hd.Value
+			continue
+		}
+		req.Header.Add(hd.Name, hd.Value)
+	}
+	client := &http.Client{
+		// A probe asks whether something answers, not who it is.
+		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Proxy: nil},
+		CheckRedirect: func(next *http.Request, via []*http.Request) error {
+			if next.URL.Hostname() != via[0].URL.Hostname() || len(via) >= 10 {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		},
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 10<<10))
+	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
+		return "", fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
+	}
+	return string(body), nil
+}
+
+func checkGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) (string, error) {
+	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(t.Host, strconv.Itoa(int(g.Port))),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("kube-probe/1.36"))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	service := ""
+	if g.Service != nil {
+		service = *g.Service
+	}
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.WaitForReady(false))
+	if err != nil {
+		return "", err
+	}
+	if resp.Status != healthpb.HealthCheckResponse_SERVING {
+		return "", fmt.Errorf("service unhealthy (responded with %q)", resp.Status.String())
+	}
+	return "service healthy", nil
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

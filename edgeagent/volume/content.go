@@ -1,0 +1,186 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// file is one file of a volume made of API objects, at a path relative to it.
+type file struct {
+	data []byte
+	mode int32
+}
+
+// content gathers the files of a configMap, secret, downwardAPI or projected volume. memory: they must not reach a disk.
+func (m *Mounter) content(pod *corev1.Pod, v *corev1.Volume, src Source) (files map[string]file, memory bool, err error) {
+	switch {
+	case v.ConfigMap != nil:
+		s := v.ConfigMap
+		files, err = configMapFiles(pod.Namespace, s.Name, s.Items, isTrue(s.Optional), modeOr(s.DefaultMode), src)
+		return files, false, err
+	case v.Secret != nil:
+		s := v.Secret
+		files, err = secretFiles(pod.Namespace, s.SecretName, s.Items, isTrue(s.Optional), modeOr(s.DefaultMode), src)
+		return files, true, err
+	case v.DownwardAPI != nil:
+		files, err = m.downwardFiles(pod, v.DownwardAPI.Items, modeOr(v.DownwardAPI.DefaultMode))
+		return files, true, err
+	case v.Projected != nil:
+		files, err = m.projectedFiles(pod, v.Projected, src)
+		return files, true, err
+	}
+	return nil, false, errors.New("this kind of volume is not supported; a node has emptyDir, hostPath, configMap, secret, downwardAPI and projected")
+}
+
+func (m *Mounter) projectedFiles(pod *corev1.Pod, p *corev1.ProjectedVolumeSource, src Source) (map[string]file, error) {
+	all, mode := map[string]file{}, modeOr(p.DefaultMode)
+	for _, s := range p.Sources {
+		var files map[string]file
+		var err error
+		switch {
+		case s.ConfigMap != nil:
+			files, err = configMapFiles(pod.Namespace, s.ConfigMap.Name, s.ConfigMap.Items, isTrue(s.ConfigMap.Optional), mode, src)
+		case s.Secret != nil:
+			files, err = secretFiles(pod.Namespace, s.Secret.Name, s.Secret.Items, isTrue(s.Secret.Optional), mode, src)
+		case s.DownwardAPI != nil:
+			files, err = m.downwardFiles(pod, s.DownwardAPI.Items, mode)
+		case s.ServiceAccountToken != nil:
+			t := src.Token(string(pod.UID), s.ServiceAccountToken.Audience)
+			if t == nil {
+				return nil, fmt.Errorf("the token of service account %q has not come from the hub yet", pod.Spec.ServiceAccountName)
+			}
+			files = map[string]file{s.ServiceAccountToken.Path: {[]byte(t.Token), tokenMode(pod, mode)}}
+		default:
+			err = errors.New("this kind of projected source is not supported")
+		}
+		if err != nil {
+			return nil, err
+		}
+		for k, f := range files {
+			all[k] = f
+		}
+	}
+	return all, nil
+}
+
+// tokenMode keeps a token from other users where a group or user is known that may read it.
+func tokenMode(pod *corev1.Pod, mode int32) int32 {
+	if fsGroup(pod) != nil {
+		return 0o600
+	}
+	return mode
+}
+
+func configMapFiles(namespace, name string, items []corev1.KeyToPath, optional bool, mode int32, src Source) (map[string]file, error) {
+	cm := src.ConfigMap(namespace, name)
+	if cm == nil {
+		if optional {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("configmap %q not found", name)
+	}
+	data := make(map[string][]byte, len(cm.Data)+len(cm.BinaryData))
+	for k, v := range cm.Data {
+		data[k] = []byte(v)
+	}
+	for k, v := range cm.BinaryData {
+		data[k] = v
+	}
+	files, err := pick(data, items, optional, mode)
+	if err != nil {
+		return nil, fmt.Errorf("configmap %q: %w", name, err)
+	}
+	return files, nil
+}
+
+func secretFiles(namespace, name string, items []corev1.KeyToPath, optional bool, mode int32, src Source) (map[string]file, error) {
+	s := src.Secret(namespace, name)
+	if s == nil {
+		if optional {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("secret %q not found", name)
+	}
+	files, err := pick(s.Data, items, optional, mode)
+	if err != nil {
+		return nil, fmt.Errorf("secret %q: %w", name, err)
+	}
+	return files, nil
+}
+
+// pick takes the wanted keys, or all of them.
+func pick(data map[string][]byte, items []corev1.KeyToPath, optional bool, mode int32) (map[string]file, error) {
+	files := map[string]file{}
+	if items == nil {
+		for k, v := range data {
+			files[k] = file{v, mode}
+		}
+		return files, nil
+	}
+	for _, it := range items {
+		v, ok := data[it.Key]
+		if !ok {
+			if optional {
+				continue
+			}
+			return nil, fmt.Errorf("references non-existent key: %s", it.Key)
+		}
+		f := file{v, mode}
+		if it.Mode != nil {
+			f.mode = *it.Mode
+		}
+		files[path.Clean(it.Path)] = f
+	}
+	return files, nil
+}
+
+func (m *Mounter) downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, mode int32) (map[string]file, error) {
+	files := map[string]file{}
+	for _, it := range items {
+		f := file{mode: mode}
+		if it.Mode != nil {
+			f.mode = *it.Mode
+		}
+		var text string
+		var err error
+		switch {
+		case it.FieldRef != nil:
+			text, err = Field(pod, it.FieldRef.FieldPath)
+		case it.ResourceFieldRef != nil:
+			c := container(pod, it.ResourceFieldRef.ContainerName)
+			if c == nil {
+				return nil, fmt.Errorf("%s: the pod has no container %q", it.Path, it.ResourceFieldRef.ContainerName)
+			}
+			text, err = ResourceField(it.ResourceFieldRef, c, m.Capacity)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", it.Path, err)
+		}
+		f.data = []byte(text)
+		files[path.Clean(it.Path)] = f
+	}
+	return files, nil
+}
+
+func container(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+func modeOr(p *int32) int32 {
+	if p == nil {
+		return 0o644
+	}
+	return *p
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }

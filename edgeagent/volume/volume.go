@@ -1,0 +1,335 @@
+// Package volume makes a pod's volumes on its node: emptyDir, hostPath, configMap, secret, downwardAPI and projected.
+//
+// Everything lives in the pod's own directory:
+//
+//	PODS/<uid>/.volumes/<name>     one directory a volume; a tmpfs where it holds secrets or is asked to be memory
+//	PODS/<uid>/.subpaths/<hash>    what a subPath leads to, bound there so that no container can move it afterwards
+//
+// Sync is level-triggered: it may be called at any time, makes what is missing and renews what is out of date. Volumes
+// made of API objects change in one atomic step, as kubelet's do: the visible names are links through "..data", which
+// is replaced by a rename. Remove undoes everything, whatever is left of it.
+package volume
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Source is where the API objects that volumes are made of come from. Each returns nil for what is not there; results
+// are read-only.
+type Source interface {
+	ConfigMap(namespace, name string) *corev1.ConfigMap
+	Secret(namespace, name string) *corev1.Secret
+	Token(podUID, audience string) *wire.Token
+}
+
+// Error is why a volume cannot be mounted, in kubelet's words.
+type Error struct {
+	Volume string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Mounter makes volumes below Dir, the directory of all pods. Capacity stands in for limits that a container does not
+// set when the downward API is asked for them.
+type Mounter struct {
+	Dir      string
+	Capacity corev1.ResourceList
+}
+
+const (
+	volumesDir  = ".volumes"
+	subPathsDir = ".subpaths"
+)
+
+func (m *Mounter) path(podUID, volume string) string {
+	return filepath.Join(m.Dir, podUID, volumesDir, volume)
+}
+
+// Sync makes and renews all volumes of a pod. It goes on after a failure and returns all of them joined, each an *Error.
+func (m *Mounter) Sync(ctx context.Context, pod *corev1.Pod, src Source) error {
+	if err := os.MkdirAll(filepath.Join(m.Dir, string(pod.UID), volumesDir), 0o755); err != nil {
+		return fmt.Errorf("volume: %w", err)
+	}
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if err := m.sync(pod, v, src); err != nil {
+			errs = append(errs, &Error{Volume: v.Name, Err: err})
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Mounter) sync(pod *corev1.Pod, v *corev1.Volume, src Source) error {
+	dir := m.path(string(pod.UID), v.Name)
+	switch {
+	case v.EmptyDir != nil:
+		return emptyDir(dir, v.EmptyDir, fsGroup(pod))
+	case v.HostPath != nil:
+		return hostPath(v.HostPath)
+	}
+	files, memory, err := m.content(pod, v, src)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if memory {
+		if err := tmpfs(dir, 0, 0o755); err != nil {
+			return err
+		}
+	}
+	return writeAtomic(dir, files, fsGroup(pod))
+}
+
+func fsGroup(pod *corev1.Pod) *int64 {
+	if pod.Spec.SecurityContext == nil {
+		return nil
+	}
+	return pod.Spec.SecurityContext.FSGroup
+}
+
+func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	switch {
+	case v.Medium == corev1.StorageMediumMemory:
+		size := int64(0)
+		if v.SizeLimit != nil {
+			size = v.SizeLimit.Value()
+		}
+		if err := tmpfs(dir, size, 0o777); err != nil {
+			return err
+		}
+	case v.Medium != corev1.StorageMediumDefault:
+		return fmt.Errorf("emptyDir medium %q is not supported on this node; use \"\" or Memory", v.Medium)
+	}
+	mode := os.FileMode(0o777)
+	if group != nil {
+		if err := os.Chown(dir, -1, int(*group)); err != nil {
+			return err
+		}
+		mode |= os.ModeSetgid
+	}
+	return os.Chmod(dir, mode)
+}
+
+// tmpfs mounts a file system in memory on dir unless one is there. size is in bytes; 0 leaves it to the kernel.
+func tmpfs(dir string, size int64, mode os.FileMode) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err
+	}
+	if st.Type == unix.TMPFS_MAGIC && isMountPoint(dir) {
+		return nil
+	}
+	opts := fmt.Sprintf("mode=%o", mode)
+	if size > 0 {
+		opts += fmt.Sprintf(",size=%d", size)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
+		return fmt.Errorf("mounting a tmpfs: %w", err)
+	}
+	return nil
+}
+
+func isMountPoint(dir string) bool {
+	var a, b unix.Stat_t
+	return unix.Stat(dir, &a) == nil && unix.Stat(filepath.Dir(dir), &b) == nil && a.Dev != b.Dev
+}
+
+// hostPath checks, or makes, what a hostPath volume names.
+func hostPath(v *corev1.HostPathVolumeSource) error {
+	kind := corev1.HostPathUnset
+	if v.Type != nil {
+		kind = *v.Type
+	}
+	fi, err := os.Stat(v.Path)
+	switch kind {
+	case corev1.HostPathUnset:
+		return nil
+	case corev1.HostPathDirectoryOrCreate:
+		if errors.Is(err, os.ErrNotExist) {
+			return os.MkdirAll(v.Path, 0o755)
+		}
+	case corev1.HostPathFileOrCreate:
+		if errors.Is(err, os.ErrNotExist) {
+			f, err := os.OpenFile(v.Path, os.O_CREATE|os.O_WRONLY, 0o644)
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("hostPath type check failed: %s: %w", v.Path, err)
+	}
+	mode, ok := fi.Mode(), false
+	switch kind {
+	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
+		ok = mode.IsDir()
+	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
+		ok = mode.IsRegular()
+	case corev1.HostPathSocket:
+		ok = mode&os.ModeSocket != 0
+	case corev1.HostPathCharDev:
+		ok = mode&os.ModeCharDevice != 0
+	case corev1.HostPathBlockDev:
+		ok = mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0
+	}
+	if !ok {
+		return fmt.Errorf("hostPath type check failed: %s is not a %s", v.Path, kind)
+	}
+	return nil
+}
+
+// MountSource returns the path on the node that a container's volume mount leads to; Sync must have succeeded before.
+func (m *Mounter) MountSource(pod *corev1.Pod, vm corev1.VolumeMount) (string, error) {
+	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == vm.Name })
+	if i < 0 {
+		return "", fmt.Errorf("the pod has no volume %q", vm.Name)
+	}
+	v := &pod.Spec.Volumes[i]
+	root := m.path(string(pod.UID), v.Name)
+	if v.HostPath != nil {
+		root = v.HostPath.Path
+		if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
+			if err := os.MkdirAll(root, 0o755); err != nil {
+				return "", err
+			}
+		}
+	}
+	if vm.SubPath == "" {
+		return root, nil
+	}
+	return m.subPath(string(pod.UID), v, root, vm.SubPath)
+}
+
+// subPath opens a path inside a volume without ever leaving it, and binds what it found to a place that no container
+// can reach.
+func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (string, error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return "", fmt.Errorf("subPath %q: %w", sub, err)
+	}
+	defer r.Close()
+	sub = strings.Trim(filepath.Clean(sub), "/")
+	fi, err := r.Stat(sub)
+	if errors.Is(err, os.ErrNotExist) && (v.EmptyDir != nil || v.HostPath != nil) {
+		if err = r.MkdirAll(sub, 0o755); err == nil {
+			fi, err = r.Stat(sub)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("subPath %q: %w", sub, err)
+	}
+	f, err := r.Open(sub)
+	if err != nil {
+		return "", fmt.Errorf("subPath %q: %w", sub, err)
+	}
+	defer f.Close()
+	sum := sha256.Sum256([]byte(v.Name + "/" + sub))
+	target := filepath.Join(m.Dir, podUID, subPathsDir, hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return "", err
+	}
+	// A new container gets what is there now: an older binding may hold what a live update has replaced.
+	if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err == nil {
+		_ = os.Remove(target)
+	}
+	if fi.IsDir() {
+		err = os.MkdirAll(target, 0o755)
+	} else if f, e := os.OpenFile(target, os.O_CREATE, 0o644); e == nil {
+		err = f.Close()
+	} else {
+		err = e
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return "", fmt.Errorf("subPath %q: bind: %w", sub, err)
+	}
+	return target, nil
+}
+
+// ReadOnly tells volumes that containers must not write to, whatever their mount says.
+func (m *Mounter) ReadOnly(pod *corev1.Pod, volume string) bool {
+	for _, v := range pod.Spec.Volumes {
+		if v.Name == volume {
+			return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
+		}
+	}
+	return false
+}
+
+// Remove unmounts and deletes all volumes of a pod. hostPaths are left as they are.
+func (m *Mounter) Remove(_ context.Context, podUID string) error {
+	base := filepath.Join(m.Dir, podUID)
+	if err := unmountBelow(base); err != nil {
+		return fmt.Errorf("volumes of pod %s: %w", podUID, err)
+	}
+	for _, d := range []string{volumesDir, subPathsDir} {
+		if err := os.RemoveAll(filepath.Join(base, d)); err != nil {
+			return fmt.Errorf("volumes of pod %s: %w", podUID, err)
+		}
+	}
+	return nil
+}
+
+// unmountBelow unmounts the volumes below a pod's directory, innermost first. It looks at the kernel's own list, so it
+// misses nothing that an earlier life of the agent has made.
+func unmountBelow(base string) error {
+	real, err := filepath.EvalSymlinks(base)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var points []string
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		p := unescape.Replace(f[4])
+		if strings.HasPrefix(p, filepath.Join(real, volumesDir)+"/") || strings.HasPrefix(p, filepath.Join(real, subPathsDir)+"/") {
+			points = append(points, p)
+		}
+	}
+	slices.Reverse(points)
+	for _, p := range points {
+		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+			return fmt.Errorf("unmount %s: %w", p, err)
+		}
+	}
+	return nil
+}

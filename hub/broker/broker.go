@@ -1,0 +1,252 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Limits of the embedded broker.
+const (
+	maxPacket    = 256 << 10
+	maxPending   = 96  // frames waiting for one node; a window of the pipe and a few streams
+	maxInflight  = 64  // unacknowledged QoS 1 packets of one node
+	maxKeepalive = 300 // seconds
+	maxPerNode   = 4   // connections of one device: its own old ones, and clones, which the hub will name
+)
+
+// Config is what a Broker is made of.
+type Config struct {
+	Cluster string
+	// MaxClients bounds connections; 0 means 10,000.
+	MaxClients int
+	Log        *slog.Logger
+}
+
+// Broker is the embedded broker.
+type Broker struct {
+	cfg    Config
+	server *mqtt.Server
+	to     atomic.Pointer[func(topic string, frame []byte)]
+
+	mu    sync.Mutex
+	count map[string]int // connections by node
+	conns map[*conn]struct{}
+	done  bool
+}
+
+// New makes a broker. It hears nobody until Run.
+func New(cfg Config) (*Broker, error) {
+	if cfg.MaxClients == 0 {
+		cfg.MaxClients = 10_000
+	}
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumClients = int64(cfg.MaxClients) + 1
+	caps.MaximumClientWritesPending = maxPending
+	caps.MaximumPacketSize = maxPacket
+	caps.MaximumInflight = maxInflight
+	caps.ReceiveMaximum = maxInflight
+	caps.MaximumSessionExpiryInterval = 0
+	caps.MaximumQos = 1
+	caps.RetainAvailable = 0
+	caps.SharedSubAvailable = 0
+	caps.TopicAliasMaximum = 0
+	caps.MinimumProtocolVersion = 4
+	b := &Broker{cfg: cfg, count: map[string]int{}, conns: map[*conn]struct{}{}}
+	// Serve is never called: it would start tickers for features that are off. Connections come by ServeConn.
+	b.server = mqtt.New(&mqtt.Options{
+		Capabilities: caps, InlineClient: true, Logger: slog.New(slog.DiscardHandler),
+		SysTopicResendInterval: 1 << 30,
+	})
+	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	return b, nil
+}
+
+// Run passes frames from nodes' up, live and stream topics to receive until ctx ends, then closes all connections.
+// receive must return at once; the frame is its own. connected tells that the bus works.
+func (b *Broker) Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error {
+	b.to.Store(&receive)
+	connected(true)
+	<-ctx.Done()
+	b.to.Store(nil)
+	b.mu.Lock()
+	b.done = true
+	for c := range b.conns {
+		c.Conn.Close()
+	}
+	b.mu.Unlock()
+	return ctx.Err()
+}
+
+// Publish sends a frame to a node. It never blocks; a frame for a node that is not there, or does not keep up, is dropped.
+func (b *Broker) Publish(topic string, frame []byte) {
+	// The only errors are of the library's own making: an inline client, QoS 0, a topic of ours.
+	if err := b.server.Publish(topic, frame, false, 0); err != nil {
+		b.cfg.Log.Debug("frame not published", "topic", topic, "error", err)
+	}
+}
+
+// ServeConn serves a connection on which TLS has agreed on wire.ALPN, and returns when it has ended. It closes c.
+func (b *Broker) ServeConn(c net.Conn) {
+	defer c.Close()
+	tc, ok := c.(*tls.Conn)
+	if !ok {
+		b.cfg.Log.Warn("link connection without TLS refused", "remote", c.RemoteAddr())
+		return
+	}
+	fp, err := wire.DeviceOf(tc.ConnectionState())
+	if err != nil {
+		b.cfg.Log.Info("link connection refused", "remote", c.RemoteAddr(), "error", err)
+		return
+	}
+	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp)}
+	if err := b.enter(nc); err != nil {
+		b.cfg.Log.Warn("link connection refused", "remote", c.RemoteAddr(), "device", nc.node, "error", err)
+		return
+	}
+	defer b.leave(nc)
+	if err := c.SetReadDeadline(time.Now().Add(connectLimit)); err != nil {
+		return
+	}
+	if err := b.server.EstablishConnection("petrel", nc); err != nil {
+		b.cfg.Log.Debug("link connection ended", "device", nc.node, "error", err)
+	}
+}
+
+func (b *Broker) enter(c *conn) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.done:
+		return errors.New("the hub stops")
+	case len(b.conns) >= b.cfg.MaxClients:
+		return fmt.Errorf("%d connections are the limit", b.cfg.MaxClients)
+	case b.count[c.node] >= maxPerNode:
+		return fmt.Errorf("device has %d connections already", maxPerNode)
+	}
+	b.count[c.node]++
+	b.conns[c] = struct{}{}
+	return nil
+}
+
+func (b *Broker) leave(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.conns, c)
+	if b.count[c.node]--; b.count[c.node] == 0 {
+		delete(b.count, c.node)
+	}
+}
+
+// receive hands a frame to the hub.
+func (b *Broker) receive(topic string, frame []byte) {
+	if r := b.to.Load(); r != nil {
+		(*r)(topic, frame)
+	}
+}
+
+// hook is the law of the post office.
+type hook struct {
+	mqtt.HookBase
+	b *Broker
+}
+
+func (h *hook) ID() string { return "petrel" }
+
+func (h *hook) Provides(b byte) bool {
+	return bytes.IndexByte([]byte{
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnDisconnect,
+	}, b) >= 0
+}
+
+// OnConnect refuses what a Petrel agent does not do.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return packets.ErrNotAuthorized
+	}
+	err := h.check(c, &pk.Connect)
+	if err != nil {
+		h.b.cfg.Log.Warn("link connection refused", "device", c.node, "remote", cl.Net.Remote, "error", err)
+		return packets.ErrNotAuthorized
+	}
+	c.will = pk.Connect.WillPayload
+	return nil
+}
+
+func (h *hook) check(c *conn, p *packets.ConnectParams) error {
+	switch {
+	// The client id starts with the device's id; what follows tells its processes apart, so that a clone does not
+	// throw out the real one before the hub can look at both.
+	case p.ClientIdentifier != c.node && !strings.HasPrefix(p.ClientIdentifier, c.node+"."):
+		return fmt.Errorf("client id %q is not the device's", p.ClientIdentifier)
+	case len(p.ClientIdentifier) > 64:
+		return errors.New("client id too long")
+	case !p.Clean:
+		return errors.New("a session that outlives its connection")
+	case p.Keepalive == 0 || p.Keepalive > maxKeepalive:
+		return fmt.Errorf("keepalive of %d s, must be 1 to %d", p.Keepalive, maxKeepalive)
+	case p.WillFlag && p.WillTopic != wire.LiveTopic(h.b.cfg.Cluster, c.node):
+		return fmt.Errorf("will topic %q is not the device's", p.WillTopic)
+	case p.WillRetain || len(p.WillPayload) > 64:
+		return errors.New("will retained or too long")
+	}
+	return nil
+}
+
+// OnConnectAuthenticate: TLS has done it, and OnConnect has compared.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	_, ok := cl.Net.Conn.(*conn)
+	return ok
+}
+
+// OnACLCheck allows a node to write its up topics and to hear its down topics.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return false
+	}
+	if !write && topic == wire.StreamDown(h.b.cfg.Cluster, c.node, "+") {
+		return true
+	}
+	cluster, node, _, kind, ok := wire.ParseTopic(topic)
+	if !ok || cluster != h.b.cfg.Cluster || node != c.node {
+		return false
+	}
+	if write {
+		return kind == wire.TopicUp || kind == wire.TopicLive || kind == wire.TopicStreamUp
+	}
+	return kind == wire.TopicDown || kind == wire.TopicStreamDown
+}
+
+// OnPublish hands frames of nodes to the hub and has the library acknowledge but not route them.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	pk.FixedHeader.Retain = false
+	h.b.receive(pk.TopicName, pk.Payload)
+	return pk, packets.CodeSuccessIgnore
+}
+
+// OnDisconnect says the last words, however the connection ended.
+func (h *hook) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
+	if c, ok := cl.Net.Conn.(*conn); ok && c.will != nil {
+		h.b.receive(wire.LiveTopic(h.b.cfg.Cluster, c.node), c.will)
+	}
+}

@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Config is what an operator may choose. The zero value of a field means its default.
+type Config struct {
+	// DataDir holds the hub's state; it is made when it does not exist.
+	DataDir string
+	// Listen is the one port, as host:port; an empty host means all addresses.
+	Listen string
+	// Advertise are the names or addresses under which clients and agents reach this hub, best first. None: this
+	// machine's own addresses.
+	Advertise []string
+	// Broker is the URL of an external MQTT broker (mqtt://, mqtts://). Empty: the one inside the hub.
+	Broker string
+	// ClusterCIDR is cut into one range for the pods of each node. ServiceCIDR holds the addresses of Services.
+	ClusterCIDR, ServiceCIDR netip.Prefix
+	// Domain is the DNS domain of the cluster.
+	Domain string
+	Log    *slog.Logger
+}
+
+// check tells a wrong setting, in words that name the flag.
+func (c *Config) check() error {
+	if c.DataDir == "" {
+		return errors.New("--data-dir is empty")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("--listen %q is not HOST:PORT or :PORT", c.Listen)
+	}
+	for _, a := range c.Advertise {
+		if strings.ContainsAny(a, "/ ") {
+			return fmt.Errorf("--advertise %q is not a host name or an address", a)
+		}
+	}
+	for flag, p := range map[string]netip.Prefix{"--cluster-cidr": c.ClusterCIDR, "--service-cidr": c.ServiceCIDR} {
+		if !p.IsValid() || p.Masked() != p {
+			return fmt.Errorf("%s %q is not a network such as 10.42.0.0/16", flag, p)
+		}
+		if !p.Addr().Is4() {
+			return fmt.Errorf("%s %q: only IPv4 networks are supported", flag, p)
+		}
+	}
+	if c.ClusterCIDR.Bits() > 24 {
+		return fmt.Errorf("--cluster-cidr %s is smaller than the /24 that one node gets", c.ClusterCIDR)
+	}
+	if c.ServiceCIDR.Bits() > 27 {
+		return fmt.Errorf("--service-cidr %s is too small: a /27 is the least", c.ServiceCIDR)
+	}
+	if c.ClusterCIDR.Overlaps(c.ServiceCIDR) {
+		return fmt.Errorf("--cluster-cidr %s and --service-cidr %s overlap", c.ClusterCIDR, c.ServiceCIDR)
+	}
+	return nil
+}
+
+// nth is the n-th address of a network.
+func nth(p netip.Prefix, n int) netip.Addr {
+	a := p.Addr()
+	for range n {
+		a = a.Next()
+	}
+	return a
+}
+
+// apiAddr is the address of the Service default/kubernetes, the first of the service network; dnsAddr is the DNS's.
+func (c *Config) apiAddr() netip.Addr { return nth(c.ServiceCIDR, 1) }
+func (c *Config) dnsAddr() netip.Addr { return nth(c.ServiceCIDR, 10) }

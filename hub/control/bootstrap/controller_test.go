@@ -1,0 +1,81 @@
+package bootstrap
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/controltest"
+	"petrel.dev/petrel/internal/kube"
+)
+
+func run(t *testing.T, c *controltest.Client, addr string) {
+	ctl := New(Config{Client: c, Address: netip.MustParseAddrPort(addr), ServiceIP: netip.MustParseAddr("10.43.0.1")})
+	go func() { _ = ctl.Run(t.Context()) }()
+	synctest.Wait()
+}
+
+func TestClusterHasWhatItNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		run(t, c, "192.0.2.7:6443")
+		for _, ns := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
+			if _, ok := c.Get(kube.Namespace, "", ns); !ok {
+				t.Errorf("no namespace %s", ns)
+			}
+		}
+		svc, ok := control.Get[*corev1.Service](c, kube.Service, "default", "kubernetes")
+		if !ok || svc.Spec.ClusterIP != "10.43.0.1" || svc.Spec.Ports[0].Port != 443 || svc.Spec.Ports[0].TargetPort.IntValue() != 6443 {
+			t.Errorf("service: %+v", svc)
+		}
+		check := func(want string) {
+			t.Helper()
+			s, ok := control.Get[*discoveryv1.EndpointSlice](c, kube.EndpointSlice, "default", "kubernetes")
+			if !ok || s.Labels[discoveryv1.LabelServiceName] != "kubernetes" || len(s.Endpoints) != 1 || s.Endpoints[0].Addresses[0] != want || *s.Ports[0].Port != 6443 {
+				t.Errorf("slice: %+v", s)
+			}
+			e, ok := control.Get[*corev1.Endpoints](c, kube.Endpoints, "default", "kubernetes") //nolint:staticcheck // deprecated, not gone
+			if !ok || e.Subsets[0].Addresses[0].IP != want {
+				t.Errorf("endpoints: %+v", e)
+			}
+		}
+		check("192.0.2.7")
+		c.Remove(kube.EndpointSlice, "default", "kubernetes")
+		c.Remove(kube.Namespace, "", "kube-public")
+		synctest.Wait()
+		check("192.0.2.7")
+		if _, ok := c.Get(kube.Namespace, "", "kube-public"); !ok {
+			t.Error("a deleted system namespace should come back")
+		}
+	})
+}
+
+func TestNewAddressReplacesTheOld(t *testing.T) {
+	var kept []kube.Object
+	for _, addr := range []string{"192.0.2.7", "192.0.2.8"} { // the hub is started again elsewhere
+		synctest.Test(t, func(t *testing.T) {
+			c := controltest.New(t, kept...)
+			run(t, c, addr+":6443")
+			s, _ := control.Get[*discoveryv1.EndpointSlice](c, kube.EndpointSlice, "default", "kubernetes")
+			if len(s.Endpoints) != 1 || s.Endpoints[0].Addresses[0] != addr {
+				t.Errorf("slice: %+v", s)
+			}
+			kept = c.Stored(kube.EndpointSlice, "default")
+		})
+	}
+}
+
+func TestLoopbackIsNoEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		run(t, c, "127.0.0.1:6443")
+		s, _ := control.Get[*discoveryv1.EndpointSlice](c, kube.EndpointSlice, "default", "kubernetes")
+		if len(s.Endpoints) != 0 {
+			t.Errorf("slice: %+v", s)
+		}
+	})
+}

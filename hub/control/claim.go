@@ -1,0 +1,49 @@
+package control
+
+import (
+	"context"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Claim settles who belongs to owner (of kind gvk): of the objects it controls it lets go those that no longer match
+// the selector, and of the orphans it adopts those that do. It returns what belongs to owner afterwards. An owner that
+// is being deleted adopts nothing. Conflicts on one object do not keep the others from being claimed.
+func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selector labels.Selector, owned, orphans []kube.Object) ([]kube.Object, error) {
+	var mine []kube.Object
+	var errs []error
+	for _, obj := range owned {
+		if !OwnedBy(obj, owner) {
+			continue
+		}
+		if selector.Matches(labels.Set(obj.GetLabels())) || owner.GetDeletionTimestamp() != nil || obj.GetDeletionTimestamp() != nil {
+			mine = append(mine, obj)
+			continue
+		}
+		free := obj.DeepCopyObject().(kube.Object)
+		free.SetOwnerReferences(slices.DeleteFunc(free.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.GetUID() }))
+		_, err := w.Update(ctx, free, "")
+		errs = append(errs, IgnoreNotFound(err))
+	}
+	if owner.GetDeletionTimestamp() != nil {
+		return mine, JoinErrors(errs...)
+	}
+	for _, obj := range orphans {
+		if !selector.Matches(labels.Set(obj.GetLabels())) || obj.GetDeletionTimestamp() != nil || metav1.GetControllerOfNoCopy(obj) != nil {
+			continue
+		}
+		taken := obj.DeepCopyObject().(kube.Object)
+		refs := slices.DeleteFunc(taken.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.GetUID() })
+		taken.SetOwnerReferences(append(refs, *metav1.NewControllerRef(owner, gvk)))
+		got, err := w.Update(ctx, taken, "")
+		if err == nil {
+			mine = append(mine, got)
+		}
+		errs = append(errs, IgnoreNotFound(err))
+	}
+	return mine, JoinErrors(errs...)
+}

@@ -1,0 +1,207 @@
+package deployment
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Annotations that kubectl and people know.
+const (
+	revisionAnnotation = "deployment.kubernetes.io/revision"
+	historyAnnotation  = "deployment.kubernetes.io/revision-history" // earlier revisions of a ReplicaSet that came back
+	desiredAnnotation  = "deployment.kubernetes.io/desired-replicas" // the Deployment's replicas when this one was last scaled
+	maxAnnotation      = "deployment.kubernetes.io/max-replicas"     // and that plus the surge
+)
+
+// state is all that a decision depends on.
+type state struct {
+	d   *appsv1.Deployment
+	rss []*appsv1.ReplicaSet // those that belong to d
+	// dark counts, by ReplicaSet, the active pods on dark nodes.
+	dark map[types.UID]int32
+	// oldPods tells, for Recreate, whether a ReplicaSet still has pods on nodes within reach that have not ended,
+	// terminating ones included.
+	oldPods map[types.UID]bool
+	now     time.Time
+}
+
+// rollout is a state put in order, and the sizes that are being decided.
+type rollout struct {
+	state
+	want    int32                // the Deployment's replicas
+	current *appsv1.ReplicaSet   // of the present template; nil when there is none yet
+	old     []*appsv1.ReplicaSet // all others, oldest first
+	size    map[types.UID]int32  // spec.replicas as it is to be
+	// deferred is how many of a ReplicaSet's pods are left alone on dark nodes: they hold their places, and take no part
+	// in the rollout until their node is back.
+	deferred map[types.UID]int32
+	touched  map[types.UID]bool // sizes or annotations that must be written even when equal
+}
+
+func newRollout(st state) *rollout {
+	r := &rollout{state: st, want: replicas(st.d.Spec.Replicas),
+		size: map[types.UID]int32{}, deferred: map[types.UID]int32{}, touched: map[types.UID]bool{}}
+	all := slices.Clone(st.rss)
+	slices.SortFunc(all, olderFirst)
+	for _, rs := range all {
+		r.size[rs.UID] = replicas(rs.Spec.Replicas)
+		if r.current == nil && sameTemplate(&rs.Spec.Template, &st.d.Spec.Template) {
+			r.current = rs
+			continue
+		}
+		r.old = append(r.old, rs)
+	}
+	r.deferPods()
+	return r
+}
+
+// deferPods gives places to old pods on dark nodes: at most as many as the current ReplicaSet does not hold already, to
+// those of the newest of the old ReplicaSets first.
+func (r *rollout) deferPods() {
+	places := r.want - r.sizeOf(r.current)
+	for _, rs := range slices.Backward(r.old) {
+		n := max(0, min(r.dark[rs.UID], r.size[rs.UID], places))
+		r.deferred[rs.UID] = n
+		places -= n
+	}
+}
+
+func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int32 {
+	if rs == nil {
+		return 0
+	}
+	return r.size[rs.UID]
+}
+
+// live is how many of a ReplicaSet's pods take part in the rollout.
+func (r *rollout) live(rs *appsv1.ReplicaSet) int32 { return r.sizeOf(rs) - r.deferredOf(rs) }
+
+func (r *rollout) deferredOf(rs *appsv1.ReplicaSet) int32 {
+	if rs == nil {
+		return 0
+	}
+	return r.deferred[rs.UID]
+}
+
+func (r *rollout) oldLive() (n int32) {
+	for _, rs := range r.old {
+		n += r.live(rs)
+	}
+	return n
+}
+
+func (r *rollout) allDeferred() (n int32) {
+	for _, d := range r.deferred {
+		n += d
+	}
+	return n
+}
+
+// goal is the size that the current ReplicaSet may grow to now.
+func (r *rollout) goal() int32 { return r.want - r.allDeferred() }
+
+// available is how many of an old ReplicaSet's live pods serve.
+func (r *rollout) available(rs *appsv1.ReplicaSet) int32 {
+	return min(rs.Status.AvailableReplicas, r.live(rs))
+}
+
+// settled is how many pods of the current ReplicaSet need not be waited for: those that serve, and those on dark nodes.
+func (r *rollout) settled() int32 {
+	if r.current == nil {
+		return 0
+	}
+	return min(r.sizeOf(r.current), r.current.Status.AvailableReplicas+r.dark[r.current.UID])
+}
+
+// all are the ReplicaSets, the current one last.
+func (r *rollout) all() []*appsv1.ReplicaSet {
+	if r.current == nil {
+		return r.old
+	}
+	return append(slices.Clone(r.old), r.current)
+}
+
+// active are those that have, or shall have, pods.
+func (r *rollout) active() []*appsv1.ReplicaSet {
+	return slices.DeleteFunc(slices.Clone(r.all()), func(rs *appsv1.ReplicaSet) bool { return r.size[rs.UID] == 0 })
+}
+
+func olderFirst(a, b *appsv1.ReplicaSet) int {
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+}
+
+// sameTemplate compares pod templates apart from the label that tells ReplicaSets of one Deployment apart.
+func sameTemplate(a, b *corev1.PodTemplateSpec) bool {
+	return equality.Semantic.DeepEqual(withoutHash(a), withoutHash(b))
+}
+
+func withoutHash(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
+	if _, ok := t.Labels[appsv1.DefaultDeploymentUniqueLabelKey]; !ok {
+		return t
+	}
+	t = t.DeepCopy()
+	delete(t.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
+	return t
+}
+
+func replicas(n *int32) int32 {
+	if n == nil {
+		return 1
+	}
+	return *n
+}
+
+// surge is how many pods more than wanted a rollout may have. Percentages round up.
+func surge(d *appsv1.Deployment) int32 {
+	s, _ := bounds(d)
+	return s
+}
+
+// bounds resolves maxSurge (rounding up) and maxUnavailable (rounding down). Were both 0 nothing could ever move, so then
+// one may be unavailable.
+func bounds(d *appsv1.Deployment) (surge, unavailable int32) {
+	ru := d.Spec.Strategy.RollingUpdate
+	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType || ru == nil {
+		if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+			return 0, 0
+		}
+		return 0, 1
+	}
+	n := replicas(d.Spec.Replicas)
+	surge = scaled(ru.MaxSurge, n, true)
+	unavailable = scaled(ru.MaxUnavailable, n, false)
+	if surge == 0 && unavailable == 0 {
+		unavailable = 1
+	}
+	return surge, min(unavailable, n)
+}
+
+func scaled(v *intstr.IntOrString, total int32, up bool) int32 {
+	if v == nil {
+		return 0
+	}
+	n, err := intstr.GetScaledValueFromIntOrPercent(v, int(total), up)
+	if err != nil {
+		return 0 // validation does not let this in
+	}
+	return int32(n)
+}
+
+// number reads an annotation that holds a count.
+func number(rs *appsv1.ReplicaSet, annotation string) (int32, bool) {
+	n, err := strconv.ParseInt(rs.Annotations[annotation], 10, 32)
+	return int32(n), err == nil && n >= 0
+}
+
+func revision(rs *appsv1.ReplicaSet) int64 {
+	n, _ := strconv.ParseInt(rs.Annotations[revisionAnnotation], 10, 64)
+	return n
+}

@@ -1,0 +1,207 @@
+package deployment
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Reasons of conditions. kubectl rollout status knows ProgressDeadlineExceeded; dashboards know the others.
+const (
+	reasonUpdated     = "ReplicaSetUpdated"
+	reasonCreateError = "ReplicaSetCreateError"
+	reasonCreated     = "NewReplicaSetCreated"
+	reasonFound       = "FoundNewReplicaSet"
+	reasonComplete    = "NewReplicaSetAvailable"
+	reasonTimedOut    = "ProgressDeadlineExceeded"
+	reasonPaused      = "DeploymentPaused"
+	reasonResumed     = "DeploymentResumed"
+	// reasonDeferred is Petrel's own: all that can be reached is done.
+	reasonDeferred = "DeferredOnDarkNodes"
+)
+
+// status is what the Deployment's ReplicaSets amount to.
+func (r *rollout) status() appsv1.DeploymentStatus {
+	s := appsv1.DeploymentStatus{
+		ObservedGeneration: r.d.Generation,
+		CollisionCount:     r.d.Status.CollisionCount,
+		Conditions:         slices.Clone(r.d.Status.Conditions),
+	}
+	total, terminating, known := int32(0), int32(0), len(r.all()) > 0
+	for _, rs := range r.all() {
+		total += r.size[rs.UID]
+		s.Replicas += rs.Status.Replicas
+		s.ReadyReplicas += rs.Status.ReadyReplicas
+		s.AvailableReplicas += rs.Status.AvailableReplicas
+		if t := rs.Status.TerminatingReplicas; t != nil {
+			terminating += *t
+		} else {
+			known = false
+		}
+	}
+	if known {
+		s.TerminatingReplicas = &terminating
+	}
+	if r.current != nil {
+		s.UpdatedReplicas = r.current.Status.Replicas
+	}
+	s.UnavailableReplicas = max(0, total-s.AvailableReplicas)
+	_, unavailable := bounds(r.d)
+	if s.AvailableReplicas >= r.want-unavailable {
+		r.set(&s, appsv1.DeploymentAvailable, corev1.ConditionTrue, "MinimumReplicasAvailable", "Deployment has minimum availability.")
+	} else {
+		r.set(&s, appsv1.DeploymentAvailable, corev1.ConditionFalse, "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+	}
+	r.failure(&s)
+	r.pauseCondition(&s)
+	return s
+}
+
+// pauseCondition starts the progress clock anew when a Deployment is paused or goes on.
+func (r *rollout) pauseCondition(s *appsv1.DeploymentStatus) {
+	c := condition(s, appsv1.DeploymentProgressing)
+	if !hasDeadline(r.d) || c != nil && c.Reason == reasonTimedOut {
+		return
+	}
+	was := c != nil && c.Reason == reasonPaused
+	switch {
+	case r.d.Spec.Paused && !was:
+		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionUnknown, reasonPaused, "Deployment is paused")
+	case !r.d.Spec.Paused && was:
+		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionUnknown, reasonResumed, "Deployment is resumed")
+	}
+}
+
+// failure hands a ReplicaSet's failure up, the current one's before all others.
+func (r *rollout) failure(s *appsv1.DeploymentStatus) {
+	for _, rs := range slices.Backward(r.all()) {
+		for _, c := range rs.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure {
+				r.set(s, appsv1.DeploymentReplicaFailure, c.Status, c.Reason, c.Message)
+				return
+			}
+		}
+	}
+	unset(s, appsv1.DeploymentReplicaFailure)
+}
+
+// progress sets the Progressing condition, and returns when the deadline is due (0: there is none to wait for).
+func (r *rollout) progress(s *appsv1.DeploymentStatus) time.Duration {
+	if !hasDeadline(r.d) {
+		unset(s, appsv1.DeploymentProgressing)
+		return 0
+	}
+	c := condition(s, appsv1.DeploymentProgressing)
+	if c != nil && c.Reason == reasonComplete && s.Replicas == s.UpdatedReplicas {
+		return 0 // an old rollout's success; pods that come and go afterwards are no rollout
+	}
+	name := fmt.Sprintf("Deployment %q", r.d.Name)
+	if r.current != nil {
+		name = fmt.Sprintf("ReplicaSet %q", r.current.Name)
+	}
+	deadline := time.Duration(*r.d.Spec.ProgressDeadlineSeconds) * time.Second
+	switch {
+	case complete(r.d, s):
+		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonComplete, name+" has successfully progressed.")
+		return 0
+	case r.onlyDarkAreMissing():
+		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonDeferred, fmt.Sprintf(
+			"%s is rolled out on all nodes in reach; %d pods wait for dark nodes to come back.", name, r.missingOnDark()))
+		return 0
+	case c == nil && r.current != nil:
+		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonFound, fmt.Sprintf("Found new replica set %q", r.current.Name))
+	case c != nil && (c.Reason == reasonDeferred || c.Reason == reasonComplete) || advanced(&r.d.Status, s):
+		r.renew(s, name+" is progressing.")
+	case c != nil && c.Reason == reasonTimedOut:
+		return 0
+	case c != nil && !r.now.Before(c.LastUpdateTime.Add(deadline)):
+		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionFalse, reasonTimedOut, name+" has timed out progressing.")
+		return 0
+	}
+	if c = condition(s, appsv1.DeploymentProgressing); c != nil {
+		return max(time.Millisecond, c.LastUpdateTime.Add(deadline).Sub(r.now))
+	}
+	return 0
+}
+
+// renew notes progress: lastUpdateTime moves even when the condition was the same before.
+func (r *rollout) renew(s *appsv1.DeploymentStatus, message string) {
+	since := metav1.NewTime(r.now.Truncate(time.Second))
+	if c := condition(s, appsv1.DeploymentProgressing); c != nil && c.Status == corev1.ConditionTrue {
+		since = c.LastTransitionTime
+	}
+	unset(s, appsv1.DeploymentProgressing)
+	r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonUpdated, message)
+	condition(s, appsv1.DeploymentProgressing).LastTransitionTime = since
+}
+
+// advanced: since the last status there are more pods that are updated, ready or available, or fewer old ones.
+func advanced(before, now *appsv1.DeploymentStatus) bool {
+	return now.UpdatedReplicas > before.UpdatedReplicas ||
+		now.Replicas-now.UpdatedReplicas < before.Replicas-before.UpdatedReplicas ||
+		now.ReadyReplicas > before.ReadyReplicas ||
+		now.AvailableReplicas > before.AvailableReplicas
+}
+
+// complete is what kubectl rollout status waits for.
+func complete(d *appsv1.Deployment, s *appsv1.DeploymentStatus) bool {
+	n := replicas(d.Spec.Replicas)
+	return s.UpdatedReplicas == n && s.Replicas == n && s.AvailableReplicas == n && s.ObservedGeneration >= d.Generation
+}
+
+// onlyDarkAreMissing: what can be done without the dark nodes is done.
+func (r *rollout) onlyDarkAreMissing() bool {
+	return r.current != nil && r.missingOnDark() > 0 && r.oldLive() == 0 &&
+		r.sizeOf(r.current) == r.goal() && r.settled() == r.goal()
+}
+
+func (r *rollout) missingOnDark() int32 {
+	n := r.allDeferred()
+	if r.current != nil {
+		n += min(r.dark[r.current.UID], r.sizeOf(r.current))
+	}
+	return n
+}
+
+func hasDeadline(d *appsv1.Deployment) bool {
+	return d.Spec.ProgressDeadlineSeconds != nil && *d.Spec.ProgressDeadlineSeconds != math.MaxInt32
+}
+
+func condition(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType) *appsv1.DeploymentCondition {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == t {
+			return &s.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func (r *rollout) set(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType, status corev1.ConditionStatus, reason, message string) {
+	set(s, r.now, t, status, reason, message)
+}
+
+// set puts a condition in place; one with the same status and reason stays as it is, times and message included.
+func set(s *appsv1.DeploymentStatus, now time.Time, t appsv1.DeploymentConditionType, status corev1.ConditionStatus, reason, message string) {
+	at := metav1.NewTime(now.Truncate(time.Second))
+	since := at
+	if c := condition(s, t); c != nil {
+		if c.Status == status && c.Reason == reason {
+			return
+		}
+		if c.Status == status {
+			since = c.LastTransitionTime
+		}
+	}
+	unset(s, t)
+	s.Conditions = append(s.Conditions, appsv1.DeploymentCondition{
+		Type: t, Status: status, LastUpdateTime: at, LastTransitionTime: since, Reason: reason, Message: message})
+}
+
+func unset(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType) {
+	s.Conditions = slices.DeleteFunc(slices.Clone(s.Conditions), func(c appsv1.DeploymentCondition) bool { return c.Type == t })
+}

@@ -1,0 +1,183 @@
+// Package endpoints tells, for each Service with a selector, which pods stand behind it: in EndpointSlices, which proxies
+// and DNS are fed from, and in the Endpoints object that older tools read. Services without a selector, and slices that
+// others keep, are left alone.
+package endpoints
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Config is what the controller needs.
+type Config struct {
+	Client control.Client
+	Log    *slog.Logger
+}
+
+// Controller reconciles Services.
+type Controller struct {
+	client control.Client
+	loop   *control.Loop
+}
+
+// New returns a controller; Run starts it.
+func New(cfg Config) *Controller {
+	c := &Controller{client: cfg.Client}
+	c.loop = &control.Loop{
+		Name: "endpoints", Client: cfg.Client, Log: cfg.Log, Workers: 2,
+		Reconcile: c.reconcile,
+		Sources: []control.Source{
+			{GVK: kube.Service, Keys: control.OwnKeyUnlessStatus},
+			{GVK: kube.Pod, Keys: c.podKeys},
+			{GVK: kube.EndpointSlice, Keys: sliceKeys},
+			{GVK: kube.Endpoints},
+			{GVK: kube.Node, Keys: c.nodeKeys},
+		},
+	}
+	return c
+}
+
+// Run reconciles until ctx ends.
+func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+
+// podKeys: the Services that select the pod or did, when anything changed that endpoints show.
+func (c *Controller) podKeys(ch control.Change) []control.Key {
+	if ch.Old != nil && ch.New != nil && sameEndpoint(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
+		return nil
+	}
+	var keys []control.Key
+	for _, svc := range control.List[*corev1.Service](c.client, kube.Service, ch.Object().GetNamespace()) {
+		if selects(svc, ch.Old) || selects(svc, ch.New) {
+			keys = append(keys, control.KeyOf(svc))
+		}
+	}
+	return keys
+}
+
+func sameEndpoint(a, b *corev1.Pod) bool {
+	return a.UID == b.UID && a.Spec.NodeName == b.Spec.NodeName && a.Status.PodIP == b.Status.PodIP &&
+		control.PodReady(a) == control.PodReady(b) && control.PodFinished(a) == control.PodFinished(b) &&
+		(a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
+		equality.Semantic.DeepEqual(a.Status.PodIPs, b.Status.PodIPs) && equality.Semantic.DeepEqual(a.Labels, b.Labels)
+}
+
+func selects(svc *corev1.Service, pod kube.Object) bool {
+	return pod != nil && managed(svc) && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(pod.GetLabels()))
+}
+
+func managed(svc *corev1.Service) bool {
+	return len(svc.Spec.Selector) > 0 && svc.Spec.Type != corev1.ServiceTypeExternalName
+}
+
+func sliceKeys(ch control.Change) []control.Key {
+	var keys []control.Key
+	for _, obj := range []kube.Object{ch.Old, ch.New} {
+		if obj == nil || obj.GetLabels()[discoveryv1.LabelManagedBy] != ManagedBy {
+			continue
+		}
+		if name := obj.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
+			keys = append(keys, control.Key{Namespace: obj.GetNamespace(), Name: name})
+		}
+	}
+	return keys
+}
+
+// nodeKeys: when a node's zone becomes known or changes, the Services with pods there.
+func (c *Controller) nodeKeys(ch control.Change) []control.Key {
+	zoneOf := func(o kube.Object) string {
+		if o == nil {
+			return ""
+		}
+		return o.GetLabels()[corev1.LabelTopologyZone]
+	}
+	if zoneOf(ch.Old) == zoneOf(ch.New) {
+		return nil
+	}
+	var keys []control.Key
+	for _, p := range c.client.Index(kube.Pod, control.NodeIndex, ch.Object().GetName()) {
+		for _, svc := range control.List[*corev1.Service](c.client, kube.Service, p.GetNamespace()) {
+			if selects(svc, p) {
+				keys = append(keys, control.KeyOf(svc))
+			}
+		}
+	}
+	return keys
+}
+
+func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
+	if !ok {
+		return 0, c.clear(ctx, key)
+	}
+	if !managed(svc) || svc.DeletionTimestamp != nil {
+		return 0, nil
+	}
+	var pods []*corev1.Pod
+	selector := labels.SelectorFromSet(svc.Spec.Selector)
+	for _, p := range control.List[*corev1.Pod](c.client, kube.Pod, svc.Namespace) {
+		if selector.Matches(labels.Set(p.Labels)) {
+			pods = append(pods, p)
+		}
+	}
+	writes := planSlices(svc, c.slices(svc), groupsOf(svc, pods, c.zone))
+	old, ok := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, svc.Namespace, svc.Name) //nolint:staticcheck // deprecated, not gone
+	if !ok {
+		old = nil
+	}
+	if w := planLegacy(svc, pods, old); w != nil {
+		writes = append(writes, *w)
+	}
+	if len(writes) == 0 {
+		return 0, nil
+	}
+	err := c.client.Commit(ctx, writes)
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		// Made by the step before, and not in the cache yet; its change brings the key up again. Should it be somebody
+		// else's, the error is worth telling.
+		return 0, err
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return 0, nil
+	}
+	return 0, control.IgnoreNotFound(err)
+}
+
+// slices are those of the Service that this controller keeps.
+func (c *Controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
+	var out []*discoveryv1.EndpointSlice
+	for _, s := range control.Index[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, control.OwnerIndex, string(svc.UID)) {
+		if s.Labels[discoveryv1.LabelManagedBy] == ManagedBy && s.DeletionTimestamp == nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (c *Controller) zone(node string) string {
+	if n, ok := c.client.Get(kube.Node, "", node); ok {
+		return n.GetLabels()[corev1.LabelTopologyZone]
+	}
+	return ""
+}
+
+// clear removes the Endpoints of a Service that is gone; its slices go with their owner.
+func (c *Controller) clear(ctx context.Context, key control.Key) error {
+	e, ok := c.client.Get(kube.Endpoints, key.Namespace, key.Name)
+	if !ok || e.GetLabels()[legacyManagedByLabel] != legacyManagedBy {
+		return nil
+	}
+	uid := e.GetUID()
+	err := c.client.Delete(ctx, kube.Endpoints, key.Namespace, key.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	return control.IgnoreNotFound(err)
+}

@@ -1,0 +1,207 @@
+package endpoints
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+const (
+	// ManagedBy is the value of the managed-by label on slices that this controller keeps.
+	ManagedBy = "endpointslice-controller.k8s.io"
+	perSlice  = 100
+)
+
+// group is one family and one set of ports: what an EndpointSlice can hold together.
+type group struct {
+	family    discoveryv1.AddressType
+	ports     []discoveryv1.EndpointPort
+	endpoints []discoveryv1.Endpoint
+}
+
+func (g *group) key() string { return string(g.family) + " " + portsKey(g.ports) }
+
+// groupsOf sorts the Service's pods into groups. zone tells a node's zone ("" for none).
+func groupsOf(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) string) []*group {
+	byKey := map[string]*group{}
+	for _, family := range ipFamilies(svc) {
+		for _, p := range pods {
+			ip := podIP(p, family)
+			if ip == "" || control.PodFinished(p) {
+				continue
+			}
+			g := &group{family: family, ports: slicePorts(svc, p)}
+			if known := byKey[g.key()]; known != nil {
+				g = known
+			} else {
+				byKey[g.key()] = g
+			}
+			g.endpoints = append(g.endpoints, endpoint(svc, p, ip, zone))
+		}
+	}
+	return slices.SortedFunc(maps.Values(byKey), func(a, b *group) int { return cmp.Compare(a.key(), b.key()) })
+}
+
+func endpoint(svc *corev1.Service, p *corev1.Pod, ip string, zone func(string) string) discoveryv1.Endpoint {
+	e := discoveryv1.Endpoint{
+		Addresses:  []string{ip},
+		Conditions: conditions(svc, p),
+		TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID},
+	}
+	if p.Spec.NodeName != "" {
+		node := p.Spec.NodeName
+		e.NodeName = &node
+		if z := zone(node); z != "" {
+			e.Zone = &z
+		}
+	}
+	if h := hostname(svc, p); h != "" {
+		e.Hostname = &h
+	}
+	return e
+}
+
+// planSlices is what to write so that existing (the Service's slices that this controller keeps) become what groups say.
+// An endpoint stays in the slice that it is in, so that one pod's change is one slice's change.
+func planSlices(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, groups []*group) []control.Write {
+	families := ipFamilies(svc)
+	if len(groups) == 0 { // an empty slice tells "no endpoints" from "not looked at yet"
+		for _, f := range families {
+			groups = append(groups, &group{family: f, ports: []discoveryv1.EndpointPort{}})
+		}
+	}
+	mine := map[string][]*discoveryv1.EndpointSlice{}
+	var writes []control.Write
+	for _, s := range existing {
+		k := (&group{family: s.AddressType, ports: s.Ports}).key()
+		if slices.ContainsFunc(groups, func(g *group) bool { return g.key() == k }) {
+			mine[k] = append(mine[k], s)
+		} else {
+			writes = append(writes, control.Write{Old: s, Delete: true})
+		}
+	}
+	taken := map[string]bool{}
+	for _, s := range existing {
+		taken[s.Name] = true
+	}
+	for _, g := range groups {
+		writes = append(writes, planGroup(svc, mine[g.key()], g, taken)...)
+	}
+	return writes
+}
+
+func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *group, taken map[string]bool) []control.Write {
+	wanted := map[types.UID]discoveryv1.Endpoint{}
+	for _, e := range g.endpoints {
+		wanted[e.TargetRef.UID] = e
+	}
+	type room struct {
+		old, new *discoveryv1.EndpointSlice
+	}
+	var rooms []*room
+	for _, s := range existing {
+		r := &room{old: s, new: s.DeepCopy()}
+		r.new.Endpoints = nil
+		for _, e := range s.Endpoints {
+			if e.TargetRef == nil {
+				continue
+			}
+			if w, ok := wanted[e.TargetRef.UID]; ok {
+				r.new.Endpoints = append(r.new.Endpoints, w)
+				delete(wanted, e.TargetRef.UID)
+			}
+		}
+		rooms = append(rooms, r)
+	}
+	var left []discoveryv1.Endpoint
+	for _, e := range g.endpoints {
+		if _, ok := wanted[e.TargetRef.UID]; ok {
+			left = append(left, e)
+		}
+	}
+	for _, r := range rooms {
+		n := min(len(left), max(0, perSlice-len(r.new.Endpoints)))
+		r.new.Endpoints = append(r.new.Endpoints, left[:n]...)
+		left = left[n:]
+	}
+	for len(left) > 0 || len(rooms) == 0 {
+		n := min(len(left), perSlice)
+		s := newSlice(svc, g, taken)
+		s.Endpoints = append([]discoveryv1.Endpoint{}, left[:n]...)
+		left = left[n:]
+		rooms = append(rooms, &room{new: s})
+	}
+	var writes []control.Write
+	keptOne := false
+	for i, r := range rooms {
+		last := i == len(rooms)-1
+		if len(r.new.Endpoints) == 0 && r.old != nil && (keptOne || !last) {
+			writes = append(writes, control.Write{Old: r.old, Delete: true})
+			continue
+		}
+		keptOne = true
+		if r.new.Endpoints == nil {
+			r.new.Endpoints = []discoveryv1.Endpoint{}
+		}
+		label(svc, r.new)
+		if r.old == nil {
+			writes = append(writes, control.Write{Object: r.new})
+		} else if !equality.Semantic.DeepEqual(r.old, r.new) {
+			writes = append(writes, control.Write{Object: r.new, Old: r.old})
+		}
+	}
+	return writes
+}
+
+// newSlice has a name that follows from what it holds: a cache that does not show it yet cannot make it twice.
+func newSlice(svc *corev1.Service, g *group, taken map[string]bool) *discoveryv1.EndpointSlice {
+	name := ""
+	for n := 0; name == "" || taken[name]; n++ {
+		h := fnv.New32a()
+		_, _ = fmt.Fprintf(h, "%s %s %d", svc.UID, g.key(), n)
+		name = svc.Name + "-" + rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 36))
+	}
+	taken[name] = true
+	return &discoveryv1.EndpointSlice{
+		TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: svc.Namespace, Name: name, GenerateName: svc.Name + "-",
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(svc, kube.Service)}},
+		AddressType: g.family,
+		Ports:       g.ports,
+	}
+}
+
+// label gives a slice the Service's labels and those by which slices are found.
+func label(svc *corev1.Service, s *discoveryv1.EndpointSlice) {
+	s.Labels = serviceLabels(svc)
+	s.Labels[discoveryv1.LabelServiceName] = svc.Name
+	s.Labels[discoveryv1.LabelManagedBy] = ManagedBy
+}
+
+func serviceLabels(svc *corev1.Service) map[string]string {
+	out := map[string]string{}
+	for k, v := range svc.Labels {
+		switch k {
+		case discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, corev1.IsHeadlessService:
+		default:
+			out[k] = v
+		}
+	}
+	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+		out[corev1.IsHeadlessService] = ""
+	}
+	return out
+}

@@ -1,0 +1,267 @@
+// Package gc deletes what belonged to owners that are gone, by owner references.
+//
+// Background: the owner goes at once, its dependents after it. Foreground: the owner stays, marked, until the dependents
+// that block it are gone. Orphan: the dependents lose their reference and stay. The last two are finalizers on the owner,
+// put there by the deletion and taken away here.
+//
+// There is no graph in memory: the question "what does it own" is asked of the cache's index by owner UID, when an
+// object goes or is marked. The cache applies commits in order across kinds, so an owner that it does not have when it
+// has the dependent is gone.
+package gc
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Kind is a kind whose objects can own and be owned.
+type Kind struct {
+	GVK        kube.GVK
+	Namespaced bool
+}
+
+// Config is what the controller needs.
+type Config struct {
+	Client control.Client
+	Events control.Events // as garbage-collector-controller
+	// Kinds are all that are stored. Events can be left out: nothing owns them that would outlive them.
+	Kinds []Kind
+	Log   *slog.Logger
+}
+
+// Controller reconciles objects with owners, and owners on their way out.
+type Controller struct {
+	client control.Client
+	events control.Events
+	kinds  []Kind
+	byName map[schema.GroupKind]Kind // references name any version
+	loop   *control.Loop
+}
+
+// New returns a controller; Run starts it.
+func New(cfg Config) *Controller {
+	c := &Controller{client: cfg.Client, events: cfg.Events, kinds: cfg.Kinds, byName: map[schema.GroupKind]Kind{}}
+	var sources []control.Source
+	for _, k := range cfg.Kinds {
+		c.byName[k.GVK.GroupKind()] = k
+		sources = append(sources, control.Source{GVK: k.GVK, Keys: c.keys})
+	}
+	c.loop = &control.Loop{Name: "gc", Client: cfg.Client, Log: cfg.Log, Workers: 4, Reconcile: c.reconcile, Sources: sources}
+	return c
+}
+
+// Run reconciles until ctx ends.
+func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+
+func keyOf(gvk kube.GVK, o kube.Object) control.Key {
+	return control.Key{GVK: gvk, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// keys: the object itself when its owners or its own deletion have changed; its dependents when it has gone; its owners,
+// which may have waited for it, when it has gone or left them.
+func (c *Controller) keys(ch control.Change) []control.Key {
+	var keys []control.Key
+	refsChanged := ch.Old == nil || ch.New == nil || !equality.Semantic.DeepEqual(ch.Old.GetOwnerReferences(), ch.New.GetOwnerReferences())
+	if ch.New != nil && (refsChanged && len(ch.New.GetOwnerReferences()) > 0 || foreground(ch.New) || orphaning(ch.New)) {
+		keys = append(keys, keyOf(ch.GVK, ch.New))
+	}
+	if ch.New == nil {
+		keys = append(keys, c.keysOf(c.dependents(ch.Old.GetUID()))...)
+	}
+	if ch.Old != nil && refsChanged {
+		for _, ref := range ch.Old.GetOwnerReferences() {
+			if k, ok := c.ownerKey(ch.Old, ref); ok {
+				keys = append(keys, k)
+			}
+		}
+	}
+	return keys
+}
+
+func (c *Controller) keysOf(deps []dependent) []control.Key {
+	keys := make([]control.Key, len(deps))
+	for i, d := range deps {
+		keys[i] = keyOf(d.gvk, d.obj)
+	}
+	return keys
+}
+
+type dependent struct {
+	gvk kube.GVK
+	obj kube.Object
+}
+
+func (c *Controller) dependents(uid types.UID) []dependent {
+	var out []dependent
+	for _, k := range c.kinds {
+		for _, o := range c.client.Index(k.GVK, control.OwnerIndex, string(uid)) {
+			out = append(out, dependent{k.GVK, o})
+		}
+	}
+	return out
+}
+
+// ownerKey is where a reference points to; ok is false when it can point nowhere.
+func (c *Controller) ownerKey(obj kube.Object, ref metav1.OwnerReference) (control.Key, bool) {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return control.Key{}, false
+	}
+	k, ok := c.byName[schema.GroupKind{Group: gv.Group, Kind: ref.Kind}]
+	if !ok || k.Namespaced && obj.GetNamespace() == "" {
+		return control.Key{}, false
+	}
+	key := control.Key{GVK: k.GVK, Name: ref.Name}
+	if k.Namespaced {
+		key.Namespace = obj.GetNamespace()
+	}
+	return key, true
+}
+
+func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+	obj, ok := c.client.Get(key.GVK, key.Namespace, key.Name)
+	if !ok {
+		return 0, nil
+	}
+	switch {
+	case orphaning(obj):
+		return 0, c.orphan(ctx, obj)
+	case foreground(obj):
+		return 0, c.dependentsFirst(ctx, obj)
+	case obj.GetDeletionTimestamp() != nil:
+		return 0, nil // it goes already
+	}
+	return 0, c.attend(ctx, key.GVK, obj)
+}
+
+// orphan frees the dependents of an object, then the object.
+func (c *Controller) orphan(ctx context.Context, obj kube.Object) error {
+	deps := c.dependents(obj.GetUID())
+	err := control.InParallel(len(deps), func(i int) error {
+		return c.dropRefs(ctx, deps[i].obj, []types.UID{obj.GetUID()})
+	})
+	if err != nil {
+		return err
+	}
+	return c.dropFinalizer(ctx, obj, metav1.FinalizerOrphanDependents)
+}
+
+// dependentsFirst has the dependents of an object attended to, and lets it go when none is left that blocks it.
+func (c *Controller) dependentsFirst(ctx context.Context, obj kube.Object) error {
+	blocked := false
+	for _, d := range c.dependents(obj.GetUID()) {
+		if blocks(d.obj, obj.GetUID()) {
+			blocked = true
+		}
+		if d.obj.GetDeletionTimestamp() == nil {
+			c.loop.Enqueue(keyOf(d.gvk, d.obj))
+		}
+	}
+	if blocked {
+		return nil // the going of each brings this key up again
+	}
+	return c.dropFinalizer(ctx, obj, metav1.FinalizerDeleteDependents)
+}
+
+// attend asks of an object with owners whether one of them still keeps it.
+func (c *Controller) attend(ctx context.Context, gvk kube.GVK, obj kube.Object) error {
+	refs := obj.GetOwnerReferences()
+	states := make([]ownerState, len(refs))
+	for i, ref := range refs {
+		states[i] = c.ownerState(obj, ref)
+	}
+	v, drop, waiting := judge(refs, states)
+	switch v {
+	case letGoRefs:
+		return c.dropRefs(ctx, obj, drop)
+	case remove:
+		return c.remove(ctx, gvk, obj, waiting)
+	}
+	return nil
+}
+
+func (c *Controller) ownerState(obj kube.Object, ref metav1.OwnerReference) ownerState {
+	key, ok := c.ownerKey(obj, ref)
+	if !ok {
+		if gv, err := schema.ParseGroupVersion(ref.APIVersion); err == nil {
+			if _, served := c.byName[schema.GroupKind{Group: gv.Group, Kind: ref.Kind}]; served {
+				c.events.Event(obj, corev1.EventTypeWarning, "OwnerRefInvalidNamespace",
+					"ownerRef %s %s, uid %s: a cluster-scoped object cannot be owned by a namespaced one", ref.Kind, ref.Name, ref.UID)
+			}
+		}
+		return ownerUnknown
+	}
+	owner, ok := c.client.Get(key.GVK, key.Namespace, key.Name)
+	switch {
+	case !ok || owner.GetUID() != ref.UID:
+		return ownerAbsent
+	case foreground(owner):
+		return ownerWaiting
+	}
+	return ownerThere
+}
+
+func (c *Controller) remove(ctx context.Context, gvk kube.GVK, obj kube.Object, waiting bool) error {
+	deps := c.dependents(obj.GetUID())
+	if waiting {
+		for _, d := range deps {
+			if !foreground(d.obj) {
+				continue
+			}
+			// What it owns waits in turn for it, or for something that waits for it. In such a circle nobody may block.
+			var err error
+			if obj, err = c.unblock(ctx, obj); err != nil || obj == nil {
+				return err
+			}
+			break
+		}
+	}
+	p := policy(obj, waiting, len(deps) > 0)
+	uid, rv := obj.GetUID(), obj.GetResourceVersion()
+	err := c.client.Delete(ctx, gvk, obj.GetNamespace(), obj.GetName(), metav1.DeleteOptions{
+		PropagationPolicy: &p, Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &rv}})
+	return control.IgnoreNotFound(err)
+}
+
+// unblock takes blockOwnerDeletion out of all of obj's references. It returns the object as it is then, nil when gone.
+func (c *Controller) unblock(ctx context.Context, obj kube.Object) (kube.Object, error) {
+	up := obj.DeepCopyObject().(kube.Object)
+	refs := up.GetOwnerReferences()
+	no := false
+	for i := range refs {
+		if refs[i].BlockOwnerDeletion != nil {
+			refs[i].BlockOwnerDeletion = &no
+		}
+	}
+	up.SetOwnerReferences(refs)
+	got, err := c.client.Update(ctx, up, "")
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return got, err
+}
+
+func (c *Controller) dropRefs(ctx context.Context, obj kube.Object, drop []types.UID) error {
+	up := obj.DeepCopyObject().(kube.Object)
+	up.SetOwnerReferences(withoutRefs(up.GetOwnerReferences(), drop))
+	_, err := c.client.Update(ctx, up, "")
+	return control.IgnoreNotFound(err)
+}
+
+func (c *Controller) dropFinalizer(ctx context.Context, obj kube.Object, f string) error {
+	up := obj.DeepCopyObject().(kube.Object)
+	up.SetFinalizers(withoutFinalizer(up.GetFinalizers(), f))
+	_, err := c.client.Update(ctx, up, "")
+	return control.IgnoreNotFound(err)
+}

@@ -1,0 +1,238 @@
+// Package control is the shape that every controller of the hub has, and what they may know of the API.
+//
+//	changes of some kinds ─► keys ─► queue ─► Reconcile(key): read the cache, decide, write
+//	                                   ▲                        │ error: again, later each time
+//	                                   └────────────────────────┘ "again after": at a known deadline
+//
+// A controller is level-triggered: Reconcile looks at what is, never at what happened, so a change that was missed, seen
+// twice or seen late costs time and nothing else. There is no periodic resync: a key comes up when something it depends
+// on has changed or when its own deadline (a grace period, a progress deadline) is due. Idle means idle.
+//
+// Each controller is a package below this one, with a pure part that decides and a thin part that reads and writes.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Key names what a Reconcile is about: mostly an object, sometimes anything that a namespace and a name can stand for.
+// GVK is empty except in loops that reconcile more than one kind.
+type Key struct {
+	GVK       kube.GVK
+	Namespace string
+	Name      string
+}
+
+// KeyOf is the key of an object in a loop of one kind.
+func KeyOf(obj kube.Object) Key {
+	return Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+func (k Key) String() string {
+	s := k.Name
+	if k.Namespace != "" {
+		s = k.Namespace + "/" + k.Name
+	}
+	if k.GVK.Kind != "" {
+		s = k.GVK.Kind + " " + s
+	}
+	return s
+}
+
+// LogValue makes a key one readable attribute.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// Source is a kind whose changes a loop follows.
+type Source struct {
+	GVK kube.GVK
+	// Keys maps a change to what must be looked at again; nil means the object's own key. It is called from the feed's
+	// goroutine: it may read the cache, and must be quick. For an update it should consider both Old and New, since a
+	// relation may have ended with this change.
+	Keys func(c Change) []Key
+}
+
+// Loop runs one controller.
+type Loop struct {
+	Name   string
+	Client Client
+	// Sources are the kinds followed. At the start each existing object counts as created.
+	Sources []Source
+	// Reconcile brings one key from what is to what should be. A positive requeueAfter asks for another call then at the
+	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
+	// a delay that doubles; a conflict (somebody else was faster, or the cache was behind) is not worth a log line.
+	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
+	// Workers is how many keys may be reconciled at a time (default 1).
+	Workers int
+	Log     *slog.Logger
+
+	once  sync.Once
+	queue *queue
+}
+
+// Delays after an error: the first, and the longest.
+const (
+	firstRetry   = 5 * time.Millisecond
+	longestRetry = 5 * time.Minute
+	// longestConflict: a conflict resolves as soon as the cache has caught up.
+	longestConflict = time.Second
+)
+
+// Enqueue asks for a reconcile of key, for reasons that are no change of an object (a node's session has ended). It may
+// be called at any time, from any goroutine.
+func (l *Loop) Enqueue(key Key) {
+	l.init()
+	l.queue.add(key)
+}
+
+func (l *Loop) init() {
+	l.once.Do(func() {
+		l.queue = newQueue()
+		if l.Log == nil {
+			l.Log = slog.New(slog.DiscardHandler)
+		}
+	})
+}
+
+// Run follows the sources and reconciles until ctx ends; then it waits for the calls under way and returns nil. It may
+// be called once.
+func (l *Loop) Run(ctx context.Context) error {
+	if l.Client == nil || l.Reconcile == nil {
+		return fmt.Errorf("control loop %q: needs a Client and a Reconcile function", l.Name)
+	}
+	l.init()
+	defer l.queue.stop()
+	if len(l.Sources) > 0 {
+		l.Client.Subscribe(ctx, l.changed, l.kinds()...)
+	}
+	failures := &failureCount{n: map[Key]int{}}
+	var wg sync.WaitGroup
+	for range max(1, l.Workers) {
+		wg.Go(func() { l.work(ctx, failures) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (l *Loop) kinds() []kube.GVK {
+	var out []kube.GVK
+	seen := map[kube.GVK]bool{}
+	for _, s := range l.Sources {
+		if !seen[s.GVK] {
+			seen[s.GVK] = true
+			out = append(out, s.GVK)
+		}
+	}
+	return out
+}
+
+func (l *Loop) changed(c Change) {
+	for _, s := range l.Sources {
+		if s.GVK != c.GVK {
+			continue
+		}
+		if s.Keys == nil {
+			l.queue.add(KeyOf(c.Object()))
+			continue
+		}
+		for _, k := range s.Keys(c) {
+			l.queue.add(k)
+		}
+	}
+}
+
+func (l *Loop) work(ctx context.Context, failures *failureCount) {
+	for {
+		key, ok := l.queue.next(ctx)
+		if !ok {
+			return
+		}
+		after, err := l.Reconcile(ctx, key)
+		switch {
+		case err == nil:
+			failures.forget(key)
+		case ctx.Err() != nil:
+			after = 0
+		case apierrors.IsConflict(err):
+			after = backoff(failures.add(key), longestConflict)
+			l.Log.Debug("will try again after conflict", "controller", l.Name, "key", key, "err", err)
+		default:
+			n := failures.add(key)
+			after = backoff(n, longestRetry)
+			l.Log.Warn("reconcile failed, will try again", "controller", l.Name, "key", key, "in", after, "failures", n, "err", err)
+		}
+		l.queue.done(key, after)
+	}
+}
+
+// backoff doubles with each failure, with up to a tenth of jitter so that keys that failed together part ways.
+func backoff(n int, longest time.Duration) time.Duration {
+	d := longest
+	if n < 20 {
+		d = min(longest, firstRetry<<(n-1))
+	}
+	return d + rand.N(d/10+1)
+}
+
+type failureCount struct {
+	mu sync.Mutex
+	n  map[Key]int
+}
+
+func (f *failureCount) add(k Key) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n[k]++
+	return f.n[k]
+}
+
+func (f *failureCount) forget(k Key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.n, k)
+}
+
+// Object is the changed object: New, or Old when it is gone.
+func (c Change) Object() kube.Object {
+	if c.New != nil {
+		return c.New
+	}
+	return c.Old
+}
+
+// IgnoreNotFound is nil for an error that says that the object is gone already.
+func IgnoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// JoinErrors is errors.Join for the results of several writes, except that conflicts are left out when there is a worse
+// error to report, and reported when there is none.
+func JoinErrors(errs ...error) error {
+	var worse []error
+	var conflict error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case apierrors.IsConflict(err):
+			conflict = err
+		default:
+			worse = append(worse, err)
+		}
+	}
+	if len(worse) == 0 {
+		return conflict
+	}
+	return errors.Join(worse...)
+}

@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/controltest"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// sessions is a Presence that a test turns by hand.
+type sessions struct {
+	mu   sync.Mutex
+	up   map[string]bool
+	seen map[string]time.Time
+	f    func(string)
+}
+
+func newSessions() *sessions {
+	return &sessions{up: map[string]bool{}, seen: map[string]time.Time{}, f: func(string) {}}
+}
+
+func (s *sessions) Presence(node string) (bool, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.up[node], s.seen[node]
+}
+
+func (s *sessions) Watch(ctx context.Context, f func(string)) {
+	s.mu.Lock()
+	s.f = f
+	s.mu.Unlock()
+	<-ctx.Done()
+}
+
+func (s *sessions) set(node string, up bool) {
+	s.mu.Lock()
+	s.up[node] = up
+	s.seen[node] = time.Now()
+	f := s.f
+	s.mu.Unlock()
+	f(node)
+	synctest.Wait()
+}
+
+func readyNode(name string) *corev1.Node {
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady"}}}}
+}
+
+func podOn(node, name string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{NodeName: node},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
+}
+
+func startNode(t *testing.T, c *controltest.Client, s *sessions) *Controller {
+	ctl, err := New(Config{Client: c, Events: &controltest.Events{}, Presence: s, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = ctl.Run(t.Context()) }()
+	synctest.Wait()
+	return ctl
+}
+
+func getNode(c *controltest.Client, name string) *corev1.Node {
+	n, _ := control.Get[*corev1.Node](c, kube.Node, "", name)
+	return n
+}
+
+func TestDarkAndBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, readyNode("a"), readyNode("b"), podOn("a", "p"))
+		s := newSessions()
+		s.set("a", true)
+		s.set("b", true)
+		startNode(t, c, s)
+		if got := getNode(c, "a").Spec.PodCIDR + " " + getNode(c, "b").Spec.PodCIDR; got != "10.42.0.0/24 10.42.1.0/24" {
+			t.Errorf("pod networks: %s", got)
+		}
+		if tn := getNode(c, "a").Spec.Taints; len(tn) != 0 {
+			t.Errorf("taints of a well node: %v", tn)
+		}
+		c.Writes()
+		time.Sleep(24 * time.Hour)
+		if w := c.Writes(); len(w) != 0 {
+			t.Errorf("idle controller wrote %q", w)
+		}
+		s.set("a", false)
+		time.Sleep(39 * time.Second)
+		if control.NodeDark(getNode(c, "a")) {
+			t.Error("dark before its grace is over")
+		}
+		time.Sleep(2 * time.Second)
+		n := getNode(c, "a")
+		if !control.NodeDark(n) || control.NodeCondition(n, corev1.NodeReady).Status != corev1.ConditionUnknown || len(n.Spec.Taints) != 2 {
+			t.Fatalf("dark node: %+v %+v", n.Status.Conditions, n.Spec.Taints)
+		}
+		p, _ := control.Get[*corev1.Pod](c, kube.Pod, "default", "p")
+		if control.PodReady(p) {
+			t.Error("pod on a dark node is ready")
+		}
+		s.set("a", true)
+		n = getNode(c, "a")
+		if control.NodeDark(n) || len(n.Spec.Taints) != 0 {
+			t.Errorf("node that is back: %+v %+v", n.Status.Conditions, n.Spec.Taints)
+		}
+		p, _ = control.Get[*corev1.Pod](c, kube.Pod, "default", "p")
+		if !control.PodReady(p) || p.DeletionTimestamp != nil {
+			t.Errorf("pod of a node that is back: %+v", p)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+package control
+
+import (
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// PodActive: the pod counts as one of its owner's replicas, because it has neither finished nor been told to go.
+func PodActive(p *corev1.Pod) bool { return !PodFinished(p) && p.DeletionTimestamp == nil }
+
+// PodFinished: all containers have ended for good.
+func PodFinished(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// PodCondition returns the condition of that type, or nil. It points into the pod.
+func PodCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == t {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// PodReady: the pod may serve.
+func PodReady(p *corev1.Pod) bool {
+	c := PodCondition(p, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// PodAvailable: ready for at least minReadySeconds. When it is ready but not for long enough, wait is what is missing.
+func PodAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool, wait time.Duration) {
+	c := PodCondition(p, corev1.PodReady)
+	if c == nil || c.Status != corev1.ConditionTrue {
+		return false, 0
+	}
+	if minReadySeconds == 0 {
+		return true, 0
+	}
+	if c.LastTransitionTime.IsZero() {
+		return false, 0
+	}
+	wait = c.LastTransitionTime.Add(time.Duration(minReadySeconds) * time.Second).Sub(now)
+	return wait <= 0, max(0, wait)
+}
+
+// NodeCondition returns the condition of that type, or nil. It points into the node.
+func NodeCondition(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondition {
+	for i := range n.Status.Conditions {
+		if n.Status.Conditions[i].Type == t {
+			return &n.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// NodeDark: the hub has not heard of the node for longer than its grace. What its pods do is unknown; most likely, they
+// run.
+func NodeDark(n *corev1.Node) bool {
+	c := NodeCondition(n, kube.DarkCondition)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// PodDark: the pod is bound to a dark node.
+func PodDark(r Reader, p *corev1.Pod) bool {
+	if p.Spec.NodeName == "" {
+		return false
+	}
+	n, ok := Get[*corev1.Node](r, kube.Node, "", p.Spec.NodeName)
+	return ok && NodeDark(n)
+}
+
+// Orphans knows the objects of a kind that have no controller, so that looking for something to adopt does not mean
+// going through a whole namespace each time. The loop calls Saw for every change of the kind.
+type Orphans struct {
+	mu sync.Mutex
+	by map[string]map[string]kube.Object // namespace, name
+}
+
+// NewOrphans returns an empty Orphans.
+func NewOrphans() *Orphans { return &Orphans{by: map[string]map[string]kube.Object{}} }
+
+// Saw keeps the account.
+func (o *Orphans) Saw(c Change) {
+	obj := c.Object()
+	ns, name := obj.GetNamespace(), obj.GetName()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c.New == nil || c.New.GetDeletionTimestamp() != nil || metav1.GetControllerOfNoCopy(c.New) != nil {
+		delete(o.by[ns], name)
+		if len(o.by[ns]) == 0 {
+			delete(o.by, ns)
+		}
+		return
+	}
+	if o.by[ns] == nil {
+		o.by[ns] = map[string]kube.Object{}
+	}
+	o.by[ns][name] = c.New
+}
+
+// In returns the orphans of a namespace, as the cache has them, in no order.
+func (o *Orphans) In(namespace string) []kube.Object {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := make([]kube.Object, 0, len(o.by[namespace]))
+	for _, obj := range o.by[namespace] {
+		out = append(out, obj)
+	}
+	return out
+}

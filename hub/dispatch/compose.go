@@ -1,0 +1,175 @@
+package dispatch
+
+import (
+	"encoding/json"
+	"maps"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// ref names a ConfigMap or Secret that a pod refers to.
+type ref struct {
+	gvk  kube.GVK
+	ns   string
+	name string
+}
+
+// object makes a member of a desired set.
+func object(kind wire.Kind, meta metav1.Object, content any) (*wire.Object, error) {
+	b, err := json.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	o := &wire.Object{ID: wire.ID{Kind: kind, UID: string(meta.GetUID())}, Namespace: meta.GetNamespace(), Name: meta.GetName(), Data: b}
+	o.Version = wire.ContentVersion(o)
+	return o, nil
+}
+
+// trimMeta leaves out what a node has no use for and what changes without meaning.
+func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	m.ManagedFields, m.ResourceVersion, m.SelfLink = nil, "", ""
+	return m
+}
+
+func trimData(m metav1.ObjectMeta) metav1.ObjectMeta {
+	m = trimMeta(m)
+	m.OwnerReferences, m.Finalizers, m.Generation = nil, nil, 0
+	if _, ok := m.Annotations[corev1.LastAppliedConfigAnnotation]; ok {
+		m.Annotations = maps.Clone(m.Annotations)
+		delete(m.Annotations, corev1.LastAppliedConfigAnnotation)
+	}
+	return m
+}
+
+// podObject is a pod as its node gets it. The node is the source of the status, so none goes down, except that the hub
+// has given the pod up.
+func podObject(p *corev1.Pod) (*wire.Object, error) {
+	q := corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: trimMeta(p.ObjectMeta),
+		Spec:       p.Spec,
+	}
+	if p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
+		q.Status = corev1.PodStatus{Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message}
+	}
+	return object(wire.KindPod, p, &q)
+}
+
+func configMapObject(m *corev1.ConfigMap) (*wire.Object, error) {
+	q := corev1.ConfigMap{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: trimData(m.ObjectMeta),
+		Data: m.Data, BinaryData: m.BinaryData, Immutable: m.Immutable,
+	}
+	return object(wire.KindConfigMap, m, &q)
+}
+
+func secretObject(m *corev1.Secret) (*wire.Object, error) {
+	q := corev1.Secret{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: trimData(m.ObjectMeta),
+		Data: m.Data, Type: m.Type, Immutable: m.Immutable,
+	}
+	return object(wire.KindSecret, m, &q)
+}
+
+func nodeObject(n *corev1.Node) (*wire.Object, error) {
+	q := corev1.Node{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: trimData(n.ObjectMeta),
+		Spec: n.Spec,
+	}
+	return object(wire.KindNode, n, &q)
+}
+
+// peerObject is another node's pod network; nil when it has none yet.
+func peerObject(n *corev1.Node) (*wire.Object, error) {
+	p := wire.Peer{Name: n.Name, PodCIDR: n.Spec.PodCIDRs}
+	if len(p.PodCIDR) == 0 && n.Spec.PodCIDR != "" {
+		p.PodCIDR = []string{n.Spec.PodCIDR}
+	}
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			p.Address = append(p.Address, a.Address)
+		}
+	}
+	if len(p.PodCIDR) == 0 || len(p.Address) == 0 {
+		return nil, nil
+	}
+	return object(wire.KindPeer, n, &p)
+}
+
+// podRefs lists the ConfigMaps and Secrets that a pod refers to, each once.
+func podRefs(p *corev1.Pod) []ref {
+	seen := map[ref]bool{}
+	var out []ref
+	add := func(gvk kube.GVK, name string) {
+		if r := (ref{gvk, p.Namespace, name}); name != "" && !seen[r] {
+			seen[r] = true
+			out = append(out, r)
+		}
+	}
+	for _, s := range p.Spec.ImagePullSecrets {
+		add(kube.Secret, s.Name)
+	}
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if v.ConfigMap != nil {
+			add(kube.ConfigMap, v.ConfigMap.Name)
+		}
+		if v.Secret != nil {
+			add(kube.Secret, v.Secret.SecretName)
+		}
+		if v.Projected != nil {
+			for _, s := range v.Projected.Sources {
+				if s.ConfigMap != nil {
+					add(kube.ConfigMap, s.ConfigMap.Name)
+				}
+				if s.Secret != nil {
+					add(kube.Secret, s.Secret.Name)
+				}
+			}
+		}
+	}
+	env := func(vars []corev1.EnvVar, from []corev1.EnvFromSource) {
+		for _, e := range vars {
+			if e.ValueFrom == nil {
+				continue
+			}
+			if k := e.ValueFrom.ConfigMapKeyRef; k != nil {
+				add(kube.ConfigMap, k.Name)
+			}
+			if k := e.ValueFrom.SecretKeyRef; k != nil {
+				add(kube.Secret, k.Name)
+			}
+		}
+		for _, e := range from {
+			if e.ConfigMapRef != nil {
+				add(kube.ConfigMap, e.ConfigMapRef.Name)
+			}
+			if e.SecretRef != nil {
+				add(kube.Secret, e.SecretRef.Name)
+			}
+		}
+	}
+	for i := range p.Spec.InitContainers {
+		env(p.Spec.InitContainers[i].Env, p.Spec.InitContainers[i].EnvFrom)
+	}
+	for i := range p.Spec.Containers {
+		env(p.Spec.Containers[i].Env, p.Spec.Containers[i].EnvFrom)
+	}
+	for i := range p.Spec.EphemeralContainers {
+		env(p.Spec.EphemeralContainers[i].Env, p.Spec.EphemeralContainers[i].EnvFrom)
+	}
+	return out
+}
+
+func revisionOf(o kube.Object) uint64 {
+	v, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}

@@ -1,0 +1,260 @@
+package dispatch
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Bus carries frames between the hub and the nodes, best effort.
+type Bus interface {
+	// Publish sends a frame to a topic. It never blocks and may drop; frames of one topic keep their order. The frame
+	// must not be changed afterwards.
+	Publish(topic string, frame []byte)
+	// Run calls receive for each frame on a node's up, live and stream topics until ctx ends; receive returns at once
+	// and owns the frame. connected tells when the bus begins to work, and when it stops.
+	Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error
+}
+
+// TokenIssuer makes ServiceAccount tokens; hub/auth implements it. Nil audiences mean the API server's own.
+type TokenIssuer interface {
+	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
+}
+
+// Config is what a Dispatch is made of.
+type Config struct {
+	Client control.Client
+	Bus    Bus
+	Tokens TokenIssuer
+	Keys   Keys
+	// Addresses (host:port) are where agents reach this hub; they remember them.
+	Addresses []string
+	// Settings are the cluster's networks, passed on to nodes.
+	Settings wire.Settings
+	Log      *slog.Logger
+}
+
+// Dispatch is the hub's end of all links.
+type Dispatch struct {
+	cfg   Config
+	inbox *inbox
+	pres  presence
+	in    *intake
+
+	// What follows is the loop's alone.
+	nodes    map[string]*node // by device id
+	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
+	set      *desired
+	revision uint64
+	wake     time.Time // when a session or token wants attention next
+	nudges   []time.Time // when to nudge nodes without a session again
+	ctx      context.Context
+}
+
+// New makes a Dispatch; Run makes it work.
+func New(cfg Config) (*Dispatch, error) {
+	if cfg.Client == nil || cfg.Bus == nil || cfg.Log == nil || cfg.Keys.ClusterID == "" {
+		return nil, errors.New("dispatch: client, bus, keys and log are needed")
+	}
+	d := &Dispatch{
+		cfg: cfg, inbox: newInbox(),
+		nodes: map[string]*node{}, byName: map[string]*node{},
+	}
+	d.pres.init()
+	d.set = newDesired(d)
+	d.in = newIntake(cfg.Client, cfg.Log)
+	return d, nil
+}
+
+// Run serves all nodes until ctx ends. It first learns the whole state, and only then hears nodes.
+func (d *Dispatch) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.ctx = ctx
+	d.cfg.Client.Subscribe(ctx, d.inbox.change, feedKinds...)
+	d.drainChanges()
+
+	var wg sync.WaitGroup
+	errs := make(chan error, 2)
+	wg.Go(func() { errs <- d.cfg.Bus.Run(ctx, d.inbox.frame, d.inbox.connected) })
+	wg.Go(func() { errs <- d.in.run(ctx) })
+	err := d.loop(ctx, errs)
+	d.shutdown()
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// loop is the one goroutine that owns sessions and sets.
+func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		// Rounded up a little, so that the timers of many nodes fire together.
+		if d.wake.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(d.wake), 0) + 5*time.Millisecond)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-errs:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("dispatch: %w", err)
+		case <-timer.C:
+			d.wake = time.Time{}
+			d.tick(time.Now())
+		case <-d.inbox.ready:
+			d.work(time.Now())
+		}
+	}
+}
+
+// work takes everything that has come in. Changes go first, so that a hello finds the newest sets.
+func (d *Dispatch) work(now time.Time) {
+	changes, frames, calls, bus := d.inbox.take()
+	if len(changes) > 0 {
+		for _, c := range changes {
+			d.apply(c)
+		}
+		d.set.flush()
+	}
+	if bus != nil {
+		d.bus(now, *bus)
+	}
+	for _, f := range calls {
+		f(now)
+	}
+	for _, f := range frames {
+		d.frame(now, f.topic, f.b)
+	}
+	for n := range d.set.touched {
+		delete(d.set.touched, n)
+		d.drain(now, n)
+	}
+}
+
+func (d *Dispatch) drainChanges() {
+	changes, _, _, _ := d.inbox.take()
+	for _, c := range changes {
+		d.apply(c)
+	}
+	d.set.flush()
+}
+
+// call runs f on the loop.
+func (d *Dispatch) call(f func(now time.Time)) { d.inbox.call(f) }
+
+// wakeAt has tick run at t or before.
+func (d *Dispatch) wakeAt(t time.Time) {
+	if !t.IsZero() && (d.wake.IsZero() || t.Before(d.wake)) {
+		d.wake = t
+	}
+}
+
+// tick gives every session whose time has come a turn, and renews tokens.
+func (d *Dispatch) tick(now time.Time) {
+	d.nudge(now)
+	for _, n := range d.nodes {
+		for _, c := range n.conns {
+			w := c.s.Wake()
+			if !w.IsZero() && !now.Before(w) {
+				d.drainConn(now, n, c)
+			} else {
+				d.wakeAt(w)
+			}
+		}
+		if n.current != nil {
+			d.set.renew(now, n)
+		}
+	}
+	for n := range d.set.touched {
+		delete(d.set.touched, n)
+		d.drain(now, n)
+	}
+}
+
+// nudgeAfter is when nodes that have not come are nudged, after the bus began to work. Over an external broker they do
+// not notice by themselves that the hub has started anew, and a nudge may get lost.
+var nudgeAfter = []time.Duration{0, 15 * time.Second, time.Minute, 5 * time.Minute}
+
+// bus: the bus works, or does not. Without it no session can be kept; with it again, nodes are told to come.
+func (d *Dispatch) bus(now time.Time, up bool) {
+	d.nudges = nil
+	if up {
+		for _, t := range nudgeAfter {
+			d.nudges = append(d.nudges, now.Add(t))
+		}
+		d.nudge(now)
+		return
+	}
+	for _, n := range d.nodes {
+		for _, c := range n.conns {
+			c.s.Fail(errors.New("the hub lost its broker"))
+			d.drainConn(now, n, c)
+		}
+	}
+}
+
+// nudge tells nodes without a session that the hub is here, when it is time to.
+func (d *Dispatch) nudge(now time.Time) {
+	if len(d.nudges) == 0 {
+		return
+	}
+	if now.Before(d.nudges[0]) {
+		d.wakeAt(d.nudges[0])
+		return
+	}
+	for key, name := range d.set.nodeByKey {
+		if d.set.session(name) == nil {
+			d.cfg.Bus.Publish(wire.DownTopic(d.cfg.Keys.ClusterID, wire.NodeID(key)), wire.NudgeFrame(wire.Tag{}))
+		}
+	}
+	if d.nudges = d.nudges[1:]; len(d.nudges) > 0 {
+		d.wakeAt(d.nudges[0])
+	}
+}
+
+// shutdown tells all nodes that the hub goes, so that they need not find out.
+func (d *Dispatch) shutdown() {
+	now := time.Now()
+	for _, n := range d.nodes {
+		if n.current != nil {
+			n.current.s.Bye(now, wire.CodeShutdown, "the hub stops")
+			d.drain(now, n)
+		}
+		for _, e := range n.streams {
+			e.Fail(fmt.Errorf("%w: the hub stops", wire.ErrStreamCut))
+		}
+	}
+}
+
+// apply takes one change of the feed in.
+func (d *Dispatch) apply(c control.Change) {
+	for _, o := range []kube.Object{c.Old, c.New} {
+		if o != nil {
+			d.revision = max(d.revision, revisionOf(o))
+		}
+	}
+	d.set.change(c)
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,85 @@
+package dispatch
+
+import (
+	"sync"
+	"time"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// maxFrames is how many frames of one node may wait for the loop; a node that sends more has some dropped, and repeats
+// them. Stream frames are bounded by credits besides.
+const maxFrames = 128
+
+// inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
+type inbox struct {
+	ready chan struct{}
+
+	mu      sync.Mutex
+	changes []control.Change
+	frames  []inFrame
+	waiting map[string]int // frames by node
+	calls   []func(now time.Time)
+	bus     *bool
+}
+
+type inFrame struct {
+	topic string
+	b     []byte
+}
+
+func newInbox() *inbox {
+	return &inbox{ready: make(chan struct{}, 1), waiting: map[string]int{}}
+}
+
+func (i *inbox) signal() {
+	select {
+	case i.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (i *inbox) change(c control.Change) {
+	i.mu.Lock()
+	i.changes = append(i.changes, c)
+	i.mu.Unlock()
+	i.signal()
+}
+
+func (i *inbox) call(f func(now time.Time)) {
+	i.mu.Lock()
+	i.calls = append(i.calls, f)
+	i.mu.Unlock()
+	i.signal()
+}
+
+func (i *inbox) connected(ok bool) {
+	i.mu.Lock()
+	i.bus = &ok
+	i.mu.Unlock()
+	i.signal()
+}
+
+func (i *inbox) frame(topic string, b []byte) {
+	_, node, _, kind, ok := wire.ParseTopic(topic)
+	if !ok || len(b) > wire.MaxFrame || kind == wire.TopicDown || kind == wire.TopicStreamDown {
+		return
+	}
+	i.mu.Lock()
+	if i.waiting[node] < maxFrames {
+		i.waiting[node]++
+		i.frames = append(i.frames, inFrame{topic, b})
+	}
+	i.mu.Unlock()
+	i.signal()
+}
+
+func (i *inbox) take() (changes []control.Change, frames []inFrame, calls []func(time.Time), bus *bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	changes, frames, calls, bus = i.changes, i.frames, i.calls, i.bus
+	i.changes, i.frames, i.calls, i.bus = nil, nil, nil, nil
+	clear(i.waiting)
+	return changes, frames, calls, bus
+}

@@ -1,0 +1,103 @@
+package dispatch
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Keys are the hub's side of the links' trust: which cluster this is, and the static key that join tokens name.
+type Keys struct {
+	ClusterID string
+	Static    wire.StaticKey
+}
+
+type keysFile struct {
+	ClusterID string `json:"clusterID"`
+	Private   string `json:"private"`
+	Public    string `json:"public"`
+}
+
+// LoadKeys reads the keys from path, making them when there are none. They are part of every backup: without them no
+// node finds its way back.
+func LoadKeys(path string) (Keys, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return createKeys(path)
+	}
+	if err != nil {
+		return Keys{}, fmt.Errorf("link keys: %w", err)
+	}
+	var f keysFile
+	err = json.Unmarshal(b, &f)
+	priv, err1 := base64.RawURLEncoding.DecodeString(f.Private)
+	pub, err2 := base64.RawURLEncoding.DecodeString(f.Public)
+	if err != nil || err1 != nil || err2 != nil || len(priv) != 32 || len(pub) != 32 || f.ClusterID == "" {
+		return Keys{}, fmt.Errorf("link keys %s are damaged; put the file back from a backup (with new keys every node would have to join again)", path)
+	}
+	k := Keys{ClusterID: f.ClusterID}
+	copy(k.Static.Private[:], priv)
+	copy(k.Static.Public[:], pub)
+	return k, nil
+}
+
+func createKeys(path string) (Keys, error) {
+	k := Keys{}
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return k, fmt.Errorf("link keys: %w", err)
+	}
+	k.ClusterID = hex.EncodeToString(id[:])
+	var err error
+	if k.Static, err = wire.NewStaticKey(rand.Reader); err != nil {
+		return k, err
+	}
+	b, err := json.MarshalIndent(keysFile{
+		ClusterID: k.ClusterID,
+		Private:   base64.RawURLEncoding.EncodeToString(k.Static.Private[:]),
+		Public:    base64.RawURLEncoding.EncodeToString(k.Static.Public[:]),
+	}, "", "  ")
+	if err == nil {
+		err = writeDurably(path, append(b, '\n'))
+	}
+	if err != nil {
+		return k, fmt.Errorf("link keys: %w", err)
+	}
+	return k, nil
+}
+
+func writeDurably(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

@@ -1,0 +1,242 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"petrel.dev/petrel/hub/dispatch/session"
+	"petrel.dev/petrel/internal/wire"
+)
+
+const (
+	maxConns   = 4    // sessions and handshakes of one device at a time
+	maxPending = 4096 // handshakes of devices not known
+	nudgeEvery = time.Second
+)
+
+// node is one device. Fields below "session" are valid while current is set.
+type node struct {
+	id    string // in topics
+	name  string // of its Node; empty before its first welcome
+	conns map[wire.Tag]*conn
+	// current is the one open session. All others are handshakes, or sessions that are being ended.
+	current *conn
+
+	epoch  uint64     // of the latest accepted session
+	up     *wire.Copy // reports; outlives sessions
+	nudged time.Time  // last nudge
+	tokens map[string]*saToken
+
+	// session
+	down    *wire.Sender
+	desired nodeSet
+	streams map[string]*wire.Endpoint
+}
+
+// conn is one session with what the loop has to know of it.
+type conn struct {
+	s     *session.Session
+	tag   wire.Tag
+	hello *wire.Hello
+	alive []func(now time.Time, alive bool) // who waits for the probe
+}
+
+func (d *Dispatch) frame(now time.Time, topic string, b []byte) {
+	cluster, id, stream, kind, ok := wire.ParseTopic(topic)
+	if !ok || cluster != d.cfg.Keys.ClusterID {
+		return
+	}
+	n := d.nodes[id]
+	if kind == wire.TopicStreamUp {
+		if n != nil && n.streams[stream] != nil {
+			n.streams[stream].Deliver(b)
+		}
+		return
+	}
+	typ, tag, err := wire.Peek(b)
+	if err != nil {
+		return
+	}
+	if kind == wire.TopicLive {
+		if n != nil && n.conns[tag] != nil && typ == wire.FrameLive {
+			n.conns[tag].s.Fail(errors.New("connection lost"))
+			d.drainConn(now, n, n.conns[tag])
+		}
+		return
+	}
+	if n == nil || n.conns[tag] == nil {
+		if typ == wire.FrameKnock {
+			d.knock(now, id, tag, b)
+		} else if n == nil || now.Sub(n.nudged) > nudgeEvery {
+			if n != nil {
+				n.nudged = now
+			}
+			d.cfg.Bus.Publish(topicDown(d, id), wire.NudgeFrame(tag))
+		}
+		return
+	}
+	c := n.conns[tag]
+	c.s.Frame(now, b)
+	d.drainConn(now, n, c)
+}
+
+func topicDown(d *Dispatch, id string) string { return wire.DownTopic(d.cfg.Keys.ClusterID, id) }
+
+// knock starts a handshake.
+func (d *Dispatch) knock(now time.Time, id string, tag wire.Tag, b []byte) {
+	n := d.nodes[id]
+	if n == nil {
+		if len(id) != wire.NodeIDLen || len(d.nodes) >= len(d.set.nodeByKey)+maxPending {
+			return
+		}
+		n = &node{id: id, conns: map[wire.Tag]*conn{}, up: wire.NewCopy(), tokens: map[string]*saToken{}, streams: map[string]*wire.Endpoint{}}
+	}
+	if len(n.conns) >= maxConns {
+		return // they end by themselves, within a minute
+	}
+	s, err := session.New(now, wire.Place{Cluster: d.cfg.Keys.ClusterID, Node: id, Tag: tag}, d.cfg.Keys.Static, b)
+	if err != nil {
+		d.cfg.Log.Debug("knock not understood", "device", id, "error", err)
+		return
+	}
+	d.nodes[id] = n
+	c := &conn{s: s, tag: tag}
+	n.conns[tag] = c
+	d.drainConn(now, n, c)
+}
+
+// drain gives the node's open session a turn.
+func (d *Dispatch) drain(now time.Time, n *node) {
+	if n.current != nil {
+		d.drainConn(now, n, n.current)
+	}
+}
+
+// drainConn does what a session wants done.
+func (d *Dispatch) drainConn(now time.Time, n *node, c *conn) {
+	for again := true; again; {
+		out := c.s.Drain(now)
+		again = false
+		for _, f := range out.Frames {
+			d.cfg.Bus.Publish(topicDown(d, n.id), f)
+		}
+		if out.Hello != nil {
+			c.hello = out.Hello
+			d.admit(now, n, c)
+			again = true
+		}
+		if out.Have != nil {
+			d.set.have(now, n, out.Have)
+			c.s.Have(out.Have)
+			again = true
+		}
+		for _, b := range out.Batches {
+			d.in.add(job{node: n.name, batch: b, done: func() {
+				d.call(func(now time.Time) {
+					if n.conns[c.tag] == c {
+						c.s.Committed(b.Seq)
+						d.drainConn(now, n, c)
+					}
+				})
+			}})
+		}
+		if out.Alive != nil {
+			c.answer(now, *out.Alive)
+			again = true
+		}
+		if out.Ended {
+			d.ended(now, n, c, out.Err)
+			return
+		}
+	}
+	d.wakeAt(c.s.Wake())
+}
+
+func (c *conn) answer(now time.Time, alive bool) {
+	waiting := c.alive
+	c.alive = nil
+	for _, f := range waiting {
+		f(now, alive)
+	}
+}
+
+// ended forgets a session.
+func (d *Dispatch) ended(now time.Time, n *node, c *conn, err error) {
+	if n.conns[c.tag] != c {
+		return
+	}
+	delete(n.conns, c.tag)
+	if n.current == c {
+		n.current = nil
+		d.cfg.Log.Info("node disconnected", "node", n.name, "device", n.id, "reason", reason(err))
+		d.closeSession(now, n)
+	}
+	c.answer(now, false)
+	if len(n.conns) == 0 && n.name == "" {
+		delete(d.nodes, n.id)
+	}
+}
+
+func reason(err error) string {
+	if err == nil {
+		return "good-bye"
+	}
+	return err.Error()
+}
+
+// closeSession ends what hangs on the open session.
+func (d *Dispatch) closeSession(now time.Time, n *node) {
+	d.set.drop(n)
+	for id, e := range n.streams {
+		e.Fail(fmt.Errorf("%w: node %s is not connected", wire.ErrStreamCut, n.name))
+		delete(n.streams, id)
+	}
+	if d.byName[n.name] == n {
+		d.pres.set(n.name, false, now)
+	}
+}
+
+// open makes c the node's open session.
+func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
+	if old := n.current; old != nil {
+		n.current = nil
+		old.s.Bye(now, wire.CodeReplaced, "a newer connection of this device took over")
+		d.closeSession(now, n)
+		d.drainConn(now, n, old)
+	}
+	if n.name != name {
+		if d.byName[n.name] == n {
+			delete(d.byName, n.name)
+		}
+		n.name, n.up = name, wire.NewCopy()
+	}
+	d.byName[name] = n
+	n.current, n.epoch = c, c.hello.Epoch
+	d.set.compose(now, n, c.hello.Down)
+	c.s.Accept(wire.Welcome{Node: name, Addresses: d.cfg.Addresses, Settings: d.cfg.Settings},
+		n.down, c.hello.Down, n.up, func() uint64 { return d.revision })
+	d.set.accepted(now, n, c.hello.Down)
+	d.cfg.Log.Info("node connected", "node", name, "device", n.id, "epoch", c.hello.Epoch, "agent", c.hello.Build)
+	d.pres.set(name, true, now)
+	d.drainConn(now, n, c)
+}
+
+// removed ends the session of a device whose Node is gone, or is another device's now.
+func (d *Dispatch) removed(now time.Time, n *node, message string) {
+	name := n.name
+	if c := n.current; c != nil {
+		n.current = nil
+		c.s.Bye(now, wire.CodeRemoved, message)
+		d.closeSession(now, n)
+		d.drainConn(now, n, c)
+	}
+	if d.byName[name] == n {
+		delete(d.byName, name)
+		d.pres.forget(name)
+	}
+	n.name, n.up, n.tokens, n.epoch = "", wire.NewCopy(), map[string]*saToken{}, 0
+	if len(n.conns) == 0 {
+		delete(d.nodes, n.id)
+	}
+}

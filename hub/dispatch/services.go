@@ -1,0 +1,106 @@
+package dispatch
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"petrel.dev/petrel/internal/wire"
+	"petrel.dev/petrel/svcproxy"
+)
+
+// serviceObject joins a Service with its EndpointSlices. The result depends on neither's order or metadata, so that a
+// change that means nothing to a node is no change.
+func serviceObject(s *corev1.Service, endpoints map[string]*discoveryv1.EndpointSlice) (*wire.Object, error) {
+	j := svcproxy.Service{
+		Namespace: s.Namespace, Name: s.Name, ExternalName: s.Spec.ExternalName,
+		LoadBalancer:    s.Spec.Type == corev1.ServiceTypeLoadBalancer,
+		PublishNotReady: s.Spec.PublishNotReadyAddresses,
+	}
+	for _, ip := range s.Spec.ClusterIPs {
+		if a, err := netip.ParseAddr(ip); err == nil {
+			j.ClusterIPs = append(j.ClusterIPs, a)
+		}
+	}
+	if a, err := netip.ParseAddr(s.Spec.ClusterIP); len(j.ClusterIPs) == 0 && err == nil {
+		j.ClusterIPs = []netip.Addr{a}
+	}
+	for _, ip := range s.Spec.ExternalIPs {
+		if a, err := netip.ParseAddr(ip); err == nil {
+			j.ExternalIPs = append(j.ExternalIPs, a)
+		}
+	}
+	for _, p := range s.Spec.Ports {
+		if p.Protocol == corev1.ProtocolTCP || p.Protocol == corev1.ProtocolUDP || p.Protocol == "" {
+			proto := svcproxy.TCP
+			if p.Protocol == corev1.ProtocolUDP {
+				proto = svcproxy.UDP
+			}
+			j.Ports = append(j.Ports, svcproxy.Port{Name: p.Name, Protocol: proto, Port: uint16(p.Port), NodePort: uint16(p.NodePort)})
+		}
+	}
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		j.AffinitySeconds = corev1.DefaultClientIPServiceAffinitySeconds
+		if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+			j.AffinitySeconds = *c.ClientIP.TimeoutSeconds
+		}
+	}
+	j.LocalOnlyInternal = s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	j.LocalOnlyExternal = s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	for _, e := range endpoints {
+		j.Endpoints = append(j.Endpoints, sliceEndpoints(e)...)
+	}
+	slices.SortFunc(j.Endpoints, func(a, b svcproxy.Endpoint) int {
+		if c := a.Addr.Compare(b.Addr); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Node+" "+a.Hostname, b.Node+" "+b.Hostname)
+	})
+	return object(wire.KindService, s, &j)
+}
+
+func sliceEndpoints(e *discoveryv1.EndpointSlice) []svcproxy.Endpoint {
+	ports := map[string]uint16{}
+	for _, p := range e.Ports {
+		if p.Port == nil {
+			continue
+		}
+		name := ""
+		if p.Name != nil {
+			name = *p.Name
+		}
+		ports[name] = uint16(*p.Port)
+	}
+	var out []svcproxy.Endpoint
+	for _, x := range e.Endpoints {
+		if len(x.Addresses) == 0 {
+			continue
+		}
+		a, err := netip.ParseAddr(x.Addresses[0]) // further ones are the same endpoint's, by the API's word
+		if err != nil {
+			continue
+		}
+		yes := func(b *bool, def bool) bool {
+			if b == nil {
+				return def
+			}
+			return *b
+		}
+		ready := yes(x.Conditions.Ready, true)
+		p := svcproxy.Endpoint{
+			Addr: a, Ports: ports, Ready: ready,
+			Serving: yes(x.Conditions.Serving, ready), Terminating: yes(x.Conditions.Terminating, false),
+		}
+		if x.Hostname != nil {
+			p.Hostname = *x.Hostname
+		}
+		if x.NodeName != nil {
+			p.Node = *x.NodeName
+		}
+		out = append(out, p)
+	}
+	return out
+}

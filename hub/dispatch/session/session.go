@@ -1,0 +1,292 @@
+// Package session is the hub's side of one session with a node: what to say and do about each frame, each committed batch
+// of reports, each change of the desired set and each moment. It holds no goroutine, clock, bus or store; hub/dispatch
+// drives it.
+//
+//	challenged ──hello──► judged ──Accept──► open ──► ended
+//	     └───────────────────┴── Refuse ────────────────┘
+package session
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+const (
+	// A handshake that is not finished by then is forgotten.
+	handshakeLimit = time.Minute
+	// What a node may say in one message. Reports are small; the map of a large desired set is the largest.
+	maxUp = 4 << 20
+	// A probed node that has not answered by then counts as gone.
+	probeLimit = 5 * time.Second
+)
+
+// Output is what the driver has to do, in order of the fields.
+type Output struct {
+	Frames [][]byte
+	// Hello asks for a judgement: call Accept or Refuse.
+	Hello *wire.Hello
+	// Have is the node's map of the desired set; call Have with it once the set takes it into account.
+	Have *wire.Have
+	// Batches of reports: commit each, then call Committed.
+	Batches []*wire.Batch
+	// Applied are batches of the desired set that the node has made durable.
+	Applied []*wire.Batch
+	// Alive answers Probe.
+	Alive *bool
+	// End: the session is over, and why; nil Err with Ended set when the node said good-bye.
+	Ended bool
+	Err   error
+}
+
+// ErrHandshake is a handshake that was not finished in time.
+var ErrHandshake = errors.New("handshake not finished")
+
+type state uint8
+
+const (
+	challenged state = iota
+	judged
+	open
+	closing // Refuse or Bye is on its way
+	ended
+)
+
+// Session is the state machine. Its methods only change it; Drain gives what to do.
+type Session struct {
+	Place wire.Place
+	// Fingerprint is the device's, known and proved after its hello.
+	Fingerprint string
+
+	state    state
+	resp     *wire.Responder
+	pipe     *wire.Pipe
+	limit    time.Time // of the handshake, or of the closing
+	down     *wire.Sender
+	up       *wire.Copy
+	upSeq    uint64 // last batch of reports passed to the driver
+	waiting  []*wire.Batch
+	revision func() uint64
+	probe    time.Time // zero: no probe under way
+	out      Output
+}
+
+// New takes a knock. An error means that the frame is not one: forget it.
+func New(now time.Time, p wire.Place, key wire.StaticKey, knock []byte) (*Session, error) {
+	resp, err := wire.NewResponder(p, key, knock, nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Place: p, resp: resp, limit: now.Add(handshakeLimit)}
+	s.out.Frames = append(s.out.Frames, resp.Challenge())
+	return s, nil
+}
+
+// Open tells whether the session is accepted and alive.
+func (s *Session) Open() bool { return s.state == open }
+
+// Frame takes a frame of this session's tag.
+func (s *Session) Frame(now time.Time, frame []byte) {
+	typ, _, err := wire.Peek(frame)
+	if err != nil || s.state == ended {
+		return
+	}
+	switch {
+	case typ == wire.FrameKnock && s.state == challenged && s.resp.Again(frame):
+		s.out.Frames = append(s.out.Frames, s.resp.Challenge())
+	case typ == wire.FrameHello && s.state == challenged:
+		s.hello(frame)
+	case typ == wire.FrameOther && s.pipe != nil:
+		msgs, err := s.pipe.Receive(now, frame)
+		for _, m := range msgs {
+			s.message(m)
+		}
+		if err != nil && !errors.Is(err, wire.ErrSeal) {
+			s.end(fmt.Errorf("frame from node: %w", err))
+		}
+	}
+}
+
+func (s *Session) hello(frame []byte) {
+	h, static, pipe, err := s.resp.Hello(frame)
+	if errors.Is(err, wire.ErrSeal) {
+		return
+	}
+	if err != nil {
+		s.end(err)
+		return
+	}
+	s.Fingerprint = wire.Fingerprint(h.TLSKey[:], static)
+	pipe.Limit = maxUp
+	s.state, s.pipe = judged, pipe
+	switch {
+	case wire.NodeID(s.Fingerprint) != s.Place.Node:
+		s.end(fmt.Errorf("device %s speaks on the topics of %s", wire.NodeID(s.Fingerprint), s.Place.Node))
+	case h.Version < wire.MinVersion:
+		s.pipe.Send(&wire.Refuse{Code: wire.CodeVersion, Message: fmt.Sprintf(
+			"the agent speaks link version %d, this hub needs %d or later: update the agent", h.Version, wire.MinVersion)})
+		s.state = closing
+	default:
+		s.out.Hello = h
+	}
+}
+
+// Accept opens the session. down is the node's desired set, whose alone it is from now on; peer is the hash of the node's
+// copy (from its hello); up is what the hub remembers of the node's reports; revision tells the hub's.
+func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *wire.Copy, revision func() uint64) {
+	if s.state != judged {
+		return
+	}
+	s.state, s.limit = open, time.Time{}
+	s.down, s.up, s.revision = down, up, revision
+	w.Version, w.Up, w.Revision = wire.Version, up.Hash(), revision()
+	s.pipe.Send(&w)
+	down.Begin(peer)
+}
+
+// Refuse ends the session before its welcome.
+func (s *Session) Refuse(now time.Time, r wire.Refuse) {
+	if s.state == judged {
+		s.pipe.Send(&r)
+		s.state, s.limit = closing, now.Add(handshakeLimit)
+	}
+}
+
+// Bye ends an open session with a reason that the agent will show.
+func (s *Session) Bye(now time.Time, code wire.Code, message string) {
+	if s.state == open {
+		s.down.End()
+		s.pipe.Send(&wire.Bye{Code: code, Message: message})
+		s.state, s.limit = closing, now.Add(handshakeLimit)
+	}
+}
+
+// Probe asks whether the node is alive; Output.Alive tells.
+func (s *Session) Probe(now time.Time) {
+	if s.state == open && s.probe.IsZero() {
+		s.pipe.Send(&wire.Ping{})
+		s.probe = now.Add(probeLimit)
+	}
+}
+
+// OpenStream tells the node to serve a stream.
+func (s *Session) OpenStream(o *wire.Open) {
+	if s.state == open {
+		s.pipe.Send(o)
+	}
+}
+
+func (s *Session) message(m wire.Message) {
+	if _, ok := m.(*wire.Bye); ok {
+		s.end(nil)
+		return
+	}
+	if s.state != open {
+		return
+	}
+	switch m := m.(type) {
+	case *wire.Have:
+		s.out.Have = m
+	case *wire.Applied:
+		if b := s.down.Applied(m); b != nil {
+			s.out.Applied = append(s.out.Applied, b)
+		}
+	case *wire.NeedMap:
+		s.pipe.Send(&wire.Have{Entries: s.up.Entries()})
+	case *wire.Batch:
+		if m.Seq != s.upSeq+1 {
+			s.end(fmt.Errorf("batch %d after %d: %w", m.Seq, s.upSeq, wire.ErrFormat))
+			return
+		}
+		s.upSeq = m.Seq
+		s.waiting = append(s.waiting, m)
+		s.out.Batches = append(s.out.Batches, m)
+	case *wire.Ping:
+		s.pipe.Send(&wire.Pong{})
+	case *wire.Pong:
+		if !s.probe.IsZero() {
+			s.probe = time.Time{}
+			alive := true
+			s.out.Alive = &alive
+		}
+	}
+}
+
+// Have passes the node's map on to the desired set.
+func (s *Session) Have(h *wire.Have) {
+	if s.state == open {
+		s.down.Have(h)
+	}
+}
+
+// Committed says that the oldest batch of reports not yet answered is durable.
+func (s *Session) Committed(seq uint64) {
+	if s.state != open || len(s.waiting) == 0 || s.waiting[0].Seq != seq {
+		return
+	}
+	s.up.Apply(s.waiting[0])
+	s.waiting = s.waiting[1:]
+	s.pipe.Send(&wire.Applied{Seq: seq, Hash: s.up.Hash()})
+}
+
+// Fail ends the session for a reason of the driver's, without a word to the node.
+func (s *Session) Fail(err error) { s.end(err) }
+
+func (s *Session) end(err error) {
+	if s.state == ended {
+		return
+	}
+	if s.state == open {
+		s.down.End()
+	}
+	s.state, s.out.Ended, s.out.Err = ended, true, err
+}
+
+// Drain gives what there is to do by now. Call it after every other call and at Wake.
+func (s *Session) Drain(now time.Time) Output {
+	if s.state == open {
+		if m := s.down.Next(s.revision()); m != nil {
+			s.pipe.Send(m)
+		}
+		if !s.probe.IsZero() && !now.Before(s.probe) {
+			s.probe = time.Time{}
+			alive := false
+			s.out.Alive = &alive
+		}
+	}
+	if s.pipe != nil && s.state != ended {
+		frames, err := s.pipe.Flush(now)
+		s.out.Frames = append(s.out.Frames, frames...)
+		if err != nil {
+			s.end(err)
+		} else if s.state == closing && s.pipe.Backlog() == 0 {
+			s.end(nil)
+		}
+	}
+	if !s.limit.IsZero() && !now.Before(s.limit) {
+		s.end(ErrHandshake)
+	}
+	out := s.out
+	s.out = Output{}
+	return out
+}
+
+// Wake is when Drain has something to do even if nothing else happens; zero: never.
+func (s *Session) Wake() time.Time {
+	if s.state == ended {
+		return time.Time{}
+	}
+	t := s.limit
+	add := func(w time.Time) {
+		if t.IsZero() || !w.IsZero() && w.Before(t) {
+			t = w
+		}
+	}
+	add(s.probe)
+	if s.pipe != nil {
+		add(s.pipe.Wake())
+	}
+	return t
+}

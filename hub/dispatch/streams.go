@@ -1,0 +1,92 @@
+package dispatch
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// maxStreams is how many streams one node serves at a time.
+const maxStreams = 64
+
+// OpenStream opens a stream to a pod on a node. Its errors are statuses.
+func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.StreamRequest) (wire.Stream, error) {
+	type answer struct {
+		s   wire.Stream
+		err error
+	}
+	got := make(chan answer, 1)
+	d.call(func(now time.Time) {
+		e, err := d.openStream(now, nodeName, req)
+		if err != nil {
+			got <- answer{nil, err}
+			return
+		}
+		got <- answer{e, nil}
+	})
+	select {
+	case a := <-got:
+		return a.s, a.err
+	case <-ctx.Done():
+		go func() { // nobody will use what is opened now
+			if a := <-got; a.s != nil {
+				_ = a.s.Close(wire.StreamEnd{Reason: "Cancelled", Message: "the caller went away"})
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest) (*wire.Endpoint, error) {
+	if d.set.nodes[name] == nil {
+		return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
+	}
+	n := d.set.session(name)
+	if n == nil {
+		return nil, d.darkError(name)
+	}
+	if len(n.streams) >= maxStreams {
+		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("node %s serves %d streams already; close some and try again", name, maxStreams), 5)
+	}
+	b, err := json.Marshal(req)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	o := &wire.Open{Stream: randomHex(6), Request: b}
+	_, _ = rand.Read(o.Key[:]) // never fails
+	topic := wire.StreamDown(d.cfg.Keys.ClusterID, n.id, o.Stream)
+	e := wire.NewEndpoint(o.Key, true, func(frame []byte) { d.cfg.Bus.Publish(topic, frame) })
+	n.streams[o.Stream] = e
+	n.current.s.OpenStream(o)
+	d.drain(now, n)
+	go func() {
+		<-e.Done()
+		d.call(func(time.Time) {
+			if n.streams[o.Stream] == e {
+				delete(n.streams, o.Stream)
+			}
+		})
+	}()
+	return e, nil
+}
+
+// darkError names the node that cannot be reached, and since when.
+func (d *Dispatch) darkError(name string) error {
+	since := "it has not been heard of since this hub started"
+	if _, last := d.Presence(name); !last.IsZero() {
+		since = "it was last heard of at " + last.UTC().Format(time.RFC3339)
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
+		Message: fmt.Sprintf("node %s cannot be reached: %s; its pods go on running, logs and exec work again when it is back", name, since),
+	}}
+}

@@ -1,0 +1,214 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/version"
+
+	"petrel.dev/petrel/hub/admission"
+	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/openapi"
+	"petrel.dev/petrel/internal/buildinfo"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Hub is one hub. Make it with New, run it once.
+type Hub struct {
+	cfg      Config
+	log      *slog.Logger
+	db       *sqlstore.DB
+	pki      *auth.PKI
+	kinds    *resource.Table
+	registry *registry.Registry
+	dispatch *dispatch.Dispatch
+	mqtt     func(net.Conn) // what becomes of an agent's connection
+	cluster  jointoken.Cluster
+	// published is what the hub tells of itself: objects that are kept as they are here.
+	published []kube.Object
+	listener  net.Listener
+}
+
+// New opens everything that a hub needs and fails with nothing changed: the data directory, the store, the keys and the
+// port. After it the port is bound, and Run answers on it.
+func New(ctx context.Context, cfg Config) (*Hub, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	// The port first: a second hub on one machine is told so before it looks at the first one's data.
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
+	}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener}
+	if err := h.open(ctx); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *Hub) open(ctx context.Context) error {
+	dir := h.cfg.DataDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
+	}
+	var err error
+	h.db, err = sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "hub.db"), BackupDir: filepath.Join(dir, "backup"), Log: h.part("store")})
+	if err != nil {
+		return err
+	}
+	hosts := append([]string{h.cfg.apiAddr().String()}, h.cfg.Advertise...)
+	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki"), hosts...); err != nil {
+		return err
+	}
+	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
+		return err
+	}
+	h.kinds = resource.New()
+	view := &reader{}
+	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, Log: h.part("admission")})
+	if err != nil {
+		return err
+	}
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Log: h.part("registry")})
+	view.Reader = h.registry.Client()
+	return h.openLink()
+}
+
+// part is the log of one part of the hub.
+func (h *Hub) part(name string) *slog.Logger { return h.log.With("part", name) }
+
+// Kubeconfig is the file with the administrator's credentials.
+func (h *Hub) Kubeconfig() string { return filepath.Join(h.cfg.DataDir, "admin.kubeconfig") }
+
+// URL is where the API is reached.
+func (h *Hub) URL() string {
+	return "https://" + net.JoinHostPort(h.host(), h.portNumber())
+}
+
+// host is where the administrator's kubeconfig, which lies on this machine, finds the hub.
+func (h *Hub) host() string {
+	hosts := h.hosts()
+	if len(h.cfg.Advertise) > 0 {
+		return hosts[0]
+	}
+	return hosts[len(hosts)-1]
+}
+
+func (h *Hub) portNumber() string {
+	_, p, _ := net.SplitHostPort(h.listener.Addr().String())
+	return p
+}
+
+// Run serves until ctx ends. Parts stop in the reverse order of their dependence: first the port, then the loops, the
+// registry, and the store last.
+func (h *Hub) Run(ctx context.Context) error {
+	return h.layers(ctx,
+		h.db.Run,
+		h.registry.Run,
+		h.loops,
+		h.serve,
+	)
+}
+
+// layers runs each function in a context that ends only after those behind it have returned. When one fails, all end.
+func (h *Hub) layers(ctx context.Context, run ...func(context.Context) error) error {
+	if len(run) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	own, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- run[0](own) }()
+	inner, stopInner := context.WithCancel(ctx)
+	defer stopInner()
+	rest := make(chan error, 1)
+	go func() { rest <- h.layers(inner, run[1:]...) }()
+	select {
+	case err := <-rest:
+		stop()
+		return errors.Join(err, ended(<-done))
+	case err := <-done:
+		stopInner()
+		return errors.Join(ended(err), <-rest)
+	}
+}
+
+// ended leaves out what only says that a part was told to stop.
+func ended(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// serve answers on the port.
+func (h *Hub) serve(ctx context.Context) error {
+	closing := make(chan struct{})
+	handler := apiserver.New(apiserver.Config{
+		Verbs:         h.registry,
+		Kinds:         h.kinds,
+		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
+		Streams:       h.dispatch,
+		OpenAPI:       openapi.New(h.kinds),
+		JWKS:          h.pki.JWKS,
+		Version:       h.version(),
+		Log:           h.part("api"),
+		Closing:       closing,
+	})
+	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
+	srv := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		ErrorLog:          log.New(debugWriter{h.log}, "", 0),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ended(p.Run(ctx)) })
+	g.Go(func() error { return ended(srv.Serve(p)) })
+	g.Go(func() error {
+		<-ctx.Done()
+		close(closing)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(grace); err != nil {
+			srv.Close()
+		}
+		return nil
+	})
+	h.log.Info("hub is up", "url", h.URL(), "data", h.cfg.DataDir, "version", buildinfo.GitVersion())
+	return g.Wait()
+}
+
+func (h *Hub) version() version.Info {
+	b := buildinfo.Get()
+	return version.Info{
+		Major: "1", Minor: "36", GitVersion: buildinfo.GitVersion(), GitCommit: b.Commit, GitTreeState: "clean",
+		GoVersion: b.Go, Compiler: "gc", Platform: b.Platform,
+	}
+}
+
+// debugWriter takes what net/http has to say of clients that behave oddly.
+type debugWriter struct{ log *slog.Logger }
+
+func (w debugWriter) Write(p []byte) (int, error) {
+	w.log.Debug("http", "message", string(p))
+	return len(p), nil
+}

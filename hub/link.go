@@ -1,0 +1,104 @@
+package hub
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+
+	"petrel.dev/petrel/hub/broker"
+	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// openLink makes the hub's end of the links: the bus that nodes are reached on, and the dispatcher that speaks over it.
+func (h *Hub) openLink() error {
+	keys, err := dispatch.LoadKeys(filepath.Join(h.cfg.DataDir, "pki", "link.json"))
+	if err != nil {
+		return err
+	}
+	var bus dispatch.Bus
+	if h.cfg.Broker == "" {
+		b, err := broker.New(broker.Config{Cluster: keys.ClusterID, Log: h.part("broker")})
+		if err != nil {
+			return err
+		}
+		bus, h.mqtt = b, b.ServeConn
+	} else {
+		b, err := broker.NewExternal(broker.ExternalConfig{URL: h.cfg.Broker, Cluster: keys.ClusterID, Log: h.part("broker")})
+		if err != nil {
+			return err
+		}
+		bus, h.mqtt = b, func(c net.Conn) { c.Close() } // agents of this hub meet it elsewhere
+	}
+	h.cluster = jointoken.Cluster{ID: keys.ClusterID, Addresses: h.addresses(), Pin: h.pki.ServerSPKI(), Key: keys.Static.Public}
+	h.published = []kube.Object{jointoken.ToConfigMap(h.cluster)}
+	if h.cfg.Broker != "" {
+		h.cluster.Broker = h.cfg.Broker
+		h.published = append(h.published, jointoken.BrokerSecret(h.cfg.Broker))
+	}
+	h.dispatch, err = dispatch.New(dispatch.Config{
+		Client:    h.registry.Client(),
+		Bus:       bus,
+		Tokens:    h.pki,
+		Keys:      keys,
+		Addresses: h.addresses(),
+		Settings: wire.Settings{
+			PodCIDR: h.cfg.ClusterCIDR.String(), ServiceCIDR: h.cfg.ServiceCIDR.String(),
+			DNSAddress: h.cfg.dnsAddr().String(), ClusterDomain: h.cfg.Domain,
+		},
+		Log: h.part("dispatch"),
+	})
+	return err
+}
+
+// hosts are where others reach this hub: what the operator advertises, or else the listening address, or else every
+// address of this machine that another one may reach, and loopback for those beside the hub.
+func (h *Hub) hosts() []string {
+	if len(h.cfg.Advertise) > 0 {
+		return h.cfg.Advertise
+	}
+	if host, _, _ := net.SplitHostPort(h.listener.Addr().String()); host != "::" && host != "0.0.0.0" {
+		return []string{host}
+	}
+	return append(machineAddresses(), "127.0.0.1")
+}
+
+// addresses are where agents dial.
+func (h *Hub) addresses() []string {
+	out := make([]string, len(h.hosts()))
+	for i, host := range h.hosts() {
+		out[i] = net.JoinHostPort(host, h.portNumber())
+	}
+	return out
+}
+
+// localAddress is where an agent on this machine dials.
+func (h *Hub) localAddress() string {
+	host, port, _ := net.SplitHostPort(h.listener.Addr().String())
+	if host == "::" || host == "0.0.0.0" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// machineAddresses are this machine's global unicast addresses, IPv4 first.
+func machineAddresses() []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var v4, v6 []string
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		switch {
+		case err != nil || !p.Addr().IsGlobalUnicast():
+		case p.Addr().Is4():
+			v4 = append(v4, p.Addr().String())
+		default:
+			v6 = append(v6, p.Addr().String())
+		}
+	}
+	return append(v4, v6...)
+}

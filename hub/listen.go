@@ -1,0 +1,103 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// alpnMQTT is what agents ask for in their TLS hello; it tells the link from the API on the one port.
+const alpnMQTT = "mqtt"
+
+// handshakeTimeout bounds a TLS handshake: a stranger who opens a connection and says nothing holds no goroutine for long.
+const handshakeTimeout = 10 * time.Second
+
+// port is the hub's one port: it finishes the TLS handshake of each connection, hands those that asked for MQTT to the
+// broker, and is the net.Listener of the API for all others.
+type port struct {
+	net.Listener
+	config *tls.Config
+	mqtt   func(net.Conn) // takes the connection over
+	log    *slog.Logger
+
+	api  chan net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+func newPort(l net.Listener, config *tls.Config, mqtt func(net.Conn), log *slog.Logger) *port {
+	config = config.Clone()
+	config.NextProtos = []string{"h2", "http/1.1", alpnMQTT}
+	return &port{Listener: l, config: config, mqtt: mqtt, log: log, api: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// Run accepts until ctx ends or the listener fails.
+func (p *port) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { p.Close() })
+	defer stop()
+	defer p.Close()
+	pause := 5 * time.Millisecond
+	for {
+		conn, err := p.Listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		var temporary interface{ Temporary() bool }
+		if errors.As(err, &temporary) && temporary.Temporary() {
+			// Out of file descriptors, usually: others will close theirs.
+			p.log.Warn("accepting connections is held up", "error", err, "pause", pause)
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		pause = 5 * time.Millisecond
+		go p.greet(ctx, conn)
+	}
+}
+
+func (p *port) greet(ctx context.Context, raw net.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	conn := tls.Server(raw, p.config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		p.log.Debug("TLS handshake failed", "peer", raw.RemoteAddr(), "error", err)
+		raw.Close()
+		return
+	}
+	if conn.ConnectionState().NegotiatedProtocol == alpnMQTT {
+		p.mqtt(conn)
+		return
+	}
+	select {
+	case p.api <- conn:
+	case <-p.done:
+		conn.Close()
+	}
+}
+
+// Accept implements net.Listener for the API's server.
+func (p *port) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.api:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (p *port) Close() error {
+	var err error
+	p.once.Do(func() {
+		close(p.done)
+		err = p.Listener.Close()
+	})
+	return err
+}

@@ -1,0 +1,80 @@
+package hub
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/bootstrap"
+	"petrel.dev/petrel/hub/control/deployment"
+	"petrel.dev/petrel/hub/control/endpoints"
+	"petrel.dev/petrel/hub/control/namespace"
+	"petrel.dev/petrel/hub/control/node"
+	"petrel.dev/petrel/hub/control/replicaset"
+	"petrel.dev/petrel/hub/control/serviceaccount"
+)
+
+// runner is any part with the one lifecycle.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+// loops runs everything that acts on the API from inside the hub: none of them depends on another being there.
+func (h *Hub) loops(ctx context.Context) error {
+	client := h.registry.Client()
+	events := control.NewRecorder(client, h.part("events"))
+	nodes, err := node.New(node.Config{
+		Client: client, Events: events.As("node-controller"), Presence: h.dispatch, PodCIDR: h.cfg.ClusterCIDR, Log: h.part("node"),
+	})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range []runner{
+		h.pki,
+		events,
+		h.dispatch,
+		nodes,
+		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), Keep: h.published, Log: h.part("bootstrap")}),
+		serviceaccount.New(serviceaccount.Config{Client: client, CA: h.pki.CA(), Log: h.part("serviceaccount")}),
+		namespace.New(namespace.Config{Client: client, Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
+		deployment.New(deployment.Config{Client: client, Events: events.As("deployment-controller"), Log: h.part("deployment")}),
+		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
+		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
+	} {
+		g.Go(func() error { return ended(r.Run(ctx)) })
+	}
+	return g.Wait()
+}
+
+// namespacedKinds are the stored kinds that live in namespaces: what goes when a namespace goes.
+func (h *Hub) namespacedKinds() []namespace.Kind {
+	var out []namespace.Kind
+	for _, k := range h.kinds.All() {
+		if k.Namespaced && k.StoredAs == nil {
+			out = append(out, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
+		}
+	}
+	return out
+}
+
+// podFacingAddress is where pods reach the API: the first address of the hub that is not loopback. Where only names are
+// advertised there is none: pods find the hub by name, the Service has no endpoints.
+func (h *Hub) podFacingAddress() netip.AddrPort {
+	port, err := strconv.ParseUint(h.portNumber(), 10, 16)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	for _, host := range h.hosts() {
+		if addr, err := netip.ParseAddr(host); err == nil && !addr.IsLoopback() {
+			return netip.AddrPortFrom(addr, uint16(port))
+		}
+	}
+	return netip.AddrPortFrom(netip.Addr{}, uint16(port))
+}
+
+// reader gives admission its view of what is stored; the registry, which it comes from, is made after it.
+type reader struct{ control.Reader }

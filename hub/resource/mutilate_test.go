@@ -1,0 +1,125 @@
+package resource
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Whatever a client leaves out, empties or repeats, the rules accept or refuse it; they never panic, and what they accept
+// can be stored, shown and selected.
+func TestRulesStandAnything(t *testing.T) {
+	for _, k := range New().All() {
+		t.Run(k.Plural+"."+k.GVK.Group, func(t *testing.T) {
+			whole, err := json.Marshal(made(t, k))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rapid.Check(t, func(t *rapid.T) {
+				var v any
+				if err := json.Unmarshal(whole, &v); err != nil {
+					t.Fatal(err)
+				}
+				for range rapid.IntRange(1, 3).Draw(t, "cuts") {
+					v = mutilate(t, v)
+				}
+				data, err := json.Marshal(v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				obj, err := Decode(k.GVK, data)
+				if err != nil {
+					return
+				}
+				standsRules(t, k, obj)
+			})
+		})
+	}
+}
+
+func standsRules(t *rapid.T, k *Kind, obj kube.Object) {
+	ctx := context.Background()
+	old, err := Decode(k.GVK, []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.StoredAs != nil {
+		if old, err = k.ToStored(old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	accepted := len(create(k, obj)) == 0
+	if k.StoredAs != nil {
+		if obj, err = k.ToStored(obj); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(&k.Rules, obj.DeepCopyObject().(kube.Object), old)
+	update(&k.Rules, old.DeepCopyObject().(kube.Object), obj)
+	for _, s := range k.Subresources {
+		if s.Rules != nil {
+			update(s.Rules, obj.DeepCopyObject().(kube.Object), old)
+		}
+		if s.Get != nil {
+			if body, err := s.Get(obj); err == nil {
+				_ = s.Put(obj, body)
+			}
+		}
+	}
+	if !accepted {
+		return
+	}
+	if k.Rules.WarnCreate != nil {
+		k.Rules.WarnCreate(ctx, obj)
+	}
+	k.Fields(obj)
+	for _, index := range k.Indexes {
+		index(obj)
+	}
+	if _, _, err := Encode(obj); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Stored().Table(ctx, []kube.Object{obj}, &metav1.TableOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mutilate changes one random place of a JSON value.
+func mutilate(t *rapid.T, v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if len(v) == 0 || rapid.IntRange(0, 7).Draw(t, "here") == 0 {
+			break
+		}
+		key := rapid.SampledFrom(slices.Sorted(maps.Keys(v))).Draw(t, "key")
+		if rapid.IntRange(0, 3).Draw(t, "drop") == 0 {
+			delete(v, key)
+		} else {
+			v[key] = mutilate(t, v[key])
+		}
+		return v
+	case []any:
+		if len(v) == 0 || rapid.IntRange(0, 7).Draw(t, "here") == 0 {
+			break
+		}
+		i := rapid.IntRange(0, len(v)-1).Draw(t, fmt.Sprint("item of ", len(v)))
+		if rapid.IntRange(0, 3).Draw(t, "repeat") == 0 {
+			return append(v, v[i])
+		}
+		v[i] = mutilate(t, v[i])
+		return v
+	case string:
+		return rapid.SampledFrom([]any{nil, "", "x/y", "UPPER", "-", "0", v + v}).Draw(t, "string")
+	case float64:
+		return rapid.SampledFrom([]any{nil, 0.0, -1.0, 1 << 31, v + 1}).Draw(t, "number")
+	}
+	return rapid.SampledFrom([]any{nil, map[string]any{}, []any{}}).Draw(t, "empty")
+}

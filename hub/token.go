@@ -1,0 +1,39 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"petrel.dev/petrel/internal/jointoken"
+)
+
+// localTokenLifetime bounds a token that is used at once by an agent of the same process.
+const localTokenLifetime = 5 * time.Minute
+
+// LocalToken makes a join token for an agent beside the hub, good for one join in the next minutes. It works once Run
+// runs, and waits until the namespace of tokens is there.
+func (h *Hub) LocalToken(ctx context.Context) (string, error) {
+	cluster := h.cluster
+	cluster.Addresses = []string{h.localAddress()}
+	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: localTokenLifetime, Uses: 1, Description: "petrel up"}, time.Now(), nil)
+	if err != nil {
+		return "", err
+	}
+	for {
+		_, err := h.registry.Client().Create(ctx, secret)
+		if err == nil {
+			return token.String(), nil
+		}
+		if !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+			return "", fmt.Errorf("join token for this machine: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(20 * time.Millisecond): // the namespace is on its way
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+)
+
+// lastApplied holds what was applied last, by this command or by kubectl: what was in it and is no longer in the manifest
+// is removed from the object.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// manager names Petrel's CLI in managed fields.
+const manager = "petrel"
+
+// Apply makes objects as the files say.
+type Apply struct {
+	Cluster
+	Filename []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+	DryRun   string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output   string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+}
+
+// Run reads and resolves everything first, then applies in the order of the files.
+func (a *Apply) Run(ctx context.Context, s *Streams) error {
+	return eachManifest(ctx, a.Cluster, s, a.Filename, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
+		obj, verb, err := c.apply(ctx, m, ns, d.object, a.DryRun)
+		if err != nil {
+			return err
+		}
+		return report(s, m, obj, a.Output, verb, a.DryRun)
+	})
+}
+
+// eachManifest reads all documents, resolves all of them, and only then calls f for each: a file of which one document
+// cannot be understood changes nothing. What the server refuses is collected, so that one look shows all of it.
+func eachManifest(ctx context.Context, cl Cluster, s *Streams, files []string, f func(*conn, *meta.RESTMapping, string, document) error) error {
+	docs, err := readManifests(s, files)
+	if err != nil {
+		return err
+	}
+	c, err := cl.connect(s)
+	if err != nil {
+		return err
+	}
+	type resolved struct {
+		m  *meta.RESTMapping
+		ns string
+	}
+	rs := make([]resolved, len(docs))
+	var errs []error
+	for i, d := range docs {
+		m, err := c.mappingOf(d)
+		if err == nil {
+			rs[i].m = m
+			rs[i].ns, err = c.namespaceOf(m, d, cl.Namespace)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	for i, d := range docs {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := f(c, rs[i].m, rs[i].ns, d); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s", d.source, Message(err)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func dryRun(where string) []string {
+	if where == "server" {
+		return []string{metav1.DryRunAll}
+	}
+	return nil
+}
+
+// report prints what happened to an object, the way the user asked.
+func report(s *Streams, m *meta.RESTMapping, obj *unstructured.Unstructured, output, verb, dry string) error {
+	if output != "" && output != "name" {
+		p, err := printerFor(output, false)
+		if err != nil {
+			return err
+		}
+		return p.PrintObj(obj, s.Out)
+	}
+	if output == "name" {
+		fmt.Fprintln(s.Out, display(m, obj.GetName()))
+		return nil
+	}
+	suffix := ""
+	switch dry {
+	case "client":
+		suffix = " (dry run)"
+	case "server":
+		suffix = " (server dry run)"
+	}
+	fmt.Fprintf(s.Out, "%s %s%s\n", display(m, obj.GetName()), verb, suffix)
+	return nil
+}
+
+// apply creates the object, or patches it by the difference of last-applied, manifest and live object.
+func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, dry string) (*unstructured.Unstructured, string, error) {
+	modified, err := withLastApplied(obj)
+	if err != nil {
+		return nil, "", err
+	}
+	ri := c.resource(m, ns)
+	if obj.GetName() == "" {
+		return nil, "", errors.New("apply needs metadata.name; use create for generateName")
+	}
+	const tries = 5 // somebody else may write between our read and our patch
+	for i := 0; ; i++ {
+		live, err := ri.Get(ctx, obj.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			if dry == "client" {
+				return obj, "created", nil
+			}
+			created := &unstructured.Unstructured{}
+			if err := created.UnmarshalJSON(modified); err != nil {
+				return nil, "", err
+			}
+			o, err := ri.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+			return o, "created", err
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		pt, patch, err := threeWay(m, live, modified)
+		if err != nil {
+			return nil, "", err
+		}
+		if string(patch) == "{}" {
+			return live, "unchanged", nil
+		}
+		if dry == "client" {
+			return obj, "configured", nil
+		}
+		o, err := ri.Patch(ctx, obj.GetName(), pt, patch, metav1.PatchOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+		if apierrors.IsConflict(err) && i < tries {
+			continue
+		}
+		if err == nil && o.GetResourceVersion() == live.GetResourceVersion() {
+			return o, "unchanged", nil
+		}
+		return o, "configured", err
+	}
+}
+
+// withLastApplied is the manifest with itself in the annotation.
+func withLastApplied(obj *unstructured.Unstructured) ([]byte, error) {
+	bare := obj.DeepCopy()
+	ann := bare.GetAnnotations()
+	delete(ann, lastApplied)
+	if len(ann) == 0 {
+		ann = map[string]string{}
+	}
+	bare.SetAnnotations(ann) // kubectl too writes an empty map
+	b, err := json.Marshal(bare.Object)
+	if err != nil {
+		return nil, err
+	}
+	ann[lastApplied] = string(b) + "\n"
+	bare.SetAnnotations(ann)
+	return json.Marshal(bare.Object)
+}
+
+// threeWay computes the patch: strategic for the kinds that Petrel knows the types of, merge for others.
+func threeWay(m *meta.RESTMapping, live *unstructured.Unstructured, modified []byte) (types.PatchType, []byte, error) {
+	current, err := json.Marshal(live.Object)
+	if err != nil {
+		return "", nil, err
+	}
+	original := []byte(live.GetAnnotations()[lastApplied])
+	typed, err := clientscheme.Scheme.New(m.GroupVersionKind)
+	if runtime.IsNotRegisteredError(err) {
+		patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(original, modified, current)
+		return types.MergePatchType, patch, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	schema, err := strategicpatch.NewPatchMetaFromStruct(typed)
+	if err != nil {
+		return "", nil, err
+	}
+	patch, err := strategicpatch.CreateThreeWayMergePatch(original, modified, current, schema, true)
+	return types.StrategicMergePatchType, patch, err
+}

@@ -1,0 +1,169 @@
+// Package cli is Petrel's client: the verbs that people know from kubectl, over the Kubernetes API of a hub (or of any
+// other cluster). Each command is a struct whose tags tell its flags, with a Run method; cmd/petrel hangs them into its
+// command tree. Tables come from the server, so the columns are the server's.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Cluster says which cluster to talk to, and as whom; every client command embeds it.
+type Cluster struct {
+	Kubeconfig string `help:"Kubeconfig file. Default: $$KUBECONFIG, ~/.kube/config, then the local hub's admin.kubeconfig." placeholder:"FILE" type:"path"`
+	Context    string `help:"Context of the kubeconfig to use." placeholder:"NAME"`
+	Namespace  string `short:"n" help:"Namespace of the request." placeholder:"NAME"`
+}
+
+// Streams are where a command reads and writes; and the path of a local hub's own kubeconfig, the last resort.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// LocalKubeconfig is used when neither a flag nor the user's own kubeconfig names a cluster.
+	LocalKubeconfig string
+}
+
+// conn is an open door to one cluster.
+type conn struct {
+	config    *rest.Config
+	http      *http.Client
+	namespace string // default for the request
+	discovery discovery.CachedDiscoveryInterface
+	mapper    meta.RESTMapper
+	dynamic   dynamic.Interface
+}
+
+// connect reads the kubeconfig; it makes no request yet.
+func (c Cluster) connect(s *Streams) (*conn, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.Kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: c.Context, Context: clientcmdapi.Context{Namespace: c.Namespace}}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+	config, err := loader.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) && c.Kubeconfig == "" {
+		if _, statErr := os.Stat(s.LocalKubeconfig); statErr == nil {
+			rules.ExplicitPath = s.LocalKubeconfig
+			loader = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+			config, err = loader.ClientConfig()
+		}
+	}
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, fmt.Errorf("no cluster is configured: no --kubeconfig, $KUBECONFIG or ~/.kube/config, and no local hub's %s; "+
+			"run `petrel kubeconfig` on the hub and save its output here as ~/.kube/config", s.LocalKubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	ns, _, err := loader.Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	config.QPS, config.Burst = 200, 400 // a person waits; the hub protects itself
+	config.UserAgent = "petrel"
+	config.WarningHandler = rest.NewWarningWriter(s.Err, rest.WarningWriterOptions{Deduplicate: true})
+	return open(config, ns)
+}
+
+func open(config *rest.Config, namespace string) (*conn, error) {
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	disc, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	dyn, err := dynamic.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	cached := &onceDiscovery{DiscoveryInterface: disc}
+	mapper := restmapper.NewShortcutExpander(restmapper.NewDeferredDiscoveryRESTMapper(cached), cached, nil)
+	return &conn{config: config, http: httpClient, namespace: namespace, discovery: cached, mapper: mapper, dynamic: dyn}, nil
+}
+
+// raw makes one request and returns the body of a 2xx answer; any other answer becomes the Status error that it carries.
+func (c *conn) raw(ctx context.Context, path string, query url.Values, accept string) (io.ReadCloser, error) {
+	u := strings.TrimSuffix(c.config.Host, "/") + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	var status metav1.Status
+	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" {
+		return nil, &apierrors.StatusError{ErrStatus: status}
+	}
+	return nil, fmt.Errorf("GET %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
+}
+
+// Message turns what went wrong into a sentence that names the thing, the reason and the way out.
+func Message(err error) string {
+	var op *net.OpError
+	var dns *net.DNSError
+	var status apierrors.APIStatus
+	switch {
+	case errors.As(err, &status):
+		s := status.Status()
+		if s.Reason == "" || s.Reason == metav1.StatusReasonUnknown {
+			return s.Message
+		}
+		if s.Reason == metav1.StatusReasonUnauthorized {
+			return s.Message + ": the kubeconfig's credentials are not this hub's; fetch a new one with `petrel kubeconfig` on the hub"
+		}
+		return fmt.Sprintf("%s (%s)", s.Message, s.Reason)
+	case errors.As(err, &dns):
+		return fmt.Sprintf("cannot reach the hub: the name %s is not known here; check the server address in the kubeconfig", dns.Name)
+	case errors.As(err, &op) && op.Op == "dial":
+		return fmt.Sprintf("cannot reach the hub at %s: %v; is `petrel hub` (or `petrel up`) running there?", op.Addr, op.Err)
+	case strings.Contains(err.Error(), "certificate signed by unknown authority"):
+		return err.Error() + "; the kubeconfig is of another hub: fetch a new one with `petrel kubeconfig` on the hub"
+	}
+	return err.Error()
+}
+
+// ServerVersion asks the cluster for its version.
+func (c Cluster) ServerVersion(_ context.Context, s *Streams) (string, error) {
+	conn, err := c.connect(s)
+	if err != nil {
+		return "", err
+	}
+	v, err := conn.discovery.ServerVersion()
+	if err != nil {
+		return "", err
+	}
+	return v.GitVersion, nil
+}

@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Create makes objects: from files, or of a few common kinds by flags.
+type Create struct {
+	Manifests  CreateFiles      `cmd:"" default:"withargs" help:"From files (-f)."`
+	Namespace  CreateNamespace  `cmd:"" aliases:"ns" help:"A namespace."`
+	ConfigMap  CreateConfigMap  `cmd:"" name:"configmap" aliases:"cm" help:"A ConfigMap from values and files."`
+	Secret     CreateSecret     `cmd:"" help:"A Secret from values and files."`
+	Deployment CreateDeployment `cmd:"" aliases:"deploy" help:"A Deployment of one image."`
+}
+
+// CreateFiles creates what the files hold; an object that exists already is an error.
+type CreateFiles struct {
+	Cluster
+	Filename []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+	DryRun   string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output   string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+}
+
+// Run creates them in the order of the files.
+func (f *CreateFiles) Run(ctx context.Context, s *Streams) error {
+	return eachManifest(ctx, f.Cluster, s, f.Filename, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
+		return createOne(ctx, c, s, m, ns, d.object, f.DryRun, f.Output)
+	})
+}
+
+func createOne(ctx context.Context, c *conn, s *Streams, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, dry, output string) error {
+	if dry != "client" {
+		var err error
+		obj, err = c.resource(m, ns).Create(ctx, obj, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+		if err != nil {
+			return err
+		}
+	}
+	return report(s, m, obj, output, "created", dry)
+}
+
+// generated holds what all the flag-made kinds share.
+type generated struct {
+	Cluster
+	Name   string `arg:"" help:"Name of the new object."`
+	DryRun string `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output string `short:"o" help:"Print the object: yaml, json or name." placeholder:"FORMAT"`
+}
+
+func (g generated) create(ctx context.Context, s *Streams, content map[string]any) error {
+	c, err := g.connect(s)
+	if err != nil {
+		return err
+	}
+	obj := &unstructured.Unstructured{Object: content}
+	obj.SetName(g.Name)
+	gvk := obj.GroupVersionKind()
+	m, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		return err
+	}
+	if namespaced(m) {
+		obj.SetNamespace(c.namespace)
+	}
+	return createOne(ctx, c, s, m, c.namespace, obj, g.DryRun, g.Output)
+}
+
+// CreateNamespace creates a namespace.
+type CreateNamespace struct{ generated }
+
+// Run creates it.
+func (n *CreateNamespace) Run(ctx context.Context, s *Streams) error {
+	return n.create(ctx, s, map[string]any{"apiVersion": "v1", "kind": "Namespace"})
+}
+
+// CreateConfigMap creates a ConfigMap.
+type CreateConfigMap struct {
+	generated
+	Literal []string `name:"from-literal" help:"A value: KEY=VALUE." placeholder:"KEY=VALUE"`
+	File    []string `name:"from-file" help:"A file, under its own name or KEY: [KEY=]FILE." placeholder:"FILE"`
+}
+
+// Run creates it.
+func (m *CreateConfigMap) Run(ctx context.Context, s *Streams) error {
+	values, err := keyValues(m.Literal, m.File)
+	if err != nil {
+		return err
+	}
+	data, binary := map[string]any{}, map[string]any{}
+	for k, v := range values {
+		if utf8.ValidString(v) {
+			data[k] = v
+		} else {
+			binary[k] = base64.StdEncoding.EncodeToString([]byte(v))
+		}
+	}
+	obj := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "data": data}
+	if len(binary) > 0 {
+		obj["binaryData"] = binary
+	}
+	return m.create(ctx, s, obj)
+}
+
+// CreateSecret creates a Secret. kubectl's word "generic" before the name is understood.
+type CreateSecret struct {
+	Cluster
+	Words   []string `arg:"" name:"name" help:"Name of the new Secret."`
+	Literal []string `name:"from-literal" help:"A value: KEY=VALUE." placeholder:"KEY=VALUE"`
+	File    []string `name:"from-file" help:"A file, under its own name or KEY: [KEY=]FILE." placeholder:"FILE"`
+	Type    string   `default:"Opaque" help:"Type of the Secret." placeholder:"TYPE"`
+	DryRun  string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output  string   `short:"o" help:"Print the object: yaml, json or name." placeholder:"FORMAT"`
+}
+
+// Run creates it.
+func (c *CreateSecret) Run(ctx context.Context, s *Streams) error {
+	words := c.Words
+	if len(words) == 2 && words[0] == "generic" {
+		words = words[1:]
+	}
+	if len(words) != 1 {
+		return fmt.Errorf("create secret takes one name, not %q", strings.Join(c.Words, " "))
+	}
+	values, err := keyValues(c.Literal, c.File)
+	if err != nil {
+		return err
+	}
+	data := map[string]any{}
+	for k, v := range values {
+		data[k] = base64.StdEncoding.EncodeToString([]byte(v))
+	}
+	g := generated{Cluster: c.Cluster, Name: words[0], DryRun: c.DryRun, Output: c.Output}
+	return g.create(ctx, s, map[string]any{"apiVersion": "v1", "kind": "Secret", "type": c.Type, "data": data})
+}
+
+// CreateDeployment creates a Deployment.
+type CreateDeployment struct {
+	generated
+	Image    string   `required:"" help:"Image of its one container." placeholder:"IMAGE"`
+	Replicas int64    `default:"1" help:"How many pods." placeholder:"N"`
+	Port     int64    `help:"Port that the container listens on." placeholder:"PORT"`
+	Command  []string `arg:"" optional:"" passthrough:"" help:"Command of the container, after --."`
+}
+
+// Run creates it.
+func (d *CreateDeployment) Run(ctx context.Context, s *Streams) error {
+	image := d.Image[strings.LastIndex(d.Image, "/")+1:]
+	name, _, _ := strings.Cut(image, "@")
+	name, _, _ = strings.Cut(name, ":")
+	container := map[string]any{"name": name, "image": d.Image}
+	if len(d.Command) > 0 && d.Command[0] == "--" {
+		d.Command = d.Command[1:]
+	}
+	if len(d.Command) > 0 {
+		words := make([]any, len(d.Command))
+		for i, w := range d.Command {
+			words[i] = w
+		}
+		container["command"] = words
+	}
+	if d.Port != 0 {
+		container["ports"] = []any{map[string]any{"containerPort": d.Port}}
+	}
+	labels := map[string]any{"app": d.Name}
+	return d.create(ctx, s, map[string]any{
+		"apiVersion": "apps/v1", "kind": "Deployment",
+		"metadata": map[string]any{"labels": labels},
+		"spec": map[string]any{
+			"replicas": d.Replicas,
+			"selector": map[string]any{"matchLabels": labels},
+			"template": map[string]any{
+				"metadata": map[string]any{"labels": labels},
+				"spec":     map[string]any{"containers": []any{container}},
+			},
+		},
+	})
+}
+
+// keyValues reads --from-literal and --from-file.
+func keyValues(literals, files []string) (map[string]string, error) {
+	out := map[string]string{}
+	add := func(k, v string) error {
+		if _, twice := out[k]; twice {
+			return fmt.Errorf("the key %q is given twice", k)
+		}
+		out[k] = v
+		return nil
+	}
+	for _, l := range literals {
+		k, v, ok := strings.Cut(l, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--from-literal %q is not KEY=VALUE", l)
+		}
+		if err := add(k, v); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range files {
+		k, name, ok := strings.Cut(f, "=")
+		if !ok {
+			k, name = filepath.Base(f), f
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("--from-file: %w", err)
+		}
+		if err := add(k, string(b)); err != nil {
+			return nil, err
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("it would be empty: give --from-literal KEY=VALUE or --from-file FILE")
+	}
+	return out, nil
+}

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+)
+
+// onceDiscovery asks the server once per command. A disk cache would save one request and cost stale answers after a CRD
+// was added; the hub answers aggregated discovery in a millisecond.
+type onceDiscovery struct {
+	discovery.DiscoveryInterface
+
+	mu        sync.Mutex
+	fetched   bool
+	groups    []*metav1.APIGroup
+	resources []*metav1.APIResourceList
+	err       error
+}
+
+// ServerGroupsAndResources implements discovery.DiscoveryInterface from the one answer.
+func (d *onceDiscovery) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.fetched {
+		d.groups, d.resources, d.err = d.DiscoveryInterface.ServerGroupsAndResources()
+		d.fetched = true
+	}
+	return d.groups, d.resources, d.err
+}
+
+// ServerPreferredResources implements discovery.DiscoveryInterface from the one answer.
+func (d *onceDiscovery) ServerPreferredResources() ([]*metav1.APIResourceList, error) {
+	return discovery.ServerPreferredResources(d)
+}
+
+// Fresh implements discovery.CachedDiscoveryInterface: the answer is of this very command.
+func (d *onceDiscovery) Fresh() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fetched
+}
+
+// Invalidate implements discovery.CachedDiscoveryInterface.
+func (d *onceDiscovery) Invalidate() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fetched = false
+}

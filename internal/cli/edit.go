@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+	"sigs.k8s.io/yaml"
+)
+
+// Edit opens an object in an editor and sends what changed.
+type Edit struct {
+	Cluster
+	Args []string `arg:"" name:"what" help:"TYPE/NAME or TYPE NAME."`
+}
+
+// Run keeps the edited text in a file when the server refuses it.
+func (e *Edit) Run(ctx context.Context, s *Streams) error {
+	c, err := e.connect(s)
+	if err != nil {
+		return err
+	}
+	t, err := c.one(e.Args)
+	if err != nil {
+		return err
+	}
+	ri := c.resource(t.mapping, c.namespace)
+	obj, err := ri.Get(ctx, t.name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	unstructured.RemoveNestedField(obj.Object, "metadata", "managedFields")
+	before, err := yaml.Marshal(obj.Object)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp("", "petrel-edit-*.yaml")
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(before); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := runEditor(ctx, s, f.Name()); err != nil {
+		return err
+	}
+	after, err := os.ReadFile(f.Name())
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(before, after) {
+		os.Remove(f.Name())
+		fmt.Fprintln(s.Err, "Edit cancelled, no changes made.")
+		return nil
+	}
+	kept := func(err error) error {
+		return fmt.Errorf("%s; nothing was changed, your text is in %s", Message(err), f.Name())
+	}
+	was, err := yaml.YAMLToJSON(before)
+	if err != nil {
+		return kept(err)
+	}
+	now, err := yaml.YAMLToJSONStrict(after)
+	if err != nil {
+		return kept(err)
+	}
+	patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(was, now, was)
+	if err != nil {
+		return kept(err)
+	}
+	if _, err := ri.Patch(ctx, t.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager, FieldValidation: "Strict"}); err != nil {
+		return kept(err)
+	}
+	os.Remove(f.Name())
+	fmt.Fprintf(s.Out, "%s edited\n", display(t.mapping, t.name))
+	return nil
+}
+
+func runEditor(ctx context.Context, s *Streams, file string) error {
+	editor := "vi"
+	for _, v := range []string{"KUBE_EDITOR", "EDITOR"} {
+		if e := os.Getenv(v); e != "" {
+			editor = e
+			break
+		}
+	}
+	words := append(strings.Fields(editor), file)
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("editor %q: %w; set $EDITOR to one that is installed", editor, err)
+	}
+	return nil
+}
+
+// Patch changes fields of an object.
+type Patch struct {
+	Cluster
+	Args        []string `arg:"" name:"what" help:"TYPE/NAME or TYPE NAME."`
+	Patch       string   `short:"p" required:"" help:"The patch, as JSON or YAML." placeholder:"PATCH"`
+	Type        string   `enum:"strategic,merge,json" default:"strategic" help:"How the patch is meant. (${enum})" placeholder:"TYPE"`
+	Subresource string   `enum:",status,scale" default:"" help:"Patch this part of it: status or scale." placeholder:"NAME"`
+	Output      string   `short:"o" help:"Print the object: yaml, json or name." placeholder:"FORMAT"`
+}
+
+// Run sends it.
+func (p *Patch) Run(ctx context.Context, s *Streams) error {
+	c, err := p.connect(s)
+	if err != nil {
+		return err
+	}
+	t, err := c.one(p.Args)
+	if err != nil {
+		return err
+	}
+	patch, err := yaml.YAMLToJSON([]byte(p.Patch))
+	if err != nil {
+		return fmt.Errorf("--patch: %w", err)
+	}
+	pt := map[string]types.PatchType{"strategic": types.StrategicMergePatchType, "merge": types.MergePatchType, "json": types.JSONPatchType}[p.Type]
+	var sub []string
+	if p.Subresource != "" {
+		sub = append(sub, p.Subresource)
+	}
+	ri := c.resource(t.mapping, c.namespace)
+	old, err := ri.Get(ctx, t.name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	obj, err := ri.Patch(ctx, t.name, pt, patch, metav1.PatchOptions{FieldManager: manager}, sub...)
+	if err != nil {
+		return err
+	}
+	verb := "patched"
+	if old.GetResourceVersion() == obj.GetResourceVersion() {
+		verb = "patched (no change)"
+	}
+	return report(s, t.mapping, obj, p.Output, verb, "none")
+}
+
+// Diff shows what apply would change.
+type Diff struct {
+	Cluster
+	Filename []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+}
+
+// Run lets the server work out the result without storing it, and compares. It ends with code 1 when something differs.
+func (d *Diff) Run(ctx context.Context, s *Streams) error {
+	differs := false
+	err := eachManifest(ctx, d.Cluster, s, d.Filename, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
+		live, err := c.resource(m, ns).Get(ctx, doc.object.GetName(), metav1.GetOptions{})
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+		if isNotFound(err) {
+			live = nil
+		}
+		next, _, err := c.apply(ctx, m, ns, doc.object, "server")
+		if err != nil {
+			return err
+		}
+		changed, err := diffObjects(ctx, s.Out, display(m, doc.object.GetName()), live, next)
+		differs = differs || changed
+		return err
+	})
+	if err == nil && differs {
+		return &ExitError{1}
+	}
+	return err
+}
+
+// diffObjects prints a unified difference by diff(1), which every machine with a shell has.
+func diffObjects(ctx context.Context, w io.Writer, name string, live, next *unstructured.Unstructured) (bool, error) {
+	dir, err := os.MkdirTemp("", "petrel-diff-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	for file, o := range map[string]*unstructured.Unstructured{"live": live, "next": next} {
+		var text []byte
+		if o != nil {
+			o = o.DeepCopy()
+			for _, noise := range [][]string{{"metadata", "managedFields"}, {"metadata", "resourceVersion"}, {"metadata", "generation"}, {"metadata", "annotations", lastApplied}} {
+				unstructured.RemoveNestedField(o.Object, noise...)
+			}
+			b, err := json.Marshal(o.Object)
+			if err != nil {
+				return false, err
+			}
+			if text, err = yaml.JSONToYAML(b); err != nil {
+				return false, err
+			}
+		}
+		if err := os.WriteFile(dir+"/"+file, text, 0o600); err != nil {
+			return false, err
+		}
+	}
+	cmd := exec.CommandContext(ctx, "diff", "-u", "-N", "--label", "live "+name, "--label", "applied "+name, dir+"/live", dir+"/next")
+	cmd.Stdout = w
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return true, nil
+	}
+	return false, err
+}

@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+)
+
+// target is one resource type, with a name or without.
+type target struct {
+	mapping *meta.RESTMapping
+	name    string // empty: all of the type
+}
+
+// targets understands what kubectl understands: TYPE, TYPE,TYPE, TYPE NAME..., TYPE/NAME..., and categories such as all.
+func (c *conn) targets(args []string) ([]target, error) {
+	if len(args) == 0 {
+		return nil, errors.New("you must say what: a resource type such as `pods`, or TYPE/NAME; `petrel api-resources` lists the types")
+	}
+	var out []target
+	if strings.Contains(args[0], "/") {
+		for _, a := range args {
+			typ, name, ok := strings.Cut(a, "/")
+			if !ok || typ == "" || name == "" {
+				return nil, fmt.Errorf("%q is not TYPE/NAME, and cannot be mixed with it", a)
+			}
+			ms, err := c.mappings(typ)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, target{ms[0], name})
+		}
+		return out, nil
+	}
+	ms, err := c.mappings(args[0])
+	if err != nil {
+		return nil, err
+	}
+	if len(args) == 1 {
+		for _, m := range ms {
+			out = append(out, target{mapping: m})
+		}
+		return out, nil
+	}
+	for _, m := range ms {
+		for _, name := range args[1:] {
+			if strings.Contains(name, "/") {
+				return nil, fmt.Errorf("%q: a name must not contain a slash here; write either TYPE NAME... or TYPE/NAME...", name)
+			}
+			out = append(out, target{m, name})
+		}
+	}
+	return out, nil
+}
+
+// one is targets for commands that take exactly one named object.
+func (c *conn) one(args []string) (target, error) {
+	ts, err := c.targets(args)
+	if err != nil {
+		return target{}, err
+	}
+	if len(ts) != 1 || ts[0].name == "" {
+		return target{}, fmt.Errorf("%q does not name exactly one object; write TYPE/NAME", strings.Join(args, " "))
+	}
+	return ts[0], nil
+}
+
+// mappings resolves a comma-separated list of types; a category stands for its members.
+func (c *conn) mappings(list string) ([]*meta.RESTMapping, error) {
+	var out []*meta.RESTMapping
+	categories := restmapper.NewDiscoveryCategoryExpander(c.discovery)
+	for typ := range strings.SplitSeq(list, ",") {
+		if members, ok := categories.Expand(typ); ok {
+			for _, gr := range members {
+				m, err := c.mapping(gr.WithVersion(""))
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, m)
+			}
+			continue
+		}
+		gvr, gr := schema.ParseResourceArg(strings.ToLower(typ))
+		if gvr == nil {
+			v := gr.WithVersion("")
+			gvr = &v
+		}
+		m, err := c.mapping(*gvr)
+		if err != nil {
+			m2, err2 := c.mapping(gr.WithVersion("")) // "deployments.apps": the first dot was no version
+			if err2 != nil {
+				if meta.IsNoMatchError(err) {
+					return nil, fmt.Errorf("the server doesn't have a resource type %q; `petrel api-resources` lists those it has", typ)
+				}
+				return nil, err
+			}
+			m = m2
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (c *conn) mapping(gvr schema.GroupVersionResource) (*meta.RESTMapping, error) {
+	gvk, err := c.mapper.KindFor(gvr)
+	if err != nil {
+		return nil, err
+	}
+	return c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+}
+
+// namespaced reports whether the type lives in namespaces.
+func namespaced(m *meta.RESTMapping) bool { return m.Scope.Name() == meta.RESTScopeNameNamespace }
+
+// resource is the dynamic client for a type, in a namespace unless the type has none.
+func (c *conn) resource(m *meta.RESTMapping, namespace string) dynamic.ResourceInterface {
+	if namespaced(m) {
+		return c.dynamic.Resource(m.Resource).Namespace(namespace)
+	}
+	return c.dynamic.Resource(m.Resource)
+}
+
+// path is the REST path of a type, or of one object of it.
+func path(m *meta.RESTMapping, namespace, name string) string {
+	p := "/apis/" + m.Resource.Group + "/" + m.Resource.Version
+	if m.Resource.Group == "" {
+		p = "/api/" + m.Resource.Version
+	}
+	if namespaced(m) && namespace != "" {
+		p += "/namespaces/" + namespace
+	}
+	p += "/" + m.Resource.Resource
+	if name != "" {
+		p += "/" + name
+	}
+	return p
+}
+
+// display is how commands name an object in what they print: "deployment.apps/web".
+func display(m *meta.RESTMapping, name string) string {
+	kind := strings.ToLower(m.GroupVersionKind.Kind)
+	if g := m.GroupVersionKind.Group; g != "" {
+		kind += "." + g
+	}
+	return kind + "/" + name
+}
+
+// selected returns the objects that targets, or a selector, mean.
+func (c *conn) selected(ctx context.Context, args []string, selector string, all bool, namespace string) ([]*unstructured.Unstructured, []*meta.RESTMapping, error) {
+	ts, err := c.targets(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	var objs []*unstructured.Unstructured
+	var maps []*meta.RESTMapping
+	for _, t := range ts {
+		if t.name != "" {
+			o, err := c.resource(t.mapping, namespace).Get(ctx, t.name, metav1.GetOptions{})
+			if err != nil {
+				return nil, nil, err
+			}
+			objs, maps = append(objs, o), append(maps, t.mapping)
+			continue
+		}
+		if selector == "" && !all {
+			return nil, nil, fmt.Errorf("%s without a name means nothing by itself: give a name, a selector (-l) or --all", t.mapping.Resource.Resource)
+		}
+		list, err := c.resource(t.mapping, namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := range list.Items {
+			objs, maps = append(objs, &list.Items[i]), append(maps, t.mapping)
+		}
+	}
+	return objs, maps, nil
+}

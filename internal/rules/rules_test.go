@@ -1,0 +1,186 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const module = "petrel.dev/petrel"
+
+// pkg is what the rules look at, of `go list -json`.
+type pkg struct {
+	ImportPath   string
+	Dir          string
+	Doc          string
+	Name         string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	GoFiles      []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+}
+
+// packages lists the module once. Run these tests with -count=1: the test cache does not see what go list reads.
+var packages = sync.OnceValues(func() ([]pkg, error) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,Name,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles", module+"/...")
+	cmd.Dir = "../.."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w: %s", err, stderr.String())
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all, nil
+		} else if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+})
+
+func load(t *testing.T) []pkg {
+	t.Helper()
+	all, err := packages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// within tells whether an import path is the package (relative to the module) or below it.
+func within(path, rel string) bool {
+	full := module + "/" + rel
+	return path == full || strings.HasPrefix(path, full+"/")
+}
+
+// TestImportDirections holds the house's walls.
+func TestImportDirections(t *testing.T) {
+	walls := []struct {
+		from, to string
+		reason   string
+	}{
+		{"hub", "edgeagent", "hub and agent share only internal/wire, so that either can be replaced and neither grows the other"},
+		{"edgeagent", "hub", "hub and agent share only internal/wire, so that either can be replaced and neither grows the other"},
+		{"sqlstore", "hub", "the store knows no Kubernetes"},
+		{"sqlstore", "edgeagent", "the store knows no Kubernetes"},
+		{"sqlstore", "internal/kube", "the store knows no Kubernetes"},
+		{"sched", "hub", "the scheduler is a function of plain values"},
+		{"sched", "edgeagent", "the scheduler is a function of plain values"},
+		{"svcproxy", "hub", "the proxy serves a table, whoever made it"},
+		{"svcproxy", "edgeagent", "the proxy serves a table, whoever made it"},
+		{"svcproxy", "internal/kube", "the proxy knows no Kubernetes"},
+		{"internal", "hub", "internal packages are leaves"},
+		{"internal", "edgeagent", "internal packages are leaves"},
+		{"hub/control", "hub/registry", "loops see the API through control.Client only"},
+		{"hub/control", "hub/apiserver", "loops see the API through control.Client only"},
+		{"hub/registry", "hub/apiserver", "the verbs know no HTTP"},
+		{"hub/dispatch", "hub/broker", "the dispatcher speaks wire over a bus, it knows no MQTT"},
+	}
+	for _, p := range load(t) {
+		for _, imp := range p.Imports {
+			for _, w := range walls {
+				if within(p.ImportPath, w.from) && within(imp, w.to) {
+					t.Errorf("%s imports %s: %s", p.ImportPath, imp, w.reason)
+				}
+			}
+		}
+	}
+}
+
+// TestOneDoorPerGiant keeps each large library behind one package, where its traps are known and written down.
+func TestOneDoorPerGiant(t *testing.T) {
+	doors := map[string][]string{
+		"k8s.io/kubernetes":                  {"hub/resource"},
+		"github.com/mochi-mqtt/server":       {"hub/broker"},
+		"github.com/eclipse/paho.mqtt":       {"edgeagent/link", "hub/broker"},
+		"github.com/containerd/containerd":   {"edgeagent/ctrd"},
+		"modernc.org/sqlite":                 {"sqlstore"},
+		"github.com/vishvananda/netlink":     {"edgeagent/podnet"},
+		"github.com/miekg/dns":               {"svcproxy"},
+		"github.com/alecthomas/kong":         {"cmd/petrel", "internal/cli"},
+		"github.com/flynn/noise":             {"internal/wire"},
+		"k8s.io/apiserver":                   {},
+		"k8s.io/kubectl":                     {"test"},
+		"k8s.io/client-go/kubernetes/scheme": {"internal/cli"},
+	}
+	for _, p := range load(t) {
+		for _, imp := range p.Imports {
+			for giant, allowed := range doors {
+				if imp != giant && !strings.HasPrefix(imp, giant+"/") && !strings.HasPrefix(imp, giant+".") {
+					continue
+				}
+				ok := false
+				for _, a := range allowed {
+					ok = ok || within(p.ImportPath, a)
+				}
+				if !ok {
+					t.Errorf("%s imports %s, whose only door is %v", p.ImportPath, imp, allowed)
+				}
+			}
+		}
+	}
+}
+
+// TestPackagesAreDocumented: a stranger finds the room by its name and learns its contract from its first comment.
+func TestPackagesAreDocumented(t *testing.T) {
+	for _, p := range load(t) {
+		if len(p.GoFiles) > 0 && strings.TrimSpace(p.Doc) == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+		for _, bad := range []string{"util", "utils", "common", "helpers", "types", "manager", "misc"} {
+			if p.Name == bad {
+				t.Errorf("%s: the name %q says nothing of what is in it", p.ImportPath, bad)
+			}
+		}
+	}
+}
+
+// TestFilesStaySmall: past 800 lines a file holds two things.
+func TestFilesStaySmall(t *testing.T) {
+	const limit = 800
+	for _, p := range load(t) {
+		for _, files := range [][]string{p.GoFiles, p.TestGoFiles, p.XTestGoFiles} {
+			for _, f := range files {
+				b, err := os.ReadFile(filepath.Join(p.Dir, f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := bytes.Count(b, []byte("\n")); n > limit {
+					t.Errorf("%s/%s has %d lines (limit %d)", p.ImportPath, f, n, limit)
+				}
+			}
+		}
+	}
+}
+
+// TestFolders: the top level is fixed, so that every checkout looks the same to a newcomer.
+func TestFolders(t *testing.T) {
+	allowed := map[string]bool{
+		"cmd": true, "hub": true, "edgeagent": true, "sqlstore": true, "sched": true, "svcproxy": true, "cross-build": true,
+		"test": true, "internal": true, "docs": true, "examples": true, "go.mod": true, "go.sum": true, "Makefile": true,
+		"README.md": true, "LICENSE": true, "bin": true,
+	}
+	entries, err := os.ReadDir("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !allowed[e.Name()] && !strings.HasPrefix(e.Name(), ".") {
+			t.Errorf("%s does not belong on the top level", e.Name())
+		}
+	}
+}

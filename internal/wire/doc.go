@@ -1,0 +1,43 @@
+// Package wire is the protocol between a hub and its nodes: what is said, how it is packed, sealed, numbered and
+// repeated. It holds no goroutine, clock, socket or file; both sides drive the same machines with frames and times.
+//
+//	Object sets      Sender ── Batch, NeedMap ──►  Receiver's Have, Applied           sync.go
+//	Messages         Welcome, Refuse, Batch, ... as bytes, compressed when worth it    message.go, codec.go
+//	Pipe             pieces, numbers, acknowledgement, resend, one window in flight    pipe.go
+//	Seal             Noise XK, then ChaCha20-Poly1305 with the number as nonce         handshake.go
+//	Frame            type, session tag, number, sealed bytes                           frame.go
+//	Topics           petrel/<cluster>/<node>/{up,down,live}, .../s/<stream>/{up,down}  topic.go
+//
+// # A connection, told
+//
+// The agent connects to the broker, subscribes to its down topics and knocks: the first message of a Noise XK handshake
+// under a random session tag. The hub answers with a challenge. The agent's hello is the third message: it proves the
+// device's static key and carries, sealed and fresh, who the device is, the epoch of this connection, a join secret when
+// it has one, and the hashes of the two sets it holds. From here on every frame is sealed with the keys of this one
+// handshake, so nothing recorded earlier, on another connection or by another device can be replayed into it.
+//
+// The hub answers welcome or refuse. After welcome, two sets are kept equal, each by the same pair of machines: the
+// desired set from hub to node and the reported set from node to hub. The side that owns a set compares hashes; when they
+// differ it asks for the other's id→version map (NeedMap, Have); then it sends differences in numbered batches, one
+// unanswered at a time. The other side makes a batch durable before it answers Applied with the number and the hash it
+// has come to. A hash that is not the expected one starts again from NeedMap. Changes made meanwhile coalesce: only an
+// object's latest version travels.
+//
+// A broker may drop, repeat, delay and reorder frames; the pipe below repairs that, in both directions alike. What it
+// cannot repair in GiveUp time ends the session, and the agent connects again with a larger epoch.
+//
+// # Limits
+//
+// A frame is at most MaxFrame bytes; a message at most MaxMessage after unpacking; Window frames are in flight at once.
+//
+// # Versions
+//
+//	1  2026-11-21  first version
+package wire
+
+// Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses
+// an agent older than MinVersion. Fields are only ever appended to messages, and unknown trailing bytes are ignored.
+const (
+	Version    = 1
+	MinVersion = 1
+)

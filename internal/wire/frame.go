@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Limits of the protocol.
+const (
+	MaxFrame   = 100 << 10 // bytes of any frame, so that brokers with a 128 KiB limit pass it
+	pieceSize  = 16 << 10  // bytes of a message in one frame
+	MaxMessage = 16 << 20  // bytes of a message, unpacked
+	Window     = 16        // frames in flight in one direction
+)
+
+// Frame types. A frame is type, session tag (4 bytes), and what the type says.
+const (
+	frameKnock     byte = 1 // Noise message 1
+	frameChallenge byte = 2 // Noise message 2
+	frameHello     byte = 3 // Noise message 3
+	frameData      byte = 4 // number (varint), sealed{ack (varint), flags, piece of a message}
+	frameAck       byte = 5 // number of its own space (varint), sealed{ack (varint)}
+	frameNudge     byte = 6 // nothing: "I do not know this session"; tag 0: "I have just started". Not sealed, a hint only
+	frameLive      byte = 7 // nothing: "this connection is gone". Not sealed, a hint only
+)
+
+// Tag tells the sessions of one node apart, so that a frame of another one is dropped without opening it. The agent
+// draws it at random for each connection. It authenticates nothing.
+type Tag [4]byte
+
+// FrameType is what a frame is, for the side that has to route it.
+type FrameType byte
+
+const (
+	FrameOther     FrameType = iota // sealed: for the session with its tag
+	FrameKnock                      // starts a session
+	FrameChallenge                  // answers a knock
+	FrameHello                      // ends a handshake
+	FrameNudge                      // the hub does not know the session
+	FrameLive                       // the connection is gone
+)
+
+// Peek tells a frame's type and session without opening it.
+func Peek(frame []byte) (FrameType, Tag, error) {
+	if len(frame) < 5 || len(frame) > MaxFrame {
+		return 0, Tag{}, fmt.Errorf("frame of %d bytes: %w", len(frame), ErrFormat)
+	}
+	tag := Tag(frame[1:5])
+	switch frame[0] {
+	case frameData, frameAck:
+		return FrameOther, tag, nil
+	case frameKnock:
+		return FrameKnock, tag, nil
+	case frameChallenge:
+		return FrameChallenge, tag, nil
+	case frameHello:
+		return FrameHello, tag, nil
+	case frameNudge:
+		return FrameNudge, tag, nil
+	case frameLive:
+		return FrameLive, tag, nil
+	}
+	return 0, Tag{}, fmt.Errorf("frame type %d: %w", frame[0], ErrFormat)
+}
+
+// NudgeFrame tells a node that the hub does not know its session; the zero Tag tells it that the hub has just started.
+func NudgeFrame(tag Tag) []byte { return append([]byte{frameNudge}, tag[:]...) }
+
+// LiveFrame says that the connection of a session is gone.
+func LiveFrame(tag Tag) []byte { return append([]byte{frameLive}, tag[:]...) }
+
+// header starts a numbered frame.
+func header(typ byte, tag Tag, n uint64) []byte {
+	b := make([]byte, 0, 16)
+	b = append(b, typ)
+	b = append(b, tag[:]...)
+	return binary.AppendUvarint(b, n)
+}
+
+// splitHeader takes a numbered frame apart into its header (authenticated), number and sealed rest.
+func splitHeader(frame []byte) (head []byte, n uint64, sealed []byte, err error) {
+	if len(frame) < 6 {
+		return nil, 0, nil, fmt.Errorf("numbered frame: %w", ErrFormat)
+	}
+	n, l := binary.Uvarint(frame[5:])
+	if l <= 0 {
+		return nil, 0, nil, fmt.Errorf("frame number: %w", ErrFormat)
+	}
+	return frame[:5+l], n, frame[5+l:], nil
+}

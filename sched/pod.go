@@ -1,0 +1,168 @@
+package sched
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+)
+
+// Pod is a pod with all that scheduling asks of it worked out once. It does not change; the object it was made of must
+// not either.
+type Pod struct {
+	Object *corev1.Pod
+
+	requests resources
+	// scored is requests with a small assumption for what has none, so that pods without requests spread too.
+	scored resources
+	ports  []hostPort
+	owner  types.UID // of its controller
+	images []string
+
+	affinity, antiAffinity                   []podTerm // required
+	preferredAffinity, preferredAntiAffinity []podTerm
+	spread                                   []spreadConstraint
+	err                                      error // a selector that cannot be understood
+}
+
+// What a container is assumed to use when it says nothing, for scoring only; the numbers are Kubernetes'.
+const (
+	assumedMilliCPU = 100
+	assumedMemory   = 200 << 20
+)
+
+// NewPod prepares a pod.
+func NewPod(pod *corev1.Pod) *Pod {
+	p := &Pod{Object: pod}
+	list := resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true})
+	p.requests = resourcesOf(list)
+	p.scored = p.requests
+	if p.scored.milliCPU == 0 {
+		p.scored.milliCPU = assumedMilliCPU * int64(len(pod.Spec.Containers))
+	}
+	if p.scored.memory == 0 {
+		p.scored.memory = assumedMemory * int64(len(pod.Spec.Containers))
+	}
+	for _, cs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for _, c := range cs {
+			if c.Image != "" {
+				p.images = append(p.images, c.Image)
+			}
+		}
+	}
+	p.ports = hostPorts(&pod.Spec)
+	if ref := metav1.GetControllerOf(pod); ref != nil {
+		p.owner = ref.UID
+	}
+	p.prepareTerms()
+	p.prepareSpread()
+	return p
+}
+
+// resources is an amount of everything that nodes have. The zero value is nothing.
+type resources struct {
+	milliCPU, memory, ephemeral int64
+	extended                    map[corev1.ResourceName]int64
+}
+
+func resourcesOf(list corev1.ResourceList) resources {
+	var r resources
+	for name, q := range list {
+		switch name {
+		case corev1.ResourceCPU:
+			r.milliCPU = q.MilliValue()
+		case corev1.ResourceMemory:
+			r.memory = q.Value()
+		case corev1.ResourceEphemeralStorage:
+			r.ephemeral = q.Value()
+		case corev1.ResourcePods:
+		default:
+			if r.extended == nil {
+				r.extended = map[corev1.ResourceName]int64{}
+			}
+			r.extended[name] = q.Value()
+		}
+	}
+	return r
+}
+
+// add adds sign times o.
+func (r *resources) add(o resources, sign int64) {
+	r.milliCPU += sign * o.milliCPU
+	r.memory += sign * o.memory
+	r.ephemeral += sign * o.ephemeral
+	if len(o.extended) > 0 && r.extended == nil {
+		r.extended = map[corev1.ResourceName]int64{}
+	}
+	for name, n := range o.extended {
+		r.extended[name] += sign * n
+	}
+}
+
+func (r resources) clone() resources {
+	r.extended = maps.Clone(r.extended)
+	return r
+}
+
+// hostPort is a port of the node itself. An empty ip is every address.
+type hostPort struct {
+	ip       string
+	protocol corev1.Protocol
+	port     int32
+}
+
+func hostPorts(spec *corev1.PodSpec) (ports []hostPort) {
+	add := func(c *corev1.Container) {
+		for _, p := range c.Ports {
+			number := p.HostPort
+			if spec.HostNetwork && number == 0 {
+				number = p.ContainerPort
+			}
+			if number <= 0 {
+				continue
+			}
+			hp := hostPort{ip: p.HostIP, protocol: p.Protocol, port: number}
+			if hp.ip == "0.0.0.0" || hp.ip == "::" {
+				hp.ip = ""
+			}
+			if hp.protocol == "" {
+				hp.protocol = corev1.ProtocolTCP
+			}
+			ports = append(ports, hp)
+		}
+	}
+	for i := range spec.InitContainers { // sidecars hold their ports as long as the others
+		if policy := spec.InitContainers[i].RestartPolicy; policy != nil && *policy == corev1.ContainerRestartPolicyAlways {
+			add(&spec.InitContainers[i])
+		}
+	}
+	for i := range spec.Containers {
+		add(&spec.Containers[i])
+	}
+	return ports
+}
+
+func (a hostPort) clashes(b hostPort) bool {
+	return a.port == b.port && a.protocol == b.protocol && (a.ip == "" || b.ip == "" || a.ip == b.ip)
+}
+
+// selectorOf is a label selector of a pod's own spec, with the pod's values for keys added. A nil selector selects
+// nothing.
+func selectorOf(sel *metav1.LabelSelector, pod *corev1.Pod, match, mismatch []string) (labels.Selector, error) {
+	if sel != nil && len(match)+len(mismatch) > 0 {
+		sel = sel.DeepCopy()
+		with := func(keys []string, op metav1.LabelSelectorOperator) {
+			for _, k := range keys {
+				if v, ok := pod.Labels[k]; ok {
+					sel.MatchExpressions = append(sel.MatchExpressions, metav1.LabelSelectorRequirement{Key: k, Operator: op, Values: []string{v}})
+				}
+			}
+		}
+		with(match, metav1.LabelSelectorOpIn)
+		with(mismatch, metav1.LabelSelectorOpNotIn)
+	}
+	return metav1.LabelSelectorAsSelector(sel)
+}

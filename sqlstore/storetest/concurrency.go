@@ -1,0 +1,177 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+func runConcurrency(t *testing.T, open func(t testing.TB) Store) {
+	t.Run("one of many wins each revision", func(t *testing.T) { testCounter(t, open(t)) })
+	t.Run("every watcher sees every commit whole", func(t *testing.T) { testWatchers(t, open(t)) })
+	t.Run("a slow watcher misses nothing", func(t *testing.T) { testSlow(t, open(t)) })
+	t.Run("a canceled commit leaves nothing", func(t *testing.T) { testCanceled(t, open(t)) })
+	t.Run("close ends next", func(t *testing.T) { testClose(t, open(t)) })
+}
+
+// testCounter has writers increment one number with optimistic concurrency: no increment may be lost.
+func testCounter(t *testing.T, s Store) {
+	const writers, each = 8, 25
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for done := 0; done < each; {
+				e, _ := s.Get("/counter")
+				n, _ := strconv.Atoi(string(e.Value))
+				_, err := s.Commit(t.Context(), sqlstore.Op{Key: "/counter", Value: []byte(strconv.Itoa(n + 1)), RevAt: -1, If: e.Rev})
+				var conflict *sqlstore.ConflictError
+				switch {
+				case err == nil:
+					done++
+				case !errors.As(err, &conflict):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if e, _ := s.Get("/counter"); string(e.Value) != strconv.Itoa(writers*each) || e.Rev != writers*each || e.Created != 1 {
+		t.Errorf("counter is %s at revision %d, created at %d", e.Value, e.Rev, e.Created)
+	}
+}
+
+// testWatchers: transactions of three keys, in two prefixes, by many writers; watchers check what each batch may look like.
+func testWatchers(t *testing.T, s Store) {
+	const writers, each = 6, 30
+	const total = writers * each
+	var wg sync.WaitGroup
+	for _, prefix := range []string{"/", "/left/", "/right/", "/left/"} {
+		w, err := s.Watch(prefix, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		wg.Go(func() { followTransactions(t, s, w, prefix, total) })
+	}
+	for i := range writers {
+		wg.Go(func() {
+			for n := range each {
+				op := func(side string) sqlstore.Op {
+					return sqlstore.Op{Key: fmt.Sprintf("/%s/%d", side, i), Value: fmt.Appendf(nil, "%d", n), RevAt: -1, If: sqlstore.AnyRevision}
+				}
+				if _, err := s.Commit(t.Context(), op("left"), op("right"), op("left")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func followTransactions(t *testing.T, s Store, w sqlstore.Watcher, prefix string, total int) {
+	perTx := map[string]int{"/": 3, "/left/": 2, "/right/": 1}[prefix]
+	var last sqlstore.Revision
+	for seen := 0; seen < total*perTx; {
+		events, err := w.Next(t.Context())
+		if err != nil {
+			t.Errorf("watch %s: %v", prefix, err)
+			return
+		}
+		if len(events)%perTx != 0 {
+			t.Errorf("watch %s: %d events, not a whole number of transactions", prefix, len(events))
+		}
+		for _, e := range events {
+			if e.Rev <= last || prefix == "/" && e.Rev != last+1 {
+				t.Errorf("watch %s: revision %d follows %d", prefix, e.Rev, last)
+			}
+			if !strings.HasPrefix(e.Key, prefix) {
+				t.Errorf("watch %s: got %s", prefix, e.Key)
+			}
+			last = e.Rev
+		}
+		if s.Revision() < last || w.Revision() < last {
+			t.Errorf("watch %s: store at %d, watcher at %d, event at %d", prefix, s.Revision(), w.Revision(), last)
+		}
+		seen += len(events)
+	}
+}
+
+// testSlow writes far more than a store would buffer for a watcher before the watcher first looks.
+func testSlow(t *testing.T, s Store) {
+	w, err := s.Watch("/many/", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	const commits, each = 24, 250
+	for i := range commits {
+		ops := make([]sqlstore.Op, each)
+		for j := range ops {
+			ops[j] = sqlstore.Op{Key: fmt.Sprintf("/many/%d", j), Value: fmt.Appendf(nil, "%d", i), RevAt: -1, If: sqlstore.AnyRevision}
+			if j%5 == 4 {
+				ops[j].Key = "/other"
+			}
+		}
+		if _, err := s.Commit(t.Context(), ops...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last sqlstore.Revision
+	for seen := 0; seen < commits*each*4/5; {
+		events, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events)%(each*4/5) != 0 {
+			t.Fatalf("%d events: not up to a commit boundary", len(events))
+		}
+		for _, e := range events {
+			if want := last + 1; e.Rev != want && !(want%5 == 0 && e.Rev == want+1) {
+				t.Fatalf("revision %d follows %d", e.Rev, last)
+			}
+			if i := (e.Rev - 1) / each; string(e.Value) != strconv.Itoa(int(i)) || i > 0 && string(e.Prev) != strconv.Itoa(int(i-1)) {
+				t.Fatalf("revision %d: value %s, before %s", e.Rev, e.Value, e.Prev)
+			}
+			last = e.Rev
+		}
+		seen += len(events)
+	}
+	if w.Revision() != commits*each {
+		t.Errorf("watcher at %d of %d", w.Revision(), commits*each)
+	}
+}
+
+func testCanceled(t *testing.T, s Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Commit(ctx, sqlstore.Op{Key: "/x", RevAt: -1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("commit: %v", err)
+	}
+	if _, ok := s.Get("/x"); ok || s.Revision() != 0 {
+		t.Errorf("a canceled commit was committed, revision %d", s.Revision())
+	}
+}
+
+func testClose(t *testing.T, s Store) {
+	w, err := s.Watch("/", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := w.Next(t.Context())
+		ended <- err
+	}()
+	w.Close()
+	w.Close()
+	if err := <-ended; !errors.Is(err, sqlstore.ErrClosed) {
+		t.Errorf("next: %v", err)
+	}
+}

@@ -1,0 +1,214 @@
+package storetest
+
+import (
+	"context"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Memory is a Store that keeps a list of everything that happened and answers each question by going through it: slow,
+// short, and plainly right. The zero value is an empty store.
+type Memory struct {
+	mu        sync.Mutex
+	log       []logged // log[i] is revision i+1
+	compacted sqlstore.Revision
+	changed   chan struct{} // closed at the next commit
+}
+
+type logged struct {
+	sqlstore.Event
+	last bool // ends its transaction
+}
+
+// Commit implements Store.
+func (m *Memory) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := len(m.log)
+	var revs []sqlstore.Revision
+	for i, op := range ops {
+		old, exists := m.at(m.rev())[op.Key]
+		if op.If != sqlstore.AnyRevision && op.If != old.Rev || op.Delete && !exists {
+			m.log = m.log[:before]
+			return nil, &sqlstore.ConflictError{Key: op.Key, Have: old.Rev, Want: op.If}
+		}
+		e := logged{last: i == len(ops)-1}
+		e.Event = sqlstore.Event{Key: op.Key, Rev: m.rev() + 1, Created: m.rev() + 1, Deleted: op.Delete, Value: op.Value}
+		if op.RevAt >= 0 && op.Value != nil {
+			e.Value = []byte(string(op.Value[:op.RevAt]) + strconv.FormatInt(int64(e.Rev), 10) + string(op.Value[op.RevAt:]))
+		}
+		if exists {
+			e.Created, e.Prev = old.Created, old.Value
+		}
+		m.log = append(m.log, e)
+		revs = append(revs, e.Rev)
+	}
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+	return revs, nil
+}
+
+func (m *Memory) rev() sqlstore.Revision { return sqlstore.Revision(len(m.log)) }
+
+// at replays the log up to rev.
+func (m *Memory) at(rev sqlstore.Revision) map[string]sqlstore.Entry {
+	now := map[string]sqlstore.Entry{}
+	for _, e := range m.log[:rev] {
+		if e.Deleted {
+			delete(now, e.Key)
+		} else {
+			now[e.Key] = sqlstore.Entry{Key: e.Key, Value: e.Value, Rev: e.Rev, Created: e.Created}
+		}
+	}
+	return now
+}
+
+// Get implements Store.
+func (m *Memory) Get(key string) (sqlstore.Entry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.at(m.rev())[key]
+	return e, ok
+}
+
+// Revision implements Store.
+func (m *Memory) Revision() sqlstore.Revision {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rev()
+}
+
+// List implements Store.
+func (m *Memory) List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at == 0 {
+		at = m.rev()
+	}
+	if at > m.rev() || at < 0 {
+		return sqlstore.Page{}, &sqlstore.FutureError{Asked: at, Current: m.rev()}
+	}
+	if at < m.compacted {
+		return sqlstore.Page{}, &sqlstore.CompactedError{Asked: at, Oldest: m.compacted}
+	}
+	p := sqlstore.Page{Rev: at}
+	for key, e := range m.at(at) {
+		if strings.HasPrefix(key, prefix) && (after == "" || key > after) {
+			p.Entries = append(p.Entries, e)
+		}
+	}
+	sort.Slice(p.Entries, func(i, j int) bool { return p.Entries[i].Key < p.Entries[j].Key })
+	if limit > 0 && limit < len(p.Entries) {
+		p.Remain = len(p.Entries) - limit
+		p.Entries = p.Entries[:limit]
+	}
+	p.More = p.Remain > 0
+	return p, nil
+}
+
+// Compact implements Store.
+func (m *Memory) Compact(_ context.Context, to sqlstore.Revision) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if to > m.rev() {
+		return &sqlstore.FutureError{Asked: to, Current: m.rev()}
+	}
+	m.compacted = max(m.compacted, to)
+	return nil
+}
+
+// Watch implements Store.
+func (m *Memory) Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if from > m.rev() || from < 0 {
+		return nil, &sqlstore.FutureError{Asked: from, Current: m.rev()}
+	}
+	if from < m.compacted {
+		return nil, &sqlstore.CompactedError{Asked: from, Oldest: m.compacted}
+	}
+	return &memoryWatcher{m: m, prefix: prefix, pos: from, closed: make(chan struct{})}, nil
+}
+
+type memoryWatcher struct {
+	m      *Memory
+	prefix string
+	pos    sqlstore.Revision // guarded by m.mu
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Next implements sqlstore.Watcher.
+func (w *memoryWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
+	for {
+		select {
+		case <-w.closed:
+			return nil, sqlstore.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		default:
+		}
+		changed := w.m.next()
+		if events, err := w.poll(); err != nil || len(events) > 0 {
+			return events, err
+		}
+		select {
+		case <-changed:
+		case <-w.closed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// next is closed at the next commit.
+func (m *Memory) next() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	return m.changed
+}
+
+// poll returns what there is now, maybe nothing.
+func (w *memoryWatcher) poll() ([]sqlstore.Event, error) {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	events := w.unseen()
+	if len(events) > 0 && events[0].Rev <= w.m.compacted {
+		return nil, &sqlstore.CompactedError{Asked: w.pos, Oldest: w.m.compacted}
+	}
+	w.pos = w.m.rev()
+	return events, nil
+}
+
+func (w *memoryWatcher) unseen() (events []sqlstore.Event) {
+	for _, e := range w.m.log[w.pos:] {
+		if strings.HasPrefix(e.Key, w.prefix) {
+			events = append(events, e.Event)
+		}
+	}
+	return events
+}
+
+// Revision implements sqlstore.Watcher.
+func (w *memoryWatcher) Revision() sqlstore.Revision {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	if events := w.unseen(); len(events) > 0 {
+		return events[0].Rev - 1
+	}
+	return w.m.rev()
+}
+
+// Close implements sqlstore.Watcher.
+func (w *memoryWatcher) Close() { w.once.Do(func() { close(w.closed) }) }

@@ -1,0 +1,32 @@
+// Package storetest is the conformance suite of Petrel's object log. Whatever claims to be a Store passes Run: the SQLite
+// one, the naive one in this package that serves as its specification and as a fake, and every engine to come.
+//
+// The suite has three parts: timelines in testdata/*.txt that tell what a user sees, step by step; concurrency that text
+// cannot tell; and a model test that drives the store and [Memory] with the same random operations.
+package storetest
+
+import (
+	"context"
+	"testing"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Store is the contract under test: that of hub/registry's interface of the same name, and Compact.
+type Store interface {
+	Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error)
+	Get(key string) (e sqlstore.Entry, ok bool)
+	Revision() sqlstore.Revision
+	List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error)
+	Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error)
+	// Compact forgets history up to and including revision to. List at and Watch from to itself still work.
+	Compact(ctx context.Context, to sqlstore.Revision) error
+}
+
+// Run checks the store that open makes; open is called for each part with an empty store wanted, ready for Commit, and
+// closes it in t.Cleanup.
+func Run(t *testing.T, open func(t testing.TB) Store) {
+	t.Run("scripts", func(t *testing.T) { runScripts(t, open) })
+	t.Run("concurrency", func(t *testing.T) { runConcurrency(t, open) })
+	t.Run("model", func(t *testing.T) { runModel(t, open) })
+}

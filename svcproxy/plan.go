@@ -1,0 +1,143 @@
+package svcproxy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// listenKey is one socket of the proxy.
+type listenKey struct {
+	proto Protocol
+	addr  netip.AddrPort
+}
+
+func (k listenKey) String() string { return string(k.proto) + " " + k.addr.String() }
+
+// groupKey is what shares session affinity and rotation: one port of one Service, however it is reached.
+type groupKey struct{ owner, port string }
+
+// target is what is behind a listener. It is immutable.
+type target struct {
+	group     groupKey
+	endpoints []netip.AddrPort // never empty; sorted
+	affinity  time.Duration    // 0: none
+}
+
+func (t *target) owner() string { return t.group.owner }
+
+// conflict says that a listener was asked for twice.
+type conflict struct {
+	key           listenKey
+	loser, winner string
+}
+
+// plan computes all listeners for a table. A Service port without usable endpoint gets none, so that the kernel refuses
+// its clients at once. When two owners ask for the same address and port, the one that current names keeps it, else the
+// first by name wins; reserved addresses belong to nobody in the table.
+func plan(t *Table, node string, nodeAddrs []netip.Addr, reserved map[listenKey]bool, current func(listenKey) string) (map[listenKey]*target, []conflict) {
+	pl := planner{wanted: map[listenKey]*target{}, current: current, reserved: reserved}
+	services := slices.Clone(t.Services)
+	slices.SortFunc(services, func(a, b Service) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	for i := range services {
+		pl.service(&services[i], node, nodeAddrs)
+	}
+	for _, h := range t.HostPorts {
+		pl.hostPort(h, nodeAddrs)
+	}
+	return pl.wanted, pl.conflicts
+}
+
+type planner struct {
+	wanted    map[listenKey]*target
+	conflicts []conflict
+	current   func(listenKey) string
+	reserved  map[listenKey]bool
+}
+
+func (pl *planner) service(s *Service, node string, nodeAddrs []netip.Addr) {
+	owner := s.Namespace + "/" + s.Name
+	for _, port := range s.Ports {
+		group := groupKey{owner: owner, port: cmp.Or(port.Name, fmt.Sprint(port.Port)+string(port.Protocol))}
+		affinity := time.Duration(s.AffinitySeconds) * time.Second
+		inside := &target{group: group, endpoints: usable(s, port, node, s.LocalOnlyInternal), affinity: affinity}
+		outside := inside
+		if s.LocalOnlyExternal != s.LocalOnlyInternal {
+			outside = &target{group: group, endpoints: usable(s, port, node, s.LocalOnlyExternal), affinity: affinity}
+		}
+		for _, ip := range s.ClusterIPs {
+			pl.want(port.Protocol, ip, port.Port, inside)
+		}
+		for _, ip := range s.ExternalIPs {
+			pl.want(port.Protocol, ip, port.Port, outside)
+		}
+		for _, ip := range nodeAddrs {
+			if port.NodePort != 0 {
+				pl.want(port.Protocol, ip, port.NodePort, outside)
+			}
+			if s.LoadBalancer && !ip.IsLoopback() { // programs of the node's own like its loopback's usual ports
+				pl.want(port.Protocol, ip, port.Port, outside)
+			}
+		}
+	}
+}
+
+func (pl *planner) hostPort(h HostPort, nodeAddrs []netip.Addr) {
+	to := &target{group: groupKey{owner: "host port of pod " + h.Target.String()}, endpoints: []netip.AddrPort{h.Target}}
+	addrs := []netip.Addr{h.HostIP}
+	if !h.HostIP.IsValid() || h.HostIP.IsUnspecified() {
+		addrs = nodeAddrs
+	}
+	for _, ip := range addrs {
+		pl.want(h.Protocol, ip, h.Port, to)
+	}
+}
+
+func (pl *planner) want(proto Protocol, ip netip.Addr, port uint16, to *target) {
+	if !ip.IsValid() || port == 0 || len(to.endpoints) == 0 || (proto != TCP && proto != UDP) {
+		return
+	}
+	key := listenKey{proto, netip.AddrPortFrom(ip.Unmap(), port)}
+	if pl.reserved[key] {
+		return
+	}
+	other, taken := pl.wanted[key]
+	switch {
+	case !taken:
+		pl.wanted[key] = to
+	case other.group == to.group: // a Service that names an address twice
+	case pl.current(key) == to.owner() && other.owner() != to.owner():
+		pl.wanted[key] = to
+		pl.conflicts = append(pl.conflicts, conflict{key, other.owner(), to.owner()})
+	default:
+		pl.conflicts = append(pl.conflicts, conflict{key, to.owner(), other.owner()})
+	}
+}
+
+// usable lists the endpoints that take new connections: the ready ones; if there is none, those that terminate but still
+// serve, as kube-proxy does, so that a rollout which is down to its last old pods does not refuse anyone.
+func usable(s *Service, port Port, node string, localOnly bool) []netip.AddrPort {
+	var ready, last []netip.AddrPort
+	for _, e := range s.Endpoints {
+		n := e.Ports[port.Name]
+		if n == 0 || !e.Addr.IsValid() || (localOnly && e.Node != node) {
+			continue
+		}
+		to := netip.AddrPortFrom(e.Addr.Unmap(), n)
+		switch {
+		case e.Ready || s.PublishNotReady:
+			ready = append(ready, to)
+		case e.Serving && e.Terminating:
+			last = append(last, to)
+		}
+	}
+	if len(ready) == 0 {
+		ready = last
+	}
+	slices.SortFunc(ready, netip.AddrPort.Compare)
+	return slices.Compact(ready)
+}
