@@ -23,7 +23,7 @@ type Config struct {
 	Log *slog.Logger
 	// KeepHistory is how long superseded values stay readable by watches and by lists at an older revision. 0: 5 minutes.
 	KeepHistory time.Duration
-	// MaxHistory bounds the same by number of revisions, however young. 0: 50,000.
+	// MaxHistory bounds the same by number of revisions, however young. 0: 20,000.
 	MaxHistory int
 }
 
@@ -35,7 +35,7 @@ func (c *Config) setDefaults() {
 		c.KeepHistory = 5 * time.Minute
 	}
 	if c.MaxHistory <= 0 {
-		c.MaxHistory = 50_000
+		c.MaxHistory = 20_000
 	}
 }
 
