@@ -69,9 +69,6 @@ func TestTableLookup(t *testing.T) {
 	if k, ok := table.ByGVK(kube.Deployment); !ok || k.Plural != "deployments" {
 		t.Errorf("Deployment: %v, %v", k, ok)
 	}
-	if got := table.Groups(); len(got) == 0 || got[0].Name != "" || got[0].Preferred != "v1" {
-		t.Errorf("the core group does not come first: %v", got)
-	}
 }
 
 // Readers of a table that grows see it whole, before or after.
