@@ -90,6 +90,9 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := refuseAside(cfg); err != nil {
 		return nil, err
 	}
+	if err := createPrivate(cfg.Path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	f, loaded, err := openFile(ctx, cfg.Path)
 	if newer := (*VersionError)(nil); errors.As(err, &newer) {
 		newer.Path = cfg.Path
@@ -116,6 +119,16 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.len(), "revision", int64(loaded.rev),
 		"compacted", int64(loaded.compacted), "took", time.Since(begin))
 	return db, nil
+}
+
+// createPrivate makes path, if it does not exist, an empty file for its owner only: Secrets will be in it. SQLite takes an
+// empty file for a new database, and gives its WAL the same mode.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // Revision is the last committed revision.
