@@ -15,7 +15,10 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
-	err := db.read.vacuumInto(ctx, part)
+	err := createPrivate(part)
+	if err == nil {
+		err = db.read.vacuumInto(ctx, part)
+	}
 	if err == nil {
 		err = syncFile(part)
 	}

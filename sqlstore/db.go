@@ -23,7 +23,7 @@ type Config struct {
 	Log *slog.Logger
 	// KeepHistory is how long superseded values stay readable by watches and by lists at an older revision. 0: 5 minutes.
 	KeepHistory time.Duration
-	// MaxHistory bounds the same by number of revisions, however young. 0: 50,000.
+	// MaxHistory bounds the same by number of revisions, however young. 0: 20,000.
 	MaxHistory int
 }
 
@@ -35,7 +35,7 @@ func (c *Config) setDefaults() {
 		c.KeepHistory = 5 * time.Minute
 	}
 	if c.MaxHistory <= 0 {
-		c.MaxHistory = 50_000
+		c.MaxHistory = 20_000
 	}
 }
 
@@ -90,6 +90,9 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := refuseAside(cfg); err != nil {
 		return nil, err
 	}
+	if err := createPrivate(cfg.Path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	f, loaded, err := openFile(ctx, cfg.Path)
 	if newer := (*VersionError)(nil); errors.As(err, &newer) {
 		newer.Path = cfg.Path
@@ -116,6 +119,16 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.len(), "revision", int64(loaded.rev),
 		"compacted", int64(loaded.compacted), "took", time.Since(begin))
 	return db, nil
+}
+
+// createPrivate makes path, if it does not exist, an empty file for its owner only: Secrets will be in it. SQLite takes an
+// empty file for a new database, and gives its WAL the same mode.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // Revision is the last committed revision.

@@ -102,6 +102,27 @@ func TestIdleWritesNothing(t *testing.T) {
 	}
 }
 
+// TestPrivate: what holds Secrets is for its owner only.
+func TestPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hub.db")
+	db := start(t, sqlstore.Config{Path: path})
+	if _, err := db.Commit(t.Context(), put("/secret", "x", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Backup(t.Context(), path+".backup"); err != nil {
+		t.Fatal(err)
+	}
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".backup"} {
+		fi, err := os.Stat(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := fi.Mode().Perm(); mode&0o077 != 0 {
+			t.Errorf("hub.db%s has mode %o", suffix, mode)
+		}
+	}
+}
+
 func TestLifecycle(t *testing.T) {
 	db, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "hub.db")})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	apievents "github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/log"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -74,6 +75,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("containerd: running containers needs root; start the agent as root or with sudo")
+	}
+	if err := log.SetLevel("fatal"); err != nil { // the client's own chatter; what matters comes back as errors
+		return nil, err
 	}
 	for _, d := range []string{cfg.DataDir, cfg.RunDir, filepath.Join(cfg.RunDir, "pods"), filepath.Join(cfg.RunDir, "fifo")} {
 		if err := os.MkdirAll(d, 0o711); err != nil {

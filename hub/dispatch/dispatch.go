@@ -57,7 +57,7 @@ type Dispatch struct {
 	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
 	set      *desired
 	revision uint64
-	wake     time.Time // when a session or token wants attention next
+	wake     time.Time   // when a session or token wants attention next
 	nudges   []time.Time // when to nudge nodes without a session again
 	ctx      context.Context
 }

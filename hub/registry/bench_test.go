@@ -85,6 +85,28 @@ func BenchmarkCommit(b *testing.B) {
 	fill(b, r.Client(), b.N)
 }
 
+// BenchmarkBind binds pods in the commits that the scheduler makes.
+func BenchmarkBind(b *testing.B) {
+	r := registrytest.New(b)
+	c := r.Client()
+	fill(b, c, b.N)
+	pods := control.List[*corev1.Pod](c, kube.Pod, "")
+	b.ResetTimer()
+	for len(pods) > 0 {
+		n := min(len(pods), 100)
+		var writes []control.Write
+		for _, p := range pods[:n] {
+			bound := *p
+			bound.Spec.NodeName = "edge-1"
+			writes = append(writes, control.Write{Object: &bound, Subresource: "binding"})
+		}
+		if err := c.Commit(context.Background(), writes); err != nil {
+			b.Fatal(err)
+		}
+		pods = pods[n:]
+	}
+}
+
 func BenchmarkList(b *testing.B) {
 	r := registrytest.New(b)
 	fill(b, r.Client(), 5000)

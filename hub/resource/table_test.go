@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/internal/kube"
@@ -91,6 +92,13 @@ func TestTableChanges(t *testing.T) {
 	}
 	if _, ok := table.ByResource("example.com", "v1", "widgets"); !ok {
 		t.Error("widgets are not found")
+	}
+	widget.FieldLabels = []string{"metadata.name"}
+	if _, err := widget.FieldSelector(fields.OneTermEqualSelector("metadata.name", "a")); err != nil {
+		t.Errorf("a field of a kind that upstream does not know: %v", err)
+	}
+	if _, err := widget.FieldSelector(fields.OneTermEqualSelector("spec.x", "a")); err == nil || err.Error() != "field label not supported: spec.x" {
+		t.Errorf("unknown field: %v", err)
 	}
 	table.Remove(widget.GVK)
 	if _, ok := table.ByGVK(widget.GVK); ok {

@@ -317,7 +317,6 @@ func (w *world) damage() {
 		delete(w.content, e.ID)
 		break
 	}
-	w.restartAgent()
 }
 
 // ---- the net and time
@@ -352,7 +351,10 @@ func (w *world) pass(d time.Duration) {
 // settle lets the net behave, and time pass, until nothing more happens.
 func (w *world) settle() {
 	for range 3000 {
-		for len(w.toHub)+len(w.toAgent)+len(w.applying) > 0 {
+		for busy := 0; len(w.toHub)+len(w.toAgent)+len(w.applying) > 0; busy++ {
+			if busy > 10_000 {
+				w.t.Fatal("never at rest: the two talk for ever")
+			}
 			w.deliver(&w.toHub, 0, false, w.hubIn)
 			w.deliver(&w.toAgent, 0, false, w.agentFrame)
 			w.applyOne()
@@ -444,7 +446,8 @@ func TestModel(t *testing.T) {
 			"minute":         func(*rapid.T) { w.pass(time.Minute) },
 			"cut":            func(*rapid.T) { w.connect() },
 			"agent restarts": func(*rapid.T) { w.restartAgent() },
-			"cache damaged":  func(*rapid.T) { w.damage() },
+			"cache damaged":  func(*rapid.T) { w.damage(); w.restartAgent() },
+			"damaged live":   func(*rapid.T) { w.damage(); w.change(id(wire.KindPod), true) },
 			"hub restarts":   func(*rapid.T) { w.restartHub(); w.nudge() },
 			"backup":         func(*rapid.T) { w.saveBackup() },
 			"restore":        func(*rapid.T) { w.restoreBackup() },
