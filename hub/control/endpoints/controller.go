@@ -3,6 +3,8 @@
 // others keep, are left alone.
 package endpoints
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
 import (
 	"context"
 	"log/slog"
@@ -131,7 +133,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		}
 	}
 	writes := planSlices(svc, c.slices(svc), groupsOf(svc, pods, c.zone))
-	old, ok := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, svc.Namespace, svc.Name) //nolint:staticcheck // deprecated, not gone
+	old, ok := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, svc.Namespace, svc.Name)
 	if !ok {
 		old = nil
 	}
