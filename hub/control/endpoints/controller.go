@@ -122,7 +122,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !ok {
 		return 0, c.clear(ctx, key)
 	}
-	if !managed(svc) || svc.DeletionTimestamp != nil {
+	if !managed(svc) || svc.DeletionTimestamp != nil || control.NamespaceEnding(c.client, svc.Namespace) {
 		return 0, nil
 	}
 	var pods []*corev1.Pod
