@@ -16,10 +16,12 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cache"
 	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/link"
 	"petrel.dev/petrel/edgeagent/node"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
@@ -43,7 +45,9 @@ type Agent struct {
 	synced   bool            // the set is the hub's own, as of this process' life
 	nodeName string          // the hub's word wins over the configured one
 	settings wire.Settings   // that the data plane runs with
-	runLink  func(context.Context) error
+	link     *link.Link      // nil in tests without a hub
+	// watchReports, if set, sees each report before the cache does; for tests.
+	watchReports func(wire.Object)
 }
 
 // New checks cfg and makes an agent. It does nothing before Run.
@@ -72,8 +76,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.cache.Close()) }()
 	a.set = podrun.DecodeSet(a.cache.Desired(), nil, a.log)
-	if a.set.Node != nil {
-		a.nodeName = a.set.Node.Name
+	if err := a.openLink(); err != nil {
+		return err
 	}
 	if a.rt, err = ctrd.Open(ctx, ctrd.Config{Address: a.cfg.ContainerdAddress, Private: a.cfg.PrivateContainerd, DataDir: a.dir, RunDir: a.cfg.RunDir,
 		Namespace: a.cfg.ContainerdNamespace, PlainHTTP: a.cfg.PlainHTTPRegistries, Log: a.log}); err != nil {
@@ -85,15 +89,54 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.node, err = a.newNode(ctx); err != nil {
 		return err
 	}
+	a.importImages(ctx) // first: pods that start now would try to pull them
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rt.Run(ctx) })
-	g.Go(func() error { return a.node.Run(ctx, a.cache.Report) })
-	g.Go(func() error { return a.importImages(ctx) })
+	g.Go(func() error { return a.node.Run(ctx, a.report) })
 	g.Go(func() error { return a.follow(ctx) })
-	if a.runLink != nil {
-		g.Go(func() error { return a.runLink(ctx) })
+	if a.link != nil {
+		g.Go(func() error { return a.link.Run(ctx) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// openLink makes the device's end of the link, and finds out what the hub calls this node.
+func (a *Agent) openLink() error {
+	if !a.cfg.offline {
+		var err error
+		if a.link, err = link.New(link.Config{Dir: a.dir, JoinToken: a.cfg.JoinToken, NodeName: a.cfg.NodeName, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
+			Cache: a.cache, Serve: a.ServeStream, Build: buildinfo.GitVersion(), Log: a.log}); err != nil {
+			return err
+		}
+		if name := a.link.Status().Node; name != "" {
+			a.nodeName = name
+		}
+	}
+	if a.set.Node != nil {
+		a.nodeName = a.set.Node.Name
+	}
+	return nil
+}
+
+// Link tells how the connection to the hub is; false before Run has made one.
+func (a *Agent) Link() (link.Status, bool) {
+	if a.link == nil {
+		return link.Status{}, false
+	}
+	return a.link.Status(), true
+}
+
+// settled is how long a session must last before what the desired set does not name counts as not wanted: by then the
+// hub has sent the differences.
+const settled = 30 * time.Second
+
+// inSync tells whether the set is the hub's own by now.
+func (a *Agent) inSync() bool {
+	st, ok := a.Link()
+	return ok && (st.Removed || st.Connected && time.Since(st.Since) > settled)
 }
 
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
@@ -125,36 +168,12 @@ func (a *Agent) notReady() string {
 	return ""
 }
 
-// importImages imports the archives in DATA/images, once each for a content of the file.
-func (a *Agent) importImages(ctx context.Context) error {
-	dir := filepath.Join(a.cfg.DataDir, "images")
-	files, err := filepath.Glob(filepath.Join(dir, "*.tar*"))
-	if err != nil || len(files) == 0 {
-		return nil
+// report hands something to the hub, by way of the cache.
+func (a *Agent) report(o wire.Object) error {
+	if a.watchReports != nil {
+		a.watchReports(o)
 	}
-	for _, path := range files {
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err := a.importImage(ctx, path); err != nil {
-			a.log.Error("image archive not imported", "file", path, "error", err)
-		}
-	}
-	return nil
-}
-
-func (a *Agent) importImage(ctx context.Context, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	names, err := a.rt.Import(ctx, f)
-	if err != nil {
-		return err
-	}
-	a.log.Info("images imported", "file", path, "images", names)
-	return nil
+	return a.cache.Report(o)
 }
 
 // Runtime is the agent's container runtime, for the image commands; nil before Run has opened it.
@@ -205,15 +224,26 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 	g.Go(func() error {
 		retry := time.NewTimer(time.Hour)
 		defer retry.Stop()
+		sync := time.NewTicker(settled / 2)
+		defer sync.Stop()
+		synced := false
 		for {
-			if !a.apply(ctx) {
+			if !a.apply(ctx, synced) {
 				retry.Reset(2 * time.Second)
 			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-changed:
-			case <-retry.C:
+			for news := false; !news; {
+				news = true
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-changed:
+				case <-retry.C:
+				case <-sync.C:
+					if news = a.inSync(); news {
+						synced = true
+						sync.Stop()
+					}
+				}
 			}
 			if s := a.cache.Settings(); s != settings {
 				a.log.Warn("the cluster's networks have changed, setting up anew", "was", settings, "is", s)
@@ -268,6 +298,9 @@ func (a *Agent) volumes() *volume.Mounter {
 // build makes network, proxy and pod table for the cluster's networks.
 func (a *Agent) build(p plan) {
 	capacity := a.node.Capacity()
+	if st, ok := a.Link(); ok && st.Node != "" {
+		a.nodeName = st.Node
+	}
 	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: p.services, ClusterCIDRs: p.pods, Log: a.log})
 	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns, Log: a.log})
 	dns := podrun.DNS{Domain: p.domain}
@@ -277,7 +310,7 @@ func (a *Agent) build(p plan) {
 	table := podrun.NewTable(podrun.Config{
 		Runtime: a.rt, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Capacity: capacity, Memory: a.node.Memory(), DNS: dns,
-		Report: a.cache.Report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
+		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
 	})
 	a.mu.Lock()
 	a.network, a.proxy, a.table, a.netError, a.settings = network, proxy, table, "no pod CIDR yet", p.Settings
@@ -298,11 +331,12 @@ func (a *Agent) nodeIPs() []string {
 	return out
 }
 
-// apply hands the desired set, as it is now, to everything that works on it; false: try again soon.
-func (a *Agent) apply(ctx context.Context) bool {
+// apply hands the desired set, as it is now, to everything that works on it; false: try again soon. synced: what is not
+// in it is not wanted.
+func (a *Agent) apply(ctx context.Context, synced bool) bool {
 	a.mu.Lock()
 	a.set = podrun.DecodeSet(a.cache.Desired(), a.set, a.log)
-	set, synced := a.set, a.synced
+	set := a.set
 	a.mu.Unlock()
 	why := a.applyNetwork(ctx, set)
 	a.mu.Lock()
@@ -316,9 +350,7 @@ func (a *Agent) apply(ctx context.Context) bool {
 		a.node.Recheck()
 	}
 	a.applyProxy()
-	if set.Node != nil || len(set.Pods) > 0 {
-		a.table.Apply(set, synced)
-	}
+	a.table.Apply(set, synced)
 	return why == ""
 }
 

@@ -38,6 +38,8 @@ type Config struct {
 	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
 	StopPodsOnExit bool
 	Log            *slog.Logger
+
+	offline bool // without a link, for tests
 }
 
 // check fills in what is left out and refuses what cannot be.

@@ -3,12 +3,14 @@ package ctrd
 import (
 	"context"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
@@ -105,5 +107,6 @@ func TestRuntime(t *testing.T) {
 	})
 }
 
-var _ = io.Discard
-var _ = filepath.Join
+func quantity(s string) resource.Quantity { return resource.MustParse(s) }
+
+func silent() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -14,6 +14,7 @@ import (
 	apievents "github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/log"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -75,6 +76,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("containerd: running containers needs root; start the agent as root or with sudo")
 	}
+	if err := log.SetLevel("fatal"); err != nil { // the client's own chatter; what matters comes back as errors
+		return nil, err
+	}
 	for _, d := range []string{cfg.DataDir, cfg.RunDir, filepath.Join(cfg.RunDir, "pods"), filepath.Join(cfg.RunDir, "fifo")} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
@@ -115,6 +119,9 @@ func (r *Runtime) Logs() *podlog.Pump { return r.pump }
 
 // Private reports whether containerd is this agent's own.
 func (r *Runtime) Private() bool { return r.child != nil }
+
+// Started reports whether containerd was started by this very process, rather than found running.
+func (r *Runtime) Started() bool { return r.child != nil && r.child.fresh }
 
 // Version is containerd's.
 func (r *Runtime) Version(ctx context.Context) (string, error) {
@@ -185,7 +192,7 @@ func (r *Runtime) Close(stop bool) error {
 func (r *Runtime) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		sub, cancel := context.WithCancel(r.ns(ctx))
-		events, errs := r.client.Subscribe(sub, `namespace=="`+r.cfg.Namespace+`",topic~="^/tasks/(exit|oom|start|paused)$"`)
+		events, errs := r.client.Subscribe(sub, `namespace=="`+r.cfg.Namespace+`",topic~="^/(tasks/(exit|oom|start)|images/(create|update))$"`)
 		r.publish("") // whatever happened while nobody listened
 		for open := true; open; {
 			select {
@@ -223,6 +230,8 @@ func (r *Runtime) event(any typeurl.Any) {
 		r.publish(r.podOf(e.ContainerID))
 	case *apievents.TaskStart:
 		r.publish(r.podOf(e.ContainerID))
+	case *apievents.ImageCreate, *apievents.ImageUpdate: // some pod may wait for it
+		r.publish("")
 	}
 }
 

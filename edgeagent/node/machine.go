@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -9,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -124,15 +124,33 @@ func (n *Node) findAddresses() {
 
 func defaultAddresses() []netip.Addr {
 	var out []netip.Addr
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
-		if err != nil {
-			continue
+	for _, r := range []struct {
+		file          string
+		fields        int
+		dest, mask    int // of the destination and its length or mask
+		metric, iface int
+		six           bool
+	}{
+		{"/proc/self/net/route", 11, 1, 7, 6, 0, false},
+		{"/proc/self/net/ipv6_route", 10, 0, 1, 5, 9, true},
+	} {
+		best, metric := "", uint64(math.MaxUint64)
+		for line := range strings.Lines(readText(r.file)) {
+			f := strings.Fields(line)
+			if len(f) < r.fields || strings.Trim(f[r.dest], "0") != "" || strings.Trim(f[r.mask], "0") != "" || f[r.iface] == "lo" {
+				continue
+			}
+			base := 10
+			if r.six {
+				base = 16
+			}
+			if m, err := strconv.ParseUint(f[r.metric], base, 64); err == nil && m < metric {
+				best, metric = f[r.iface], m
+			}
 		}
-		for _, r := range routes {
-			if a, ok := addressOf(r.LinkIndex, family); ok {
+		if link, err := net.InterfaceByName(best); err == nil {
+			if a, ok := addressOf(link, r.six); ok {
 				out = append(out, a)
-				break
 			}
 		}
 	}
@@ -143,12 +161,11 @@ func defaultAddresses() []netip.Addr {
 	if err != nil {
 		return nil
 	}
-	for _, l := range links {
-		if l.Flags&net.FlagUp == 0 || l.Flags&net.FlagLoopback != 0 || virtual(l.Name) {
-			continue
-		}
-		if a, ok := addressOf(l.Index, netlink.FAMILY_V4); ok {
-			return []netip.Addr{a}
+	for i := range links {
+		if l := &links[i]; l.Flags&net.FlagUp != 0 && l.Flags&net.FlagLoopback == 0 && !virtual(l.Name) {
+			if a, ok := addressOf(l, false); ok {
+				return []netip.Addr{a}
+			}
 		}
 	}
 	return nil
@@ -164,18 +181,15 @@ func virtual(name string) bool {
 	return false
 }
 
-func addressOf(index, family int) (netip.Addr, bool) {
-	link, err := netlink.LinkByIndex(index)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	addrs, err := netlink.AddrList(link, family)
+func addressOf(link *net.Interface, six bool) (netip.Addr, bool) {
+	addrs, err := link.Addrs()
 	if err != nil {
 		return netip.Addr{}, false
 	}
 	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap().IsGlobalUnicast() {
-			return ip.Unmap(), true
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().Is6() == six && p.Addr().IsGlobalUnicast() {
+			return p.Addr(), true
 		}
 	}
 	return netip.Addr{}, false

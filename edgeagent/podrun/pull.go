@@ -58,6 +58,8 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 		return f
 	}
 	switch {
+	case errors.Is(missing, ErrConfig):
+		return failed(reasonBadImage, missing)
 	case policy == corev1.PullNever && missing == nil, policy == corev1.PullIfNotPresent && missing == nil:
 		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
 		return failure{}
@@ -87,8 +89,6 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 		// Offline is a normal state: what is here runs, and the next start asks the registry again.
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
 		return failure{}
-	case errors.Is(err, ErrConfig):
-		return failed(reasonBadImage, err)
 	}
 	return failed(reasonPull, err)
 }

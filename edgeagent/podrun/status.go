@@ -137,16 +137,16 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		st.LastTerminationState = old.LastTerminationState
 	} else if old != nil && rec.Attempt > 0 && old.State.Terminated != nil {
 		st.LastTerminationState = old.State
+	} else if old != nil && rec.Attempt > 0 && old.LastTerminationState.Terminated != nil && old.LastTerminationState.Terminated.ContainerID == old.ContainerID {
+		st.LastTerminationState = old.LastTerminationState
 	}
 	switch rec.State {
 	case Running:
 		p := s.o.probes[rec.ID]
 		st.State.Running = &corev1.ContainerStateRunning{StartedAt: timeOf(rec.StartedAt)}
 		*st.Started = p.started
-		st.Ready = p.started && p.ready && !s.d.deleting()
-		if c.ReadinessProbe == nil && !s.d.deleting() {
-			st.Ready = p.started
-		}
+		// Also while it is being stopped: it serves until it has ended, and its Service wants to know.
+		st.Ready = p.started && p.ready
 		st.Resources = c.Resources.DeepCopy()
 		st.AllocatedResources = c.Resources.Requests.DeepCopy()
 	case Exited:

@@ -2,6 +2,7 @@ package podrun
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,9 @@ func step(d desired, o observed, now time.Time) decision {
 		s.run()
 	}
 	s.out.status = s.status()
+	if ended(s.out.status.Phase) && !ended(o.last.Phase) {
+		s.at(now) // there is more to do for a pod that has ended
+	}
 	return s.out
 }
 
@@ -136,12 +140,14 @@ func (s *stepper) run() {
 	if !s.initialise() {
 		return
 	}
-	s.out.state = max(s.out.state, PodRunning)
 	alive := false
 	for _, c := range s.d.pod.Spec.Containers {
 		if s.keep(c, s.d.pod.Spec.RestartPolicy) {
 			alive = true
 		}
+	}
+	if s.begun() || slices.ContainsFunc(s.out.actions, func(a action) bool { return a.kind == actStart }) {
+		s.out.state = PodRunning
 	}
 	if !alive && len(s.out.actions) == 0 && ended(s.phase()) {
 		s.stopSidecars()

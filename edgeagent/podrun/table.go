@@ -108,8 +108,9 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
-// Apply gives the table a new desired set. complete: the set is known to be the hub's own, so that pods which are not in
-// it may go. Without it (a fresh or damaged cache that has not heard from the hub yet) they are left as they are.
+// Apply gives the table a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
+// all that the hub wants, so that what an earlier life of the agent has left and the set does not name goes as well.
+// Without it (the cache may have been damaged, and the hub is out of reach) such pods go on, from their copies on disk.
 func (t *Table) Apply(set *Set, complete bool) {
 	t.mu.Lock()
 	t.set = set
@@ -128,9 +129,6 @@ func (t *Table) reconcile() {
 	}
 	for uid, pod := range t.set.Pods {
 		t.ensure(uid, pod)
-	}
-	if !t.complete {
-		return
 	}
 	entries, err := os.ReadDir(t.cfg.Dir)
 	if err != nil && !os.IsNotExist(err) {

@@ -31,6 +31,7 @@ type worker struct {
 	saved     []byte // the pod as it is on disk
 	probes    map[string]*probeJob
 	setSeen   *Set
+	wanted    bool // the pod has been in the set in this life of the agent, so its absence means something
 }
 
 func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
@@ -134,14 +135,14 @@ func (w *worker) desired() desired {
 		}
 	}
 	if pod != nil {
-		w.pod = pod
+		w.pod, w.wanted = pod, true
 		w.save(pod)
 		return desired{pod: pod}
 	}
 	if w.pod == nil {
 		w.pod = w.unknownPod()
 	}
-	return desired{pod: w.pod, gone: complete}
+	return desired{pod: w.pod, gone: complete || w.wanted}
 }
 
 // unknownPod stands for a pod of which only the directory is left.
@@ -157,6 +158,7 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.retryImages(ctx, d.pod)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mem.nodeIPs = w.table.cfg.NodeIPs()
@@ -180,6 +182,31 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 		w.mem.stopFrom = w.table.cfg.Now()
 	}
 	return list, nil
+}
+
+// retryImages ends the back-off of images that have come in another way, by an import for example.
+func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
+	w.mu.Lock()
+	var failed []imageState
+	for name, img := range w.mem.images {
+		c := containerNamed(pod, name)
+		if img.fail.reason != "" && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
+			failed = append(failed, img)
+		}
+	}
+	w.mu.Unlock()
+	for _, img := range failed {
+		if _, err := w.table.cfg.Runtime.Image(ctx, img.ref); err != nil {
+			continue
+		}
+		w.mu.Lock()
+		for name, have := range w.mem.images {
+			if have.ref == img.ref && !have.inFlight {
+				delete(w.mem.images, name)
+			}
+		}
+		w.mu.Unlock()
+	}
 }
 
 func (o observed) clone(containers []Container) observed {

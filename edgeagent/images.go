@@ -1,0 +1,84 @@
+package edgeagent
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// imported remembers an archive that is in containerd already.
+type imported struct {
+	Size     int64
+	Modified time.Time
+	Images   []string
+}
+
+// importImages imports the archives in DATA/images. One that was imported before is passed over as long as the file is
+// the same and its images are still there.
+func (a *Agent) importImages(ctx context.Context) {
+	files, _ := filepath.Glob(filepath.Join(a.cfg.DataDir, "images", "*.tar*"))
+	if len(files) == 0 {
+		return
+	}
+	memory := filepath.Join(a.dir, "images.json")
+	known := map[string]imported{}
+	if b, err := os.ReadFile(memory); err == nil {
+		_ = json.Unmarshal(b, &known) // damaged: import once more
+	}
+	have := a.storedImages(ctx)
+	now := map[string]imported{}
+	for _, path := range files {
+		if ctx.Err() != nil {
+			return
+		}
+		entry, err := a.importImage(ctx, path, known[filepath.Base(path)], have)
+		if err != nil {
+			a.log.Error("image archive not imported", "file", path, "error", err)
+			continue
+		}
+		now[filepath.Base(path)] = entry
+	}
+	if b, err := json.Marshal(now); err == nil {
+		if err := os.WriteFile(memory, b, 0o600); err != nil {
+			a.log.Warn("imported archives not noted", "error", err)
+		}
+	}
+}
+
+func (a *Agent) storedImages(ctx context.Context) []string {
+	list, err := a.rt.List(ctx)
+	if err != nil {
+		a.log.Warn("images cannot be listed", "error", err)
+	}
+	var names []string
+	for _, i := range list {
+		names = append(names, i.Name)
+	}
+	return names
+}
+
+func (a *Agent) importImage(ctx context.Context, path string, old imported, have []string) (imported, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return imported{}, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return imported{}, err
+	}
+	missing := func(name string) bool { return !slices.Contains(have, name) }
+	if old.Size == fi.Size() && old.Modified.Equal(fi.ModTime()) && len(old.Images) > 0 && !slices.ContainsFunc(old.Images, missing) {
+		return old, nil
+	}
+	names, err := a.rt.Import(ctx, f)
+	if err != nil {
+		return imported{}, err
+	}
+	a.log.Info("images imported", "file", path, "images", strings.Join(names, " "))
+	return imported{fi.Size(), fi.ModTime(), names}, nil
+}

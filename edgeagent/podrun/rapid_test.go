@@ -1,0 +1,155 @@
+package podrun
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+)
+
+// TestInvariants lets anything happen to any pod, in any order, and checks what must hold always.
+func TestInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := []string{"x", "y"}
+		var args []string
+		args = append(args, "restart="+rapid.SampledFrom([]string{"Always", "OnFailure", "Never"}).Draw(t, "restart"))
+		if rapid.Bool().Draw(t, "init") {
+			args, names = append(args, "init=a"), append(names, "a")
+		}
+		if rapid.Bool().Draw(t, "sidecar") {
+			args, names = append(args, "sidecar=s"), append(names, "s")
+		}
+		w := newWorld(rapidPod(append(args, "containers=x,y")))
+		check := newChecker(w)
+		pick := func() string { return rapid.SampledFrom(names).Draw(t, "container") }
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				w.settle()
+				if why := check.settled(); why != "" {
+					t.Fatalf("%s\n%s\n%s", why, strings.Join(w.trace, ", "), w.summary())
+				}
+			},
+			"exit": func(t *rapid.T) {
+				if c := w.running(pick()); c != nil {
+					w.exit(c.ID, rapid.SampledFrom([]int{0, 1, 137}).Draw(t, "code"))
+				}
+			},
+			"advance": func(t *rapid.T) {
+				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second)
+			},
+			"agent restart": func(*rapid.T) { w.forget(); check.state = Wanted },
+			"reboot":        func(*rapid.T) { w.reboot(); check.state = Wanted },
+			"pull": func(t *rapid.T) {
+				w.pullFails["app:1"] = rapid.SampledFrom([]string{"", "ErrImagePull"}).Draw(t, "why")
+			},
+			"start": func(t *rapid.T) {
+				w.startFails[pick()] = rapid.SampledFrom([]string{"", "RunContainerError"}).Draw(t, "why")
+			},
+			"probe": func(t *rapid.T) { w.unready[pick()] = rapid.Bool().Draw(t, "unready") },
+			"sick": func(*rapid.T) {
+				if c := w.running(pick()); c != nil {
+					w.o.probes[c.ID] = probeState{started: true, ready: true, failed: "Liveness"}
+				}
+			},
+			"delete": func(t *rapid.T) {
+				if rapid.IntRange(0, 9).Draw(t, "whether") == 0 && w.pod.DeletionTimestamp == nil {
+					w.pod.DeletionTimestamp = &metav1.Time{Time: w.now}
+				}
+			},
+			"drop": func(t *rapid.T) {
+				if rapid.IntRange(0, 9).Draw(t, "whether") == 0 {
+					w.gone = true
+				}
+			},
+		})
+	})
+}
+
+func rapidPod(args []string) *corev1.Pod { return scriptPod(&testing.T{}, args) }
+
+// checker holds what has been seen, to compare with what comes.
+type checker struct {
+	w        *world
+	state    State
+	ended    corev1.PodPhase
+	restarts map[string]int32
+}
+
+func newChecker(w *world) *checker { return &checker{w: w, restarts: map[string]int32{}} }
+
+// settled says what is wrong with a world in which nothing is left to do.
+func (c *checker) settled() string {
+	w, st := c.w, &c.w.o.last
+	if w.state < c.state {
+		return "the state went back from " + c.state.String()
+	}
+	c.state = w.state
+	if c.ended != "" && st.Phase != c.ended {
+		return "the pod had ended as " + string(c.ended)
+	}
+	if ended(st.Phase) {
+		c.ended = st.Phase
+	}
+	for _, cs := range slices.Concat(st.InitContainerStatuses, st.ContainerStatuses) {
+		if cs.RestartCount < c.restarts[cs.Name] && w.state != Removed {
+			return "restarts of " + cs.Name + " went back"
+		}
+		c.restarts[cs.Name] = cs.RestartCount
+		n := 0
+		for _, s := range []bool{cs.State.Running != nil, cs.State.Waiting != nil, cs.State.Terminated != nil} {
+			if s {
+				n++
+			}
+		}
+		if n != 1 {
+			return cs.Name + " has not exactly one state"
+		}
+		if cs.Ready && cs.State.Running == nil && cs.Name != "a" {
+			return cs.Name + " is ready but does not run"
+		}
+	}
+	running := map[string]int{}
+	for _, rec := range w.o.containers {
+		if rec.State == Running {
+			running[rec.Name]++
+			if w.o.sandbox != nil && rec.SandboxID != w.o.sandbox.id {
+				return rec.Name + " runs in an old sandbox"
+			}
+		}
+	}
+	for name, n := range running {
+		if n > 1 {
+			return name + " runs twice"
+		}
+	}
+	deleting := w.gone || w.pod.DeletionTimestamp != nil
+	if (deleting || ended(st.Phase)) && len(running) > 0 {
+		return "something still runs in a pod that is over"
+	}
+	if deleting && w.state != Removed {
+		return "a deleted pod is not removed"
+	}
+	if running["a"] > 0 && (running["x"] > 0 || running["y"] > 0) {
+		return "an init container runs beside the others"
+	}
+	ready := condition(st.Conditions, corev1.PodReady).Status == corev1.ConditionTrue
+	if ready && (running["x"] != 1 || running["y"] != 1) {
+		return "the pod is ready, but not all of it runs"
+	}
+	if ready != (condition(st.Conditions, corev1.ContainersReady).Status == corev1.ConditionTrue) {
+		return "Ready and ContainersReady differ without a gate"
+	}
+	in := desired{pod: w.pod, gone: w.gone}
+	if a, b := step(in, w.o, w.now), step(in, w.o, w.now); !reflect.DeepEqual(a, b) {
+		return "one step, two outcomes"
+	}
+	if again := step(in, w.o, w.now); !reflect.DeepEqual(again.status, *st) {
+		return "the status of a world at rest changes"
+	}
+	return ""
+}
