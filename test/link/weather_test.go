@@ -304,7 +304,7 @@ func TestIdleTraffic(t *testing.T) {
 	h.bytesIn = func(b int) { n.Add(int64(b)) }
 	h.start()
 	a := newAgent(t, "n1", h.token(jointoken.Options{}))
-	a.ka = time.Second
+	a.ka = 2 * time.Second
 	a.start()
 	h.waitConnected("n1")
 	for i := range 10 {
@@ -315,13 +315,19 @@ func TestIdleTraffic(t *testing.T) {
 		p := h.pod("p9")
 		return p != nil && p.Status.Phase == corev1.PodRunning && a.has(wire.KindPod, "p9") != nil
 	})
-	time.Sleep(time.Second) // let the last acknowledgements pass
-	start := n.Load()
-	time.Sleep(3 * time.Second) // three keepalives: what repeats is what counts, not how fast
-	pings := float64(n.Load() - start)
-	perPing := pings / 3
-	t.Logf("idle: %.0f bytes in 3 keepalives; a keepalive costs %.0f bytes + 156 of TCP/IP; a month at 60 s: %.1f MB", pings, perPing, (perPing+156)*60*24*30/1e6)
-	if month := (perPing + 156) * 60 * 24 * 30; month > 10e6 {
-		t.Errorf("%.1f MB a month", month/1e6)
+	// On a busy machine such a short keepalive may be missed, and the connection be made anew: then measure again.
+	for try := 0; ; try++ {
+		time.Sleep(time.Second) // let the last acknowledgements pass
+		start := n.Load()
+		time.Sleep(4 * time.Second) // two keepalives: what repeats is what counts, not how fast
+		perPing := float64(n.Load()-start) / 2
+		month := (perPing + 156) * 60 * 24 * 30
+		t.Logf("idle: a keepalive costs %.0f bytes with TLS + 156 of TCP/IP; a month at 60 s: %.1f MB", perPing, month/1e6)
+		if month <= 10e6 {
+			return
+		}
+		if try == 4 {
+			t.Fatalf("%.1f MB a month", month/1e6)
+		}
 	}
 }
