@@ -72,7 +72,10 @@ func TestHostileNode(t *testing.T) {
 	} {
 		// Some are refused, some thrown out: the library answers a retained will with success, and hangs up.
 		if cl, err := x.dial(t, c.edit); err == nil {
-			eventually(t, "thrown out for "+c.name, func() bool { return !cl.IsConnected() })
+			tok := cl.Subscribe(wire.DownTopic(cluster, x.node), 0, nil)
+			if tok.WaitTimeout(2*time.Second) && tok.Error() == nil {
+				t.Errorf("served with %s", c.name)
+			}
 		}
 	}
 
