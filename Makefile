@@ -16,7 +16,7 @@ help: ## list the targets
 
 build: ## build bin/petrel, static, for this machine
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/petrel ./cmd/petrel
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/petrel ./cmd/petrel
 
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
@@ -41,7 +41,7 @@ fuzz: ## every fuzz target for ten seconds
 
 cross: ## build for every target of cross-build/targets
 	@set -e; grep -v '^#' cross-build/targets | while read -r os arch arm; do \
-	  echo "== $$os/$$arch$${arm:+v$$arm}"; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/petrel-$$os-$$arch$${arm:+v$$arm} ./cmd/petrel; done
+	  echo "== $$os/$$arch$${arm:+v$$arm}"; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GO) build -ldflags '$(LDFLAGS)' -o bin/petrel-$$os-$$arch$${arm:+v$$arm} ./cmd/petrel; done
 
 clean: ## remove what was built
 	rm -rf bin dist

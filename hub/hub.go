@@ -82,7 +82,7 @@ func (h *Hub) open(ctx context.Context) error {
 	}
 	h.kinds = resource.New()
 	view := &reader{}
-	chain, err := admission.New(admission.Config{Reader: view, Kinds: h.kinds, ServiceCIDR: h.cfg.ServiceCIDR, Log: h.part("admission")})
+	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Kinds:         h.kinds,
 		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
 		Streams:       h.dispatch,
-		OpenAPI:       schemas{openapi.New(h.kinds)},
+		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),

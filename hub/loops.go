@@ -6,18 +6,18 @@ import (
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/endpoints"
+	"petrel.dev/petrel/hub/control/gc"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/replicaset"
+	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
-	"petrel.dev/petrel/hub/resource/openapi"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // runner is any part with the one lifecycle.
@@ -47,6 +47,8 @@ func (h *Hub) loops(ctx context.Context) error {
 		deployment.New(deployment.Config{Client: client, Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
+		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
+		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Log: h.part("scheduler")}),
 	} {
 		g.Go(func() error { return ended(r.Run(ctx)) })
 	}
@@ -59,6 +61,17 @@ func (h *Hub) namespacedKinds() []namespace.Kind {
 	for _, k := range h.kinds.All() {
 		if k.Namespaced && k.StoredAs == nil {
 			out = append(out, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
+		}
+	}
+	return out
+}
+
+// ownableKinds are the stored kinds that owner references may lead to or from.
+func (h *Hub) ownableKinds() []gc.Kind {
+	var out []gc.Kind
+	for _, k := range h.kinds.All() {
+		if k.StoredAs == nil && k.GVK != kube.Event {
+			out = append(out, gc.Kind{GVK: k.GVK, Namespaced: k.Namespaced})
 		}
 	}
 	return out
@@ -81,18 +94,3 @@ func (h *Hub) podFacingAddress() netip.AddrPort {
 
 // reader gives admission its view of what is stored; the registry, which it comes from, is made after it.
 type reader struct{ control.Reader }
-
-// schemas adapts the OpenAPI documents to what the API server asks for.
-type schemas struct{ *openapi.Documents }
-
-// V3 implements apiserver.OpenAPI.
-func (s schemas) V3(gv schema.GroupVersion, protobuf bool) (apiserver.Document, bool, error) {
-	b, tag, ok, err := s.Documents.V3(gv, protobuf)
-	return apiserver.Document{Gzip: b, ETag: tag}, ok, err
-}
-
-// V2 implements apiserver.OpenAPI.
-func (s schemas) V2(protobuf bool) (apiserver.Document, error) {
-	b, tag, err := s.Documents.V2(protobuf)
-	return apiserver.Document{Gzip: b, ETag: tag}, err
-}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // Backup writes a snapshot of the store, as of one commit boundary, to path while everything goes on. An existing file
@@ -14,7 +15,10 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
-	err := db.read.vacuumInto(ctx, part)
+	err := createPrivate(part)
+	if err == nil {
+		err = db.read.vacuumInto(ctx, part)
+	}
 	if err == nil {
 		err = syncFile(part)
 	}
@@ -25,10 +29,18 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 		_ = os.Remove(part)
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
-	if err := syncFile(filepath.Dir(path)); err != nil {
+	if err := syncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
 	return nil
+}
+
+// syncDir makes the names in dir durable, as new files need it.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" { // which has no such call and does it by itself
+		return nil
+	}
+	return syncFile(dir)
 }
 
 func syncFile(path string) error {

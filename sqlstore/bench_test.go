@@ -163,10 +163,30 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen loads and checks 10,000 objects.
+// BenchmarkOpen loads and checks 10,000 objects, without and with 20,000 superseded values behind them.
 func BenchmarkOpen(b *testing.B) {
+	for _, history := range []int{0, 2} {
+		b.Run(fmt.Sprintf("history=%d", history*10_000), func(b *testing.B) { benchmarkOpen(b, history) })
+	}
+}
+
+func benchmarkOpen(b *testing.B, rounds int) {
 	path := filepath.Join(b.TempDir(), "hub.db")
-	if err := filled(b, 10_000).Backup(b.Context(), path); err != nil {
+	full := filled(b, 10_000)
+	for range rounds {
+		p, err := full.List("", "", 0, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ops := make([]sqlstore.Op, len(p.Entries))
+		for i, e := range p.Entries {
+			ops[i] = sqlstore.Op{Key: e.Key, Value: e.Value, RevAt: -1, If: e.Rev}
+		}
+		if _, err := full.Commit(b.Context(), ops...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := full.Backup(b.Context(), path); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {

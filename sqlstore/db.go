@@ -23,7 +23,7 @@ type Config struct {
 	Log *slog.Logger
 	// KeepHistory is how long superseded values stay readable by watches and by lists at an older revision. 0: 5 minutes.
 	KeepHistory time.Duration
-	// MaxHistory bounds the same by number of revisions, however young. 0: 50,000.
+	// MaxHistory bounds the same by number of revisions, however young. 0: 20,000.
 	MaxHistory int
 }
 
@@ -35,7 +35,7 @@ func (c *Config) setDefaults() {
 		c.KeepHistory = 5 * time.Minute
 	}
 	if c.MaxHistory <= 0 {
-		c.MaxHistory = 50_000
+		c.MaxHistory = 20_000
 	}
 }
 
@@ -90,6 +90,9 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := refuseAside(cfg); err != nil {
 		return nil, err
 	}
+	if err := createPrivate(cfg.Path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	f, loaded, err := openFile(ctx, cfg.Path)
 	if newer := (*VersionError)(nil); errors.As(err, &newer) {
 		newer.Path = cfg.Path
@@ -101,6 +104,12 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 	}
+	if loaded.rev == 0 { // perhaps just made: its name must survive a power cut as its first commit does
+		if err := syncDir(filepath.Dir(cfg.Path)); err != nil {
+			f.close()
+			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
+		}
+	}
 	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path)}
 	db.closing, db.close = context.WithCancel(context.Background())
 	db.queue.init()
@@ -110,6 +119,16 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.len(), "revision", int64(loaded.rev),
 		"compacted", int64(loaded.compacted), "took", time.Since(begin))
 	return db, nil
+}
+
+// createPrivate makes path, if it does not exist, an empty file for its owner only: Secrets will be in it. SQLite takes an
+// empty file for a new database, and gives its WAL the same mode.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // Revision is the last committed revision.
@@ -133,6 +152,9 @@ func (db *DB) Get(key string) (Entry, bool) {
 // Run commits and compacts until ctx ends or Close is called; it returns nil then. Whatever it has not committed by then
 // fails with ErrClosed; reading goes on until Close. Only one Run can be active.
 func (db *DB) Run(ctx context.Context) error {
+	if db.closing.Err() != nil {
+		return ErrClosed
+	}
 	if !db.running.TryLock() {
 		return fmt.Errorf("run store %s: it is running already", db.cfg.Path)
 	}

@@ -1,5 +1,11 @@
 package sqlstore
 
+import (
+	"database/sql/driver"
+	"fmt"
+	"strings"
+)
+
 // LimitMemory keeps at most n changes in memory, so that older ones are read from the file.
 func (db *DB) LimitMemory(n int) {
 	db.history.mu.Lock()
@@ -9,3 +15,16 @@ func (db *DB) LimitMemory(n int) {
 
 // Exec runs SQL on the committer's connection: between Open and Run only.
 func (db *DB) Exec(text string) error { return db.file.exec(text) }
+
+// Query runs SQL on the committer's connection, as Exec does, and returns one line for each row, columns by |.
+func (db *DB) Query(text string) (out []string, err error) {
+	err = query(db.file.conn, text, func(v []driver.Value) error {
+		row := make([]string, len(v))
+		for i := range v {
+			row[i] = fmt.Sprint(v[i])
+		}
+		out = append(out, strings.Join(row, "|"))
+		return nil
+	})
+	return out, err
+}

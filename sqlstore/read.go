@@ -55,7 +55,7 @@ func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) err
 	if err != nil {
 		return err
 	}
-	text := `SELECT l.rev, l.created, l.deleted, l.pos, l.key, l.value, p.rev, p.created, p.value
+	text := `SELECT l.rev, l.created, l.deleted, l.pos, l.key, l.value, l.crc, p.rev, p.created, p.value
 		FROM log l LEFT JOIN log p ON p.rev = l.prev WHERE l.rev > ? AND l.rev <= ? AND l.key >= ?`
 	args := []any{int64(from), int64(upTo), prefix}
 	if end, ok := prefixEnd(prefix); ok {
@@ -71,7 +71,11 @@ func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) err
 		e, c := &Entry{}, &change{}
 		var prevRev, prevCreated sql.NullInt64
 		var prevValue []byte
-		if err := rows.Scan(&e.Rev, &e.Created, &c.deleted, &c.pos, &e.Key, &e.Value, &prevRev, &prevCreated, &prevValue); err != nil {
+		var crc int64
+		if err := rows.Scan(&e.Rev, &e.Created, &c.deleted, &c.pos, &e.Key, &e.Value, &crc, &prevRev, &prevCreated, &prevValue); err != nil {
+			return fmt.Errorf("read history after revision %d: %w", from, err)
+		}
+		if err := e.verify(crc); err != nil {
 			return fmt.Errorf("read history after revision %d: %w", from, err)
 		}
 		c.entry = e

@@ -1,19 +1,11 @@
-//go:build unix && !linux
+//go:build !linux
 
 package svcproxy
 
-import (
-	"syscall"
+import "syscall"
 
-	"golang.org/x/sys/unix"
-)
-
-// freeBind is a Linux feature; elsewhere this package only serves tests and tools.
+// freeBind is a Linux feature; elsewhere this package only serves programs that use its types.
 func freeBind(string, string, syscall.RawConn) error { return nil }
 
-// peek tells whether a datagram waits (nil), none does (EAGAIN), or an error does.
-func peek(fd uintptr) error {
-	var b [1]byte
-	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err
-}
+// peek says that a datagram waits, so that the read that follows does the waiting.
+func peek(uintptr) error { return nil }

@@ -82,7 +82,7 @@ func query(t testing.TB, proto, name string, qtype uint16) *dns.Msg {
 }
 
 func startDNS(t testing.TB, upstream ...netip.AddrPort) *Proxy {
-	p := start(t, Config{DNSAddr: dnsAddr, Upstream: upstream})
+	p := start(t, Config{DNSAddr: dnsAddr, Upstream: upstream, upstreamTimeout: 300 * time.Millisecond})
 	eventually(t, "DNS listening", func() bool {
 		c, err := net.Dial("tcp", net.JoinHostPort(dnsAddr.String(), "53"))
 		if err == nil {
@@ -168,7 +168,6 @@ func TestDNSOffline(t *testing.T) {
 	apply(t, p, Table{Services: []Service{service("web", "10.43.0.5", web)}})
 	query(t, "udp", "www.example.org.", dns.TypeA)
 	p.dns.forward.cache.age(2 * time.Hour) // its TTL is over
-	p.dns.forward.timeout = 300 * time.Millisecond
 	o.silent.Store(true)
 
 	r := query(t, "udp", "www.example.org.", dns.TypeA)

@@ -1,6 +1,7 @@
 package svcproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -50,7 +51,7 @@ type pendingQuestion struct {
 
 func newForwarder(cfg Config, stats *counters) *forwarder {
 	return &forwarder{log: cfg.Log, stats: stats, servers: newServerList(cfg), cache: newDNSCache(maxCached),
-		timeout: upstreamTimeout,
+		timeout: cmp.Or(cfg.upstreamTimeout, upstreamTimeout),
 		pending: map[question]*pendingQuestion{}, rests: map[netip.AddrPort]time.Time{}}
 }
 

@@ -79,7 +79,7 @@ func (pl *planner) service(s *Service, node string, nodeAddrs []netip.Addr) {
 			if port.NodePort != 0 {
 				pl.want(port.Protocol, ip, port.NodePort, outside)
 			}
-			if s.LoadBalancer {
+			if s.LoadBalancer && !ip.IsLoopback() { // programs of the node's own like its loopback's usual ports
 				pl.want(port.Protocol, ip, port.Port, outside)
 			}
 		}

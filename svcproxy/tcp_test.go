@@ -45,8 +45,10 @@ func TestEveryKindOfListener(t *testing.T) {
 			t.Errorf("%s: %q, %v", addr, name, err)
 		}
 	}
-	if _, err := hello("192.168.1.7:8081"); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("host port of 127.0.0.1 alone answers elsewhere: %v", err)
+	for _, addr := range []string{"192.168.1.7:8081", "127.0.0.1:80", "10.43.0.5:30080", "10.43.0.6:80"} {
+		if _, err := hello(addr); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s should be closed: %v", addr, err)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ const defaultDataDir = "/var/lib/petrel"
 // program is the command tree. Every flag is also a PETREL_* variable; those of hub and agent are keys in
 // /etc/petrel/hub.yaml and agent.yaml too.
 type program struct {
+	Up  upCmd  `cmd:"" group:"machine" help:"A whole cluster on this machine: hub and agent in one process."`
 	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
 
 	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`

@@ -27,6 +27,8 @@ type child struct {
 	socket      string
 	log         *slog.Logger
 
+	fresh bool // started by this process, not found running
+
 	mu  sync.Mutex
 	pid int
 }
@@ -73,6 +75,7 @@ func startChild(ctx context.Context, root, state string, log *slog.Logger) (*chi
 		log.Warn("containerd of an earlier agent does not answer, ending it", "pid", pid)
 		c.kill(pid)
 	}
+	c.fresh = true
 	return c, c.start(ctx)
 }
 

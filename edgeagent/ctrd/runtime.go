@@ -120,6 +120,9 @@ func (r *Runtime) Logs() *podlog.Pump { return r.pump }
 // Private reports whether containerd is this agent's own.
 func (r *Runtime) Private() bool { return r.child != nil }
 
+// Started reports whether containerd was started by this very process, rather than found running.
+func (r *Runtime) Started() bool { return r.child != nil && r.child.fresh }
+
 // Version is containerd's.
 func (r *Runtime) Version(ctx context.Context) (string, error) {
 	v, err := r.client.Version(r.ns(ctx))

@@ -48,6 +48,8 @@ func TestMain(m *testing.M) {
 		// /proc/sys and /sys must show this namespace.
 		_ = unix.Mount("proc", "/proc", "proc", 0, "")
 	}
+	done := make(chan error, 1)
+	sacrificed(func() error { scratch = unix.Gettid(); return nil }, done)
 	os.Exit(m.Run())
 }
 
@@ -228,4 +230,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func init() { runtime.LockOSThread() } // keep the main thread for TestMain: pin must cope with it
+func init() { runtime.LockOSThread() } // TestMain runs on the main thread
+
+// scratch is the thread that did work which TestMain asked for on the main thread.
+var scratch int

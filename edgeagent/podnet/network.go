@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -51,8 +52,11 @@ type Network struct {
 	mtu      int         // of the bridge and of pods
 	peers    []wire.Peer // as of the last SetRoutes
 	nftWarn  bool        // the warning about nftables has been given
-	lastErr  string      // of the last converge by Run, so that it is logged once
-	problems map[string]string
+	lastErr  string      // of the last look by Run, so that it is logged once
+	ready    bool        // the last converge succeeded
+	// allRouted: the last route succeeded for all peers
+	allRouted bool
+	problems  map[string]string
 
 	unreached chan struct{} // capacity 1: SetRoutes tells Run that a peer is to be tried again
 }
@@ -106,8 +110,8 @@ func (n *Network) open() error {
 }
 
 // Setup makes the node ready: forwarding, service addresses, and, when podCIDRs is not empty, bridge and masquerading.
-// Host bits in a podCIDR are ignored. Call it at start, when the podCIDRs change, and whenever something may have
-// disturbed the network; Run does the latter.
+// Host bits in a podCIDR are ignored. With the podCIDRs of the last successful call it does nothing, so it may be called
+// at every change of the desired set; what others disturb later, Run repairs. Peers out of reach are no error here.
 func (n *Network) Setup(ctx context.Context, podCIDRs []netip.Prefix) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -118,12 +122,20 @@ func (n *Network) Setup(ctx context.Context, podCIDRs []netip.Prefix) error {
 		}
 		cidrs = append(cidrs, c.Masked())
 	}
+	if n.ready && slices.Equal(n.podCIDRs, cidrs) {
+		return nil
+	}
 	n.podCIDRs = cidrs
-	return n.converge(ctx)
+	if err := n.converge(); err != nil || len(cidrs) == 0 {
+		return err
+	}
+	return n.routed(n.route(ctx), false)
 }
 
-// converge brings the kernel to what Setup and SetRoutes last asked for. The caller holds mu.
-func (n *Network) converge(ctx context.Context) error {
+// converge brings the node itself to what Setup last asked for. The caller holds mu, and calls route next.
+func (n *Network) converge() (err error) {
+	n.ready, n.allRouted = false, false
+	defer func() { n.ready = err == nil }()
 	if err := n.open(); err != nil {
 		return err
 	}
@@ -150,7 +162,23 @@ func (n *Network) converge(ctx context.Context) error {
 		return err
 	}
 	n.masquerade()
-	return n.route(ctx)
+	return nil
+}
+
+// routed notes how route went and lets Run try again what failed. The error is for callers who asked for routes.
+func (n *Network) routed(err error, asked bool) error {
+	n.allRouted = err == nil
+	if err == nil {
+		return nil
+	}
+	select {
+	case n.unreached <- struct{}{}:
+	default:
+	}
+	if !asked {
+		return nil
+	}
+	return err
 }
 
 // SetRoutes makes exactly these peers' pods reachable. Peers whose pod network overlaps with this node's own (the node
@@ -159,22 +187,18 @@ func (n *Network) converge(ctx context.Context) error {
 func (n *Network) SetRoutes(ctx context.Context, peers []wire.Peer) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	same := reflect.DeepEqual(n.peers, peers)
 	n.peers = slices.Clone(peers)
-	if len(n.podCIDRs) == 0 {
-		return nil // converge will do it
+	if len(n.podCIDRs) == 0 || same && n.allRouted {
+		return nil // without a network of its own, Setup will do it
 	}
 	if err := n.open(); err != nil {
 		return err
 	}
-	n.masquerade() // peers' networks are exempt
-	err := n.route(ctx)
-	if err != nil {
-		select {
-		case n.unreached <- struct{}{}:
-		default:
-		}
+	if !same {
+		n.masquerade() // peers' networks are exempt
 	}
-	return err
+	return n.routed(n.route(ctx), true)
 }
 
 // Attach gives a pod its network: a pinned namespace with lo and eth0, an address and a default route. For a pod that
@@ -269,55 +293,6 @@ func (n *Network) Problems() map[string]string {
 		out[k] = v
 	}
 	return out
-}
-
-// Cleanup removes everything that a Network of this Bridge and StateDir ever made, in this process or an earlier one:
-// namespaces, interfaces, routes, nftables table, records. Pods must have been stopped. Forwarding stays enabled in the
-// kernel, since others may rely on it by now. It goes on after an error and returns all of them.
-func (n *Network) Cleanup(_ context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := n.open(); err != nil {
-		return err
-	}
-	n.podCIDRs = n.formerCIDRs()
-	uids, err := n.attached()
-	errs := []error{err}
-	for _, uid := range uids {
-		errs = append(errs, n.detach(uid))
-	}
-	errs = append(errs, n.removeRoutes(), n.removeTables(),
-		n.deleteLink(n.vxlanName()), n.removePorts(nil), n.deleteLink(n.cfg.Bridge),
-		os.RemoveAll(n.ipamDir()), removeEmptyDir(n.netnsDir()), removeEmptyDir(n.cfg.StateDir))
-	n.podCIDRs, n.peers = nil, nil
-	clear(n.problems)
-	return errors.Join(errs...)
-}
-
-// formerCIDRs reads the podCIDRs back from the bridge that an earlier process made.
-func (n *Network) formerCIDRs() []netip.Prefix {
-	cidrs := slices.Clone(n.podCIDRs)
-	bridge, err := n.link(n.cfg.Bridge)
-	if err != nil || bridge == nil {
-		return cidrs
-	}
-	addrs, _ := n.nl.AddrList(bridge, netlink.FAMILY_ALL)
-	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet); ok && gateway(p) == p.Addr() {
-			cidrs = append(cidrs, p.Masked())
-		}
-	}
-	return cidrs
-}
-
-func removeEmptyDir(dir string) error {
-	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		if rest, _ := os.ReadDir(dir); len(rest) > 0 {
-			return nil // not ours
-		}
-		return err
-	}
-	return nil
 }
 
 func (n *Network) netnsDir() string               { return filepath.Join(n.cfg.StateDir, "netns") }

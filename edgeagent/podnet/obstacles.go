@@ -46,7 +46,7 @@ func (n *Network) overlap() string {
 		}
 		for _, c := range slices.Concat(n.podCIDRs, n.cfg.ServiceCIDRs, n.cfg.ClusterCIDRs) {
 			if c.Overlaps(p) {
-				return fmt.Sprintf("the cluster's network %v overlaps with %v of this machine's interface %s; choose other networks for the cluster (--pod-cidr, --service-cidr of the hub) or for the LAN",
+				return fmt.Sprintf("the cluster's network %v overlaps with %v of this machine's interface %s, so one of them is out of reach from here; give the LAN other addresses, or the cluster (a setting of the hub)",
 					c, p.Masked(), n.linkName(a.LinkIndex))
 			}
 		}

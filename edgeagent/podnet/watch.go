@@ -96,7 +96,11 @@ func (n *Network) watchEnded(ctx context.Context, lost <-chan error) error {
 func (n *Network) again(ctx context.Context) (retry bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	err := n.converge(ctx)
+	err := n.converge()
+	if err == nil && len(n.podCIDRs) > 0 {
+		err = n.route(ctx)
+		n.allRouted = err == nil
+	}
 	now := fmt.Sprint(err)
 	if err != nil && now != n.lastErr && ctx.Err() == nil {
 		n.log.Warn("pod network is not complete", "error", err)

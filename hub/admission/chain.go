@@ -17,7 +17,6 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
-	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -26,8 +25,6 @@ type Config struct {
 	// Reader sees what is stored. The registry that it comes from needs the Chain first: give a struct that embeds a
 	// control.Reader and fill that in before the first write.
 	Reader control.Reader
-	// Kinds are the served ones.
-	Kinds *resource.Table
 	// ServiceCIDR is where cluster IPs come from; the zero value is kube.DefaultServiceCIDR. Its first address is the
 	// API's own, its tenth the cluster DNS's.
 	ServiceCIDR netip.Prefix
@@ -50,10 +47,13 @@ func New(cfg Config) (*Chain, error) {
 	if cfg.Reader == nil {
 		return nil, errors.New("admission: Config.Reader is missing")
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	if !cfg.ServiceCIDR.IsValid() {
 		cfg.ServiceCIDR = netip.MustParsePrefix(kube.DefaultServiceCIDR)
 	}
-	services, err := newServices(cfg.Reader, cfg.ServiceCIDR, cfg.Log)
+	services, err := newServices(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("admission: %w", err)
 	}

@@ -95,7 +95,7 @@ func account(ns, name string) *corev1.ServiceAccount {
 
 func newChain(t *testing.T, s *store) *Chain {
 	t.Helper()
-	c, err := New(Config{Reader: s, Kinds: kinds})
+	c, err := New(Config{Reader: s})
 	if err != nil {
 		t.Fatal(err)
 	}

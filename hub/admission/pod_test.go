@@ -2,8 +2,8 @@ package admission
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -237,8 +237,9 @@ func TestPriority(t *testing.T) {
 		`pods "p" is forbidden: pod rejected: RuntimeClass "gvisor" not found`)
 }
 
-func TestNewNeedsReader(t *testing.T) {
-	if _, err := New(Config{}); err == nil || errors.Unwrap(err) != nil {
-		t.Errorf("a chain without a reader: %v", err)
-	}
+func TestNewSaysWhatIsWrong(t *testing.T) {
+	_, err := New(Config{})
+	wantError(t, err, "admission: Config.Reader is missing")
+	_, err = New(Config{Reader: newStore(), ServiceCIDR: netip.MustParsePrefix("10.43.0.0/30")})
+	wantError(t, err, "admission: service network 10.43.0.0/30 is too small: give at least 16 addresses")
 }

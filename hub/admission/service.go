@@ -27,12 +27,20 @@ var (
 	errPortTaken = errors.New("provided port is already allocated")
 )
 
+// Where the stored Services are found by what they hold.
+const (
+	ipIndex   = "clusterIP"
+	portIndex = "nodePort"
+)
+
 const (
 	// claimTime is how long an address stays claimed for a write of which nothing is known: longer than any commit takes.
 	claimTime = 30 * time.Second
 	// claimGrace is what remains of a claim once its request has ended: by then the write shows in the Reader, or there
 	// was none.
 	claimGrace = time.Second
+	// storedWait is how long the deletion of a Service that was made just now waits for it to show.
+	storedWait = 50 * time.Millisecond
 	// freedWait is how long a taken address is asked for again: its Service may have been deleted a moment ago.
 	freedWait = 50 * time.Millisecond
 )
@@ -54,19 +62,20 @@ type claim struct {
 	until time.Time
 }
 
-func newServices(reader control.Reader, cidr netip.Prefix, log *slog.Logger) (*services, error) {
-	ips, err := newIPRange(cidr)
+func newServices(cfg Config) (*services, error) {
+	ips, err := newIPRange(cfg.ServiceCIDR)
 	if err != nil {
 		return nil, err
 	}
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	return &services{reader: reader, ips: ips, ports: nodePorts, log: log, claims: map[string]claim{}}, nil
+	return &services{reader: cfg.Reader, ips: ips, ports: nodePorts, log: cfg.Log, claims: map[string]claim{}}, nil
 }
 
 // allocate completes a Service that is created or updated.
 func (s *services) allocate(ctx context.Context, a registry.Attributes) error {
+	if gone, ok := a.Old.(*corev1.Service); ok && a.Operation == registry.OpDelete && !a.DryRun {
+		s.release(ctx, gone)
+		return nil
+	}
 	svc, ok := a.Object.(*corev1.Service)
 	if !ok || a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
 		return nil
@@ -148,6 +157,38 @@ func (s *services) settle(keys map[string]bool) {
 	}
 }
 
+// release ends the claims of a stored Service that is about to go, once the Reader shows it: from then on only what is
+// stored counts, so its addresses are free the moment it is gone.
+func (s *services) release(ctx context.Context, svc *corev1.Service) {
+	keys := s.claimedBy(svc.Namespace + "/" + svc.Name)
+	if len(keys) == 0 {
+		return
+	}
+	shown := soon(ctx, storedWait, func() bool {
+		seen, ok := s.reader.Get(kube.Service, svc.Namespace, svc.Name)
+		return ok && seen.GetUID() == svc.UID
+	})
+	if !shown {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		delete(s.claims, key)
+	}
+}
+
+func (s *services) claimedBy(owner string) (keys []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, c := range s.claims {
+		if c.owner == owner {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // booking is one attempt to complete svc, which is its own copy.
 type booking struct {
 	*services
@@ -197,7 +238,7 @@ func (b *booking) clusterIP() error {
 	if len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] != "" {
 		return b.askedIP(spec.ClusterIPs[0])
 	}
-	ip, ok := b.ips.next(func(ip netip.Addr) bool { return b.free("clusterIP", ip.String()) })
+	ip, ok := b.ips.next(func(ip netip.Addr) bool { return b.free(ipIndex, ip.String()) })
 	if !ok {
 		return fmt.Errorf("failed to allocate a serviceIP for Service %q: %w", b.svc.Name, errFull)
 	}
@@ -220,7 +261,7 @@ func (b *booking) askedIP(asked string) error {
 	if reserved := b.ips.reservedFor(ip); reserved != "" && reserved != b.owner {
 		return refuse(errIPTaken)
 	}
-	if !b.free("clusterIP", ip.String()) {
+	if !b.free(ipIndex, ip.String()) {
 		return refuse(errIPTaken)
 	}
 	return nil
@@ -269,7 +310,7 @@ func (b *booking) nodePorts() error {
 	return nil
 }
 
-func (b *booking) freePort(port int32) bool { return b.free("nodePort", strconv.Itoa(int(port))) }
+func (b *booking) freePort(port int32) bool { return b.free(portIndex, strconv.Itoa(int(port))) }
 
 func (b *booking) askedPort(path *field.Path, port int32) error {
 	why := errPortTaken

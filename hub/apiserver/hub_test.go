@@ -79,6 +79,9 @@ func newHub(t testing.TB, opts ...option) *hub {
 	go func() { served <- srv.ServeTLS(ln, "", "") }()
 	h.stop = sync.OnceFunc(func() {
 		close(h.closing)
+		if c, err := rest.HTTPClientFor(h.config); err == nil {
+			c.CloseIdleConnections() // or HTTP/2's goodbye takes a second
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {

@@ -1,8 +1,11 @@
 package apiserver_test
 
 import (
+	"bufio"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,4 +25,49 @@ func TestKubectl(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// get -w prints a line for each change, as it happens.
+func TestKubectlWatch(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	const js = "Content-Type: application/json"
+	h.do("POST", configMaps, configMap("a", ""), js)
+	cmd := exec.CommandContext(t.Context(), kubectlPath, "get", "cm", "-w", "--output-watch-events")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+h.kubeconfig, "HOME="+filepath.Dir(h.kubeconfig))
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	lines := bufio.NewReader(stdout)
+	for _, step := range []struct {
+		do   func()
+		want string
+	}{
+		{nil, `^EVENT +NAME +DATA +AGE\n$`},
+		{nil, `^ADDED +a +0 `},
+		{func() {
+			h.do("PATCH", configMaps+"/a", `{"data":{"k":"v"}}`, "Content-Type: application/merge-patch+json")
+		}, `^MODIFIED +a +1 `},
+		{func() { h.do("POST", configMaps, configMap("b", ""), js) }, `^ADDED +b +0 `},
+		{func() { h.do("DELETE", configMaps+"/a", "") }, `^DELETED +a +1 `},
+	} {
+		if step.do != nil {
+			step.do()
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(step.want).MatchString(line) {
+			t.Errorf("kubectl printed %q, want %s", line, step.want)
+		}
+	}
 }

@@ -43,11 +43,11 @@ func (x *exchange) negotiate() (output, error) {
 	clauses := goautoneg.ParseAccept(accept)
 	for i, c := range clauses {
 		o, ok := readClause(c)
-		if !ok || c.Q <= 0 {
-			continue
+		if !ok || c.Q <= 0 || x.verb == "watch" && o.media != mediaJSON {
+			continue // events are framed as JSON only
 		}
-		// ParseAccept sorts by quality. Among equals the first wins, except over a protobuf without conversion.
-		if best < 0 || c.Q == bestQ && out.media == mediaProtobuf && o.as == "" && o.media == mediaJSON {
+		// ParseAccept sorts by quality. Among equals the first wins, except that JSON wins over protobuf in the same shape.
+		if best < 0 || c.Q == bestQ && out.media == mediaProtobuf && o.media == mediaJSON && o.as == out.as {
 			best, bestQ = i, c.Q
 			o.pretty = o.pretty || out.pretty
 			out = o

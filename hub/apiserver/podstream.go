@@ -124,9 +124,12 @@ func (x *exchange) boolQuery(key string) bool {
 // endStatus is how an ended stream is told to a client of exec or attach.
 func endStatus(err error) *metav1.Status {
 	var end *wire.StreamEnd
+	var known apierrors.APIStatus
 	switch {
 	case err == nil:
 		return &metav1.Status{Status: metav1.StatusSuccess}
+	case errors.As(err, &known):
+		return statusOf(err)
 	case errors.As(err, &end) && end.Reason != "":
 		return statusOf(reasonError(end))
 	case errors.As(err, &end) && end.ExitCode == 0:

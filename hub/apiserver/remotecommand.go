@@ -107,6 +107,9 @@ func joinTerminal(ctx context.Context, t terminal, st wire.Stream) {
 		ch, data, err := st.Recv(ctx)
 		if err != nil {
 			end = err
+			if context.Cause(ctx) == errClosing {
+				end = apierrors.NewServiceUnavailable(errClosing.Error())
+			}
 			break
 		}
 		if data != nil {

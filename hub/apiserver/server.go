@@ -79,7 +79,7 @@ type server struct {
 	codec    *codec
 	metrics  *metrics
 	inFlight chan struct{}
-	started  time.Time
+	open     context.Context // ends when the hub begins to stop
 }
 
 // New returns the API as a handler for a TLS server. The request's context must end when its connection does, as
@@ -99,7 +99,7 @@ func New(c Config) http.Handler {
 		codec:    newCodec(resource.Scheme()),
 		metrics:  newMetrics(c.Version),
 		inFlight: make(chan struct{}, c.MaxInFlight),
-		started:  time.Now(),
+		open:     openUntil(c.Closing),
 	}
 	return s.filters(http.HandlerFunc(s.route))
 }
@@ -125,17 +125,16 @@ var errClosing = errors.New("the hub is stopping")
 // untilClosing returns a context that also ends when the hub stops: for watches and streams.
 func (s *server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	if s.Closing == nil {
-		return ctx, func() { cancel(nil) }
-	}
-	done := make(chan struct{})
+	unhook := context.AfterFunc(s.open, func() { cancel(errClosing) })
+	return ctx, func() { unhook(); cancel(nil) }
+}
+
+// openUntil is one context for the whole life of the hub, so that a watch costs no goroutine for the waiting.
+func openUntil(closing <-chan struct{}) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		select {
-		case <-s.Closing:
-			cancel(errClosing)
-		case <-done:
-		case <-ctx.Done():
-		}
+		<-closing // forever when it is nil
+		cancel()
 	}()
-	return ctx, func() { close(done); cancel(nil) }
+	return ctx
 }

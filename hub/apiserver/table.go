@@ -6,9 +6,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -42,10 +42,11 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 		objs[0] = one
 	} else {
 		for i, item := range items {
-			objs[i] = k.New()
-			if err := kjson.UnmarshalCaseSensitivePreserveInts(item, objs[i]); err != nil {
-				return nil, fmt.Errorf("decode stored %s: %w", k.GVK.Kind, err)
+			obj, err := resource.Decode(k.GVK, item)
+			if err != nil {
+				return nil, err
 			}
+			objs[i] = obj
 		}
 	}
 	t, err := k.Table(x.ctx, objs, &out.table)

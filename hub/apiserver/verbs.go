@@ -102,7 +102,7 @@ func (x *exchange) update() (*registry.Result, error) {
 	if m, err := meta.Accessor(obj); err == nil {
 		switch {
 		case m.GetName() == "":
-			return nil, apierrors.NewBadRequest("name must be provided")
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", x.t.Name))
 		case m.GetName() != x.t.Name:
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), x.t.Name))
 		}
@@ -121,8 +121,8 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 		return obj, nil // a body without metadata
 	}
 	switch {
-	case !x.t.Kind.Namespaced && m.GetNamespace() != "" && x.sub == nil:
-		return nil, apierrors.NewBadRequest("namespace may not be set on cluster-scoped objects")
+	case !x.t.Kind.Namespaced:
+		m.SetNamespace("") // upstream forgives it, so manifests with one are about
 	case x.t.Kind.Namespaced && m.GetNamespace() == "":
 		m.SetNamespace(x.t.Namespace)
 	case x.t.Kind.Namespaced && m.GetNamespace() != x.t.Namespace:

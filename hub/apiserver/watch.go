@@ -26,10 +26,6 @@ func (x *exchange) watch() {
 		x.fail(err)
 		return
 	}
-	if out.media == mediaProtobuf || out.media == mediaYAML {
-		x.fail(notAcceptable(""))
-		return
-	}
 	opts, err := x.listOptions()
 	if err != nil {
 		x.fail(err)

@@ -60,6 +60,7 @@ func (x *exchange) webSocketTerminal() (terminal, error) {
 	if err != nil {
 		return nil, err
 	}
+	conn.SetReadLimit(maxBody)
 	p := conn.Subprotocol()
 	return &webSocketTerminal{conn: conn, base64: p == "v4.base64.channel.k8s.io", closes: p == "v5.channel.k8s.io"}, nil
 }

@@ -57,8 +57,8 @@ type Dispatch struct {
 	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
 	set      *desired
 	revision uint64
-	wake     time.Time // when a session or token wants attention next
-	busUp    bool
+	wake     time.Time   // when a session or token wants attention next
+	nudges   []time.Time // when to nudge nodes without a session again
 	ctx      context.Context
 }
 
@@ -168,6 +168,7 @@ func (d *Dispatch) wakeAt(t time.Time) {
 
 // tick gives every session whose time has come a turn, and renews tokens.
 func (d *Dispatch) tick(now time.Time) {
+	d.nudge(now)
 	for _, n := range d.nodes {
 		for _, c := range n.conns {
 			w := c.s.Wake()
@@ -187,12 +188,18 @@ func (d *Dispatch) tick(now time.Time) {
 	}
 }
 
+// nudgeAfter is when nodes that have not come are nudged, after the bus began to work. Over an external broker they do
+// not notice by themselves that the hub has started anew, and a nudge may get lost.
+var nudgeAfter = []time.Duration{0, 15 * time.Second, time.Minute, 5 * time.Minute}
+
 // bus: the bus works, or does not. Without it no session can be kept; with it again, nodes are told to come.
 func (d *Dispatch) bus(now time.Time, up bool) {
-	if d.busUp = up; up {
-		for key := range d.set.nodeByKey {
-			d.cfg.Bus.Publish(wire.DownTopic(d.cfg.Keys.ClusterID, wire.NodeID(key)), wire.NudgeFrame(wire.Tag{}))
+	d.nudges = nil
+	if up {
+		for _, t := range nudgeAfter {
+			d.nudges = append(d.nudges, now.Add(t))
 		}
+		d.nudge(now)
 		return
 	}
 	for _, n := range d.nodes {
@@ -200,6 +207,25 @@ func (d *Dispatch) bus(now time.Time, up bool) {
 			c.s.Fail(errors.New("the hub lost its broker"))
 			d.drainConn(now, n, c)
 		}
+	}
+}
+
+// nudge tells nodes without a session that the hub is here, when it is time to.
+func (d *Dispatch) nudge(now time.Time) {
+	if len(d.nudges) == 0 {
+		return
+	}
+	if now.Before(d.nudges[0]) {
+		d.wakeAt(d.nudges[0])
+		return
+	}
+	for key, name := range d.set.nodeByKey {
+		if d.set.session(name) == nil {
+			d.cfg.Bus.Publish(wire.DownTopic(d.cfg.Keys.ClusterID, wire.NodeID(key)), wire.NudgeFrame(wire.Tag{}))
+		}
+	}
+	if d.nudges = d.nudges[1:]; len(d.nudges) > 0 {
+		d.wakeAt(d.nudges[0])
 	}
 }
 

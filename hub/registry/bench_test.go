@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -13,10 +14,11 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	kinds "petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
-// benchPod is a pod of ordinary size: about 1.7 KB as stored.
+// benchPod is a pod as it is created: about 0.8 KB as stored.
 func benchPod(name string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "web", "tier": "front"}},
@@ -81,6 +83,28 @@ func BenchmarkCommit(b *testing.B) {
 	r := registrytest.New(b)
 	b.ReportAllocs()
 	fill(b, r.Client(), b.N)
+}
+
+// BenchmarkBind binds pods in the commits that the scheduler makes.
+func BenchmarkBind(b *testing.B) {
+	r := registrytest.New(b)
+	c := r.Client()
+	fill(b, c, b.N)
+	pods := control.List[*corev1.Pod](c, kube.Pod, "")
+	b.ResetTimer()
+	for len(pods) > 0 {
+		n := min(len(pods), 100)
+		var writes []control.Write
+		for _, p := range pods[:n] {
+			bound := *p
+			bound.Spec.NodeName = "edge-1"
+			writes = append(writes, control.Write{Object: &bound, Subresource: "binding"})
+		}
+		if err := c.Commit(context.Background(), writes); err != nil {
+			b.Fatal(err)
+		}
+		pods = pods[n:]
+	}
 }
 
 func BenchmarkList(b *testing.B) {
@@ -157,3 +181,30 @@ func BenchmarkWatch(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCacheMemory tells what a pod costs in the typed cache, beyond its stored bytes.
+func BenchmarkCacheMemory(b *testing.B) {
+	const pods = 10000
+	for b.Loop() {
+		b.StopTimer()
+		db := registrytest.Store(b)
+		fill(b, registry.New(registry.Config{Store: db, Kinds: builtinKinds}).Client(), pods)
+		c := registry.New(registry.Config{Store: db, Kinds: builtinKinds}).Client() // as after a restart: nothing is decoded
+		before := heap()
+		b.StartTimer()
+		c.List(kube.Pod, "")
+		b.StopTimer()
+		b.ReportMetric(float64(heap()-before)/pods, "B/pod")
+		c.List(kube.Pod, "")
+		b.StartTimer()
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+var builtinKinds = kinds.New()

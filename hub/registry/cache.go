@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 
@@ -19,6 +20,7 @@ import (
 type cache struct {
 	store   Store
 	decoded *decoded
+	log     *slog.Logger
 
 	mu    sync.RWMutex
 	rev   sqlstore.Revision     // all commits up to here have been applied
@@ -42,8 +44,8 @@ type cached struct {
 	rev sqlstore.Revision
 }
 
-func newCache(s Store, d *decoded) *cache {
-	return &cache{store: s, decoded: d, rev: s.Revision(), kinds: map[string]*kindCache{}}
+func newCache(s Store, d *decoded, log *slog.Logger) *cache {
+	return &cache{store: s, decoded: d, log: log, rev: s.Revision(), kinds: map[string]*kindCache{}}
 }
 
 // onEvent has f called by the feed for every change below prefix. Before run only.
@@ -122,7 +124,8 @@ func (c *cache) fill(kc *kindCache, prefix string) {
 		obj, ok := c.decoded.peek(e.Rev)
 		if !ok {
 			if obj, err = decode(kc.kind, e.Value); err != nil {
-				continue // not ours to judge here: Get and Watch show the bytes
+				c.unreadable(e.Key, e.Rev, err)
+				continue
 			}
 		}
 		kc.set(e.Key, cached{obj, e.Rev})
@@ -226,12 +229,18 @@ func (c *cache) apply(events []sqlstore.Event) {
 		if obj == nil { // the kind entered after decodeAll looked
 			var err error
 			if obj, err = c.decoded.object(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
+				c.unreadable(ev.Key, ev.Rev, err)
 				continue
 			}
 		}
 		kc.set(ev.Key, cached{obj, ev.Rev})
 	}
 	c.rev = events[len(events)-1].Rev
+}
+
+// unreadable tells of an object that loops will not see. Get, List and Watch still show its bytes.
+func (c *cache) unreadable(key string, rev sqlstore.Revision, err error) {
+	c.log.Error("stored object cannot be decoded; controllers do not see it", "key", key, "revision", int64(rev), "err", err)
 }
 
 // decodeAll makes the typed forms outside the lock.

@@ -239,3 +239,51 @@ func TestAdmission(t *testing.T) {
 	_, err = r.Client().Update(ctx, marked("b", "UPDATE"), "")
 	wantError(t, err, 403, "it is marked")
 }
+
+// A feed whose place in history is gone starts from a fresh list, and subscribers learn the difference.
+func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
+	db := registrytest.Store(t)
+	r := registry.New(registry.Config{Store: db, Kinds: builtinKinds})
+	c := r.Client()
+	create(t, r, configMap("stays"))
+	changed := create(t, r, configMap("changes"))
+	create(t, r, configMap("goes"))
+	var mu sync.Mutex
+	var seen []string
+	sub, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.Subscribe(sub, func(ch control.Change) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, fmt.Sprintf("%t %t", ch.Old != nil, ch.New != nil))
+	}, kube.ConfigMap)
+	changed.Data["k"] = "v"
+	if _, err := c.Update(ctx, changed, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(ctx, kube.ConfigMap, "default", "goes", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	create(t, r, configMap("new"))
+	if err := db.Compact(ctx, db.Revision()); err != nil {
+		t.Fatal(err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- r.Run(run) }()
+	want := "default/changes default/new default/stays"
+	eventually(t, want, func() bool { return names(c.List(kube.ConfigMap, "")) == want })
+	eventually(t, "three changes told", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) == 6 })
+	mu.Lock()
+	slices.Sort(seen[3:])
+	if told := strings.Join(seen[3:], ", "); told != "false true, true false, true true" {
+		t.Errorf("told %s", told)
+	}
+	mu.Unlock()
+	create(t, r, configMap("later"))
+	eventually(t, "the feed goes on", func() bool { _, ok := c.Get(kube.ConfigMap, "default", "later"); return ok })
+	stop()
+	if err := <-done; err != context.Canceled {
+		t.Errorf("ended with %v", err)
+	}
+}

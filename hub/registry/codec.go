@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -56,14 +55,7 @@ func (e encoded) same(stored []byte, rev sqlstore.Revision) bool {
 }
 
 // decode makes the typed form of stored bytes.
-func decode(k *resource.Kind, raw []byte) (kube.Object, error) {
-	obj := k.New()
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, obj); err != nil {
-		return nil, fmt.Errorf("decode stored %s: %w", k.GVK.Kind, err)
-	}
-	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	return obj, nil
-}
+func decode(k *resource.Kind, raw []byte) (kube.Object, error) { return resource.Decode(k.GVK, raw) }
 
 // storedRevision reads the resourceVersion out of stored bytes; 0 when there is none. The first such field is the
 // object's own: nothing that a user can write comes before it in a typed object's JSON.

@@ -9,6 +9,7 @@ import (
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -31,10 +32,10 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	if opts == nil {
 		opts = &metav1.CreateOptions{}
 	}
-	dry, err := dryRun("CreateOptions", opts.DryRun)
-	if err != nil {
+	if err := invalidOptions("CreateOptions", validation.ValidateCreateOptions(opts)); err != nil {
 		return nil, err
 	}
+	dry := len(opts.DryRun) > 0
 	if t.Subresource != "" {
 		return r.createSub(ctx, t, body, dry)
 	}
@@ -42,7 +43,8 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", t.Kind.GVK.Kind))
 	}
-	if obj, err = toStored(t.Kind, obj); err != nil {
+	obj, err := toStored(t.Kind, obj)
+	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""

@@ -32,13 +32,10 @@ func (r *Registry) Delete(ctx context.Context, t Target, opts *metav1.DeleteOpti
 	if opts == nil {
 		opts = &metav1.DeleteOptions{}
 	}
-	if errs := validation.ValidateDeleteOptions(opts); len(errs) > 0 {
-		return nil, invalidOptions("DeleteOptions", errs)
-	}
-	dry, err := dryRun("DeleteOptions", opts.DryRun)
-	if err != nil {
+	if err := invalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
 		return nil, err
 	}
+	dry := len(opts.DryRun) > 0
 	p, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
 		if cur == nil {
 			return nil, notFound(t.Kind, t.Name)

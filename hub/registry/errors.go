@@ -8,7 +8,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -71,14 +70,6 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 		return nil
 	}
 	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
-}
-
-// dryRun tells whether nothing may be stored, and refuses what it does not know.
-func dryRun(kind string, values []string) (bool, error) {
-	if len(values) == 0 {
-		return false, nil
-	}
-	return true, invalidOptions(kind, validation.ValidateDryRun(field.NewPath("dryRun"), values))
 }
 
 // storeFailure makes a status of an error that is not about the object: the store is closed or its disk is full, or the

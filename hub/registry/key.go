@@ -28,14 +28,6 @@ func kindPart(key string) string {
 
 // kindFor returns the declaration of gvk, nil when it is not served.
 func (r *Registry) kindFor(gvk kube.GVK) *resource.Kind {
-	if k, ok := r.byGVK.Load(gvk); ok {
-		return k.(*resource.Kind)
-	}
-	for _, k := range r.kinds.All() {
-		if k.GVK == gvk {
-			r.byGVK.Store(gvk, k)
-			return k
-		}
-	}
-	return nil
+	k, _ := r.kinds.ByGVK(gvk)
+	return k
 }

@@ -9,6 +9,7 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,15 +30,15 @@ func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patc
 	if opts == nil {
 		opts = &metav1.PatchOptions{}
 	}
-	dry, err := dryRun("PatchOptions", opts.DryRun)
-	if err != nil {
-		return nil, err
-	}
 	switch pt {
 	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
 	default:
 		return nil, unsupportedPatch(pt)
 	}
+	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(opts, pt)); err != nil {
+		return nil, err
+	}
+	dry := len(opts.DryRun) > 0
 	sub, err := subresource(t, "patch")
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -146,11 +147,10 @@ func (r *Registry) evict(ctx context.Context, t Target, body runtime.Object, dry
 	if dry {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
-	if inBody, err := dryRun("DeleteOptions", opts.DryRun); err != nil {
+	if err := invalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
 		return nil, err
-	} else if inBody {
-		dry = true
 	}
+	dry = len(opts.DryRun) > 0
 	_, _, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
 		if cur == nil {
 			return nil, notFound(t.Kind, t.Name)

@@ -3,13 +3,13 @@ package registry
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
@@ -17,10 +17,9 @@ type TokenIssuer interface {
 	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
 }
 
-// Kinds lists the served kinds; *resource.Table is one. The registry asks again for a kind that it does not know, so that
-// kinds may be added while it runs.
+// Kinds finds the served kinds, which may change while the registry runs; *resource.Table is one.
 type Kinds interface {
-	All() []*resource.Kind
+	ByGVK(kube.GVK) (*resource.Kind, bool)
 }
 
 // Config is what a Registry needs. Store and Kinds are required.
@@ -50,8 +49,6 @@ type Registry struct {
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
-
-	byGVK sync.Map // kube.GVK → *resource.Kind
 
 	decoded *decoded
 	cache   *cache
@@ -88,7 +85,7 @@ func New(cfg Config) *Registry {
 		cfg.MaxEvents = 10_000
 	}
 	r.decoded = newDecoded()
-	r.cache = newCache(cfg.Store, r.decoded)
+	r.cache = newCache(cfg.Store, r.decoded, r.log)
 	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, cfg.MaxEvents, r.log)
 	return r
 }

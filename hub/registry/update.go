@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -19,10 +20,10 @@ func (r *Registry) Update(ctx context.Context, t Target, body runtime.Object, op
 	if opts == nil {
 		opts = &metav1.UpdateOptions{}
 	}
-	dry, err := dryRun("UpdateOptions", opts.DryRun)
-	if err != nil {
+	if err := invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
 		return nil, err
 	}
+	dry := len(opts.DryRun) > 0
 	sub, err := subresource(t, "update")
 	if err != nil {
 		return nil, err

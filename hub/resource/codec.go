@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"mime"
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,12 +18,6 @@ import (
 
 // Scheme knows every type that the API serves or takes as a body, served versions and internal ones.
 func Scheme() *runtime.Scheme { return legacyscheme.Scheme }
-
-// ParameterCodec turns query parameters into option objects (ListOptions, PodLogOptions, PodExecOptions, ...).
-func ParameterCodec() runtime.ParameterCodec { return legacyscheme.ParameterCodec }
-
-// Negotiator offers the serializers (JSON, YAML, protobuf, CBOR) for bodies of every type in Scheme.
-func Negotiator() runtime.NegotiatedSerializer { return legacyscheme.Codecs }
 
 // OpenAPI defines the schemas of all upstream types. It builds megabytes: keep what is needed of it, not the result.
 func OpenAPI(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
@@ -44,56 +37,6 @@ func Decode(gvk schema.GroupVersionKind, data []byte) (kube.Object, error) {
 	return obj, nil
 }
 
-// DecodeStrict is Decode that also tells, in upstream's words, about unknown and duplicate fields: `unknown field
-// "spec.foo"`. These do not keep the object from being usable; fieldValidation decides what they mean.
-func DecodeStrict(gvk schema.GroupVersionKind, data []byte) (obj kube.Object, strict []error, err error) {
-	if obj, err = newObject(gvk); err != nil {
-		return nil, nil, err
-	}
-	if strict, err = kjson.UnmarshalStrict(data, obj); err != nil {
-		return nil, nil, fmt.Errorf("decode %s: %w", gvk.Kind, err)
-	}
-	obj.GetObjectKind().SetGroupVersionKind(gvk)
-	return obj, strict, nil
-}
-
-// DecodeBody reads a request body of any supported content type ("" is JSON) in the version that it says it is of, or as
-// def where it does not say. strict tells about unknown and duplicate fields as in DecodeStrict. err is a
-// runtime.IsNotRegisteredError for an unknown kind, *UnsupportedMediaTypeError for an unknown content type.
-func DecodeBody(contentType string, body []byte, def schema.GroupVersionKind) (obj runtime.Object, strict []error, err error) {
-	media := runtime.ContentTypeJSON
-	if contentType != "" {
-		if media, _, err = mime.ParseMediaType(contentType); err != nil {
-			return nil, nil, &UnsupportedMediaTypeError{ContentType: contentType}
-		}
-	}
-	info, ok := runtime.SerializerInfoForMediaType(legacyscheme.Codecs.SupportedMediaTypes(), media)
-	if !ok {
-		return nil, nil, &UnsupportedMediaTypeError{ContentType: contentType}
-	}
-	serializer := info.StrictSerializer
-	if serializer == nil { // protobuf has no notion of it
-		serializer = info.Serializer
-	}
-	obj, gvk, err := serializer.Decode(body, &def, nil)
-	if s, ok := runtime.AsStrictDecodingError(err); ok && obj != nil {
-		strict, err = s.Errors(), nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	obj.GetObjectKind().SetGroupVersionKind(*gvk)
-	return obj, strict, nil
-}
-
-// UnsupportedMediaTypeError is a content type that the API does not read.
-type UnsupportedMediaTypeError struct{ ContentType string }
-
-func (e *UnsupportedMediaTypeError) Error() string {
-	return fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: "+
-		"application/json, application/yaml, application/vnd.kubernetes.protobuf; got %q", e.ContentType)
-}
-
 const (
 	revisionField = `"resourceVersion":"`
 	revisionHole  = "?"
@@ -102,7 +45,7 @@ const (
 // Encode writes obj as the store keeps it: JSON with apiVersion and kind, and with an empty resourceVersion into which
 // the store inserts the revision at offset revAt. obj is only read; its own resourceVersion does not matter.
 func Encode(obj kube.Object) (data []byte, revAt int, err error) {
-	data, err = json.Marshal(withRevision(obj, revisionHole))
+	data, err = json.Marshal(withHole(obj))
 	if err != nil {
 		return nil, 0, fmt.Errorf("encode %T: %w", obj, err)
 	}
@@ -116,13 +59,8 @@ func Encode(obj kube.Object) (data []byte, revAt int, err error) {
 	return append(data[:at], data[at+len(revisionHole):]...), at, nil
 }
 
-// Marshal writes obj as JSON with apiVersion and kind, its resourceVersion as it is. obj is only read.
-func Marshal(obj kube.Object) ([]byte, error) {
-	return json.Marshal(withRevision(obj, obj.GetResourceVersion()))
-}
-
-// withRevision returns a shallow copy, because objects are shared with readers of the cache.
-func withRevision(obj kube.Object, revision string) kube.Object {
+// withHole returns a shallow copy, because objects are shared with readers of the cache.
+func withHole(obj kube.Object) kube.Object {
 	v := reflect.ValueOf(obj).Elem()
 	copied := reflect.New(v.Type())
 	copied.Elem().Set(v)
@@ -132,7 +70,7 @@ func withRevision(obj kube.Object, revision string) kube.Object {
 			out.GetObjectKind().SetGroupVersionKind(gvks[0])
 		}
 	}
-	out.SetResourceVersion(revision)
+	out.SetResourceVersion(revisionHole)
 	return out
 }
 

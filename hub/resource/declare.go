@@ -124,11 +124,3 @@ func owners(obj kube.Object) []string {
 	}
 	return uids
 }
-
-// controllers is the UID of the owner that controls the object.
-func controllers(obj kube.Object) []string {
-	if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
-		return []string{string(ref.UID)}
-	}
-	return nil
-}

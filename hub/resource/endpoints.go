@@ -74,12 +74,6 @@ func endpointSliceKind() *Kind {
 		},
 		warnUpdate: func(_ context.Context, slice, _ *discovery.EndpointSlice) []string { return sliceWarnings(slice) },
 	}.rules()
-	k.Indexes["service"] = func(obj kube.Object) []string {
-		if name := obj.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
-			return []string{obj.GetNamespace() + "/" + name}
-		}
-		return nil
-	}
 	return k
 }
 

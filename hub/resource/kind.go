@@ -23,7 +23,8 @@ type Kind struct {
 	Verbs      []string // of the main resource: create delete deletecollection get list patch update watch
 
 	// StoredAs is nil for a kind that is stored as itself. Otherwise this kind is a view of another one (events.k8s.io
-	// Event on core Event): ToStored and FromStored convert, and all rules are those of the stored kind.
+	// Event on core Event): ToStored and FromStored convert. Its Rules see stored objects; they may be stricter than the
+	// stored kind's, whose Subresources, Grace, Fields and Indexes count.
 	StoredAs   *Kind
 	ToStored   func(kube.Object) (kube.Object, error)
 	FromStored func(kube.Object) (kube.Object, error)
@@ -38,8 +39,8 @@ type Kind struct {
 	// Grace decides a deletion: how many seconds the object stays with a deletionTimestamp before it may go. nil or 0
 	// means now. A pod that is bound to a node gets its grace period, an unscheduled one 0. It may fill opts.
 	Grace func(obj kube.Object, opts *metav1.DeleteOptions) (seconds int64)
-	// HasFinalize: deleting only marks the object (deletionTimestamp, phase) until its spec finalizers are gone
-	// (Namespace).
+	// Finalizers of the spec: while there are any, deleting only marks the object (deletionTimestamp, phase). A Namespace
+	// has them.
 	Finalizers func(obj kube.Object) (spec []string)
 
 	// Fields are the field selectors' values: metadata.name, metadata.namespace and those of the kind.

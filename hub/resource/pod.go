@@ -54,7 +54,6 @@ func podKind() *Kind {
 	k.Grace = podGrace
 	k.selectFields(podFields, "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
 		"spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName")
-	k.Indexes["controller"] = controllers
 	k.Indexes["node"] = func(obj kube.Object) []string {
 		if node := obj.(*corev1.Pod).Spec.NodeName; node != "" {
 			return []string{node}

@@ -6,6 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/internal/kube"
@@ -37,7 +38,8 @@ func parse(t *testing.T, k *Kind, manifest string) kube.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	obj, strict, err := DecodeStrict(k.GVK, data)
+	obj := k.New()
+	strict, err := kjson.UnmarshalStrict(data, obj)
 	if err != nil || len(strict) > 0 {
 		t.Fatalf("%s: %v %v", manifest, err, strict)
 	}

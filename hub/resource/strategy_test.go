@@ -311,7 +311,7 @@ func TestFieldSelectorAlias(t *testing.T) {
 	}
 }
 
-func TestIndexes(t *testing.T) {
+func TestNodeIndex(t *testing.T) {
 	pod := made(t, byResource(t, "pods", "")).(*corev1.Pod)
 	node := byResource(t, "pods", "").Indexes["node"]
 	if got := node(pod); got != nil {
@@ -321,10 +321,38 @@ func TestIndexes(t *testing.T) {
 	if got := node(pod); !slices.Equal(got, []string{"n1"}) {
 		t.Errorf("node = %v", got)
 	}
-	slices_ := byResource(t, "endpointslices", "discovery.k8s.io")
-	slice := made(t, slices_)
-	slice.SetLabels(map[string]string{"kubernetes.io/service-name": "web"})
-	if got := slices_.Indexes["service"](slice); len(got) != 1 || got[0] != "ns/web" {
-		t.Errorf("service = %v", got)
+}
+
+// The columns are kubectl's; those with a priority show with -o wide.
+func TestColumns(t *testing.T) {
+	for kind, want := range map[string]string{
+		"pods.":            "Name Ready Status Restarts Age IP* Node* Nominated Node* Readiness Gates*",
+		"services.":        "Name Type Cluster-IP External-IP Port(s) Age Selector*",
+		"nodes.":           "Name Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*",
+		"deployments.apps": "Name Ready Up-to-date Available Age Containers* Images* Selector*",
+		"configmaps.":      "Name Data Age",
+	} {
+		plural, group, _ := strings.Cut(kind, ".")
+		k := byResource(t, plural, group)
+		table, err := k.Table(context.Background(), []kube.Object{made(t, k)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range table.ColumnDefinitions {
+			name := c.Name
+			if c.Priority > 0 {
+				name += "*"
+			}
+			got = append(got, name)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: %s", kind, s)
+		}
+	}
+	k := byResource(t, "pods", "")
+	table, err := k.Table(context.Background(), nil, &metav1.TableOptions{NoHeaders: true})
+	if err != nil || len(table.ColumnDefinitions) != 0 {
+		t.Errorf("columns without headers: %v, %v", table, err)
 	}
 }

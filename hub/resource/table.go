@@ -21,14 +21,6 @@ type snapshot struct {
 	kinds      []*Kind // in the order in which they were added
 	byGVK      map[schema.GroupVersionKind]*Kind
 	byResource map[schema.GroupVersionResource]*Kind
-	groups     []Group
-}
-
-// Group is one API group as discovery shows it.
-type Group struct {
-	Name      string   // "" is the core group
-	Versions  []string // served versions, the preferred one first
-	Preferred string
 }
 
 // New returns the table of built-in kinds.
@@ -85,9 +77,6 @@ func (t *Table) ByGVK(gvk schema.GroupVersionKind) (*Kind, bool) {
 // All returns every kind, in the order in which they were declared. The slice is shared: read-only.
 func (t *Table) All() []*Kind { return t.snap.Load().kinds }
 
-// Groups returns the API groups in the order of their first kind, the core group first. The slice is shared: read-only.
-func (t *Table) Groups() []Group { return t.snap.Load().groups }
-
 func index(kinds []*Kind) (*snapshot, error) {
 	s := &snapshot{
 		kinds:      kinds,
@@ -103,21 +92,8 @@ func index(kinds []*Kind) (*snapshot, error) {
 			return nil, fmt.Errorf("resource %s is declared twice, by %s and by %s", gvr, old.GVK, k.GVK)
 		}
 		s.byGVK[k.GVK], s.byResource[gvr] = k, k
-		s.groups = addVersion(s.groups, k.GVK.GroupVersion())
 	}
 	return s, nil
-}
-
-func addVersion(groups []Group, gv schema.GroupVersion) []Group {
-	for i := range groups {
-		if g := &groups[i]; g.Name == gv.Group {
-			if !slices.Contains(g.Versions, gv.Version) {
-				g.Versions = append(g.Versions, gv.Version)
-			}
-			return groups
-		}
-	}
-	return append(groups, Group{Name: gv.Group, Versions: []string{gv.Version}, Preferred: gv.Version})
 }
 
 // GVR is the kind's group, version and plural.

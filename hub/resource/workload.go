@@ -110,7 +110,6 @@ func replicaSetKind() *Kind {
 			rs := obj.(*appsv1.ReplicaSet)
 			return &scaled{replicas: &rs.Spec.Replicas, current: rs.Status.Replicas, selector: rs.Spec.Selector}
 		})
-	k.Indexes["controller"] = controllers
 	return k
 }
 

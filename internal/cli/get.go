@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/liggitt/tabwriter"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -138,16 +139,18 @@ func (g *Get) fetch(ctx context.Context, c *conn, t target, ns, accept string, p
 
 func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns string) error {
 	shown := 0
-	out := printers.GetNewTabWriter(s.Out)
-	defer out.Flush()
 	several := false
 	for _, t := range ts {
 		several = several || t.mapping.GroupVersionKind != ts[0].mapping.GroupVersionKind
 	}
 	var last schema.GroupVersionKind
+	var out *tabwriter.Writer
 	var errs []error
 	for _, t := range ts {
 		header := !g.NoHeaders && t.mapping.GroupVersionKind != last
+		if t.mapping.GroupVersionKind != last {
+			out = nil
+		}
 		err := g.fetch(ctx, c, t, ns, tableAccept, func(b []byte) error {
 			table, err := decodeTable(b)
 			if err != nil || len(table.Rows) == 0 {
@@ -157,14 +160,19 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 				return err
 			}
 			if header && shown > 0 {
-				out.Flush()
 				fmt.Fprintln(s.Out)
 			}
 			shown += len(table.Rows)
 			last = t.mapping.GroupVersionKind
 			p := printers.NewTablePrinter(g.printOptions(t.mapping, ns, header, several))
+			if header || out == nil { // a new writer for each table; pages of one share their widths
+				out = printers.GetNewTabWriter(s.Out)
+			}
 			header = false
-			return p.PrintObj(table, out)
+			if err := p.PrintObj(table, out); err != nil {
+				return err
+			}
+			return out.Flush()
 		})
 		if g.IgnoreMissing && isNotFound(err) {
 			continue

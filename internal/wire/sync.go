@@ -8,6 +8,9 @@ import (
 // batchBytes is about how much content one batch carries; a single larger object still goes, alone.
 const batchBytes = 256 << 10
 
+// maxMisses is how often in a row a peer may come to the wrong hash.
+const maxMisses = 3
+
 // Sender keeps a peer's copy of a set equal to its own, by differences. It is pure; one batch is unanswered at a time,
 // and what changes meanwhile coalesces. The owner of the set calls Set and Remove at any time, in or out of a session;
 // Begin starts a session. In a session it learns what the peer has (Begin with equal hashes, or Have), and from then on
@@ -23,6 +26,7 @@ type Sender struct {
 	flight  *Batch
 	expect  Hash // after flight
 	needMap bool // a NeedMap waits to be sent
+	misses  int  // batches in a row that came to another hash
 }
 
 type phase uint8
@@ -117,7 +121,7 @@ func (s *Sender) Len() int {
 
 // Begin starts a session with a peer whose copy has the given hash.
 func (s *Sender) Begin(peer Hash) {
-	s.seq, s.flight, s.needMap, s.peer = 0, nil, false, peer
+	s.seq, s.flight, s.needMap, s.peer, s.misses = 0, nil, false, peer, 0
 	switch {
 	case peer == s.hash:
 		s.learn(nil, true)
@@ -179,7 +183,7 @@ func (s *Sender) Next(revision uint64) Message {
 		s.needMap = false
 		return &NeedMap{}
 	}
-	if s.phase != phaseKnown || s.flight != nil || len(s.dirty) == 0 {
+	if s.phase != phaseKnown || s.Diverged() || s.flight != nil || len(s.dirty) == 0 {
 		return nil
 	}
 	b := &Batch{Seq: s.seq + 1, Revision: revision}
@@ -265,11 +269,18 @@ func (s *Sender) Applied(a *Applied) *Batch {
 		s.touch(id, m)
 	}
 	s.peer = s.expect
-	if a.Hash != s.expect {
+	if a.Hash == s.expect {
+		s.misses = 0
+	} else {
+		s.misses++
 		s.phase, s.needMap = phaseUnknown, true
 	}
 	return b
 }
+
+// Diverged tells that the peer keeps coming to another hash than it should, though its map was asked for each time. The
+// session should end: going on would only make traffic.
+func (s *Sender) Diverged() bool { return s.misses > maxMisses }
 
 // Settled tells whether the peer is known to have everything.
 func (s *Sender) Settled() bool {

@@ -127,8 +127,16 @@ step "kill a container and see it restarted"
 victim=$(pod)
 uid=$("$petrel" get pod "$victim" -o 'jsonpath={.metadata.uid}')
 restarts() { [ "$("$petrel" get pod "$victim" -o 'jsonpath={.status.containerStatuses[0].restartCount}')" -ge 1 ]; }
-pid=$(for c in /proc/[0-9]*/cgroup; do grep -q "$uid" "$c" 2>/dev/null && echo "$(basename "$(dirname "$c")")"; done |
-  while read -r p; do grep -qz '^serve$' "/proc/$p/cmdline" 2>/dev/null && echo "$p"; done | head -n 1)
+container_pid() { # of pod UID $1
+  local f
+  for f in /proc/[0-9]*/cgroup; do
+    if grep -qsF "pod$1" "$f" && grep -qsz '^serve$' "${f%cgroup}cmdline"; then
+      basename "${f%/cgroup}"
+      return
+    fi
+  done
+}
+pid=$(container_pid "$uid")
 [ -n "$pid" ] || { echo "    no process found for pod $victim" >&2; false; }
 say kill -9 "$pid"
 kill -9 "$pid"

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"petrel.dev/petrel/internal/buildinfo"
 )
 
 // Binaries under test, built once by TestMain.
@@ -65,7 +67,8 @@ func binary(dir, env, name, pkg string) (string, error) {
 		return filepath.Abs(path)
 	}
 	path := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-o", path, pkg)
+	// kubectl refuses to compare versions when its own is not one.
+	cmd := exec.Command("go", "build", "-ldflags", "-X k8s.io/component-base/version.gitVersion="+buildinfo.Kubernetes, "-o", path, pkg)
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -229,6 +232,16 @@ func freePort(t *testing.T, on machine) string {
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// sub runs a subtest in which failures of h's helpers are the subtest's own.
+func (h *hub) sub(name string, f func(t *testing.T)) {
+	outer := h.t
+	defer func() { h.t = outer }()
+	outer.Run(name, func(t *testing.T) {
+		h.t = t
+		f(t)
+	})
 }
 
 // try runs the real kubectl and returns its output.

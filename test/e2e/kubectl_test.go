@@ -3,7 +3,9 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -24,19 +26,19 @@ func TestKubectl(t *testing.T) {
 		}
 	}
 
-	t.Run("version", func(t *testing.T) { has(t, h.k("version", "-o", "json"), `"gitVersion": "v1\.36\.\d+\+petrel`) })
-	t.Run("api-resources", func(t *testing.T) {
+	h.sub("version", func(t *testing.T) { has(t, h.k("version", "-o", "json"), `"gitVersion": "v1\.36\.\d+\+petrel`) })
+	h.sub("api-resources", func(t *testing.T) {
 		has(t, h.k("api-resources"), `deployments\s+deploy\s+apps/v1\s+true\s+Deployment`, `pods\s+po\s+v1`, `nodes\s+no\s+v1\s+false`)
 	})
-	t.Run("explain", func(t *testing.T) {
+	h.sub("explain", func(t *testing.T) {
 		has(t, h.k("explain", "deployment.spec.strategy"), `rollingUpdate\s+<RollingUpdateDeployment>`, "KIND:\\s+Deployment")
 	})
-	t.Run("apply", func(t *testing.T) {
+	h.sub("apply", func(t *testing.T) {
 		has(t, h.apply(fmt.Sprintf(helloManifest, 2)), "deployment.apps/hello created", "service/hello created")
 		has(t, h.apply(fmt.Sprintf(helloManifest, 2)), "deployment.apps/hello unchanged", "service/hello unchanged")
 		h.available("hello")
 	})
-	t.Run("get", func(t *testing.T) {
+	h.sub("get", func(t *testing.T) {
 		has(t, h.k("get", "deploy,svc,pods"), `deployment.apps/hello\s+2/2\s+2\s+2`, `service/hello\s+ClusterIP\s+10\.43\.`, `pod/hello-\S+\s+1/1\s+Running\s+0`)
 		has(t, h.k("get", "pods", "-o", "wide"), `NAME\s+READY\s+STATUS\s+RESTARTS\s+AGE\s+IP\s+NODE`, `10\.42\.\d+\.\d+\s+edge`)
 		has(t, h.k("get", "nodes", "-o", "wide"), `edge\s+Ready\s+\S+\s+\S+\s+v1\.36\S+\s+10\.99\.0\.2`)
@@ -47,13 +49,13 @@ func TestKubectl(t *testing.T) {
 		has(t, h.k("get", "deploy", "-o", "name"), `deployment.apps/hello`)
 		has(t, h.k("get", "all"), "deployment.apps/hello", "replicaset.apps/hello", "service/kubernetes")
 	})
-	t.Run("describe", func(t *testing.T) {
+	h.sub("describe", func(t *testing.T) {
 		has(t, h.k("describe", "deploy", "hello"), `Replicas:\s+2 desired \| 2 updated \| 2 total \| 2 available`, "ScalingReplicaSet")
 		has(t, h.k("describe", "pods"), `Status:\s+Running`, "Scheduled", "Started")
 		has(t, h.k("describe", "node", "edge"), `Roles:`, `Ready\s+True`, "hello-")
 		has(t, h.k("describe", "svc", "hello"), `Endpoints:\s+10\.42\.\d+\.\d+:8080`)
 	})
-	t.Run("events", func(t *testing.T) {
+	h.sub("events", func(t *testing.T) {
 		h.eventually(10*time.Second, "events arrive", func() error {
 			out := h.k("events")
 			for _, w := range []string{"Scheduled", "Started", "ScalingReplicaSet"} {
@@ -65,7 +67,7 @@ func TestKubectl(t *testing.T) {
 		})
 	})
 	pod := strings.Fields(h.k("get", "pods", "-l", "app=hello", "-o", "jsonpath={.items[*].metadata.name}"))[0]
-	t.Run("logs", func(t *testing.T) {
+	h.sub("logs", func(t *testing.T) {
 		has(t, h.k("logs", pod), "listening on")
 		has(t, h.k("logs", pod, "-c", "hello", "--tail=1", "--timestamps"), `^\d{4}-\d\d-\d\dT`)
 		if _, err := h.try("logs", pod, "-c", "nobody"); err == nil || !strings.Contains(err.Error(), "container nobody is not valid for pod") {
@@ -75,7 +77,7 @@ func TestKubectl(t *testing.T) {
 			t.Errorf("--previous of a container without a past gave %v", err)
 		}
 	})
-	t.Run("exec", func(t *testing.T) {
+	h.sub("exec", func(t *testing.T) {
 		has(t, h.k("exec", pod, "--", "/petrel", "version", "--client"), "petrel .*Kubernetes API")
 		_, err := h.try("exec", pod, "--", "/petrel", "no-such-command")
 		var exit *exec.ExitError
@@ -88,17 +90,17 @@ func TestKubectl(t *testing.T) {
 		}
 		has(t, out, "ok")
 	})
-	t.Run("scale", func(t *testing.T) {
+	h.sub("scale", func(t *testing.T) {
 		has(t, h.k("scale", "deploy/hello", "--replicas=3"), "scaled")
 		h.available("hello")
 		has(t, h.k("get", "deploy", "hello"), `3/3`)
 	})
-	t.Run("label and annotate", func(t *testing.T) {
+	h.sub("label and annotate", func(t *testing.T) {
 		has(t, h.k("label", "deploy", "hello", "tier=web"), "labeled")
 		has(t, h.k("get", "deploy", "-l", "tier=web", "-o", "name"), "hello")
 		has(t, h.k("annotate", "deploy", "hello", "note=x"), "annotated")
 	})
-	t.Run("patch and rollout", func(t *testing.T) {
+	h.sub("patch and rollout", func(t *testing.T) {
 		has(t, h.k("patch", "deploy", "hello", "-p", `{"spec":{"template":{"metadata":{"annotations":{"v":"2"}}}}}`), "patched")
 		h.available("hello")
 		has(t, h.k("patch", "deploy", "hello", "--type=json", "-p", `[{"op":"replace","path":"/spec/replicas","value":2}]`), "patched")
@@ -107,13 +109,17 @@ func TestKubectl(t *testing.T) {
 		has(t, h.k("rollout", "undo", "deploy/hello"), "rolled back")
 		h.available("hello")
 	})
-	t.Run("edit", func(t *testing.T) {
-		t.Setenv("KUBE_EDITOR", `sed -i -e s/replicas:.2$/replicas:\x201/`)
+	h.sub("edit", func(t *testing.T) {
+		editor := filepath.Join(t.TempDir(), "editor")
+		if err := os.WriteFile(editor, []byte("#!/bin/sh\nexec sed -i 's/^  replicas: 2$/  replicas: 1/' \"$1\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("KUBE_EDITOR", editor)
 		has(t, h.k("edit", "deploy", "hello"), "edited")
 		h.available("hello")
 		has(t, h.k("get", "deploy", "hello"), `1/1`)
 	})
-	t.Run("wait and delete", func(t *testing.T) {
+	h.sub("wait and delete", func(t *testing.T) {
 		has(t, h.k("wait", "--for=condition=Available", "deploy/hello", "--timeout=30s"), "condition met")
 		has(t, h.k("create", "configmap", "cm", "--from-literal=a=b"), "created")
 		has(t, h.k("delete", "configmap", "cm"), "deleted")
@@ -121,13 +127,13 @@ func TestKubectl(t *testing.T) {
 		has(t, h.k("delete", victim, "--grace-period=1"), "deleted")
 		h.available("hello")
 	})
-	t.Run("delete with cascade", func(t *testing.T) {
+	h.sub("delete with cascade", func(t *testing.T) {
 		h.k("delete", "deploy", "hello", "--cascade=foreground")
 		if out := h.k("get", "rs,pods", "-l", "app=hello", "-o", "name"); strings.TrimSpace(out) != "" {
 			t.Errorf("foreground deletion left %s", out)
 		}
 	})
-	t.Run("namespace", func(t *testing.T) {
+	h.sub("namespace", func(t *testing.T) {
 		h.k("create", "namespace", "tmp")
 		h.k("create", "deployment", "x", "--image=petrel.local/hello:v1", "-n", "tmp")
 		h.k("rollout", "status", "deploy/x", "-n", "tmp", "--timeout=30s")
@@ -150,7 +156,7 @@ func TestBadInput(t *testing.T) {
 		{"broken YAML", "apiVersion: v1\nkind: [", "yaml"},
 		{"unknown kind", "apiVersion: apps/v1\nkind: Deploymint\nmetadata: {name: x}", `Deploymint`},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		h.sub(c.name, func(t *testing.T) {
 			out, err := h.tryIn(c.manifest, "create", "-f", "-", "--validate=strict")
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("kubectl: got %v (%s), want an error with %q", err, out, c.want)
@@ -167,7 +173,7 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("something was created: %s", out)
 	}
 
-	t.Run("one bad document of several changes nothing", func(t *testing.T) {
+	h.sub("one bad document of several changes nothing", func(t *testing.T) {
 		cmd := exec.Command(petrel, "apply", "--kubeconfig", h.kubeconfig, "-f", "-")
 		cmd.Stdin = strings.NewReader("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\n---\napiVersion: v1\nkind: Nonsense\nmetadata: {name: bad}\n")
 		out, err := cmd.CombinedOutput()
@@ -178,14 +184,14 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("the good document was applied: %s", out)
 		}
 	})
-	t.Run("a manifest of 10 MB", func(t *testing.T) {
+	h.sub("a manifest of 10 MB", func(t *testing.T) {
 		big := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: big}\ndata:\n  x: " + strings.Repeat("y", 10<<20)
 		out, err := h.tryIn(big, "create", "-f", "-")
 		if err == nil {
 			t.Errorf("it was taken: %s", tail(out, 1))
 		}
 	})
-	t.Run("the port is in use", func(t *testing.T) {
+	h.sub("the port is in use", func(t *testing.T) {
 		out, err := exec.Command(petrel, "hub", "--data-dir", t.TempDir(), "--listen", h.address).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "address already in use") || !strings.Contains(string(out), "--listen") {
 			t.Errorf("got %v: %s", err, out)

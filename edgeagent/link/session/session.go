@@ -64,6 +64,9 @@ func (e *Ended) Error() string { return "hub ended the session: " + e.Message }
 // ErrUnknown is a hub that does not know the session: it has started anew. Connect again.
 var ErrUnknown = errors.New("hub does not know this session")
 
+// ErrDiverged is a hub whose copy of the reports does not become what it is sent.
+var ErrDiverged = errors.New("the hub's copy of the reports does not become what it is sent")
+
 // ErrNoWelcome is a hub that went silent in the middle of the handshake.
 var ErrNoWelcome = errors.New("hub did not answer the hello")
 
@@ -185,6 +188,9 @@ func (s *Session) message(m wire.Message) {
 	case *wire.Applied:
 		if b := s.cfg.Reports.Applied(m); b != nil {
 			s.out.Handed = append(s.out.Handed, b)
+		}
+		if s.cfg.Reports.Diverged() {
+			s.end(ErrDiverged)
 		}
 	case *wire.Open:
 		s.out.Open = append(s.out.Open, m)

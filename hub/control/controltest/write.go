@@ -7,13 +7,18 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
@@ -304,13 +309,25 @@ func (c *Client) note(verb string, o kube.Object, sub string) {
 	c.writes = append(c.writes, s)
 }
 
+// kinds are those that a test may use without TypeMeta.
+var kinds = func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, batchv1.AddToScheme, coordinationv1.AddToScheme,
+		corev1.AddToScheme, discoveryv1.AddToScheme, policyv1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic("controltest: " + err.Error())
+		}
+	}
+	return s
+}()
+
 // setGVK fills in the object's TypeMeta, as every stored object has it.
 func setGVK(o kube.Object) kube.GVK {
 	gvk := o.GetObjectKind().GroupVersionKind()
 	if gvk.Kind != "" {
 		return gvk
 	}
-	gvks, _, err := scheme.Scheme.ObjectKinds(o)
+	gvks, _, err := kinds.ObjectKinds(o)
 	if err != nil {
 		panic("controltest: " + err.Error())
 	}

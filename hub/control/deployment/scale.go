@@ -106,11 +106,16 @@ func (r *rollout) resize() {
 	if r.want > 0 {
 		allowed = r.goal() + surge(r.d)
 	}
-	total := int32(0)
+	delta := allowed
 	for _, rs := range active {
-		total += r.live(rs)
+		delta -= r.live(rs)
 	}
-	r.share(active, allowed-total)
+	for _, rs := range r.old { // pods on dark nodes that there is no place for any more
+		n := max(0, min(r.dark[rs.UID]-r.deferred[rs.UID], r.live(rs), -delta))
+		r.size[rs.UID] -= n
+		delta += n
+	}
+	r.share(active, delta)
 }
 
 // share adds delta (which may be negative) in proportion to size, the largest first and taking what rounding leaves.

@@ -54,10 +54,12 @@ type Controller struct {
 	start   time.Time                   // of Run
 	given   map[string]netip.Prefix     // pod networks given out that the cache may not show yet
 	sights  map[string]map[string]sight // by node and taint: see taintAges
+	said    map[string]words            // by dark node
 	missing map[string]time.Time        // since when pods are bound to a name that no Node has
 
 	mu      sync.Mutex
 	darkNow map[string]bool // all nodes in the cache
+	lit     time.Time       // when last not all nodes were dark any more
 }
 
 // New returns a controller; Run starts it.
@@ -68,7 +70,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c := &Controller{
 		client: cfg.Client, events: cfg.Events, presence: cfg.Presence, grace: cfg.Grace, alloc: alloc,
-		given: map[string]netip.Prefix{}, sights: map[string]map[string]sight{}, missing: map[string]time.Time{}, darkNow: map[string]bool{},
+		given: map[string]netip.Prefix{}, sights: map[string]map[string]sight{}, said: map[string]words{}, missing: map[string]time.Time{}, darkNow: map[string]bool{},
 	}
 	if c.grace == 0 {
 		c.grace = kube.DarkGrace
@@ -108,6 +110,7 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 		c.darkNow[name] = control.NodeDark(ch.New.(*corev1.Node))
 	}
 	if before && !c.allDarkLocked() {
+		c.lit = time.Now()
 		for n, dark := range c.darkNow {
 			if dark {
 				keys = append(keys, control.Key{Name: n})
@@ -166,6 +169,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !ok {
 		delete(c.given, key.Name)
 		delete(c.sights, key.Name)
+		delete(c.said, key.Name)
 		return c.collect(ctx, key.Name)
 	}
 	delete(c.missing, key.Name)
@@ -179,23 +183,33 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if err != nil || n == nil {
 		return 0, err
 	}
+	if !dark {
+		delete(c.said, n.Name)
+	}
 	podsErr := c.markPods(ctx, n, dark, now)
-	evict, err := c.evict(ctx, n, now)
+	evict, err := c.evict(ctx, n, who, now)
 	return soonest(wait, evict), control.JoinErrors(podsErr, err)
 }
 
 func (c *Controller) contact(node string) contact {
 	connected, seen := c.presence.Presence(node)
-	if seen.Before(c.start) {
-		seen = c.start
+	silent := seen
+	if silent.Before(c.start) {
+		silent = c.start
 	}
-	return contact{connected: connected, silent: seen}
+	return contact{connected: connected, seen: seen, silent: silent}
 }
 
 // tell writes what changed of the node: status first, then taints and pod network. It returns the node as it is now, nil
 // when it is gone.
 func (c *Controller) tell(ctx context.Context, n *corev1.Node, dark bool, since, now time.Time) (*corev1.Node, error) {
-	if conds := conditions(n.Status.Conditions, dark, since, now); !equality.Semantic.DeepEqual(conds, n.Status.Conditions) {
+	if dark {
+		if c.said[n.Name] == nil {
+			c.said[n.Name] = words{}
+		}
+		c.said[n.Name].hear(n.Status.Conditions)
+	}
+	if conds := conditions(n.Status.Conditions, c.said[n.Name], dark, since, now); !equality.Semantic.DeepEqual(conds, n.Status.Conditions) {
 		was := control.NodeDark(n)
 		up := n.DeepCopy()
 		up.Status.Conditions = conds

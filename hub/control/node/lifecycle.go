@@ -15,6 +15,7 @@ import (
 // contact is what presence says of a node, reduced to what the rules need.
 type contact struct {
 	connected bool
+	seen      time.Time // the last sign of life; zero when there was none since the hub started
 	// silent is since when nothing has been heard: the last sign of life, or the hub's start when that is later, since
 	// before it nobody listened.
 	silent time.Time
@@ -29,9 +30,25 @@ func (c contact) darkAfter(grace time.Duration, now time.Time) (dark bool, wait 
 	return wait <= 0, max(0, wait)
 }
 
+// reasonUnknown marks a condition that the hub has set to Unknown because the node is dark.
+const reasonUnknown = "NodeStatusUnknown"
+
+// words are a node's own conditions, as it last gave them.
+type words map[corev1.NodeConditionType]corev1.NodeCondition
+
+// hear takes in what the node has said in conds, apart from what the hub has written there.
+func (w words) hear(conds []corev1.NodeCondition) {
+	for _, c := range conds {
+		if c.Type != kube.DarkCondition && c.Reason != reasonUnknown {
+			w[c.Type] = c
+		}
+	}
+}
+
 // conditions are the node's, with what only the hub can know: whether it is dark. Everything that the node said of
-// itself becomes Unknown while it is. They are the old slice itself when nothing changes.
-func conditions(old []corev1.NodeCondition, dark bool, since, now time.Time) []corev1.NodeCondition {
+// itself becomes Unknown while it is. When it is back, said (what it had said before, nil if the hub does not know) holds
+// again: a node tells only what has changed since it last did.
+func conditions(old []corev1.NodeCondition, said words, dark bool, since, now time.Time) []corev1.NodeCondition {
 	at := metav1.NewTime(now.Truncate(time.Second))
 	out := slices.Clone(old)
 	find := func(t corev1.NodeConditionType) *corev1.NodeCondition {
@@ -65,7 +82,17 @@ func conditions(old []corev1.NodeCondition, dark bool, since, now time.Time) []c
 				continue
 			}
 			out[i].Status, out[i].LastTransitionTime = corev1.ConditionUnknown, at
-			out[i].Reason, out[i].Message = "NodeStatusUnknown", "The node is dark: nothing is known of it at present."
+			out[i].Reason, out[i].Message = reasonUnknown, "The node is dark: nothing is known of it at present."
+		}
+		return out
+	}
+	for i := range out {
+		if out[i].Status != corev1.ConditionUnknown || out[i].Reason != reasonUnknown {
+			continue
+		}
+		if s, ok := said[out[i].Type]; ok {
+			out[i] = s
+			out[i].LastTransitionTime = at
 		}
 	}
 	return out

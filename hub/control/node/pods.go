@@ -17,6 +17,10 @@ const (
 	reasonDark = "NodeDark"
 	// quarantine is how long a pod may be bound to a node that does not exist: Node and pods may be made in any order.
 	quarantine = 5 * time.Second
+	// settling is how long after a start of the hub, or after all nodes were dark, a node may take to be heard of before
+	// its darkness is held against its pods: longer than the longest pause that an agent makes between two attempts
+	// to connect (5 minutes).
+	settling = 6 * time.Minute
 	// perCommit is how many pods' statuses go into one transaction.
 	perCommit = 200
 )
@@ -74,7 +78,7 @@ func marked(p *corev1.Pod, dark bool, now time.Time) *corev1.Pod {
 }
 
 // evict deletes the pods that the node's NoExecute taints drive out now, and tells when the next is due (0: none).
-func (c *Controller) evict(ctx context.Context, n *corev1.Node, now time.Time) (next time.Duration, err error) {
+func (c *Controller) evict(ctx context.Context, n *corev1.Node, who contact, now time.Time) (next time.Duration, err error) {
 	age := c.taintAges(n, now)
 	if len(c.sights[n.Name]) == 0 {
 		return 0, nil
@@ -83,8 +87,7 @@ func (c *Controller) evict(ctx context.Context, n *corev1.Node, now time.Time) (
 		if c.alone(n.Name) {
 			return 0, nil // nodeKeys brings this node up again when another one is seen
 		}
-		// Nodes have their grace to come back to a hub that has just started.
-		if wait := c.grace - now.Sub(c.start); wait > 0 {
+		if wait := c.holdOff(who, now); wait > 0 {
 			return wait, nil
 		}
 	}
@@ -112,6 +115,20 @@ func (c *Controller) evict(ctx context.Context, n *corev1.Node, now time.Time) (
 		}
 	}
 	return next, control.JoinErrors(errs...)
+}
+
+// holdOff is how much longer a dark node's pods are left alone because it may be the hub that was away.
+func (c *Controller) holdOff(who contact, now time.Time) time.Duration {
+	c.mu.Lock()
+	since := c.lit
+	c.mu.Unlock()
+	if since.Before(c.start) {
+		since = c.start
+	}
+	if who.seen.After(since) {
+		return 0
+	}
+	return max(0, settling-now.Sub(since))
 }
 
 // sight is when this process first saw a taint, and how old it was then.

@@ -44,6 +44,9 @@ type Output struct {
 // ErrHandshake is a handshake that was not finished in time.
 var ErrHandshake = errors.New("handshake not finished")
 
+// ErrDiverged is a node whose copy does not become what it is sent.
+var ErrDiverged = errors.New("the node's copy of its desired set does not become what the hub sends")
+
 type state uint8
 
 const (
@@ -192,6 +195,9 @@ func (s *Session) message(m wire.Message) {
 	case *wire.Applied:
 		if b := s.down.Applied(m); b != nil {
 			s.out.Applied = append(s.out.Applied, b)
+		}
+		if s.down.Diverged() {
+			s.end(ErrDiverged)
 		}
 	case *wire.NeedMap:
 		s.pipe.Send(&wire.Have{Entries: s.up.Entries()})

@@ -20,6 +20,7 @@ type documentBuilder struct {
 	kinds map[schema.GroupVersion][]*resource.Kind
 	gvks  map[string][]schema.GroupVersionKind // by definition name
 	info  *spec.Info
+	defs3 map[string]common.OpenAPIDefinition // upstream's, referring to each other as version 3 does; megabytes
 }
 
 func newBuilder(kinds []*resource.Kind) *documentBuilder {
@@ -102,8 +103,13 @@ func (b *documentBuilder) names(gv schema.GroupVersion) []string {
 }
 
 func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
+	if b.defs3 == nil {
+		b.defs3 = resource.OpenAPI(func(name string) spec.Ref {
+			return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
+		})
+	}
 	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(&common.OpenAPIV3Config{
-		Info: b.info, GetDefinitions: resource.OpenAPI, GetDefinitionName: b.name,
+		Info: b.info, Definitions: b.defs3, GetDefinitionName: b.name,
 	}, b.names(gv)...)
 	if err != nil {
 		return nil, err
@@ -122,7 +128,9 @@ func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
 	return doc, nil
 }
 
+// v2 makes the document of version 2; call it last.
 func (b *documentBuilder) v2() (*spec.Swagger, error) {
+	b.defs3 = nil // two sets of definitions at once would be twice the memory
 	var names []string
 	for gv := range b.kinds {
 		for _, n := range b.names(gv) {

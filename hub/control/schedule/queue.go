@@ -1,0 +1,195 @@
+package schedule
+
+import (
+	"container/heap"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/sched"
+)
+
+// Waiting times of a pod between two attempts: doubled with each, so that a fleet that changes all the time does not
+// mean that hopeless pods are tried all the time.
+const (
+	firstBackoff = 100 * time.Millisecond
+	maxBackoff   = 10 * time.Second
+)
+
+type place int
+
+const (
+	ready  place = iota // to be tried as soon as possible
+	later               // to be tried when its time comes
+	parked              // to be tried when the fleet changes
+	tried               // in the round that is going on
+)
+
+// entry is a pod that waits for a node.
+type entry struct {
+	pod      *corev1.Pod
+	prepared *sched.Pod
+
+	place    place
+	index    int // in its heap
+	seq      int64
+	attempts int
+	notYet   time.Time // the earliest next attempt
+	wrote    time.Time // when the condition was last written
+	told     string    // the message of the last event
+	toldAt   time.Time
+}
+
+func (e *entry) priority() int32 {
+	if p := e.pod.Spec.Priority; p != nil {
+		return *p
+	}
+	return 0
+}
+
+// queue holds the pods that wait. Its methods take the time: it has no clock.
+type queue struct {
+	entries map[types.UID]*entry
+	ready   readyHeap
+	later   laterHeap
+	seq     int64
+}
+
+func newQueue() *queue { return &queue{entries: map[types.UID]*entry{}} }
+
+// set adds a pod, or takes note of its newer version. A pod whose spec or labels changed is worth another attempt at once.
+func (q *queue) set(pod *corev1.Pod) {
+	e := q.entries[pod.UID]
+	if e == nil {
+		q.seq++
+		e = &entry{pod: pod, prepared: sched.NewPod(pod), seq: q.seq}
+		q.entries[pod.UID] = e
+		q.put(e, ready)
+		return
+	}
+	changed := e.pod.Generation != pod.Generation || !maps.Equal(e.pod.Labels, pod.Labels)
+	priority := e.priority()
+	e.pod, e.prepared = pod, sched.NewPod(pod)
+	if e.place == ready && e.priority() != priority {
+		heap.Fix(&q.ready, e.index)
+	}
+	if changed && e.place != tried {
+		e.attempts = 0
+		q.put(e, ready)
+	}
+}
+
+func (q *queue) remove(uid types.UID) {
+	if e := q.entries[uid]; e != nil {
+		q.lift(e)
+		delete(q.entries, uid)
+	}
+}
+
+// lift takes e out of its heap.
+func (q *queue) lift(e *entry) {
+	switch {
+	case e.index < 0:
+	case e.place == ready && e.index < len(q.ready) && q.ready[e.index] == e:
+		heap.Remove(&q.ready, e.index)
+	case e.place == later && e.index < len(q.later) && q.later[e.index] == e:
+		heap.Remove(&q.later, e.index)
+	}
+	e.index = -1
+}
+
+func (q *queue) put(e *entry, to place) {
+	q.lift(e)
+	e.place = to
+	switch to {
+	case ready:
+		heap.Push(&q.ready, e)
+	case later:
+		heap.Push(&q.later, e)
+	}
+}
+
+// take returns up to n pods to try now, the most important first, in the order in which they came.
+func (q *queue) take(now time.Time, n int) (batch []*entry) {
+	for len(q.later) > 0 && !q.later[0].notYet.After(now) {
+		q.put(q.later[0], ready)
+	}
+	for len(q.ready) > 0 && len(batch) < n {
+		e := q.ready[0]
+		q.put(e, tried)
+		batch = append(batch, e)
+	}
+	return batch
+}
+
+// next is when take will have something; ok is false when only a change can bring it, and wait is 0 when it has.
+func (q *queue) next(now time.Time) (wait time.Duration, ok bool) {
+	switch {
+	case len(q.ready) > 0:
+		return 0, true
+	case len(q.later) > 0:
+		return max(0, q.later[0].notYet.Sub(now)), true
+	}
+	return 0, false
+}
+
+// failed notes an attempt that found no node, or could not be written, and returns when the next may be.
+func (q *queue) failed(e *entry, now time.Time) {
+	wait := firstBackoff << min(e.attempts, 10)
+	e.attempts++
+	e.notYet = now.Add(min(wait, maxBackoff))
+}
+
+// behind lets those of equal priority go first from now on: a pod that cannot be bound must not hold, time and again, the
+// room that another could use. e is in no heap.
+func (q *queue) behind(e *entry) {
+	q.lift(e)
+	q.seq++
+	e.seq = q.seq
+}
+
+// wake lets all parked pods be tried again, each when it may.
+func (q *queue) wake(now time.Time) {
+	for _, e := range q.entries {
+		if e.place != parked {
+			continue
+		}
+		if e.notYet.After(now) {
+			q.put(e, later)
+		} else {
+			q.put(e, ready)
+		}
+	}
+}
+
+type readyHeap []*entry
+
+func (h readyHeap) Len() int { return len(h) }
+func (h readyHeap) Less(i, j int) bool {
+	if a, b := h[i].priority(), h[j].priority(); a != b {
+		return a > b
+	}
+	return h[i].seq < h[j].seq
+}
+func (h readyHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
+func (h *readyHeap) Push(x any)   { e := x.(*entry); e.index = len(*h); *h = append(*h, e) }
+func (h *readyHeap) Pop() any     { return pop((*[]*entry)(h)) }
+
+type laterHeap []*entry
+
+func (h laterHeap) Len() int           { return len(h) }
+func (h laterHeap) Less(i, j int) bool { return h[i].notYet.Before(h[j].notYet) }
+func (h laterHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
+func (h *laterHeap) Push(x any)        { e := x.(*entry); e.index = len(*h); *h = append(*h, e) }
+func (h *laterHeap) Pop() any          { return pop((*[]*entry)(h)) }
+
+func pop(h *[]*entry) *entry {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	e.index = -1
+	return e
+}

@@ -1,0 +1,186 @@
+package schedule
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/sched"
+)
+
+// How often at most a pod is told again why it waits: its condition when the reason changed, its event in any case.
+const (
+	rewriteEvery = 30 * time.Second
+	retellEvery  = 10 * time.Minute
+)
+
+// outcome is what a round wants written about one pod.
+type outcome struct {
+	*entry
+	decision sched.Decision
+	write    control.Write
+	writes   bool
+}
+
+// round decides about each pod of the batch and commits all of it together.
+func (s *Scheduler) round(ctx context.Context, batch []*entry) {
+	now := time.Now()
+	refused := map[types.UID]refusal{}
+	outcomes := make([]*outcome, 0, len(batch))
+	for _, e := range batch {
+		o := &outcome{entry: e, decision: s.decide(e, refused)}
+		if o.decision.Fits() {
+			s.assume(o, now)
+		} else {
+			s.park(o, now)
+		}
+		outcomes = append(outcomes, o)
+	}
+	s.commit(ctx, slices.DeleteFunc(outcomes, func(o *outcome) bool { return !o.writes }))
+}
+
+// refusal is a decision that found no node, and for which spec.
+type refusal struct {
+	spec     *corev1.PodSpec
+	decision sched.Decision
+}
+
+// decide asks sched. Replicas with one spec share a refusal within a round: during it the fleet only fills up, and nine
+// hundred of a thousand that fit nowhere need not be compared with every node. That does not hold for pods that look at
+// other pods.
+func (s *Scheduler) decide(e *entry, refused map[types.UID]refusal) sched.Decision {
+	spec, owner := &e.pod.Spec, metav1.GetControllerOf(e.pod)
+	alone := len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
+	if owner == nil || !alone {
+		return s.snap.Schedule(e.prepared)
+	}
+	if r, ok := refused[owner.UID]; ok && equality.Semantic.DeepEqual(r.spec, spec) {
+		return r.decision
+	}
+	d := s.snap.Schedule(e.prepared)
+	if !d.Fits() {
+		refused[owner.UID] = refusal{spec, d}
+	}
+	return d
+}
+
+// assume believes in the decision and asks for the binding to be written.
+func (s *Scheduler) assume(o *outcome, now time.Time) {
+	bound := o.pod.DeepCopy()
+	bound.Spec.NodeName = o.decision.Node
+	setScheduled(bound, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, now)
+	s.snap.SetPod(sched.NewPod(bound))
+	s.assumed[bound.UID] = true
+	o.write, o.writes = control.Write{Object: bound, Old: o.pod, Subresource: "binding"}, true
+}
+
+// park lets the pod wait for a change of the fleet and asks for its condition to be written, when that has changed and was
+// not written just now; then the pod comes back to have it written.
+func (s *Scheduler) park(o *outcome, now time.Time) {
+	s.queue.failed(o.entry, now)
+	s.queue.put(o.entry, parked)
+	message := o.decision.Message()
+	have := control.PodCondition(o.pod, corev1.PodScheduled)
+	if have != nil && have.Status == corev1.ConditionFalse && have.Reason == corev1.PodReasonUnschedulable && have.Message == message {
+		s.tell(o.entry, message, now)
+		return
+	}
+	if soon := o.wrote.Add(rewriteEvery); !o.wrote.IsZero() && soon.After(now) {
+		o.notYet = soon
+		s.queue.put(o.entry, later)
+		return
+	}
+	failed := o.pod.DeepCopy()
+	setScheduled(failed, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
+		Reason: corev1.PodReasonUnschedulable, Message: message}, now)
+	o.write, o.writes = control.Write{Object: failed, Old: o.pod, Subresource: "status"}, true
+	o.wrote = now
+	s.tell(o.entry, message, now)
+}
+
+// tell emits the event about a pod that fits nowhere, unless the same was told lately.
+func (s *Scheduler) tell(e *entry, message string, now time.Time) {
+	if e.told == message && now.Sub(e.toldAt) < retellEvery {
+		return
+	}
+	e.told, e.toldAt = message, now
+	s.cfg.Events.Event(e.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
+}
+
+func setScheduled(pod *corev1.Pod, c corev1.PodCondition, now time.Time) {
+	c.ObservedGeneration = pod.Generation
+	c.LastTransitionTime = metav1.NewTime(now)
+	have := control.PodCondition(pod, corev1.PodScheduled)
+	if have == nil {
+		pod.Status.Conditions = append(pod.Status.Conditions, c)
+		return
+	}
+	if have.Status == c.Status {
+		c.LastTransitionTime = have.LastTransitionTime
+	}
+	*have = c
+}
+
+// commit writes all outcomes in one transaction. When that fails, one of the pods has changed meanwhile, as a rule: each
+// gets a transaction of its own, so that only those that cannot be written come back.
+func (s *Scheduler) commit(ctx context.Context, outcomes []*outcome) {
+	if len(outcomes) == 0 {
+		return
+	}
+	writes := make([]control.Write, len(outcomes))
+	for i, o := range outcomes {
+		writes[i] = o.write
+	}
+	err := s.cfg.Client.Commit(ctx, writes)
+	if err != nil && len(outcomes) > 1 && ctx.Err() == nil {
+		for _, o := range outcomes {
+			s.settle(o, s.cfg.Client.Commit(ctx, []control.Write{o.write}))
+		}
+		return
+	}
+	for _, o := range outcomes {
+		s.settle(o, err)
+	}
+}
+
+// settle does what follows from the answer to one outcome's write.
+func (s *Scheduler) settle(o *outcome, err error) {
+	binding := o.decision.Fits()
+	switch {
+	case err == nil && binding:
+		s.queue.remove(o.pod.UID)
+		s.cfg.Events.Event(o.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", o.pod.Namespace, o.pod.Name, o.decision.Node)
+	case err == nil:
+	case binding:
+		delete(s.assumed, o.pod.UID)
+		s.snap.RemovePod(o.pod.UID)
+		s.queue.wake(time.Now()) // its room is free again
+		s.retry(o, err)
+	default:
+		o.wrote = time.Time{}
+		s.retry(o, err)
+	}
+}
+
+// retry brings a pod back whose write failed. What a conflict means is on its way in the feed.
+func (s *Scheduler) retry(o *outcome, err error) {
+	if apierrors.IsNotFound(err) {
+		s.queue.remove(o.pod.UID)
+		return
+	}
+	if !apierrors.IsConflict(err) {
+		s.cfg.Log.Warn("scheduling result could not be written", "pod", control.KeyOf(o.pod), "node", o.decision.Node, "err", err)
+	}
+	if s.queue.entries[o.pod.UID] == o.entry {
+		s.queue.failed(o.entry, time.Now())
+		s.queue.behind(o.entry)
+		s.queue.put(o.entry, later)
+	}
+}

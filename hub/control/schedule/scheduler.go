@@ -1,0 +1,207 @@
+package schedule
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sched"
+)
+
+// ArchitecturesAnnotation on a pod names the architectures, separated by commas and as in kubernetes.io/arch, for which its
+// images exist. Without it every node may try.
+const ArchitecturesAnnotation = "petrel.dev/architectures"
+
+// Config says what a Scheduler works with.
+type Config struct {
+	Client control.Client
+	// Events tells people; nil tells nobody.
+	Events control.Events
+	Log    *slog.Logger // nil discards
+	// Architectures tells for which architectures an image is known to exist, none when it is not known; nil knows nothing.
+	// It is called from the loop and must not block.
+	Architectures func(image string) []string
+}
+
+// Scheduler is the loop. Make it with New.
+type Scheduler struct {
+	cfg Config
+
+	mu     sync.Mutex
+	intake []control.Change // not yet looked at
+	signal chan struct{}    // capacity 1: intake is not empty
+
+	// All else belongs to Run's goroutine.
+	snap    *sched.Snapshot
+	queue   *queue
+	assumed map[types.UID]bool // bound by a commit that the feed has not shown yet
+}
+
+// New returns a Scheduler; Run starts it.
+func New(cfg Config) *Scheduler {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Events == nil {
+		cfg.Events = nobody{}
+	}
+	return &Scheduler{cfg: cfg, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(), assumed: map[types.UID]bool{}}
+}
+
+type nobody struct{}
+
+func (nobody) Event(kube.Object, string, string, string, ...any) {}
+
+// maxBatch is how many pods are decided in one round and committed together.
+const maxBatch = 256
+
+// Run schedules until ctx ends, and returns nil then.
+func (s *Scheduler) Run(ctx context.Context) error {
+	s.cfg.Client.Subscribe(ctx, s.saw, kube.Pod, kube.Node, kube.Namespace)
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		now := time.Now()
+		s.takeIn(now)
+		if batch := s.queue.take(now, maxBatch); len(batch) > 0 {
+			s.round(ctx, batch)
+			continue
+		}
+		timer.Stop()
+		if wait, ok := s.queue.next(now); ok {
+			timer.Reset(wait)
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.signal:
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// saw is called by the feed.
+func (s *Scheduler) saw(c control.Change) {
+	s.mu.Lock()
+	s.intake = append(s.intake, c)
+	s.mu.Unlock()
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+// takeIn brings snapshot and queue up to what the feed has told.
+func (s *Scheduler) takeIn(now time.Time) {
+	s.mu.Lock()
+	changes := s.intake
+	s.intake = nil
+	s.mu.Unlock()
+	roomier := false
+	for _, c := range changes {
+		switch c.GVK {
+		case kube.Pod:
+			roomier = s.pod(c) || roomier
+		case kube.Node:
+			roomier = s.node(c) || roomier
+		case kube.Namespace:
+			if c.New == nil {
+				s.snap.RemoveNamespace(c.Old.GetName())
+			} else {
+				s.snap.SetNamespace(c.New.GetName(), c.New.GetLabels())
+			}
+		}
+	}
+	if roomier {
+		s.queue.wake(now)
+	}
+}
+
+// node takes note of a changed node and reports whether pods that fitted nowhere may fit now.
+func (s *Scheduler) node(c control.Change) bool {
+	if c.New == nil {
+		s.snap.RemoveNode(c.Old.GetName())
+		return true // its zone was the emptiest, perhaps
+	}
+	n := c.New.(*corev1.Node)
+	if c.Old != nil && sameForScheduling(c.Old.(*corev1.Node), n) {
+		return false
+	}
+	s.snap.SetNode(n)
+	return true
+}
+
+// sameForScheduling: the usual update of a node, a condition, says nothing about where pods may go.
+func sameForScheduling(a, b *corev1.Node) bool {
+	return a.UID == b.UID && a.Spec.Unschedulable == b.Spec.Unschedulable && maps.Equal(a.Labels, b.Labels) &&
+		equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints) &&
+		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) &&
+		a.Status.NodeInfo.Architecture == b.Status.NodeInfo.Architecture
+}
+
+// pod takes note of a changed pod and reports whether it has made room, or has come to be near for others.
+func (s *Scheduler) pod(c control.Change) bool {
+	if c.New == nil || control.PodFinished(c.New.(*corev1.Pod)) {
+		uid := c.Object().GetUID()
+		delete(s.assumed, uid)
+		s.queue.remove(uid)
+		_, was := s.snap.Pod(uid)
+		s.snap.RemovePod(uid)
+		return was
+	}
+	pod := c.New.(*corev1.Pod)
+	old, was := s.snap.Pod(pod.UID)
+	switch {
+	case pod.Spec.NodeName != "":
+		delete(s.assumed, pod.UID)
+		s.queue.remove(pod.UID)
+		if was && old.Object.ResourceVersion == pod.ResourceVersion {
+			return false
+		}
+		s.snap.SetPod(sched.NewPod(pod))
+		// Another pod's affinity may have waited for this one; spreading stops counting one that leaves.
+		return !was || !maps.Equal(old.Object.Labels, pod.Labels) || (old.Object.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil)
+	case s.assumed[pod.UID]: // an older version: the binding is on its way
+	case wanted(pod):
+		s.learnImages(pod)
+		s.queue.set(pod)
+	default:
+		s.queue.remove(pod.UID)
+	}
+	return false
+}
+
+// wanted reports whether an unbound pod is this scheduler's to place, now.
+func wanted(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && len(pod.Spec.SchedulingGates) == 0 &&
+		(pod.Spec.SchedulerName == "" || pod.Spec.SchedulerName == corev1.DefaultSchedulerName)
+}
+
+// learnImages tells the snapshot what is known about the pod's images.
+func (s *Scheduler) learnImages(pod *corev1.Pod) {
+	var annotated []string
+	if text := pod.Annotations[ArchitecturesAnnotation]; text != "" {
+		annotated = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	for _, cs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for _, c := range cs {
+			known := annotated
+			if known == nil && s.cfg.Architectures != nil {
+				known = s.cfg.Architectures(c.Image)
+			}
+			if len(known) > 0 {
+				s.snap.SetImage(c.Image, known...)
+			}
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package registry
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+func encodedMap(t *testing.T, name, value string) (*resource.Kind, *corev1.ConfigMap, encoded) {
+	t.Helper()
+	k, ok := resource.New().ByGVK(kube.ConfigMap)
+	if !ok {
+		t.Fatal("no ConfigMaps")
+	}
+	cm := &corev1.ConfigMap{Data: map[string]string{"k": value, `"resourceVersion":"5"`: `"resourceVersion":"6"`}}
+	cm.Namespace, cm.Name = "default", name
+	enc, err := encode(k, cm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, cm, enc
+}
+
+func TestRevisionInPlace(t *testing.T) {
+	k, _, enc := encodedMap(t, "a", "v")
+	for _, rev := range []sqlstore.Revision{1, 99, 1 << 40} {
+		raw := enc.with(rev)
+		obj, err := decode(k, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, _ := storedRevision(raw)
+		if obj.GetResourceVersion() != fmt.Sprint(rev) || got != rev || !enc.same(raw, rev) || enc.same(raw, rev+1) {
+			t.Errorf("%d became %s: %s", rev, obj.GetResourceVersion(), raw)
+		}
+		if moved := withRevision(raw, 7); string(moved) != string(enc.with(7)) {
+			t.Errorf("moved to 7: %s", moved)
+		}
+	}
+}
+
+// Whoever settles it first, writer or feed, the same object carries the revision, and what a rival wrote is not taken
+// for it.
+func TestHandoff(t *testing.T) {
+	k, mine, enc := encodedMap(t, "a", "mine")
+	_, _, rival := encodedMap(t, "a", "rival")
+	for _, feedFirst := range []bool{true, false} {
+		d := newDecoded()
+		mine := mine.DeepCopy()
+		h := d.offer("key", enc, mine)
+		if o, err := d.object(k, "key", 6, rival.with(6)); err != nil || o == kube.Object(mine) || o.(*corev1.ConfigMap).Data["k"] != "rival" {
+			t.Fatalf("the rival's revision is %v, %v", o, err)
+		}
+		var settled, fed kube.Object
+		var err error
+		if feedFirst {
+			fed, err = d.object(k, "key", 7, enc.with(7))
+			settled = d.settle(h, 7)
+		} else {
+			settled = d.settle(h, 7)
+			fed, err = d.object(k, "key", 7, enc.with(7))
+		}
+		if err != nil || fed != kube.Object(mine) || settled != fed || fed.GetResourceVersion() != "7" || len(d.handed) != 0 {
+			t.Errorf("feed first %v: settled %p, fed %p, made %p; %v", feedFirst, settled, fed, mine, err)
+		}
+	}
+	d := newDecoded()
+	if d.settle(d.offer("key", enc, mine), 0); len(d.handed) != 0 {
+		t.Error("a commit that failed left its offer")
+	}
+}
+
+// A revision is decoded once for all, and old ones are forgotten.
+func TestDecodedOnceAndBounded(t *testing.T) {
+	k, _, enc := encodedMap(t, "a", "v")
+	d := newDecoded()
+	objs := make([]kube.Object, 16)
+	var wg sync.WaitGroup
+	for i := range objs {
+		wg.Go(func() { objs[i], _ = d.object(k, "key", 1, enc.with(1)) })
+	}
+	wg.Wait()
+	for _, o := range objs {
+		if o == nil || o != objs[0] {
+			t.Fatal("decoded more than once")
+		}
+	}
+	for rev := range sqlstore.Revision(3 * keepDecoded) {
+		if _, err := d.object(k, "key", rev+2, enc.with(rev+2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := d.peek(1); ok || len(d.byRev) > keepDecoded {
+		t.Errorf("%d revisions are kept", len(d.byRev))
+	}
+}
+
+func TestIndexMoves(t *testing.T) {
+	ix := newIndex(func(o kube.Object) []string { return []string{o.GetName(), "all"} })
+	obj := func(name string) kube.Object { cm := &corev1.ConfigMap{}; cm.Name = name; return cm }
+	a, b := obj("x"), obj("y")
+	ix.change("2", nil, a)
+	ix.change("1", nil, a)
+	ix.change("1", a, b)
+	show := func(v string) (s string) {
+		for _, e := range ix.under[v] {
+			s += e.key + "=" + e.obj.GetName() + " "
+		}
+		return s
+	}
+	if got := show("all") + "|" + show("x") + "|" + show("y"); got != "1=y 2=x |2=x |1=y " {
+		t.Error(got)
+	}
+	ix.change("1", b, nil)
+	ix.change("2", a, nil)
+	if len(ix.under) != 0 {
+		t.Errorf("left %v", ix.under)
+	}
+}

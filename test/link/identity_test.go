@@ -1,0 +1,171 @@
+package link_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+func (a *agent) problem(part string) func() bool {
+	return func() bool { return strings.Contains(a.link.Status().Problem, part) }
+}
+
+// A second device with the name of a live one is refused, and told by whom.
+func TestNameTaken(t *testing.T) {
+	eachBroker(t, func(t *testing.T, url string) {
+		h := newHub(t, url).start()
+		tok := h.token(jointoken.Options{})
+		a := newAgent(t, "n1", tok).start()
+		h.waitConnected("n1")
+		b := newAgent(t, "n1", tok).start()
+		eventually(t, "the second device is refused", b.problem("in use by another device that is alive ("+wire.NodeID(a.link.Status().Device)))
+		if !h.connected("n1") || !a.link.Status().Connected {
+			t.Error("the first device lost its session")
+		}
+		eventually(t, "the refusal is an event", func() bool {
+			for _, o := range h.client.Stored(kube.Event, "default") {
+				if e := o.(*corev1.Event); e.Reason == "NameTaken" && e.InvolvedObject.Name == "n1" {
+					return true
+				}
+			}
+			return false
+		})
+	})
+}
+
+// A cloned card: the same key twice. The copy is refused and named, the original stays.
+func TestClone(t *testing.T) {
+	eachBroker(t, func(t *testing.T, url string) {
+		h := newHub(t, url).start()
+		a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+		h.waitConnected("n1")
+		b := newAgent(t, "n1", "")
+		for _, f := range []string{"identity", "hub"} {
+			raw, err := os.ReadFile(filepath.Join(a.dir, f))
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(b.dir, f), raw, 0o600))
+		}
+		b.start()
+		eventually(t, "the clone is refused", b.problem("a cloned card or image"))
+		p := h.client.Put(pod("web", "n1")).(*corev1.Pod)
+		eventually(t, "the original goes on", func() bool { return a.has(wire.KindPod, "web") != nil })
+		a.podStatus(p, corev1.PodRunning)
+		eventually(t, "in both directions", func() bool { return h.pod("web").Status.Phase == corev1.PodRunning })
+		if b.has(wire.KindPod, "web") != nil {
+			t.Error("the clone was told what to run")
+		}
+	})
+}
+
+// Deleting the Node throws the device out: it stops its pods and waits for a new token.
+func TestRemoved(t *testing.T) {
+	eachBroker(t, func(t *testing.T, url string) {
+		h := newHub(t, url).start()
+		a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+		h.waitConnected("n1")
+		h.client.Put(pod("web", "n1"))
+		eventually(t, "the pod arrives", func() bool { return a.has(wire.KindPod, "web") != nil })
+		h.client.Remove(kube.Node, "", "n1")
+		eventually(t, "the agent knows", func() bool { s := a.link.Status(); return s.Removed && strings.Contains(s.Problem, "deleted") })
+		if n := len(a.cache.Desired()); n != 0 {
+			t.Errorf("%d objects are still desired", n)
+		}
+		a.kill()
+		a.token = h.token(jointoken.Options{Uses: 1})
+		a.start()
+		h.waitConnected("n1")
+		eventually(t, "it is back with its pod", func() bool { return a.has(wire.KindPod, "web") != nil })
+	})
+}
+
+// Deleted while dark: the device learns it at the next contact. Against a hub that was restored from before the device
+// joined, it keeps its pods.
+func TestUnknownToTheHub(t *testing.T) {
+	for _, restored := range []bool{false, true} {
+		h := newHub(t, "").start()
+		a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+		h.waitConnected("n1")
+		h.client.Put(pod("web", "n1"))
+		eventually(t, "the pod arrives", func() bool { return a.has(wire.KindPod, "web") != nil })
+		a.kill()
+		a.token = ""
+		h.kill()
+		if restored {
+			h.client = newHub(t, "").client
+		} else {
+			h.client.Remove(kube.Node, "", "n1")
+			h.client.Put(configMap("later", "x"))
+		}
+		h.start()
+		a.start()
+		eventually(t, "the device is refused", a.problem("join it again with a new token"))
+		if got := a.has(wire.KindPod, "web") != nil; got != restored {
+			t.Errorf("restored %v: pod desired %v", restored, got)
+		}
+		h.kill()
+		a.kill()
+	}
+}
+
+// A re-imaged device joins under its old name with a fresh token; the old key is no longer good.
+func TestReimaged(t *testing.T) {
+	eachBroker(t, func(t *testing.T, url string) {
+		h := newHub(t, url).start()
+		old := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+		h.waitConnected("n1")
+		h.client.Put(pod("web", "n1"))
+		eventually(t, "the pod arrives", func() bool { return old.has(wire.KindPod, "web") != nil })
+		old.kill()
+		eventually(t, "n1 is dark", func() bool { return !h.connected("n1") })
+		before, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
+		fresh := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1})).start()
+		h.waitConnected("n1")
+		eventually(t, "the pod arrives at the new card", func() bool { return fresh.has(wire.KindPod, "web") != nil })
+		after, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
+		if after.UID != before.UID || after.Annotations[kube.NodeKeyAnnotation] == before.Annotations[kube.NodeKeyAnnotation] {
+			t.Errorf("node before %v %v, after %v %v", before.UID, before.Annotations, after.UID, after.Annotations)
+		}
+		old.token = ""
+		old.start()
+		eventually(t, "the old card is refused", old.problem("join it again with a new token"))
+	})
+}
+
+func TestTokenRefusals(t *testing.T) {
+	h := newHub(t, "").start()
+	once := h.token(jointoken.Options{Uses: 1})
+	newAgent(t, "n1", once).start()
+	h.waitConnected("n1")
+	deleted := h.token(jointoken.Options{})
+	parsed, err := jointoken.Parse(deleted)
+	must(t, err)
+	h.client.Remove(kube.Secret, jointoken.SecretNamespace, jointoken.SecretName(parsed.TokenID))
+	expired, secret, err := jointoken.Mint(parsed.Cluster, jointoken.Options{TTL: time.Minute}, time.Now().Add(-time.Hour), nil)
+	must(t, err)
+	h.client.Put(secret)
+	wrongPin := parsed
+	wrongPin.Pin[0] ^= 1
+	for _, c := range []struct{ name, token, problem string }{
+		{"used-up", once, "used up"},
+		{"deleted", deleted, "no such join token"},
+		{"expired", expired.String(), "expired"},
+		{"wrong-pin", wrongPin.String(), "another hub at this address"},
+		{"Bad_Name", h.token(jointoken.Options{}), "cannot be a node name"},
+	} {
+		a := newAgent(t, c.name, c.token).start()
+		eventually(t, c.name, a.problem(c.problem))
+		a.kill()
+	}
+	if n := len(h.client.Stored(kube.Node, "")); n != 1 {
+		t.Errorf("%d Nodes, want 1", n)
+	}
+}
