@@ -191,7 +191,7 @@ func TestRotationAndFollow(t *testing.T) {
 	if got := <-followed; strings.Count(got, "\n") != lines {
 		t.Errorf("the follower saw %d of %d lines", strings.Count(got, "\n"), lines)
 	}
-	if n := len(existing(path)); n != 3 {
+	if n := len(openFiles(path, nil)); n != 3 {
 		t.Errorf("%d files are kept, want 3", n)
 	}
 	got := read(t, p, path, all)
@@ -219,6 +219,13 @@ func TestAgentAway(t *testing.T) {
 	}
 	fmt.Fprint(w.out, "after\n")
 	eventually(t, "all", func() bool { return read(t, p, path, all) == "before\nhalf\naway\nafter\n" })
+	// A container that has ended while no agent ran is only finished.
+	other := filepath.Join(t.TempDir(), "1.log")
+	fmt.Fprint(newWriter(t, other).errs, "last words")
+	p.Finish(other)
+	if got := read(t, p, other, all); got != "last words\n" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestSubscribe(t *testing.T) {
