@@ -65,7 +65,8 @@ type Runtime struct {
 	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
 }
 
-// Open connects to containerd, starting it when there is none. The result works once Run runs.
+// Open connects to containerd, starting it when there is none. Images can be worked on at once, beside another Runtime
+// on the same directories; containers belong to the one that runs Run.
 func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if cfg.Namespace == "" {
 		cfg.Namespace = "petrel"
@@ -108,9 +109,6 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if r.pump, err = podlog.NewPump(cfg.Log); err != nil {
 		return nil, err
 	}
-	if err := r.cleanStale(ctx); err != nil {
-		return nil, err
-	}
 	return r, nil
 }
 
@@ -151,14 +149,19 @@ func (r *Runtime) pickSnapshotter(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("containerd offers neither the overlayfs nor the native snapshotter; enable one in its configuration")
 }
 
-// cleanStale drops the marks of starts that an earlier life of the agent did not finish, so that they count as Created.
-func (r *Runtime) cleanStale(ctx context.Context) error {
+// adoptLogs goes on with the logs of containers that an earlier life of the agent has started, and finishes those of
+// containers that ended meanwhile.
+func (r *Runtime) adoptLogs(ctx context.Context) error {
 	list, err := r.Containers(ctx, "")
 	if err != nil {
 		return err
 	}
 	for _, c := range list {
-		if c.State == podrun.Running && c.LogPath != "" {
+		switch {
+		case c.LogPath == "":
+		case c.State == podrun.Exited:
+			r.pump.Finish(c.LogPath)
+		default:
 			if err := r.pump.Add(c.LogPath); err != nil {
 				r.cfg.Log.Warn("container log not followed", "container", c.ID, "error", err)
 			}
@@ -170,6 +173,9 @@ func (r *Runtime) cleanStale(ctx context.Context) error {
 // Run follows containerd's events and the container logs, and keeps a private containerd running, until ctx ends. It
 // leaves containerd and the containers as they are.
 func (r *Runtime) Run(ctx context.Context) error {
+	if err := r.adoptLogs(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.pump.Run(ctx) })
 	g.Go(func() error { return r.watch(ctx) })

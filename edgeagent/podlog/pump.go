@@ -139,8 +139,12 @@ func (p *Pump) Add(path string) error {
 	return nil
 }
 
-// Finish takes what is left in the spool of a container that has ended, and deletes the spool.
+// Finish takes what is left in the spool of a container that has ended, and deletes the spool. It need not have been
+// added before.
 func (p *Pump) Finish(path string) {
+	if err := p.Add(path); err != nil {
+		p.log.Warn("end of container log not read", "file", path, "error", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.logs[path]

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,6 +30,7 @@ type reader struct {
 	out  io.Writer
 	left int64
 	mid  bool // the last entry was part of a line
+	rest []byte
 }
 
 // Read writes a container's log to out. With Follow it goes on while the container writes, and ends with it; what the
@@ -41,72 +43,69 @@ func (p *Pump) Read(ctx context.Context, path string, opt Options, out io.Writer
 		wake, done = p.wake(path)
 		defer done()
 	}
-	err := r.read(ctx, path, wake)
+	err := r.read(ctx, func(after *os.File) []*os.File {
+		p.mu.Lock() // no turning to a new file while they are opened
+		defer p.mu.Unlock()
+		return openFiles(path, after)
+	}, wake)
 	if errors.Is(err, errLimit) {
 		return nil
 	}
 	return err
 }
 
-func (r *reader) read(ctx context.Context, path string, wake chan struct{}) error {
-	files := existing(path)
-	start := 0
-	skip := int64(-1) // lines to pass over in the first file
+// read prints a log's files, then what comes while wake is open. open opens the files that are newer than one, or all.
+func (r *reader) read(ctx context.Context, open func(after *os.File) []*os.File, wake chan struct{}) error {
+	files := open(nil)
+	skip := int64(-1) // lines still to be passed over
 	if r.opt.Tail >= 0 {
+		var start int
 		start, skip = tailStart(files, r.opt)
+		closeAll(files[:start])
+		files = files[start:]
 	}
 	var last *os.File
+	var in *bufio.Reader
 	defer func() {
+		closeAll(files)
 		if last != nil {
 			last.Close()
 		}
 	}()
-	var in *bufio.Reader
-	for i := start; i < len(files); i++ {
-		f, err := os.Open(files[i])
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return err
+	next := func() error {
+		for len(files) > 0 {
+			if last != nil {
+				last.Close()
+			}
+			last, files, r.rest = files[0], files[1:], nil
+			in = bufio.NewReaderSize(last, 32<<10)
+			if err := r.copy(ctx, in, &skip); err != nil {
+				return err
+			}
 		}
-		if last != nil {
-			last.Close()
-		}
-		last, in = f, bufio.NewReaderSize(f, 32<<10)
-		if err := r.copy(ctx, in, &skip); err != nil {
-			return err
-		}
+		return nil
+	}
+	if err := next(); err != nil {
+		return err
 	}
 	for wake != nil {
 		select {
 		case <-ctx.Done():
 			return nil
 		case _, ok := <-wake:
-			if in == nil {
-				f, err := os.Open(path)
-				if err != nil {
-					if !ok {
-						return nil
-					}
-					continue
+			if in != nil {
+				if err := r.copy(ctx, in, &skip); err != nil {
+					return err
 				}
-				last, in = f, bufio.NewReaderSize(f, 32<<10)
 			}
-			if err := r.copy(ctx, in, &skip); err != nil {
+			files = open(last)
+			if last != nil && len(files) > 0 { // what was written to it before the turn
+				if err := r.copy(ctx, in, &skip); err != nil {
+					return err
+				}
+			}
+			if err := next(); err != nil {
 				return err
-			}
-			if now, err := os.Stat(path); err == nil {
-				if old, err := last.Stat(); err == nil && !os.SameFile(now, old) {
-					f, err := os.Open(path)
-					if err != nil {
-						return err
-					}
-					last.Close()
-					last, in = f, bufio.NewReaderSize(f, 32<<10)
-					if err := r.copy(ctx, in, &skip); err != nil {
-						return err
-					}
-				}
 			}
 			if !ok {
 				return nil
@@ -116,27 +115,45 @@ func (r *reader) read(ctx context.Context, path string, wake chan struct{}) erro
 	return nil
 }
 
-// existing lists a log's files, oldest first.
-func existing(path string) []string {
-	var files []string
-	for n := 64; n >= 0; n-- {
-		if _, err := os.Stat(rotated(path, n)); err == nil {
-			files = append(files, rotated(path, n))
-		}
+// openFiles opens a log's files that are newer than after, or all of them, oldest first. When after is not among them
+// any more, all are newer.
+func openFiles(path string, after *os.File) []*os.File {
+	var old os.FileInfo
+	if after != nil {
+		old, _ = after.Stat()
 	}
+	var files []*os.File
+	for n := 0; n < 64; n++ {
+		f, err := os.Open(rotated(path, n))
+		if err != nil {
+			if n > 0 {
+				break
+			}
+			continue // just turned: the newest is not there yet
+		}
+		if fi, err := f.Stat(); err == nil && old != nil && os.SameFile(fi, old) {
+			f.Close()
+			break
+		}
+		files = append(files, f)
+	}
+	slices.Reverse(files)
 	return files
 }
 
-// tailStart finds the file in which the last opt.Tail lines begin, and how many lines of it to pass over.
-func tailStart(files []string, opt Options) (int, int64) {
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// tailStart finds the file in which the last opt.Tail lines begin, and how many lines of it to pass over. All files are
+// at their beginnings afterwards.
+func tailStart(files []*os.File, opt Options) (int, int64) {
 	want := opt.Tail
 	for i := len(files) - 1; i >= 0; i-- {
 		n := int64(0)
-		f, err := os.Open(files[i])
-		if err != nil {
-			continue
-		}
-		in := bufio.NewReaderSize(f, 32<<10)
+		in := bufio.NewReaderSize(files[i], 2*MaxLine)
 		for {
 			line, err := in.ReadSlice('\n')
 			if e, ok := parse(line); ok && e.full && matches(e, opt) {
@@ -146,7 +163,9 @@ func tailStart(files []string, opt Options) (int, int64) {
 				break
 			}
 		}
-		f.Close()
+		if _, err := files[i].Seek(0, io.SeekStart); err != nil {
+			return i, 0
+		}
 		if n >= want {
 			return i, n - want
 		}
@@ -163,6 +182,12 @@ func matches(e entry, opt Options) bool {
 func (r *reader) copy(ctx context.Context, in *bufio.Reader, skip *int64) error {
 	for ctx.Err() == nil {
 		line, err := in.ReadBytes('\n')
+		line = append(r.rest, line...)
+		r.rest = nil
+		if err == io.EOF {
+			r.rest = line // the rest of it is being written
+			return nil
+		}
 		if e, ok := parse(line); ok && matches(e, r.opt) {
 			if *skip > 0 {
 				if e.full {
@@ -171,9 +196,6 @@ func (r *reader) copy(ctx context.Context, in *bufio.Reader, skip *int64) error 
 			} else if err := r.print(e); err != nil {
 				return err
 			}
-		}
-		if err == io.EOF {
-			return nil
 		}
 		if err != nil {
 			return err
@@ -232,7 +254,8 @@ func parse(line []byte) (entry, bool) {
 func Tail(path string, rows, limit int) string {
 	var b strings.Builder
 	r := &reader{opt: Options{Tail: int64(rows)}, out: &b}
-	if err := r.read(context.Background(), path, nil); err != nil {
+	open := func(after *os.File) []*os.File { return openFiles(path, after) }
+	if err := r.read(context.Background(), open, nil); err != nil {
 		return ""
 	}
 	s := b.String()

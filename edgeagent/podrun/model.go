@@ -53,6 +53,7 @@ type observed struct {
 	probes     map[string]probeState // by container ID
 	messages   map[string]string     // by container ID: termination messages of exited ones
 
+	state   State            // of the step before, in this life of the agent
 	last    corev1.PodStatus // the status of the step before, also of an earlier life of the agent
 	nodeIPs []string
 }

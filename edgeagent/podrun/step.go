@@ -38,6 +38,7 @@ func step(d desired, o observed, now time.Time) decision {
 	default:
 		s.run()
 	}
+	s.out.state = max(s.out.state, o.state)
 	s.out.status = s.status()
 	if ended(s.out.status.Phase) && !ended(o.last.Phase) {
 		s.at(now) // there is more to do for a pod that has ended

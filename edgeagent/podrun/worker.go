@@ -308,7 +308,7 @@ func (w *worker) publish(d desired, dec decision) {
 	}
 	w.mu.Lock()
 	before := w.mem.last.Phase
-	w.mem.last = dec.status
+	w.mem.last, w.mem.state = dec.status, dec.state
 	w.mu.Unlock()
 	if before != dec.status.Phase {
 		w.table.cfg.Log.Info("pod phase", "pod", d.pod.Name, "namespace", d.pod.Namespace, "phase", dec.status.Phase, "state", dec.state.String())

@@ -77,7 +77,7 @@ func (w *world) settle() {
 			w.o.stopFrom = w.now
 		}
 		d := step(desired{pod: w.pod, gone: w.gone}, w.o, w.now)
-		w.o.last, w.state, w.lastWake = d.status, d.state, d.wake
+		w.o.last, w.o.state, w.state, w.lastWake = d.status, d.state, d.state, d.wake
 		if len(d.actions) == 0 && !d.wake.Equal(w.now) {
 			return
 		}

@@ -242,14 +242,14 @@ func testSandbox(t *testing.T, s Subject) {
 	if err != nil || again.ID != spec.SandboxID {
 		t.Errorf("made again: %v, %v, want %s", again, err, spec.SandboxID)
 	}
-	spec.Command = []string{"/bin/sh", "-c", "hostname; echo shared >/dev/shm/note"}
+	spec.Command = []string{"/bin/sh", "-c", "hostname; echo shared >/dev/shm/petrel-note"}
 	id := start(t, s, spec)
 	await(t, s, spec.PodUID, id)
 	if log := s.ReadLog(t, spec.LogPath); !strings.Contains(log, "petrel-pod") {
 		t.Errorf("host name: %q", log)
 	}
 	other := spec
-	other.Name, other.LogPath, other.Command = "other", filepath.Join(t.TempDir(), "o.log"), []string{"/bin/cat", "/dev/shm/note"}
+	other.Name, other.LogPath, other.Command = "other", filepath.Join(t.TempDir(), "o.log"), []string{"/bin/sh", "-c", "cat /dev/shm/petrel-note; rm /dev/shm/petrel-note"}
 	id2 := start(t, s, other)
 	await(t, s, spec.PodUID, id2)
 	if log := s.ReadLog(t, other.LogPath); !strings.Contains(log, "shared") {

@@ -1,0 +1,329 @@
+package runtimetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// Fake is a Runtime in memory. Its containers are either what a test makes of them with Exit, or, with Host, plain
+// processes of this machine without any isolation.
+type Fake struct {
+	// Host runs containers' commands as processes; for the conformance suite.
+	Host string // a directory for its scratch files; "": no processes
+	// Deaf containers, by name, ignore all signals but SIGKILL.
+	Deaf map[string]bool
+	// PullError, if set, may refuse a pull; otherwise every pull succeeds.
+	PullError func(ref string) error
+	// OnExec, if set, is what Exec does.
+	OnExec func(c podrun.Container, spec podrun.ExecSpec) (int, error)
+
+	mu        sync.Mutex
+	calls     map[string]int
+	sandboxes map[string]sandbox
+	made      int
+	list      []*container
+	images    map[string]bool
+	subs      map[chan string]struct{}
+}
+
+type sandbox struct{ id, hostname string }
+
+type container struct {
+	podrun.Container
+	spec podrun.ContainerSpec
+	cmd  *exec.Cmd
+}
+
+// NewFake makes a Fake that has the given images.
+func NewFake(images ...string) *Fake {
+	f := &Fake{Deaf: map[string]bool{}, calls: map[string]int{}, sandboxes: map[string]sandbox{}, images: map[string]bool{}, subs: map[chan string]struct{}{}}
+	for _, i := range images {
+		f.images[i] = true
+	}
+	return f
+}
+
+// Calls counts the calls of all methods so far.
+func (f *Fake) Calls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, c := range f.calls {
+		n += c
+	}
+	return n
+}
+
+// Count is how often one method was called.
+func (f *Fake) Count(method string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[method]
+}
+
+// enter counts a call and locks; the caller unlocks.
+func (f *Fake) enter(method string) {
+	f.mu.Lock()
+	f.calls[method]++
+}
+
+// Exit ends the running container of a pod with a code, as if by itself. false: none runs.
+func (f *Fake) Exit(podUID, name string, code int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.list {
+		if c.PodUID == podUID && c.Name == name && c.State == podrun.Running {
+			f.ended(c, code)
+			return true
+		}
+	}
+	return false
+}
+
+func (f *Fake) ended(c *container, code int) {
+	c.State, c.ExitCode, c.FinishedAt = podrun.Exited, code, time.Now()
+	for s := range f.subs {
+		select {
+		case s <- c.PodUID:
+		default:
+		}
+	}
+}
+
+// Sandbox implements podrun.Runtime.
+func (f *Fake) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+	f.enter("Sandbox")
+	defer f.mu.Unlock()
+	sb, ok := f.sandboxes[spec.PodUID]
+	if !ok {
+		f.made++
+		sb = sandbox{fmt.Sprint("sandbox-", f.made), spec.Hostname}
+		f.sandboxes[spec.PodUID] = sb
+	}
+	return podrun.Sandbox{ID: sb.id}, nil
+}
+
+// RemoveSandbox implements podrun.Runtime.
+func (f *Fake) RemoveSandbox(_ context.Context, podUID string) error {
+	f.enter("RemoveSandbox")
+	defer f.mu.Unlock()
+	delete(f.sandboxes, podUID)
+	return nil
+}
+
+// Containers implements podrun.Runtime.
+func (f *Fake) Containers(_ context.Context, podUID string) ([]podrun.Container, error) {
+	f.enter("Containers")
+	defer f.mu.Unlock()
+	var out []podrun.Container
+	for _, c := range f.list {
+		if podUID == "" || c.PodUID == podUID {
+			out = append(out, c.Container)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b podrun.Container) int {
+		if n := strings.Compare(a.Name, b.Name); n != 0 {
+			return n
+		}
+		return a.Attempt - b.Attempt
+	})
+	return out, nil
+}
+
+// Image implements podrun.Runtime.
+func (f *Fake) Image(_ context.Context, ref string) (podrun.Image, error) {
+	f.enter("Image")
+	defer f.mu.Unlock()
+	if strings.ContainsAny(ref, " ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		return podrun.Image{}, fmt.Errorf("%w: image name %q", podrun.ErrConfig, ref)
+	}
+	if !f.images[ref] {
+		return podrun.Image{}, fmt.Errorf("%w: image %s", podrun.ErrNotFound, ref)
+	}
+	return imageOf(ref), nil
+}
+
+func imageOf(ref string) podrun.Image {
+	digest := fmt.Sprintf("sha256:%064x", len(ref))
+	return podrun.Image{Ref: ref, Digest: digest, ID: ref + "@" + digest}
+}
+
+// Pull implements podrun.Runtime.
+func (f *Fake) Pull(_ context.Context, ref string, _ []podrun.Credential) (podrun.Image, error) {
+	f.enter("Pull")
+	defer f.mu.Unlock()
+	if f.PullError != nil {
+		if err := f.PullError(ref); err != nil {
+			return podrun.Image{}, err
+		}
+	}
+	f.images[ref] = true
+	return imageOf(ref), nil
+}
+
+// Start implements podrun.Runtime.
+func (f *Fake) Start(_ context.Context, spec podrun.ContainerSpec) (string, error) {
+	f.enter("Start")
+	defer f.mu.Unlock()
+	id := fmt.Sprintf("%s-%s-%d-%s", spec.PodUID, spec.Name, spec.Attempt, spec.SandboxID)
+	for _, c := range f.list {
+		if c.ID == id {
+			return id, nil
+		}
+	}
+	c := &container{spec: spec, Container: podrun.Container{ID: id, PodUID: spec.PodUID, Namespace: spec.Namespace, Pod: spec.Pod, Name: spec.Name,
+		Attempt: spec.Attempt, SandboxID: spec.SandboxID, Hash: spec.Hash, Image: spec.Image, ImageID: imageOf(spec.Image).ID, LogPath: spec.LogPath,
+		TTY: spec.TTY, Stdin: spec.Stdin, State: podrun.Running, CreatedAt: time.Now(), StartedAt: time.Now()}}
+	f.list = append(f.list, c)
+	if f.Host == "" {
+		return id, nil
+	}
+	if err := f.spawn(c); err != nil {
+		c.StartError, c.StartedAt = err.Error(), time.Time{}
+		f.ended(c, 128)
+		return id, err
+	}
+	return id, nil
+}
+
+func (f *Fake) command(c *container, argv []string) *exec.Cmd {
+	bin := filepath.Join(f.Host, c.PodUID)
+	_ = os.MkdirAll(bin, 0o755)
+	_ = os.WriteFile(filepath.Join(bin, "hostname"), []byte("#!/bin/sh\necho "+f.sandboxes[c.PodUID].hostname+"\n"), 0o755)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append([]string{"PATH=" + bin + ":/usr/bin:/bin"}, c.spec.Env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+// spawn runs a container's command; the log is what it writes, as it is.
+func (f *Fake) spawn(c *container) error {
+	if err := os.MkdirAll(filepath.Dir(c.LogPath), 0o755); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(c.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.cmd = f.command(c, append(slices.Clone(c.spec.Command), c.spec.Args...))
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_ = c.cmd.Wait()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.ended(c, exitCode(c.cmd.ProcessState))
+	}()
+	return nil
+}
+
+func exitCode(st *os.ProcessState) int {
+	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return st.ExitCode()
+}
+
+func (f *Fake) find(id string) *container {
+	for _, c := range f.list {
+		if c.ID == id {
+			return c
+		}
+	}
+	return nil
+}
+
+// Signal implements podrun.Runtime.
+func (f *Fake) Signal(_ context.Context, id string, sig syscall.Signal) error {
+	f.enter("Signal")
+	defer f.mu.Unlock()
+	c := f.find(id)
+	if c == nil || c.State != podrun.Running {
+		return fmt.Errorf("%w: container %s", podrun.ErrNotFound, id)
+	}
+	if sig == 0 {
+		sig = syscall.SIGTERM
+	}
+	switch {
+	case c.cmd != nil && sig == syscall.SIGKILL:
+		return syscall.Kill(-c.cmd.Process.Pid, sig)
+	case c.cmd != nil:
+		return c.cmd.Process.Signal(sig)
+	case !f.Deaf[c.Name] || sig == syscall.SIGKILL:
+		f.ended(c, 128+int(sig))
+	}
+	return nil
+}
+
+// Remove implements podrun.Runtime.
+func (f *Fake) Remove(_ context.Context, id string) error {
+	f.enter("Remove")
+	defer f.mu.Unlock()
+	if c := f.find(id); c != nil && c.State == podrun.Running {
+		return errors.New("container still runs")
+	}
+	f.list = slices.DeleteFunc(f.list, func(c *container) bool { return c.ID == id })
+	return nil
+}
+
+// Exec implements podrun.Runtime.
+func (f *Fake) Exec(ctx context.Context, id string, spec podrun.ExecSpec) (int, error) {
+	f.enter("Exec")
+	c := f.find(id)
+	if c == nil || c.State != podrun.Running {
+		f.mu.Unlock()
+		return 0, fmt.Errorf("%w: container %s", podrun.ErrNotFound, id)
+	}
+	if f.Host == "" {
+		on, info := f.OnExec, c.Container
+		f.mu.Unlock()
+		if on == nil {
+			return 0, nil
+		}
+		return on(info, spec)
+	}
+	cmd := f.command(c, spec.Command)
+	f.mu.Unlock()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = spec.Stdin, spec.Stdout, spec.Stderr
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	defer stop()
+	_ = cmd.Wait()
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	return exitCode(cmd.ProcessState), nil
+}
+
+// Events implements podrun.Runtime.
+func (f *Fake) Events(ctx context.Context) <-chan string {
+	c := make(chan string, 64)
+	f.enter("Events")
+	f.subs[c] = struct{}{}
+	f.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		delete(f.subs, c)
+		close(c)
+		f.mu.Unlock()
+	})
+	return c
+}
+
+var _ podrun.Runtime = (*Fake)(nil)
