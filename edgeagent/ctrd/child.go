@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +50,18 @@ func answers(ctx context.Context, socket string) bool {
 	return err == nil && ok
 }
 
+// storeWorks tells whether a containerd that serves has its database: it starts without a damaged one, and then knows no
+// containers and images at all.
+func storeWorks(ctx context.Context, socket string) bool {
+	c, err := client.New(socket, client.WithTimeout(2*time.Second))
+	if err != nil {
+		return true // another matter
+	}
+	defer c.Close()
+	_, err = c.NamespaceService().List(ctx)
+	return !errdefs.IsNotImplemented(err)
+}
+
 // startChild finds the private containerd of an earlier agent, or starts one.
 func startChild(ctx context.Context, root, state string, log *slog.Logger) (*child, error) {
 	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), log: log}
@@ -62,7 +75,7 @@ func startChild(ctx context.Context, root, state string, log *slog.Logger) (*chi
 	}
 	if pid := c.alive(); pid != 0 {
 		for wait := time.Duration(0); wait < 15*time.Second; wait += 100 * time.Millisecond {
-			if answers(ctx, c.socket) {
+			if answers(ctx, c.socket) && storeWorks(ctx, c.socket) {
 				c.pid = pid
 				log.Info("containerd adopted", "pid", pid, "socket", c.socket)
 				return c, nil
@@ -128,15 +141,24 @@ func (c *child) start(ctx context.Context) error {
 }
 
 // diedError is a containerd that ended before it served.
-type diedError struct{ output string }
+type diedError struct {
+	output  string
+	noStore bool // it served, but without its database
+}
 
 func (e *diedError) Error() string {
 	return "containerd ended while starting: " + e.output
 }
 
 func (e *diedError) damaged() bool {
+	if strings.Contains(e.output, "no space left") { // a full disk is not a damaged one
+		return false
+	}
+	if e.noStore {
+		return true
+	}
 	for _, s := range []string{"meta.db", "metadata.db", "invalid database", "checksum error", "version mismatch", "page "} {
-		if strings.Contains(e.output, s) && !strings.Contains(e.output, "no space left") {
+		if strings.Contains(e.output, s) {
 			return true
 		}
 	}
@@ -181,6 +203,10 @@ func (c *child) launch(ctx context.Context) error {
 	}
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); {
 		if answers(ctx, c.socket) {
+			if !storeWorks(ctx, c.socket) {
+				c.kill(pid)
+				return &diedError{output: tailFrom(logPath, from), noStore: true}
+			}
 			c.mu.Lock()
 			c.pid = pid
 			c.mu.Unlock()

@@ -388,3 +388,32 @@ func TestProbesDecide(t *testing.T) {
 		}
 	})
 }
+
+// TestOthersNewsIsNoNews: a set that changes elsewhere costs a pod nothing.
+func TestOthersNewsIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		log := slog.New(slog.DiscardHandler)
+		p := aPod("p")
+		data, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects := []wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}
+		set := podrun.DecodeSet(objects, nil, log)
+		n.table.Apply(set, true)
+		n.settle()
+		n.want("p", "Running main#0 running")
+		calls := n.fake.Calls()
+		for i := range 100 {
+			svc := wire.Object{ID: wire.ID{Kind: wire.KindService, UID: "s"}, Version: uint64(i), Data: []byte(`{"ns":"default","name":"s"}`)}
+			set = podrun.DecodeSet(append(objects[:1:1], svc), set, log)
+			n.table.Apply(set, true)
+			n.settle()
+		}
+		if got := n.fake.Calls(); got != calls {
+			t.Errorf("%d calls of the runtime for a hundred changes of a Service", got-calls)
+		}
+	})
+}
