@@ -90,7 +90,7 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
 	if err != nil {
-		s.Log.Info("credentials refused", "from", x.r.RemoteAddr, "reason", err.Error())
+		s.refused(x.r, err.Error())
 	}
 	if err != nil || !ok {
 		return nil, apierrors.NewUnauthorized("Unauthorized")
@@ -110,6 +110,13 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 		return nil, forbidden(user, a, reason)
 	}
 	return registry.WithUser(x.ctx, user), nil
+}
+
+// refused logs why credentials were refused, which the client is not told. A client that goes on trying gets one line.
+func (s *server) refused(r *http.Request, reason string) {
+	if last := s.lastRefusal.Swap(&reason); last == nil || *last != reason {
+		s.Log.Info("credentials refused", "from", r.RemoteAddr, "reason", reason)
+	}
 }
 
 func forbidden(u registry.User, a Attributes, reason string) error {

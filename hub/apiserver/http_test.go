@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -381,18 +383,18 @@ func TestTooManyRequests(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	entered := make(chan struct{}, 1)
-	var armed bool
+	var armed atomic.Bool
 	h := newHub(t, func(c *apiserver.Config) {
 		c.MaxInFlight = 1
 		c.Ready = func() error {
-			if armed {
+			if armed.Load() {
 				entered <- struct{}{}
 				<-release
 			}
 			return nil
 		}
 	})
-	armed = true
+	armed.Store(true)
 	first := make(chan answer, 1)
 	go func() { first <- h.do("GET", "/readyz", "") }()
 	<-entered
@@ -423,15 +425,22 @@ func TestPanicBecomes500(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	var notReady error
-	h := newHub(t, func(c *apiserver.Config) { c.Ready = func() error { return notReady } })
+	var busy atomic.Bool
+	h := newHub(t, func(c *apiserver.Config) {
+		c.Ready = func() error {
+			if busy.Load() {
+				return errors.New("the store is still being checked")
+			}
+			return nil
+		}
+	})
 	if a := h.do("GET", "/readyz", ""); a.code != 200 || a.body != "ok" {
 		t.Errorf("%+v", a)
 	}
 	if a := h.do("GET", "/readyz?verbose", ""); a.body != "[+]ping ok\n[+]hub ok\n[+]shutdown ok\nreadyz check passed\n" {
 		t.Errorf("%q", a.body)
 	}
-	notReady = fmt.Errorf("the store is still being checked")
+	busy.Store(true)
 	if a := h.do("GET", "/readyz", ""); a.code != 503 || !strings.Contains(a.body, "[-]hub failed: the store is still being checked") {
 		t.Errorf("%+v", a)
 	}

@@ -14,8 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-var metaV1 = metav1.SchemeGroupVersion
-
 // decodeQuery fills opts from the query string.
 func (x *exchange) decodeQuery(opts runtime.Object) error {
 	if err := metascheme.ParameterCodec.DecodeParameters(x.query, metav1.SchemeGroupVersion, opts); err != nil {

@@ -80,6 +80,8 @@ type server struct {
 	metrics  *metrics
 	inFlight chan struct{}
 	open     context.Context // ends when the hub begins to stop
+
+	lastRefusal atomic.Pointer[string]
 }
 
 // New returns the API as a handler for a TLS server. The request's context must end when its connection does, as

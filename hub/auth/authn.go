@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,9 +27,10 @@ type Authenticator struct {
 	objects Objects
 	roots   *x509.CertPool
 
-	// Judging a signature costs a board half a millisecond, and clients show the same one with each request.
-	certs  memo[*x509.Certificate]
-	tokens memo[*claims]
+	// Judging a signature costs a board half a millisecond, and clients show the same one with each request. All requests
+	// of a connection carry the same *x509.Certificate.
+	certs  memo[*x509.Certificate, registry.User]
+	tokens memo[[sha256.Size]byte, *claims]
 }
 
 // NewAuthenticator judges by pki's keys, and tokens by what exists in objects.
@@ -38,7 +40,7 @@ func NewAuthenticator(pki *PKI, objects Objects) *Authenticator {
 	return &Authenticator{pki: pki, objects: objects, roots: roots}
 }
 
-// Authenticate returns the request's user. ok is false when it carries no credentials, or a client certificate of
+// Authenticate returns the request's user, which is shared: read-only. ok is false when it carries no credentials, or a client certificate of
 // another CA; err says why credentials were refused.
 func (a *Authenticator) Authenticate(r *http.Request) (user registry.User, ok bool, err error) {
 	if token, found := bearer(r); found {
@@ -87,9 +89,9 @@ func (a *Authenticator) Token(token string, audiences []string) (registry.User, 
 
 func (a *Authenticator) certificate(chain []*x509.Certificate) (registry.User, bool, error) {
 	cert := chain[0]
-	sum := sha256.Sum256(cert.Raw)
 	now := sane(a.pki.now())
-	if _, ok := a.certs.get(sum); !ok {
+	user, ok := a.certs.get(cert)
+	if !ok {
 		if err := a.verify(chain, now); err != nil {
 			var unknown x509.UnknownAuthorityError
 			if errors.As(err, &unknown) {
@@ -97,16 +99,18 @@ func (a *Authenticator) certificate(chain []*x509.Certificate) (registry.User, b
 			}
 			return registry.User{}, false, fmt.Errorf("client certificate %q: %w", cert.Subject.CommonName, err)
 		}
-		a.certs.put(sum, cert)
+		sum := sha256.Sum256(cert.Raw)
+		user = registry.User{
+			Name:   cert.Subject.CommonName,
+			Groups: append(slices.Clone(cert.Subject.Organization), groupAuthenticated),
+			Extra:  map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
+		}
+		a.certs.put(cert, user)
 	}
 	if now.After(cert.NotAfter) {
 		return registry.User{}, false, fmt.Errorf("client certificate %q expired at %s", cert.Subject.CommonName, cert.NotAfter.Format(time.RFC3339))
 	}
-	return registry.User{
-		Name:   cert.Subject.CommonName,
-		Groups: append(append([]string(nil), cert.Subject.Organization...), groupAuthenticated),
-		Extra:  map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
-	}, true, nil
+	return user, true, nil
 }
 
 func (a *Authenticator) verify(chain []*x509.Certificate, now time.Time) error {
@@ -120,27 +124,27 @@ func (a *Authenticator) verify(chain []*x509.Certificate, now time.Time) error {
 	return err
 }
 
-// memo remembers what has been verified, by hash. It forgets everything when it is full: that costs one verification
-// each, and no clock or list.
-type memo[T any] struct {
+// memo remembers what has been verified. It forgets everything when it is full: that costs one verification each, and no
+// clock or list.
+type memo[K comparable, V any] struct {
 	mu sync.RWMutex
-	m  map[[32]byte]T
+	m  map[K]V
 }
 
 const memoSize = 512
 
-func (m *memo[T]) get(k [32]byte) (T, bool) {
+func (m *memo[K, V]) get(k K) (V, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	v, ok := m.m[k]
 	return v, ok
 }
 
-func (m *memo[T]) put(k [32]byte, v T) {
+func (m *memo[K, V]) put(k K, v V) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.m == nil || len(m.m) >= memoSize {
-		m.m = make(map[[32]byte]T)
+		m.m = make(map[K]V)
 	}
 	m.m[k] = v
 }

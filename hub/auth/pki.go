@@ -106,31 +106,27 @@ func (p *PKI) loadCA() error {
 	return writeFile(p.path("ca.crt"), certPEM(ca), 0o644)
 }
 
-// renew issues what is missing or near its end. p.mu is held.
+// renew issues what is missing or near its end. A certificate that cannot be written is used all the same: an error then
+// says that a restart would have to issue it again. p.mu is held.
 func (p *PKI) renew() error {
 	now := p.now()
 	l := serverLeaf(p.hosts, p.addrs)
-	cert, changed, err := p.ensure("server.crt", l, p.serverCert(), &p.serverKey.PublicKey, now)
-	if err != nil {
-		return err
-	}
-	if changed || p.server == nil {
+	cert, changed, werr := p.ensure("server.crt", l, p.serverCert(), &p.serverKey.PublicKey, now)
+	if cert != nil && (changed || p.server == nil) {
 		p.server = &tls.Certificate{Certificate: [][]byte{cert.Raw, p.ca.Raw}, PrivateKey: p.serverKey, Leaf: cert}
 	}
 	admin := leaf{subject: pkix.Name{CommonName: "petrel-admin", Organization: []string{"system:masters"}}, usage: x509.ExtKeyUsageClientAuth}
-	cert, changed, err = p.ensure("admin.crt", admin, p.admin, &p.adminKey.PublicKey, now)
-	if err != nil {
-		return err
+	cert, changed, err := p.ensure("admin.crt", admin, p.admin, &p.adminKey.PublicKey, now)
+	if cert != nil {
+		p.admin = cert
 	}
-	p.admin = cert
+	errs := []error{werr, err}
 	if changed {
 		for path, server := range p.kubeconfigs {
-			if err := p.writeKubeconfig(path, server); err != nil {
-				return err
-			}
+			errs = append(errs, p.writeKubeconfig(path, server))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (p *PKI) serverCert() *x509.Certificate {
@@ -155,7 +151,8 @@ func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.Pub
 }
 
 // Run renews certificates before they end, until ctx does. The server's certificate is also renewed by the handshake
-// that needs it, so a machine that slept does not wait for Run.
+// that needs it, so a machine that slept does not wait for Run. A full disk is no reason to stop serving: renewal begins
+// months before the end, so Run tries again and gives up, with the error, only when a certificate has really ended.
 func (p *PKI) Run(ctx context.Context) error {
 	t := time.NewTicker(12 * time.Hour)
 	defer t.Stop()
@@ -166,8 +163,9 @@ func (p *PKI) Run(ctx context.Context) error {
 		case <-t.C:
 			p.mu.Lock()
 			err := p.renew()
+			ended := p.now().After(p.admin.NotAfter) || p.now().After(p.server.Leaf.NotAfter)
 			p.mu.Unlock()
-			if err != nil {
+			if err != nil && ended {
 				return fmt.Errorf("pki: renew certificates: %w", err)
 			}
 		}

@@ -139,6 +139,21 @@ func TestCertificatesRenewWhileRunning(t *testing.T) {
 	}
 }
 
+// A card that can no longer be written to does not take the hub down.
+func TestRenewsWithoutDisk(t *testing.T) {
+	dir, w := t.TempDir(), newWorld()
+	p := w.load(t, dir)
+	first := p.server.Leaf
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(leafLifetime + time.Hour)
+	cert, err := p.certificateFor(&tls.ClientHelloInfo{})
+	if err != nil || !cert.Leaf.NotAfter.After(first.NotAfter) {
+		t.Errorf("%v, the certificate ends at %s", err, cert.Leaf.NotAfter)
+	}
+}
+
 func TestBoardWithoutClock(t *testing.T) {
 	dir, w := t.TempDir(), newWorld()
 	right := w.now

@@ -39,7 +39,7 @@ func (connected) Watch(ctx context.Context, _ func(node string)) { <-ctx.Done() 
 type runner interface{ Run(context.Context) error }
 
 // hub runs all controllers on a real registry.
-func hub(t *testing.T) control.Client {
+func hub(t testing.TB) control.Client {
 	c := registrytest.New(t).Client()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	rec := control.NewRecorder(c, nil)
@@ -110,7 +110,7 @@ func kubelet(ctx context.Context, c control.Client) {
 		case !control.PodReady(p):
 			up := p.DeepCopy()
 			up.Status.Phase = corev1.PodRunning
-			up.Status.PodIP = fmt.Sprintf("10.42.0.%d", ip)
+			up.Status.PodIP = fmt.Sprintf("10.42.%d.%d", ip/250, ip%250+1)
 			up.Status.PodIPs = []corev1.PodIP{{IP: up.Status.PodIP}}
 			up.Status.Conditions = append(up.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 			ip++
@@ -120,7 +120,7 @@ func kubelet(ctx context.Context, c control.Client) {
 }
 
 // soon waits for what becomes "" when it is as it should be.
-func soon(t *testing.T, what func() string) {
+func soon(t testing.TB, what func() string) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -135,7 +135,7 @@ func soon(t *testing.T, what func() string) {
 	}
 }
 
-func create(t *testing.T, c control.Client, obj kube.Object) kube.Object {
+func create(t testing.TB, c control.Client, obj kube.Object) kube.Object {
 	t.Helper()
 	got, err := c.Create(t.Context(), obj)
 	if err != nil {

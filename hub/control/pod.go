@@ -115,3 +115,9 @@ func (o *Orphans) In(namespace string) []kube.Object {
 	}
 	return out
 }
+
+// NamespaceEnding: the namespace is being deleted. What is missing there is not to be made again.
+func NamespaceEnding(r Reader, namespace string) bool {
+	ns, ok := r.Get(kube.Namespace, "", namespace)
+	return ok && ns.GetDeletionTimestamp() != nil
+}

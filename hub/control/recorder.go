@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type Recorder struct {
 	client Writer
 	log    *slog.Logger
 
+	named int64 // the last event's name. Only Run's goroutine uses it
+
 	mu     sync.Mutex
 	known  map[eventKey]*eventEntry
 	dirty  []*eventEntry // want to be written
@@ -41,6 +44,7 @@ const (
 	maxKnownEvents = 4096
 	knownEventFor  = 10 * time.Minute
 	maxEventText   = 1024 // what validation of Events allows
+	perEventCommit = 100
 )
 
 type eventKey struct {
@@ -51,7 +55,7 @@ type eventKey struct {
 
 type eventEntry struct {
 	key     eventKey
-	stored  *corev1.Event // as last written; nil before
+	stored  *corev1.Event // as last written, without resourceVersion; nil before. Only Run's goroutine uses it
 	event   *corev1.Event // first sight of it
 	repeats int32         // sightings since stored
 	last    time.Time     // the last sighting
@@ -159,7 +163,7 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 	r.dirty = nil
 	r.mu.Unlock()
 	now := time.Now()
-	var later []*eventEntry
+	var later, first []*eventEntry
 	for _, e := range work {
 		if wait := repeatEvery - now.Sub(e.written); !e.written.IsZero() && wait > 0 {
 			later = append(later, e)
@@ -168,7 +172,12 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 			}
 			continue
 		}
-		r.write(ctx, e, now)
+		if e.stored == nil || !r.repeat(ctx, e, now) {
+			first = append(first, e)
+		}
+	}
+	for chunk := range slices.Chunk(first, perEventCommit) {
+		r.create(ctx, chunk, now)
 	}
 	r.mu.Lock()
 	r.dirty = append(r.dirty, later...)
@@ -176,42 +185,61 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 	return next
 }
 
-func (r *Recorder) write(ctx context.Context, e *eventEntry, now time.Time) {
+// take says what is to be written of an entry, and marks it as written.
+func (r *Recorder) take(e *eventEntry, now time.Time) (sightings int32, last metav1.Time) {
 	r.mu.Lock()
-	e.dirty = false
-	repeats, last, stored := e.repeats, e.last, e.stored
-	e.repeats = 0
-	e.written = now
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	sightings, last = e.repeats, metav1.NewTime(e.last)
+	e.dirty, e.repeats, e.written = false, 0, now
+	return sightings, last
+}
 
-	var out kube.Object
-	var err error
-	if stored != nil {
-		ev := stored.DeepCopy()
-		ev.ResourceVersion = ""
-		ev.Count += repeats
-		ev.LastTimestamp = metav1.NewTime(last)
-		if out, err = r.client.Update(ctx, ev, ""); apierrors.IsNotFound(err) {
-			stored = nil // it has expired
-		}
+// repeat raises the count of a stored event. It reports false when that has expired, and a new one is needed.
+func (r *Recorder) repeat(ctx context.Context, e *eventEntry, now time.Time) bool {
+	ev := e.stored.DeepCopy()
+	n, last := r.take(e, now)
+	ev.Count += n
+	ev.LastTimestamp = last
+	if _, err := r.client.Update(ctx, ev, ""); apierrors.IsNotFound(err) {
+		r.mu.Lock()
+		e.repeats += n
+		r.mu.Unlock()
+		return false
+	} else if err != nil {
+		r.lost(ctx, ev, err)
+		return true
 	}
-	if stored == nil {
+	e.stored = ev
+	return true
+}
+
+// create writes new events in one transaction or, when one of them is refused, each by itself.
+func (r *Recorder) create(ctx context.Context, entries []*eventEntry, now time.Time) {
+	writes := make([]Write, len(entries))
+	for i, e := range entries {
 		ev := e.event.DeepCopy()
-		ev.Count = repeats
-		ev.FirstTimestamp, ev.LastTimestamp = metav1.NewTime(last), metav1.NewTime(last)
-		ev.Name = fmt.Sprintf("%s.%x", ev.InvolvedObject.Name, last.UnixNano())
-		out, err = r.client.Create(ctx, ev)
+		var at metav1.Time
+		ev.Count, at = r.take(e, now)
+		ev.FirstTimestamp, ev.LastTimestamp = at, at
+		r.named = max(r.named+1, at.UnixNano()) // no two alike, though times may be
+		ev.Name = fmt.Sprintf("%s.%x", ev.InvolvedObject.Name, r.named)
+		e.stored = ev
+		writes[i] = Write{Object: ev}
 	}
-	if err != nil {
-		if ctx.Err() == nil {
-			r.log.Debug("event not kept", "reason", e.key.reason, "object", e.key.namespace+"/"+e.key.name, "err", err)
-		}
+	if len(writes) > 1 && r.client.Commit(ctx, writes) == nil {
 		return
 	}
-	if ev, ok := out.(*corev1.Event); ok {
-		r.mu.Lock()
-		e.stored = ev
-		r.mu.Unlock()
+	for _, e := range entries {
+		if _, err := r.client.Create(ctx, e.stored); err != nil {
+			r.lost(ctx, e.stored, err)
+			e.stored = nil
+		}
+	}
+}
+
+func (r *Recorder) lost(ctx context.Context, ev *corev1.Event, err error) {
+	if ctx.Err() == nil {
+		r.log.Debug("event not kept", "reason", ev.Reason, "object", ev.Namespace+"/"+ev.InvolvedObject.Name, "err", err)
 	}
 }
 

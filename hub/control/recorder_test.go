@@ -1,6 +1,8 @@
 package control_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -8,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
@@ -56,6 +59,32 @@ func TestRecorderCountsRepeats(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := control.List[*corev1.Event](c, kube.Event, "shop"); len(got) != 1 || got[0].Count != 1 {
 			t.Errorf("after expiry: %v", got)
+		}
+	})
+}
+
+func TestRecorderWritesManyTogetherAndLosesOnlyTheRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		c.Refuse = func(verb string, o kube.Object, _ string) error {
+			if o.GetNamespace() == "ending" {
+				return errors.New("namespace is terminating")
+			}
+			return nil
+		}
+		r := control.NewRecorder(c, nil)
+		for i := range 250 { // more than one commit, and before Run: nothing blocks
+			ns := "shop"
+			if i == 7 {
+				ns = "ending"
+			}
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "web", UID: types.UID(fmt.Sprint(i))}}
+			r.As("t").Event(pod, corev1.EventTypeNormal, "Scheduled", "to n1")
+		}
+		go func() { _ = r.Run(t.Context()) }()
+		synctest.Wait()
+		if n := len(c.List(kube.Event, "")); n != 249 {
+			t.Errorf("%d events, want all but the refused one", n)
 		}
 	})
 }

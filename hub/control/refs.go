@@ -25,7 +25,8 @@ func GVKOf(obj kube.Object) kube.GVK {
 		return kube.Namespace
 	case *corev1.Service:
 		return kube.Service
-	case *corev1.Endpoints: //nolint:staticcheck // served as long as Kubernetes serves it
+	//lint:ignore SA1019 deprecated, and served for as long as Kubernetes serves them
+	case *corev1.Endpoints:
 		return kube.Endpoints
 	case *corev1.ConfigMap:
 		return kube.ConfigMap

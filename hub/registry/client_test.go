@@ -287,3 +287,30 @@ func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 }
+
+// The hub keeps a bounded number of Events, also over a restart.
+func TestOldEventsGo(t *testing.T) {
+	db := registrytest.Store(t)
+	before := registrytest.Start(t, registry.Config{Store: db})
+	for i := range 30 {
+		create(t, before, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("e%02d", i)},
+			InvolvedObject: corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"}})
+	}
+	r := registrytest.Start(t, registry.Config{Store: db, MaxEvents: 20})
+	count := func() int {
+		list, err := r.List(ctx, registrytest.Target(t, kube.Event, "", ""), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Items)
+	}
+	eventually(t, "18 events", func() bool { return count() == 18 })
+	for i := range 3 {
+		create(t, r, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("late%d", i)},
+			InvolvedObject: corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"}})
+	}
+	eventually(t, "18 events again", func() bool { return count() == 18 })
+	if _, err := r.Get(ctx, registrytest.Target(t, kube.Event, "default", "late2"), nil); err != nil {
+		t.Errorf("the newest Event: %v", err)
+	}
+}

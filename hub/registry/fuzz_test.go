@@ -53,7 +53,7 @@ func FuzzPatch(f *testing.F) {
 		`{}`, `{"spec":null}`, `[{"op":"add","path":"/spec/containers/-","value":{}}]`, `[{"op":"move","from":"/spec","path":"/metadata"}]`,
 		`[{"op":"copy","from":"","path":"/spec/containers/0"}]`, `{"spec":{"containers":[{"name":"c","$patch":"delete"}]}}`,
 		`{"$patch":"replace"}`, `{"spec":{"$setElementOrder/containers":[{"name":"c"}],"containers":[{"name":"d"}]}}`,
-		`{"spec":{"$retainKeys":["containers"],"containers":[]}}`, `{"spec":{"containers":{"a":1}}}`, `[{"op":"test","path":"/a~2"}]`, `null`, `[null]`,
+		`{"spec":{"$retainKeys":["containers"],"containers":[]}}`, `{"spec":{"containers":{"a":1}}}`, `[{"op":"test","path":"/a~2"}]`, `null`, `[null]`, `[{"op":"replace","path":""},{"op":"remove","path":"/spec/containers/0"}]`,
 	} {
 		for kind := range 3 {
 			f.Add(kind, patch)

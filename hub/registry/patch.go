@@ -137,12 +137,12 @@ func (p *patcher) json(now []byte) (next []byte, strictErrs []error, err error) 
 				return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 			}
 		}
-		next, err = jsonpatch.MergePatch(now, p.patch)
+		next, err = contained(func() ([]byte, error) { return jsonpatch.MergePatch(now, p.patch) })
 		if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
 			return nil, nil, apierrors.NewBadRequest(err.Error())
 		}
 		if err != nil {
-			return nil, nil, plainError(err.Error())
+			return nil, nil, statusOr(err)
 		}
 		return next, strictErrs, nil
 	}
@@ -168,10 +168,21 @@ func (p *patcher) json(now []byte) (next []byte, strictErrs []error, err error) 
 		return nil, nil, apierrors.NewRequestEntityTooLargeError(
 			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
 	}
-	if next, err = ops.Apply(now); err != nil {
+	if next, err = contained(func() ([]byte, error) { return ops.Apply(now) }); err != nil {
 		return nil, nil, unprocessable(err)
 	}
 	return next, strictErrs, nil
+}
+
+// contained runs a patch library on what a client sent. Some patches that make no sense ($retainKeys of lists, replacing
+// the whole document by nothing) make the libraries panic; to the client each is one more patch that does not fit.
+func contained[T any](apply func() (T, error)) (out T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = unprocessable(fmt.Errorf("apply patch: %v", p))
+		}
+	}()
+	return apply()
 }
 
 // strategic applies a strategic merge patch by the struct tags of into's type.
@@ -190,7 +201,9 @@ func (p *patcher) strategic(now []byte, into runtime.Object) (runtime.Object, er
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	merged, err := strategicpatch.StrategicMergeMapPatch(original, patch, into)
+	merged, err := contained(func() (strategicpatch.JSONMap, error) {
+		return strategicpatch.StrategicMergeMapPatch(original, patch, into)
+	})
 	switch {
 	case err == nil:
 	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
@@ -200,7 +213,7 @@ func (p *patcher) strategic(now []byte, into runtime.Object) (runtime.Object, er
 	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
 		return nil, unprocessable(err)
 	default:
-		return nil, plainError(err.Error())
+		return nil, statusOr(err)
 	}
 	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, into, p.strict())
 	if err != nil {
@@ -229,6 +242,14 @@ func (p *patcher) judge(value string, strictErrs []error) error {
 
 func badPatch(value string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
+}
+
+// statusOr keeps a status; any other error goes out as its text alone, as it does in Kubernetes.
+func statusOr(err error) error {
+	if _, ok := err.(apierrors.APIStatus); ok {
+		return err
+	}
+	return plainError(err.Error())
 }
 
 func unprocessable(err error) error {

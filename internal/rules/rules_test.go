@@ -115,7 +115,7 @@ func TestOneDoorPerGiant(t *testing.T) {
 		"github.com/flynn/noise":             {"internal/wire"},
 		"k8s.io/apiserver":                   {},
 		"k8s.io/kubectl":                     {"test"},
-		"k8s.io/client-go/kubernetes/scheme": {"internal/cli"},
+		"k8s.io/client-go/kubernetes/scheme": {"internal/cli", "hub/control/controltest"},
 	}
 	for _, p := range load(t) {
 		for _, imp := range p.Imports {

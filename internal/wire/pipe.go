@@ -205,9 +205,12 @@ func (p *Pipe) acknowledged(now time.Time, ack uint64) {
 	if f := p.flight[done-1]; !f.again {
 		rtt := now.Sub(f.sent)
 		if p.rtt == 0 {
-			p.rtt = rtt
+			p.rtt = max(rtt, 1)
 		}
 		p.rtt += (rtt - p.rtt) / 8
+	}
+	p.rto = resendIni
+	if p.rtt > 0 {
 		p.rto = min(max(resendMin, 4*p.rtt), resendMax)
 	}
 	p.flight = append(p.flight[:0], p.flight[done:]...)
@@ -215,7 +218,8 @@ func (p *Pipe) acknowledged(now time.Time, ack uint64) {
 	p.moved = now
 	p.resend = time.Time{}
 	if len(p.flight) > 0 {
-		p.resend = now.Add(p.rto)
+		// Counted from its own sending: when several were lost together, one round trip repairs each.
+		p.resend = p.flight[0].sent.Add(p.rto)
 	}
 }
 
@@ -228,7 +232,7 @@ func (p *Pipe) Flush(now time.Time) ([][]byte, error) {
 			return nil, ErrDead
 		}
 		f := &p.flight[0]
-		f.again = true
+		f.again, f.sent = true, now
 		p.rto = min(2*p.rto, resendMax)
 		p.resend = now.Add(p.rto)
 		out = append(out, f.frame)

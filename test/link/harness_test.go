@@ -57,6 +57,7 @@ type hub struct {
 	tokens  *issuer
 	d       *dispatch.Dispatch
 	stop    func()
+	publish func(topic string, frame []byte)
 	mu      sync.Mutex
 	bytesIn func(n int) // counts what comes in and goes out on the port, when set
 }
@@ -100,6 +101,7 @@ func (h *hub) start() *hub {
 		wg.Go(func() { h.accept(ln, b) })
 		context.AfterFunc(ctx, func() { ln.Close() })
 	}
+	h.publish = bus.Publish
 	var err error
 	h.d, err = dispatch.New(dispatch.Config{
 		Client: h.client, Bus: bus, Tokens: h.tokens, Keys: h.keys, Log: logger(h.t, "dispatch"),

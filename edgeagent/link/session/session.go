@@ -13,10 +13,12 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Times of a handshake. A knock is repeated for ever, because the broker may be there while the hub is not.
+// Times of a handshake. A knock is repeated for long, because the broker may be there while the hub is not; but not for
+// ever, lest a connection that is dead without anybody noticing be trusted for ever.
 const (
 	knockFirst = 5 * time.Second
 	knockMax   = 5 * time.Minute
+	knockLimit = 20 * time.Minute
 	helloEvery = 5 * time.Second
 	helloLimit = time.Minute
 )
@@ -67,6 +69,9 @@ var ErrUnknown = errors.New("hub does not know this session")
 // ErrDiverged is a hub whose copy of the reports does not become what it is sent.
 var ErrDiverged = errors.New("the hub's copy of the reports does not become what it is sent")
 
+// ErrNoHub is a broker behind which no hub answers.
+var ErrNoHub = errors.New("connected, but no hub answers")
+
 // ErrNoWelcome is a hub that went silent in the middle of the handshake.
 var ErrNoWelcome = errors.New("hub did not answer the hello")
 
@@ -88,7 +93,7 @@ type Session struct {
 	hello []byte
 	again time.Time     // when to repeat the knock or the hello
 	wait  time.Duration // between knocks
-	limit time.Time     // when a greeting has taken too long
+	limit time.Time     // when knocking or greeting has taken too long
 	seq   uint64        // of the last batch of the desired set passed to the driver
 	out   Output
 }
@@ -101,7 +106,7 @@ func New(now time.Time, cfg Config) (*Session, error) {
 	}
 	s := &Session{cfg: cfg, init: init, wait: knockFirst}
 	s.out.Frames = append(s.out.Frames, init.Knock())
-	s.again = now.Add(s.wait)
+	s.again, s.limit = now.Add(s.wait), now.Add(knockLimit)
 	return s, nil
 }
 
@@ -237,6 +242,8 @@ func (s *Session) Drain(now time.Time) Output {
 	switch {
 	case s.state == greeting && !now.Before(s.limit):
 		s.end(ErrNoWelcome)
+	case s.state == knocking && !now.Before(s.limit):
+		s.end(ErrNoHub)
 	case s.state == greeting && !now.Before(s.again):
 		s.out.Frames = append(s.out.Frames, s.hello)
 		s.again = now.Add(helloEvery)

@@ -2,6 +2,8 @@
 // and kube-node-lease, the Service default/kubernetes with the hub itself behind it, and what the hub tells of itself.
 package bootstrap
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
 import (
 	"context"
 	"log/slog"
@@ -121,7 +123,7 @@ func (c *Controller) reconcile(ctx context.Context) error {
 			return same
 		}),
 		c.ensure(ctx, c.endpoints(), func(now, want kube.Object) bool {
-			n, w := now.(*corev1.Endpoints), want.(*corev1.Endpoints) //nolint:staticcheck // deprecated, not gone
+			n, w := now.(*corev1.Endpoints), want.(*corev1.Endpoints)
 			same := equality.Semantic.DeepEqual(n.Subsets, w.Subsets)
 			n.Subsets = w.Subsets
 			return same
@@ -206,7 +208,6 @@ func (c *Controller) slice() *discoveryv1.EndpointSlice {
 	return s
 }
 
-//nolint:staticcheck // deprecated, not gone
 func (c *Controller) endpoints() *corev1.Endpoints {
 	e := &corev1.Endpoints{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Endpoints"},

@@ -1,5 +1,7 @@
 package bootstrap
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
 import (
 	"net/netip"
 	"testing"
@@ -38,7 +40,7 @@ func TestClusterHasWhatItNeeds(t *testing.T) {
 			if !ok || s.Labels[discoveryv1.LabelServiceName] != "kubernetes" || len(s.Endpoints) != 1 || s.Endpoints[0].Addresses[0] != want || *s.Ports[0].Port != 6443 {
 				t.Errorf("slice: %+v", s)
 			}
-			e, ok := control.Get[*corev1.Endpoints](c, kube.Endpoints, "default", "kubernetes") //nolint:staticcheck // deprecated, not gone
+			e, ok := control.Get[*corev1.Endpoints](c, kube.Endpoints, "default", "kubernetes")
 			if !ok || e.Subsets[0].Addresses[0].IP != want {
 				t.Errorf("endpoints: %+v", e)
 			}

@@ -125,6 +125,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !ok {
 		return 0, nil
 	}
+	if control.NamespaceEnding(c.client, d.Namespace) {
+		return 0, nil
+	}
 	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
 	if err != nil {
 		return 0, fmt.Errorf("deployment %s: selector: %w", key, err)

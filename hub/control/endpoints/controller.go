@@ -3,6 +3,8 @@
 // others keep, are left alone.
 package endpoints
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
 import (
 	"context"
 	"log/slog"
@@ -120,7 +122,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !ok {
 		return 0, c.clear(ctx, key)
 	}
-	if !managed(svc) || svc.DeletionTimestamp != nil {
+	if !managed(svc) || svc.DeletionTimestamp != nil || control.NamespaceEnding(c.client, svc.Namespace) {
 		return 0, nil
 	}
 	var pods []*corev1.Pod
@@ -131,7 +133,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		}
 	}
 	writes := planSlices(svc, c.slices(svc), groupsOf(svc, pods, c.zone))
-	old, ok := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, svc.Namespace, svc.Name) //nolint:staticcheck // deprecated, not gone
+	old, ok := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, svc.Namespace, svc.Name)
 	if !ok {
 		old = nil
 	}

@@ -1,5 +1,7 @@
 package endpoints
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
 import (
 	"fmt"
 	"strings"
@@ -66,7 +68,7 @@ func show(c *controltest.Client) string {
 			b.WriteString("\n")
 		}
 	}
-	for _, e := range control.List[*corev1.Endpoints](c, kube.Endpoints, "default") { //nolint:staticcheck // deprecated, not gone
+	for _, e := range control.List[*corev1.Endpoints](c, kube.Endpoints, "default") {
 		for _, s := range e.Subsets {
 			var ports []string
 			for _, p := range s.Ports {
@@ -209,8 +211,8 @@ func TestEndpointsOfOthersAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := service()
 		svc.Spec.Selector = nil
-		manual := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, //nolint:staticcheck // deprecated, not gone
-			Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}}}} //nolint:staticcheck // deprecated, not gone
+		manual := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"},
+			Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}}}}
 		c := controltest.New(t, svc, manual)
 		start(t, c)
 		if w := c.Writes(); len(w) != 0 {

@@ -1,5 +1,7 @@
 package endpoints
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
 import (
 	"cmp"
 	"maps"
@@ -24,7 +26,7 @@ const (
 
 // planLegacy is the write that brings a Service's Endpoints up to date; nil when they are.
 //
-//nolint:staticcheck // deprecated, not gone
+
 func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) *control.Write {
 	subsets, over := subsetsOf(svc, pods)
 	n := &corev1.Endpoints{
@@ -53,7 +55,7 @@ func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) 
 
 // subsetsOf groups addresses by ports, and says whether some had to be left out.
 //
-//nolint:staticcheck // deprecated, not gone
+
 func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) (subsets []corev1.EndpointSubset, over bool) {
 	family := ipFamilies(svc)[0]
 	byPorts := map[string]*corev1.EndpointSubset{}
@@ -111,7 +113,6 @@ func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) (subsets []corev1.Endpoi
 	return subsets, over
 }
 
-//nolint:staticcheck // deprecated, not gone
 func legacyPorts(ports []discoveryv1.EndpointPort) []corev1.EndpointPort {
 	var out []corev1.EndpointPort
 	for _, p := range ports {

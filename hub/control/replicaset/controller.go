@@ -108,7 +108,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		return 0, err
 	}
 	var failure error
-	if rs.DeletionTimestamp == nil {
+	if rs.DeletionTimestamp == nil && !control.NamespaceEnding(c.client, rs.Namespace) {
 		failure = c.scale(ctx, key, rs, active, now)
 		if failure == nil && !c.pending.Settled(key, kube.Pod, c.client) {
 			return 0, nil // one status for all of them, when the cache shows them

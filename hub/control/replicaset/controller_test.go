@@ -315,3 +315,14 @@ func TestVictimOrder(t *testing.T) {
 		t.Errorf("order of deletion\n got %v\nwant %v", got, names)
 	}
 }
+
+func TestNothingIsMadeInANamespaceThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := metav1.Now()
+		c := controltest.New(t, webSet(3), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", DeletionTimestamp: &now}})
+		start(t, c)
+		if n := len(pods(c)); n != 0 {
+			t.Errorf("%d pods", n)
+		}
+	})
+}

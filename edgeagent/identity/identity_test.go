@@ -1,0 +1,115 @@
+package identity
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/wire"
+)
+
+func token(t *testing.T, cluster string) string {
+	t.Helper()
+	tok, _, err := jointoken.Mint(jointoken.Cluster{ID: cluster, Addresses: []string{"a:1", "b:2", "c:3"}}, jointoken.Options{}, time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok.String()
+}
+
+func TestIdentityStays(t *testing.T) {
+	dir := t.TempDir()
+	a, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Load(dir)
+	if err != nil || a.Fingerprint() != b.Fingerprint() {
+		t.Errorf("another device after a restart: %v", err)
+	}
+	if len(wire.NodeID(a.Fingerprint())) != wire.NodeIDLen {
+		t.Errorf("fingerprint %q", a.Fingerprint())
+	}
+	fi, err := os.Stat(filepath.Join(dir, "identity"))
+	if err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v %v", fi.Mode(), err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "identity"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "join again") {
+		t.Errorf("damaged identity: %v", err)
+	}
+}
+
+func TestHubMemory(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := LoadHub(dir, ""); !errors.Is(err, ErrNoHub) {
+		t.Fatalf("no hub, no token: %v", err)
+	}
+	h, err := LoadHub(dir, token(t, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, secret := h.Token(); id == "" || secret == "" {
+		t.Error("no token to join with")
+	}
+	var last uint64
+	next := func() {
+		t.Helper()
+		e, err := h.NextEpoch()
+		if err != nil || e <= last {
+			t.Fatalf("epoch %d after %d, %v", e, last, err)
+		}
+		last = e
+	}
+	for range 3 * epochBlock / 2 {
+		next()
+	}
+	if err := h.Welcomed("n1", []string{"b:2", "c:3"}); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = LoadHub(dir, ""); err != nil { // a power cut
+		t.Fatal(err)
+	}
+	next()
+	h.PassEpoch(last + 10_000)
+	last += 10_000
+	next()
+	if h, err = LoadHub(dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	next()
+	if id, secret := h.Token(); secret != "" || h.Node() != "n1" {
+		t.Errorf("after a welcome: token %q %q, node %q", id, secret, h.Node())
+	}
+	if a := h.Turn(); a[0] != "b:2" || h.Turn()[0] != "c:3" || h.Turn()[0] != "b:2" {
+		t.Errorf("addresses do not take turns: %v", a)
+	}
+	h.Worked("c:3")
+	if a := h.Turn(); a[0] != "c:3" {
+		t.Errorf("not the one that worked first: %v", a)
+	}
+	if _, err := LoadHub(dir, token(t, "two")); err == nil || !strings.Contains(err.Error(), "belongs to cluster one") {
+		t.Errorf("token of another cluster: %v", err)
+	}
+	if _, err := LoadHub(dir, "petrel1.x"); !errors.Is(err, jointoken.ErrTypo) {
+		t.Errorf("mistyped token: %v", err)
+	}
+	if err := h.Removed(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "hub"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadHub(dir, ""); err == nil || !strings.Contains(err.Error(), "new join token") {
+		t.Errorf("damaged memory: %v", err)
+	}
+	if _, err := LoadHub(dir, token(t, "one")); err != nil {
+		t.Errorf("damaged memory and a token: %v", err)
+	}
+}

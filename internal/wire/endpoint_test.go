@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+)
+
+// ends joins two ends by a net that the test can bend.
+func ends(bend func(fromHub bool, frame []byte, deliver func([]byte))) (hub, node *Endpoint) {
+	key := [32]byte{1}
+	var h, n *Endpoint
+	var early [][]byte
+	h = NewEndpoint(key, true, func(f []byte) { bend(true, f, func(f []byte) { n.Deliver(f) }) })
+	n = NewEndpoint(key, false, func(f []byte) {
+		if n == nil {
+			early = append(early, f)
+			return
+		}
+		bend(false, f, h.Deliver)
+	})
+	for _, f := range early {
+		h.Deliver(f)
+	}
+	return h, n
+}
+
+func straight(_ bool, f []byte, deliver func([]byte)) { deliver(f) }
+
+func TestEndpoint(t *testing.T) {
+	ctx := t.Context()
+	hub, node := ends(straight)
+	check(t, node.Send(ctx, ChannelStderr, []byte("oops")))
+	check(t, node.CloseSend(ctx, ChannelStderr))
+	check(t, node.Close(StreamEnd{ExitCode: 3, Message: "exit code 3"}))
+	check(t, node.Close(StreamEnd{ExitCode: 4}))
+	if ch, b, err := hub.Recv(ctx); ch != ChannelStderr || string(b) != "oops" || err != nil {
+		t.Errorf("data: %v %q %v", ch, b, err)
+	}
+	if ch, b, err := hub.Recv(ctx); ch != ChannelStderr || b != nil || err != nil {
+		t.Errorf("end of channel: %v %q %v", ch, b, err)
+	}
+	var end *StreamEnd
+	if _, _, err := hub.Recv(ctx); !errors.As(err, &end) || end.ExitCode != 3 {
+		t.Errorf("end of stream: %v", err)
+	}
+	if err := hub.Send(ctx, ChannelStdin, []byte("x")); !errors.As(err, &end) {
+		t.Errorf("send after the end: %v", err)
+	}
+}
+
+// A reader that does not read stops the sender; memory on both sides is bounded by the window.
+func TestEndpointCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		hub, node := ends(straight)
+		sent := make(chan error, 1)
+		data := bytes.Repeat([]byte("x"), 3*streamWindow)
+		go func() { sent <- hub.Send(ctx, ChannelStdin, data) }()
+		synctest.Wait()
+		if node.queued != streamWindow {
+			t.Errorf("%d bytes wait at the reader, want a window", node.queued)
+		}
+		got := 0
+		for got < len(data) {
+			_, b, err := node.Recv(ctx)
+			check(t, err)
+			got += len(b)
+			if node.queued > streamWindow {
+				t.Fatalf("%d bytes under way", node.queued)
+			}
+		}
+		check(t, <-sent)
+		go func() { sent <- hub.Send(ctx, ChannelStdin, data) }()
+		synctest.Wait()
+		cancel()
+		if err := <-sent; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled send: %v", err)
+		}
+	})
+}
+
+// A lost, forged or repeated frame never changes what is read: lost ends the stream, the others have no effect.
+func TestEndpointHostileNet(t *testing.T) {
+	ctx := t.Context()
+	n := 0
+	hub, node := ends(func(fromHub bool, f []byte, deliver func([]byte)) {
+		if !fromHub {
+			deliver(f)
+			return
+		}
+		n++
+		bad := bytes.Clone(f)
+		bad[len(bad)-1] ^= 1
+		deliver(bad)
+		if n != 3 {
+			deliver(f)
+			deliver(f)
+		}
+	})
+	for i := range 4 {
+		if err := hub.Send(ctx, ChannelStdin, []byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []byte
+	for {
+		_, b, err := node.Recv(ctx)
+		if err != nil {
+			if !errors.Is(err, ErrStreamCut) {
+				t.Errorf("after a lost frame: %v", err)
+			}
+			break
+		}
+		got = append(got, b...)
+	}
+	if !bytes.Equal(got, []byte{0, 1}) {
+		t.Errorf("read %v", got)
+	}
+	hub.Fail(io.ErrUnexpectedEOF)
+	if _, _, err := hub.Recv(ctx); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("failed end: %v", err)
+	}
+}

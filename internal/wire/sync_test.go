@@ -1,0 +1,115 @@
+package wire
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Whatever changes when, a copy that applies all batches of a sender comes to the sender's hash, from any start; and a
+// pod is never there without what came with it.
+func TestSenderProperty(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s, c := NewSender(), NewCopy()
+		var version uint64
+		kinds := []Kind{KindPod, KindConfigMap, KindEvent}
+		id := func() ID {
+			return ID{rapid.SampledFrom(kinds).Draw(rt, "kind"), fmt.Sprint(rapid.IntRange(0, 9).Draw(rt, "uid"))}
+		}
+		change := func() {
+			if i := id(); rapid.IntRange(0, 3).Draw(rt, "op") == 0 {
+				s.Remove(i)
+			} else {
+				version++
+				s.Set(&Object{ID: i, Version: version, Data: make([]byte, rapid.SampledFrom([]int{1, batchBytes}).Draw(rt, "size"))}, i.Kind == KindEvent)
+			}
+		}
+		for range rapid.IntRange(0, 20).Draw(rt, "strange copy") {
+			version++
+			c.Apply(&Batch{Puts: []Put{{Object: Object{ID: id(), Version: version}}}})
+		}
+		for range rapid.IntRange(1, 4).Draw(rt, "sessions") {
+			s.Begin(c.Hash())
+			for range rapid.IntRange(0, 20).Draw(rt, "steps") {
+				change()
+				turn(rt, s, c, rapid.Bool().Draw(rt, "answered"))
+			}
+			s.End()
+		}
+		s.Begin(c.Hash())
+		for i := 0; !s.Settled(); i++ {
+			if i > 200 {
+				rt.Fatal("never settles")
+			}
+			turn(rt, s, c, true)
+		}
+		if c.Hash() != s.Hash() {
+			rt.Fatalf("settled, but hashes differ")
+		}
+		n := 0
+		s.Members(func(o *Object, once bool) {
+			if once {
+				rt.Errorf("once member %v is still there", o.ID)
+			}
+			n++
+		})
+		if n != len(c.Entries()) || n != s.Len() {
+			rt.Errorf("%d members, copy has %d", n, len(c.Entries()))
+		}
+	})
+}
+
+// turn lets one message pass. An unanswered batch is applied all the same: the answer got lost.
+func turn(rt *rapid.T, s *Sender, c *Copy, answered bool) {
+	switch m := s.Next(1).(type) {
+	case *NeedMap:
+		if answered {
+			s.Have(&Have{Entries: c.Entries()})
+		}
+	case *Batch:
+		c.Apply(m)
+		if answered {
+			if s.Applied(&Applied{Seq: m.Seq, Hash: c.Hash()}) != m {
+				rt.Fatal("the answer to the batch in flight was not taken")
+			}
+		}
+	}
+}
+
+// A peer that keeps coming to a wrong hash is given up, not talked to for ever.
+func TestDiverged(t *testing.T) {
+	s := NewSender()
+	s.Set(&Object{ID: ID{KindPod, "a"}, Version: 1}, false)
+	s.Begin(Hash{})
+	for i := 0; !s.Diverged(); i++ {
+		if i > 20 {
+			t.Fatal("never given up")
+		}
+		switch m := s.Next(1).(type) {
+		case *NeedMap:
+			s.Have(&Have{})
+		case *Batch:
+			s.Applied(&Applied{Seq: m.Seq, Hash: Hash{9, 9}})
+		}
+	}
+	if s.Next(1) != nil && s.Next(1) != nil {
+		t.Error("goes on after giving up")
+	}
+}
+
+func TestOrder(t *testing.T) {
+	s := NewSender()
+	for _, id := range []ID{{KindPod, "p"}, {KindSecret, "s"}, {KindConfigMap, "c"}} {
+		s.Set(&Object{ID: id, Version: 1, Data: make([]byte, batchBytes)}, false)
+	}
+	s.Begin(Hash{})
+	var kinds []Kind
+	for b, _ := s.Next(1).(*Batch); b != nil; b, _ = s.Next(1).(*Batch) {
+		kinds = append(kinds, b.Puts[0].Kind)
+		s.Applied(&Applied{Seq: b.Seq, Hash: b.Hash})
+	}
+	if fmt.Sprint(kinds) != "[ConfigMap Secret Pod]" {
+		t.Errorf("order %v: a pod must come after what it refers to", kinds)
+	}
+}
