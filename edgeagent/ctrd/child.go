@@ -147,7 +147,14 @@ type diedError struct {
 }
 
 func (e *diedError) Error() string {
-	return "containerd ended while starting: " + e.output
+	text := e.output
+	if i := strings.Index(text, "goroutine "); i > 0 { // a crash: its stacks are in the log
+		text = text[:i]
+	}
+	if len(text) > 1500 {
+		text = "…" + text[len(text)-1500:]
+	}
+	return "containerd ended while starting: " + strings.TrimSpace(text)
 }
 
 func (e *diedError) damaged() bool {
@@ -157,7 +164,7 @@ func (e *diedError) damaged() bool {
 	if e.noStore {
 		return true
 	}
-	for _, s := range []string{"meta.db", "metadata.db", "invalid database", "checksum error", "version mismatch", "page "} {
+	for _, s := range []string{"bbolt", "meta.db", "metadata.db", "invalid database", "checksum error", "version mismatch", "page "} {
 		if strings.Contains(e.output, s) {
 			return true
 		}
@@ -205,7 +212,7 @@ func (c *child) launch(ctx context.Context) error {
 		if answers(ctx, c.socket) {
 			if !storeWorks(ctx, c.socket) {
 				c.kill(pid)
-				return &diedError{output: tailFrom(logPath, from), noStore: true}
+				return &diedError{output: since(logPath, from), noStore: true}
 			}
 			c.mu.Lock()
 			c.pid = pid
@@ -215,7 +222,7 @@ func (c *child) launch(ctx context.Context) error {
 		}
 		select {
 		case <-died:
-			return &diedError{output: tailFrom(logPath, from)}
+			return &diedError{output: since(logPath, from)}
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(30 * time.Millisecond):
@@ -225,16 +232,13 @@ func (c *child) launch(ctx context.Context) error {
 	return fmt.Errorf("containerd does not serve after 60 s; see %s", logPath)
 }
 
-func tailFrom(path string, from int64) string {
+func since(path string, from int64) string {
 	b, err := os.ReadFile(path)
 	if err != nil || int64(len(b)) < from {
 		return "see " + path
 	}
 	b = b[from:]
-	if len(b) > 1500 {
-		b = b[len(b)-1500:]
-	}
-	return strings.TrimSpace(string(b))
+	return strings.TrimSpace(string(b[:min(len(b), 256<<10)]))
 }
 
 // configText leaves out what Petrel does not use: the smaller, the better on a small board.
