@@ -20,9 +20,9 @@ const (
 	streamCredit byte = 3 // payload: varint, bytes granted
 	streamEnd    byte = 4 // payload: JSON of StreamEnd; the last frame
 
-	streamWindow = 256 << 10
+	streamWindow = 128 << 10
 	streamChunk  = 16 << 10
-	streamGrant  = 64 << 10 // grant in portions of this
+	streamGrant  = 32 << 10 // grant in portions of this
 )
 
 // ErrStreamCut is a stream that ended without its peer's word: the link was cut, or a frame got lost.
