@@ -206,6 +206,9 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		d.closeSession(now, n)
 		d.drainConn(now, n, old)
 	}
+	if other := d.byName[name]; other != nil && other != n {
+		d.removed(now, other, "another device has joined as "+name+" and taken its place")
+	}
 	if n.name != name {
 		if d.byName[n.name] == n {
 			delete(d.byName, n.name)

@@ -48,11 +48,11 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 }
 
 func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest) (*wire.Endpoint, error) {
-	if d.set.nodes[name] == nil {
-		return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
-	}
 	n := d.set.session(name)
 	if n == nil {
+		if _, ok := d.cfg.Client.Get(kube.Node, "", name); !ok {
+			return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
+		}
 		return nil, d.darkError(name)
 	}
 	if len(n.streams) >= maxStreams {
