@@ -2,7 +2,6 @@ package link_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
-	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -135,26 +133,4 @@ func TestWatchPresence(t *testing.T) {
 		t.Errorf("a dark node: %v %v", ok, last)
 	}
 	cancel()
-}
-
-func TestPublish(t *testing.T) {
-	h := newHub(t, "")
-	c := jointoken.Cluster{ID: h.keys.ClusterID, Addresses: []string{"a:1"}, Key: h.keys.Static.Public, Pin: h.pin, Broker: "mqtt://u:p@b"}
-	for range 2 {
-		must(t, dispatch.Publish(t.Context(), h.client, c))
-	}
-	if w := h.client.Writes(); len(w) != 2 {
-		t.Errorf("writes: %v", w)
-	}
-	c.Addresses = []string{"b:2"}
-	must(t, dispatch.Publish(t.Context(), h.client, c))
-	m, _ := control.Get[*corev1.ConfigMap](h.client, kube.ConfigMap, jointoken.ClusterNamespace, jointoken.ClusterName)
-	got, err := jointoken.FromConfigMap(m)
-	must(t, err)
-	if got.Addresses[0] != "b:2" {
-		t.Errorf("published %v", got)
-	}
-	if b, _ := json.Marshal(m); strings.Contains(string(b), "u:p") {
-		t.Error("the broker's password is public")
-	}
 }
