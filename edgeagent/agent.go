@@ -43,7 +43,6 @@ type Agent struct {
 	proxy    *svcproxy.Proxy // the same
 	network  *podnet.Network // the same
 	netError string          // why the pod network is not ready
-	synced   bool            // the set is the hub's own, as of this process' life
 	nodeName string          // the hub's word wins over the configured one
 	settings wire.Settings   // that the data plane runs with
 	link     *link.Link      // nil in tests without a hub

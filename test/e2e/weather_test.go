@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"petrel.dev/petrel/edgeagent/ctrd"
 )
 
 const helloManifest = `
@@ -203,8 +205,9 @@ func killContainer(t *testing.T, uid string) int {
 func (a *agent) powerCut() {
 	a.t.Helper()
 	a.stop(syscall.SIGKILL)
-	for range 3 { // shims that were just being started
-		for _, pid := range processesOf(a.dir) {
+	run := ctrd.DefaultRunDir(filepath.Join(a.dir, "agent")) // in memory, so a reboot wipes it
+	for range 3 {                                            // shims that were just being started
+		for _, pid := range append(processesOf(a.dir), processesOf(run)...) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -215,9 +218,12 @@ func (a *agent) powerCut() {
 	}
 	lines := strings.Split(string(mounts), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
-		if f := strings.Fields(lines[i]); len(f) > 1 && strings.HasPrefix(f[1], a.dir) {
+		if f := strings.Fields(lines[i]); len(f) > 1 && (strings.HasPrefix(f[1], a.dir) || strings.HasPrefix(f[1], run)) {
 			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
 		}
+	}
+	if err := os.RemoveAll(run); err != nil {
+		a.t.Fatal(err)
 	}
 	if a.on.ns != "" {
 		exec.Command("ip", "-n", a.on.ns, "link", "del", "pte0").Run()
