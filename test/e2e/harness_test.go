@@ -366,3 +366,12 @@ func (h *hub) lives(selector string) string {
 	return h.k("get", "pods", "-l", selector, "--sort-by=.metadata.name", "-o",
 		`jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\n"}{end}`)
 }
+
+// podUIDs are the pods of what lives has told.
+func podUIDs(lives string) []string {
+	var uids []string
+	for line := range strings.Lines(lives) {
+		uids = append(uids, strings.Fields(line)[1])
+	}
+	return uids
+}

@@ -203,6 +203,12 @@ func killContainer(t *testing.T, uid string) int {
 func (a *agent) powerCut() {
 	a.t.Helper()
 	a.stop(syscall.SIGKILL)
+	a.wipe()
+}
+
+// wipe is powerCut for an agent that has ended.
+func (a *agent) wipe() {
+	a.t.Helper()
 	for range 3 { // shims that were just being started
 		for _, pid := range processesOf(a.dir) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -215,7 +221,7 @@ func (a *agent) powerCut() {
 	}
 	lines := strings.Split(string(mounts), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
-		if f := strings.Fields(lines[i]); len(f) > 1 && strings.HasPrefix(f[1], a.dir) {
+		if f := strings.Fields(lines[i]); len(f) > 1 && (strings.HasPrefix(f[1], a.dir) || strings.HasPrefix(f[1], runDir(a.dir)+"/")) {
 			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
 		}
 	}
