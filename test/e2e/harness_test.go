@@ -316,14 +316,7 @@ type agent struct {
 func (h *hub) join(on machine, name string, args ...string) *agent {
 	h.t.Helper()
 	a := &agent{t: h.t, on: on, name: name, dir: h.t.TempDir()}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	cmd := h.on.command(ctx, petrel, "token", "create", "--kubeconfig", h.kubeconfig)
-	token, err := cmd.Output()
-	if err != nil {
-		h.t.Fatalf("petrel token create: %v", err)
-	}
-	a.args = append([]string{"--join", strings.TrimSpace(string(token))}, args...)
+	a.args = append([]string{"--join", h.token()}, args...)
 	a.image()
 	a.start()
 	h.ready(name)
@@ -341,7 +334,7 @@ func (a *agent) image() {
 
 func (a *agent) start() {
 	a.t.Helper()
-	args := append([]string{"agent", "--data-dir", a.dir, "--node-name", a.name, "--bridge", "pte0", "--no-keep-pods"}, a.args...)
+	args := append([]string{"agent", "--data-dir", a.dir, "--node-name", a.name, "--bridge", "pte0", "--containerd", "private", "--no-keep-pods"}, a.args...)
 	a.process = start(a.t, a.on, "agent "+a.name, args...)
 }
 

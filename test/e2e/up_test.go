@@ -18,7 +18,7 @@ import (
 func up(t *testing.T, on machine, dir string, args ...string) *hub {
 	t.Helper()
 	h := &hub{t: t, on: on, dir: dir, kubeconfig: filepath.Join(dir, "admin.kubeconfig")}
-	h.process = start(t, on, "up", append([]string{"up", "--data-dir", dir, "--node-name", "solo", "--bridge", "pte0"}, args...)...)
+	h.process = start(t, on, "up", append([]string{"up", "--data-dir", dir, "--node-name", "solo", "--bridge", "pte0", "--containerd", "private"}, args...)...)
 	h.ready("solo")
 	return h
 }
@@ -80,6 +80,7 @@ func sweep(t *testing.T, on machine, dir string) {
 // `petrel up`: one machine, everything works, it says how to use it; with --keep-pods its end and its return touch no
 // pod, and without it an interrupt leaves nothing behind.
 func TestUp(t *testing.T) {
+	t.Parallel()
 	m := lan(t, "up", 1)[0]
 	dir := t.TempDir()
 	sweep(t, m, dir)

@@ -53,9 +53,9 @@ func fetch(on machine, url string) (string, error) {
 
 // Weather 2 and 3: the hub is away while the node works on, a container dies meanwhile, and the hub's return restarts
 // nothing.
-func TestHubAwayNodeWorksOn(t *testing.T) {
-	ms := lan(t, "away", 2)
-	h := startHub(t, ms[0])
+func TestHubAwayNodeWorksOn(t *testing.T) { eachBroker(t, "away", 2, hubAwayNodeWorksOn) }
+
+func hubAwayNodeWorksOn(t *testing.T, ms []machine, h *hub) {
 	h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(helloManifest, 2))
 	h.available("hello")
@@ -99,6 +99,7 @@ func TestHubAwayNodeWorksOn(t *testing.T) {
 
 // Restarting the agent does not touch running pods, even when it was killed.
 func TestAgentRestartAdoptsPods(t *testing.T) {
+	t.Parallel()
 	ms := lan(t, "adopt", 2)
 	h := startHub(t, ms[0])
 	a := h.join(ms[1], "edge")
@@ -120,6 +121,7 @@ func TestAgentRestartAdoptsPods(t *testing.T) {
 
 // Weather 1: everything of the node dies as in a power cut, and it comes back with no hub in reach.
 func TestRebootWithoutHub(t *testing.T) {
+	t.Parallel()
 	ms := lan(t, "reboot", 2)
 	h := startHub(t, ms[0])
 	a := h.join(ms[1], "edge")
