@@ -198,6 +198,7 @@ type hub struct {
 	address    string
 	kubeconfig string
 	args       []string
+	agents     []string // data directories of those that have joined
 }
 
 func startHub(t *testing.T, on machine, args ...string) *hub {
@@ -317,6 +318,8 @@ func (h *hub) join(on machine, name string, args ...string) *agent {
 	h.t.Helper()
 	a := &agent{t: h.t, on: on, name: name, dir: h.t.TempDir()}
 	a.args = append([]string{"--join", h.token()}, args...)
+	h.agents = append(h.agents, a.dir)
+	sweep(a.t, on, a.dir)
 	a.image()
 	a.start()
 	h.ready(name)
