@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/lean"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -42,7 +43,6 @@ type Agent struct {
 	proxy    *svcproxy.Proxy // the same
 	network  *podnet.Network // the same
 	netError string          // why the pod network is not ready
-	synced   bool            // the set is the hub's own, as of this process' life
 	nodeName string          // the hub's word wins over the configured one
 	settings wire.Settings   // that the data plane runs with
 	link     *link.Link      // nil in tests without a hub
@@ -95,6 +95,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return a.rt.Run(ctx) })
 	g.Go(func() error { return a.node.Run(ctx, a.report) })
 	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return lean.Run(ctx, a.log) })
 	if a.link != nil {
 		g.Go(func() error { return a.link.Run(ctx) })
 	}

@@ -81,11 +81,10 @@ func TestPod(t *testing.T) {
 	m.boot()
 	st := m.await("uid-all", "ready", ready)
 	m.awaitLog("uid-all", "main", "hello-cfg\nhunter2")
-	log := m.logOf("uid-all", "main")
 	want := []string{fmt.Sprintf("env blue xl k3y all %s edge-1 all-blue", st.PodIP), "hello-cfg\n", "hunter2\n", "tok-tok\n", `app="all"all`,
 		"nameserver 10.43.0.10", "search default.svc.cluster.local svc.cluster.local cluster.local", "ndots:5", "made-by-init\n", "\n1234\n", "Read-only file system"}
 	m.awaitLog("uid-all", "main", "Read-only file system\nhello-cfg\n") // the subPath, at the end
-	log = m.logOf("uid-all", "main")
+	log := m.logOf("uid-all", "main")
 	for _, w := range want {
 		if !strings.Contains(log, w) {
 			t.Errorf("the log lacks %q:\n%s", w, log)

@@ -322,6 +322,17 @@ func (m *machine) powerOff() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	entries, _ := os.ReadDir(filepath.Join(m.data, "agent", "pods"))
+	for _, e := range entries {
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/petrel/pod" + e.Name())
+		more, _ := filepath.Glob("/sys/fs/cgroup/petrel/pod" + e.Name())
+		for _, d := range append(dirs, more...) {
+			children, _ := filepath.Glob(d + "/*/")
+			for _, c := range append(children, d) {
+				_ = syscall.Rmdir(c)
+			}
+		}
+	}
 	for range 5 {
 		b, _ := os.ReadFile("/proc/self/mountinfo")
 		lines := strings.Split(string(b), "\n")
@@ -331,7 +342,7 @@ func (m *machine) powerOff() {
 			}
 		}
 	}
-	entries, _ := os.ReadDir(m.run)
+	entries, _ = os.ReadDir(m.run)
 	for _, e := range entries {
 		os.RemoveAll(filepath.Join(m.run, e.Name()))
 	}

@@ -8,16 +8,16 @@ import (
 	"net"
 	"sync"
 	"time"
-)
 
-// alpnMQTT is what agents ask for in their TLS hello; it tells the link from the API on the one port.
-const alpnMQTT = "mqtt"
+	"petrel.dev/petrel/hub/broker"
+	"petrel.dev/petrel/internal/wire"
+)
 
 // handshakeTimeout bounds a TLS handshake: a stranger who opens a connection and says nothing holds no goroutine for long.
 const handshakeTimeout = 10 * time.Second
 
-// port is the hub's one port: it finishes the TLS handshake of each connection, hands those that asked for MQTT to the
-// broker, and is the net.Listener of the API for all others.
+// port is the hub's one port: it finishes the TLS handshake of each connection, hands those that asked for MQTT in it
+// (ALPN) to the broker, and is the net.Listener of the API for all others.
 type port struct {
 	net.Listener
 	config *tls.Config
@@ -31,7 +31,8 @@ type port struct {
 
 func newPort(l net.Listener, config *tls.Config, mqtt func(net.Conn), log *slog.Logger) *port {
 	config = config.Clone()
-	config.NextProtos = []string{"h2", "http/1.1", alpnMQTT}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	config = broker.ServerTLS(config)
 	return &port{Listener: l, config: config, mqtt: mqtt, log: log, api: make(chan net.Conn), done: make(chan struct{})}
 }
 
@@ -71,7 +72,7 @@ func (p *port) greet(ctx context.Context, raw net.Conn) {
 		raw.Close()
 		return
 	}
-	if conn.ConnectionState().NegotiatedProtocol == alpnMQTT {
+	if conn.ConnectionState().NegotiatedProtocol == wire.ALPN {
 		p.mqtt(conn)
 		return
 	}

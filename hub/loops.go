@@ -18,6 +18,7 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/lean"
 )
 
 // runner is any part with the one lifecycle.
@@ -36,6 +37,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return lean.Run(ctx, h.log) })
 	for _, r := range []runner{
 		h.pki,
 		events,

@@ -18,13 +18,6 @@ type count struct {
 	total  int32
 }
 
-func (c *count) at(slot int) int32 {
-	if slot < len(c.bySlot) {
-		return c.bySlot[slot]
-	}
-	return 0
-}
-
 func (c *count) add(slot int, by int32) {
 	for slot >= len(c.bySlot) {
 		c.bySlot = append(c.bySlot, 0)

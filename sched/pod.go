@@ -1,8 +1,6 @@
 package sched
 
 import (
-	"maps"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -100,11 +98,6 @@ func (r *resources) add(o resources, sign int64) {
 	for name, n := range o.extended {
 		r.extended[name] += sign * n
 	}
-}
-
-func (r resources) clone() resources {
-	r.extended = maps.Clone(r.extended)
-	return r
 }
 
 // hostPort is a port of the node itself. An empty ip is every address.

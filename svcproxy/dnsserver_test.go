@@ -18,10 +18,9 @@ var dnsAddr = netip.MustParseAddr("10.43.0.10")
 
 // outside is a name server of the world, on UDP and TCP.
 type outside struct {
-	addr    netip.AddrPort
-	asked   atomic.Int32
-	silent  atomic.Bool
-	respond func(m *dns.Msg)
+	addr   netip.AddrPort
+	asked  atomic.Int32
+	silent atomic.Bool
 }
 
 func newOutside(t *testing.T) *outside {

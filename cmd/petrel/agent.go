@@ -55,6 +55,7 @@ type agentCmd struct {
 	JoinFile string `xor:"join" type:"path" help:"File that holds the token." placeholder:"FILE"`
 	KeepPods bool   `default:"true" negatable:"" help:"Leave pods running when the agent ends, as an update of it needs."`
 	nodeFlags
+	logFlags
 }
 
 func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {

@@ -37,7 +37,10 @@ func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	return cfg, nil
 }
 
-type hubCmd struct{ hubFlags }
+type hubCmd struct {
+	hubFlags
+	logFlags
+}
 
 func (c *hubCmd) Run(ctx context.Context, log *slog.Logger) error {
 	cfg, err := c.config(log)

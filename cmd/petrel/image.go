@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 
-	"k8s.io/apimachinery/pkg/api/resource"
-
 	"petrel.dev/petrel/edgeagent"
 	"petrel.dev/petrel/internal/cli"
 	"petrel.dev/petrel/internal/hello"
@@ -111,10 +109,12 @@ func (c *imageList) Run(ctx context.Context, s *cli.Streams) (err error) {
 	out := tabwriter.NewWriter(s.Out, 0, 8, 3, ' ', 0)
 	fmt.Fprintln(out, "IMAGE\tDIGEST\tSIZE\tPINNED")
 	for _, i := range list {
-		fmt.Fprintf(out, "%s\t%.19s\t%s\t%v\n", i.Name, i.Digest, resource.NewQuantity(i.Size, resource.BinarySI), i.Pinned)
+		fmt.Fprintf(out, "%s\t%.19s\t%s\t%v\n", i.Name, i.Digest, megabytes(i.Size), i.Pinned)
 	}
 	return out.Flush()
 }
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 type imagePrune struct{ nodeImages }
 

@@ -37,8 +37,11 @@ type program struct {
 
 	Serve serveCmd `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
 	Fetch fetchCmd `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`
+}
 
-	LogLevel string `enum:"debug,info,warn,error" default:"info" help:"What hub and agent log. (${enum})" placeholder:"LEVEL"`
+// logFlags are those of the commands that run for long.
+type logFlags struct {
+	LogLevel string `enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}." placeholder:"LEVEL"`
 }
 
 func main() {
@@ -59,10 +62,13 @@ func run(args []string, s *cli.Streams) int {
 	parser, err := kong.New(&p,
 		kong.Name("petrel"),
 		kong.Description("Petrel turns Raspberry Pi-class machines into a container fleet that keeps working when its links do not. "+
-			"You drive it with the Kubernetes API: kubectl, helm and the commands below."),
+			"You drive it with the Kubernetes API: kubectl, helm and the commands below.\n\n"+
+			"Start with `petrel up` on one machine, as root; then `petrel get nodes`. "+
+			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR."),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(c int) { code = c }),
 		kong.DefaultEnvars("PETREL"),
+		kong.ValueFormatter(helpText),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 		kong.ExplicitGroups([]kong.Group{{Key: "machine", Title: "This machine:"}, {Key: "fleet", Title: "The fleet, as with kubectl:"}}),
 		kong.Resolvers(configFiles("/etc/petrel")),
@@ -73,7 +79,7 @@ func run(args []string, s *cli.Streams) int {
 		fmt.Fprintln(s.Err, "petrel:", err)
 		return 2
 	}
-	kctx, err := parser.Parse(args)
+	kctx, err := parser.Parse(flagsFirst(parser.Model, args))
 	if code >= 0 { // --help has been answered
 		return code
 	}
@@ -88,7 +94,7 @@ func run(args []string, s *cli.Streams) int {
 		}
 		return 2
 	}
-	kctx.Bind(logger(s.Err, p.LogLevel))
+	kctx.Bind(logger(s.Err, levelOf(kctx)))
 	err = kctx.Run()
 	var exit *cli.ExitError
 	switch {
@@ -101,6 +107,28 @@ func run(args []string, s *cli.Streams) int {
 	}
 	fmt.Fprintln(s.Err, "petrel:", cli.Message(err))
 	return 1
+}
+
+// levelOf is the --log-level of the command that was chosen, if it has one.
+func levelOf(kctx *kong.Context) string {
+	for _, f := range kctx.Flags() {
+		if f.Name == "log-level" {
+			return kctx.FlagValue(f).(string)
+		}
+	}
+	return "info"
+}
+
+// helpText tells a flag's default where its text does not. That each flag is a PETREL_* variable stands once, at the top.
+func helpText(v *kong.Value) string {
+	switch v.Default {
+	case "", "-1", "none", "true", "false":
+		return v.Help
+	}
+	if !v.HasDefault || strings.Contains(v.Help, "Default:") {
+		return v.Help
+	}
+	return v.Help + " Default: " + v.Default + "."
 }
 
 func logger(w io.Writer, level string) *slog.Logger {

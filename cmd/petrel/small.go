@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -27,7 +28,10 @@ type fetchCmd struct {
 }
 
 func (c *fetchCmd) Run(ctx context.Context, s *cli.Streams) error {
-	return hello.Fetch(ctx, s.Out, c.URL, c.Timeout)
+	if err := hello.Fetch(ctx, s.Out, c.URL, c.Timeout); err != nil {
+		return errors.New(err.Error()) // its text alone: it is no error of a hub, and must not be told as one
+	}
+	return nil
 }
 
 type versionCmd struct {

@@ -16,6 +16,7 @@ import (
 type upCmd struct {
 	hubFlags
 	nodeFlags
+	logFlags
 	KeepPods bool `help:"Leave pods running when this ends."`
 }
 

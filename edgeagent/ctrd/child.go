@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +50,18 @@ func answers(ctx context.Context, socket string) bool {
 	return err == nil && ok
 }
 
+// storeWorks tells whether a containerd that serves has its database: it starts without a damaged one, and then knows no
+// containers and images at all.
+func storeWorks(ctx context.Context, socket string) bool {
+	c, err := client.New(socket, client.WithTimeout(2*time.Second))
+	if err != nil {
+		return true // another matter
+	}
+	defer c.Close()
+	_, err = c.NamespaceService().List(ctx)
+	return !errdefs.IsNotImplemented(err)
+}
+
 // startChild finds the private containerd of an earlier agent, or starts one.
 func startChild(ctx context.Context, root, state string, log *slog.Logger) (*child, error) {
 	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), log: log}
@@ -62,7 +75,7 @@ func startChild(ctx context.Context, root, state string, log *slog.Logger) (*chi
 	}
 	if pid := c.alive(); pid != 0 {
 		for wait := time.Duration(0); wait < 15*time.Second; wait += 100 * time.Millisecond {
-			if answers(ctx, c.socket) {
+			if answers(ctx, c.socket) && storeWorks(ctx, c.socket) {
 				c.pid = pid
 				log.Info("containerd adopted", "pid", pid, "socket", c.socket)
 				return c, nil
@@ -128,15 +141,31 @@ func (c *child) start(ctx context.Context) error {
 }
 
 // diedError is a containerd that ended before it served.
-type diedError struct{ output string }
+type diedError struct {
+	output  string
+	noStore bool // it served, but without its database
+}
 
 func (e *diedError) Error() string {
-	return "containerd ended while starting: " + e.output
+	text := e.output
+	if i := strings.Index(text, "goroutine "); i > 0 { // a crash: its stacks are in the log
+		text = text[:i]
+	}
+	if len(text) > 1500 {
+		text = "…" + text[len(text)-1500:]
+	}
+	return "containerd ended while starting: " + strings.TrimSpace(text)
 }
 
 func (e *diedError) damaged() bool {
-	for _, s := range []string{"meta.db", "metadata.db", "invalid database", "checksum error", "version mismatch", "page "} {
-		if strings.Contains(e.output, s) && !strings.Contains(e.output, "no space left") {
+	if strings.Contains(e.output, "no space left") { // a full disk is not a damaged one
+		return false
+	}
+	if e.noStore {
+		return true
+	}
+	for _, s := range []string{"bbolt", "meta.db", "metadata.db", "invalid database", "checksum error", "version mismatch", "page "} {
+		if strings.Contains(e.output, s) {
 			return true
 		}
 	}
@@ -181,6 +210,10 @@ func (c *child) launch(ctx context.Context) error {
 	}
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); {
 		if answers(ctx, c.socket) {
+			if !storeWorks(ctx, c.socket) {
+				c.kill(pid)
+				return &diedError{output: since(logPath, from), noStore: true}
+			}
 			c.mu.Lock()
 			c.pid = pid
 			c.mu.Unlock()
@@ -189,7 +222,7 @@ func (c *child) launch(ctx context.Context) error {
 		}
 		select {
 		case <-died:
-			return &diedError{output: tailFrom(logPath, from)}
+			return &diedError{output: since(logPath, from)}
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(30 * time.Millisecond):
@@ -199,16 +232,13 @@ func (c *child) launch(ctx context.Context) error {
 	return fmt.Errorf("containerd does not serve after 60 s; see %s", logPath)
 }
 
-func tailFrom(path string, from int64) string {
+func since(path string, from int64) string {
 	b, err := os.ReadFile(path)
 	if err != nil || int64(len(b)) < from {
 		return "see " + path
 	}
 	b = b[from:]
-	if len(b) > 1500 {
-		b = b[len(b)-1500:]
-	}
-	return strings.TrimSpace(string(b))
+	return strings.TrimSpace(string(b[:min(len(b), 256<<10)]))
 }
 
 // configText leaves out what Petrel does not use: the smaller, the better on a small board.

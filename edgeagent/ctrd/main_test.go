@@ -43,17 +43,6 @@ func dirs(t *testing.T) (data, run string) {
 	return data, run
 }
 
-func testLog(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-}
-
-type logWriter struct{ t *testing.T }
-
-func (w logWriter) Write(p []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(p)))
-	return len(p), nil
-}
-
 // open opens a runtime with a private containerd; the returned function ends its Run without stopping containerd.
 func open(t *testing.T, data, run string) (*Runtime, func()) {
 	t.Helper()

@@ -49,6 +49,7 @@ func (s *streams) open(o *wire.Open) {
 		s.ends[o.Stream] = e
 	}
 	s.mu.Unlock()
+	e.Start() // from here on the hub sends
 	switch {
 	case err != nil:
 		_ = e.Close(wire.StreamEnd{Reason: "BadRequest", Message: fmt.Sprintf("stream request cannot be read: %v", err)})

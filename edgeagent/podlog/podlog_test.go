@@ -191,8 +191,8 @@ func TestRotationAndFollow(t *testing.T) {
 	if got := <-followed; strings.Count(got, "\n") != lines {
 		t.Errorf("the follower saw %d of %d lines", strings.Count(got, "\n"), lines)
 	}
-	if n := len(openFiles(path, nil)); n != 3 {
-		t.Errorf("%d files are kept, want 3", n)
+	if n := len(openFiles(path, nil)); n < 2 || n > 3 {
+		t.Errorf("%d files are kept, want at most 3", n)
 	}
 	got := read(t, p, path, all)
 	if !strings.HasSuffix(got, fmt.Sprintf("line %d\n", lines-1)) || strings.HasPrefix(got, "line 0\n") {

@@ -105,3 +105,37 @@ func (s *Set) Secret(namespace, name string) *corev1.Secret { return s.secrets[n
 
 // Token returns the newest token made for a pod and an audience ("": the API server's), or nil.
 func (s *Set) Token(podUID, audience string) *wire.Token { return s.tokens[podUID+"/"+audience] }
+
+// volumeObjects are the objects that a pod's volumes are made of, nil for missing ones. They are shared from set to set
+// as long as they do not change, so comparing the pointers tells whether anything has.
+func (s *Set) volumeObjects(pod *corev1.Pod) []any {
+	out := []any{pod}
+	add := func(configMap, secret string) {
+		if configMap != "" {
+			out = append(out, s.ConfigMap(pod.Namespace, configMap))
+		}
+		if secret != "" {
+			out = append(out, s.Secret(pod.Namespace, secret))
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		switch {
+		case v.ConfigMap != nil:
+			add(v.ConfigMap.Name, "")
+		case v.Secret != nil:
+			add("", v.Secret.SecretName)
+		case v.Projected != nil:
+			for _, p := range v.Projected.Sources {
+				switch {
+				case p.ConfigMap != nil:
+					add(p.ConfigMap.Name, "")
+				case p.Secret != nil:
+					add("", p.Secret.Name)
+				case p.ServiceAccountToken != nil:
+					out = append(out, s.Token(string(pod.UID), p.ServiceAccountToken.Audience))
+				}
+			}
+		}
+	}
+	return out
+}

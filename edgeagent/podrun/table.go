@@ -115,9 +115,17 @@ func (t *Table) Apply(set *Set, complete bool) {
 	t.mu.Lock()
 	t.set = set
 	t.complete = t.complete || complete
+	workers := make([]*worker, 0, len(t.workers))
+	for _, w := range t.workers {
+		workers = append(workers, w)
+	}
 	t.mu.Unlock()
 	t.reconcile()
-	t.wake("")
+	for _, w := range workers {
+		if w.affected(set) {
+			w.poke()
+		}
+	}
 }
 
 // reconcile has a worker for each pod that is wanted or that there is something left of.

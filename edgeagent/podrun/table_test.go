@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,9 +223,9 @@ func TestGrace(t *testing.T) {
 		p := aPod("p", func(p *corev1.Pod) {
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"bye"}}}}
 		})
-		hooks := 0
+		var hooks atomic.Int32
 		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) {
-			hooks++
+			hooks.Add(1)
 			time.Sleep(3 * time.Second)
 			return 0, nil
 		}
@@ -236,8 +237,8 @@ func TestGrace(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		n.settle()
 		n.want("p", "Running main#0 running")
-		if hooks != 1 {
-			t.Errorf("the preStop hook ran %d times", hooks)
+		if hooks.Load() != 1 {
+			t.Errorf("the preStop hook ran %d times", hooks.Load())
 		}
 		time.Sleep(2 * time.Second)
 		n.settle()
@@ -281,9 +282,10 @@ func TestPullPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
-		away := true
+		var away atomic.Bool
+		away.Store(true)
 		n.fake.PullError = func(string) error {
-			if away {
+			if away.Load() {
 				return fmt.Errorf("%w: no route", podrun.ErrUnreachable)
 			}
 			return nil
@@ -298,7 +300,7 @@ func TestPullPolicies(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		n.settle()
 		n.want("away", "Pending main#0 ImagePullBackOff")
-		away = false
+		away.Store(false)
 		time.Sleep(20 * time.Second)
 		n.settle()
 		n.want("away", "Running main#0 running")
@@ -385,6 +387,35 @@ func TestProbesDecide(t *testing.T) {
 		n.settle()
 		if got := n.line("p"); !strings.HasPrefix(got, "Running main#1") {
 			t.Errorf("after three failed liveness probes: %s", got)
+		}
+	})
+}
+
+// TestOthersNewsIsNoNews: a set that changes elsewhere costs a pod nothing.
+func TestOthersNewsIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		log := slog.New(slog.DiscardHandler)
+		p := aPod("p")
+		data, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects := []wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}
+		set := podrun.DecodeSet(objects, nil, log)
+		n.table.Apply(set, true)
+		n.settle()
+		n.want("p", "Running main#0 running")
+		calls := n.fake.Calls()
+		for i := range 100 {
+			svc := wire.Object{ID: wire.ID{Kind: wire.KindService, UID: "s"}, Version: uint64(i), Data: []byte(`{"ns":"default","name":"s"}`)}
+			set = podrun.DecodeSet(append(objects[:1:1], svc), set, log)
+			n.table.Apply(set, true)
+			n.settle()
+		}
+		if got := n.fake.Calls(); got != calls {
+			t.Errorf("%d calls of the runtime for a hundred changes of a Service", got-calls)
 		}
 	})
 }

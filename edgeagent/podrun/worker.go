@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,8 @@ type worker struct {
 	saved     []byte // the pod as it is on disk
 	probes    map[string]*probeJob
 	setSeen   *Set
-	wanted    bool // the pod has been in the set in this life of the agent, so its absence means something
+	mounted   []any // what the volumes were last made of
+	wanted    bool  // the pod has been in the set in this life of the agent, so its absence means something
 }
 
 func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
@@ -130,8 +132,10 @@ func (w *worker) desired() desired {
 		if !w.mem.blocked.retry.IsZero() {
 			w.mem.blocked.retry = time.Time{}
 		}
-		if w.mem.volumes && pod != nil {
-			w.mem.volumes = false // renew
+		if pod != nil {
+			if now := set.volumeObjects(pod); !slices.Equal(now, w.mounted) {
+				w.mem.volumes, w.mounted = false, now
+			}
 		}
 	}
 	if pod != nil {
@@ -150,6 +154,17 @@ func (w *worker) unknownPod() *corev1.Pod {
 	p := &corev1.Pod{}
 	p.UID, p.Name, p.Namespace = uidOf(w.uid), w.uid, "unknown"
 	return p
+}
+
+// affected tells whether a new set is any news to the pod.
+func (w *worker) affected(set *Set) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pod := set.Pods[w.uid]
+	if pod == nil || pod != w.pod || len(w.mem.starts) > 0 || !w.mem.blocked.retry.IsZero() {
+		return true
+	}
+	return !slices.Equal(set.volumeObjects(pod), w.mounted)
 }
 
 // observe asks the runtime for the pod's containers and reads the last words of those that have ended.

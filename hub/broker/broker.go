@@ -22,7 +22,7 @@ import (
 // Limits of the embedded broker.
 const (
 	maxPacket    = 256 << 10
-	maxPending   = 96  // frames waiting for one node; a window of the pipe and a few streams
+	maxPending   = 640 // frames waiting for one node: the windows of the pipe and of all its streams
 	maxInflight  = 64  // unacknowledged QoS 1 packets of one node
 	maxKeepalive = 300 // seconds
 	maxPerNode   = 4   // connections of one device: its own old ones, and clones, which the hub will name

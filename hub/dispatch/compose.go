@@ -32,7 +32,8 @@ func object(kind wire.Kind, meta metav1.Object, content any) (*wire.Object, erro
 
 // trimMeta leaves out what a node has no use for and what changes without meaning.
 func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	m.ManagedFields, m.ResourceVersion, m.SelfLink = nil, "", ""
+	m.ManagedFields, m.ResourceVersion = nil, ""
+	m.SelfLink = "" //lint:ignore SA1019 an object of an older hub may still have it
 	return m
 }
 

@@ -9,12 +9,13 @@ import (
 )
 
 // maxFrames is how many frames of one node may wait for the loop; a node that sends more has some dropped, and repeats
-// them. Stream frames are bounded by credits besides.
+// them. Stream frames do not pass the loop: their streams take them at once.
 const maxFrames = 128
 
 // inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
 type inbox struct {
-	ready chan struct{}
+	ready   chan struct{}
+	streams streamTable
 
 	mu      sync.Mutex
 	changes []control.Change
@@ -62,8 +63,12 @@ func (i *inbox) connected(ok bool) {
 }
 
 func (i *inbox) frame(topic string, b []byte) {
-	_, node, _, kind, ok := wire.ParseTopic(topic)
+	_, node, stream, kind, ok := wire.ParseTopic(topic)
 	if !ok || len(b) > wire.MaxFrame || kind == wire.TopicDown || kind == wire.TopicStreamDown {
+		return
+	}
+	if kind == wire.TopicStreamUp {
+		i.streams.deliver(node, stream, b)
 		return
 	}
 	i.mu.Lock()

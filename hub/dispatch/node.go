@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/dispatch/session"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -13,6 +14,9 @@ const (
 	maxConns   = 4    // sessions and handshakes of one device at a time
 	maxPending = 4096 // handshakes of devices not known
 	nudgeEvery = time.Second
+	// After so long in the dark, others may have changed what a node has said of its pods (not ready, unknown): then it
+	// says everything again.
+	forgetAfter = kube.DarkGrace / 2
 )
 
 // node is one device. Fields below "session" are valid while current is set.
@@ -25,6 +29,7 @@ type node struct {
 
 	epoch  uint64     // of the latest accepted session
 	up     *wire.Copy // reports; outlives sessions
+	dark   time.Time  // when the last session ended
 	nudged time.Time  // last nudge
 	tokens map[string]*saToken
 
@@ -43,17 +48,11 @@ type conn struct {
 }
 
 func (d *Dispatch) frame(now time.Time, topic string, b []byte) {
-	cluster, id, stream, kind, ok := wire.ParseTopic(topic)
+	cluster, id, _, kind, ok := wire.ParseTopic(topic)
 	if !ok || cluster != d.cfg.Keys.ClusterID {
 		return
 	}
 	n := d.nodes[id]
-	if kind == wire.TopicStreamUp {
-		if n != nil && n.streams[stream] != nil {
-			n.streams[stream].Deliver(b)
-		}
-		return
-	}
 	typ, tag, err := wire.Peek(b)
 	if err != nil {
 		return
@@ -187,10 +186,12 @@ func reason(err error) string {
 
 // closeSession ends what hangs on the open session.
 func (d *Dispatch) closeSession(now time.Time, n *node) {
+	n.dark = now
 	d.set.drop(n)
 	for id, e := range n.streams {
 		e.Fail(fmt.Errorf("%w: node %s is not connected", wire.ErrStreamCut, n.name))
 		delete(n.streams, id)
+		d.inbox.streams.remove(n.id, id)
 	}
 	if d.byName[n.name] == n {
 		d.pres.set(n.name, false, now)
@@ -205,6 +206,9 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		d.closeSession(now, n)
 		d.drainConn(now, n, old)
 	}
+	if other := d.byName[name]; other != nil && other != n {
+		d.removed(now, other, "another device has joined as "+name+" and taken its place")
+	}
 	if n.name != name {
 		if d.byName[n.name] == n {
 			delete(d.byName, n.name)
@@ -212,6 +216,9 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		n.name, n.up = name, wire.NewCopy()
 	}
 	d.byName[name] = n
+	if now.Sub(n.dark) > forgetAfter {
+		n.up = wire.NewCopy()
+	}
 	n.current, n.epoch = c, c.hello.Epoch
 	d.set.compose(now, n, c.hello.Down)
 	c.s.Accept(wire.Welcome{Node: name, Addresses: d.cfg.Addresses, Settings: d.cfg.Settings},

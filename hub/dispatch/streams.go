@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,11 +48,11 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 }
 
 func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest) (*wire.Endpoint, error) {
-	if d.set.nodes[name] == nil {
-		return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
-	}
 	n := d.set.session(name)
 	if n == nil {
+		if _, ok := d.cfg.Client.Get(kube.Node, "", name); !ok {
+			return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
+		}
 		return nil, d.darkError(name)
 	}
 	if len(n.streams) >= maxStreams {
@@ -66,6 +67,7 @@ func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest
 	topic := wire.StreamDown(d.cfg.Keys.ClusterID, n.id, o.Stream)
 	e := wire.NewEndpoint(o.Key, true, func(frame []byte) { d.cfg.Bus.Publish(topic, frame) })
 	n.streams[o.Stream] = e
+	d.inbox.streams.add(n.id, o.Stream, e)
 	n.current.s.OpenStream(o)
 	d.drain(now, n)
 	go func() {
@@ -73,6 +75,7 @@ func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest
 		d.call(func(time.Time) {
 			if n.streams[o.Stream] == e {
 				delete(n.streams, o.Stream)
+				d.inbox.streams.remove(n.id, o.Stream)
 			}
 		})
 	}()
@@ -89,4 +92,34 @@ func (d *Dispatch) darkError(name string) error {
 		Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
 		Message: fmt.Sprintf("node %s cannot be reached: %s; its pods go on running, logs and exec work again when it is back", name, since),
 	}}
+}
+
+// streamTable finds the stream of a frame, from whatever goroutine the bus calls.
+type streamTable struct {
+	mu   sync.RWMutex
+	ends map[string]*wire.Endpoint // by node id and stream
+}
+
+func (t *streamTable) add(node, stream string, e *wire.Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ends == nil {
+		t.ends = map[string]*wire.Endpoint{}
+	}
+	t.ends[node+"/"+stream] = e
+}
+
+func (t *streamTable) remove(node, stream string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.ends, node+"/"+stream)
+}
+
+func (t *streamTable) deliver(node, stream string, frame []byte) {
+	t.mu.RLock()
+	e := t.ends[node+"/"+stream]
+	t.mu.RUnlock()
+	if e != nil {
+		e.Deliver(frame)
+	}
 }

@@ -160,7 +160,8 @@ func (s *desired) have(now time.Time, n *node, h *wire.Have) {
 // renew makes the tokens that are missing or due.
 func (s *desired) renew(now time.Time, n *node) {
 	for _, t := range n.tokens {
-		if t.issuing {
+		// A pod that has ended needs no newer one.
+		if t.issuing || t.pod.Status.Phase == corev1.PodSucceeded || t.pod.Status.Phase == corev1.PodFailed {
 			continue
 		}
 		if due := t.due(); now.Before(due) {

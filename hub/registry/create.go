@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
-	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -153,9 +153,9 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 
 func pathSegment(name string, prefix bool) []string {
 	if prefix {
-		return pathvalidation.IsValidPathSegmentPrefix(name)
+		return content.IsPathSegmentPrefix(name)
 	}
-	return pathvalidation.IsValidPathSegmentName(name)
+	return content.IsPathSegmentName(name)
 }
 
 // ensureNamespace fills in the request's namespace, or refuses another one.

@@ -204,7 +204,8 @@ func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteO
 }
 
 func policyFinalizer(obj kube.Object, opts *metav1.DeleteOptions) string {
-	if orphan := opts.OrphanDependents; orphan != nil { //nolint:staticcheck // deprecated, still honoured
+	//lint:ignore SA1019 deprecated, and still honoured
+	if orphan := opts.OrphanDependents; orphan != nil {
 		if *orphan {
 			return metav1.FinalizerOrphanDependents
 		}

@@ -105,11 +105,13 @@ func TestPropagationLeavesOrdersForTheCollector(t *testing.T) {
 		opts metav1.DeleteOptions
 		want []string // nil: gone
 	}{
-		"default":             {nil, metav1.DeleteOptions{}, nil},
-		"background":          {nil, metav1.DeleteOptions{PropagationPolicy: &background}, nil},
-		"foreground":          {nil, metav1.DeleteOptions{PropagationPolicy: &foreground}, []string{"foregroundDeletion"}},
-		"orphan":              {nil, metav1.DeleteOptions{PropagationPolicy: &orphan}, []string{"orphan"}},
-		"orphanDependents":    {nil, metav1.DeleteOptions{OrphanDependents: &yes}, []string{"orphan"}},
+		"default":    {nil, metav1.DeleteOptions{}, nil},
+		"background": {nil, metav1.DeleteOptions{PropagationPolicy: &background}, nil},
+		"foreground": {nil, metav1.DeleteOptions{PropagationPolicy: &foreground}, []string{"foregroundDeletion"}},
+		"orphan":     {nil, metav1.DeleteOptions{PropagationPolicy: &orphan}, []string{"orphan"}},
+		//lint:ignore SA1019 clients still send it
+		"orphanDependents": {nil, metav1.DeleteOptions{OrphanDependents: &yes}, []string{"orphan"}},
+		//lint:ignore SA1019 clients still send it
 		"no orphanDependents": {[]string{"orphan"}, metav1.DeleteOptions{OrphanDependents: &no}, nil},
 		"had foreground":      {[]string{"foregroundDeletion"}, metav1.DeleteOptions{}, []string{"foregroundDeletion"}},
 		"changed":             {[]string{"orphan", "a.b/c"}, metav1.DeleteOptions{PropagationPolicy: &foreground}, []string{"a.b/c", "foregroundDeletion"}},

@@ -49,7 +49,8 @@ func plainError(text string) error {
 }
 
 func uidMismatch(k *resource.Kind, name string, want, have types.UID) error {
-	return conflict(k, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have)) //nolint:staticcheck // upstream's text
+	//lint:ignore ST1005 upstream's text
+	return conflict(k, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have))
 }
 
 func tooLarge(asked, current sqlstore.Revision) error {

@@ -3,7 +3,6 @@ package registry_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +63,8 @@ func TestCreate(t *testing.T) {
 	into := registrytest.Target(t, kube.ConfigMap, "default", "")
 	body := configMap("a", "k", "v")
 	body.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-	body.SelfLink, body.UID = "/x", "mine"
+	body.SelfLink = "/x" //lint:ignore SA1019 what an old client may send
+	body.UID = "mine"
 	res, err := r.Create(ctx, into, body, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +75,7 @@ func TestCreate(t *testing.T) {
 		t.Error("it does not say that it created")
 	case cm.Kind != "ConfigMap" || cm.APIVersion != "v1" || cm.ResourceVersion != "1":
 		t.Errorf("not as stored: %s", res.JSON)
+	//lint:ignore SA1019 what an old client may send
 	case cm.UID == "" || cm.UID == "mine" || cm.CreationTimestamp.IsZero() || cm.SelfLink != "" || cm.ManagedFields != nil:
 		t.Errorf("system metadata: %s", res.JSON)
 	}
@@ -308,7 +309,7 @@ func TestEventsHaveTwoFaces(t *testing.T) {
 	}
 	defer w.Close()
 	evs, err := w.Next(ctx)
-	if err != nil || !strings.Contains(fmt.Sprintf("%s", evs[0].JSON), `"regarding"`) {
+	if err != nil || !strings.Contains(string(evs[0].JSON), `"regarding"`) {
 		t.Errorf("watch: %v %s", err, evs)
 	}
 	view.Name = "e"

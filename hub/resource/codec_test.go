@@ -17,6 +17,7 @@ func TestEncodeFindsRevision(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{`"resourceVersion":"?"`, `\"resourceVersion":"`, "?"}))
 		obj := &corev1.ConfigMap{Data: map[string]string{}}
+		//lint:ignore SA1019 any field may hold the text
 		obj.Name, obj.GenerateName, obj.SelfLink = text.Draw(t, "name"), text.Draw(t, "generateName"), text.Draw(t, "selfLink")
 		obj.ResourceVersion = "12"
 		obj.Annotations = map[string]string{"resourceVersion": "?", text.Draw(t, "key"): text.Draw(t, "value")}

@@ -20,6 +20,7 @@ import (
 
 func endpointsKind() *Kind {
 	k := declare(kube.Endpoints, "endpoints", "endpoints",
+		//lint:ignore SA1019 deprecated by upstream, and part of the API that is served
 		func() kube.Object { return &corev1.Endpoints{} }, func() runtime.Object { return &corev1.EndpointsList{} })
 	k.ShortNames = []string{"ep"}
 	k.Rules = strategy[api.Endpoints]{

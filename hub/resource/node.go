@@ -1,5 +1,7 @@
 package resource
 
+//lint:file-ignore SA1019 what is gone from Kubernetes has to be cleared where an old client sends it
+
 import (
 	"context"
 	"strconv"

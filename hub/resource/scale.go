@@ -61,6 +61,7 @@ func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
 				return apierrors.NewInvalid(gvk.GroupKind(), parent.GetName(), errs)
 			}
 			if asked.UID != "" && asked.UID != parent.GetUID() {
+				//lint:ignore ST1005 upstream's text
 				return apierrors.NewConflict(resource, parent.GetName(), fmt.Errorf(
 					"Precondition failed: UID in precondition: %v, UID in object meta: %v", asked.UID, parent.GetUID()))
 			}

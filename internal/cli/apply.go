@@ -156,7 +156,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 		if apierrors.IsConflict(err) && i < tries {
 			continue
 		}
-		if err == nil && o.GetResourceVersion() == live.GetResourceVersion() {
+		if err == nil && dry == "none" && o.GetResourceVersion() == live.GetResourceVersion() { // a dry run never has another version
 			return o, "unchanged", nil
 		}
 		return o, "configured", err

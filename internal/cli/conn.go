@@ -65,6 +65,9 @@ func (c Cluster) connect(s *Streams) (*conn, error) {
 			config, err = loader.ClientConfig()
 		}
 	}
+	if env := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); clientcmd.IsEmptyConfig(err) && c.Kubeconfig == "" && env != "" {
+		return nil, fmt.Errorf("$KUBECONFIG is %s, which names no cluster (does the file exist?); unset it, or put there what `petrel kubeconfig` prints on the hub", env)
+	}
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, fmt.Errorf("no cluster is configured: no --kubeconfig, $KUBECONFIG or ~/.kube/config, and no local hub's %s; "+
 			"run `petrel kubeconfig` on the hub and save its output here as ~/.kube/config", s.LocalKubeconfig)
@@ -144,7 +147,7 @@ func Message(err error) string {
 		if s.Reason == metav1.StatusReasonUnauthorized {
 			return s.Message + ": the kubeconfig's credentials are not this hub's; fetch a new one with `petrel kubeconfig` on the hub"
 		}
-		return fmt.Sprintf("%s (%s)", s.Message, s.Reason)
+		return fmt.Sprintf("%s (%s)", briefly(s.Message), s.Reason)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("cannot reach the hub: the name %s is not known here; check the server address in the kubeconfig", dns.Name)
 	case errors.As(err, &op) && op.Op == "dial":
@@ -153,6 +156,16 @@ func Message(err error) string {
 		return err.Error() + "; the kubeconfig is of another hub: fetch a new one with `petrel kubeconfig` on the hub"
 	}
 	return err.Error()
+}
+
+// briefly leaves the whole object out of the refusal of a patch: the reason stands after it.
+func briefly(message string) string {
+	const head = ` "" is invalid: patch: Invalid value: `
+	end := strings.LastIndex(message, `}": `)
+	if !strings.HasPrefix(message, head) || end < 0 {
+		return message
+	}
+	return "the change does not fit the type: " + message[end+len(`}": `):]
 }
 
 // ServerVersion asks the cluster for its version.

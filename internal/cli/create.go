@@ -17,7 +17,7 @@ import (
 
 // Create makes objects: from files, or of a few common kinds by flags.
 type Create struct {
-	Manifests  CreateFiles      `cmd:"" default:"withargs" help:"From files (-f)."`
+	Manifests  CreateFiles      `cmd:"" default:"withargs" help:"Whatever files say: create -f FILE."`
 	Namespace  CreateNamespace  `cmd:"" aliases:"ns" help:"A namespace."`
 	ConfigMap  CreateConfigMap  `cmd:"" name:"configmap" aliases:"cm" help:"A ConfigMap from values and files."`
 	Secret     CreateSecret     `cmd:"" help:"A Secret from values and files."`

@@ -60,24 +60,8 @@ func (d *Describe) one(ctx context.Context, c *conn, w io.Writer, o *unstructure
 	if o.GetNamespace() != "" {
 		fmt.Fprintf(out, "Namespace:\t%s\n", o.GetNamespace())
 	}
-	fmt.Fprintf(out, "Kind:\t%s (%s)\n", o.GetKind(), o.GetAPIVersion())
-	fmt.Fprintf(out, "UID:\t%s\n", o.GetUID())
-	fmt.Fprintf(out, "Created:\t%s\n", o.GetCreationTimestamp())
-	if t := o.GetDeletionTimestamp(); t != nil {
-		fmt.Fprintf(out, "Deleted:\t%s (finalizers: %s)\n", t, strings.Join(o.GetFinalizers(), ", "))
-	}
-	if owner := metav1.GetControllerOf(o); owner != nil {
-		fmt.Fprintf(out, "Controlled By:\t%s/%s\n", owner.Kind, owner.Name)
-	}
-	printMap(out, "Labels", o.GetLabels())
-	printMap(out, "Annotations", ann)
-	if o.GetKind() == "Secret" {
-		hideSecret(o)
-	}
-	for _, key := range sortedKeys(o.Object) {
-		if key != "metadata" && key != "apiVersion" && key != "kind" {
-			printValue(out, "", title(key), o.Object[key])
-		}
+	if err := c.describeBody(ctx, out, o, ann); err != nil {
+		return err
 	}
 	if !d.ShowEvents {
 		return out.Flush()
@@ -104,6 +88,32 @@ func (d *Describe) one(ctx context.Context, c *conn, w io.Writer, o *unstructure
 		fmt.Fprintf(out, "  %s\t%s\t%s\t%s\t%s\n", e.Type, e.Reason, eventAge(&e), from, strings.TrimSpace(e.Message))
 	}
 	return out.Flush()
+}
+
+// describeBody prints what comes between an object's name and its events.
+func (c *conn) describeBody(ctx context.Context, out *tabwriter.Writer, o *unstructured.Unstructured, ann map[string]string) error {
+	fmt.Fprintf(out, "Kind:\t%s (%s)\n", o.GetKind(), o.GetAPIVersion())
+	fmt.Fprintf(out, "Created:\t%s\n", since(o.GetCreationTimestamp().Time))
+	if t := o.GetDeletionTimestamp(); t != nil {
+		fmt.Fprintf(out, "Deleted:\t%s, finalizers: %s\n", since(t.Time), orNone(strings.Join(o.GetFinalizers(), ", ")))
+	}
+	if owner := metav1.GetControllerOf(o); owner != nil {
+		fmt.Fprintf(out, "Controlled By:\t%s/%s\n", owner.Kind, owner.Name)
+	}
+	printMap(out, "Labels", o.GetLabels())
+	printMap(out, "Annotations", ann)
+	if done, err := c.describeKind(ctx, out, o); done || err != nil {
+		return err
+	}
+	if o.GetKind() == "Secret" {
+		hideSecret(o)
+	}
+	for _, key := range sortedKeys(o.Object) {
+		if key != "metadata" && key != "apiVersion" && key != "kind" {
+			printValue(out, "", title(key), o.Object[key])
+		}
+	}
+	return nil
 }
 
 func printMap(w io.Writer, name string, m map[string]string) {
@@ -136,6 +146,7 @@ var userKeys = map[string]bool{
 // printValue prints a field and what is below it, indented.
 func printValue(w io.Writer, indent, name string, v any) {
 	switch v := v.(type) {
+	case nil:
 	case map[string]any:
 		if len(v) == 0 {
 			fmt.Fprintf(w, "%s%s:\t{}\n", indent, name)
@@ -144,7 +155,7 @@ func printValue(w io.Writer, indent, name string, v any) {
 		fmt.Fprintf(w, "%s%s:\n", indent, name)
 		for _, k := range sortedKeys(v) {
 			label := title(k)
-			if userKeys[name] {
+			if userKeys[name] && k != "matchLabels" && k != "matchExpressions" {
 				label = k
 			}
 			printValue(w, indent+"  ", label, v[k])
@@ -215,8 +226,8 @@ func allScalars(l []any) bool {
 	return true
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}

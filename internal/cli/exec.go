@@ -11,9 +11,9 @@ import (
 	"os/signal"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"golang.org/x/term"
 )
@@ -29,7 +29,7 @@ func (e *ExitError) Error() string {
 type Exec struct {
 	Cluster
 	Pod       string   `arg:"" help:"POD or TYPE/NAME (a Deployment means one of its pods)."`
-	Command   []string `arg:"" passthrough:"" help:"The command and its arguments, after --."`
+	Command   []string `arg:"" optional:"" passthrough:"" help:"The command and its arguments, after --."`
 	Container string   `short:"c" help:"Container of the pod. Default: the only or first one." placeholder:"NAME"`
 	Stdin     bool     `short:"i" help:"Hand standard input to the command."`
 	TTY       bool     `short:"t" help:"Give the command a terminal."`

@@ -127,7 +127,7 @@ func (e *Explain) Run(ctx context.Context, s *Streams) error {
 	if node == nil {
 		return fmt.Errorf("the server documents no %s", gvk.Kind)
 	}
-	fmt.Fprintf(s.Out, "KIND:       %s\nVERSION:    %s\n\n", gvk.Kind, gvk.GroupVersion())
+	head := fmt.Sprintf("KIND:       %s\nVERSION:    %s\n\n", gvk.Kind, gvk.GroupVersion())
 	if rest != "" {
 		at := typ
 		var field *openAPISchema
@@ -140,8 +140,9 @@ func (e *Explain) Run(ctx context.Context, s *Streams) error {
 			node = field
 		}
 		last := rest[strings.LastIndex(rest, ".")+1:]
-		fmt.Fprintf(s.Out, "FIELD: %s <%s>\n\n", last, doc.typeOf(field))
+		head += fmt.Sprintf("FIELD: %s <%s>\n\n", last, doc.typeOf(field))
 	}
+	fmt.Fprint(s.Out, head)
 	fmt.Fprintln(s.Out, "DESCRIPTION:")
 	wrap(s.Out, "    ", doc.description(node))
 	fields := doc.fields(node)

@@ -18,7 +18,7 @@ func printerFor(format string, noHeaders bool) (printers.ResourcePrinter, error)
 	kind, arg, hasArg := strings.Cut(format, "=")
 	needs := func(p printers.ResourcePrinter, err error) (printers.ResourcePrinter, error) {
 		if !hasArg || arg == "" {
-			return nil, fmt.Errorf("-o %s needs its template: -o %s=...", kind, kind)
+			return nil, fmt.Errorf("-o %s needs its template, as in -o %s=TEMPLATE", kind, kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("-o %s: %w", format, err)
@@ -45,7 +45,7 @@ func printerFor(format string, noHeaders bool) (printers.ResourcePrinter, error)
 		p, err := newColumns(arg, noHeaders)
 		return needs(p, err)
 	}
-	return nil, fmt.Errorf("-o %q is no output format; use wide, yaml, json, name, jsonpath=..., go-template=... or custom-columns=...", format)
+	return nil, fmt.Errorf("-o %q is no output format; use wide, yaml, json, name, jsonpath=TEMPLATE, go-template=TEMPLATE or custom-columns=SPEC", format)
 }
 
 // relaxed accepts .metadata.name and metadata.name for {.metadata.name}.

@@ -53,7 +53,7 @@ func (c *conn) targets(args []string) ([]target, error) {
 	for _, m := range ms {
 		for _, name := range args[1:] {
 			if strings.Contains(name, "/") {
-				return nil, fmt.Errorf("%q: a name must not contain a slash here; write either TYPE NAME... or TYPE/NAME...", name)
+				return nil, fmt.Errorf("%q: a name must not contain a slash here; write either TYPE NAME or TYPE/NAME", name)
 			}
 			out = append(out, target{m, name})
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -233,12 +234,15 @@ func (r *RolloutHistory) Run(ctx context.Context, s *Streams) error {
 		if !ok {
 			return noRevision(t, r.Revision, order)
 		}
-		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&rs.Spec.Template)
-		if err != nil {
-			return err
-		}
 		fmt.Fprintf(s.Out, "%s with revision #%d\n", display(t.mapping, t.name), r.Revision)
-		return (&printers.YAMLPrinter{}).PrintObj(&unstructured.Unstructured{Object: content}, s.Out)
+		out := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
+		printMap(out, "Labels", rs.Spec.Template.Labels)
+		printMap(out, "Annotations", rs.Spec.Template.Annotations)
+		fmt.Fprintln(out, "Containers:")
+		containers(out, rs.Spec.Template.Spec.InitContainers, nil, false)
+		containers(out, rs.Spec.Template.Spec.Containers, nil, false)
+		podTemplateRest(out, &rs.Spec.Template.Spec)
+		return out.Flush()
 	}
 	fmt.Fprintln(s.Out, display(t.mapping, t.name))
 	out := printers.GetNewTabWriter(s.Out)
@@ -254,7 +258,7 @@ func (r *RolloutHistory) Run(ctx context.Context, s *Streams) error {
 }
 
 func noRevision(t target, rev int64, have []int64) error {
-	return fmt.Errorf("%s has no revision %d; it has %v", display(t.mapping, t.name), rev, have)
+	return fmt.Errorf("%s has no revision %d; it has %s", display(t.mapping, t.name), rev, strings.Trim(strings.ReplaceAll(fmt.Sprint(have), " ", ", "), "[]"))
 }
 
 // RolloutUndo goes back.
@@ -311,7 +315,7 @@ type RolloutPause struct{ oneWorkload }
 
 // Run sets spec.paused.
 func (r *RolloutPause) Run(ctx context.Context, s *Streams) error {
-	return r.patch(ctx, s, []byte(`{"spec":{"paused":true}}`), "paused")
+	return r.pause(ctx, s, true)
 }
 
 // RolloutResume resumes.
@@ -319,7 +323,32 @@ type RolloutResume struct{ oneWorkload }
 
 // Run clears spec.paused.
 func (r *RolloutResume) Run(ctx context.Context, s *Streams) error {
-	return r.patch(ctx, s, []byte(`{"spec":{"paused":null}}`), "resumed")
+	return r.pause(ctx, s, false)
+}
+
+// pause sets or clears spec.paused; asking for what is so already is refused, as kubectl does.
+func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
+	c, t, err := o.open(s)
+	if err != nil {
+		return err
+	}
+	if t.mapping.GroupVersionKind.Kind != "Deployment" {
+		return errors.New("only Deployments can be paused, not " + display(t.mapping, t.name))
+	}
+	obj, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	now, _, _ := unstructured.NestedBool(obj.Object, "spec", "paused")
+	switch {
+	case now && paused:
+		return errors.New(display(t.mapping, t.name) + " is paused already")
+	case !now && !paused:
+		return errors.New(display(t.mapping, t.name) + " is not paused")
+	case paused:
+		return o.patch(ctx, s, []byte(`{"spec":{"paused":true}}`), "paused")
+	}
+	return o.patch(ctx, s, []byte(`{"spec":{"paused":null}}`), "resumed")
 }
 
 func (o oneWorkload) patch(ctx context.Context, s *Streams, patch []byte, verb string) error {

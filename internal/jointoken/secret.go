@@ -22,10 +22,10 @@ import (
 // Where things are kept.
 const (
 	SecretType       corev1.SecretType = "petrel.dev/join-token"
-	SecretNamespace                    = "kube-system"
-	secretPrefix                       = "join-token-"
-	ClusterNamespace                   = "kube-public"
-	ClusterName                        = "petrel-cluster"
+	SecretNamespace  string            = "kube-system"
+	secretPrefix     string            = "join-token-"
+	ClusterNamespace string            = "kube-public"
+	ClusterName      string            = "petrel-cluster"
 )
 
 // Errors of Record.Check.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -19,10 +20,14 @@ const (
 	streamEOF    byte = 2 // no more data on the channel
 	streamCredit byte = 3 // payload: varint, bytes granted
 	streamEnd    byte = 4 // payload: JSON of StreamEnd; the last frame
+	streamMark   byte = 5 // nothing; its number shows whether the frames before it arrived
 
-	streamWindow = 256 << 10
+	streamWindow = 128 << 10
 	streamChunk  = 16 << 10
-	streamGrant  = 64 << 10 // grant in portions of this
+	streamGrant  = 32 << 10 // grant in portions of this
+
+	// A loss shows by the next frame's number. After the last frame of a burst, a mark is that next frame.
+	markAfter = 5 * time.Second
 )
 
 // ErrStreamCut is a stream that ended without its peer's word: the link was cut, or a frame got lost.
@@ -36,10 +41,12 @@ type Endpoint struct {
 	dir     byte // of what this end sends: 0 from the hub, 1 from the node
 	publish func(frame []byte)
 
-	sending sync.Mutex // one frame at a time leaves, in the order of numbers
+	sending sync.Mutex // one frame at a time leaves, in the order of numbers; guards the next three
+	sendN   uint64
+	mark    *time.Timer
+	over    bool
 
 	mu      sync.Mutex
-	sendN   uint64
 	recvN   uint64
 	credit  int // bytes this end may send
 	queue   []streamItem
@@ -56,7 +63,7 @@ type streamItem struct {
 	data []byte
 }
 
-// NewEndpoint makes an end. publish must not block, and keeps the frame.
+// NewEndpoint makes an end. publish must not block, and keeps the frame. Call Start once frames can be delivered to it.
 func NewEndpoint(key [32]byte, hub bool, publish func(frame []byte)) *Endpoint {
 	aead, err := chacha20poly1305.New(key[:])
 	if err != nil {
@@ -65,9 +72,15 @@ func NewEndpoint(key [32]byte, hub bool, publish func(frame []byte)) *Endpoint {
 	e := &Endpoint{aead: aead, publish: publish, wake: make(chan struct{}), done: make(chan struct{})}
 	if !hub {
 		e.dir, e.credit = 1, streamWindow
-		e.frame(streamCredit, 0, binary.AppendUvarint(nil, streamWindow))
 	}
 	return e
+}
+
+// Start gives the peer its first credit, if it waits for that.
+func (e *Endpoint) Start() {
+	if e.dir == 1 {
+		e.frame(streamCredit, 0, binary.AppendUvarint(nil, streamWindow))
+	}
 }
 
 func streamNonce(dir byte, n uint64) []byte {
@@ -81,11 +94,30 @@ func streamNonce(dir byte, n uint64) []byte {
 func (e *Endpoint) frame(typ byte, ch Channel, payload []byte) {
 	e.sending.Lock()
 	defer e.sending.Unlock()
+	if e.over {
+		return
+	}
+	switch {
+	case typ == streamEnd:
+		e.over = true
+		e.stopMark()
+	case typ == streamMark:
+	case e.mark == nil:
+		e.mark = time.AfterFunc(markAfter, func() { e.frame(streamMark, 0, nil) })
+	default:
+		e.mark.Reset(markAfter)
+	}
 	n := e.sendN
 	e.sendN++
 	head := binary.AppendUvarint(make([]byte, 0, len(payload)+32), n)
 	plain := append([]byte{typ, byte(ch)}, payload...)
 	e.publish(e.aead.Seal(head, streamNonce(e.dir, n), plain, head))
+}
+
+func (e *Endpoint) stopMark() {
+	if e.mark != nil {
+		e.mark.Stop()
+	}
 }
 
 // Done is closed when the stream has ended for any reason.
@@ -214,8 +246,12 @@ func (e *Endpoint) Close(end StreamEnd) error {
 // Fail ends the stream for a reason outside it. What has been received can still be read.
 func (e *Endpoint) Fail(err error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.fail(err)
+	e.mu.Unlock()
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	e.over = true
+	e.stopMark()
 }
 
 func (e *Endpoint) fail(err error) {
@@ -251,6 +287,7 @@ func (e *Endpoint) Deliver(frame []byte) {
 			return
 		}
 		e.queue = append(e.queue, streamItem{ch, payload})
+	case streamMark:
 	case streamEOF:
 		e.queue = append(e.queue, streamItem{ch, nil})
 	case streamCredit:

@@ -7,24 +7,17 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // ends joins two ends by a net that the test can bend.
 func ends(bend func(fromHub bool, frame []byte, deliver func([]byte))) (hub, node *Endpoint) {
 	key := [32]byte{1}
 	var h, n *Endpoint
-	var early [][]byte
 	h = NewEndpoint(key, true, func(f []byte) { bend(true, f, func(f []byte) { n.Deliver(f) }) })
-	n = NewEndpoint(key, false, func(f []byte) {
-		if n == nil {
-			early = append(early, f)
-			return
-		}
-		bend(false, f, h.Deliver)
-	})
-	for _, f := range early {
-		h.Deliver(f)
-	}
+	n = NewEndpoint(key, false, func(f []byte) { bend(false, f, h.Deliver) })
+	h.Start()
+	n.Start()
 	return h, n
 }
 
@@ -124,4 +117,34 @@ func TestEndpointHostileNet(t *testing.T) {
 	if _, _, err := hub.Recv(ctx); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("failed end: %v", err)
 	}
+}
+
+// The last frame of a burst is lost, and nothing follows: the stream ends all the same, and an idle one says nothing more.
+func TestEndpointLastFrameLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		frames, lose := 0, false
+		hub, node := ends(func(fromHub bool, f []byte, deliver func([]byte)) {
+			if frames++; fromHub && lose {
+				lose = false
+				return
+			}
+			deliver(f)
+		})
+		check(t, hub.Send(t.Context(), ChannelStdin, []byte("arrives")))
+		time.Sleep(time.Hour)
+		before := frames
+		time.Sleep(24 * time.Hour)
+		if frames != before {
+			t.Errorf("an idle stream sent %d frames", frames-before)
+		}
+		lose = true
+		check(t, hub.Send(t.Context(), ChannelStdin, []byte("is lost")))
+		if _, b, err := node.Recv(t.Context()); err != nil || string(b) != "arrives" {
+			t.Errorf("%q, %v", b, err)
+		}
+		if _, _, err := node.Recv(t.Context()); !errors.Is(err, ErrStreamCut) {
+			t.Errorf("after the loss: %v", err)
+		}
+		hub.Fail(ErrStreamCut)
+	})
 }

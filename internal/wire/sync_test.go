@@ -93,7 +93,7 @@ func TestDiverged(t *testing.T) {
 			s.Applied(&Applied{Seq: m.Seq, Hash: Hash{9, 9}})
 		}
 	}
-	if s.Next(1) != nil && s.Next(1) != nil {
+	if first, second := s.Next(1), s.Next(1); first != nil && second != nil {
 		t.Error("goes on after giving up")
 	}
 }

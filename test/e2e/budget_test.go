@@ -53,7 +53,7 @@ func TestIdleBudgets(t *testing.T) {
 	if d, err := time.ParseDuration(os.Getenv("PETREL_IDLE")); err == nil {
 		rest = d
 	}
-	ms := lan(t, "idle", 2)
+	ms := lan(t, "budget", 2)
 
 	began := time.Now()
 	h := startHub(t, ms[0])

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"petrel.dev/petrel/edgeagent/ctrd"
 )
 
 // up starts `petrel up` on a machine and waits until its node is ready.
@@ -64,10 +64,7 @@ func footprint(t *testing.T, on machine, dir string) string {
 }
 
 // runDir is where the agent of a data directory keeps what a reboot wipes.
-func runDir(dir string) string {
-	sum := sha256.Sum256([]byte(filepath.Join(dir, "agent")))
-	return "/run/petrel/" + hex.EncodeToString(sum[:6])
-}
+func runDir(dir string) string { return ctrd.DefaultRunDir(filepath.Join(dir, "agent")) }
 
 // sweep ends what a failed test, or pods that were to be kept, would leave.
 func sweep(t *testing.T, on machine, dir string) {

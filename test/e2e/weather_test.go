@@ -211,8 +211,9 @@ func (a *agent) powerCut() {
 // wipe is powerCut for an agent that has ended.
 func (a *agent) wipe() {
 	a.t.Helper()
+	run := runDir(a.dir)
 	for range 3 { // shims that were just being started
-		for _, pid := range processesOf(a.dir) {
+		for _, pid := range append(processesOf(a.dir), processesOf(run)...) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -223,9 +224,12 @@ func (a *agent) wipe() {
 	}
 	lines := strings.Split(string(mounts), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
-		if f := strings.Fields(lines[i]); len(f) > 1 && (strings.HasPrefix(f[1], a.dir) || strings.HasPrefix(f[1], runDir(a.dir)+"/")) {
+		if f := strings.Fields(lines[i]); len(f) > 1 && (strings.HasPrefix(f[1], a.dir) || strings.HasPrefix(f[1], run+"/")) {
 			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
 		}
+	}
+	if err := os.RemoveAll(run); err != nil {
+		a.t.Fatal(err)
 	}
 	if a.on.ns != "" {
 		exec.Command("ip", "-n", a.on.ns, "link", "del", "pte0").Run()

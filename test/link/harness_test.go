@@ -327,3 +327,10 @@ func (h *hub) waitConnected(node string) {
 	h.t.Helper()
 	eventually(h.t, node+" is connected", func() bool { return h.connected(node) })
 }
+
+// randomHex is text that hardly compresses.
+func randomHex(n int) string {
+	b := make([]byte, n/2)
+	_, _ = rand.Read(b)
+	return fmt.Sprintf("%x", b)
+}

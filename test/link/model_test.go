@@ -16,8 +16,9 @@ import (
 // world is both ends of a link with a net between them that does what it likes. Both ends are the real sessions; the
 // store, the cache and the drivers are as small as can be.
 type world struct {
-	t   *rapid.T
+	t   fataler
 	now time.Time
+	log func(format string, args ...any) // what happens, when set
 
 	// Hub: what survives a restart, and what does not.
 	store    map[wire.ID]wire.Object // desired
@@ -54,7 +55,13 @@ type world struct {
 	id             string
 }
 
-func newWorld(t *rapid.T) *world {
+// fataler is what tests of all sorts have in common.
+type fataler interface {
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newWorld(t fataler) *world {
 	hk, err := wire.NewStaticKey(nil2rand{})
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +71,7 @@ func newWorld(t *rapid.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, now: time.Unix(0, 0), store: map[wire.ID]wire.Object{}, taken: map[wire.ID]uint64{}, events: map[wire.ID]bool{},
+		t: t, log: func(string, ...any) {}, now: time.Unix(0, 0), store: map[wire.ID]wire.Object{}, taken: map[wire.ID]uint64{}, events: map[wire.ID]bool{},
 		allowed: map[wire.Tag]map[wire.Entry]bool{}, cache: wire.NewCopy(), content: map[wire.ID]string{},
 		said: map[wire.ID]wire.Object{}, unsaid: map[wire.ID]wire.Object{}, allOnce: map[wire.ID]bool{},
 		hubKey: hk, devKey: dk,
@@ -157,7 +164,9 @@ func (w *world) drainHub(tag wire.Tag) {
 		w.toAgent = append(w.toAgent, out.Frames...)
 		if out.Hello != nil {
 			again = true
+			w.log("hub: hello of epoch %d, copy %s", out.Hello.Epoch, sameOr(out.Hello.Down, w.storeHash()))
 			if out.Hello.Epoch <= w.epoch {
+				w.log("hub: refuses")
 				s.Refuse(w.now, wire.Refuse{Code: wire.CodeEpoch, Epoch: w.epoch})
 				continue
 			}
@@ -175,6 +184,7 @@ func (w *world) drainHub(tag wire.Tag) {
 			s.Accept(wire.Welcome{}, w.down, out.Hello.Down, w.up, func() uint64 { return w.revision })
 		}
 		if out.Have != nil {
+			w.log("hub: map of %d", len(out.Have.Entries))
 			s.Have(out.Have)
 			again = true
 		}
@@ -182,6 +192,7 @@ func (w *world) drainHub(tag wire.Tag) {
 			if tag != w.current {
 				continue
 			}
+			w.log("hub: reports %s", batchText(b))
 			for _, p := range b.Puts {
 				if p.Once {
 					w.events[p.ID] = true
@@ -196,6 +207,7 @@ func (w *world) drainHub(tag wire.Tag) {
 			again = true
 		}
 		if out.Ended {
+			w.log("hub: session ends: %v", out.Err)
 			delete(w.hubs, tag)
 			if tag == w.current {
 				w.down = nil
@@ -270,7 +282,11 @@ func (w *world) drainAgent() {
 		out := w.session.Drain(w.now)
 		w.toHub = append(w.toHub, out.Frames...)
 		w.applying = append(w.applying, out.Apply...)
+		if out.Welcome != nil {
+			w.log("agent: welcome, its reports are %s", sameOr(out.Welcome.Up, w.reports.Hash()))
+		}
 		for _, b := range out.Handed {
+			w.log("agent: handed over %s", batchText(b))
 			for _, p := range b.Puts {
 				if o, ok := w.unsaid[p.ID]; ok && p.Once && o.Version == p.Version {
 					delete(w.unsaid, p.ID)
@@ -278,6 +294,7 @@ func (w *world) drainAgent() {
 			}
 		}
 		if out.End != nil {
+			w.log("agent: session ends: %v", out.End)
 			w.connect()
 			return
 		}
@@ -304,6 +321,7 @@ func (w *world) applyOne() {
 	for _, id := range b.Deletes {
 		delete(w.content, id)
 	}
+	w.log("agent: applies %s", batchText(b))
 	w.cache.Apply(b)
 	w.rev = b.Revision
 	w.session.Applied(b.Seq, w.cache.Hash())

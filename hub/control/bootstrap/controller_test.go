@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
@@ -78,6 +79,38 @@ func TestLoopbackIsNoEndpoint(t *testing.T) {
 		s, _ := control.Get[*discoveryv1.EndpointSlice](c, kube.EndpointSlice, "default", "kubernetes")
 		if len(s.Endpoints) != 0 {
 			t.Errorf("slice: %+v", s)
+		}
+	})
+}
+
+func TestWhatTheHubTellsOfItselfIsKept(t *testing.T) {
+	told := &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-public", Name: "petrel-cluster"},
+		Data:       map[string]string{"cluster-id": "c1"},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		ctl := New(Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1"), Keep: []kube.Object{told}})
+		go func() { _ = ctl.Run(t.Context()) }()
+		synctest.Wait()
+		now, ok := control.Get[*corev1.ConfigMap](c, kube.ConfigMap, "kube-public", "petrel-cluster")
+		if !ok || now.Data["cluster-id"] != "c1" {
+			t.Fatalf("config map: %+v", now)
+		}
+		edited := now.DeepCopy()
+		edited.Data = map[string]string{"cluster-id": "somebody else's"}
+		if _, err := c.Update(t.Context(), edited, ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if now, _ := control.Get[*corev1.ConfigMap](c, kube.ConfigMap, "kube-public", "petrel-cluster"); now.Data["cluster-id"] != "c1" {
+			t.Errorf("an edit stayed: %v", now.Data)
+		}
+		c.Remove(kube.ConfigMap, "kube-public", "petrel-cluster")
+		synctest.Wait()
+		if _, ok := c.Get(kube.ConfigMap, "kube-public", "petrel-cluster"); !ok {
+			t.Error("it should come back")
 		}
 	})
 }

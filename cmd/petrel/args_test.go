@@ -1,0 +1,36 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+func TestFlagsFirst(t *testing.T) {
+	parser, err := kong.New(&program{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"get pod -n web web-1", "get -n web pod web-1"},
+		{"get pod -nweb web-1", "get -nweb pod web-1"},
+		{"get pod --namespace=web web-1 -w", "get --namespace=web -w pod web-1"},
+		{"label pods -l app=web tier=front old-", "label -l app=web pods tier=front old-"},
+		{"label pods --all tier=front", "label --all pods tier=front"},
+		{"get pods -Aw x", "get -Aw pods x"},
+		{"get pods -An web x", "get -An web pods x"},
+		{"token ls -n x", "token ls -n x"},
+		{"delete pod --no-wait a -- -b", "delete --no-wait pod a -- -b"},
+		{"get pods --outptu=yaml x", "get pods --outptu=yaml x"}, // the parser shall name it
+		{"image import --data-dir d -", "image import --data-dir d -"},
+		{"exec web -c main -- ls -l", "exec web -c main -- ls -l"}, // the command's own flags stay with it
+		{"exec web ls -l", "exec web ls -l"},
+		{"get", "get"},
+		{"", ""},
+	} {
+		if got := strings.Join(flagsFirst(parser.Model, strings.Fields(c.args)), " "); got != c.want {
+			t.Errorf("petrel %s: read as %q, want %q", c.args, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package lean
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestReadOnly(t *testing.T) {
+	for _, c := range []struct {
+		name, maps string
+		want       []mapping
+	}{
+		{"text and read-only data, not the writable part", `00400000-02a1b000 r-xp 00000000 08:02 173521      /usr/bin/petrel
+02a1b000-04b00000 r--p 0261b000 08:02 173521      /usr/bin/petrel
+04b00000-04e00000 rw-p 04700000 08:02 173521      /usr/bin/petrel
+`, []mapping{{0x400000, 0x2a1b000}, {0x2a1b000, 0x4b00000}}},
+		{"others' files, the heap and the stack", `7f0000000000-7f0000010000 r--p 00000000 08:02 9  /usr/lib/petrel
+c000000000-c000400000 rw-p 00000000 00:00 0
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0   [stack]
+`, nil},
+		{"shared", "00400000-00500000 r--s 00000000 08:02 1 /usr/bin/petrel\n", nil},
+		{"a path that only ends alike", "00400000-00500000 r--p 00000000 08:02 1 /opt/usr/bin/petrel\n", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := readOnly(strings.NewReader(c.maps), "/usr/bin/petrel")
+			if err != nil || !reflect.DeepEqual(got, c.want) {
+				t.Fatalf("got %v, %v; want %v", got, err, c.want)
+			}
+		})
+	}
+	if _, err := readOnly(strings.NewReader("4000 r--p 0 08:02 1 /usr/bin/petrel\n"), "/usr/bin/petrel"); err == nil {
+		t.Error("a line without a range was accepted")
+	}
+}
+
+// TestDropProgram drops this test's own pages: fewer are resident afterwards, and the program goes on.
+func TestDropProgram(t *testing.T) {
+	before := rssFile(t)
+	n, err := dropProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n == 0 {
+		t.Fatal("found none of this program's mappings")
+	}
+	if after := rssFile(t); after >= before {
+		t.Errorf("%d KiB of files were resident before, %d after", before, after)
+	}
+	if s := strings.Repeat("petrel", 3); len(s) != 18 || table["b"] != 2 {
+		t.Error("code or data changed")
+	}
+}
+
+var table = map[string]int{"a": 1, "b": 2}
+
+func rssFile(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "RssFile:"); ok {
+			n, err := strconv.Atoi(strings.Fields(v)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("no RssFile in /proc/self/status")
+	return 0
+}
+
+// TestRunEnds: the work is bounded; afterwards nothing of it runs.
+func TestRunEnds(t *testing.T) {
+	t.Setenv("GOGC", "100") // this test's collector is none of its business
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if err := Run(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d != passes[len(passes)-1] {
+			t.Errorf("ended after %s", d)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := Run(ended, slog.New(slog.DiscardHandler)); err != nil {
+			t.Error(err)
+		}
+	})
+}
