@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"os"
 	"os/exec"
@@ -102,7 +103,12 @@ func lan(t *testing.T, name string, n int) []machine {
 			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 		}
 	}
-	sw := "pte-" + name
+	// The same at each run, so that what a killed run left is found, yet another for each checkout of this repository.
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw := fmt.Sprintf("pte-%08x-%s", crc32.ChecksumIEEE([]byte(wd)), name)
 	var machines []machine
 	t.Cleanup(func() {
 		for _, m := range machines {
