@@ -134,7 +134,7 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 func dialHub(ctx context.Context, addr string, cfg *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}} // MQTT's own suffices
+	d := net.Dialer{KeepAlive: -1} // MQTT's own suffices; the kernel's would be most of what an idle link carries
 	raw, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

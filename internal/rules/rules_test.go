@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -162,6 +163,75 @@ func TestFilesStaySmall(t *testing.T) {
 				if n := bytes.Count(b, []byte("\n")); n > limit {
 					t.Errorf("%s/%s has %d lines (limit %d)", p.ImportPath, f, n, limit)
 				}
+			}
+		}
+	}
+}
+
+// TestDependenciesHaveReasons: what go.mod requires directly is chosen, and docs/dependencies.md says why.
+func TestDependenciesHaveReasons(t *testing.T) {
+	cmd := exec.Command("go", "mod", "edit", "-json")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go mod edit: %v", err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+		Tool []struct{ Path string }
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := func(path string) bool { return bytes.Contains(doc, []byte("`"+path+"`")) }
+	direct := 0
+	for _, r := range mod.Require {
+		tool := false
+		for _, tl := range mod.Tool {
+			tool = tool || strings.HasPrefix(tl.Path, r.Path+"/")
+		}
+		if r.Indirect && !tool {
+			continue
+		}
+		direct++
+		if !named(r.Path) {
+			t.Errorf("%s is required by go.mod and has no line in docs/dependencies.md: give its reason there, or do without it", r.Path)
+		}
+	}
+	if direct < 10 {
+		t.Fatalf("only %d direct requirements were read: this test looks at the wrong thing", direct)
+	}
+}
+
+// TestLinksLead: a page that points nowhere is worse than no link.
+func TestLinksLead(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	var pages []string
+	for _, glob := range []string{"../../*.md", "../../docs/*.md", "../../docs/*/*.md"} {
+		found, err := filepath.Glob(glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	if len(pages) < 5 {
+		t.Fatalf("only %d pages found", len(pages))
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(m[1]))); err != nil {
+				t.Errorf("%s links to %s: %v", filepath.Base(page), m[1], err)
 			}
 		}
 	}
