@@ -85,7 +85,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	defer func() {
 		// A device that could not join has no pods, so nothing needs containerd any more.
-		err = errors.Join(err, a.stopPods(), a.rt.Close(a.cfg.StopPodsOnExit || errors.Is(err, link.ErrJoin)))
+		stop := a.cfg.StopPodsOnExit || errors.Is(err, link.ErrJoin)
+		err = errors.Join(err, a.stopPods(), a.rt.Close(stop))
+		if stop && a.rt.Private() {
+			err = errors.Join(err, a.rt.Tidy())
+		}
 	}()
 	if a.node, err = a.newNode(ctx); err != nil {
 		return err

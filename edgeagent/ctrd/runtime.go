@@ -1,6 +1,7 @@
 package ctrd
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -192,6 +193,16 @@ func (r *Runtime) Close(stop bool) error {
 		r.child.stop()
 	}
 	return err
+}
+
+// Tidy removes the run directory, after Close with stop, unless something is mounted in it. Only the agent whose
+// directory it is may do so.
+func (r *Runtime) Tidy() error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || bytes.Contains(mounts, []byte(" "+r.cfg.RunDir+"/")) {
+		return err
+	}
+	return os.RemoveAll(r.cfg.RunDir)
 }
 
 // watch hands containerd's events on; it subscribes anew when containerd was away.

@@ -38,6 +38,11 @@ func TestMain(m *testing.M) {
 			fmt.Println("skipping end-to-end tests:", why)
 			return 0, nil
 		}
+		release, err := alone()
+		if err != nil {
+			return 1, err
+		}
+		defer release()
 		dir, err := os.MkdirTemp("", "petrel-e2e-bin-")
 		if err != nil {
 			return 1, err
@@ -55,6 +60,26 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)
+}
+
+// checkout tells checkouts of this repository apart. Names made with it are the same at each run, so that what a killed
+// run left is found.
+func checkout() string {
+	wd, _ := os.Getwd() // without one, all are alike
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(wd)))
+}
+
+// alone waits until no other run of these tests goes on in this checkout.
+func alone() (release func(), err error) {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "petrel-e2e-"+checkout()+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
 }
 
 // unable says why these tests cannot run here; "" when they can.
@@ -110,12 +135,7 @@ func lan(t *testing.T, name string, n int) []machine {
 			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 		}
 	}
-	// The same at each run, so that what a killed run left is found, yet another for each checkout of this repository.
-	wd, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sw := fmt.Sprintf("pte-%08x-%s", crc32.ChecksumIEEE([]byte(wd)), name)
+	sw := "pte-" + checkout() + "-" + name
 	var machines []machine
 	t.Cleanup(func() {
 		for _, m := range machines {

@@ -35,6 +35,9 @@ func footprint(t *testing.T, on machine, dir string) string {
 		}
 	}
 	run := runDir(dir)
+	if _, err := os.Stat(run); err == nil {
+		left = append(left, "directory: "+run)
+	}
 	mounts, err := os.ReadFile("/proc/mounts")
 	if err != nil {
 		t.Fatal(err)
