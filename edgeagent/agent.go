@@ -84,7 +84,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, a.stopPods(), a.rt.Close(a.cfg.StopPodsOnExit))
+		// A device that could not join has no pods, so nothing needs containerd any more.
+		err = errors.Join(err, a.stopPods(), a.rt.Close(a.cfg.StopPodsOnExit || errors.Is(err, link.ErrJoin)))
 	}()
 	if a.node, err = a.newNode(ctx); err != nil {
 		return err

@@ -73,6 +73,12 @@ func (p *port) greet(ctx context.Context, raw net.Conn) {
 		return
 	}
 	if conn.ConnectionState().NegotiatedProtocol == wire.ALPN {
+		if tcp, ok := raw.(*net.TCPConn); ok {
+			// MQTT has its own sign of life. The kernel's, each 15 s, would be most of what an idle link carries.
+			if err := tcp.SetKeepAlive(false); err != nil {
+				p.log.Debug("TCP keepalive stays on", "peer", raw.RemoteAddr(), "error", err)
+			}
+		}
 		p.mqtt(conn)
 		return
 	}

@@ -167,6 +167,7 @@ func (b *bench) dial(req wire.StreamRequest) *wire.Endpoint {
 			node.Deliver(f)
 		}
 	}()
+	node.Start()
 	go b.table.ServeStream(context.Background(), req, node)
 	return hub
 }

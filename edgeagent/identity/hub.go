@@ -37,7 +37,7 @@ type hubFile struct {
 var ErrNoHub = errors.New("this device has not joined a hub: start the agent with --join TOKEN, or --join-file FILE; get a token on the hub with: petrel token create")
 
 // LoadHub reads what the device remembers, and takes a join token in if there is one (empty: none). A token for another
-// cluster is refused as long as the device belongs to one: its pods are that cluster's.
+// cluster is refused once the device has joined one: its pods are that cluster's.
 func LoadHub(dir, token string) (*Hub, error) {
 	h := &Hub{dir: dir, path: filepath.Join(dir, "hub")}
 	b, err := os.ReadFile(h.path)
@@ -58,7 +58,7 @@ func LoadHub(dir, token string) (*Hub, error) {
 		if err != nil {
 			return nil, err
 		}
-		if known && h.state.ID != t.ID {
+		if known && h.state.ID != t.ID && h.state.Node != "" {
 			return nil, fmt.Errorf("the join token is for cluster %s, this device belongs to cluster %s; to move it, remove %s first", t.ID, h.state.ID, dir)
 		}
 		h.given = t

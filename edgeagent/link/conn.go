@@ -93,9 +93,14 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 			default:
 			}
 		})
+	var stranger error // the library does not pass on why it could not connect
 	if cluster.Broker == "" {
 		opts.AddBroker("tcp://" + addr).SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
-			return dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin))
+			conn, err := dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin))
+			if errors.Is(err, wire.ErrPin) {
+				stranger = wire.ErrPin
+			}
+			return conn, err
 		})
 	} else if err := brokerOptions(opts, cluster.Broker); err != nil {
 		return err
@@ -103,6 +108,9 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 	c.client = paho.NewClient(opts)
 	if err := await(ctx, c.client.Connect()); err != nil {
 		c.client.Disconnect(0)
+		if ctx.Err() == nil && stranger != nil {
+			err = stranger
+		}
 		return fmt.Errorf("connect: %w", err)
 	}
 	sub := c.client.SubscribeMultiple(map[string]byte{
@@ -126,7 +134,7 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 func dialHub(ctx context.Context, addr string, cfg *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}} // MQTT's own suffices
+	d := net.Dialer{KeepAlive: -1} // MQTT's own suffices; the kernel's would be most of what an idle link carries
 	raw, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

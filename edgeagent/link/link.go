@@ -127,14 +127,19 @@ func (l *Link) setStatus(connected bool, problem string, removed bool) {
 	l.status.Connected, l.status.Problem, l.status.Node, l.status.Removed = connected, problem, l.hub.Node(), removed
 }
 
-// Run keeps the link until ctx ends.
+// ErrJoin is a device that has never been a node and never will be with the join token it has.
+var ErrJoin = errors.New("this machine cannot join")
+
+// Run keeps the link until ctx ends. A device that has joined tries for ever; one that never has gives up with ErrJoin
+// once it is told that its token is no good, since a person waits for the answer.
 func (l *Link) Run(ctx context.Context) error {
 	for _, c := range l.cfg.Cache.Reports() {
 		l.report(c)
 	}
 	b := backoff{}
 	for ctx.Err() == nil {
-		for i, addr := range l.addresses() {
+		addrs, strangers := l.addresses(), 0
+		for i, addr := range addrs {
 			if i > 0 && b.bound > retryMin {
 				break // one address a round from then on; addresses takes turns
 			}
@@ -146,7 +151,14 @@ func (l *Link) Run(ctx context.Context) error {
 				b = backoff{}
 				l.hub.Worked(addr)
 			}
-			if l.over(addr, err, &b) {
+			useless := l.over(addr, err, &b)
+			if errors.Is(err, wire.ErrPin) {
+				strangers++
+			}
+			if err := l.hopeless(err, strangers == len(addrs)); err != nil {
+				return err
+			}
+			if useless {
 				break
 			}
 		}
@@ -155,6 +167,21 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// hopeless tells whether a first join can never succeed. strangers: at every address of the token is another hub.
+func (l *Link) hopeless(err error, strangers bool) error {
+	if l.hub.Node() != "" {
+		return nil
+	}
+	var refuse *wire.Refuse
+	switch {
+	case errors.As(err, &refuse) && (refuse.Code == wire.CodeToken || refuse.Code == wire.CodeUnknownDevice):
+		return fmt.Errorf("%w: %s", ErrJoin, refuse.Message)
+	case strangers:
+		return fmt.Errorf("%w: %w; the join token is of another hub, or of one that was set up anew: make one there with petrel token create", ErrJoin, wire.ErrPin)
+	}
+	return nil
 }
 
 // over takes in why a connection ended. It tells whether trying another address is useless.

@@ -22,6 +22,9 @@ import (
 // joinTries is how often a join that lost a race is tried again.
 const joinTries = 20
 
+// unknownTries is how often an unknown token is looked for again: an agent does not come back once it is refused.
+const unknownTries = 4
+
 // join checks the device's token, spends a use of it, and makes or takes over the Node, in one transaction. It runs
 // beside the loop and comes back to it.
 func (d *Dispatch) join(n *node, c *conn) {
@@ -60,13 +63,15 @@ func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) err
 	}
 	for try := 0; ; try++ {
 		writes, err := d.joinWrites(h, fp, taints)
-		if err != nil {
-			return err
+		if err == nil {
+			err = d.cfg.Client.Commit(ctx, writes)
 		}
-		err = d.cfg.Client.Commit(ctx, writes)
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, jointoken.ErrUnknown) && try < unknownTries: // the cache may not have heard of a new token yet
+		case errors.Is(err, errRefused):
+			return err
 		case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err):
 			return fmt.Errorf("%w: %v", errRefused, err)
 		case try >= joinTries || ctx.Err() != nil:
@@ -83,7 +88,7 @@ func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) err
 func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) ([]control.Write, error) {
 	secret, ok := control.Get[*corev1.Secret](d.cfg.Client, kube.Secret, jointoken.SecretNamespace, jointoken.SecretName(h.TokenID))
 	if !ok {
-		return nil, fmt.Errorf("%w: %v", errRefused, jointoken.ErrUnknown)
+		return nil, fmt.Errorf("%w: %w", errRefused, jointoken.ErrUnknown)
 	}
 	record, err := jointoken.FromSecret(secret)
 	if err != nil {

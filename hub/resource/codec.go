@@ -8,9 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
-	"k8s.io/kubernetes/pkg/generated/openapi"
 	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/internal/kube"
@@ -18,11 +16,6 @@ import (
 
 // Scheme knows every type that the API serves or takes as a body, served versions and internal ones.
 func Scheme() *runtime.Scheme { return legacyscheme.Scheme }
-
-// OpenAPI defines the schemas of all upstream types. It builds megabytes: keep what is needed of it, not the result.
-func OpenAPI(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
-	return openapi.GetOpenAPIDefinitions(ref)
-}
 
 // Decode reads stored JSON as an object of the kind. Unknown fields are dropped. Data is not kept.
 func Decode(gvk schema.GroupVersionKind, data []byte) (kube.Object, error) {

@@ -19,19 +19,16 @@ import (
 	"time"
 )
 
-// gcPercent lets the heap grow by half between two collections instead of doubling. With a live heap of 10 MiB this is
-// 5 MiB less at rest; what it costs under load is in docs/performance.md.
-const gcPercent = 50
-
 // passes are the times since the start at which memory is given back: when the process itself has started, when its first
 // work has been done, and once the garbage of both has aged. There is no further one: idle means idle.
 var passes = []time.Duration{5 * time.Second, 20 * time.Second, 2 * time.Minute}
 
-// Run makes the collector frugal, gives start-up's memory back a few times in the first minutes, and returns. It returns
-// early, without an error, when ctx ends. GOGC in the environment is the operator's word and is left alone.
+// Run makes the collector frugal while the process is at rest, and gives start-up's memory back a few times in the first
+// minutes. It returns, without an error, when ctx ends. GOGC in the environment is the operator's word: then the
+// collector is left alone.
 func Run(ctx context.Context, log *slog.Logger) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		defer startPacer().stop()
 	}
 	began := time.Now()
 	for _, at := range passes {
@@ -47,5 +44,6 @@ func Run(ctx context.Context, log *slog.Logger) error {
 		}
 		log.Debug("start-up's memory given back", "programKiB", n>>10)
 	}
+	<-ctx.Done()
 	return nil
 }

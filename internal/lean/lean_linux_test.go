@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,21 +81,69 @@ func rssFile(t *testing.T) int {
 	return 0
 }
 
-// TestRunEnds: the work is bounded; afterwards nothing of it runs.
+// TestRunEnds: with ctx, wherever it is, and nothing of it is left.
 func TestRunEnds(t *testing.T) {
-	t.Setenv("GOGC", "100") // this test's collector is none of its business
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		if err := Run(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
-			t.Fatal(err)
+	was := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(was)
+	for _, after := range []time.Duration{0, passes[0] + time.Second, passes[len(passes)-1] + time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			began := time.Now()
+			if err := Run(ctx, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(began); d != after {
+				t.Errorf("ended after %s, not %s", d, after)
+			}
+		})
+	}
+	if now := debug.SetGCPercent(100); now != 100 {
+		t.Errorf("the collector is left at %d", now)
+	}
+}
+
+func TestPace(t *testing.T) {
+	var p pace
+	now := time.Unix(1, 0)
+	for i, step := range []struct {
+		gap  time.Duration
+		want int
+		why  string
+	}{
+		{0, percentAtRest, "the first collection tells nothing"},
+		{8 * time.Second, percentAtRest, "an idle agent"},
+		{3 * time.Second, percentAtRest, "a little work is no work"},
+		{50 * time.Millisecond, percentAtWork, "a burst of creates"},
+		{900 * time.Millisecond, percentAtWork, "it goes on"},
+		{3 * time.Second, percentAtWork, "collections are rarer with more room, this is not yet rest"},
+		{10 * time.Second, percentAtRest, "rest"},
+		{2 * time.Minute, percentAtRest, "the collector's own clock"},
+	} {
+		now = now.Add(step.gap)
+		if got := p.collected(now); got != step.want {
+			t.Errorf("step %d, %s: %d%%, want %d%%", i, step.why, got, step.want)
 		}
-		if d := time.Since(began); d != passes[len(passes)-1] {
-			t.Errorf("ended after %s", d)
+	}
+}
+
+// TestPacerFollowsCollections: the real collector wakes it.
+func TestPacerFollowsCollections(t *testing.T) {
+	was := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(was)
+	p := startPacer()
+	for range 1000 {
+		runtime.GC() // within a second of each other, on any machine that gets as far as this test
+		p.mu.Lock()
+		percent := p.percent
+		p.mu.Unlock()
+		if percent == percentAtWork {
+			p.stop()
+			if now := debug.SetGCPercent(100); now != 100 {
+				t.Errorf("the collector is left at %d", now)
+			}
+			return
 		}
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := Run(ended, slog.New(slog.DiscardHandler)); err != nil {
-			t.Error(err)
-		}
-	})
+	}
+	t.Fatal("a thousand collections have not woken the pacer")
 }

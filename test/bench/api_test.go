@@ -25,10 +25,10 @@ func configMap(name string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"value": strings.Repeat("x", 800)}}
 }
 
-// pod is one of ordinary size: about 1.7 KB as JSON once it is stored. It is left to a scheduler that is not there, so that
+// pod is one of ordinary size: about 1.7 KB as JSON in a list. It is left to a scheduler that is not there, so that
 // the API alone is measured.
 func pod(name string) *corev1.Pod {
-	env := make([]corev1.EnvVar, 8)
+	env := make([]corev1.EnvVar, 3)
 	for i := range env {
 		env[i] = corev1.EnvVar{Name: fmt.Sprint("VARIABLE_", i), Value: "a value of ordinary length"}
 	}

@@ -47,7 +47,8 @@ func usageOf(t *testing.T, pid int) usage {
 }
 
 // TestIdleBudgets measures hub and agent with ten pods, at rest, and the link between them. Memory and written bytes are
-// held to their budgets; times are only told, since they depend on the machine. PETREL_IDLE lengthens the rest.
+// held to their budgets; times are only told, since they depend on the machine. PETREL_IDLE lengthens the rest,
+// PETREL_IDLE_PROBES=no leaves out the pods' probes, which are most of what an agent at rest does.
 func TestIdleBudgets(t *testing.T) {
 	rest := 20 * time.Second
 	if d, err := time.ParseDuration(os.Getenv("PETREL_IDLE")); err == nil {
@@ -59,7 +60,17 @@ func TestIdleBudgets(t *testing.T) {
 	h := startHub(t, ms[0])
 	t.Logf("hub: first start to an answer of /readyz by kubectl: %s", time.Since(began).Round(time.Millisecond))
 	a := h.join(ms[1], "edge")
-	h.apply(fmt.Sprintf(helloManifest, 10))
+	manifest, probes := fmt.Sprintf(helloManifest, 10), "a readiness probe each second"
+	if os.Getenv("PETREL_IDLE_PROBES") == "no" {
+		var kept []string
+		for line := range strings.Lines(manifest) {
+			if !strings.Contains(line, "readinessProbe") {
+				kept = append(kept, line)
+			}
+		}
+		manifest, probes = strings.Join(kept, ""), "no probes"
+	}
+	h.apply(manifest)
 	h.available("hello")
 	time.Sleep(8 * time.Second) // what came with the start is written and collected
 
@@ -70,10 +81,11 @@ func TestIdleBudgets(t *testing.T) {
 	perMinute := func(d time.Duration) time.Duration {
 		return time.Duration(float64(d) * float64(time.Minute) / float64(rest)).Round(time.Millisecond)
 	}
-	t.Logf("idle for %s, ten pods with a readiness probe each second", rest)
+	t.Logf("idle for %s, ten pods with %s", rest, probes)
 	t.Logf("hub:   RSS %d KiB, anonymous %d KiB, CPU %s a minute, written %d bytes", hubAfter.rss, hubAfter.anon, perMinute(hubAfter.cpu-hubBefore.cpu), hubAfter.written-hubBefore.written)
 	t.Logf("agent: RSS %d KiB, anonymous %d KiB, CPU %s a minute, written %d bytes", agentAfter.rss, agentAfter.anon, perMinute(agentAfter.cpu-agentBefore.cpu), agentAfter.written-agentBefore.written)
-	t.Logf("link:  %d bytes in %s", linkAfter-linkBefore, rest)
+	const month = 30 * 24 * time.Hour
+	t.Logf("link:  %d bytes in %s, %.1f MB a month", linkAfter-linkBefore, rest, float64(linkAfter-linkBefore)*float64(month)/float64(rest)/1e6)
 
 	for _, b := range []struct {
 		what      string

@@ -9,9 +9,9 @@ import (
 
 // Two machines and a hub on one LAN: pods spread over the nodes, and each reaches the other's through Services, by address
 // and by name.
-func TestTwoMachines(t *testing.T) {
-	ms := lan(t, "two", 3)
-	h := startHub(t, ms[0])
+func TestTwoMachines(t *testing.T) { eachBroker(t, "two", 3, twoMachines) }
+
+func twoMachines(t *testing.T, ms []machine, h *hub) {
 	h.join(ms[1], "one")
 	h.join(ms[2], "two")
 

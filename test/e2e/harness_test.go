@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +26,10 @@ import (
 var petrel, kubectl string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = f.Value.Set("4") // unless told otherwise: these tests spend their time waiting for links to break
+	}
 	code, err := func() (int, error) {
 		if why := unable(); why != "" {
 			if os.Getenv("CI") == "true" {
@@ -102,7 +110,12 @@ func lan(t *testing.T, name string, n int) []machine {
 			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 		}
 	}
-	sw := "pte-" + name
+	// The same at each run, so that what a killed run left is found, yet another for each checkout of this repository.
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw := fmt.Sprintf("pte-%08x-%s", crc32.ChecksumIEEE([]byte(wd)), name)
 	var machines []machine
 	t.Cleanup(func() {
 		for _, m := range machines {
@@ -198,6 +211,7 @@ type hub struct {
 	address    string
 	kubeconfig string
 	args       []string
+	agents     []string // data directories of those that have joined
 }
 
 func startHub(t *testing.T, on machine, args ...string) *hub {
@@ -316,14 +330,9 @@ type agent struct {
 func (h *hub) join(on machine, name string, args ...string) *agent {
 	h.t.Helper()
 	a := &agent{t: h.t, on: on, name: name, dir: h.t.TempDir()}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	cmd := h.on.command(ctx, petrel, "token", "create", "--kubeconfig", h.kubeconfig)
-	token, err := cmd.Output()
-	if err != nil {
-		h.t.Fatalf("petrel token create: %v", err)
-	}
-	a.args = append([]string{"--join", strings.TrimSpace(string(token))}, args...)
+	a.args = append([]string{"--join", h.token()}, args...)
+	h.agents = append(h.agents, a.dir)
+	sweep(a.t, on, a.dir)
 	a.image()
 	a.start()
 	h.ready(name)
@@ -341,7 +350,7 @@ func (a *agent) image() {
 
 func (a *agent) start() {
 	a.t.Helper()
-	args := append([]string{"agent", "--data-dir", a.dir, "--node-name", a.name, "--bridge", "pte0", "--no-keep-pods"}, a.args...)
+	args := append([]string{"agent", "--data-dir", a.dir, "--node-name", a.name, "--bridge", "pte0", "--containerd", "private", "--no-keep-pods"}, a.args...)
 	a.process = start(a.t, a.on, "agent "+a.name, args...)
 }
 
@@ -365,4 +374,13 @@ func (h *hub) lives(selector string) string {
 	h.t.Helper()
 	return h.k("get", "pods", "-l", selector, "--sort-by=.metadata.name", "-o",
 		`jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\n"}{end}`)
+}
+
+// podUIDs are the pods of what lives has told.
+func podUIDs(lives string) []string {
+	var uids []string
+	for line := range strings.Lines(lives) {
+		uids = append(uids, strings.Fields(line)[1])
+	}
+	return uids
 }

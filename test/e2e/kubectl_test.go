@@ -187,8 +187,17 @@ func TestBadInput(t *testing.T) {
 	h.sub("a manifest of 10 MB", func(t *testing.T) {
 		big := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: big}\ndata:\n  x: " + strings.Repeat("y", 10<<20)
 		out, err := h.tryIn(big, "create", "-f", "-")
-		if err == nil {
-			t.Errorf("it was taken: %s", tail(out, 1))
+		if err == nil || !strings.Contains(err.Error(), "limit is") {
+			t.Errorf("kubectl: got %v: %s", err, tail(out, 1))
+		}
+		cmd := exec.Command(petrel, "apply", "--kubeconfig", h.kubeconfig, "-f", "-")
+		cmd.Stdin = strings.NewReader(big)
+		text, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(text), "limit is") || len(text) > 4096 {
+			t.Errorf("petrel apply: got %v: %.300s", err, text)
+		}
+		if out, err := h.try("get", "configmap", "big"); err == nil {
+			t.Errorf("it is there: %s", out)
 		}
 	})
 	h.sub("the port is in use", func(t *testing.T) {

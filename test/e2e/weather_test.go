@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"petrel.dev/petrel/edgeagent/ctrd"
 )
 
 const helloManifest = `
@@ -55,9 +53,9 @@ func fetch(on machine, url string) (string, error) {
 
 // Weather 2 and 3: the hub is away while the node works on, a container dies meanwhile, and the hub's return restarts
 // nothing.
-func TestHubAwayNodeWorksOn(t *testing.T) {
-	ms := lan(t, "away", 2)
-	h := startHub(t, ms[0])
+func TestHubAwayNodeWorksOn(t *testing.T) { eachBroker(t, "away", 2, hubAwayNodeWorksOn) }
+
+func hubAwayNodeWorksOn(t *testing.T, ms []machine, h *hub) {
 	h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(helloManifest, 2))
 	h.available("hello")
@@ -101,6 +99,7 @@ func TestHubAwayNodeWorksOn(t *testing.T) {
 
 // Restarting the agent does not touch running pods, even when it was killed.
 func TestAgentRestartAdoptsPods(t *testing.T) {
+	t.Parallel()
 	ms := lan(t, "adopt", 2)
 	h := startHub(t, ms[0])
 	a := h.join(ms[1], "edge")
@@ -122,6 +121,7 @@ func TestAgentRestartAdoptsPods(t *testing.T) {
 
 // Weather 1: everything of the node dies as in a power cut, and it comes back with no hub in reach.
 func TestRebootWithoutHub(t *testing.T) {
+	t.Parallel()
 	ms := lan(t, "reboot", 2)
 	h := startHub(t, ms[0])
 	a := h.join(ms[1], "edge")
@@ -205,8 +205,14 @@ func killContainer(t *testing.T, uid string) int {
 func (a *agent) powerCut() {
 	a.t.Helper()
 	a.stop(syscall.SIGKILL)
-	run := ctrd.DefaultRunDir(filepath.Join(a.dir, "agent")) // in memory, so a reboot wipes it
-	for range 3 {                                            // shims that were just being started
+	a.wipe()
+}
+
+// wipe is powerCut for an agent that has ended.
+func (a *agent) wipe() {
+	a.t.Helper()
+	run := runDir(a.dir)
+	for range 3 { // shims that were just being started
 		for _, pid := range append(processesOf(a.dir), processesOf(run)...) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
@@ -218,7 +224,7 @@ func (a *agent) powerCut() {
 	}
 	lines := strings.Split(string(mounts), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
-		if f := strings.Fields(lines[i]); len(f) > 1 && (strings.HasPrefix(f[1], a.dir) || strings.HasPrefix(f[1], run)) {
+		if f := strings.Fields(lines[i]); len(f) > 1 && (strings.HasPrefix(f[1], a.dir) || strings.HasPrefix(f[1], run+"/")) {
 			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
 		}
 	}

@@ -37,6 +37,7 @@ type entry struct {
 	seq      int64
 	attempts int
 	notYet   time.Time // the earliest next attempt
+	due      time.Time // the earliest attempt that a change may bring; before notYet while only the condition waits to be written
 	wrote    time.Time // when the condition was last written
 	told     string    // the message of the last event
 	toldAt   time.Time
@@ -139,7 +140,8 @@ func (q *queue) next(now time.Time) (wait time.Duration, ok bool) {
 func (q *queue) failed(e *entry, now time.Time) {
 	wait := firstBackoff << min(e.attempts, 10)
 	e.attempts++
-	e.notYet = now.Add(min(wait, maxBackoff))
+	e.due = now.Add(min(wait, maxBackoff))
+	e.notYet = e.due
 }
 
 // behind lets those of equal priority go first from now on: a pod that cannot be bound must not hold, time and again, the
@@ -150,12 +152,14 @@ func (q *queue) behind(e *entry) {
 	e.seq = q.seq
 }
 
-// wake lets all parked pods be tried again, each when it may.
+// wake lets all pods that wait for a change be tried again, each when it may.
 func (q *queue) wake(now time.Time) {
 	for _, e := range q.entries {
-		if e.place != parked {
+		if e.place != parked && (e.place != later || !e.due.Before(e.notYet)) {
 			continue
 		}
+		q.lift(e)
+		e.notYet = e.due
 		if e.notYet.After(now) {
 			q.put(e, later)
 		} else {

@@ -224,6 +224,28 @@ func TestChangingReasonIsWrittenNowAndThen(t *testing.T) {
 }
 
 // One pod of a batch has changed meanwhile: the others are bound all the same, and it is not lost.
+// While a changed reason waits to be written, a change of the fleet still brings the pod its node: cordon, taint, uncordon.
+func TestWaitingToWriteDoesNotMissAChange(t *testing.T) {
+	play(t, func(w *world) {
+		n := node("a", "2")
+		n.Spec.Unschedulable = true
+		w.Put(n)
+		w.start()
+		w.Put(pod("p", "1"))
+		w.want("p", "Unschedulable: 0/1 nodes are available: 1 node(s) were unschedulable.")
+		time.Sleep(2 * time.Second)
+		tainted := n.DeepCopy()
+		tainted.Spec.Taints = []corev1.Taint{{Key: "busy", Effect: corev1.TaintEffectNoSchedule}}
+		tainted.Spec.Unschedulable = false
+		w.Put(tainted) // another reason, too soon to be written
+		time.Sleep(4 * time.Second)
+		free := tainted.DeepCopy()
+		free.Spec.Taints = nil
+		w.Put(free)
+		w.want("p", "a")
+	})
+}
+
 func TestOneConflictDoesNotHoldUpTheRest(t *testing.T) {
 	play(t, func(w *world) {
 		for i := range 5 {
