@@ -35,6 +35,14 @@ func (n nodeImages) open(ctx context.Context) (*edgeagent.Images, error) {
 	return edgeagent.OpenImages(ctx, n.DataDir, n.Containerd)
 }
 
+// openExisting is open where an agent has kept images before: looking at them makes no data directory.
+func (n nodeImages) openExisting(ctx context.Context) (*edgeagent.Images, error) {
+	if _, err := os.Stat(filepath.Join(n.DataDir, "agent")); n.Containerd == "" && errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no agent has run here with --data-dir %s; give the agent's own --data-dir", n.DataDir)
+	}
+	return n.open(ctx)
+}
+
 type imageImport struct {
 	nodeImages
 	Files []string `arg:"" optional:"" help:"Archives; - is standard input."`
@@ -97,7 +105,7 @@ func writeHello(w io.Writer, ref string) error {
 type imageList struct{ nodeImages }
 
 func (c *imageList) Run(ctx context.Context, s *cli.Streams) (err error) {
-	images, err := c.open(ctx)
+	images, err := c.openExisting(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,7 +127,7 @@ func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 type imagePrune struct{ nodeImages }
 
 func (c *imagePrune) Run(ctx context.Context, s *cli.Streams) (err error) {
-	images, err := c.open(ctx)
+	images, err := c.openExisting(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -160,12 +161,15 @@ func Message(err error) string {
 
 // briefly leaves the whole object out of the refusal of a patch: the reason stands after it.
 func briefly(message string) string {
-	const head = ` "" is invalid: patch: Invalid value: `
-	end := strings.LastIndex(message, `}": `)
-	if !strings.HasPrefix(message, head) || end < 0 {
+	rest, ok := strings.CutPrefix(message, ` "" is invalid: patch: Invalid value: `)
+	if !ok {
 		return message
 	}
-	return "the change does not fit the type: " + message[end+len(`}": `):]
+	value, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return message
+	}
+	return "the change does not fit the type" + rest[len(value):]
 }
 
 // ServerVersion asks the cluster for its version.

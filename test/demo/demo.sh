@@ -148,8 +148,11 @@ step "roll out a changed template"
 "$petrel" get pods -l app=hello -o name | sort >"$before"
 k patch deployment hello -p '{"spec":{"template":{"metadata":{"annotations":{"demo":"second"}}}}}'
 k rollout status deployment/hello --timeout 40s
-"$petrel" get pods -l app=hello -o name | sort >"$after"
-[ "$(comm -12 "$before" "$after" | while read -r p; do "$petrel" get "$p" -o 'jsonpath={.metadata.deletionTimestamp}' --ignore-not-found; echo; done | grep -c '^$')" -eq 0 ]
+# One list tells both which pods there are and which of them are on their way out.
+"$petrel" get pods -l app=hello --no-headers -o custom-columns=NAME:.metadata.name,DELETED:.metadata.deletionTimestamp |
+  awk '$2 == "<none>" { print "pod/" $1 }' | sort >"$after"
+[ -s "$after" ]
+[ -z "$(comm -12 "$before" "$after")" ] || { echo "    pods of the old template still run:" >&2; comm -12 "$before" "$after" >&2; false; }
 k rollout history deployment/hello
 
 step "delete everything"
