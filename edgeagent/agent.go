@@ -351,7 +351,7 @@ func (a *Agent) apply(ctx context.Context, synced bool) bool {
 	a.mu.Unlock()
 	if news {
 		if why != "" {
-			a.log.Warn("pod network is not ready", "why", why)
+			a.log.Info("pod network is not ready", "why", why) // as it is for a moment at every first start
 		}
 		a.node.Recheck()
 	}
