@@ -386,7 +386,11 @@ func (h *hub) ready(node string) {
 // available waits until a Deployment is.
 func (h *hub) available(name string) {
 	h.t.Helper()
-	h.k("rollout", "status", "deployment/"+name, "--timeout=60s")
+	if _, err := h.try("rollout", "status", "deployment/"+name, "--timeout=55s"); err != nil {
+		pods, _ := h.try("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions}{"\n"}{end}`)
+		status, _ := h.try("get", "deploy,rs", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status}{"\n"}{end}`)
+		h.t.Fatalf("%v\n%s%s", err, pods, status)
+	}
 }
 
 // uids maps the pods of the default namespace to their UID and restarts: equal maps mean that nothing was restarted.
