@@ -63,11 +63,10 @@ func (i *intake) planPod(r report) plan {
 	if terminal && status.Phase != pod.Status.Phase {
 		return plan{} // what has ended does not begin again
 	}
+	// Also when the cache says so already: the cache may be older than this node's last report, which said otherwise. The
+	// commit compares with what is stored, and leaves out what changes nothing.
 	next := pod.DeepCopy()
 	next.Status = mergePodStatus(pod.Status, status)
-	if equality.Semantic.DeepEqual(next.Status, pod.Status) {
-		return plan{}
-	}
 	return plan{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}}
 }
 
@@ -110,7 +109,6 @@ func (i *intake) planNode(r report) plan {
 	if !ok {
 		return plan{}
 	}
-	var p plan
 	next := node.DeepCopy()
 	if labels := allowedLabels(rep.Labels); len(labels) > 0 {
 		if next.Labels == nil {
@@ -122,11 +120,7 @@ func (i *intake) planNode(r report) plan {
 		// The status follows in a try of its own, on what this write makes.
 		return plan{writes: []control.Write{{Object: next, Old: node}, i.nodeStatus(next, node, status)}, alone: true}
 	}
-	w := i.nodeStatus(node.DeepCopy(), node, status)
-	if !equality.Semantic.DeepEqual(w.Object.(*corev1.Node).Status, node.Status) {
-		p.writes = append(p.writes, w)
-	}
-	return p
+	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}}
 }
 
 // nodeStatus merges what the node says into the stored status. Conditions of other writers stay; the time of a transition

@@ -1,0 +1,65 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/control/controltest"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// A node's last word counts, also when the cache is so far behind that it looks like old news: ready, not ready, ready.
+func TestLastReportWinsOverAStaleCache(t *testing.T) {
+	pod := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "u1"},
+		Spec:       corev1.PodSpec{NodeName: "n1"},
+		Status:     statusOf(corev1.ConditionTrue),
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, pod)
+		in := newIntake(c, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = in.run(ctx) }()
+
+		c.Lag(true)
+		say := func(ready corev1.ConditionStatus) {
+			in.add(job{node: "n1", batch: &wire.Batch{Puts: []wire.Put{podPut(t, ready)}}, done: func() {}})
+			synctest.Wait()
+		}
+		say(corev1.ConditionFalse)
+		say(corev1.ConditionTrue)
+		c.Lag(false)
+		time.Sleep(time.Second) // the retries of the report that lost against the first
+		stored := c.Stored(kube.Pod, "default")[0].(*corev1.Pod)
+		if got := stored.Status.Conditions[0].Status; got != corev1.ConditionTrue {
+			t.Errorf("stored Ready is %s, the node's last word was True", got)
+		}
+	})
+}
+
+func statusOf(ready corev1.ConditionStatus) corev1.PodStatus {
+	return corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}}
+}
+
+func podPut(t *testing.T, ready corev1.ConditionStatus) wire.Put {
+	t.Helper()
+	status, err := json.Marshal(statusOf(ready))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(wire.PodReport{Namespace: "default", Name: "p", Status: status})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire.Put{Object: wire.Object{ID: wire.ID{Kind: wire.KindPodStatus, UID: "u1"}, Namespace: "default", Name: "p", Data: data}}
+}
