@@ -37,6 +37,9 @@ func (n nodeImages) open(ctx context.Context) (*edgeagent.Images, error) {
 
 // openExisting is open where an agent has kept images before: looking at them makes no data directory.
 func (n nodeImages) openExisting(ctx context.Context) (*edgeagent.Images, error) {
+	if err := needRoot("images are containerd's"); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(filepath.Join(n.DataDir, "agent")); n.Containerd == "" && errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("no agent has run here with --data-dir %s; give the agent's own --data-dir", n.DataDir)
 	}
