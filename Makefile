@@ -11,7 +11,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench fuzz cross clean setup setup-test
+.PHONY: help build demo test lint check bench weather fuzz cross clean setup setup-test
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: setup-test build ## figures of store, API, scheduler, proxy and pod start
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_BENCH=1 CGO_ENABLED=0 bash -euc '\
 	  $(GO) test -run "^$$" -bench . -benchtime 1s -timeout 10m -p 1 ./sqlstore ./hub/control/schedule ./svcproxy ./test/bench; \
 	  $(GO) test -count=1 -v -run "TestPodStart|TestIdleBudgets|TestBinarySize" ./test/e2e'
+
+weather: setup-test build ## power cuts, links that go and come, dark and cloned nodes, hostile peers
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./test/e2e ./test/link
 
 fuzz: ## every fuzz target for ten seconds
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
