@@ -148,7 +148,10 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 		return nil, err
 	}
 	p.key = resource.Key(k, obj.GetNamespace(), obj.GetName())
-	return p, p.encode()
+	if err := p.encode(); err != nil {
+		return nil, err
+	}
+	return p, p.bounded()
 }
 
 func pathSegment(name string, prefix bool) []string {

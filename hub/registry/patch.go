@@ -25,6 +25,10 @@ import (
 // maxPatchOperations bounds a JSON patch, as in Kubernetes.
 const maxPatchOperations = 10000
 
+// A JSON patch can copy a list into itself: each such operation doubles the document, so that two kilobytes of them would
+// take all memory there is. The library's bound is a variable of its package. What is copied may be as large as a body.
+func init() { jsonpatch.AccumulatedCopySizeLimit = maxObject }
+
 // Patch applies a patch to the current object, again to the new current one when another write came between.
 func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error) {
 	if opts == nil {

@@ -143,3 +143,33 @@ func TestPatchesRace(t *testing.T) {
 		}
 	}
 }
+
+// Two kilobytes of copies would make gigabytes of a document.
+func TestPatchCannotMultiply(t *testing.T) {
+	r := registrytest.New(t)
+	create(t, r, configMap("a"))
+	patch := `[{"op":"add","path":"/x","value":["` + strings.Repeat("x", 1000) + `"]}` +
+		strings.Repeat(`,{"op":"copy","from":"/x","path":"/x/-"}`, 14) + `]`
+	_, err := r.Patch(ctx, registrytest.Target(t, kube.ConfigMap, "default", "a"), jsonPatch, []byte(patch), nil)
+	wantError(t, err, 422, "the server rejected our request due to an error in our request")
+}
+
+// Each patch may have 3 MiB, and so may the object that they make together, but no more: nobody could send it back.
+func TestPatchesCannotGrowAnObjectWithoutEnd(t *testing.T) {
+	r := registrytest.New(t)
+	d := deployment("web")
+	d.Finalizers = []string{"example.com/one"}
+	create(t, r, d)
+	at := registrytest.Target(t, kube.Deployment, "default", "web")
+	grow := func(name string) error {
+		_, err := r.Patch(ctx, at, strategicPatch, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"`+name+`","image":"i","args":["`+strings.Repeat("x", 2<<20)+`"]}]}}}}`), nil)
+		return err
+	}
+	if err := grow("a"); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, grow("b"), 413, "Request entity too large: the object would have 41")
+	if _, err := r.Delete(ctx, at, nil); err != nil {
+		t.Errorf("a large object must be deletable: %v", err)
+	}
+}

@@ -121,7 +121,10 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
 		p.remove = true
 		return p, p.encode()
 	}
-	return p, p.encodeChange()
+	if err := p.encodeChange(); err != nil {
+		return nil, err
+	}
+	return p, p.bounded()
 }
 
 // applyUpdateRules is the strategy's part of an update: what may not change is put back, what is wrong is refused.

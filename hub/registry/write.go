@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -37,6 +38,18 @@ func (p *plan) ifRev() sqlstore.Revision {
 		return 0
 	}
 	return p.old.entry.Rev
+}
+
+// maxObject bounds a stored object as request bodies are bounded, so that patches cannot make of it what nobody could
+// send back.
+const maxObject = 3 << 20
+
+// bounded refuses what is too large to be written. A deletion does not ask, and what already is too large may shrink.
+func (p *plan) bounded() error {
+	if n := len(p.enc.value); n > maxObject && (p.old == nil || n > len(p.old.entry.Value)) {
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the object would have %d bytes, limit is %d", n, maxObject))
+	}
+	return nil
 }
 
 // encode fills enc from obj.
