@@ -55,9 +55,7 @@ func (x *exchange) patchOptions(pt types.PatchType) (*metav1.PatchOptions, error
 	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(o, pt)); err != nil {
 		return nil, err
 	}
-	if pt != types.ApplyPatchType {
-		o.FieldManager = x.manager(o.FieldManager)
-	}
+	o.FieldManager = x.manager(o.FieldManager)
 	return o, nil
 }
 

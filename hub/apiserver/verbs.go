@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -131,14 +132,12 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 	return obj, nil
 }
 
-var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
+var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
 
 func (x *exchange) patch() (*registry.Result, error) {
 	media, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
 	pt := types.PatchType(strings.TrimSpace(media))
-	switch pt {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
-	default:
+	if !slices.Contains(patchTypes, string(pt)) {
 		return nil, unsupportedMediaType(patchTypes)
 	}
 	body, err := readBody(x.w, x.r)

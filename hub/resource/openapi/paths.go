@@ -150,7 +150,7 @@ func subresources(k *resource.Kind, one apiPath) []apiPath {
 
 var bodyTypes = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 
-var patchTypes = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
+var patchTypes = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
 
 func (o operation) extensions() spec.VendorExtensible {
 	return spec.VendorExtensible{Extensions: spec.Extensions{
