@@ -92,6 +92,26 @@ func TestErrorTexts(t *testing.T) {
 	}
 }
 
+// A deletion that has only begun is 200 as upstream's is, but for those who ask in the old way.
+func TestDeletionCodes(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	const js = "Content-Type: application/json"
+	h.do("POST", configMaps, `{"metadata":{"name":"a","finalizers":["example.com/f"]}}`, js)
+	for _, tt := range []struct {
+		body string
+		code int
+	}{{"", 200}, {`{"propagationPolicy":"Foreground"}`, 200}, {`{"orphanDependents":true}`, 200}, {`{"orphanDependents":false}`, 202}} {
+		if a := h.do("DELETE", configMaps+"/a", tt.body, js); a.code != tt.code || !strings.Contains(a.body, `"kind":"ConfigMap"`) {
+			t.Errorf("%s: %d %s, want %d", tt.body, a.code, a.body, tt.code)
+		}
+	}
+	h.do("PATCH", configMaps+"/a", `{"metadata":{"finalizers":null}}`, "Content-Type: application/merge-patch+json")
+	if a := h.do("GET", configMaps+"/a", ""); a.code != 404 {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestStrangersAreRefused(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)

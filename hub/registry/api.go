@@ -45,7 +45,7 @@ type Result struct {
 	// Object is the typed form of JSON when the registry had it at hand; nil otherwise.
 	Object   runtime.Object
 	Created  bool     // 201 instead of 200
-	Accepted bool     // deletion has begun but is not finished: 202 is for Status bodies only, objects stay 200
+	Accepted bool     // 202: a deletion that was asked for with orphanDependents=false has begun; for all others that is 200
 	Warnings []string // for Warning headers
 }
 

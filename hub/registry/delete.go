@@ -46,7 +46,8 @@ func (r *Registry) Delete(ctx context.Context, t Target, opts *metav1.DeleteOpti
 		return nil, err
 	}
 	if !p.remove {
-		res.Accepted = true
+		//lint:ignore SA1019 deprecated, and still honoured
+		res.Accepted = opts.OrphanDependents != nil && !*opts.OrphanDependents
 		return res, nil
 	}
 	if !answersWithObject[groupResource(t.Kind)] {
