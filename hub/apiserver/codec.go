@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
 	"petrel.dev/petrel/hub/resource"
 )
@@ -26,13 +27,17 @@ const maxBody = 3 << 20
 type codec struct {
 	scheme                                       *runtime.Scheme
 	json, jsonStrict, yaml, yamlStrict, protobuf runtime.Serializer
+	meta                                         runtime.Serializer // for PartialObjectMetadata, which no group owns
 }
 
 func newCodec(s *runtime.Scheme) *codec {
 	mk := func(o json.SerializerOptions) runtime.Serializer {
 		return json.NewSerializerWithOptions(json.DefaultMetaFactory, s, s, o)
 	}
+	metaScheme := runtime.NewScheme()
+	utilruntime.Must(metav1.AddMetaToScheme(metaScheme))
 	return &codec{
+		meta:       json.NewSerializerWithOptions(json.DefaultMetaFactory, metaScheme, metaScheme, json.SerializerOptions{}),
 		scheme:     s,
 		json:       mk(json.SerializerOptions{}),
 		jsonStrict: mk(json.SerializerOptions{Strict: true}),
@@ -40,6 +45,15 @@ func newCodec(s *runtime.Scheme) *codec {
 		yamlStrict: mk(json.SerializerOptions{Yaml: true, Strict: true}),
 		protobuf:   protobuf.NewSerializer(s, s),
 	}
+}
+
+// decode reads an answer that is at hand as JSON: an object, or the metadata of one or many.
+func (c *codec) decode(body []byte) (runtime.Object, error) {
+	obj, _, err := c.json.Decode(body, nil, nil)
+	if runtime.IsNotRegisteredError(err) {
+		obj, _, err = c.meta.Decode(body, nil, nil)
+	}
+	return obj, err
 }
 
 // input picks the serializer for a body's media type.

@@ -126,7 +126,7 @@ func putGzip(z *gzip.Writer) {
 func (x *exchange) writeProtobuf(code int, obj runtime.Object, body []byte) {
 	if obj == nil {
 		var err error
-		if obj, _, err = x.s.codec.json.Decode(body, nil, nil); err != nil {
+		if obj, err = x.s.codec.decode(body); err != nil {
 			x.fail(fmt.Errorf("decode for protobuf: %w", err))
 			return
 		}

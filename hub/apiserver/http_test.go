@@ -182,6 +182,8 @@ func TestForms(t *testing.T) {
 		{"/a", "application/yaml", "application/yaml", []string{"kind: ConfigMap\n"}, nil},
 		{"/a", "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf", []string{"k8s\x00"}, nil},
 		{"/a", "application/vnd.kubernetes.protobuf,application/json", "application/json", []string{`"k":"v"`}, nil},
+		{"/a", strings.Replace(partial, "json", "vnd.kubernetes.protobuf", 1), "application/vnd.kubernetes.protobuf", []string{"k8s\x00", "PartialObjectMetadata", "meta.k8s.io/v1"}, []string{"ConfigMap"}},
+		{"", strings.Replace(partial, "json", "vnd.kubernetes.protobuf", 1), "application/vnd.kubernetes.protobuf", []string{"k8s\x00", "PartialObjectMetadataList"}, []string{"ConfigMap"}},
 		{"/a", partial, "application/json", []string{`"kind":"PartialObjectMetadata"`, `"l":"m"`}, []string{`"data"`}},
 		{"/a", table, "application/json", []string{`"kind":"Table"`, `"columnDefinitions"`, `"kind":"PartialObjectMetadata"`, `"cells":["a",1,`}, []string{`"data"`}},
 		{"/a?includeObject=Object", table, "application/json", []string{`"kind":"Table"`, `"kind":"ConfigMap"`}, nil},
