@@ -98,25 +98,22 @@ func (db *DB) commitLoop(ctx context.Context) error {
 }
 
 // commitBatch settles each request of the batch, then does the upkeep that the writes have made due: nobody's answer
-// waits for that.
+// waits for that. A conflict is told only when what it conflicts with, which may be of the same batch, can be read.
 func (db *DB) commitBatch(batch []*request) {
 	var b batchBuilder
 	b.begin(db.file.index, db.Revision())
 	var commits []*request
 	for _, r := range batch {
-		if len(r.ops) == 0 {
-			continue
+		if len(r.ops) > 0 {
+			r.revs, r.err = b.add(r.ops)
+			commits = append(commits, r)
 		}
-		if r.revs, r.err = b.add(r.ops); r.err != nil {
-			close(r.done)
-			continue
-		}
-		commits = append(commits, r)
 	}
 	if len(b.changes) > 0 {
 		if err := db.file.write(b.changes); err != nil {
 			b.undo()
 			err = fmt.Errorf("commit to %s: %w", db.cfg.Path, err)
+			// Those with a conflict too: what they conflict with may be what could not be written.
 			for _, r := range commits {
 				r.revs, r.err = nil, err
 			}

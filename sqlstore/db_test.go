@@ -2,8 +2,10 @@ package sqlstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"petrel.dev/petrel/sqlstore"
@@ -47,6 +49,39 @@ func TestConformance(t *testing.T) {
 
 func put(key, value string, cond sqlstore.Revision) sqlstore.Op {
 	return sqlstore.Op{Key: key, Value: []byte(value), RevAt: -1, If: cond}
+}
+
+// Of two that create one key in one batch the second conflicts with the first; when the disk takes neither, there is
+// nothing to conflict with, and both hear of the disk.
+func TestNoConflictWithWhatWasNotWritten(t *testing.T) {
+	db, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "hub.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Exec("PRAGMA query_only = 1"); err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := db.Commit(t.Context(), put("/a", "1", 0))
+			answers <- err
+		}()
+	}
+	for db.Waiting() < 2 {
+		runtime.Gosched()
+	}
+	go db.Run(t.Context())
+	for range 2 {
+		var conflict *sqlstore.ConflictError
+		if err := <-answers; err == nil || errors.As(err, &conflict) {
+			t.Errorf("answered %v, want the disk's error", err)
+		}
+	}
+	if db.Revision() != 0 || db.Len() != 0 {
+		t.Errorf("%d objects at revision %d", db.Len(), db.Revision())
+	}
 }
 
 func TestReopenKeepsEverything(t *testing.T) {

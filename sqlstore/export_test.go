@@ -28,3 +28,10 @@ func (db *DB) Query(text string) (out []string, err error) {
 	})
 	return out, err
 }
+
+// Waiting is how many requests wait for the committer.
+func (db *DB) Waiting() int {
+	db.queue.mu.Lock()
+	defer db.queue.mu.Unlock()
+	return len(db.queue.waiting)
+}

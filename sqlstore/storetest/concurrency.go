@@ -16,6 +16,7 @@ func runConcurrency(t *testing.T, open func(t testing.TB) Store) {
 	t.Run("one of many wins each revision", func(t *testing.T) { testCounter(t, open(t)) })
 	t.Run("every watcher sees every commit whole", func(t *testing.T) { testWatchers(t, open(t)) })
 	t.Run("a slow watcher misses nothing", func(t *testing.T) { testSlow(t, open(t)) })
+	t.Run("what a conflict tells of can be read", func(t *testing.T) { testConflictShows(t, open(t)) })
 	t.Run("a canceled commit leaves nothing", func(t *testing.T) { testCanceled(t, open(t)) })
 	t.Run("close ends next", func(t *testing.T) { testClose(t, open(t)) })
 }
@@ -44,6 +45,27 @@ func testCounter(t *testing.T, s Store) {
 	wg.Wait()
 	if e, _ := s.Get("/counter"); string(e.Value) != strconv.Itoa(writers*each) || e.Rev != writers*each || e.Created != 1 {
 		t.Errorf("counter is %s at revision %d, created at %d", e.Value, e.Rev, e.Created)
+	}
+}
+
+// testConflictShows has many create one key at once: who is told that it exists finds it.
+func testConflictShows(t *testing.T, s Store) {
+	var wg sync.WaitGroup
+	for round := range 20 {
+		key := fmt.Sprintf("/key/%d", round)
+		for range 8 {
+			wg.Go(func() {
+				_, err := s.Commit(t.Context(), sqlstore.Op{Key: key, Value: []byte("x"), RevAt: -1})
+				var conflict *sqlstore.ConflictError
+				switch e, ok := s.Get(key); {
+				case err != nil && !errors.As(err, &conflict):
+					t.Error(err)
+				case !ok || err != nil && e.Rev != conflict.Have:
+					t.Errorf("after %v, %s is at revision %d", err, key, e.Rev)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 
