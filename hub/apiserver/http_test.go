@@ -43,6 +43,7 @@ func TestErrorTexts(t *testing.T) {
 		{"unknown path", "GET", "/nowhere", "", "", 404, "NotFound", "the server could not find the requested resource"},
 		{"unknown group", "GET", "/apis/nope/v1/things", "", "", 404, "NotFound", "the server could not find the requested resource"},
 		{"unknown resource", "GET", "/api/v1/gadgets", "", "", 404, "NotFound", "the server could not find the requested resource"},
+		{"no namespace", "GET", "/api/v1/namespaces//configmaps", "", "", 404, "NotFound", "the server could not find the requested resource"},
 		{"unknown subresource", "GET", configMaps + "/a/status", "", "", 404, "NotFound", "the server could not find the requested resource"},
 		{"no such object", "GET", configMaps + "/none", "", "", 404, "NotFound", `configmaps "none" not found`},
 		{"create without namespace", "POST", "/api/v1/configmaps", configMap("a", ""), js, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},

@@ -81,6 +81,9 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 	}
 	// namespaces/NS/PLURAL...; namespaces/NAME and namespaces/NAME/SUBRESOURCE are about the Namespace itself.
 	if p[0] == "namespaces" && len(p) >= 3 {
+		if p[1] == "" { // a script whose variable is empty does not mean all namespaces
+			return t, nil, "", false
+		}
 		k := s.kinds().byPath[gv.WithResource(p[2])]
 		if k != nil && k.Namespaced {
 			t.Namespace, p = p[1], p[2:]
