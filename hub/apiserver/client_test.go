@@ -1,7 +1,10 @@
 package apiserver_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +21,8 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // contentTypes are how client-go programs are set up: by default, and asking for protobuf both ways.
@@ -189,5 +194,51 @@ func TestUntypedClients(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("the deletion was not seen")
+	}
+}
+
+// Of several candidates one leads at a time; when it steps down another follows. All of them try at once, so that most
+// lose the race to create, or to take over, the Lease.
+func TestLeaderElection(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	ctx, stop := context.WithCancel(t.Context())
+	const candidates = 4
+	var leading atomic.Int32
+	turns := make(chan string, candidates)
+	var wg sync.WaitGroup
+	for i := range candidates {
+		name := fmt.Sprint("candidate-", i)
+		own, stepDown := context.WithCancel(ctx)
+		e, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+			Lock: &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: "default", Name: "crown"},
+				Client: h.client().CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: name}},
+			LeaseDuration: time.Minute, RenewDeadline: 50 * time.Second, RetryPeriod: 20 * time.Millisecond,
+			ReleaseOnCancel: true,
+			Callbacks: leaderelection.LeaderCallbacks{
+				OnStartedLeading: func(context.Context) {
+					if n := leading.Add(1); n != 1 {
+						t.Errorf("%d lead", n)
+					}
+					turns <- name
+					leading.Add(-1)
+					stepDown()
+				},
+				OnStoppedLeading: func() {},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() { e.Run(own) })
+	}
+	led := map[string]bool{}
+	for range candidates {
+		led[<-turns] = true
+	}
+	stop()
+	wg.Wait()
+	if len(led) != candidates {
+		t.Errorf("only %v led", led)
 	}
 }
