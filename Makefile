@@ -11,7 +11,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench weather boards fuzz cross clean setup setup-test
+.PHONY: help build demo test lint check bench weather boards fuzz cross clean setup setup-test setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

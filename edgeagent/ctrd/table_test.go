@@ -370,8 +370,8 @@ func TestRestarts(t *testing.T) {
 		t.Errorf("previous log %q, end %+v", out, end)
 	}
 	b.pod("probed", corev1.Container{Command: []string{"/bin/sh", "-c", "touch /tmp/ok; sleep 1000"},
-		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"cat", "/tmp/ok"}}}, PeriodSeconds: 1, FailureThreshold: 1},
-		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"test", "!", "-e", "/tmp/sick"}}}, PeriodSeconds: 1, FailureThreshold: 1}})
+		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"cat", "/tmp/ok"}}}, PeriodSeconds: 1, TimeoutSeconds: 30, FailureThreshold: 1},
+		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"test", "!", "-e", "/tmp/sick"}}}, PeriodSeconds: 1, TimeoutSeconds: 30, FailureThreshold: 1}})
 	isReady := func(want bool) func(corev1.PodStatus) bool {
 		return func(st corev1.PodStatus) bool {
 			return len(st.ContainerStatuses) == 1 && st.ContainerStatuses[0].Ready == want && isRunning(st)
