@@ -11,7 +11,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench weather fuzz cross clean setup setup-test
+.PHONY: help build demo test lint check bench weather boards fuzz cross clean setup setup-test setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ bench: setup-test build ## figures of store, API, scheduler, proxy and pod start
 weather: setup-test build ## power cuts, links that go and come, dark and cloned nodes, hostile peers
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./test/e2e ./test/link
 
+# qemu by name, kmod for depmod, e2fsprogs for mke2fs: all of them for building and starting the guests.
+boards: setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64; some 20 minutes a board (BOARDS=name: one)
+	@set -e; for b in $${BOARDS:-$$(grep -v '^#' cross-build/board/boards | cut -d' ' -f1)}; do cross-build/board/board.sh $$b; done
+
 fuzz: ## every fuzz target for ten seconds
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p; done; done
@@ -57,6 +61,9 @@ clean: ## remove what was built
 # starts a service of its own, which Petrel does not need.
 setup:
 	@test/setup.sh containerd:containerd runc:runc ip:iproute2
+
+setup-boards:
+	@test/setup.sh qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm depmod:kmod mke2fs:e2fsprogs busybox:busybox-static
 
 setup-test:
 	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3

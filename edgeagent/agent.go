@@ -81,7 +81,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	if a.rt, err = ctrd.Open(ctx, ctrd.Config{Address: a.cfg.ContainerdAddress, Private: a.cfg.PrivateContainerd, DataDir: a.dir, RunDir: a.cfg.RunDir,
 		Namespace: a.cfg.ContainerdNamespace, PlainHTTP: a.cfg.PlainHTTPRegistries, Log: a.log}); err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	defer func() {
 		// A device that could not join has no pods, so nothing needs containerd any more.
@@ -92,7 +92,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	}()
 	if a.node, err = a.newNode(ctx); err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	a.importImages(ctx) // first: pods that start now would try to pull them
 	g, ctx := errgroup.WithContext(ctx)
@@ -103,10 +103,16 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.link != nil {
 		g.Go(func() error { return a.link.Run(ctx) })
 	}
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	return unlessStopped(ctx, g.Wait())
+}
+
+// unlessStopped is err, unless that is only what became of work that was told to stop: an agent that is stopped in the
+// middle of its start, which on a small board takes seconds, has not failed.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // openLink makes the device's end of the link, and finds out what the hub calls this node.
@@ -146,7 +152,7 @@ func (a *Agent) inSync() bool {
 }
 
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
-	cfg := node.Config{Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, NotReady: a.notReady}
+	cfg := node.Config{Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady}
 	if a.cfg.NodeIP.IsValid() {
 		cfg.Addresses = []netip.Addr{a.cfg.NodeIP}
 	}

@@ -1,7 +1,9 @@
 package edgeagent
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -34,7 +37,7 @@ func (m *machine) logOf(uid, container string) string {
 
 func (m *machine) awaitLog(uid, container, text string) {
 	m.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if strings.Contains(m.logOf(uid, container), text) {
 			return
 		}
@@ -107,7 +110,7 @@ func TestPod(t *testing.T) {
 	m.want(p, cm, sec, &wire.Token{PodUID: "uid-all", Namespace: "default", Token: "tok-tok\n"})
 	m.boot()
 	file := filepath.Join(m.data, "agent", "pods", "uid-all", ".volumes", "cfg", "greeting")
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(20 * time.Millisecond) {
 		if b, _ := os.ReadFile(file); string(b) == "hello-again\n" {
 			break
 		} else if time.Now().After(end) {
@@ -128,7 +131,7 @@ func TestPod(t *testing.T) {
 
 func (m *machine) awaitGone(uid string) {
 	m.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		m.mu.Lock()
 		gone := m.gone[uid]
 		m.mu.Unlock()
@@ -286,3 +289,17 @@ func TestStopPodsOnExit(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// TestStopWhileStarting: an agent that is told to stop before it is up ends well, as systemd sees it.
+func TestStopWhileStarting(t *testing.T) {
+	m := newMachine(t)
+	a, err := New(Config{DataDir: m.data, RunDir: m.run, NodeName: "edge-1", PrivateContainerd: true, offline: true, StopPodsOnExit: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	if err := a.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}

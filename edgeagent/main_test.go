@@ -385,7 +385,7 @@ func (m *machine) processes() []int {
 // await waits until a pod's status is as wanted.
 func (m *machine) await(uid, what string, ok func(corev1.PodStatus) bool) corev1.PodStatus {
 	m.t.Helper()
-	end := time.Now().Add(30 * time.Second)
+	end := time.Now().Add(runtimetest.Hope)
 	for time.Now().Before(end) {
 		m.mu.Lock()
 		st, known := m.statuses[uid]

@@ -75,7 +75,7 @@ func TestContainerdDies(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(runtimetest.Hope)
 	for {
 		list, err := r.Containers(ctx, "dies")
 		if err == nil && len(list) == 1 && list[0].State == podrun.Running {
@@ -96,7 +96,7 @@ func TestContainerdDies(t *testing.T) {
 		case uid := <-events:
 			list, err := r.Containers(ctx, "dies")
 			heard = err == nil && len(list) == 1 && list[0].State == podrun.Exited && (uid == "" || uid == "dies")
-		case <-time.After(10 * time.Second):
+		case <-time.After(runtimetest.Hope):
 			t.Fatal("no event tells of the end")
 		}
 	}

@@ -169,6 +169,9 @@ func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
 		}
 		if r.cgroups.memory && res.MemoryLimit > 0 {
 			out.Memory = &specs.LinuxMemory{Limit: &res.MemoryLimit}
+			if r.cgroups.unified { // a container without some of its processes is no better than a dead one, which is started again
+				out.Unified = map[string]string{"memory.oom.group": "1"}
+			}
 		}
 		spec.Process.OOMScoreAdj = &res.OOMScoreAdj
 		return nil
@@ -188,13 +191,14 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 		for i, m := range all {
 			mine[filepath.Clean(m.Target)] = i
 		}
+		// Runtimes of languages size themselves by the limits that they find here. Never the node's own /sys by a bind
+		// mount: read-only would be its top alone, and the node's cgroups below it writable.
+		usual := append(slices.Clone(spec.Mounts), specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
+			Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}})
 		var out []specs.Mount
-		for _, m := range spec.Mounts {
+		for _, m := range usual {
 			if _, ok := mine[filepath.Clean(m.Destination)]; ok {
 				continue
-			}
-			if m.Type == "sysfs" && s.HostNet { // a new sysfs needs a network namespace of one's own
-				m = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 			}
 			if s.Security.Privileged && (m.Destination == "/sys" || m.Destination == "/sys/fs/cgroup") {
 				m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })

@@ -64,7 +64,7 @@ func newBench(t *testing.T) *bench {
 	t.Cleanup(func() {
 		b.set = nil
 		b.apply()
-		for end := time.Now().Add(20 * time.Second); b.table.Running() > 0; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(runtimetest.Hope); b.table.Running() > 0; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Error("pods are left")
 				break
@@ -131,7 +131,7 @@ func (b *bench) pod(name string, c corev1.Container, change ...func(*corev1.Pod)
 
 func (b *bench) await(uid, what string, ok func(corev1.PodStatus) bool) corev1.PodStatus {
 	b.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		b.mu.Lock()
 		st, known := b.statuses[uid]
 		b.mu.Unlock()
@@ -175,7 +175,7 @@ func (b *bench) dial(req wire.StreamRequest) *wire.Endpoint {
 // drain reads a stream to its end.
 func drain(t *testing.T, s wire.Stream) (stdout, stderr string, end *wire.StreamEnd) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), runtimetest.Hope)
 	defer cancel()
 	var out, errs strings.Builder
 	for {
@@ -199,7 +199,7 @@ func drain(t *testing.T, s wire.Stream) (stdout, stderr string, end *wire.Stream
 // until reads stdout until it contains text.
 func until(t *testing.T, s wire.Stream, text string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), runtimetest.Hope)
 	defer cancel()
 	var out strings.Builder
 	for !strings.Contains(out.String(), text) {
@@ -369,15 +369,9 @@ func TestRestarts(t *testing.T) {
 	if out, _, end := drain(t, b.dial(r)); out != "try\n" || end.Reason != "" {
 		t.Errorf("previous log %q, end %+v", out, end)
 	}
-	b.pod("oom", corev1.Container{Command: []string{"/bin/sh", "-c", "x=$(yes | head -c 100000000); sleep 1000"},
-		Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": quantity("16Mi")}}}, func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever })
-	st = b.await("oom", "failed", func(st corev1.PodStatus) bool { return st.Phase == corev1.PodFailed })
-	if term := st.ContainerStatuses[0].State.Terminated; term == nil || term.Reason != "OOMKilled" || term.ExitCode != 137 {
-		t.Errorf("status %+v", st.ContainerStatuses[0])
-	}
 	b.pod("probed", corev1.Container{Command: []string{"/bin/sh", "-c", "touch /tmp/ok; sleep 1000"},
-		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"cat", "/tmp/ok"}}}, PeriodSeconds: 1, FailureThreshold: 1},
-		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"test", "!", "-e", "/tmp/sick"}}}, PeriodSeconds: 1, FailureThreshold: 1}})
+		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"cat", "/tmp/ok"}}}, PeriodSeconds: 1, TimeoutSeconds: 30, FailureThreshold: 1},
+		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"test", "!", "-e", "/tmp/sick"}}}, PeriodSeconds: 1, TimeoutSeconds: 30, FailureThreshold: 1}})
 	isReady := func(want bool) func(corev1.PodStatus) bool {
 		return func(st corev1.PodStatus) bool {
 			return len(st.ContainerStatuses) == 1 && st.ContainerStatuses[0].Ready == want && isRunning(st)

@@ -113,7 +113,7 @@ func board(root string) string {
 func (n *Node) findAddresses() {
 	list := n.cfg.Addresses
 	if len(list) == 0 {
-		list = defaultAddresses()
+		list = defaultAddresses(n.cfg.Bridge)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,7 +122,7 @@ func (n *Node) findAddresses() {
 	}
 }
 
-func defaultAddresses() []netip.Addr {
+func defaultAddresses(bridge string) []netip.Addr {
 	var out []netip.Addr
 	for _, r := range []struct {
 		file          string
@@ -162,7 +162,7 @@ func defaultAddresses() []netip.Addr {
 		return nil
 	}
 	for i := range links {
-		if l := &links[i]; l.Flags&net.FlagUp != 0 && l.Flags&net.FlagLoopback == 0 && !virtual(l.Name) {
+		if l := &links[i]; l.Flags&net.FlagUp != 0 && l.Flags&net.FlagLoopback == 0 && l.Name != bridge && !virtual(l.Name) {
 			if a, ok := addressOf(l, false); ok {
 				return []netip.Addr{a}
 			}

@@ -42,6 +42,8 @@ type Config struct {
 	Name string
 	// Addresses of the node, the main one first; empty: found out by the default route.
 	Addresses []netip.Addr
+	// Bridge is the agent's own pod bridge: its address is no way to this node.
+	Bridge string
 	// DataDir is on the file system whose space counts.
 	DataDir string
 	// Labels of the operator's choice; they win over those found.

@@ -3,14 +3,18 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/internal/wire"
@@ -163,9 +167,41 @@ func TestReportsOnlyWhatChanges(t *testing.T) {
 }
 
 func TestDefaultAddressIsNotLoopback(t *testing.T) {
-	for _, a := range defaultAddresses() {
+	for _, a := range defaultAddresses("") {
 		if a.IsLoopback() || !a.IsValid() {
 			t.Errorf("found %v", a)
 		}
+	}
+}
+
+// TestPodBridgeIsNoAddress: a board whose network is not up yet does not take its own pod bridge for the way to it,
+// whatever its name.
+func TestPodBridgeIsNoAddress(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace")
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // not given back: the thread ends with its network namespace
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			for _, args := range []string{"link add pods0 type bridge", "addr add 10.42.0.1/24 dev pods0", "link set pods0 up"} {
+				if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+					return fmt.Errorf("ip %s: %w: %s", args, err, out)
+				}
+			}
+			if list := defaultAddresses("other"); len(list) != 1 {
+				return fmt.Errorf("a bridge that is not the agent's: %v", list)
+			}
+			if list := defaultAddresses("pods0"); len(list) != 0 {
+				return fmt.Errorf("found %v", list)
+			}
+			return nil
+		}()
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

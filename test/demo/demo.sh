@@ -9,6 +9,7 @@ work=$(mktemp -d /tmp/petrel-demo.XXXXXX)
 bridge=ptdemo0
 port=${PETREL_DEMO_PORT:-16443}
 nodeport=30080
+patience=${PETREL_DEMO_PATIENCE:-1} # how many times longer than usual to wait: an emulated board is slow
 hub_pid= agent_pid= step=setting\ up
 before=$(mktemp) after=$(mktemp)
 
@@ -36,7 +37,7 @@ cleanup() {
   fi
   for p in $agent_pid $hub_pid; do kill "$p" 2>/dev/null || true; done
   for p in $agent_pid $hub_pid; do
-    for _ in $(seq 100); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
+    for _ in $(seq $((100 * patience))); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
     kill -9 "$p" 2>/dev/null || true
   done
   local left; left=$(footprint)
@@ -53,7 +54,7 @@ trap 'exit 130' INT TERM
 
 # eventually SECONDS COMMAND...: until it succeeds.
 eventually() {
-  local end=$((SECONDS + $1)); shift
+  local end=$((SECONDS + $1 * patience)); shift
   until "$@" >/dev/null 2>&1; do
     [ $SECONDS -lt $end ] || { echo "    not true in time: $*" >&2; "$@" || true; return 1; }
     sleep 0.2
@@ -93,7 +94,7 @@ k image import --data-dir "$work/agent" --hello petrel.local/hello:v1
 
 step "apply examples/hello.yaml and wait until it is available"
 k apply -f "$here/examples/hello.yaml"
-k rollout status deployment/hello --timeout 30s
+k rollout status deployment/hello --timeout $((30 * patience))s
 k get all
 
 ip=$("$petrel" get service hello -o 'jsonpath={.spec.clusterIP}')
@@ -119,7 +120,7 @@ saying "listening on" "$petrel" logs "$(pod)"
 
 step "scale to 4"
 k scale deployment/hello --replicas 4
-k rollout status deployment/hello --timeout 30s
+k rollout status deployment/hello --timeout $((30 * patience))s
 [ "$("$petrel" get pods -l app=hello --no-headers | grep -c Running)" -eq 4 ]
 k get pods -o wide
 
@@ -147,7 +148,7 @@ k get pod "$victim"
 step "roll out a changed template"
 "$petrel" get pods -l app=hello -o name | sort >"$before"
 k patch deployment hello -p '{"spec":{"template":{"metadata":{"annotations":{"demo":"second"}}}}}'
-k rollout status deployment/hello --timeout 40s
+k rollout status deployment/hello --timeout $((40 * patience))s
 # One list tells both which pods there are and which of them are on their way out.
 "$petrel" get pods -l app=hello --no-headers -o custom-columns=NAME:.metadata.name,DELETED:.metadata.deletionTimestamp |
   awk '$2 == "<none>" { print "pod/" $1 }' | sort >"$after"
@@ -156,7 +157,7 @@ k rollout status deployment/hello --timeout 40s
 k rollout history deployment/hello
 
 step "delete everything"
-k delete -f "$here/examples/hello.yaml" --timeout 30s
+k delete -f "$here/examples/hello.yaml" --timeout $((30 * patience))s
 gone() { [ -z "$("$petrel" get pods -l app=hello -o name)" ]; }
 eventually 20 gone
 

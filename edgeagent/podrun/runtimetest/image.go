@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -93,6 +94,9 @@ func Tar(t testing.TB, ref string, img v1.Image) io.Reader {
 	}
 	return &buf
 }
+
+// Hope is how long tests wait for what must come: no promise of speed, and long enough for an emulated board.
+const Hope = 2 * time.Minute
 
 // NeedOr skips a test that needs something this machine lacks; where everything must be there (CI=true) it fails.
 func NeedOr(t testing.TB, why string) {

@@ -107,7 +107,7 @@ func get(t *testing.T, s Subject, uid, id string) podrun.Container {
 // await waits for a container to end.
 func await(t *testing.T, s Subject, uid, id string) podrun.Container {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(Hope); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if c := get(t, s, uid, id); c.State == podrun.Exited {
 			return c
 		}
@@ -191,7 +191,7 @@ func testSignals(t *testing.T, s Subject) {
 
 func waitLog(t *testing.T, s Subject, path, text string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(Hope); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if strings.Contains(s.ReadLog(t, path), text) {
 			return
 		}
@@ -279,7 +279,7 @@ func testEvents(t *testing.T, s Subject) {
 	spec := pod(t, s)
 	spec.Command = []string{"/bin/sh", "-c", "sleep 0.3"}
 	id := start(t, s, spec)
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(Hope)
 	for get(t, s, spec.PodUID, id).State != podrun.Exited {
 		select {
 		case uid := <-events:

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# What runs on an emulated board, as its first process. The last line on the console is "board: PASS" or "board: FAIL".
+# `guest.sh packages` prints the packages whose tests are run.
+set -u
+
+packages="edgeagent/ctrd edgeagent edgeagent/node edgeagent/podnet edgeagent/volume sqlstore internal/wire svcproxy"
+[ "${1:-}" != packages ] || { echo $packages; exit 0; }
+
+# machine does what an init system does before anything else starts.
+machine() {
+  export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
+  mount -t tmpfs -o mode=755 run /run
+  mount -t tmpfs tmp /tmp
+  mkdir -p /dev/pts /dev/shm /dev/mqueue
+  mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+  mount -t tmpfs shm /dev/shm
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup
+  mkdir /sys/fs/cgroup/board && echo $$ >/sys/fs/cgroup/board/cgroup.procs
+  echo board >/proc/sys/kernel/hostname
+  modprobe virtio_net 2>/dev/null
+  ip link set lo up
+  local nic
+  nic=$(ip -o link | awk -F': ' '$2 != "lo" { print $2; exit }')
+  ip address add 10.0.2.15/24 dev "$nic" && ip link set "$nic" up && ip route add default via 10.0.2.2
+}
+
+demo() { PETREL_DEMO_PATIENCE=10 TMPDIR=/var/tmp bash /board/src/test/demo/demo.sh /board/petrel; }
+
+limits() { bash /board/limits.sh /board/petrel; }
+
+# tests runs the tests of each package in its directory, as `go test` does.
+tests() {
+  local p bad=
+  for p in $packages; do
+    printf -- '--- tests of %s\n' "$p"
+    (cd "/board/src/$p" && TMPDIR=/var/tmp CI=true ./test -test.parallel 1 -test.timeout 20m) || bad="$bad $p"
+  done
+  [ -z "$bad" ] || { echo "tests fail:$bad"; return 1; }
+}
+
+machine
+echo "board: $(uname -srm), $(awk '/MemTotal/ { print int($2 / 1024) " MiB" }' /proc/meminfo), $(containerd --version | cut -d' ' -f3), $(runc --version | head -n1)"
+echo "board: cgroup controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
+mkdir -p /var/tmp
+failed=
+for check in $(tr ' ' '\n' </proc/cmdline | sed -n 's/^board.checks=//p' | tr , ' '); do
+  echo "board: == $check"
+  ("$check") || failed="$failed $check"
+  echo "board: == $check done after ${SECONDS}s"
+done
+[ -z "$failed" ] && verdict=PASS || verdict=FAIL
+echo "board: failed:${failed:- nothing}"
+sync
+printf 'board: %s\n' "$verdict"
+sleep 1
+busybox poweroff -f

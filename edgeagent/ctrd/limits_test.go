@@ -1,0 +1,107 @@
+package ctrd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// knob reads a cgroup's file below the root of the hierarchy, or of its controller's hierarchy on version 1.
+func knob(t *testing.T, elem ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(append([]string{cgroupRoot}, elem...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// TestLimits: what a pod may use is what the kernel lets it use, and what its processes are told. It knows both
+// versions of cgroups; `make boards` runs it on version 2.
+func TestLimits(t *testing.T) {
+	b := newBench(t)
+	cg := detectCgroups()
+	limits := corev1.ResourceList{"cpu": quantity("500m")}
+	if cg.memory {
+		limits["memory"] = quantity("64Mi")
+	}
+	b.pod("limited", corev1.Container{Command: []string{"/bin/sleep", "1000"},
+		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": quantity("100m")}, Limits: limits}})
+	id := strings.TrimPrefix(b.await("limited", "running", isRunning).ContainerStatuses[0].ContainerID, "containerd://")
+	pod := podCgroup("limited")
+	container := pod + "/" + id
+	for _, name := range []string{pod, container} {
+		var got, want []string
+		switch {
+		case cg.unified:
+			got, want = []string{knob(t, name, "cpu.max")}, []string{"50000 100000"}
+			if cg.memory {
+				got, want = append(got, knob(t, name, "memory.max")), append(want, "67108864")
+			}
+		default:
+			got, want = []string{knob(t, "cpu", name, "cpu.cfs_quota_us"), knob(t, "cpu", name, "cpu.shares")}, []string{"50000", "102"}
+			if cg.memory {
+				got, want = append(got, knob(t, "memory", name, "memory.limit_in_bytes")), append(want, "67108864")
+			}
+		}
+		if g, w := strings.Join(got, ", "), strings.Join(want, ", "); g != w {
+			t.Errorf("cgroup %s has %s; want %s", name, g, w)
+		}
+	}
+	if cg.unified {
+		if w := knob(t, pod, "cpu.weight"); w != "4" {
+			t.Errorf("the pod weighs %s; 102 shares are a weight of 4", w)
+		}
+		// What runc makes of 102 shares depends on its version, but it is less than the kernel's default.
+		if w := knob(t, container, "cpu.weight"); len(w) > 2 {
+			t.Errorf("the container weighs %s", w)
+		}
+	}
+
+	exec := func(command string) (string, int) {
+		out, errs, end := drain(t, b.dial(wire.StreamRequest{PodUID: "limited", Container: "main", Kind: wire.StreamExec, Stdout: true, Stderr: true,
+			Command: []string{"/bin/sh", "-c", command}}))
+		return strings.TrimSpace(out + errs), end.ExitCode
+	}
+	inside := []string{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000"}
+	if cg.unified {
+		inside = []string{"/sys/fs/cgroup/cpu.max", "50000 100000"}
+	}
+	if got, _ := exec("cat " + inside[0]); got != inside[1] {
+		t.Errorf("in the container %s is %q; want %q", inside[0], got, inside[1])
+	}
+	if got, code := exec("echo 1000 > " + inside[0]); code == 0 || !strings.Contains(got, "Read-only") {
+		t.Errorf("a container lifts its own limit: %q", got)
+	}
+}
+
+// TestOutOfMemory: a container that the kernel has taken memory from by force is said to be OOMKilled; on version 2 all of
+// it goes, not just the process that was the largest, as Kubernetes has it.
+func TestOutOfMemory(t *testing.T) {
+	cg := detectCgroups()
+	if !cg.memory {
+		t.Skip("this machine's kernel has its memory cgroup off")
+	}
+	b := newBench(t)
+	bounded := corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": quantity("16Mi")}}
+	never := func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }
+	const devour = "x=$(yes | head -c 100000000)"
+	pods := map[string]string{"itself": devour + "; sleep 1000"}
+	if cg.unified {
+		pods["child"] = "sh -c '" + devour + "'; sleep 1000"
+	}
+	for name, script := range pods {
+		b.pod(name, corev1.Container{Command: []string{"/bin/sh", "-c", script}, Resources: bounded}, never)
+	}
+	for name := range pods {
+		st := b.await(name, "failed", func(st corev1.PodStatus) bool { return st.Phase == corev1.PodFailed })
+		if term := st.ContainerStatuses[0].State.Terminated; term == nil || term.Reason != "OOMKilled" || term.ExitCode != 137 {
+			t.Errorf("%s: %+v", name, st.ContainerStatuses[0])
+		}
+	}
+}
