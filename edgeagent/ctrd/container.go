@@ -226,22 +226,24 @@ func (r *Runtime) Start(ctx context.Context, spec podrun.ContainerSpec) (string,
 	}
 	container, err := r.create(ctx, id, spec)
 	if err != nil {
-		_ = os.Remove(mark)
-		return "", err
+		return "", err // the mark stays: containerd may have made the record all the same
 	}
-	err = r.startTask(ctx, container, id, spec)
-	_ = os.Remove(mark)
-	if err != nil {
+	if err := r.startTask(ctx, container, id, spec); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
 		err = fmt.Errorf("failed to start container %s: %w", spec.Name, err)
+		if shimLeaving(err) { // containerd's failure, not the container's: the mark stays, and the next call does it again
+			return "", err
+		}
 		if e := writeExit(ctx, container, exitRecord{Code: 128, At: time.Now().UTC(), StartError: err.Error()}); e != nil {
 			return "", errors.Join(err, e)
 		}
+		_ = os.Remove(mark)
 		r.pump.Finish(spec.LogPath)
 		return id, err
 	}
+	_ = os.Remove(mark)
 	r.publish(spec.PodUID)
 	return id, nil
 }

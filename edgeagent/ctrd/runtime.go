@@ -174,11 +174,19 @@ func (r *Runtime) adoptLogs(ctx context.Context) error {
 // Run follows containerd's events and the container logs, and keeps a private containerd running, until ctx ends. It
 // leaves containerd and the containers as they are.
 func (r *Runtime) Run(ctx context.Context) error {
-	if err := r.adoptLogs(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.pump.Run(ctx) })
+	g.Go(func() error {
+		for ; ; time.Sleep(time.Second) { // containerd may have died since Open
+			err := r.adoptLogs(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err == nil {
+				return r.pump.Run(ctx)
+			}
+			r.cfg.Log.Warn("container logs not adopted yet", "error", err)
+		}
+	})
 	g.Go(func() error { return r.watch(ctx) })
 	if r.child != nil {
 		g.Go(func() error { return r.child.supervise(ctx, func() { r.publish("") }) })

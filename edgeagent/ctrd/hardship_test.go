@@ -1,0 +1,136 @@
+package ctrd
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// containerdPID is the private containerd's.
+func (r *Runtime) containerdPID() int {
+	r.child.mu.Lock()
+	defer r.child.mu.Unlock()
+	return r.child.pid
+}
+
+func removePod(t *testing.T, r *Runtime, pod string) {
+	t.Helper()
+	ctx := context.Background()
+	list, err := r.Containers(ctx, pod)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, c := range list {
+		_ = r.Signal(ctx, c.ID, syscall.SIGKILL)
+		for end := time.Now().Add(10 * time.Second); r.Remove(ctx, c.ID) != nil && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	if err := r.RemoveSandbox(ctx, pod); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStartCutOff: a start that is cut off by the end of the agent, or of containerd, is no end of the container: it was
+// never run, and whoever looks afterwards starts it.
+func TestStartCutOff(t *testing.T) {
+	r := private(t)
+	for _, how := range []string{"agent", "containerd"} {
+		t.Run(how, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			sb, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: how, Hostname: "h"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer removePod(t, r, how)
+			spec := podrun.ContainerSpec{PodUID: how, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+				LogPath: filepath.Join(t.TempDir(), "c.log")}
+			failed := make(chan error, 1)
+			go func() {
+				_, err := r.Start(ctx, spec)
+				failed <- err
+			}()
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // the record is there, the task is not
+				if _, err := r.client.LoadContainer(r.ns(context.Background()), containerID(spec)); err == nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal("no record of the container")
+				}
+			}
+			if how == "agent" {
+				cancel()
+			} else if err := syscall.Kill(r.containerdPID(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-failed; err == nil {
+				t.Skip("the start was faster")
+			}
+			var list []podrun.Container
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+				if list, err = r.Containers(context.Background(), how); err == nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal(err)
+				}
+			}
+			if len(list) != 1 || list[0].State == podrun.Exited {
+				t.Fatalf("after the cut: %+v", list)
+			}
+			if _, err := r.Start(context.Background(), spec); err != nil {
+				t.Fatal(err)
+			}
+			if list, err = r.Containers(context.Background(), how); err != nil || len(list) != 1 || list[0].State != podrun.Running {
+				t.Errorf("started again: %+v, %v", list, err)
+			}
+		})
+	}
+}
+
+// TestContainerdDiesEarly: before the agent has taken up its work, which must not be the end of the agent.
+func TestContainerdDiesEarly(t *testing.T) {
+	need(t)
+	data, run := dirs(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r, err := Open(ctx, Config{Private: true, DataDir: data, RunDir: run, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := r.containerdPID()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for running(pid) {
+		time.Sleep(time.Millisecond)
+	}
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if _, err = r.Containers(ctx, ""); err == nil {
+			break
+		}
+		select {
+		case err := <-done:
+			t.Fatalf("the runtime gives up: %v", err)
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(true); err != nil {
+		t.Error(err)
+	}
+}
