@@ -130,9 +130,11 @@ func (w *worker) setProbe(id string, change func(*probeState)) {
 }
 
 func (w *worker) probeTarget(spec *corev1.Container, id string) probe.Target {
-	_, ips := w.address()
 	return probe.Target{
-		Host: first(ips),
+		Host: func() string {
+			_, ips := w.address()
+			return first(ips)
+		},
 		Port: func(p intstr.IntOrString) (int, error) { return portOf(p, spec) },
 		Exec: func(ctx context.Context, command []string) (int, string, error) {
 			out := &limited{n: 10 << 10}
