@@ -19,6 +19,8 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 		return
 	}
 	set, _ := w.table.current()
+	ctx, cancel := context.WithCancel(ctx)
+	job := &pulling{cancel}
 	w.mu.Lock()
 	old := w.mem.images[c.Name]
 	if old.ref != c.Image {
@@ -26,16 +28,36 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 	old.ref, old.inFlight = c.Image, true
 	w.mem.images[c.Name] = old
+	if earlier := w.pulls[c.Name]; earlier != nil { // of another image
+		earlier.cancel()
+	}
+	w.pulls[c.Name] = job
 	w.mu.Unlock()
 	w.jobs.Add(1)
 	go func() {
 		defer w.jobs.Done()
+		defer cancel()
 		fail := w.fetch(ctx, pod, c, set, old.fail)
 		w.mu.Lock()
-		w.mem.images[c.Name] = imageState{ref: c.Image, ready: fail.reason == "", fail: fail}
+		if w.pulls[c.Name] == job {
+			delete(w.pulls, c.Name)
+			w.mem.images[c.Name] = imageState{ref: c.Image, ready: fail.reason == "" && ctx.Err() == nil, fail: fail}
+		}
 		w.mu.Unlock()
 		w.poke()
 	}()
+}
+
+// pulling is an image on its way to this node.
+type pulling struct{ cancel context.CancelFunc }
+
+// stopPulls gives up what the pod is waiting for: nobody wants it any more, and the link is for others.
+func (w *worker) stopPulls() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.pulls {
+		p.cancel()
+	}
 }
 
 // fetch finds or pulls an image. before is the failure of the last try.

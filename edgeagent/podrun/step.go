@@ -65,13 +65,14 @@ func (s *stepper) wait(container, reason, message string) {
 func (s *stepper) stopAll(grace int64, why string, then func()) {
 	s.out.state = Stopping
 	left := time.Duration(grace) * time.Second
-	if !s.o.stopFrom.IsZero() {
-		left = max(left-s.now.Sub(s.o.stopFrom), 0)
+	if !s.o.stopFrom.IsZero() { // whoever comes last still gets a moment to act on the signal
+		left = max(left-s.now.Sub(s.o.stopFrom), min(left, leastGrace))
 	}
 	running := 0
 	stop := func(c *Container) {
 		running++
-		if s.o.stops[c.ID].IsZero() {
+		// Again when it is to be sooner: somebody has asked a second time, with less patience.
+		if end := s.o.stops[c.ID]; end.IsZero() || end.After(s.now.Add(left+time.Second)) {
 			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: left, why: fmt.Sprintf(why, c.Name)})
 		}
 	}
@@ -94,6 +95,9 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 		then()
 	}
 }
+
+// leastGrace is what is left of any grace but none, as kubelet has it.
+const leastGrace = 2 * time.Second
 
 func (s *stepper) release() {
 	if !s.o.released {
@@ -244,11 +248,14 @@ func (s *stepper) keep(c corev1.Container, policy corev1.RestartPolicy) bool {
 		return false
 	}
 	b := s.o.backoffs[c.Name]
-	if until := b.until(rec.FinishedAt); inSandbox && s.now.Before(until) {
+	if rec.Hash != hashOf(c) { // what failed is not what is wanted now
+		b = backoff{}
+	}
+	if until := b.until(rec.FinishedAt, s.now); inSandbox && s.now.Before(until) {
 		if rec.StartError != "" && rec.Attempt == 0 {
 			s.wait(c.Name, "RunContainerError", rec.StartError)
 		} else {
-			s.wait(c.Name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
+			s.wait(c.Name, reasonCrash, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
 				b.delay, c.Name, s.d.pod.Name+"_"+s.d.pod.Namespace, s.d.pod.UID))
 		}
 		s.at(until)

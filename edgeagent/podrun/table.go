@@ -170,6 +170,9 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 	}()
 }
 
+// Refresh has every pod looked at: the node's addresses have changed.
+func (t *Table) Refresh() { t.wake("") }
+
 // wake makes one worker, or all of them, take a step.
 func (t *Table) wake(uid string) {
 	t.mu.Lock()
