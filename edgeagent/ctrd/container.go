@@ -138,6 +138,7 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 		}
 		if err == nil && st.Status != client.Stopped {
 			c.State = podrun.Running
+			r.noteTask(c, int(task.Pid()))
 			return c, nil
 		}
 	} else if _, err := os.Stat(r.startingMark(c.PodUID, c.ID)); err == nil {
@@ -146,12 +147,27 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 	return r.ended(ctx, container, c)
 }
 
+// noteTask remembers a running container for rescue.
+func (r *Runtime) noteTask(c podrun.Container, pid int) {
+	if c.LogPath == "" || c.TTY {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.tasks[c.ID]; !known {
+		r.tasks[c.ID] = runningTask{pid: pid, logPath: c.LogPath}
+	}
+}
+
 // ended writes down how a container ended and lets go of its task. One caller at a time does so for a container: a
 // second one, which saw the task gone, must not take it for lost.
 func (r *Runtime) ended(ctx context.Context, container client.Container, c podrun.Container) (podrun.Container, error) {
 	mu, _ := r.ending.LoadOrStore(c.ID, &sync.Mutex{})
 	mu.(*sync.Mutex).Lock()
 	defer mu.(*sync.Mutex).Unlock()
+	r.mu.Lock()
+	delete(r.tasks, c.ID)
+	r.mu.Unlock()
 	labels, err := container.Labels(ctx)
 	if err != nil {
 		return c, err
@@ -457,6 +473,7 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	}
 	r.mu.Lock()
 	delete(r.pods, id)
+	delete(r.tasks, id)
 	r.mu.Unlock()
 	r.ending.Delete(id)
 	return nil

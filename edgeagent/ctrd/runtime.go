@@ -59,8 +59,9 @@ type Runtime struct {
 	pump        *podlog.Pump
 
 	mu       sync.Mutex
-	pods     map[string]string // container ID → pod UID
-	starting map[string]bool   // container IDs between create and start
+	pods     map[string]string      // container ID → pod UID
+	tasks    map[string]runningTask // by container ID
+	starting map[string]bool        // container IDs between create and start
 	subs     map[chan string]struct{}
 
 	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
@@ -86,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, cgroups: detectCgroups(), pods: map[string]string{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, cgroups: detectCgroups(), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
 		address = systemSocket
@@ -188,6 +189,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error { return r.watch(ctx) })
+	g.Go(func() error { return r.runRescue(ctx) })
 	if r.child != nil {
 		g.Go(func() error { return r.child.supervise(ctx, func() { r.publish("") }) })
 	}
