@@ -2,9 +2,15 @@ package podrun_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +18,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/wire"
 )
 
 // deleted is a pod whose deletion has been asked for.
@@ -167,6 +179,82 @@ func TestNodeAddressChanges(t *testing.T) {
 		n.settle()
 		if st := n.status["p"]; st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
 			t.Errorf("pod at %q on a host at %q", st.PodIP, st.HostIP)
+		}
+	})
+}
+
+// TestPostStart: a container with a postStart hook is not started, and the one after it has to wait, before that is done.
+func TestPostStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) {
+			time.Sleep(10 * time.Second)
+			return 0, nil
+		}
+		n.apply(true, aPod("p", func(p *corev1.Pod) {
+			c := &p.Spec.Containers[0]
+			second := *c.DeepCopy()
+			second.Name = "second"
+			c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"set up"}}}}
+			p.Spec.Containers = append(p.Spec.Containers, second)
+		}))
+		n.want("p", "Pending main#0 running second#0 ContainerCreating")
+		if n.status["p"].ContainerStatuses[0].Ready {
+			t.Error("ready before the hook is done")
+		}
+		time.Sleep(11 * time.Second)
+		n.settle()
+		n.want("p", "Running main#0 running second#0 running")
+		if !n.status["p"].ContainerStatuses[0].Ready {
+			t.Error("not ready after the hook")
+		}
+	})
+}
+
+// TestHTTPHook: a hook is asked of the pod itself, by whatever certificate it has, as a probe is.
+func TestHTTPHook(t *testing.T) {
+	asked := make(chan string, 1)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("X") + r.URL.String() }))
+	defer srv.Close()
+	addr := srv.Listener.Addr().(*net.TCPAddr)
+	fake := runtimetest.NewFake("app:1")
+	dir := t.TempDir()
+	table := podrun.NewTable(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
+		NodeIPs: func() []string { return nil }, Report: func(wire.Object) error { return nil }, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- table.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	data, err := json.Marshal(aPod("p", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
+			Host: addr.IP.String(), Port: intstr.FromInt(addr.Port), Scheme: corev1.URISchemeHTTPS, Path: "/up?a=b", HTTPHeaders: []corev1.HTTPHeader{{Name: "X", Value: "y"}}}}}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table.Apply(podrun.DecodeSet([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
+	select {
+	case got := <-asked:
+		if got != "y/up?a=b" {
+			t.Errorf("asked %q", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("not asked")
+	}
+}
+
+// TestHostsFile: who manages a pod's hosts file is told in its first line, by which the conformance suite knows it.
+func TestHostsFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("own"), aPod("host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
+		for pod, want := range map[string]string{"own": "# Kubernetes-managed hosts file.", "host": "# Kubernetes-managed hosts file (host network)."} {
+			b, err := os.ReadFile(filepath.Join(n.dir, pod, ".etc/hosts"))
+			if got, _, _ := strings.Cut(string(b), "\n"); err != nil || got != want {
+				t.Errorf("%s: %q, %v", pod, got, err)
+			}
 		}
 	})
 }

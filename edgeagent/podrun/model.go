@@ -51,6 +51,7 @@ type observed struct {
 	stops      map[string]time.Time  // by container ID: being stopped, with a grace until then
 	stopFrom   time.Time             // when the whole pod began to stop
 	probes     map[string]probeState // by container ID
+	hooks      map[string]bool       // by container ID: its postStart hook is under way
 	messages   map[string]string     // by container ID: termination messages of exited ones
 
 	state   State            // of the step before, in this life of the agent

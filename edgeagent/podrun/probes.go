@@ -25,7 +25,7 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []Contai
 			continue
 		}
 		running[c.ID] = true
-		if w.probes[c.ID] == nil {
+		if w.probes[c.ID] == nil && !w.settingUp(c.ID) {
 			w.startProbes(ctx, pod, spec, c)
 		}
 	}
@@ -40,6 +40,13 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []Contai
 			w.mu.Unlock()
 		}
 	}
+}
+
+// settingUp: the container's postStart hook is under way. It is neither started nor ready before that is done.
+func (w *worker) settingUp(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mem.hooks[id]
 }
 
 func (w *worker) stopProbes() {

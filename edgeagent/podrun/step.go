@@ -150,6 +150,10 @@ func (s *stepper) run() {
 		if s.keep(c, s.d.pod.Spec.RestartPolicy) {
 			alive = true
 		}
+		if s.settingUp(c) { // the next one may rely on what the hook does
+			alive = true
+			break
+		}
 	}
 	if s.begun() || slices.ContainsFunc(s.out.actions, func(a action) bool { return a.kind == actStart }) {
 		s.out.state = PodRunning
@@ -158,6 +162,16 @@ func (s *stepper) run() {
 		s.stopSidecars()
 	}
 	s.dropOld()
+}
+
+// settingUp: a container's postStart hook is under way, or will be as soon as its image is here.
+func (s *stepper) settingUp(c corev1.Container) bool {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return false
+	}
+	rec, img := s.inSandbox(c.Name), s.o.images[c.Name]
+	return rec != nil && s.o.hooks[rec.ID] || img.inFlight && img.fail.reason == "" ||
+		slices.ContainsFunc(s.out.actions, func(a action) bool { return a.kind != actStop && a.container == c.Name })
 }
 
 // stopSidecars ends the sidecars of a pod whose containers have all ended for good.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/probe"
 )
 
 // stop ends a container beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over. Of one
@@ -131,12 +130,20 @@ func (w *worker) nudgeLater(ctx context.Context, d time.Duration) {
 	})
 }
 
-// postStart runs a container's postStart hook beside the worker; when it fails the container is stopped.
+// postStart runs a container's postStart hook beside the worker; when it fails the container is stopped. Until it is done
+// the container does not count as started, and those after it wait.
 func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string) {
+	w.mu.Lock()
+	w.mem.hooks[id] = true
+	w.mu.Unlock()
 	w.jobs.Add(1)
 	go func() {
 		defer w.jobs.Done()
 		err := w.hook(ctx, pod, c, id, c.Lifecycle.PostStart)
+		w.mu.Lock()
+		delete(w.mem.hooks, id)
+		w.mu.Unlock()
+		defer w.poke()
 		if err == nil || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
 			return
 		}
@@ -156,33 +163,8 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		}
 		return err
 	case h.HTTPGet != nil:
-		_, ips := w.address()
-		host := h.HTTPGet.Host
-		if host == "" {
-			host = first(ips)
-		}
-		port, err := portOf(h.HTTPGet.Port, c)
-		if err != nil {
-			return err
-		}
-		scheme := "http"
-		if h.HTTPGet.Scheme == corev1.URISchemeHTTPS {
-			scheme = "https"
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, strconv.Itoa(port))+"/"+trimSlash(h.HTTPGet.Path), nil)
-		if err != nil {
-			return err
-		}
-		for _, hd := range h.HTTPGet.HTTPHeaders {
-			req.Header.Add(hd.Name, hd.Value)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		_, _ = io.CopyN(io.Discard, resp.Body, 10<<10)
-		return nil
+		_, _, err := probe.Get(ctx, h.HTTPGet, w.probeTarget(c, id))
+		return err // whatever the answer says
 	case h.Sleep != nil:
 		select {
 		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
@@ -191,13 +173,6 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		return nil
 	}
 	return errors.New("this kind of lifecycle hook is not supported")
-}
-
-func trimSlash(p string) string {
-	for len(p) > 0 && p[0] == '/' {
-		p = p[1:]
-	}
-	return p
 }
 
 // portOf resolves a port by number or by the name that the container gives it.

@@ -44,7 +44,7 @@ func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
 	return &worker{table: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
 		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{},
 		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
-			stops: map[string]time.Time{}, probes: map[string]probeState{}, messages: map[string]string{}}}
+			stops: map[string]time.Time{}, probes: map[string]probeState{}, hooks: map[string]bool{}, messages: map[string]string{}}}
 }
 
 // poke makes the worker take a step soon.
@@ -246,6 +246,7 @@ func (o observed) clone(containers []Container) observed {
 	c.containers = containers
 	c.images, c.starts, c.backoffs = copyMap(o.images), copyMap(o.starts), copyMap(o.backoffs)
 	c.stops, c.probes, c.messages = copyMap(o.stops), copyMap(o.probes), copyMap(o.messages)
+	c.hooks = copyMap(o.hooks)
 	return c
 }
 

@@ -149,9 +149,21 @@ func check(ctx context.Context, p *corev1.Probe, t Target) (string, error) {
 }
 
 func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, error) {
-	port, err := t.Port(h.Port)
+	code, body, err := Get(ctx, h, t)
 	if err != nil {
 		return "", err
+	}
+	if code < 200 || code >= 400 {
+		return "", fmt.Errorf("HTTP probe failed with statuscode: %d", code)
+	}
+	return body, nil
+}
+
+// Get makes an HTTP request of a probe or a lifecycle hook, and returns the status code and the first 10 KiB of the body.
+func Get(ctx context.Context, h *corev1.HTTPGetAction, t Target) (int, string, error) {
+	port, err := t.Port(h.Port)
+	if err != nil {
+		return 0, "", err
 	}
 	u, err := url.Parse(h.Path)
 	if err != nil {
@@ -164,7 +176,7 @@ func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, 
 	u.Host = net.JoinHostPort(orHost(h.Host, t), strconv.Itoa(port))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	req.Header.Set("User-Agent", "kube-probe/1.36")
 	req.Header.Set("Accept", "*/*")
@@ -187,14 +199,11 @@ func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, 
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 10<<10))
-	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
-		return "", fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
-	}
-	return string(body), nil
+	return resp.StatusCode, string(body), nil
 }
 
 func checkGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) (string, error) {
