@@ -3,6 +3,7 @@ package ctrd
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -91,6 +92,42 @@ func TestStartCutOff(t *testing.T) {
 				t.Errorf("started again: %+v, %v", list, err)
 			}
 		})
+	}
+}
+
+// TestContainerdNobodyNoted: an agent that is killed while it starts containerd leaves one that no file tells of, and that
+// keeps the database locked. The next agent ends it, or finds it serving and takes it.
+func TestContainerdNobodyNoted(t *testing.T) {
+	need(t)
+	for _, socket := range []bool{true, false} {
+		data, run := dirs(t)
+		cfg := Config{Private: true, DataDir: data, RunDir: run, Log: slog.New(slog.DiscardHandler)}
+		r, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid := r.containerdPID()
+		if err := os.Remove(filepath.Join(run, "containerd", "pid")); err != nil {
+			t.Fatal(err)
+		}
+		if !socket {
+			if err := os.Remove(r.child.socket); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := next.containerdPID() == pid; took != socket {
+			t.Errorf("socket %v: the containerd that was there was taken: %v", socket, took)
+		}
+		if err := next.Close(true); err != nil {
+			t.Error(err)
+		}
+		if running(pid) {
+			t.Errorf("socket %v: it still runs", socket)
+		}
 	}
 }
 
