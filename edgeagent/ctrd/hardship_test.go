@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -92,6 +94,39 @@ func TestStartCutOff(t *testing.T) {
 				t.Errorf("started again: %+v, %v", list, err)
 			}
 		})
+	}
+}
+
+// TestStrays: a process that containerd has lost does not keep its pod from going.
+func TestStrays(t *testing.T) {
+	r := private(t)
+	ctx := context.Background()
+	if _, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: "strays", Hostname: "h"}); err != nil {
+		t.Fatal(err)
+	}
+	stray := exec.Command("sleep", "1000")
+	if err := stray.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stray.Wait() }()
+	defer stray.Process.Kill()
+	in := 0
+	for _, dir := range r.cgroups.podDirs("strays") {
+		if os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(stray.Process.Pid)), 0) == nil {
+			in++
+		}
+	}
+	if in == 0 {
+		t.Fatal("the process is in no cgroup of the pod")
+	}
+	if err := r.RemoveSandbox(ctx, "strays"); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("the process is left")
 	}
 }
 

@@ -1,6 +1,7 @@
 package ctrd
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,11 +95,32 @@ func pinNamespaces(ipc, uts, hostname string) error {
 }
 
 // RemoveSandbox implements podrun.Runtime.
-func (r *Runtime) RemoveSandbox(_ context.Context, podUID string) error {
+func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 	if err := r.unpin(r.sandboxDir(podUID)); err != nil {
 		return fmt.Errorf("sandbox of pod %s: %w", podUID, err)
 	}
-	return r.cgroups.removePod(podUID)
+	r.killStrays(podUID)
+	for try := 0; ; try++ {
+		err := r.cgroups.removePod(podUID)
+		if !errors.Is(err, unix.EBUSY) || try == 20 || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond) // what was killed takes a moment to end
+	}
+}
+
+// killStrays ends what is left in a pod's cgroup. Its containers have ended by now; but a containerd that was killed while
+// it created one knows nothing of it any more, and leaves a process that waits for its start, and a shim, for ever.
+func (r *Runtime) killStrays(podUID string) {
+	for _, pid := range r.cgroups.processes(podUID) {
+		shim := parentOf(pid)
+		r.cfg.Log.Warn("process of an ended pod is left, ending it", "pod", podUID, "pid", pid)
+		_ = unix.Kill(pid, unix.SIGKILL)
+		if cmd, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", shim)); err == nil && bytes.HasPrefix(cmd, []byte("/")) &&
+			bytes.Contains(cmd, []byte("containerd-shim")) && bytes.Contains(cmd, []byte("\x00-namespace\x00"+r.cfg.Namespace+"\x00")) {
+			_ = unix.Kill(shim, unix.SIGKILL) // it serves this pod alone
+		}
+	}
 }
 
 func (r *Runtime) unpin(dir string) error {
