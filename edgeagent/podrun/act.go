@@ -14,6 +14,7 @@ import (
 
 const (
 	reasonConfig    = "CreateContainerConfigError"
+	reasonKill      = "FailedKillPod"
 	reasonCrash     = "CrashLoopBackOff"
 	reasonCreate    = "CreateContainerError"
 	reasonPull      = "ErrImagePull"
@@ -58,7 +59,7 @@ func (w *worker) block(f failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delay := time.Second
-	if w.mem.blocked.reason == f.reason && w.mem.blocked.message == f.message {
+	if w.mem.blocked.reason == f.reason && (w.mem.blocked.message == f.message || f.reason == reasonKill) {
 		delay = min(max(w.mem.blocked.delay*2, time.Second), 30*time.Second)
 	}
 	f.delay = delay
@@ -211,7 +212,7 @@ func (w *worker) release(ctx context.Context, d desired, o observed, all bool) b
 		if ctx.Err() == nil {
 			t.cfg.Log.Warn("pod not cleaned up yet", "pod", d.pod.Name, "namespace", d.pod.Namespace, "error", err)
 			t.events.pod(d.pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
-			w.nudgeLater(ctx, 2*time.Second)
+			w.block(failure{reason: reasonKill, message: err.Error()})
 		}
 		return false
 	}

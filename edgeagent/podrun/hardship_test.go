@@ -258,3 +258,35 @@ func TestHostsFile(t *testing.T) {
 		}
 	})
 }
+
+// TestStuckPod: a pod that cannot be cleaned up is tried less and less often, whatever else wakes it, until it works.
+func TestStuckPod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		var stuck atomic.Bool
+		stuck.Store(true)
+		n.fake.RemoveSandboxError = func() error {
+			if stuck.Load() {
+				return errors.New("device or resource busy")
+			}
+			return nil
+		}
+		n.apply(true, aPod("p"))
+		n.apply(true, deleted(aPod("p"), 1))
+		for range 600 { // ten minutes in which others start and end
+			time.Sleep(time.Second)
+			n.table.Refresh()
+		}
+		n.settle()
+		if got := n.fake.Count("RemoveSandbox"); got > 40 || got < 20 {
+			t.Errorf("tried %d times in ten minutes, want about every 30 s at last", got)
+		}
+		stuck.Store(false)
+		time.Sleep(31 * time.Second)
+		n.settle()
+		if !n.gone["p"] {
+			t.Errorf("not gone: %s", n.line("p"))
+		}
+	})
+}

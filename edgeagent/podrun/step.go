@@ -100,7 +100,7 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 const leastGrace = 2 * time.Second
 
 func (s *stepper) release() {
-	if !s.o.released {
+	if !s.o.released && !s.stuck() {
 		s.do(action{kind: actRelease})
 	}
 }
@@ -110,7 +110,18 @@ func (s *stepper) purge() {
 		s.out.state = Removed
 		return
 	}
-	s.do(action{kind: actPurge})
+	if !s.stuck() {
+		s.do(action{kind: actPurge})
+	}
+}
+
+// stuck: what the pod holds could not be given back just now; it is tried again a little later each time.
+func (s *stepper) stuck() bool {
+	if s.o.blocked.reason != reasonKill || !s.now.Before(s.o.blocked.retry) {
+		return false
+	}
+	s.at(s.o.blocked.retry)
+	return true
 }
 
 // overDeadline: the pod has run longer than activeDeadlineSeconds allows.

@@ -28,6 +28,8 @@ type Fake struct {
 	PullWait  func(ctx context.Context, ref string)
 	// ContainersError, if set, may refuse a look at the containers, as a runtime does that is away.
 	ContainersError func() error
+	// RemoveSandboxError, if set, may keep a sandbox, as one in which a process hangs.
+	RemoveSandboxError func() error
 	// OnExec, if set, is what Exec does.
 	OnExec func(c podrun.Container, spec podrun.ExecSpec) (int, error)
 
@@ -121,6 +123,11 @@ func (f *Fake) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandb
 func (f *Fake) RemoveSandbox(_ context.Context, podUID string) error {
 	f.enter("RemoveSandbox")
 	defer f.mu.Unlock()
+	if f.RemoveSandboxError != nil {
+		if err := f.RemoveSandboxError(); err != nil {
+			return err
+		}
+	}
 	delete(f.sandboxes, podUID)
 	return nil
 }
