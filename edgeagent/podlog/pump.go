@@ -24,7 +24,7 @@ const (
 	punchEvery = 256 << 10
 	// turn is how much is read of one spool before it is another's turn: a container that writes faster than this can
 	// read must hold up neither the others nor those who wait for the lock.
-	turn = 1 << 20
+	turn = 128 << 10
 )
 
 // Pump turns spools into logs. One goroutine, Run's, reads all of them.
@@ -63,7 +63,8 @@ type spool struct {
 	ahead  int64 // handed to subscribers up to here
 	freed  int64
 	watch  int32
-	passed bool // output was passed over, and the log has been told
+	passed bool // output was passed over, and the agent's log has been told
+	failed bool // the last write to the log failed, and the agent's log has been told
 }
 
 // Chunk is output of a container as it came.
@@ -284,9 +285,13 @@ func (p *Pump) drain(s *spool, all bool) (more bool) {
 		}
 		used, err := p.lines(s, data, all && n < len(buf))
 		if err != nil {
-			p.log.Warn("container log not written", "file", s.out.path, "error", err)
+			if !s.failed { // a full disk is told of once, not at every line
+				p.log.Warn("container log not written", "file", s.out.path, "error", err)
+			}
+			s.failed = true
 			return false
 		}
+		s.failed = false
 		s.offset += int64(used)
 		if more = used > 0; !more {
 			break

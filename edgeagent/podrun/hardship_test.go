@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -287,6 +288,34 @@ func TestStuckPod(t *testing.T) {
 		n.settle()
 		if !n.gone["p"] {
 			t.Errorf("not gone: %s", n.line("p"))
+		}
+	})
+}
+
+// TestRegistryAway: many pods whose images are here do not wait for a silent registry one after the other.
+func TestRegistryAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.PullWait = func(context.Context, string) { time.Sleep(10 * time.Second) }
+		n.fake.PullError = func(string) error { return podrun.ErrUnreachable }
+		var pods []any
+		for i := range 12 {
+			pods = append(pods, aPod(fmt.Sprint("p", i), func(p *corev1.Pod) { p.Spec.Containers[0].ImagePullPolicy = corev1.PullAlways }))
+		}
+		n.apply(true, pods...)
+		time.Sleep(10 * time.Second)
+		n.settle()
+		for i := range pods {
+			n.want(fmt.Sprint("p", i), "Running main#0 running")
+		}
+		asked := n.fake.Count("Pull")
+		time.Sleep(time.Minute)
+		n.fake.Exit("p0", "main", 1)
+		time.Sleep(11 * time.Second)
+		n.settle()
+		if n.fake.Count("Pull") != asked+1 {
+			t.Errorf("the registry was asked %d times later, want once", n.fake.Count("Pull")-asked)
 		}
 	})
 }
