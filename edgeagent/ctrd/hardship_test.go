@@ -128,6 +128,62 @@ func TestStrays(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the process is left")
 	}
+
+	// The shim of a container that containerd has lost goes as well, and nobody else's.
+	shims := map[string]int{}
+	for _, pod := range []string{"lost", "other"} {
+		sb, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: pod, Hostname: "h"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Start(ctx, podrun.ContainerSpec{PodUID: pod, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+			LogPath: filepath.Join(t.TempDir(), "c.log")}); err != nil {
+			t.Fatal(err)
+		}
+		defer removePod(t, r, pod)
+		list := r.shims(pod)
+		if len(list) != 1 {
+			t.Fatalf("shims of pod %s: %v", pod, list)
+		}
+		shims[pod] = list[0]
+	}
+	if err := r.RemoveSandbox(ctx, "lost"); err != nil {
+		t.Error(err)
+	}
+	for end := time.Now().Add(5 * time.Second); running(shims["lost"]); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the shim is left")
+		}
+	}
+	if !running(shims["other"]) {
+		t.Error("the shim of another pod is gone")
+	}
+}
+
+// TestPipesAreTidied: what an agent that was killed has left of commands in containers goes with the next one.
+func TestPipesAreTidied(t *testing.T) {
+	need(t)
+	data, run := dirs(t)
+	left := filepath.Join(run, "fifo", "12345")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond) // file times are coarse
+	r, end := open(t, data, run)
+	defer func() {
+		end()
+		if err := r.Close(true); err != nil {
+			t.Error(err)
+		}
+	}()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(left); os.IsNotExist(err) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("they are left")
+		}
+	}
 }
 
 // TestContainerdNobodyNoted: an agent that is killed while it starts containerd leaves one that no file tells of, and that
