@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -227,10 +228,15 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 	defer a.dismantle()
 	g.Go(func() error { return a.table.Run(ctx) })
 	g.Go(func() error { return a.proxy.Run(ctx) })
+	addresses := a.nodeIPs()
 	g.Go(func() error {
 		return a.network.Run(ctx, func() {
 			a.proxy.Refresh()
 			a.node.Recheck()
+			if now := a.nodeIPs(); !slices.Equal(now, addresses) {
+				addresses = now
+				a.table.Refresh()
+			}
 		})
 	})
 	g.Go(func() error {

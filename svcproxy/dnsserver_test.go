@@ -21,6 +21,7 @@ type outside struct {
 	addr   netip.AddrPort
 	asked  atomic.Int32
 	silent atomic.Bool
+	noTCP  atomic.Bool
 }
 
 func newOutside(t *testing.T) *outside {
@@ -34,6 +35,10 @@ func newOutside(t *testing.T) *outside {
 	o.addr = pc.LocalAddr().(*net.UDPAddr).AddrPort()
 	h := dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 		o.asked.Add(1)
+		if o.noTCP.Load() && w.RemoteAddr().Network() == "tcp" {
+			_ = w.Close()
+			return
+		}
 		if o.silent.Load() {
 			return
 		}
@@ -157,6 +162,21 @@ func TestDNSLargeAnswerGoesOverTCP(t *testing.T) {
 	}
 	if r := query(t, "tcp", "big.example.org.", dns.TypeA); r.Truncated || len(r.Answer) != 100 {
 		t.Errorf("TCP: truncated %v, %d records", r.Truncated, len(r.Answer))
+	}
+}
+
+// A firewall that lets DNS through by UDP only costs the rest of a large answer, not the name server.
+func TestDNSWithoutTCPUpstream(t *testing.T) {
+	o := newOutside(t)
+	o.noTCP.Store(true)
+	p := startDNS(t, o.addr)
+	if r := query(t, "udp", "big.example.org.", dns.TypeA); r.Rcode != dns.RcodeSuccess || len(r.Answer) == 0 || !r.Truncated {
+		t.Errorf("%d records, truncated %v, %s", len(r.Answer), r.Truncated, dns.RcodeToString[r.Rcode])
+	}
+	p.dns.forward.mu.Lock()
+	defer p.dns.forward.mu.Unlock()
+	if len(p.dns.forward.rests) > 0 {
+		t.Error("the server counts as silent")
 	}
 }
 

@@ -85,7 +85,7 @@ func (f *forwarder) resolve(req *dns.Msg) *dns.Msg {
 func addressed(m, req *dns.Msg) *dns.Msg {
 	out := *m
 	out.Id, out.Question, out.RecursionDesired = req.Id, req.Question, req.RecursionDesired
-	out.Response, out.RecursionAvailable, out.Authoritative, out.Truncated = true, true, false, false
+	out.Response, out.RecursionAvailable, out.Authoritative = true, true, false
 	out.Answer, out.Ns = append([]dns.RR(nil), m.Answer...), append([]dns.RR(nil), m.Ns...)
 	out.Extra = nil
 	for _, rr := range m.Extra {
@@ -171,7 +171,10 @@ func (f *forwarder) exchangeOne(ctx context.Context, req *dns.Msg, s netip.AddrP
 	m, _, err := c.ExchangeContext(ctx, req, s.String())
 	if err == nil && m.Truncated || errors.Is(err, dns.ErrBuf) {
 		c.Net = network("tcp", s)
-		m, _, err = c.ExchangeContext(ctx, req, s.String())
+		whole, _, tcpErr := c.ExchangeContext(ctx, req, s.String())
+		if tcpErr == nil || err != nil {
+			m, err = whole, tcpErr
+		} // else a part is better than nothing, and a server is not dead because a firewall knows DNS by UDP only
 	}
 	if err == nil && m.Rcode == dns.RcodeFormatError && req.IsEdns0() != nil {
 		plain := req.Copy() // a server that predates EDNS

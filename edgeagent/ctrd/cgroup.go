@@ -3,8 +3,10 @@ package ctrd
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,16 +126,41 @@ func writeKnob(path string, value int64) error {
 
 // removePod deletes a pod's cgroups in every hierarchy; nothing may run in them any more.
 func (c cgroups) removePod(podUID string) error {
+	var errs []error
+	for _, d := range c.podDirs(podUID) {
+		errs = append(errs, removeTree(d))
+	}
+	return errors.Join(errs...)
+}
+
+// podDirs are a pod's cgroups, one in each hierarchy.
+func (c cgroups) podDirs(podUID string) []string {
 	dirs := []string{filepath.Join(cgroupRoot, podCgroup(podUID))}
 	if !c.unified {
 		hierarchies, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", podCgroup(podUID)))
 		dirs = append(dirs, hierarchies...)
 	}
-	var errs []error
-	for _, d := range dirs {
-		errs = append(errs, removeTree(d))
+	return dirs
+}
+
+// processes are those in a pod's cgroups.
+func (c cgroups) processes(podUID string) []int {
+	seen := map[int]bool{}
+	for _, dir := range c.podDirs(podUID) {
+		_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.Name() != "cgroup.procs" {
+				return nil // what cannot be read now cannot be removed either, which tells of it
+			}
+			b, _ := os.ReadFile(path)
+			for _, f := range strings.Fields(string(b)) {
+				if pid, err := strconv.Atoi(f); err == nil {
+					seen[pid] = true
+				}
+			}
+			return nil
+		})
 	}
-	return errors.Join(errs...)
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // removeTree removes a cgroup and those in it: only directories can be removed there.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,40 +74,73 @@ func startChild(ctx context.Context, root, state string, log *slog.Logger) (*chi
 	if len(c.socket) > 100 {
 		return nil, fmt.Errorf("containerd: the socket path %s is too long for the kernel; use a shorter run directory", c.socket)
 	}
-	if pid := c.alive(); pid != 0 {
-		for wait := time.Duration(0); wait < 15*time.Second; wait += 100 * time.Millisecond {
-			if answers(ctx, c.socket) && storeWorks(ctx, c.socket) {
-				c.pid = pid
-				log.Info("containerd adopted", "pid", pid, "socket", c.socket)
-				return c, nil
-			}
-			if !running(pid) || ctx.Err() != nil {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
+	for wait := time.Duration(0); wait < 15*time.Second && len(c.alive()) > 0 && ctx.Err() == nil; wait += 100 * time.Millisecond {
+		if pid := servedBy(c.socket); pid != 0 && answers(ctx, c.socket) && storeWorks(ctx, c.socket) {
+			c.pid = pid
+			c.killBut(pid)
+			log.Info("containerd adopted", "pid", pid, "socket", c.socket)
+			return c, nil
 		}
-		log.Warn("containerd of an earlier agent does not answer, ending it", "pid", pid)
-		c.kill(pid)
+		time.Sleep(100 * time.Millisecond)
 	}
+	c.killBut(0)
 	c.fresh = true
 	return c, c.start(ctx)
 }
 
-// alive returns the process ID of a private containerd that runs, or 0.
-func (c *child) alive() int {
-	b, err := os.ReadFile(filepath.Join(c.state, "pid"))
+// killBut ends the private containerds that run, except the one that serves.
+func (c *child) killBut(serving int) {
+	for _, pid := range c.alive() {
+		if pid != serving {
+			c.log.Warn("containerd of an earlier agent does not answer, ending it", "pid", pid)
+			c.kill(pid)
+		}
+	}
+}
+
+// alive returns the process IDs of private containerds that run on our directories. There may be one that nobody has
+// noted, of an agent that was killed while it started it: it keeps the database locked, so that no other can serve.
+func (c *child) alive() []int {
+	ours, err := os.Stat(c.config())
+	if err != nil {
+		return nil
+	}
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		cmd, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if !bytes.Contains(cmd, []byte("\x00--config\x00"+c.config()+"\x00")) || !running(pid) {
+			continue
+		}
+		// The same path may be another place, in a container.
+		if theirs, err := os.Stat(filepath.Join("/proc", e.Name(), "root", c.config())); err == nil && os.SameFile(ours, theirs) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// servedBy returns the process that listens at a socket, or 0.
+func servedBy(socket string) int {
+	conn, err := net.DialTimeout("unix", socket, time.Second)
 	if err != nil {
 		return 0
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
 		return 0
 	}
-	// The number may have gone to another process since: only one that was started with our configuration is ours.
-	cmd, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !bytes.Contains(cmd, []byte(c.config())) {
-		return 0
-	}
+	pid := 0
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
 	return pid
 }
 

@@ -38,7 +38,7 @@ const (
 	labelImage     = "petrel.dev/image"
 	labelImageID   = "petrel.dev/image-id"
 	labelLog       = "petrel.dev/log"
-	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "p" the host's processes
+	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "o" of one client only, "p" the host's processes
 	labelSignal    = "petrel.dev/stop-signal"
 	labelExit      = "petrel.dev/exit" // JSON of exitRecord; present once it has ended
 )
@@ -138,6 +138,7 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 		}
 		if err == nil && st.Status != client.Stopped {
 			c.State = podrun.Running
+			r.noteTask(c, int(task.Pid()))
 			return c, nil
 		}
 	} else if _, err := os.Stat(r.startingMark(c.PodUID, c.ID)); err == nil {
@@ -146,12 +147,27 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 	return r.ended(ctx, container, c)
 }
 
+// noteTask remembers a running container for rescue.
+func (r *Runtime) noteTask(c podrun.Container, pid int) {
+	if c.LogPath == "" || c.TTY {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.tasks[c.ID]; !known {
+		r.tasks[c.ID] = runningTask{pid: pid, logPath: c.LogPath}
+	}
+}
+
 // ended writes down how a container ended and lets go of its task. One caller at a time does so for a container: a
 // second one, which saw the task gone, must not take it for lost.
 func (r *Runtime) ended(ctx context.Context, container client.Container, c podrun.Container) (podrun.Container, error) {
 	mu, _ := r.ending.LoadOrStore(c.ID, &sync.Mutex{})
 	mu.(*sync.Mutex).Lock()
 	defer mu.(*sync.Mutex).Unlock()
+	r.mu.Lock()
+	delete(r.tasks, c.ID)
+	r.mu.Unlock()
 	labels, err := container.Labels(ctx)
 	if err != nil {
 		return c, err
@@ -226,22 +242,24 @@ func (r *Runtime) Start(ctx context.Context, spec podrun.ContainerSpec) (string,
 	}
 	container, err := r.create(ctx, id, spec)
 	if err != nil {
-		_ = os.Remove(mark)
-		return "", err
+		return "", err // the mark stays: containerd may have made the record all the same
 	}
-	err = r.startTask(ctx, container, id, spec)
-	_ = os.Remove(mark)
-	if err != nil {
+	if err := r.startTask(ctx, container, id, spec); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
 		err = fmt.Errorf("failed to start container %s: %w", spec.Name, err)
+		if shimLeaving(err) { // containerd's failure, not the container's: the mark stays, and the next call does it again
+			return "", err
+		}
 		if e := writeExit(ctx, container, exitRecord{Code: 128, At: time.Now().UTC(), StartError: err.Error()}); e != nil {
 			return "", errors.Join(err, e)
 		}
+		_ = os.Remove(mark)
 		r.pump.Finish(spec.LogPath)
 		return id, err
 	}
+	_ = os.Remove(mark)
 	r.publish(spec.PodUID)
 	return id, nil
 }
@@ -283,7 +301,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSp
 		return nil, err
 	}
 	flags := ""
-	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "p": spec.HostPID} {
+	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID} {
 		if on {
 			flags += f
 		}
@@ -455,6 +473,7 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	}
 	r.mu.Lock()
 	delete(r.pods, id)
+	delete(r.tasks, id)
 	r.mu.Unlock()
 	r.ending.Delete(id)
 	return nil

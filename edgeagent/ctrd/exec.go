@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -124,14 +126,40 @@ func orDiscard(w io.Writer) io.Writer {
 	return w
 }
 
-// Stdin opens the way into a container that was started with stdin. The container sees the end of its input when every
-// writer has closed it.
+// Stdin opens the way into a container that was started with stdin. To close it is the end of the container's input when
+// that is for one client only; else other clients may follow.
 func (r *Runtime) Stdin(_ context.Context, c podrun.Container) (io.WriteCloser, error) {
 	f, err := os.OpenFile(r.stdinPath(c.PodUID, c.Name), os.O_WRONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("stdin of container %s: %w", c.Name, err)
 	}
-	return f, nil
+	return &stdin{f, func() error { return r.endStdin(c.ID) }}, nil
+}
+
+type stdin struct {
+	*os.File
+	end func() error
+}
+
+func (s *stdin) Close() error { return errors.Join(s.File.Close(), s.end()) }
+
+// endStdin has the shim close its own end of a container's stdin, which it holds so that clients can come and go.
+func (r *Runtime) endStdin(id string) error {
+	ctx, cancel := context.WithTimeout(r.ns(context.Background()), 10*time.Second)
+	defer cancel()
+	container, err := r.client.LoadContainer(ctx, id)
+	if err != nil {
+		return notFound(err)
+	}
+	labels, err := container.Labels(ctx)
+	if err != nil || !strings.Contains(labels[labelFlags], "o") {
+		return notFound(err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		return notFound(err)
+	}
+	return task.CloseIO(ctx, client.WithStdinCloser)
 }
 
 // Resize sets the size of a container's terminal.

@@ -2,6 +2,7 @@ package ctrd
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,18 +149,22 @@ func (r *Runtime) plainHTTP(host string) (bool, error) {
 	return docker.MatchLocalhost(host)
 }
 
-// unreachable tells a registry that did not answer from one that said no.
+// unreachable tells a registry that did not answer from one that said no. A certificate out of its time counts as no
+// answer: after a power cut a board without a clock is in 1970 until the network brings the time.
 func unreachable(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError
 	var timeout net.Error
+	var cert x509.CertificateInvalidError
 	switch {
+	case errors.As(err, &cert) && cert.Reason == x509.Expired:
+		return true
 	case errors.As(err, &op), errors.As(err, &dns), errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF):
 		return true
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return true
 	}
-	for _, s := range []string{"500 Internal", "502 Bad Gateway", "503 Service", "504 Gateway"} {
+	for _, s := range []string{"429 Too Many", "500 Internal", "502 Bad Gateway", "503 Service", "504 Gateway"} {
 		if strings.Contains(err.Error(), s) {
 			return true
 		}

@@ -57,10 +57,12 @@ type Runtime struct {
 	snapshotter string
 	cgroups     cgroups
 	pump        *podlog.Pump
+	opened      time.Time
 
 	mu       sync.Mutex
-	pods     map[string]string // container ID → pod UID
-	starting map[string]bool   // container IDs between create and start
+	pods     map[string]string      // container ID → pod UID
+	tasks    map[string]runningTask // by container ID
+	starting map[string]bool        // container IDs between create and start
 	subs     map[chan string]struct{}
 
 	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
@@ -86,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, cgroups: detectCgroups(), pods: map[string]string{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
 		address = systemSocket
@@ -174,16 +176,37 @@ func (r *Runtime) adoptLogs(ctx context.Context) error {
 // Run follows containerd's events and the container logs, and keeps a private containerd running, until ctx ends. It
 // leaves containerd and the containers as they are.
 func (r *Runtime) Run(ctx context.Context) error {
-	if err := r.adoptLogs(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
+	r.tidyPipes()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.pump.Run(ctx) })
+	g.Go(func() error {
+		for ; ; time.Sleep(time.Second) { // containerd may have died since Open
+			err := r.adoptLogs(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err == nil {
+				return r.pump.Run(ctx)
+			}
+			r.cfg.Log.Warn("container logs not adopted yet", "error", err)
+		}
+	})
 	g.Go(func() error { return r.watch(ctx) })
+	g.Go(func() error { return r.runRescue(ctx) })
 	if r.child != nil {
 		g.Go(func() error { return r.child.supervise(ctx, func() { r.publish("") }) })
 	}
 	return g.Wait()
+}
+
+// tidyPipes deletes the pipes of processes that an earlier life of the agent ran in containers, and was killed meanwhile.
+func (r *Runtime) tidyPipes() {
+	dir := filepath.Join(r.cfg.RunDir, "fifo")
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && fi.ModTime().Before(r.opened) {
+			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // Close ends the connection. stop: a private containerd is stopped as well; its containers must have ended before.

@@ -1,14 +1,18 @@
 package ctrd
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,12 +97,56 @@ func pinNamespaces(ipc, uts, hostname string) error {
 }
 
 // RemoveSandbox implements podrun.Runtime.
-func (r *Runtime) RemoveSandbox(_ context.Context, podUID string) error {
+func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 	if err := r.unpin(r.sandboxDir(podUID)); err != nil {
 		return fmt.Errorf("sandbox of pod %s: %w", podUID, err)
 	}
-	return r.cgroups.removePod(podUID)
+	for try := 0; ; try++ {
+		r.killStrays(podUID)
+		err := r.cgroups.removePod(podUID)
+		if !errors.Is(err, unix.EBUSY) || try == 20 || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond) // what was killed takes a moment to end
+	}
 }
+
+// killStrays ends what is left in a pod's cgroup, and its shim. Its containers have ended by now; but a containerd that
+// was killed while it created one knows nothing of it any more, and leaves a shim, and maybe a process that waits for its
+// start, for ever.
+func (r *Runtime) killStrays(podUID string) {
+	for _, pid := range append(r.cgroups.processes(podUID), r.shims(podUID)...) {
+		r.cfg.Log.Warn("process of an ended pod is left, ending it", "pod", podUID, "pid", pid)
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// shims are the processes that serve a pod's containers for containerd. One works in the directory that it was started
+// for; containerd deletes that when it has been told to end.
+func (r *Runtime) shims(podUID string) []int {
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		cmd, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		program, _, _ := bytes.Cut(cmd, []byte{0})
+		if !bytes.Contains(program, []byte("containerd-shim")) || !bytes.Contains(cmd, []byte("\x00-namespace\x00"+r.cfg.Namespace+"\x00")) {
+			continue
+		}
+		var spec struct{ Annotations map[string]string }
+		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cwd", "config.json"))
+		if err == nil && json.Unmarshal(b, &spec) == nil && spec.Annotations[shimGroup] == podUID {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// shimGroup is the annotation by which containers share a shim: those of one pod do.
+const shimGroup = "io.containerd.runc.v2.group"
 
 func (r *Runtime) unpin(dir string) error {
 	for _, name := range []string{"ipc", "uts", "shm"} {

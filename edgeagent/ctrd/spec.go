@@ -43,7 +43,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		oci.WithProcessCwd(cwd),
 		setEnv(environment(s, config)),
 		oci.WithCgroup(podCgroup(s.PodUID) + "/" + id),
-		oci.WithAnnotations(map[string]string{"io.containerd.runc.v2.group": s.PodUID}),
+		oci.WithAnnotations(map[string]string{shimGroup: s.PodUID}),
 		r.namespaces(s),
 		r.resources(s.Resources),
 		r.mounts(s),

@@ -3,22 +3,40 @@ package ctrd
 import (
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/containerd/platforms"
 )
 
-// watchdog calls back when nothing has been read for a while.
+// watchdog calls back when a registry owes an answer, or the rest of one, and sends nothing for a while. While nothing
+// is asked of the registry it sleeps: to unpack a large layer takes a slow card many minutes.
 type watchdog struct {
 	after time.Duration
+
+	mu    sync.Mutex
 	timer *time.Timer
+	open  int // requests without an answer yet, and answers not read to their ends
 }
 
 func newWatchdog(after time.Duration, bark func()) *watchdog {
-	return &watchdog{after: after, timer: time.AfterFunc(after, bark)}
+	w := &watchdog{after: after, timer: time.AfterFunc(time.Hour, bark)}
+	w.timer.Stop()
+	return w
 }
 
 func (w *watchdog) stop() { w.timer.Stop() }
+
+// note changes how much is open; the registry has just shown life, or is asked for it.
+func (w *watchdog) note(change int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open += change; w.open > 0 {
+		w.timer.Reset(w.after)
+	} else {
+		w.timer.Stop()
+	}
+}
 
 // watch pets the watchdog with every byte that comes through a transport.
 func (w *watchdog) watch(t http.RoundTripper) http.RoundTripper { return watched{t, w} }
@@ -29,25 +47,39 @@ type watched struct {
 }
 
 func (t watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.w.note(1)
 	resp, err := t.RoundTripper.RoundTrip(req)
-	if err == nil {
-		t.w.timer.Reset(t.w.after)
-		resp.Body = watchedBody{resp.Body, t.w}
+	if err != nil {
+		t.w.note(-1)
+		return nil, err
 	}
-	return resp, err
+	t.w.note(0)
+	resp.Body = &watchedBody{ReadCloser: resp.Body, w: t.w}
+	return resp, nil
 }
 
 type watchedBody struct {
 	io.ReadCloser
-	w *watchdog
+	w    *watchdog
+	done sync.Once
 }
 
-func (b watchedBody) Read(p []byte) (int, error) {
+func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
-		b.w.timer.Reset(b.w.after)
+		b.w.note(0)
+	}
+	if err != nil {
+		b.end()
 	}
 	return n, err
 }
+
+func (b *watchedBody) Close() error {
+	b.end()
+	return b.ReadCloser.Close()
+}
+
+func (b *watchedBody) end() { b.done.Do(func() { b.w.note(-1) }) }
 
 func platformName() string { return platforms.DefaultString() }

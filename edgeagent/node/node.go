@@ -126,8 +126,10 @@ func (n *Node) Addresses() []netip.Addr {
 	return n.addresses
 }
 
-// Recheck makes Run look at the machine now: an address or the network may have changed.
+// Recheck makes Run look at the machine now: an address or the network may have changed. Addresses is as of now when it
+// returns.
 func (n *Node) Recheck() {
+	n.findAddresses()
 	select {
 	case n.kick <- struct{}{}:
 	default:

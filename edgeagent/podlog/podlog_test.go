@@ -228,6 +228,68 @@ func TestAgentAway(t *testing.T) {
 	}
 }
 
+// TestFlood: a container that never stops writing, faster than the pump can read, holds up nobody else, and its spool
+// does not take the disk.
+func TestFlood(t *testing.T) {
+	dir := t.TempDir()
+	p, end := newPump(t)
+	defer end()
+	p.MaxSize, p.MaxFiles = 1<<20, 2
+	flood := filepath.Join(dir, "0.log")
+	w := newWriter(t, flood)
+	if err := p.Add(flood); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for y, n := []byte(strings.Repeat("y\n", 32<<10)), 0; n < 1<<30; n += len(y) {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := w.out.Write(y); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond) // 64 MB/s are enough
+		}
+	}()
+	eventually(t, "a good deal is written", func() bool {
+		fi, err := w.out.Stat()
+		return err == nil && fi.Size() > 16<<20
+	})
+	quiet := filepath.Join(dir, "1.log")
+	fmt.Fprint(newWriter(t, quiet).out, "hello\n")
+	added := make(chan error, 1)
+	go func() { added <- p.Add(quiet) }()
+	select {
+	case err := <-added:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-stopped: // a gigabyte has been written meanwhile
+		t.Error("a flood holds up the start of another container")
+		<-added
+	}
+	if got := read(t, p, quiet, all); got != "hello\n" {
+		t.Errorf("the other log is %q", got)
+	}
+	close(stop)
+	<-stopped
+	p.Finish(flood)
+	var st unix.Stat_t
+	if err := unix.Fstat(int(w.out.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	if held := st.Blocks * 512; held > 64<<20 {
+		t.Errorf("the spool holds %d MiB", held>>20)
+	}
+	if got := read(t, p, flood, Options{Tail: 1}); got != "y\n" {
+		t.Errorf("the flood's log ends with %q", got)
+	}
+}
+
 func TestSubscribe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	w := newWriter(t, path)

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,9 @@ const (
 	MaxLine = 16 << 10
 	// punchEvery is how much is read before its space in the spool is given back.
 	punchEvery = 256 << 10
+	// turn is how much is read of one spool before it is another's turn: a container that writes faster than this can
+	// read must hold up neither the others nor those who wait for the lock.
+	turn = 128 << 10
 )
 
 // Pump turns spools into logs. One goroutine, Run's, reads all of them.
@@ -36,6 +41,7 @@ type Pump struct {
 	mu      sync.Mutex
 	logs    map[string]*output // by path
 	watches map[int32]*spool
+	behind  map[*spool]bool // there may be more to read
 }
 
 // output is the log of one container.
@@ -57,6 +63,8 @@ type spool struct {
 	ahead  int64 // handed to subscribers up to here
 	freed  int64
 	watch  int32
+	passed bool // output was passed over, and the agent's log has been told
+	failed bool // the last write to the log failed, and the agent's log has been told
 }
 
 // Chunk is output of a container as it came.
@@ -72,7 +80,7 @@ func NewPump(log *slog.Logger) (*Pump, error) {
 		return nil, fmt.Errorf("container logs: inotify: %w", err)
 	}
 	return &Pump{MaxSize: 10 << 20, MaxFiles: 5, log: log, now: time.Now, notify: os.NewFile(uintptr(fd), "inotify"), fd: fd,
-		logs: map[string]*output{}, watches: map[int32]*spool{}}, nil
+		logs: map[string]*output{}, watches: map[int32]*spool{}, behind: map[*spool]bool{}}, nil
 }
 
 // SpoolPaths are the files that a container's stdout and stderr go to; Prepare makes them.
@@ -132,12 +140,16 @@ func (p *Pump) Add(path string) error {
 	}
 	p.logs[path] = o
 	for _, s := range o.spools {
-		if s != nil {
-			p.drain(s, false)
+		if s != nil && p.drain(s, false) {
+			p.behind[s] = true
+			p.interrupt()
 		}
 	}
 	return nil
 }
+
+// interrupt has Run look at what is behind.
+func (p *Pump) interrupt() { _ = p.notify.SetReadDeadline(time.Unix(1, 0)) }
 
 // Finish takes what is left in the spool of a container that has ended, and deletes the spool. It need not have been
 // added before.
@@ -152,12 +164,21 @@ func (p *Pump) Finish(path string) {
 		return
 	}
 	for _, s := range o.spools {
+		for s != nil && p.drain(s, true) {
+			p.mu.Unlock() // others may have a turn
+			p.mu.Lock()
+			if p.logs[path] != o {
+				return // somebody else has finished it
+			}
+		}
+	}
+	for _, s := range o.spools {
 		if s == nil {
 			continue
 		}
-		p.drain(s, true)
 		_, _ = unix.InotifyRmWatch(p.fd, uint32(s.watch))
 		delete(p.watches, s.watch)
+		delete(p.behind, s)
 		_ = os.Remove(s.file.Name())
 	}
 	_ = os.Remove(path + ".offsets")
@@ -185,46 +206,77 @@ func (o *output) close() {
 
 // Run reads until ctx ends.
 func (p *Pump) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { p.notify.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, p.interrupt)
 	defer stop()
 	buf := make([]byte, 4096)
 	for {
-		n, err := p.notify.Read(buf)
+		n, err := p.wait(buf)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("container logs: %w", err)
 		}
-		touched := map[int32]bool{}
-		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
-			wd := int32(binary.NativeEndian.Uint32(b))
-			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
-			touched[wd] = true
-			b = b[size:]
-		}
-		for wd := range touched {
+		p.touched(buf[:n])
+		for _, s := range p.late() {
 			p.mu.Lock()
-			if s := p.watches[wd]; s != nil {
-				p.drain(s, false)
-			} else if wd == -1 { // the kernel's queue was full: look everywhere
-				for _, s := range p.watches {
-					p.drain(s, false)
-				}
+			if p.watches[s.watch] != s || !p.drain(s, false) {
+				delete(p.behind, s)
 			}
 			p.mu.Unlock()
 		}
 	}
 }
 
-// drain moves complete lines of a spool to the log; with all, an unfinished last line too.
-func (p *Pump) drain(s *spool, all bool) {
+// wait reads what the kernel has to tell; it does not wait for it while something is behind.
+func (p *Pump) wait(buf []byte) (int, error) {
+	if len(p.late()) == 0 {
+		n, err := p.notify.Read(buf)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		return 0, p.notify.SetReadDeadline(time.Time{})
+	}
+	n, err := unix.Read(p.fd, buf)
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return 0, nil
+	}
+	return max(n, 0), err
+}
+
+// touched notes the spools that have been written to.
+func (p *Pump) touched(events []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for b := events; len(b) >= unix.SizeofInotifyEvent; {
+		wd := int32(binary.NativeEndian.Uint32(b))
+		b = b[unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])):]
+		if s := p.watches[wd]; s != nil {
+			p.behind[s] = true
+		} else if wd == -1 { // the kernel's queue was full: look everywhere
+			for _, s := range p.watches {
+				p.behind[s] = true
+			}
+		}
+	}
+}
+
+func (p *Pump) late() []*spool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.behind))
+}
+
+// drain moves complete lines of a spool to the log, one turn's worth; with all, an unfinished last line too. It tells
+// whether there may be more. The caller holds mu.
+func (p *Pump) drain(s *spool, all bool) (more bool) {
+	p.catchUp(s)
 	buf := make([]byte, 64<<10)
-	for {
+	for end := s.offset + turn; s.offset < end; {
 		n, err := s.file.ReadAt(buf, s.offset)
 		if err != nil && err != io.EOF {
 			p.log.Warn("container log not read", "file", s.file.Name(), "error", err)
-			return
+			return false
 		}
 		data := buf[:n]
 		if from := s.ahead - s.offset; from < int64(n) {
@@ -233,11 +285,15 @@ func (p *Pump) drain(s *spool, all bool) {
 		}
 		used, err := p.lines(s, data, all && n < len(buf))
 		if err != nil {
-			p.log.Warn("container log not written", "file", s.out.path, "error", err)
-			return
+			if !s.failed { // a full disk is told of once, not at every line
+				p.log.Warn("container log not written", "file", s.out.path, "error", err)
+			}
+			s.failed = true
+			return false
 		}
+		s.failed = false
 		s.offset += int64(used)
-		if used == 0 {
+		if more = used > 0; !more {
 			break
 		}
 	}
@@ -248,6 +304,29 @@ func (p *Pump) drain(s *spool, all bool) {
 		}
 	}
 	s.out.saveOffsets()
+	return more
+}
+
+// catchUp passes over output that would be rotated away before anyone could read it, so that the spool of a container
+// which writes faster than this can read does not grow without end.
+func (p *Pump) catchUp(s *spool) {
+	fi, err := s.file.Stat()
+	if err != nil {
+		return
+	}
+	over := fi.Size() - s.offset - p.MaxSize*int64(p.MaxFiles)
+	if over <= 0 {
+		return
+	}
+	if !s.passed {
+		s.passed = true
+		p.log.Warn("container writes faster than its log can be written, passing over what rotation would drop", "file", s.out.path, "bytes", over)
+	}
+	s.offset += over
+	buf := make([]byte, MaxLine)
+	n, _ := s.file.ReadAt(buf, s.offset)
+	s.offset += int64(bytes.IndexByte(buf[:n], '\n') + 1) // the line that was cut goes as a whole
+	s.ahead = max(s.ahead, s.offset)
 }
 
 // lines writes the lines in data to the log and returns how many bytes they took.
@@ -293,10 +372,11 @@ func (o *output) write(p *Pump, b []byte) error {
 		o.file, o.size = f, fi.Size()
 	}
 	n, err := o.file.Write(b)
-	o.size += int64(n)
 	if err != nil {
+		_ = o.file.Truncate(o.size) // half of it is worse than none: it will be written again
 		return err
 	}
+	o.size += int64(n)
 	if o.size >= p.MaxSize {
 		o.rotate(p.MaxFiles)
 	}

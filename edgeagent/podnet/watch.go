@@ -2,6 +2,7 @@ package podnet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,11 +24,42 @@ const retryPeers = 30 * time.Second
 // called after each such change (svcproxy.Proxy.Refresh wants to know). It returns when ctx is done. Between events it
 // sleeps.
 func (n *Network) Run(ctx context.Context, changed func()) error {
+	for pause := settle; ; pause = min(2*pause, retryPeers) {
+		begin := time.Now()
+		err := n.watch(ctx, changed)
+		if ctx.Err() != nil {
+			return nil
+		}
+		// The kernel drops a subscriber that does not keep up with it, as when many pods come while a card takes seconds
+		// for each write. The next look finds what has been missed.
+		n.log.Warn("changes of this machine's network may have been missed, looking again", "error", err)
+		if time.Since(begin) > retryPeers {
+			pause = settle
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// watch does Run's work until ctx ends or the kernel's messages do.
+func (n *Network) watch(ctx context.Context, changed func()) error {
 	done := make(chan struct{})
-	defer close(done)
 	links := make(chan netlink.LinkUpdate, 64)
 	addrs := make(chan netlink.AddrUpdate, 64)
 	routes := make(chan netlink.RouteUpdate, 64)
+	subscribed := 0
+	defer func() {
+		close(done)
+		// Whoever still has a message for us must not wait with it for ever. The library closes what it has taken.
+		for i, drain := range []func(){func() { drop(links) }, func() { drop(addrs) }, func() { drop(routes) }} {
+			if i < subscribed {
+				go drain()
+			}
+		}
+	}()
 	lost := make(chan error, 3)
 	report := func(err error) {
 		select {
@@ -38,13 +70,17 @@ func (n *Network) Run(ctx context.Context, changed func()) error {
 	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
 		return fmt.Errorf("podnet watch interfaces: %w", explain(err))
 	}
+	subscribed++
 	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
 		return fmt.Errorf("podnet watch addresses: %w", explain(err))
 	}
+	subscribed++
 	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{Namespace: &n.home, ErrorCallback: report}); err != nil {
 		return fmt.Errorf("podnet watch routes: %w", explain(err))
 	}
+	subscribed++
 	timer := time.NewTimer(0) // something may have changed before the subscription
+	defer timer.Stop()
 	for {
 		ok := true
 		select {
@@ -75,20 +111,18 @@ func (n *Network) Run(ctx context.Context, changed func()) error {
 			}
 		}
 		if !ok {
-			return n.watchEnded(ctx, lost)
+			select {
+			case err := <-lost:
+				return err
+			default:
+				return errors.New("the kernel closed the subscription")
+			}
 		}
 	}
 }
 
-func (n *Network) watchEnded(ctx context.Context, lost <-chan error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	select {
-	case err := <-lost:
-		return fmt.Errorf("podnet watch: %w", err)
-	default:
-		return fmt.Errorf("podnet watch: the kernel closed the subscription")
+func drop[T any](messages <-chan T) {
+	for range messages {
 	}
 }
 

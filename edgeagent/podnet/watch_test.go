@@ -2,6 +2,7 @@ package podnet
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,6 +56,39 @@ func TestRunFollowsInterfaces(t *testing.T) {
 	must(t, m.nl.LinkDel(bridge))
 	waitFor(t, "bridge is back", func() bool { l, err := find(m.nl, DefaultBridge); return err == nil && l != nil })
 
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// More happens than Run can take in: it misses some of it, and goes on.
+func TestRunOutlivesAFlood(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m, other := newMachine(t, Config{Log: slog.New(slog.DiscardHandler)}), newMachine(t, Config{})
+	connect(t, m, other, "192.168.7.1/24", "192.168.7.2/24")
+	must(t, m.net.Setup(ctx, prefixes("10.42.0.0/24")))
+	changed := make(chan struct{}, 1000)
+	ended := make(chan error, 1)
+	go func() { ended <- m.net.Run(ctx, func() { changed <- struct{}{} }) }()
+	<-changed
+	uplink := uplinkOf(t, m)
+	m.net.mu.Lock() // as an Attach holds it while a slow card syncs
+	for i := range 3000 {
+		must(t, m.nl.AddrReplace(uplink, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(100 + i/250), byte(1 + i%250)}), 24))}))
+		must(t, m.nl.LinkSetMTU(uplink, 1400+i%2))
+	}
+	m.net.mu.Unlock()
+	time.Sleep(3 * settle)
+	select {
+	case err := <-ended:
+		t.Fatalf("Run gives up: %v", err)
+	default:
+	}
+	bridge, err := m.nl.LinkByName(DefaultBridge)
+	must(t, err)
+	must(t, m.nl.LinkDel(bridge))
+	waitFor(t, "bridge is back", func() bool { l, err := find(m.nl, DefaultBridge); return err == nil && l != nil })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,8 @@ import (
 
 const (
 	reasonConfig    = "CreateContainerConfigError"
+	reasonKill      = "FailedKillPod"
+	reasonCrash     = "CrashLoopBackOff"
 	reasonCreate    = "CreateContainerError"
 	reasonPull      = "ErrImagePull"
 	reasonPullWait  = "ImagePullBackOff"
@@ -29,7 +32,7 @@ func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool 
 	case actSandbox:
 		w.sandbox(ctx, d.pod)
 	case actVolumes:
-		w.volumes(ctx, d.pod)
+		w.volumes(ctx, d.pod, o)
 	case actPull:
 		w.pull(ctx, d.pod, a)
 	case actStart:
@@ -56,7 +59,7 @@ func (w *worker) block(f failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delay := time.Second
-	if w.mem.blocked.reason == f.reason && w.mem.blocked.message == f.message {
+	if w.mem.blocked.reason == f.reason && (w.mem.blocked.message == f.message || f.reason == reasonKill) {
 		delay = min(max(w.mem.blocked.delay*2, time.Second), 30*time.Second)
 	}
 	f.delay = delay
@@ -99,11 +102,11 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	t.portsChanged()
 }
 
-func (w *worker) volumes(ctx context.Context, pod *corev1.Pod) {
+func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
 	set, _ := w.table.current()
 	err := w.table.cfg.Volumes.Sync(ctx, pod, set)
+	begun := slices.ContainsFunc(o.containers, func(c Container) bool { return c.State == Running })
 	w.mu.Lock()
-	begun := len(w.mem.last.ContainerStatuses) > 0 && anyStarted(w.mem.last.ContainerStatuses)
 	if err == nil || begun { // a running pod keeps what it has when its ConfigMap is deleted
 		w.mem.volumes = true
 		if err == nil && w.mem.sandbox != nil {
@@ -117,15 +120,6 @@ func (w *worker) volumes(ctx context.Context, pod *corev1.Pod) {
 			w.block(failure{reason: "ContainerCreating", message: err.Error()})
 		}
 	}
-}
-
-func anyStarted(list []corev1.ContainerStatus) bool {
-	for _, c := range list {
-		if c.State.Running != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // start starts one attempt of a container; its image is there.
@@ -218,7 +212,7 @@ func (w *worker) release(ctx context.Context, d desired, o observed, all bool) b
 		if ctx.Err() == nil {
 			t.cfg.Log.Warn("pod not cleaned up yet", "pod", d.pod.Name, "namespace", d.pod.Namespace, "error", err)
 			t.events.pod(d.pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
-			w.nudgeLater(ctx, 2*time.Second)
+			w.block(failure{reason: reasonKill, message: err.Error()})
 		}
 		return false
 	}

@@ -109,11 +109,13 @@ func hostResolver(path string) (resolver, error) {
 func hostsFile(pod *corev1.Pod, sb *sandboxState, short, domain string) string {
 	var b strings.Builder
 	if pod.Spec.HostNetwork {
+		b.WriteString("# Kubernetes-managed hosts file (host network).\n")
 		if host, err := os.ReadFile("/etc/hosts"); err == nil {
 			b.Write(host)
 		}
 	} else {
-		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n" +
+		// Programs, the conformance suite among them, know by the first line that the file is not the image's.
+		b.WriteString("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n" +
 			"fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
 		for _, ip := range sb.ips {
 			if sub := pod.Spec.Subdomain; sub != "" {

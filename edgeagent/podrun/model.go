@@ -48,9 +48,10 @@ type observed struct {
 	images     map[string]imageState // by container name, of the attempt that comes next
 	starts     map[string]failure    // by container name: the last attempt to start failed like this
 	backoffs   map[string]backoff    // by container name
-	stops      map[string]time.Time  // by container ID: being stopped since
+	stops      map[string]time.Time  // by container ID: being stopped, with a grace until then
 	stopFrom   time.Time             // when the whole pod began to stop
 	probes     map[string]probeState // by container ID
+	hooks      map[string]bool       // by container ID: its postStart hook is under way
 	messages   map[string]string     // by container ID: termination messages of exited ones
 
 	state   State            // of the step before, in this life of the agent
@@ -135,9 +136,10 @@ const (
 	backoffMax   = 5 * time.Minute
 )
 
-// until returns when a container that ended at may start again; a time not after now means at once.
-func (b backoff) until(ended time.Time) time.Time {
-	if b.delay == 0 || ended.Sub(b.since) > 2*backoffMax {
+// until returns when a container that ended at may start again; a time not after now means at once. One that ended in
+// the future did so before the clock was set back, nobody knows when.
+func (b backoff) until(ended, now time.Time) time.Time {
+	if b.delay == 0 || ended.Sub(b.since) > 2*backoffMax || ended.After(now.Add(time.Second)) {
 		return time.Time{}
 	}
 	return ended.Add(b.delay)

@@ -25,7 +25,7 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []Contai
 			continue
 		}
 		running[c.ID] = true
-		if w.probes[c.ID] == nil {
+		if w.probes[c.ID] == nil && !w.settingUp(c.ID) {
 			w.startProbes(ctx, pod, spec, c)
 		}
 	}
@@ -40,6 +40,13 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []Contai
 			w.mu.Unlock()
 		}
 	}
+}
+
+// settingUp: the container's postStart hook is under way. It is neither started nor ready before that is done.
+func (w *worker) settingUp(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mem.hooks[id]
 }
 
 func (w *worker) stopProbes() {
@@ -130,9 +137,11 @@ func (w *worker) setProbe(id string, change func(*probeState)) {
 }
 
 func (w *worker) probeTarget(spec *corev1.Container, id string) probe.Target {
-	_, ips := w.address()
 	return probe.Target{
-		Host: first(ips),
+		Host: func() string {
+			_, ips := w.address()
+			return first(ips)
+		},
 		Port: func(p intstr.IntOrString) (int, error) { return portOf(p, spec) },
 		Exec: func(ctx context.Context, command []string) (int, string, error) {
 			out := &limited{n: 10 << 10}

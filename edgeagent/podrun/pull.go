@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,8 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 		return
 	}
 	set, _ := w.table.current()
+	ctx, cancel := context.WithCancel(ctx)
+	job := &pulling{cancel}
 	w.mu.Lock()
 	old := w.mem.images[c.Name]
 	if old.ref != c.Image {
@@ -26,16 +29,36 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 	old.ref, old.inFlight = c.Image, true
 	w.mem.images[c.Name] = old
+	if earlier := w.pulls[c.Name]; earlier != nil { // of another image
+		earlier.cancel()
+	}
+	w.pulls[c.Name] = job
 	w.mu.Unlock()
 	w.jobs.Add(1)
 	go func() {
 		defer w.jobs.Done()
+		defer cancel()
 		fail := w.fetch(ctx, pod, c, set, old.fail)
 		w.mu.Lock()
-		w.mem.images[c.Name] = imageState{ref: c.Image, ready: fail.reason == "", fail: fail}
+		if w.pulls[c.Name] == job {
+			delete(w.pulls, c.Name)
+			w.mem.images[c.Name] = imageState{ref: c.Image, ready: fail.reason == "" && ctx.Err() == nil, fail: fail}
+		}
 		w.mu.Unlock()
 		w.poke()
 	}()
+}
+
+// pulling is an image on its way to this node.
+type pulling struct{ cancel context.CancelFunc }
+
+// stopPulls gives up what the pod is waiting for: nobody wants it any more, and the link is for others.
+func (w *worker) stopPulls() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.pulls {
+		p.cancel()
+	}
 }
 
 // fetch finds or pulls an image. before is the failure of the last try.
@@ -77,6 +100,10 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	case <-ctx.Done():
 		return failure{}
 	}
+	if missing == nil && t.away.is(registryOf(c.Image), t.cfg.Now()) {
+		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q did not answer a moment ago, using the image that is present", c.Image)
+		return failure{}
+	}
 	t.events.pod(pod, c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
 	begin := t.cfg.Now()
 	img, err := t.cfg.Runtime.Pull(ctx, c.Image, credentials(pod, c.Image, set))
@@ -86,11 +113,43 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 			t.cfg.Now().Sub(begin).Round(time.Millisecond), img.ID)
 		return failure{}
 	case missing == nil && errors.Is(err, ErrUnreachable):
-		// Offline is a normal state: what is here runs, and the next start asks the registry again.
+		// Offline is a normal state: what is here runs, and a later start asks the registry again.
+		t.away.note(registryOf(c.Image), t.cfg.Now())
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
 		return failure{}
 	}
 	return failed(reasonPull, err)
+}
+
+// awayFor is how long a registry that did not answer is not asked about images that are here: after a reboot without a
+// link, pods start one wait for the registry later, not one after the other.
+const awayFor = 30 * time.Second
+
+// registries are those that did not answer lately.
+type registries struct {
+	mu sync.Mutex
+	m  map[string]time.Time // until when, by host
+}
+
+func (r *registries) is(host string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Before(r.m[host])
+}
+
+func (r *registries) note(host string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.m[host] = now.Add(awayFor)
+}
+
+// registryOf is the host that an image comes from.
+func registryOf(image string) string {
+	host, _, ok := strings.Cut(image, "/")
+	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "docker.io"
+	}
+	return host
 }
 
 // pullPolicy is the container's policy, or what its image's tag stands for.
@@ -166,10 +225,7 @@ func matchRegistry(key, image string) (int, bool) {
 	if host == "index.docker.io" {
 		host = "docker.io"
 	}
-	have, rest, ok := strings.Cut(image, "/")
-	if !ok || !strings.ContainsAny(have, ".:") && have != "localhost" {
-		have, rest = "docker.io", image
-	}
+	have, rest := registryOf(image), strings.TrimPrefix(image, registryOf(image)+"/")
 	if strings.HasPrefix(host, "*.") {
 		if _, after, ok := strings.Cut(have, "."); !ok || after != host[2:] {
 			return 0, false

@@ -285,6 +285,11 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 			fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(s.pendingInit(), " ")))
 	}
 	var unready []string
+	for i, c := range s.d.pod.Spec.InitContainers {
+		if isSidecar(c) && !st.InitContainerStatuses[i].Ready {
+			unready = append(unready, c.Name)
+		}
+	}
 	for _, cs := range st.ContainerStatuses {
 		if !cs.Ready {
 			unready = append(unready, cs.Name)

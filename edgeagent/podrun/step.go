@@ -65,13 +65,14 @@ func (s *stepper) wait(container, reason, message string) {
 func (s *stepper) stopAll(grace int64, why string, then func()) {
 	s.out.state = Stopping
 	left := time.Duration(grace) * time.Second
-	if !s.o.stopFrom.IsZero() {
-		left = max(left-s.now.Sub(s.o.stopFrom), 0)
+	if !s.o.stopFrom.IsZero() { // whoever comes last still gets a moment to act on the signal
+		left = max(left-s.now.Sub(s.o.stopFrom), min(left, leastGrace))
 	}
 	running := 0
 	stop := func(c *Container) {
 		running++
-		if s.o.stops[c.ID].IsZero() {
+		// Again when it is to be sooner: somebody has asked a second time, with less patience.
+		if end := s.o.stops[c.ID]; end.IsZero() || end.After(s.now.Add(left+time.Second)) {
 			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: left, why: fmt.Sprintf(why, c.Name)})
 		}
 	}
@@ -95,8 +96,11 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 	}
 }
 
+// leastGrace is what is left of any grace but none, as kubelet has it.
+const leastGrace = 2 * time.Second
+
 func (s *stepper) release() {
-	if !s.o.released {
+	if !s.o.released && !s.stuck() {
 		s.do(action{kind: actRelease})
 	}
 }
@@ -106,7 +110,18 @@ func (s *stepper) purge() {
 		s.out.state = Removed
 		return
 	}
-	s.do(action{kind: actPurge})
+	if !s.stuck() {
+		s.do(action{kind: actPurge})
+	}
+}
+
+// stuck: what the pod holds could not be given back just now; it is tried again a little later each time.
+func (s *stepper) stuck() bool {
+	if s.o.blocked.reason != reasonKill || !s.now.Before(s.o.blocked.retry) {
+		return false
+	}
+	s.at(s.o.blocked.retry)
+	return true
 }
 
 // overDeadline: the pod has run longer than activeDeadlineSeconds allows.
@@ -146,6 +161,10 @@ func (s *stepper) run() {
 		if s.keep(c, s.d.pod.Spec.RestartPolicy) {
 			alive = true
 		}
+		if s.settingUp(c) { // the next one may rely on what the hook does
+			alive = true
+			break
+		}
 	}
 	if s.begun() || slices.ContainsFunc(s.out.actions, func(a action) bool { return a.kind == actStart }) {
 		s.out.state = PodRunning
@@ -154,6 +173,16 @@ func (s *stepper) run() {
 		s.stopSidecars()
 	}
 	s.dropOld()
+}
+
+// settingUp: a container's postStart hook is under way, or will be as soon as its image is here.
+func (s *stepper) settingUp(c corev1.Container) bool {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return false
+	}
+	rec, img := s.inSandbox(c.Name), s.o.images[c.Name]
+	return rec != nil && s.o.hooks[rec.ID] || img.inFlight && img.fail.reason == "" ||
+		slices.ContainsFunc(s.out.actions, func(a action) bool { return a.kind != actStop && a.container == c.Name })
 }
 
 // stopSidecars ends the sidecars of a pod whose containers have all ended for good.
@@ -244,11 +273,14 @@ func (s *stepper) keep(c corev1.Container, policy corev1.RestartPolicy) bool {
 		return false
 	}
 	b := s.o.backoffs[c.Name]
-	if until := b.until(rec.FinishedAt); inSandbox && s.now.Before(until) {
+	if rec.Hash != hashOf(c) { // what failed is not what is wanted now
+		b = backoff{}
+	}
+	if until := b.until(rec.FinishedAt, s.now); inSandbox && s.now.Before(until) {
 		if rec.StartError != "" && rec.Attempt == 0 {
 			s.wait(c.Name, "RunContainerError", rec.StartError)
 		} else {
-			s.wait(c.Name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
+			s.wait(c.Name, reasonCrash, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
 				b.delay, c.Name, s.d.pod.Name+"_"+s.d.pod.Namespace, s.d.pod.UID))
 		}
 		s.at(until)

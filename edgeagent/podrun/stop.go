@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,13 +17,28 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/probe"
 )
 
-// stop ends a container beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over.
+// stop ends a container beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over. Of one
+// that is being stopped already it only shortens the grace.
 func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 	t := w.table
+	patience, hurry := context.WithTimeout(ctx, a.grace)
 	w.mu.Lock()
-	w.mem.stops[a.id] = t.cfg.Now()
+	end, before := t.cfg.Now().Add(a.grace), w.mem.stops[a.id]
+	if before.IsZero() || end.Before(before) {
+		w.mem.stops[a.id] = end
+	}
+	if earlier := w.hurry[a.id]; earlier != nil {
+		w.mu.Unlock()
+		hurry()
+		if end.Before(before) {
+			time.AfterFunc(a.grace, earlier)
+		}
+		return
+	}
+	w.hurry[a.id] = hurry
 	w.mu.Unlock()
 	c := containerNamed(pod, a.container)
 	if c == nil {
@@ -35,7 +48,11 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 	w.jobs.Add(1)
 	go func() {
 		defer w.jobs.Done()
-		err := w.end(ctx, pod, c, a)
+		err := w.end(ctx, patience, pod, c, a)
+		hurry()
+		w.mu.Lock()
+		delete(w.hurry, a.id)
+		w.mu.Unlock()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNotFound) {
 			t.cfg.Log.Warn("container not stopped yet", "pod", pod.Name, "container", a.container, "error", err)
 			w.mu.Lock()
@@ -48,65 +65,59 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 	}()
 }
 
-// end returns when the container has ended.
-func (w *worker) end(ctx context.Context, pod *corev1.Pod, c *corev1.Container, a action) error {
+// end returns when the container has ended. patience ends with its grace.
+func (w *worker) end(ctx, patience context.Context, pod *corev1.Pod, c *corev1.Container, a action) error {
 	rt := w.table.cfg.Runtime
-	deadline := time.Now().Add(a.grace)
 	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && a.grace > 0 {
-		hook, cancel := context.WithDeadline(ctx, deadline)
-		if err := w.hook(hook, pod, c, a.id, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
+		if err := w.hook(patience, pod, c, a.id, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
 			w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
 		}
-		cancel()
-		deadline = later(deadline, time.Now().Add(2*time.Second)) // time to act on the signal, as kubelet leaves it
+		if end, _ := patience.Deadline(); patience.Err() != nil || time.Until(end) < leastGrace {
+			var cancel context.CancelFunc
+			patience, cancel = context.WithTimeout(ctx, leastGrace)
+			defer cancel()
+		}
 	}
 	if a.grace > 0 {
 		if err := rt.Signal(ctx, a.id, 0); err != nil {
 			return err
 		}
-		if gone, err := w.gone(ctx, a.id, deadline); gone || err != nil {
+		if gone, err := w.gone(ctx, patience, a.id); gone || err != nil {
 			return err
 		}
 	}
 	if err := rt.Signal(ctx, a.id, syscall.SIGKILL); err != nil {
 		return err
 	}
-	if gone, err := w.gone(ctx, a.id, time.Now().Add(10*time.Second)); gone || err != nil {
+	last, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if gone, err := w.gone(ctx, last, a.id); gone || err != nil {
 		return err
 	}
 	return errors.New("SIGKILL has not ended it within 10 s; a process may hang in the kernel")
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// gone waits until a container runs no more, or until the deadline. Exits arrive as events and nudge the worker, which
-// observes; this looks for itself, a little less often each time, so that a lost event costs no more than a moment.
-func (w *worker) gone(ctx context.Context, id string, deadline time.Time) (bool, error) {
+// gone waits until a container runs no more, or until patience ends. Exits arrive as events and nudge the worker, which
+// observes; this looks for itself, a little less often each time, so that a lost event costs no more than a moment. A
+// runtime that is away for a while costs nothing: the container has had its signal, and must not get another for that.
+func (w *worker) gone(ctx, patience context.Context, id string) (bool, error) {
 	for pause := 10 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
 		list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
-		if err != nil {
-			return false, err
-		}
-		running := false
+		running := err != nil
 		for _, c := range list {
 			running = running || c.ID == id && c.State == Running
 		}
-		if !running {
+		switch {
+		case ctx.Err() != nil:
+			return false, ctx.Err()
+		case !running:
 			return true, nil
-		}
-		left := time.Until(deadline)
-		if left <= 0 {
+		case patience.Err() != nil:
 			return false, nil
 		}
 		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-time.After(min(pause, left)):
+		case <-patience.Done(): // one more look
+		case <-time.After(pause):
 		}
 	}
 }
@@ -119,12 +130,20 @@ func (w *worker) nudgeLater(ctx context.Context, d time.Duration) {
 	})
 }
 
-// postStart runs a container's postStart hook beside the worker; when it fails the container is stopped.
+// postStart runs a container's postStart hook beside the worker; when it fails the container is stopped. Until it is done
+// the container does not count as started, and those after it wait.
 func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string) {
+	w.mu.Lock()
+	w.mem.hooks[id] = true
+	w.mu.Unlock()
 	w.jobs.Add(1)
 	go func() {
 		defer w.jobs.Done()
 		err := w.hook(ctx, pod, c, id, c.Lifecycle.PostStart)
+		w.mu.Lock()
+		delete(w.mem.hooks, id)
+		w.mu.Unlock()
+		defer w.poke()
 		if err == nil || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
 			return
 		}
@@ -144,33 +163,8 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		}
 		return err
 	case h.HTTPGet != nil:
-		_, ips := w.address()
-		host := h.HTTPGet.Host
-		if host == "" {
-			host = first(ips)
-		}
-		port, err := portOf(h.HTTPGet.Port, c)
-		if err != nil {
-			return err
-		}
-		scheme := "http"
-		if h.HTTPGet.Scheme == corev1.URISchemeHTTPS {
-			scheme = "https"
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, strconv.Itoa(port))+"/"+trimSlash(h.HTTPGet.Path), nil)
-		if err != nil {
-			return err
-		}
-		for _, hd := range h.HTTPGet.HTTPHeaders {
-			req.Header.Add(hd.Name, hd.Value)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		_, _ = io.CopyN(io.Discard, resp.Body, 10<<10)
-		return nil
+		_, _, err := probe.Get(ctx, h.HTTPGet, w.probeTarget(c, id))
+		return err // whatever the answer says
 	case h.Sleep != nil:
 		select {
 		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
@@ -179,13 +173,6 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		return nil
 	}
 	return errors.New("this kind of lifecycle hook is not supported")
-}
-
-func trimSlash(p string) string {
-	for len(p) > 0 && p[0] == '/' {
-		p = p[1:]
-	}
-	return p
 }
 
 // portOf resolves a port by number or by the name that the container gives it.

@@ -63,6 +63,7 @@ type Table struct {
 	events *recorder
 	starts chan struct{} // a slot for each container that may be starting at once
 	pulls  chan struct{} // the same for images
+	away   registries
 
 	mu       sync.Mutex
 	set      *Set
@@ -79,6 +80,7 @@ func NewTable(cfg Config) *Table {
 	}
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
 		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3),
+		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
 }
@@ -169,6 +171,9 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 		t.portsChanged()
 	}()
 }
+
+// Refresh has every pod looked at: the node's addresses have changed.
+func (t *Table) Refresh() { t.wake("") }
 
 // wake makes one worker, or all of them, take a step.
 func (t *Table) wake(uid string) {

@@ -37,6 +37,7 @@ type node struct {
 	status map[string]corev1.PodStatus
 	gone   map[string]bool
 	forgot map[string]bool
+	ip     string // the node's
 	sent   int
 	events map[string]corev1.Event // latest by UID
 }
@@ -50,7 +51,7 @@ func (fakeNet) Detach(context.Context, string) error { return nil }
 
 func newNode(t *testing.T) *node {
 	n := &node{t: t, fake: runtimetest.NewFake("app:1"), dir: t.TempDir(), status: map[string]corev1.PodStatus{}, gone: map[string]bool{},
-		forgot: map[string]bool{}, events: map[string]corev1.Event{}}
+		forgot: map[string]bool{}, ip: "192.0.2.1", events: map[string]corev1.Event{}}
 	n.start()
 	return n
 }
@@ -58,7 +59,7 @@ func newNode(t *testing.T) *node {
 // start is a new life of the agent.
 func (n *node) start() {
 	n.table = podrun.NewTable(podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
-		NodeIPs: func() []string { return []string{"192.0.2.1"} }, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
+		NodeIPs: func() []string { return []string{n.ip} }, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
 		Report: n.report, Forget: func(id wire.ID) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -196,6 +197,9 @@ func TestBackOffInTime(t *testing.T) {
 		}
 		if events, count := n.eventCount("Started"); events != 1 || count != 9 {
 			t.Errorf("%d Started events with a count of %d, want 1 with 9", events, count)
+		}
+		if events, count := n.eventCount("BackOff"); events != 1 || count != 7 {
+			t.Errorf("%d BackOff events with a count of %d, want 1 with 7", events, count)
 		}
 	})
 }

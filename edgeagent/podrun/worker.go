@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/internal/wire"
 )
@@ -28,6 +29,9 @@ type worker struct {
 	pod  *corev1.Pod // newest known; nil: nothing known but the UID
 	jobs sync.WaitGroup
 
+	hurry map[string]context.CancelFunc // by container ID: ends the grace of one that is being stopped; guarded by mu
+	pulls map[string]*pulling           // by container name; guarded by mu
+
 	published []byte // the report that went out last
 	saved     []byte // the pod as it is on disk
 	probes    map[string]*probeJob
@@ -38,9 +42,9 @@ type worker struct {
 
 func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
 	return &worker{table: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
-		probes: map[string]*probeJob{},
+		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{},
 		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
-			stops: map[string]time.Time{}, probes: map[string]probeState{}, messages: map[string]string{}}}
+			stops: map[string]time.Time{}, probes: map[string]probeState{}, hooks: map[string]bool{}, messages: map[string]string{}}}
 }
 
 // poke makes the worker take a step soon.
@@ -62,6 +66,9 @@ func (w *worker) run(ctx context.Context) {
 	log := w.table.cfg.Log
 	for steps := 0; ctx.Err() == nil; steps++ {
 		d := w.desired()
+		if d.deleting() {
+			w.stopPulls()
+		}
 		wait := time.Time{}
 		containers, err := w.observe(ctx, d)
 		switch {
@@ -146,7 +153,14 @@ func (w *worker) desired() desired {
 	if w.pod == nil {
 		w.pod = w.unknownPod()
 	}
-	return desired{pod: w.pod, gone: complete || w.wanted}
+	gone := complete || w.wanted
+	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may not hear of it from the hub
+		p := w.pod.DeepCopy()
+		p.DeletionTimestamp = &metav1.Time{Time: w.table.cfg.Now()}
+		w.pod = p
+		w.save(p)
+	}
+	return desired{pod: w.pod, gone: gone}
 }
 
 // unknownPod stands for a pod of which only the directory is left.
@@ -177,6 +191,9 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mem.nodeIPs = w.table.cfg.NodeIPs()
+	if sb := w.mem.sandbox; sb != nil && d.pod.Spec.HostNetwork {
+		w.mem.sandbox = &sandboxState{id: sb.id, ips: w.mem.nodeIPs}
+	}
 	alive := map[string]bool{}
 	for i := range list {
 		c := &list[i]
@@ -229,6 +246,7 @@ func (o observed) clone(containers []Container) observed {
 	c.containers = containers
 	c.images, c.starts, c.backoffs = copyMap(o.images), copyMap(o.starts), copyMap(o.backoffs)
 	c.stops, c.probes, c.messages = copyMap(o.stops), copyMap(o.probes), copyMap(o.messages)
+	c.hooks = copyMap(o.hooks)
 	return c
 }
 
@@ -322,10 +340,11 @@ func (w *worker) publish(d desired, dec decision) {
 		return
 	}
 	w.mu.Lock()
-	before := w.mem.last.Phase
+	before := w.mem.last
 	w.mem.last, w.mem.state = dec.status, dec.state
 	w.mu.Unlock()
-	if before != dec.status.Phase {
+	w.tellBackOff(d.pod, &before, &dec.status)
+	if before.Phase != dec.status.Phase {
 		w.table.cfg.Log.Info("pod phase", "pod", d.pod.Name, "namespace", d.pod.Namespace, "phase", dec.status.Phase, "state", dec.state.String())
 	}
 	report, err := json.Marshal(wire.PodReport{Namespace: d.pod.Namespace, Name: d.pod.Name, Gone: dec.state == Removed, Status: status})
@@ -348,6 +367,19 @@ func (w *worker) publish(d desired, dec decision) {
 		return
 	}
 	w.published = report
+}
+
+// tellBackOff records an event for each container that now has to wait before it is started again.
+func (w *worker) tellBackOff(pod *corev1.Pod, before, now *corev1.PodStatus) {
+	waits := func(st *corev1.ContainerStatus) bool {
+		return st != nil && st.State.Waiting != nil && st.State.Waiting.Reason == reasonCrash
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if waits(lastStatus(now, c.Name)) && !waits(lastStatus(before, c.Name)) {
+			w.table.events.pod(pod, &c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
+				c.Name, pod.Name, pod.Namespace, pod.UID)
+		}
+	}
 }
 
 func (w *worker) reportID() wire.ID { return wire.ID{Kind: wire.KindPodStatus, UID: w.uid} }

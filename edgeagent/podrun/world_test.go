@@ -119,7 +119,7 @@ func (w *world) do(a action) {
 		slices.SortStableFunc(w.o.containers, func(a, b Container) int { return strings.Compare(a.Name, b.Name) })
 	case actStop:
 		text += fmt.Sprintf(" %s within %v", a.container, a.grace)
-		w.o.stops[a.id] = w.now
+		w.o.stops[a.id] = w.now.Add(a.grace)
 		if !w.deaf[a.container] {
 			w.exit(a.id, 143)
 		}

@@ -27,7 +27,8 @@ import (
 
 // Target is where a probe goes.
 type Target struct {
-	Host string // the pod's address
+	// Host is the pod's address; that of a pod on the node's own network may change.
+	Host func() string
 	// Port resolves a port by number or name.
 	Port func(p intstr.IntOrString) (int, error)
 	// Exec runs a command in the container and returns its exit code and output.
@@ -60,7 +61,8 @@ func (g *Gauge) Add(ok bool) (decided bool) {
 }
 
 // Run probes until ctx ends or report returns false. report gets each formed opinion and the output of the last answer.
-// failed gets every single bad answer, for events.
+// failed gets every single bad answer, for events. A question that could not be asked at all is no answer: an exec probe
+// says nothing about its container while the container runtime is away.
 func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok bool, output string) bool, failed func(output string)) {
 	g := Gauge{Success: p.SuccessThreshold, Failure: p.FailureThreshold, OK: ok}
 	if g.Failure == 0 {
@@ -81,9 +83,13 @@ func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok
 		case <-time.After(wait):
 		}
 		wait = period
-		good, output := Check(ctx, p, t)
+		good, output, err := Check(ctx, p, t)
 		if ctx.Err() != nil {
 			return
+		}
+		if err != nil {
+			failed(err.Error())
+			continue
 		}
 		if !good {
 			failed(output)
@@ -94,28 +100,36 @@ func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok
 	}
 }
 
-// Check asks once.
-func Check(ctx context.Context, p *corev1.Probe, t Target) (ok bool, output string) {
+// errUnasked: there is no answer, because the question did not get there.
+var errUnasked = errors.New("probe could not be carried out")
+
+// Check asks once. An error says that there is no answer.
+func Check(ctx context.Context, p *corev1.Probe, t Target) (ok bool, output string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(p.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
-	output, err := check(ctx, p, t)
-	if err == nil {
-		return true, output
+	output, err = check(ctx, p, t)
+	switch {
+	case err == nil:
+		return true, output, nil
+	case ctx.Err() != nil && p.Exec != nil:
+		return false, fmt.Sprintf("command timed out: %q timed out after %ds", strings.Join(p.Exec.Command, " "), max(p.TimeoutSeconds, 1)), nil
+	case errors.Is(err, errUnasked):
+		return false, "", err
 	}
-	if errors.Is(err, context.DeadlineExceeded) && p.Exec != nil {
-		return false, fmt.Sprintf("command timed out: %q timed out after %ds", strings.Join(p.Exec.Command, " "), max(p.TimeoutSeconds, 1))
-	}
-	return false, err.Error()
+	return false, err.Error(), nil
 }
 
 func check(ctx context.Context, p *corev1.Probe, t Target) (string, error) {
 	switch {
 	case p.Exec != nil:
 		code, out, err := t.Exec(ctx, p.Exec.Command)
-		if err == nil && code != 0 {
-			err = errors.New(out)
+		switch {
+		case err != nil:
+			return out, fmt.Errorf("%w: %w", errUnasked, err)
+		case code != 0:
+			return out, errors.New(out)
 		}
-		return out, err
+		return out, nil
 	case p.HTTPGet != nil:
 		return checkHTTP(ctx, p.HTTPGet, t)
 	case p.TCPSocket != nil:
@@ -123,7 +137,7 @@ func check(ctx context.Context, p *corev1.Probe, t Target) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(or(p.TCPSocket.Host, t.Host), strconv.Itoa(port)))
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(orHost(p.TCPSocket.Host, t), strconv.Itoa(port)))
 		if err != nil {
 			return "", err
 		}
@@ -135,9 +149,21 @@ func check(ctx context.Context, p *corev1.Probe, t Target) (string, error) {
 }
 
 func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, error) {
-	port, err := t.Port(h.Port)
+	code, body, err := Get(ctx, h, t)
 	if err != nil {
 		return "", err
+	}
+	if code < 200 || code >= 400 {
+		return "", fmt.Errorf("HTTP probe failed with statuscode: %d", code)
+	}
+	return body, nil
+}
+
+// Get makes an HTTP request of a probe or a lifecycle hook, and returns the status code and the first 10 KiB of the body.
+func Get(ctx context.Context, h *corev1.HTTPGetAction, t Target) (int, string, error) {
+	port, err := t.Port(h.Port)
+	if err != nil {
+		return 0, "", err
 	}
 	u, err := url.Parse(h.Path)
 	if err != nil {
@@ -147,10 +173,10 @@ func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, 
 		u.Path = "/" + u.Path
 	}
 	u.Scheme = strings.ToLower(or(string(h.Scheme), "http"))
-	u.Host = net.JoinHostPort(or(h.Host, t.Host), strconv.Itoa(port))
+	u.Host = net.JoinHostPort(orHost(h.Host, t), strconv.Itoa(port))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	req.Header.Set("User-Agent", "kube-probe/1.36")
 	req.Header.Set("Accept", "*/*")
@@ -173,18 +199,15 @@ func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, 
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 10<<10))
-	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
-		return "", fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
-	}
-	return string(body), nil
+	return resp.StatusCode, string(body), nil
 }
 
 func checkGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) (string, error) {
-	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(t.Host, strconv.Itoa(int(g.Port))),
+	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(t.Host(), strconv.Itoa(int(g.Port))),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("kube-probe/1.36"))
 	if err != nil {
 		return "", err
@@ -202,6 +225,13 @@ func checkGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) (string, err
 		return "", fmt.Errorf("service unhealthy (responded with %q)", resp.Status.String())
 	}
 	return "service healthy", nil
+}
+
+func orHost(host string, t Target) string {
+	if host != "" {
+		return host
+	}
+	return t.Host()
 }
 
 func or(a, b string) string {

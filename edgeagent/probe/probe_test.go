@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -53,7 +54,7 @@ func target(t *testing.T, addr string) (Target, int) {
 		t.Fatal(err)
 	}
 	n, _ := strconv.Atoi(port)
-	return Target{Host: host, Port: func(p intstr.IntOrString) (int, error) { return p.IntValue(), nil }}, n
+	return Target{Host: func() string { return host }, Port: func(p intstr.IntOrString) (int, error) { return p.IntValue(), nil }}, n
 }
 
 func TestHTTP(t *testing.T) {
@@ -76,7 +77,7 @@ func TestHTTP(t *testing.T) {
 	for path, want := range map[string]bool{"/ok?x=1": true, "ok": true, "/moved": true, "/elsewhere": true, "/bad": false, "/slow": false} {
 		p := &corev1.Probe{TimeoutSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(int32(port)),
 			HTTPHeaders: []corev1.HTTPHeader{{Name: "Host", Value: "app.test"}, {Name: "X-A", Value: "b"}}}}}
-		ok, out := Check(t.Context(), p, tg)
+		ok, out, _ := Check(t.Context(), p, tg)
 		if ok != want {
 			t.Errorf("%s: %v, %s", path, ok, out)
 		}
@@ -96,11 +97,11 @@ func TestTCP(t *testing.T) {
 	}
 	tg, port := target(t, l.Addr().String())
 	p := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(int32(port))}}}
-	if ok, out := Check(t.Context(), p, tg); !ok {
+	if ok, out, _ := Check(t.Context(), p, tg); !ok {
 		t.Error(out)
 	}
 	l.Close()
-	if ok, _ := Check(t.Context(), p, tg); ok {
+	if ok, _, _ := Check(t.Context(), p, tg); ok {
 		t.Error("a closed port passes")
 	}
 }
@@ -116,11 +117,11 @@ func TestGRPC(t *testing.T) {
 	defer srv.Stop()
 	tg, port := target(t, l.Addr().String())
 	p := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(port)}}}
-	if ok, out := Check(t.Context(), p, tg); !ok {
+	if ok, out, _ := Check(t.Context(), p, tg); !ok {
 		t.Error(out)
 	}
 	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	if ok, out := Check(t.Context(), p, tg); ok || !strings.Contains(out, "NOT_SERVING") {
+	if ok, out, _ := Check(t.Context(), p, tg); ok || !strings.Contains(out, "NOT_SERVING") {
 		t.Errorf("not serving: %v %q", ok, out)
 	}
 }
@@ -137,9 +138,32 @@ func TestExec(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for cmd, want := range map[string]string{"0": "said", "1": "said", "hang": `command timed out: "hang" timed out after 1s`} {
 			p := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{cmd}}}}
-			if ok, out := Check(t.Context(), p, tg); ok != (cmd == "0") || out != want {
-				t.Errorf("%s: %v %q", cmd, ok, out)
+			if ok, out, err := Check(t.Context(), p, tg); err != nil || ok != (cmd == "0") || out != want {
+				t.Errorf("%s: %v %q %v", cmd, ok, out, err)
 			}
+		}
+	})
+}
+
+// TestUnasked: a runtime that is away says nothing about the container.
+func TestUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		tg := Target{Exec: func(context.Context, []string) (int, string, error) {
+			if asked++; asked <= 10 {
+				return 0, "", errors.New("containerd is away")
+			}
+			return 1, "sick", nil
+		}}
+		p := &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 3, ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}}
+		Run(t.Context(), p, tg, true, func(ok bool, output string) bool {
+			if ok || output != "sick" {
+				t.Errorf("opinion %v, %q", ok, output)
+			}
+			return false
+		}, func(string) {})
+		if asked != 13 {
+			t.Errorf("condemned after %d questions, of which 10 could not be asked; want 13", asked)
 		}
 	})
 }

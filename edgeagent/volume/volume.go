@@ -97,7 +97,7 @@ func (m *Mounter) sync(pod *corev1.Pod, v *corev1.Volume, src Source) error {
 		return err
 	}
 	if memory {
-		if err := tmpfs(dir, 0, 0o755); err != nil {
+		if err := tmpfs(dir, 0, 0o755, nil); err != nil {
 			return err
 		}
 	}
@@ -111,34 +111,47 @@ func fsGroup(pod *corev1.Pod) *int64 {
 	return pod.Spec.SecurityContext.FSGroup
 }
 
+// emptyDir makes the directory, complete with its mode and group, or leaves the one that is there alone: from then on it
+// is the pod's own, and so is a mode that a container has given it.
 func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
+	mode := uint32(0o777)
+	if group != nil {
+		mode |= unix.S_ISGID
 	}
-	switch {
-	case v.Medium == corev1.StorageMediumMemory:
+	switch v.Medium {
+	case corev1.StorageMediumDefault:
+	case corev1.StorageMediumMemory:
 		size := int64(0)
 		if v.SizeLimit != nil {
 			size = v.SizeLimit.Value()
 		}
-		if err := tmpfs(dir, size, 0o777); err != nil {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}
-	case v.Medium != corev1.StorageMediumDefault:
+		return tmpfs(dir, size, mode, group)
+	default:
 		return fmt.Errorf("emptyDir medium %q is not supported on this node; use \"\" or Memory", v.Medium)
 	}
-	mode := os.FileMode(0o777)
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	next := dir + ".new" // no volume is called so: names have no dots
+	if err := errors.Join(os.RemoveAll(next), os.Mkdir(next, 0o700)); err != nil {
+		return err
+	}
 	if group != nil {
-		if err := os.Chown(dir, -1, int(*group)); err != nil {
+		if err := os.Chown(next, -1, int(*group)); err != nil {
 			return err
 		}
-		mode |= os.ModeSetgid
 	}
-	return os.Chmod(dir, mode)
+	if err := unix.Chmod(next, mode); err != nil { // not subject to the umask
+		return err
+	}
+	return os.Rename(next, dir)
 }
 
 // tmpfs mounts a file system in memory on dir unless one is there. size is in bytes; 0 leaves it to the kernel.
-func tmpfs(dir string, size int64, mode os.FileMode) error {
+func tmpfs(dir string, size int64, mode uint32, group *int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return err
@@ -149,6 +162,9 @@ func tmpfs(dir string, size int64, mode os.FileMode) error {
 	opts := fmt.Sprintf("mode=%o", mode)
 	if size > 0 {
 		opts += fmt.Sprintf(",size=%d", size)
+	}
+	if group != nil {
+		opts += fmt.Sprintf(",gid=%d", *group)
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
 		return fmt.Errorf("mounting a tmpfs: %w", err)
@@ -239,7 +255,7 @@ func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (st
 	sub = strings.Trim(filepath.Clean(sub), "/")
 	fi, err := r.Stat(sub)
 	if errors.Is(err, os.ErrNotExist) && (v.EmptyDir != nil || v.HostPath != nil) {
-		if err = r.MkdirAll(sub, 0o755); err == nil {
+		if err = makeLike(r, sub); err == nil {
 			fi, err = r.Stat(sub)
 		}
 	}
@@ -274,6 +290,29 @@ func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (st
 		return "", fmt.Errorf("subPath %q: bind: %w", sub, err)
 	}
 	return target, nil
+}
+
+// makeLike makes a directory with those above it, each with the volume's own mode: whoever may write to the volume may
+// write to a subPath of it.
+func makeLike(r *os.Root, sub string) error {
+	root, err := r.Stat(".")
+	if err != nil {
+		return err
+	}
+	for i := range len(sub) + 1 {
+		if i < len(sub) && sub[i] != '/' {
+			continue
+		}
+		if err := r.Mkdir(sub[:i], 0o700); errors.Is(err, os.ErrExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := r.Chmod(sub[:i], root.Mode()&(os.ModePerm|os.ModeSetgid)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReadOnly tells volumes that containers must not write to, whatever their mount says.

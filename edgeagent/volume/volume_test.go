@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -273,6 +274,44 @@ func TestEmptyDirAndSubPath(t *testing.T) {
 	}
 	if _, err := m.MountSource(p, corev1.VolumeMount{Name: "none"}); err == nil {
 		t.Error("a volume that is not there is mounted")
+	}
+}
+
+// TestModes: what a container has made of an emptyDir stays, and a subPath is as open as its volume.
+func TestModes(t *testing.T) {
+	need(t)
+	m := mounter(t)
+	p := podWith(vol("e", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}),
+		vol("m", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}))
+	p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(4711))}
+	mode := func(path string, want os.FileMode) {
+		t.Helper()
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fi.Mode() & (os.ModePerm | os.ModeSetgid); got != want || fi.Sys().(*syscall.Stat_t).Gid != 4711 {
+			t.Errorf("%s: mode %v of group %d, want %v of 4711", path, got, fi.Sys().(*syscall.Stat_t).Gid, want)
+		}
+	}
+	for _, v := range []string{"e", "m"} {
+		dir := m.path("u", v)
+		if err := m.Sync(t.Context(), p, objects{}); err != nil {
+			t.Fatal(err)
+		}
+		mode(dir, 0o777|os.ModeSetgid)
+		if _, err := m.MountSource(p, corev1.VolumeMount{Name: v, SubPath: "x/y"}); err != nil {
+			t.Fatal(err)
+		}
+		mode(filepath.Join(dir, "x"), 0o777|os.ModeSetgid)
+		mode(filepath.Join(dir, "x/y"), 0o777|os.ModeSetgid)
+		if err := os.Chmod(dir, 0o700); err != nil { // as databases do
+			t.Fatal(err)
+		}
+		if err := m.Sync(t.Context(), p, objects{}); err != nil {
+			t.Fatal(err)
+		}
+		mode(dir, 0o700)
 	}
 }
 

@@ -23,8 +23,13 @@ type Fake struct {
 	Host string // a directory for its scratch files; "": no processes
 	// Deaf containers, by name, ignore all signals but SIGKILL.
 	Deaf map[string]bool
-	// PullError, if set, may refuse a pull; otherwise every pull succeeds.
+	// PullError, if set, may refuse a pull; otherwise every pull succeeds. PullWait, if set, goes on for as long as a pull takes.
 	PullError func(ref string) error
+	PullWait  func(ctx context.Context, ref string)
+	// ContainersError, if set, may refuse a look at the containers, as a runtime does that is away.
+	ContainersError func() error
+	// RemoveSandboxError, if set, may keep a sandbox, as one in which a process hangs.
+	RemoveSandboxError func() error
 	// OnExec, if set, is what Exec does.
 	OnExec func(c podrun.Container, spec podrun.ExecSpec) (int, error)
 
@@ -118,6 +123,11 @@ func (f *Fake) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandb
 func (f *Fake) RemoveSandbox(_ context.Context, podUID string) error {
 	f.enter("RemoveSandbox")
 	defer f.mu.Unlock()
+	if f.RemoveSandboxError != nil {
+		if err := f.RemoveSandboxError(); err != nil {
+			return err
+		}
+	}
 	delete(f.sandboxes, podUID)
 	return nil
 }
@@ -126,6 +136,11 @@ func (f *Fake) RemoveSandbox(_ context.Context, podUID string) error {
 func (f *Fake) Containers(_ context.Context, podUID string) ([]podrun.Container, error) {
 	f.enter("Containers")
 	defer f.mu.Unlock()
+	if f.ContainersError != nil {
+		if err := f.ContainersError(); err != nil {
+			return nil, err
+		}
+	}
 	var out []podrun.Container
 	for _, c := range f.list {
 		if podUID == "" || c.PodUID == podUID {
@@ -160,9 +175,15 @@ func imageOf(ref string) podrun.Image {
 }
 
 // Pull implements podrun.Runtime.
-func (f *Fake) Pull(_ context.Context, ref string, _ []podrun.Credential) (podrun.Image, error) {
+func (f *Fake) Pull(ctx context.Context, ref string, _ []podrun.Credential) (podrun.Image, error) {
+	if f.PullWait != nil {
+		f.PullWait(ctx, ref)
+	}
 	f.enter("Pull")
 	defer f.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return podrun.Image{}, err
+	}
 	if f.PullError != nil {
 		if err := f.PullError(ref); err != nil {
 			return podrun.Image{}, err

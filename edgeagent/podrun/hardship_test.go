@@ -1,0 +1,321 @@
+package podrun_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// deleted is a pod whose deletion has been asked for.
+func deleted(p *corev1.Pod, grace int64) *corev1.Pod {
+	p = p.DeepCopy()
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Now()}, &grace
+	return p
+}
+
+// TestLessPatience: a second "kubectl delete" with a shorter grace is heeded while the first one's still runs, in the
+// preStop hook too.
+func TestLessPatience(t *testing.T) {
+	for _, hook := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNode(t)
+			defer n.stop()
+			n.fake.Deaf["main"] = true
+			p := aPod("p")
+			if hook {
+				p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 3000}}}
+			}
+			n.apply(true, p)
+			n.apply(true, deleted(p, 3600))
+			time.Sleep(time.Minute)
+			n.settle()
+			n.want("p", "Running main#0 running")
+			n.apply(true, deleted(p, 5))
+			time.Sleep(6 * time.Second)
+			n.settle()
+			if !n.gone["p"] {
+				t.Errorf("hook %v: pod is not gone: %s", hook, n.line("p"))
+			}
+		})
+	}
+}
+
+// TestRuntimeAwayWhileStopping: a container that is being stopped is not told a second time because containerd was away.
+func TestRuntimeAwayWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.Deaf["main"] = true
+		var away atomic.Bool
+		n.fake.ContainersError = func() error {
+			if away.Load() {
+				return errors.New("containerd is away")
+			}
+			return nil
+		}
+		p := aPod("p")
+		n.apply(true, p)
+		n.apply(true, deleted(p, 30))
+		time.Sleep(5 * time.Second)
+		away.Store(true)
+		time.Sleep(5 * time.Second)
+		away.Store(false)
+		time.Sleep(10 * time.Second)
+		n.settle()
+		if got := n.fake.Count("Signal"); got != 1 {
+			t.Errorf("%d signals within the grace, want 1", got)
+		}
+		time.Sleep(15 * time.Second)
+		n.settle()
+		if !n.gone["p"] || n.fake.Count("Signal") != 2 {
+			t.Errorf("after the grace: %s, %d signals", n.line("p"), n.fake.Count("Signal"))
+		}
+	})
+}
+
+// TestNobodyPullsForTheDead: the image of a deleted pod, or one that the pod does not want any more, is not fetched on.
+func TestNobodyPullsForTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		var pulling atomic.Int32
+		n.fake.PullWait = func(ctx context.Context, ref string) {
+			pulling.Add(1)
+			defer pulling.Add(-1)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Hour):
+			}
+		}
+		image := func(name string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.Containers[0].Image = name } }
+		n.apply(true, aPod("p", image("huge:1")))
+		n.apply(true, aPod("p", image("huge:2")))
+		if got := pulling.Load(); got != 1 {
+			t.Errorf("%d pulls after a change of the image, want 1", got)
+		}
+		n.apply(true)
+		if got := pulling.Load(); got != 0 || n.table.Running() != 0 {
+			t.Errorf("%d pulls for a pod that is gone; %d pods", got, n.table.Running())
+		}
+	})
+}
+
+// TestDroppedStaysDropped: a pod that has left the set while it is being stopped is not brought back by a new life of the
+// agent that has not heard from the hub.
+func TestDroppedStaysDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.fake.Deaf["main"] = true
+		n.apply(true, aPod("p"))
+		n.apply(false)
+		time.Sleep(5 * time.Second)
+		n.stop()
+		n.start()
+		defer func() { n.stop() }()
+		n.apply(false)
+		time.Sleep(40 * time.Second)
+		n.settle()
+		if _, err := os.Stat(filepath.Join(n.dir, "p")); err == nil || n.fake.Count("Start") != 1 {
+			t.Error("the pod is still there")
+		}
+	})
+}
+
+// TestRebootWithoutConfigMap: a pod goes on when its ConfigMap is deleted, but it is not started anew without it.
+func TestRebootWithoutConfigMap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "cfg", Namespace: "default", UID: "c"}, Data: map[string]string{"A": "1"}}
+		p := aPod("p", func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "cfg"}}}}}
+		})
+		n.apply(true, p, cm)
+		n.apply(true, p)
+		n.want("p", "Running main#0 running")
+		n.stop()
+		n.fake.Exit("p", "main", 255)
+		n.start()
+		defer func() { n.stop() }()
+		n.apply(true, p)
+		if got := n.fake.Count("Start"); got != 1 {
+			t.Errorf("started %d times, want 1: %s", got, n.line("p"))
+		}
+		n.apply(true, p, cm)
+		n.want("p", "Running main#1 running")
+	})
+}
+
+// TestNodeAddressChanges: a pod on the node's own network follows it.
+func TestNodeAddressChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("p", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
+		if got := n.status["p"].PodIP; got != "192.0.2.1" {
+			t.Errorf("at %q", got)
+		}
+		n.ip = "192.0.2.77"
+		n.table.Refresh()
+		n.settle()
+		if st := n.status["p"]; st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
+			t.Errorf("pod at %q on a host at %q", st.PodIP, st.HostIP)
+		}
+	})
+}
+
+// TestPostStart: a container with a postStart hook is not started, and the one after it has to wait, before that is done.
+func TestPostStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) {
+			time.Sleep(10 * time.Second)
+			return 0, nil
+		}
+		n.apply(true, aPod("p", func(p *corev1.Pod) {
+			c := &p.Spec.Containers[0]
+			second := *c.DeepCopy()
+			second.Name = "second"
+			c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"set up"}}}}
+			p.Spec.Containers = append(p.Spec.Containers, second)
+		}))
+		n.want("p", "Pending main#0 running second#0 ContainerCreating")
+		if n.status["p"].ContainerStatuses[0].Ready {
+			t.Error("ready before the hook is done")
+		}
+		time.Sleep(11 * time.Second)
+		n.settle()
+		n.want("p", "Running main#0 running second#0 running")
+		if !n.status["p"].ContainerStatuses[0].Ready {
+			t.Error("not ready after the hook")
+		}
+	})
+}
+
+// TestHTTPHook: a hook is asked of the pod itself, by whatever certificate it has, as a probe is.
+func TestHTTPHook(t *testing.T) {
+	asked := make(chan string, 1)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("X") + r.URL.String() }))
+	defer srv.Close()
+	addr := srv.Listener.Addr().(*net.TCPAddr)
+	fake := runtimetest.NewFake("app:1")
+	dir := t.TempDir()
+	table := podrun.NewTable(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
+		NodeIPs: func() []string { return nil }, Report: func(wire.Object) error { return nil }, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- table.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	data, err := json.Marshal(aPod("p", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
+			Host: addr.IP.String(), Port: intstr.FromInt(addr.Port), Scheme: corev1.URISchemeHTTPS, Path: "/up?a=b", HTTPHeaders: []corev1.HTTPHeader{{Name: "X", Value: "y"}}}}}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table.Apply(podrun.DecodeSet([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
+	select {
+	case got := <-asked:
+		if got != "y/up?a=b" {
+			t.Errorf("asked %q", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("not asked")
+	}
+}
+
+// TestHostsFile: who manages a pod's hosts file is told in its first line, by which the conformance suite knows it.
+func TestHostsFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("own"), aPod("host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
+		for pod, want := range map[string]string{"own": "# Kubernetes-managed hosts file.", "host": "# Kubernetes-managed hosts file (host network)."} {
+			b, err := os.ReadFile(filepath.Join(n.dir, pod, ".etc/hosts"))
+			if got, _, _ := strings.Cut(string(b), "\n"); err != nil || got != want {
+				t.Errorf("%s: %q, %v", pod, got, err)
+			}
+		}
+	})
+}
+
+// TestStuckPod: a pod that cannot be cleaned up is tried less and less often, whatever else wakes it, until it works.
+func TestStuckPod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		var stuck atomic.Bool
+		stuck.Store(true)
+		n.fake.RemoveSandboxError = func() error {
+			if stuck.Load() {
+				return errors.New("device or resource busy")
+			}
+			return nil
+		}
+		n.apply(true, aPod("p"))
+		n.apply(true, deleted(aPod("p"), 1))
+		for range 600 { // ten minutes in which others start and end
+			time.Sleep(time.Second)
+			n.table.Refresh()
+		}
+		n.settle()
+		if got := n.fake.Count("RemoveSandbox"); got > 40 || got < 20 {
+			t.Errorf("tried %d times in ten minutes, want about every 30 s at last", got)
+		}
+		stuck.Store(false)
+		time.Sleep(31 * time.Second)
+		n.settle()
+		if !n.gone["p"] {
+			t.Errorf("not gone: %s", n.line("p"))
+		}
+	})
+}
+
+// TestRegistryAway: many pods whose images are here do not wait for a silent registry one after the other.
+func TestRegistryAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.PullWait = func(context.Context, string) { time.Sleep(10 * time.Second) }
+		n.fake.PullError = func(string) error { return podrun.ErrUnreachable }
+		var pods []any
+		for i := range 12 {
+			pods = append(pods, aPod(fmt.Sprint("p", i), func(p *corev1.Pod) { p.Spec.Containers[0].ImagePullPolicy = corev1.PullAlways }))
+		}
+		n.apply(true, pods...)
+		time.Sleep(10 * time.Second)
+		n.settle()
+		for i := range pods {
+			n.want(fmt.Sprint("p", i), "Running main#0 running")
+		}
+		asked := n.fake.Count("Pull")
+		time.Sleep(time.Minute)
+		n.fake.Exit("p0", "main", 1)
+		time.Sleep(11 * time.Second)
+		n.settle()
+		if n.fake.Count("Pull") != asked+1 {
+			t.Errorf("the registry was asked %d times later, want once", n.fake.Count("Pull")-asked)
+		}
+	})
+}
