@@ -121,7 +121,8 @@ func (b *Broker) Heard(node string) time.Time {
 	if d == nil {
 		return time.Time{}
 	}
-	return start.Add(time.Duration(d.heard.Load()))
+	now := time.Now() // counted back from, since the wall clock may have been set meanwhile
+	return now.Add(time.Duration(d.heard.Load()) - now.Sub(start))
 }
 
 // ServeConn serves a connection on which TLS has agreed on wire.ALPN, and returns when it has ended. It closes c.

@@ -51,6 +51,9 @@ type conn struct {
 	doubt time.Time
 }
 
+// keepaliveOf is how often a session's node says something at least.
+func keepaliveOf(c *conn) time.Duration { return time.Duration(c.hello.Keepalive) * time.Second }
+
 // wake is when the session wants a turn.
 func (c *conn) wake() time.Time { return earliest(c.s.Wake(), c.doubt) }
 
@@ -180,7 +183,7 @@ func (d *Dispatch) ended(now time.Time, n *node, c *conn, err error) {
 	if n.current == c {
 		n.current = nil
 		d.cfg.Log.Info("node disconnected", "node", n.name, "device", n.id, "reason", reason(err))
-		d.closeSession(now, n, d.heardAtEnd(now, n, c, err))
+		d.closeSession(n, c, d.heardAtEnd(now, n, c, err))
 		if unanswered(err) {
 			d.callBack(now, n, c.tag)
 		}
@@ -199,7 +202,7 @@ func reason(err error) string {
 }
 
 // closeSession ends what hangs on the open session. heard is when its node was last heard of.
-func (d *Dispatch) closeSession(now time.Time, n *node, heard time.Time) {
+func (d *Dispatch) closeSession(n *node, c *conn, heard time.Time) {
 	n.heard = heard
 	d.set.drop(n)
 	for id, e := range n.streams {
@@ -208,7 +211,7 @@ func (d *Dispatch) closeSession(now time.Time, n *node, heard time.Time) {
 		d.inbox.streams.remove(n.id, id)
 	}
 	if d.byName[n.name] == n {
-		d.pres.set(n.name, seen{last: heard})
+		d.pres.set(n.name, seen{last: heard, keepalive: keepaliveOf(c)})
 	}
 }
 
@@ -217,7 +220,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 	if old := n.current; old != nil {
 		n.current = nil
 		old.s.Bye(now, wire.CodeReplaced, "a newer connection of this device took over")
-		d.closeSession(now, n, now)
+		d.closeSession(n, old, now)
 		d.drainConn(now, n, old)
 	}
 	if other := d.byName[name]; other != nil && other != n {
@@ -239,7 +242,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		n.down, c.hello.Down, n.up, func() uint64 { return d.revision })
 	d.set.accepted(now, n, c.hello.Down)
 	d.cfg.Log.Info("node connected", "node", name, "device", n.id, "epoch", c.hello.Epoch, "agent", c.hello.Build)
-	d.pres.set(name, seen{connected: true, last: now, device: n.id})
+	d.pres.set(name, seen{connected: true, last: now, device: n.id, keepalive: keepaliveOf(c)})
 	d.drainConn(now, n, c)
 }
 
@@ -249,7 +252,7 @@ func (d *Dispatch) removed(now time.Time, n *node, message string) {
 	if c := n.current; c != nil {
 		n.current = nil
 		c.s.Bye(now, wire.CodeRemoved, message)
-		d.closeSession(now, n, now)
+		d.closeSession(n, c, now)
 		d.drainConn(now, n, c)
 	}
 	if d.byName[name] == n {

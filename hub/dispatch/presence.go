@@ -24,6 +24,7 @@ type seen struct {
 	connected bool
 	last      time.Time // heard of: when the session ended or, while it lasts, began
 	device    string    // while connected
+	keepalive time.Duration
 }
 
 func (p *presence) init(heard func(device string) time.Time) {
