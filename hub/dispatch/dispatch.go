@@ -183,6 +183,7 @@ func (d *Dispatch) tick(now time.Time) {
 		}
 		if n.current != nil {
 			d.set.renew(now, n)
+			d.set.overdue(n)
 		}
 	}
 	for n := range d.set.touched {

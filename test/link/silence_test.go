@@ -3,6 +3,7 @@ package link_test
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,7 +38,8 @@ type silent struct {
 	receive func(topic string, frame []byte)
 	agent   *agentsession.Session
 	cache   *wire.Copy
-	stalled []*wire.Batch // not yet durable on the node
+	has     map[wire.ID]bool // what the cache holds
+	batch   func()           // called after each batch, when set
 	tag     wire.Tag
 	epoch   uint64
 	hole    bool      // nothing gets through
@@ -46,12 +48,30 @@ type silent struct {
 	wake    *time.Timer
 }
 
-func newSilent(t *testing.T, sees bool) *silent {
+// warm makes what package wire makes at its first use and then shares, outside of any bubble.
+var warm sync.Once
+
+// bubble runs f by a clock of its own.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	warm.Do(func() {
+		h := newHub(t, "", configMap("large", strings.Repeat("large ", 200))).start()
+		a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+		h.waitConnected("n1")
+		h.client.Put(pod("web", "n1", withConfigMap("large")))
+		eventually(t, "a message was compressed", func() bool { return a.has(wire.KindConfigMap, "large") != nil })
+		a.kill()
+		h.kill()
+	})
+	synctest.Test(t, f)
+}
+
+func newSilent(t *testing.T, sees bool, tokens ...dispatch.TokenIssuer) *silent {
 	hubKey, err := wire.NewStaticKey(nil2rand{})
 	must(t, err)
 	device, err := wire.NewStaticKey(nil2rand{})
 	must(t, err)
-	s := &silent{t: t, sees: sees, device: device, keys: dispatch.Keys{ClusterID: "c", Static: hubKey}}
+	s := &silent{t: t, sees: sees, device: device, cache: wire.NewCopy(), has: map[wire.ID]bool{}, keys: dispatch.Keys{ClusterID: "c", Static: hubKey}}
 	fp := wire.Fingerprint(s.tls[:], device.Public)
 	s.id = wire.NodeID(fp)
 	ready := corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady"}}}
@@ -60,7 +80,11 @@ func newSilent(t *testing.T, sees bool) *silent {
 		ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "uid-n1", Annotations: map[string]string{kube.NodeKeyAnnotation: fp}},
 		Status:     ready,
 	})
-	s.d, err = dispatch.New(dispatch.Config{Client: s.client, Bus: s, Keys: s.keys, Log: logger(t, "dispatch")})
+	cfg := dispatch.Config{Client: s.client, Bus: s, Keys: s.keys, Log: logger(t, "dispatch")}
+	if len(tokens) > 0 {
+		cfg.Tokens = tokens[0]
+	}
+	s.d, err = dispatch.New(cfg)
 	must(t, err)
 	ctl, err := node.New(node.Config{Client: s.client, Events: &controltest.Events{}, Presence: s.d, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
 	must(t, err)
@@ -114,7 +138,6 @@ func (s *silent) connect() {
 	defer s.mu.Unlock()
 	s.epoch++
 	s.tag = wire.Tag{byte(s.epoch)}
-	s.cache, s.stalled = wire.NewCopy(), nil
 	var err error
 	s.agent, err = agentsession.New(time.Now(), agentsession.Config{
 		Place: wire.Place{Cluster: "c", Node: s.id, Tag: s.tag}, Key: s.device, Hub: s.keys.Static.Public,
@@ -131,6 +154,15 @@ func (s *silent) drain() {
 		again = out.Welcome != nil
 		for _, b := range out.Apply {
 			s.cache.Apply(b)
+			for i := range b.Puts {
+				s.has[b.Puts[i].ID] = true
+			}
+			for _, id := range b.Deletes {
+				delete(s.has, id)
+			}
+			if s.batch != nil {
+				s.batch()
+			}
 			s.agent.Applied(b.Seq, s.cache.Hash())
 			again = true
 		}
@@ -207,7 +239,7 @@ func (s *silent) expectDark(want bool, when string) {
 // A node that vanished without a word is dark as soon as its connection is found dead: the grace counts from its last
 // sign of life, not from when the broker gave it up.
 func TestDarkFromTheLastWord(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := newSilent(t, true)
 		s.pass(59 * time.Second)
 		s.ping()
@@ -229,7 +261,7 @@ func TestDarkFromTheLastWord(t *testing.T) {
 
 // A node that was just heard of has its grace.
 func TestFlap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := newSilent(t, true)
 		s.pass(59 * time.Second)
 		s.ping()
@@ -244,7 +276,7 @@ func TestFlap(t *testing.T) {
 
 // A broker elsewhere says only that a connection is gone, so until then its node counts as heard.
 func TestFlapBehindABlindBus(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := newSilent(t, false)
 		s.pass(time.Hour)
 		s.lost()
@@ -259,7 +291,7 @@ func TestFlapBehindABlindBus(t *testing.T) {
 // comes back although nothing has told it that the hub had given it up.
 func TestSilenceIsNoticedWhenSomethingIsAsked(t *testing.T) {
 	for _, sees := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			s := newSilent(t, sees)
 			s.pass(30 * time.Second)
 			s.set(func() { s.hole = true })
@@ -280,7 +312,7 @@ func TestSilenceIsNoticedWhenSomethingIsAsked(t *testing.T) {
 
 // An agent that is busy for a minute, say with a card that stalls, is not taken for gone while its connection lives.
 func TestSlowAgentIsNotDark(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := newSilent(t, true)
 		s.set(func() { s.hung = true })
 		s.client.Put(pod("web", "n1"))
