@@ -86,7 +86,7 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Log: h.part("registry")})
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), Log: h.part("registry")})
 	view.Reader = h.registry.Client()
 	return h.openLink()
 }

@@ -14,6 +14,7 @@ import (
 	"petrel.dev/petrel/hub/control/gc"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
+	"petrel.dev/petrel/hub/control/podgc"
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
@@ -50,6 +51,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
 		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
+		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Log: h.part("scheduler")}),
 	} {
 		g.Go(func() error { return ended(r.Run(ctx)) })

@@ -239,6 +239,9 @@ func (c *connection) loop(ctx context.Context) error {
 			for _, f := range c.s.Drain(time.Now()).Frames {
 				c.client.Publish(wire.UpTopic(c.place.Cluster, c.place.Node), 1, false, f)
 			}
+			// A connection that is closed in good order has no will. Should the good-bye not be understood, because a
+			// frame before it is still to be repeated, this is.
+			c.client.Publish(wire.LiveTopic(c.place.Cluster, c.place.Node), 1, false, wire.LiveFrame(c.place.Tag))
 			return ctx.Err()
 		case err := <-c.lost:
 			return fmt.Errorf("connection lost: %w", err)

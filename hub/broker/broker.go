@@ -42,11 +42,22 @@ type Broker struct {
 	server *mqtt.Server
 	to     atomic.Pointer[func(topic string, frame []byte)]
 
-	mu    sync.Mutex
-	count map[string]int // connections by node
-	conns map[*conn]struct{}
-	done  bool
+	mu      sync.Mutex
+	devices map[string]*device // those with a connection, by node
+	conns   map[*conn]struct{}
+	done    bool
 }
+
+// device is one that has connections.
+type device struct {
+	conns int          // guarded by Broker.mu
+	heard atomic.Int64 // when it last sent anything, in time since start
+}
+
+// start is where times that are kept as a number count from: a jump of the wall clock does not touch them.
+var start = time.Now()
+
+func (d *device) hear() { d.heard.Store(int64(time.Since(start))) }
 
 // New makes a broker. It hears nobody until Run.
 func New(cfg Config) (*Broker, error) {
@@ -65,7 +76,7 @@ func New(cfg Config) (*Broker, error) {
 	caps.SharedSubAvailable = 0
 	caps.TopicAliasMaximum = 0
 	caps.MinimumProtocolVersion = 4
-	b := &Broker{cfg: cfg, count: map[string]int{}, conns: map[*conn]struct{}{}}
+	b := &Broker{cfg: cfg, devices: map[string]*device{}, conns: map[*conn]struct{}{}}
 	// Serve is never called: it would start tickers for features that are off. Connections come by ServeConn.
 	b.server = mqtt.New(&mqtt.Options{
 		Capabilities: caps, InlineClient: true, Logger: slog.New(slog.DiscardHandler),
@@ -99,6 +110,19 @@ func (b *Broker) Publish(topic string, frame []byte) {
 	if err := b.server.Publish(topic, frame, false, 0); err != nil {
 		b.cfg.Log.Debug("frame not published", "topic", topic, "error", err)
 	}
+}
+
+// Heard tells when the node last sent anything on a connection, MQTT's own packets included; zero when it has none. What
+// receive is told of a connection's end, it is told while the connection still counts.
+func (b *Broker) Heard(node string) time.Time {
+	b.mu.Lock()
+	d := b.devices[node]
+	b.mu.Unlock()
+	if d == nil {
+		return time.Time{}
+	}
+	now := time.Now() // counted back from, since the wall clock may have been set meanwhile
+	return now.Add(time.Duration(d.heard.Load()) - now.Sub(start))
 }
 
 // ServeConn serves a connection on which TLS has agreed on wire.ALPN, and returns when it has ended. It closes c.
@@ -136,10 +160,18 @@ func (b *Broker) enter(c *conn) error {
 		return errors.New("the hub stops")
 	case len(b.conns) >= b.cfg.MaxClients:
 		return fmt.Errorf("%d connections are the limit", b.cfg.MaxClients)
-	case b.count[c.node] >= maxPerNode:
+	}
+	d := b.devices[c.node]
+	if d == nil {
+		d = &device{}
+		b.devices[c.node] = d
+	}
+	if d.conns >= maxPerNode {
 		return fmt.Errorf("device has %d connections already", maxPerNode)
 	}
-	b.count[c.node]++
+	d.conns++
+	d.hear()
+	c.device = d
 	b.conns[c] = struct{}{}
 	return nil
 }
@@ -148,8 +180,8 @@ func (b *Broker) leave(c *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.conns, c)
-	if b.count[c.node]--; b.count[c.node] == 0 {
-		delete(b.count, c.node)
+	if c.device.conns--; c.device.conns == 0 {
+		delete(b.devices, c.node)
 	}
 }
 

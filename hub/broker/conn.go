@@ -16,9 +16,18 @@ const (
 // the keepalive by them. A failed write closes the connection, since the library goes on after one.
 type conn struct {
 	net.Conn
-	node string // id in topics
-	fp   string // fingerprint of the device
-	will []byte // last words, from CONNECT
+	node   string // id in topics
+	fp     string // fingerprint of the device
+	device *device
+	will   []byte // last words, from CONNECT
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.device.hear()
+	}
+	return n, err
 }
 
 func (c *conn) Write(b []byte) (int, error) {

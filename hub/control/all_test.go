@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/hub/control/gc"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
+	"petrel.dev/petrel/hub/control/podgc"
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/registry/registrytest"
@@ -66,6 +67,7 @@ func hub(t testing.TB) control.Client {
 		endpoints.New(endpoints.Config{Client: c}),
 		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: owners}),
 		namespace.New(namespace.Config{Log: log, Client: c, Kinds: kinds}),
+		podgc.New(podgc.Config{Client: c}),
 		serviceaccount.New(serviceaccount.Config{Client: c, CA: []byte("PEM")}),
 		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1")}),
 		runs(func(ctx context.Context) error { kubelet(ctx, c); return nil }),

@@ -42,6 +42,9 @@ type referred struct {
 // nodeSet is what the composition remembers of one connected node.
 type nodeSet struct {
 	pods map[types.UID][]ref
+	held map[types.UID]time.Time // pods that wait for a token, and until when
+	// known: it is known which pods the node has, so that others may be held back.
+	known bool
 }
 
 func newDesired(d *Dispatch) *desired {
@@ -147,7 +150,6 @@ func (s *desired) setPod(n *node, p *corev1.Pod) {
 	if o = s.made(o, err, "Pod", p.Namespace+"/"+p.Name); o == nil {
 		return
 	}
-	s.set(n, o)
 	before, after := n.desired.pods[p.UID], podRefs(p)
 	n.desired.pods[p.UID] = after
 	for _, r := range after {
@@ -161,6 +163,9 @@ func (s *desired) setPod(n *node, p *corev1.Pod) {
 		}
 	}
 	s.wantTokens(n, p)
+	if _, sent := n.down.Get(o.ID); sent || !s.waits(n, p) {
+		s.set(n, o)
+	}
 }
 
 func (s *desired) removePod(n *node, uid types.UID) {
@@ -169,6 +174,7 @@ func (s *desired) removePod(n *node, uid types.UID) {
 		s.release(n, r)
 	}
 	delete(n.desired.pods, uid)
+	delete(n.desired.held, uid)
 	s.dropTokens(n, uid)
 }
 
@@ -353,7 +359,7 @@ func (s *desired) peer(name string, node *corev1.Node) {
 // compose makes the whole set of a node whose session is about to open.
 func (s *desired) compose(now time.Time, n *node, have wire.Hash) {
 	n.down = wire.NewSender()
-	n.desired = nodeSet{pods: map[types.UID][]ref{}}
+	n.desired = nodeSet{pods: map[types.UID][]ref{}, held: map[types.UID]time.Time{}, known: have.IsZero()}
 	s.keepTokens(n, have)
 	if node := s.nodes[n.name]; node != nil {
 		s.ownNode(n, node)

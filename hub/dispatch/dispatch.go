@@ -25,6 +25,9 @@ type Bus interface {
 	// Run calls receive for each frame on a node's up, live and stream topics until ctx ends; receive returns at once
 	// and owns the frame. connected tells when the bus begins to work, and when it stops.
 	Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error
+	// Heard tells when the node (its id in topics) last sent anything at all, pings of its connection included; zero when
+	// the bus cannot tell, or the node has no connection. It still tells while receive is given a node's last words.
+	Heard(node string) time.Time
 }
 
 // TokenIssuer makes ServiceAccount tokens; hub/auth implements it. Nil audiences mean the API server's own.
@@ -68,10 +71,10 @@ func New(cfg Config) (*Dispatch, error) {
 		return nil, errors.New("dispatch: client, bus, keys and log are needed")
 	}
 	d := &Dispatch{
-		cfg: cfg, inbox: newInbox(),
+		cfg: cfg, inbox: newInbox(cfg.Bus.Heard),
 		nodes: map[string]*node{}, byName: map[string]*node{},
 	}
-	d.pres.init()
+	d.pres.init(cfg.Bus.Heard)
 	d.set = newDesired(d)
 	d.in = newIntake(cfg.Client, cfg.Log)
 	return d, nil
@@ -140,7 +143,7 @@ func (d *Dispatch) work(now time.Time) {
 		f(now)
 	}
 	for _, f := range frames {
-		d.frame(now, f.topic, f.b)
+		d.frame(now, f)
 	}
 	for n := range d.set.touched {
 		delete(d.set.touched, n)
@@ -171,7 +174,7 @@ func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
 	for _, n := range d.nodes {
 		for _, c := range n.conns {
-			w := c.s.Wake()
+			w := c.wake()
 			if !w.IsZero() && !now.Before(w) {
 				d.drainConn(now, n, c)
 			} else {
@@ -180,6 +183,7 @@ func (d *Dispatch) tick(now time.Time) {
 		}
 		if n.current != nil {
 			d.set.renew(now, n)
+			d.set.overdue(n)
 		}
 	}
 	for n := range d.set.touched {
@@ -196,10 +200,7 @@ var nudgeAfter = []time.Duration{0, 15 * time.Second, time.Minute, 5 * time.Minu
 func (d *Dispatch) bus(now time.Time, up bool) {
 	d.nudges = nil
 	if up {
-		for _, t := range nudgeAfter {
-			d.nudges = append(d.nudges, now.Add(t))
-		}
-		d.nudge(now)
+		d.nudgeFrom(now)
 		return
 	}
 	for _, n := range d.nodes {
@@ -208,6 +209,14 @@ func (d *Dispatch) bus(now time.Time, up bool) {
 			d.drainConn(now, n, c)
 		}
 	}
+}
+
+func (d *Dispatch) nudgeFrom(now time.Time) {
+	d.nudges = d.nudges[:0]
+	for _, t := range nudgeAfter {
+		d.nudges = append(d.nudges, now.Add(t))
+	}
+	d.nudge(now)
 }
 
 // nudge tells nodes without a session that the hub is here, when it is time to.

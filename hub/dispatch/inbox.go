@@ -15,6 +15,7 @@ const maxFrames = 128
 // inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
 type inbox struct {
 	ready   chan struct{}
+	heard   func(node string) time.Time // of the bus
 	streams streamTable
 
 	mu      sync.Mutex
@@ -28,10 +29,12 @@ type inbox struct {
 type inFrame struct {
 	topic string
 	b     []byte
+	// heard goes with last words: when the node was last heard of before. The bus says them for it, perhaps long after.
+	heard time.Time
 }
 
-func newInbox() *inbox {
-	return &inbox{ready: make(chan struct{}, 1), waiting: map[string]int{}}
+func newInbox(heard func(node string) time.Time) *inbox {
+	return &inbox{ready: make(chan struct{}, 1), heard: heard, waiting: map[string]int{}}
 }
 
 func (i *inbox) signal() {
@@ -71,10 +74,14 @@ func (i *inbox) frame(topic string, b []byte) {
 		i.streams.deliver(node, stream, b)
 		return
 	}
+	f := inFrame{topic: topic, b: b}
+	if kind == wire.TopicLive {
+		f.heard = i.heard(node)
+	}
 	i.mu.Lock()
 	if i.waiting[node] < maxFrames {
 		i.waiting[node]++
-		i.frames = append(i.frames, inFrame{topic, b})
+		i.frames = append(i.frames, f)
 	}
 	i.mu.Unlock()
 	i.signal()

@@ -29,7 +29,7 @@ type node struct {
 
 	epoch  uint64     // of the latest accepted session
 	up     *wire.Copy // reports; outlives sessions
-	dark   time.Time  // when the last session ended
+	heard  time.Time  // the last of it when its last session ended
 	nudged time.Time  // last nudge
 	tokens map[string]*saToken
 
@@ -45,10 +45,21 @@ type conn struct {
 	tag   wire.Tag
 	hello *wire.Hello
 	alive []func(now time.Time, alive bool) // who waits for the probe
+	// last is when the bus had heard of the node when it said that the connection is gone; zero before, or unknown.
+	last time.Time
+	// doubt is when to look whether a node that owes an answer has said anything; zero: it owes none.
+	doubt time.Time
 }
 
-func (d *Dispatch) frame(now time.Time, topic string, b []byte) {
-	cluster, id, _, kind, ok := wire.ParseTopic(topic)
+// keepaliveOf is how often a session's node says something at least.
+func keepaliveOf(c *conn) time.Duration { return time.Duration(c.hello.Keepalive) * time.Second }
+
+// wake is when the session wants a turn.
+func (c *conn) wake() time.Time { return earliest(c.s.Wake(), c.doubt) }
+
+func (d *Dispatch) frame(now time.Time, f inFrame) {
+	b := f.b
+	cluster, id, _, kind, ok := wire.ParseTopic(f.topic)
 	if !ok || cluster != d.cfg.Keys.ClusterID {
 		return
 	}
@@ -59,8 +70,10 @@ func (d *Dispatch) frame(now time.Time, topic string, b []byte) {
 	}
 	if kind == wire.TopicLive {
 		if n != nil && n.conns[tag] != nil && typ == wire.FrameLive {
-			n.conns[tag].s.Fail(errors.New("connection lost"))
-			d.drainConn(now, n, n.conns[tag])
+			c := n.conns[tag]
+			c.last = f.heard
+			c.s.Fail(errors.New("connection lost"))
+			d.drainConn(now, n, c)
 		}
 		return
 	}
@@ -148,8 +161,9 @@ func (d *Dispatch) drainConn(now time.Time, n *node, c *conn) {
 			d.ended(now, n, c, out.Err)
 			return
 		}
+		again = again || d.silent(now, n, c)
 	}
-	d.wakeAt(c.s.Wake())
+	d.wakeAt(c.wake())
 }
 
 func (c *conn) answer(now time.Time, alive bool) {
@@ -169,7 +183,10 @@ func (d *Dispatch) ended(now time.Time, n *node, c *conn, err error) {
 	if n.current == c {
 		n.current = nil
 		d.cfg.Log.Info("node disconnected", "node", n.name, "device", n.id, "reason", reason(err))
-		d.closeSession(now, n)
+		d.closeSession(n, c, d.heardAtEnd(now, n, c, err))
+		if unanswered(err) {
+			d.callBack(now, n, c.tag)
+		}
 	}
 	c.answer(now, false)
 	if len(n.conns) == 0 && n.name == "" {
@@ -184,9 +201,9 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// closeSession ends what hangs on the open session.
-func (d *Dispatch) closeSession(now time.Time, n *node) {
-	n.dark = now
+// closeSession ends what hangs on the open session. heard is when its node was last heard of.
+func (d *Dispatch) closeSession(n *node, c *conn, heard time.Time) {
+	n.heard = heard
 	d.set.drop(n)
 	for id, e := range n.streams {
 		e.Fail(fmt.Errorf("%w: node %s is not connected", wire.ErrStreamCut, n.name))
@@ -194,7 +211,7 @@ func (d *Dispatch) closeSession(now time.Time, n *node) {
 		d.inbox.streams.remove(n.id, id)
 	}
 	if d.byName[n.name] == n {
-		d.pres.set(n.name, false, now)
+		d.pres.set(n.name, seen{last: heard, keepalive: keepaliveOf(c)})
 	}
 }
 
@@ -203,7 +220,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 	if old := n.current; old != nil {
 		n.current = nil
 		old.s.Bye(now, wire.CodeReplaced, "a newer connection of this device took over")
-		d.closeSession(now, n)
+		d.closeSession(n, old, now)
 		d.drainConn(now, n, old)
 	}
 	if other := d.byName[name]; other != nil && other != n {
@@ -216,7 +233,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		n.name, n.up = name, wire.NewCopy()
 	}
 	d.byName[name] = n
-	if now.Sub(n.dark) > forgetAfter {
+	if now.Sub(n.heard) > forgetAfter {
 		n.up = wire.NewCopy()
 	}
 	n.current, n.epoch = c, c.hello.Epoch
@@ -225,7 +242,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		n.down, c.hello.Down, n.up, func() uint64 { return d.revision })
 	d.set.accepted(now, n, c.hello.Down)
 	d.cfg.Log.Info("node connected", "node", name, "device", n.id, "epoch", c.hello.Epoch, "agent", c.hello.Build)
-	d.pres.set(name, true, now)
+	d.pres.set(name, seen{connected: true, last: now, device: n.id, keepalive: keepaliveOf(c)})
 	d.drainConn(now, n, c)
 }
 
@@ -235,7 +252,7 @@ func (d *Dispatch) removed(now time.Time, n *node, message string) {
 	if c := n.current; c != nil {
 		n.current = nil
 		c.s.Bye(now, wire.CodeRemoved, message)
-		d.closeSession(now, n)
+		d.closeSession(n, c, now)
 		d.drainConn(now, n, c)
 	}
 	if d.byName[name] == n {

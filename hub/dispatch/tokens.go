@@ -130,6 +130,7 @@ func (s *desired) placeTokens(n *node) {
 // accepted: when the node's copy is known without its map, tokens that are missing are made now.
 func (s *desired) accepted(now time.Time, n *node, have wire.Hash) {
 	if have.IsZero() || have == n.down.Hash() {
+		n.desired.known = true
 		s.renew(now, n)
 	}
 }
@@ -154,6 +155,7 @@ func (s *desired) have(now time.Time, n *node, h *wire.Have) {
 			s.remove(n, t.id)
 		}
 	}
+	s.holdUnsent(n, h)
 	s.renew(now, n)
 }
 
@@ -191,12 +193,14 @@ func (s *desired) issue(n *node, t *saToken) {
 				d.cfg.Log.Warn("token not made; trying again", "pod", pod.Namespace+"/"+pod.Name, "error", err, "retry", tokenRetry)
 				t.retry = now.Add(tokenRetry)
 				d.wakeAt(t.retry)
+				s.giveUp(n, pod.UID)
 				return
 			}
 			t.obj, t.expires, t.retry = obj, expires, time.Time{}
 			d.wakeAt(t.due())
 			if n.current != nil {
 				s.set(n, obj)
+				s.letGo(n, pod.UID)
 			}
 		})
 	}()

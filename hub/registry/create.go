@@ -43,6 +43,9 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", t.Kind.GVK.Kind))
 	}
+	if err := r.refuseToldCreate(t, obj); err != nil {
+		return nil, err
+	}
 	obj, err := toStored(t.Kind, obj)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())

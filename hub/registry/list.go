@@ -30,7 +30,7 @@ func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqls
 	if err := checkListOptions(opts, false); err != nil {
 		return nil, nil, err
 	}
-	sel, err := selectionOf(t, opts)
+	sel, err := r.selectionOf(t, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,7 +52,7 @@ func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqls
 	}
 	if page.More {
 		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)
-		if sel.plain() {
+		if sel.plain() && sel.also == "" {
 			left := int64(page.Remain)
 			res.Remaining = &left
 		}
@@ -98,7 +98,7 @@ func (r *Registry) listFrom(sel *selection, opts *metav1.ListOptions) (after str
 
 // page reads up to limit selected entries, all as of one revision.
 func (r *Registry) page(sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
-	if sel.plain() && sel.key == "" {
+	if sel.plain() && sel.key == "" && sel.also == "" {
 		return r.store.List(sel.prefix, after, limit, at)
 	}
 	chunk := 0
@@ -106,11 +106,16 @@ func (r *Registry) page(sel *selection, after string, limit int, at sqlstore.Rev
 		chunk = max(4*limit, 500)
 	}
 	out := sqlstore.Page{}
+	prefix := sel.prefix
+	if sel.also != "" && strings.HasPrefix(after, sel.also) {
+		prefix = sel.also
+	}
 	for {
-		page, err := r.store.List(sel.prefix, after, chunk, at)
+		page, err := r.store.List(prefix, after, chunk, at)
 		if err != nil {
 			return page, err
 		}
+		last := sel.also == "" || prefix == sel.also
 		at, out.Rev = page.Rev, page.Rev
 		for i, e := range page.Entries {
 			if !sel.hasKey(e.Key) || !r.selects(sel, e.Key, e.Rev, e.Value) {
@@ -118,14 +123,18 @@ func (r *Registry) page(sel *selection, after string, limit int, at sqlstore.Rev
 			}
 			out.Entries = append(out.Entries, e)
 			if limit > 0 && len(out.Entries) == limit {
-				out.More = page.More || i < len(page.Entries)-1
+				out.More = page.More || i < len(page.Entries)-1 || !last
 				return out, nil
 			}
 		}
-		if !page.More {
+		switch {
+		case page.More:
+			after = page.Entries[len(page.Entries)-1].Key
+		case last:
 			return out, nil
+		default:
+			prefix, after = sel.also, ""
 		}
-		after = page.Entries[len(page.Entries)-1].Key
 	}
 }
 
@@ -191,5 +200,8 @@ func decodeContinue(sel *selection, token string) (after string, at sqlstore.Rev
 	}
 	// The token says where to go on from, the store wants the last key already given.
 	after = sel.prefix + strings.TrimSuffix(start[1:], "\x00")
+	if sel.also != "" && strings.HasPrefix(start, sel.also) {
+		after = strings.TrimSuffix(start, "\x00") // only in the first range are keys given without their prefix
+	}
 	return after, max(c.Revision, 0), nil
 }

@@ -34,6 +34,9 @@ func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patc
 	if opts == nil {
 		opts = &metav1.PatchOptions{}
 	}
+	if err := r.refuseTold(t); err != nil {
+		return nil, err
+	}
 	switch pt {
 	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
 	default:

@@ -29,6 +29,7 @@ type Config struct {
 	Admission Admission        // nil: everything is admitted
 	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
 	Clock     func() time.Time // nil: time.Now
+	Told      *Told            // nil: every object is stored
 	Log       *slog.Logger     // nil: discarded
 
 	// EventTTL is how long an Event is kept after its last write; 0 means one hour, as in Kubernetes.
@@ -46,6 +47,7 @@ type Registry struct {
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
+	told      *Told
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
@@ -63,7 +65,7 @@ var (
 // New returns a registry on cfg.Store. Nothing runs until Run.
 func New(cfg Config) *Registry {
 	r := &Registry{
-		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens,
+		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
 	}
 	if r.admission == nil {

@@ -47,10 +47,20 @@ func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*R
 			return nil, err
 		}
 	}
-	key := resource.Key(t.Kind, t.Namespace, t.Name)
+	key, told := r.tellKey(t)
+	if !told {
+		key = resource.Key(t.Kind, t.Namespace, t.Name)
+	}
 	e, ok := r.store.Get(key)
 	if !ok {
 		return nil, notFound(t.Kind, t.Name)
+	}
+	if told {
+		b, err := r.view(t.Kind, key, e.Rev, e.Value)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		return &Result{JSON: b}, nil
 	}
 	if sub != nil && sub.Get != nil {
 		cur, err := r.current(t.Kind, key)

@@ -24,7 +24,7 @@ func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) 
 	if err := checkListOptions(opts, true); err != nil {
 		return nil, err
 	}
-	sel, err := selectionOf(t, opts)
+	sel, err := r.selectionOf(t, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) 
 		}
 	}
 	w.told = from
-	if w.src, err = r.store.Watch(sel.prefix, from); err != nil {
+	if w.src, err = r.store.Watch(sel.watched(), from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 	}
 	w.due = time.Now().Add(r.bookmark)
@@ -226,6 +226,10 @@ func (w *watcher) selected(key string, prev []byte) bool {
 func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
 	if s.plain() {
 		return true
+	}
+	if from := r.toldFrom(s.kind, key); from != nil {
+		obj, err := r.tell(s.kind, from, key, rev, raw)
+		return err == nil && s.matches(obj)
 	}
 	obj, err := r.typed(storedKind(s.kind), key, rev, raw)
 	return err == nil && s.matches(obj)

@@ -101,6 +101,14 @@ func (p *Pipe) Send(m Message) {
 // Backlog is how many frames wait or are in flight.
 func (p *Pipe) Backlog() int { return len(p.queue) + len(p.flight) }
 
+// Unanswered is since when the first frame in flight has waited for its acknowledgement; zero when none is in flight.
+func (p *Pipe) Unanswered() time.Time {
+	if len(p.flight) == 0 {
+		return time.Time{}
+	}
+	return p.moved
+}
+
 // Receive takes a frame of this session. It returns the messages that are now complete. A repeated or early frame is no
 // error; ErrSeal means that the frame was not the peer's and had no effect; any other error ends the session.
 func (p *Pipe) Receive(now time.Time, frame []byte) ([]Message, error) {

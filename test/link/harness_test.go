@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,6 +61,7 @@ type hub struct {
 	publish func(topic string, frame []byte)
 	mu      sync.Mutex
 	bytesIn func(n int) // counts what comes in and goes out on the port, when set
+	hole    atomic.Bool // swallows everything on the port, both ways, without closing a connection
 }
 
 func newHub(t testing.TB, brokerURL string, objs ...kube.Object) *hub {
@@ -149,8 +151,24 @@ func (c *counted) count(n int) {
 		f(n)
 	}
 }
-func (c *counted) Read(b []byte) (int, error)  { n, err := c.Conn.Read(b); c.count(n); return n, err }
-func (c *counted) Write(b []byte) (int, error) { n, err := c.Conn.Write(b); c.count(n); return n, err }
+func (c *counted) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.h.hole.Load() {
+			c.count(n)
+			return n, err
+		}
+	}
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	if c.h.hole.Load() {
+		return len(b), nil
+	}
+	n, err := c.Conn.Write(b)
+	c.count(n)
+	return n, err
+}
 
 func (h *hub) kill() {
 	if h.stop != nil {

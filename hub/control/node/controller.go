@@ -24,9 +24,9 @@ import (
 
 // Presence tells which nodes have a session with the hub.
 type Presence interface {
-	// Presence tells whether the node has a session now and, if not, when something was last heard of it: zero when
-	// nothing was since the hub started.
-	Presence(node string) (connected bool, lastSeen time.Time)
+	// Presence tells whether the node has a session now, and when something was last heard of it: zero when nothing was
+	// since the hub started. When a session is found dead, that may be long ago.
+	Presence(node string) (connected bool, lastHeard time.Time)
 	// Watch calls f with the name of each node whose presence changes, until ctx ends. f returns quickly.
 	Watch(ctx context.Context, f func(node string))
 }

@@ -70,7 +70,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !ok || ns.DeletionTimestamp != nil || ns.Status.Phase == corev1.NamespaceTerminating {
 		return 0, nil
 	}
-	return 0, control.JoinErrors(c.account(ctx, ns.Name), c.rootCA(ctx, ns.Name))
+	// The account last: no pod can be made without one, and a pod that is made mounts the other.
+	return 0, control.JoinErrors(c.rootCA(ctx, ns.Name), c.account(ctx, ns.Name))
 }
 
 func (c *Controller) account(ctx context.Context, ns string) error {

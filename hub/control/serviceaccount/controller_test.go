@@ -1,6 +1,7 @@
 package serviceaccount
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -19,8 +20,14 @@ func TestNamespacesGetAccountAndCA(t *testing.T) {
 		c := controltest.New(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "old"}}, ending)
 		ctl := New(Config{Client: c, CA: []byte("PEM")})
 		go func() { _ = ctl.Run(t.Context()) }()
+		synctest.Wait()
+		c.Writes()
 		c.Put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "new"}})
 		synctest.Wait()
+		// Pods may come as soon as there is an account, and they mount the CA.
+		if w := c.Writes(); len(w) != 2 || !strings.Contains(w[0], "kube-root-ca.crt") {
+			t.Errorf("a new namespace gets %q", w)
+		}
 		check := func(ns string, want bool) {
 			t.Helper()
 			_, sa := c.Get(kube.ServiceAccount, ns, "default")

@@ -73,6 +73,7 @@ type Session struct {
 	waiting  []*wire.Batch
 	revision func() uint64
 	probe    time.Time // zero: no probe under way
+	heard    time.Time // the last frame of the node's own
 	out      Output
 }
 
@@ -90,6 +91,17 @@ func New(now time.Time, p wire.Place, key wire.StaticKey, knock []byte) (*Sessio
 // Open tells whether the session is accepted and alive.
 func (s *Session) Open() bool { return s.state == open }
 
+// Heard is when the node's last frame came; zero before its hello.
+func (s *Session) Heard() time.Time { return s.heard }
+
+// Unanswered is since when the node has left a frame unacknowledged; zero when it owes no answer.
+func (s *Session) Unanswered() time.Time {
+	if s.pipe == nil {
+		return time.Time{}
+	}
+	return s.pipe.Unanswered()
+}
+
 // Frame takes a frame of this session's tag.
 func (s *Session) Frame(now time.Time, frame []byte) {
 	typ, _, err := wire.Peek(frame)
@@ -100,19 +112,22 @@ func (s *Session) Frame(now time.Time, frame []byte) {
 	case typ == wire.FrameKnock && s.state == challenged && s.resp.Again(frame):
 		s.out.Frames = append(s.out.Frames, s.resp.Challenge())
 	case typ == wire.FrameHello && s.state == challenged:
-		s.hello(frame)
+		s.hello(now, frame)
 	case typ == wire.FrameOther && s.pipe != nil:
 		msgs, err := s.pipe.Receive(now, frame)
 		for _, m := range msgs {
 			s.message(m)
 		}
-		if err != nil && !errors.Is(err, wire.ErrSeal) {
+		switch {
+		case err == nil:
+			s.heard = now
+		case !errors.Is(err, wire.ErrSeal):
 			s.end(fmt.Errorf("frame from node: %w", err))
 		}
 	}
 }
 
-func (s *Session) hello(frame []byte) {
+func (s *Session) hello(now time.Time, frame []byte) {
 	h, static, pipe, err := s.resp.Hello(frame)
 	if errors.Is(err, wire.ErrSeal) {
 		return
@@ -123,7 +138,7 @@ func (s *Session) hello(frame []byte) {
 	}
 	s.Fingerprint = wire.Fingerprint(h.TLSKey[:], static)
 	pipe.Limit = maxUp
-	s.state, s.pipe = judged, pipe
+	s.state, s.pipe, s.heard = judged, pipe, now
 	switch {
 	case wire.NodeID(s.Fingerprint) != s.Place.Node:
 		s.end(fmt.Errorf("device %s speaks on the topics of %s", wire.NodeID(s.Fingerprint), s.Place.Node))
