@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
@@ -50,7 +51,10 @@ func Open(dir string, log *slog.Logger) (*Cache, error) {
 		return nil, err
 	}
 	c := &Cache{log: log, file: file, objects: map[wire.ID]wire.Object{}, watchers: map[chan struct{}]struct{}{}}
-	damaged += c.replay(records)
+	bad, whole := c.replay(records)
+	damaged += bad
+	// What no commit follows was never accepted. It must not wait there for the commit of a later batch.
+	file.cut(whole)
 	if damaged > 0 {
 		log.Warn("cache has damaged records; the hub will send what is missing", "file", file.path, "places", damaged)
 	}
@@ -61,8 +65,9 @@ func Open(dir string, log *slog.Logger) (*Cache, error) {
 	return c, nil
 }
 
-// replay brings the set to what the records say. Only what a commit follows counts. It returns how many were unreadable.
-func (c *Cache) replay(records []record) (bad int) {
+// replay brings the set to what the records say. Only what a commit follows counts. It returns how many were unreadable,
+// and where the last commit ends.
+func (c *Cache) replay(records []record) (bad int, whole int64) {
 	var group []*wire.Batch
 	for _, r := range records {
 		switch r.typ {
@@ -78,18 +83,22 @@ func (c *Cache) replay(records []record) (bad int) {
 			for _, b := range group {
 				c.take(b)
 			}
-			group = nil
+			group, whole = nil, r.end
 			if len(r.payload) == 8 {
 				c.revision = binary.BigEndian.Uint64(r.payload)
 			}
 		case recSettings:
+			if len(group) == 0 {
+				whole = r.end
+			}
 			if err := json.Unmarshal(r.payload, &c.settings); err != nil {
 				bad++
 			}
 		default: // of a later version
+			whole = r.end
 		}
 	}
-	return bad
+	return bad, whole
 }
 
 // take applies a batch to memory.
@@ -107,6 +116,7 @@ func (c *Cache) take(b *wire.Batch) {
 	for _, p := range b.Puts {
 		drop(p.ID)
 		if !p.Once {
+			p.Data = bytes.Clone(p.Data) // or it would keep the whole message, or log, that it came with
 			c.objects[p.ID] = p.Object
 			c.hash.Add(p.ID, p.Version)
 			c.bytes += int64(len(p.Data)) + 128
@@ -151,7 +161,7 @@ func (c *Cache) compact() {
 func (c *Cache) all() []record {
 	records := make([]record, 0, len(c.objects)+2)
 	if b, err := json.Marshal(c.settings); err == nil {
-		records = append(records, record{recSettings, b})
+		records = append(records, record{typ: recSettings, payload: b})
 	}
 	for _, o := range c.sorted() {
 		records = append(records, putRecord(o))
@@ -160,15 +170,15 @@ func (c *Cache) all() []record {
 }
 
 func putRecord(o wire.Object) record {
-	return record{recPut, wire.Encode(&wire.Batch{Puts: []wire.Put{{Object: o}}})}
+	return record{typ: recPut, payload: wire.Encode(&wire.Batch{Puts: []wire.Put{{Object: o}}})}
 }
 
 func deleteRecord(id wire.ID) record {
-	return record{recDelete, wire.Encode(&wire.Batch{Deletes: []wire.ID{id}})}
+	return record{typ: recDelete, payload: wire.Encode(&wire.Batch{Deletes: []wire.ID{id}})}
 }
 
 func commitRecord(revision uint64) record {
-	return record{recCommit, binary.BigEndian.AppendUint64(nil, revision)}
+	return record{typ: recCommit, payload: binary.BigEndian.AppendUint64(nil, revision)}
 }
 
 // Clear empties the desired set: the hub has said that this node is removed.
@@ -178,7 +188,12 @@ func (c *Cache) Clear() error {
 	if len(c.objects) == 0 {
 		return nil
 	}
-	if err := c.file.rewrite([]record{commitRecord(0)}); err != nil {
+	settings, err := json.Marshal(c.settings)
+	if err != nil {
+		return fmt.Errorf("cache: settings: %w", err)
+	}
+	// The settings stay: they are the cluster's, and are written only when they change.
+	if err := c.file.rewrite([]record{{typ: recSettings, payload: settings}, commitRecord(0)}); err != nil {
 		return err
 	}
 	c.objects, c.hash, c.bytes, c.revision, c.snapshot = map[wire.ID]wire.Object{}, wire.Hash{}, 0, 0, nil
@@ -249,7 +264,7 @@ func (c *Cache) SetSettings(s wire.Settings) error {
 	if err != nil {
 		return fmt.Errorf("cache: settings: %w", err)
 	}
-	if err := c.file.append([]record{{recSettings, b}}); err != nil {
+	if err := c.file.append([]record{{typ: recSettings, payload: b}}); err != nil {
 		return err
 	}
 	c.settings = s

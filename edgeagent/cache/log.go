@@ -29,6 +29,7 @@ var (
 type record struct {
 	typ     byte
 	payload []byte
+	end     int64 // in the log that it was read from
 }
 
 func (r record) appendTo(b []byte) []byte {
@@ -55,7 +56,7 @@ func parseRecord(b []byte) (r record, size int, ok bool) {
 	if sum != binary.BigEndian.Uint32(b[7:11]) {
 		return record{}, 0, false
 	}
-	return record{b[2], payload}, recordHead + int(n), true
+	return record{typ: b[2], payload: payload}, recordHead + int(n), true
 }
 
 // parseLog returns all good records, how many bytes they end at, and how many damaged places lie before that end. What
@@ -77,9 +78,10 @@ func parseLog(b []byte) (records []record, end, damaged int) {
 			damaged++
 			hole = false
 		}
-		records = append(records, r)
 		at += n
 		end = at
+		r.end = int64(end)
+		records = append(records, r)
 	}
 	return records, end, damaged
 }
@@ -159,6 +161,14 @@ func (l *logFile) rewrite(records []record) error {
 	l.f.Close()
 	l.f, l.size = f, int64(len(b))
 	return syncDir(filepath.Dir(l.path))
+}
+
+// cut makes the log end at size. A failure is harmless: the next write goes there, and the next reader cuts again.
+func (l *logFile) cut(size int64) {
+	if size < l.size {
+		_ = l.f.Truncate(size)
+		l.size = size
+	}
 }
 
 func (l *logFile) wasteful(live int64) bool { return l.size > compactFrom && live*4 < l.size }

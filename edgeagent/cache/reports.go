@@ -29,11 +29,12 @@ type reports struct {
 	order   uint64
 	events  int
 	eventB  int
-	changed map[wire.ID]struct{} // since the last Changes
+	changed map[wire.ID]struct{} // since the last ReportChanges; of those no longer there, only what the link was told of
 	notify  chan struct{}
 	onDisk  map[wire.ID]uint64 // versions in the file
 	dirty   bool               // the file may differ from what it should hold
 	timer   *time.Timer
+	pause   time.Duration // before the next try, while writing fails
 	closed  bool
 }
 
@@ -42,6 +43,7 @@ type report struct {
 	obj       wire.Object
 	once      bool
 	confirmed bool
+	told      bool   // the link has been given one of this id
 	order     uint64 // of arrival
 }
 
@@ -123,15 +125,17 @@ func (c *Cache) Forget(id wire.ID) error {
 	if old := r.byID[id]; old == nil || old.once {
 		return nil
 	}
-	r.remove(id)
-	r.mark(id)
+	if r.remove(id) {
+		r.changed[id] = struct{}{}
+	}
+	r.wake()
 	return nil
 }
 
 func (r *reports) set(o wire.Object, once bool) {
-	r.remove(o.ID)
+	told := r.remove(o.ID)
 	r.order++
-	r.byID[o.ID] = &report{obj: o, once: once, order: r.order}
+	r.byID[o.ID] = &report{obj: o, once: once, told: told, order: r.order}
 	if o.Kind == wire.KindEvent {
 		r.events++
 		r.eventB += len(o.Data)
@@ -139,14 +143,22 @@ func (r *reports) set(o wire.Object, once bool) {
 	}
 }
 
-func (r *reports) remove(id wire.ID) {
-	if old := r.byID[id]; old != nil {
-		if id.Kind == wire.KindEvent {
-			r.events--
-			r.eventB -= len(old.obj.Data)
-		}
-		delete(r.byID, id)
+// remove forgets a report, and says whether the link has been told of it. What came and went between two looks of the link
+// leaves no trace: while the hub is away for weeks, that is every event but the last ones.
+func (r *reports) remove(id wire.ID) (told bool) {
+	old := r.byID[id]
+	if old == nil {
+		return false
 	}
+	if id.Kind == wire.KindEvent {
+		r.events--
+		r.eventB -= len(old.obj.Data)
+	}
+	delete(r.byID, id)
+	if !old.told {
+		delete(r.changed, id)
+	}
+	return old.told
 }
 
 // bound drops the oldest events, a few at a time.
@@ -165,13 +177,19 @@ func (r *reports) bound() {
 		if r.events <= maxEvents*7/8 && r.eventB <= maxEventB*7/8 || r.events == 1 {
 			return
 		}
-		r.remove(x.obj.ID)
-		r.changed[x.obj.ID] = struct{}{}
+		if r.remove(x.obj.ID) {
+			r.changed[x.obj.ID] = struct{}{}
+		}
 	}
 }
 
 func (r *reports) mark(id wire.ID) {
 	r.changed[id] = struct{}{}
+	r.wake()
+}
+
+// wake tells the link to look, and has the file written in a while.
+func (r *reports) wake() {
 	select {
 	case r.notify <- struct{}{}:
 	default:
@@ -183,7 +201,7 @@ func (r *reports) mark(id wire.ID) {
 func (r *reports) later() {
 	if !r.dirty && !r.closed {
 		r.dirty = true
-		r.timer = time.AfterFunc(flushAfter, r.flushTimed)
+		r.timer = time.AfterFunc(max(r.pause, flushAfter), r.flushTimed)
 	}
 }
 
@@ -191,9 +209,12 @@ func (r *reports) flushTimed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.flush(); err != nil {
-		r.log.Warn("unsent reports not written", "error", err)
+		r.pause = min(max(2*r.pause, flushAfter), time.Minute) // a full disk fills no faster for being told so
+		r.log.Warn("unsent reports not written", "error", err, "retry", r.pause)
 		r.later()
+		return
 	}
+	r.pause = 0
 }
 
 // flush brings the file to what is unconfirmed.
@@ -274,6 +295,7 @@ func (c *Cache) Reports() []ReportChange {
 	out := make([]ReportChange, 0, len(r.byID))
 	for _, x := range r.oldestFirst() {
 		o := x.obj
+		x.told = true
 		out = append(out, ReportChange{x.obj.ID, &o, x.once})
 	}
 	return out
@@ -289,6 +311,7 @@ func (c *Cache) ReportChanges() []ReportChange {
 		ch := ReportChange{ID: id}
 		if x := r.byID[id]; x != nil {
 			o := x.obj
+			x.told = true
 			ch.Object, ch.Once = &o, x.once
 		}
 		out = append(out, ch)

@@ -21,12 +21,13 @@ type desired struct {
 	d *Dispatch
 
 	nodes     map[string]*corev1.Node
-	nodeByKey map[string]string // fingerprint → Node name
-	peers     map[string]*wire.Object
+	nodeByKey map[string]string                    // fingerprint → Node name
+	peers     map[string]wire.ID                   // by Node name
 	pods      map[string]map[types.UID]*corev1.Pod // by Node name
 	services  map[string]*corev1.Service           // by namespace/name, as the next three
 	slices    map[string]map[string]*discoveryv1.EndpointSlice
-	joined    map[string]*wire.Object
+	joined    map[string]wire.ID
+	common    *wire.Shared        // joined Services and peers: every node gets them
 	stale     map[string]struct{} // joined that must be made anew
 
 	refs    map[ref]*referred
@@ -49,9 +50,9 @@ type nodeSet struct {
 
 func newDesired(d *Dispatch) *desired {
 	return &desired{
-		d: d, nodes: map[string]*corev1.Node{}, nodeByKey: map[string]string{}, peers: map[string]*wire.Object{},
+		d: d, nodes: map[string]*corev1.Node{}, nodeByKey: map[string]string{}, peers: map[string]wire.ID{}, common: wire.NewShared(),
 		pods: map[string]map[types.UID]*corev1.Pod{}, services: map[string]*corev1.Service{},
-		slices: map[string]map[string]*discoveryv1.EndpointSlice{}, joined: map[string]*wire.Object{},
+		slices: map[string]map[string]*discoveryv1.EndpointSlice{}, joined: map[string]wire.ID{},
 		stale: map[string]struct{}{}, refs: map[ref]*referred{}, touched: map[*node]struct{}{},
 	}
 }
@@ -261,7 +262,6 @@ func (s *desired) slice(old, new *discoveryv1.EndpointSlice) {
 func (s *desired) flush() {
 	for key := range s.stale {
 		delete(s.stale, key)
-		old := s.joined[key]
 		var o *wire.Object
 		if svc := s.services[key]; svc != nil {
 			j, err := serviceObject(svc, s.slices[key])
@@ -269,23 +269,32 @@ func (s *desired) flush() {
 				continue
 			}
 		}
-		if old == nil && o == nil || old != nil && o != nil && old.ID == o.ID && old.Version == o.Version {
-			continue
-		}
-		delete(s.joined, key)
-		if o != nil {
-			s.joined[key] = o
-		}
-		for _, n := range s.d.byName {
-			if n.current == nil {
-				continue
-			}
-			if old != nil && (o == nil || o.ID != old.ID) {
-				s.remove(n, old.ID)
-			}
-			if o != nil {
-				s.set(n, o)
-			}
+		s.share(s.joined, key, o)
+	}
+}
+
+// share has all nodes get o, or nothing (nil), in place of what they got under that key.
+func (s *desired) share(ids map[string]wire.ID, key string, o *wire.Object) {
+	if id, ok := ids[key]; ok && (o == nil || o.ID != id) {
+		delete(ids, key)
+		s.shared(id, s.common.Remove(id), nil)
+	}
+	if o == nil {
+		return
+	}
+	ids[key] = o.ID
+	s.shared(o.ID, s.common.Put(o), o)
+}
+
+// shared tells all sessions of a change of what is common.
+func (s *desired) shared(id wire.ID, before, now *wire.Object) {
+	if before != nil && now != nil && before.Version == now.Version {
+		return
+	}
+	for _, n := range s.d.byName {
+		if n.current != nil {
+			n.down.SharedChanged(id, before, now)
+			s.touched[n] = struct{}{}
 		}
 	}
 }
@@ -322,7 +331,9 @@ func (s *desired) node(old, new *corev1.Node) {
 	s.peer(name, new)
 }
 
+// ownNode has a node know of itself, and not as one of its peers.
 func (s *desired) ownNode(n *node, node *corev1.Node) {
+	n.down.Except(wire.ID{Kind: wire.KindPeer, UID: string(node.UID)})
 	o, err := nodeObject(node)
 	if o = s.made(o, err, "Node", node.Name); o != nil {
 		s.set(n, o)
@@ -330,35 +341,17 @@ func (s *desired) ownNode(n *node, node *corev1.Node) {
 }
 
 func (s *desired) peer(name string, node *corev1.Node) {
-	old := s.peers[name]
 	var o *wire.Object
 	if node != nil {
 		p, err := peerObject(node)
 		o = s.made(p, err, "Peer", name)
 	}
-	if old == nil && o == nil || old != nil && o != nil && old.ID == o.ID && old.Version == o.Version {
-		return
-	}
-	delete(s.peers, name)
-	if o != nil {
-		s.peers[name] = o
-	}
-	for _, n := range s.d.byName {
-		if n.current == nil || n.name == name {
-			continue
-		}
-		if old != nil && (o == nil || o.ID != old.ID) {
-			s.remove(n, old.ID)
-		}
-		if o != nil {
-			s.set(n, o)
-		}
-	}
+	s.share(s.peers, name, o)
 }
 
 // compose makes the whole set of a node whose session is about to open.
 func (s *desired) compose(now time.Time, n *node, have wire.Hash) {
-	n.down = wire.NewSender()
+	n.down = wire.NewSharing(s.common)
 	n.desired = nodeSet{pods: map[types.UID][]ref{}, held: map[types.UID]time.Time{}, known: have.IsZero()}
 	s.keepTokens(n, have)
 	if node := s.nodes[n.name]; node != nil {
@@ -366,14 +359,6 @@ func (s *desired) compose(now time.Time, n *node, have wire.Hash) {
 	}
 	for _, p := range s.pods[n.name] {
 		s.setPod(n, p)
-	}
-	for _, o := range s.joined {
-		s.set(n, o)
-	}
-	for name, o := range s.peers {
-		if name != n.name {
-			s.set(n, o)
-		}
 	}
 	s.placeTokens(n)
 }

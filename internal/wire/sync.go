@@ -17,8 +17,11 @@ const maxMisses = 3
 // Next gives batches until nothing differs.
 type Sender struct {
 	members map[ID]*member
-	hash    Hash // of the standing members' wanted versions
+	hash    Hash // of the standing members' wanted versions, shared ones included
 	dirty   map[ID]struct{}
+	base    *Shared // nil: nothing is shared. Invariant: what is in it and not in members is with the peer as it is
+	except  ID      // of base, not in the set
+	most    int     // how many members there have been
 
 	phase   phase
 	peer    Hash // of the peer's copy, as far as batches answered
@@ -53,11 +56,7 @@ func NewSender() *Sender {
 // Set puts an object into the set, or replaces it. The object is shared: nobody may change it afterwards. A once object
 // is handed over and then forgotten; it is not part of the hash.
 func (s *Sender) Set(o *Object, once bool) {
-	m := s.members[o.ID]
-	if m == nil {
-		m = &member{}
-		s.members[o.ID] = m
-	}
+	m := s.at(o.ID)
 	if m.obj != nil && !m.once {
 		if !once && m.obj.Version == o.Version {
 			return
@@ -73,11 +72,8 @@ func (s *Sender) Set(o *Object, once bool) {
 
 // Remove takes an object out of the set.
 func (s *Sender) Remove(id ID) {
-	m := s.members[id]
-	if m == nil || m.obj == nil {
-		return
-	}
-	if !m.once {
+	m := s.at(id)
+	if m.obj != nil && !m.once {
 		s.hash.Remove(id, m.obj.Version)
 	}
 	m.obj, m.once = nil, false
@@ -86,12 +82,16 @@ func (s *Sender) Remove(id ID) {
 
 // touch brings dirty and members in line with what differs.
 func (s *Sender) touch(id ID, m *member) {
+	s.most = max(s.most, len(s.members))
 	switch {
 	case m.obj == nil && !m.hasPeer:
 		delete(s.dirty, id)
 		delete(s.members, id)
-	case m.obj != nil && !m.once && m.hasPeer && m.peer == m.obj.Version, m.obj == nil && !m.hasPeer:
+	case m.obj != nil && !m.once && m.hasPeer && m.peer == m.obj.Version:
 		delete(s.dirty, id)
+		if o := s.shared(id); o != nil && o.Version == m.obj.Version {
+			delete(s.members, id)
+		}
 	default:
 		s.dirty[id] = struct{}{}
 	}
@@ -102,20 +102,17 @@ func (s *Sender) Hash() Hash { return s.hash }
 
 // Get is the wanted object of an id.
 func (s *Sender) Get(id ID) (*Object, bool) {
-	if m := s.members[id]; m != nil && m.obj != nil {
-		return m.obj, true
+	if m := s.members[id]; m != nil {
+		return m.obj, m.obj != nil
 	}
-	return nil, false
+	o := s.shared(id)
+	return o, o != nil
 }
 
 // Len is how many members the set has.
 func (s *Sender) Len() int {
 	n := 0
-	for _, m := range s.members {
-		if m.obj != nil {
-			n++
-		}
-	}
+	s.Members(func(*Object, bool) { n++ })
 	return n
 }
 
@@ -138,6 +135,7 @@ func (s *Sender) End() { s.phase, s.flight, s.needMap = phaseIdle, nil, false }
 // learn sets what the peer has: all that we want (equal), or exactly the entries.
 func (s *Sender) learn(entries map[ID]uint64, equal bool) {
 	s.phase = phaseKnown
+	s.learnShared(entries, equal)
 	for id, m := range s.members {
 		if equal {
 			m.hasPeer = m.obj != nil && !m.once
@@ -153,7 +151,7 @@ func (s *Sender) learn(entries map[ID]uint64, equal bool) {
 		s.touch(id, m)
 	}
 	for id, v := range entries {
-		if s.members[id] == nil {
+		if s.members[id] == nil && s.shared(id) == nil {
 			m := &member{peer: v, hasPeer: true}
 			s.members[id] = m
 			s.touch(id, m)
@@ -249,11 +247,7 @@ func (s *Sender) Applied(a *Applied) *Batch {
 	s.flight = nil
 	for i := range b.Puts {
 		p := &b.Puts[i]
-		m := s.members[p.ID]
-		if m == nil {
-			m = &member{}
-			s.members[p.ID] = m
-		}
+		m := s.at(p.ID)
 		m.hasPeer, m.peer = !p.Once, p.Version
 		if p.Once && m.obj != nil && m.once && m.obj.Version == p.Version {
 			m.obj, m.once = nil, false // handed over
@@ -261,12 +255,12 @@ func (s *Sender) Applied(a *Applied) *Batch {
 		s.touch(p.ID, m)
 	}
 	for _, id := range b.Deletes {
-		m := s.members[id]
-		if m == nil {
-			continue
-		}
+		m := s.at(id)
 		m.hasPeer = false
 		s.touch(id, m)
+	}
+	if len(s.dirty) == 0 {
+		s.slim()
 	}
 	s.peer = s.expect
 	if a.Hash == s.expect {
@@ -292,6 +286,13 @@ func (s *Sender) Members(f func(o *Object, once bool)) {
 	for _, m := range s.members {
 		if m.obj != nil {
 			f(m.obj, m.once)
+		}
+	}
+	if s.base != nil {
+		for id, o := range s.base.objects {
+			if id != s.except && s.members[id] == nil {
+				f(o, false)
+			}
 		}
 	}
 }

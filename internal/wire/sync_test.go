@@ -11,13 +11,33 @@ import (
 // pod is never there without what came with it.
 func TestSenderProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		s, c := NewSender(), NewCopy()
+		base, c := NewShared(), NewCopy()
+		s := NewSharing(base)
+		s.Except(ID{KindPeer, "self"})
 		var version uint64
 		kinds := []Kind{KindPod, KindConfigMap, KindEvent}
+		share := func() {
+			id := ID{KindPeer, rapid.SampledFrom([]string{"a", "b", "c", "self"}).Draw(rt, "peer")}
+			if before := base.objects[id]; before != nil && rapid.IntRange(0, 2).Draw(rt, "op") == 0 {
+				base.Remove(id)
+				s.SharedChanged(id, before, nil)
+				return
+			}
+			// Few versions, so that an object also changes back while a batch is on its way.
+			o := &Object{ID: id, Version: uint64(rapid.IntRange(1, 3).Draw(rt, "shared version"))}
+			s.SharedChanged(id, base.Put(o), o)
+		}
+		for range rapid.IntRange(0, 4).Draw(rt, "shared before") {
+			share()
+		}
 		id := func() ID {
 			return ID{rapid.SampledFrom(kinds).Draw(rt, "kind"), fmt.Sprint(rapid.IntRange(0, 9).Draw(rt, "uid"))}
 		}
 		change := func() {
+			if rapid.IntRange(0, 2).Draw(rt, "which") == 0 {
+				share()
+				return
+			}
 			if i := id(); rapid.IntRange(0, 3).Draw(rt, "op") == 0 {
 				s.Remove(i)
 			} else {
@@ -27,7 +47,11 @@ func TestSenderProperty(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 20).Draw(rt, "strange copy") {
 			version++
-			c.Apply(&Batch{Puts: []Put{{Object: Object{ID: id(), Version: version}}}})
+			strange := id()
+			if rapid.Bool().Draw(rt, "strange peer") {
+				strange = ID{KindPeer, rapid.SampledFrom([]string{"a", "b", "self", "gone"}).Draw(rt, "peer")}
+			}
+			c.Apply(&Batch{Puts: []Put{{Object: Object{ID: strange, Version: version%4 + 1}}}})
 		}
 		for range rapid.IntRange(1, 4).Draw(rt, "sessions") {
 			s.Begin(c.Hash())
@@ -56,6 +80,11 @@ func TestSenderProperty(t *testing.T) {
 		})
 		if n != len(c.Entries()) || n != s.Len() {
 			rt.Errorf("%d members, copy has %d", n, len(c.Entries()))
+		}
+		for id := range s.members {
+			if id.Kind == KindPeer {
+				rt.Errorf("shared %v has an entry of its own though the peer has it", id)
+			}
 		}
 	})
 }
