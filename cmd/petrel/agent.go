@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 
 	"petrel.dev/petrel/edgeagent"
@@ -24,6 +25,9 @@ type nodeFlags struct {
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
 }
 
+// bridgeName is what the kernel takes, less the three characters that names made from it add. Empty is the default.
+var bridgeName = regexp.MustCompile(`^[A-Za-z0-9_-]{0,12}$`)
+
 func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, error) {
 	cfg := edgeagent.Config{
 		DataDir: dataDir, NodeName: f.NodeName, Labels: f.Label, ContainerdAddress: f.Containerd,
@@ -38,6 +42,9 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 			return cfg, fmt.Errorf("--node-ip %q is not an IP address", f.NodeIP)
 		}
 		cfg.NodeIP = ip
+	}
+	if !bridgeName.MatchString(f.Bridge) {
+		return cfg, fmt.Errorf("--bridge %q is no name of an interface: 1 to 12 letters, digits, - or _", f.Bridge)
 	}
 	for _, text := range f.Taint {
 		taint, err := cli.ParseTaint(text)

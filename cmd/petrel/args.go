@@ -8,7 +8,7 @@ import (
 
 // flagsFirst moves a command's flags before its other arguments. People write `get pod -n web web-1` and
 // `label pods -l app=web tier=front`; the parser takes a list of arguments as ended by the first flag within it.
-// What it does not understand it leaves as it is, for the parser to name.
+// A flag that it does not know goes first too, for the parser to name.
 func flagsFirst(app *kong.Application, args []string) []string {
 	node, depth := app.Node, 0
 	for depth < len(args) {
@@ -48,17 +48,31 @@ func flagsFirst(app *kong.Application, args []string) []string {
 			rest = append(rest, a)
 		default:
 			known, takesNext := takesValue(flags, a)
-			if !known {
-				return args
+			if known && takesNext && i+1 == len(args) { // its value is missing: in front it would take another's
+				rest = append(rest, a)
+				break
 			}
 			first = append(first, a)
-			if takesNext && i+1 < len(args) {
+			if known && takesNext {
 				i++
 				first = append(first, args[i])
 			}
 		}
 	}
 	return append(append(append([]string{}, args[:depth]...), first...), rest...)
+}
+
+// plainly puts the parser's refusals into words for people who do not know it.
+func plainly(err error) string {
+	text := err.Error()
+	if flag, _, ok := strings.Cut(text, `: expected `); ok && strings.HasSuffix(text, `but got "EOL" (<EOL>)`) {
+		return flag + " needs a value"
+	}
+	if what, ok := strings.CutPrefix(text, `expected "<`); ok {
+		what, _, _ = strings.Cut(what, ">")
+		return "an argument is missing: " + what
+	}
+	return strings.Replace(text, `must be one of "",`, "must be one of ", 1)
 }
 
 func childOf(node *kong.Node, name string) *kong.Node {

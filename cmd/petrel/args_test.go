@@ -22,15 +22,35 @@ func TestFlagsFirst(t *testing.T) {
 		{"get pods -An web x", "get -An web pods x"},
 		{"token ls -n x", "token ls -n x"},
 		{"delete pod --no-wait a -- -b", "delete --no-wait pod a -- -b"},
-		{"get pods --outptu=yaml x", "get pods --outptu=yaml x"}, // the parser shall name it
+		{"get pods --outptu=yaml x", "get --outptu=yaml pods x"}, // the parser shall name it
 		{"image import --data-dir d -", "image import --data-dir d -"},
 		{"exec web -c main -- ls -l", "exec web -c main -- ls -l"}, // the command's own flags stay with it
 		{"exec web ls -l", "exec web ls -l"},
+		{"scale deployment/web --replicas", "scale deployment/web --replicas"},
 		{"get", "get"},
 		{"", ""},
 	} {
 		if got := strings.Join(flagsFirst(parser.Model, strings.Fields(c.args)), " "); got != c.want {
 			t.Errorf("petrel %s: read as %q, want %q", c.args, got, c.want)
+		}
+	}
+}
+
+// The parser names the flag that it does not know, not what stands around it.
+func TestUnknownFlagIsNamed(t *testing.T) {
+	parser, err := kong.New(&program{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		"label cm --all a=b --nope=1": "unknown flag --nope",
+		"get pods -n":                 "--namespace needs a value",
+		"cordon":                      "an argument is missing: nodes",
+		"delete cm x -o yaml":         `--output must be one of "name" but got "yaml"`,
+	} {
+		_, err := parser.Parse(flagsFirst(parser.Model, strings.Fields(args)))
+		if err == nil || !strings.Contains(plainly(err), want) {
+			t.Errorf("petrel %s: %v, want %q", args, err, want)
 		}
 	}
 }

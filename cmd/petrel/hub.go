@@ -2,9 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/hub"
 )
@@ -34,6 +40,15 @@ func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 		}
 		*n.to = p
 	}
+	if bad := validation.IsDNS1123Subdomain(f.ClusterDomain); len(bad) > 0 {
+		return cfg, fmt.Errorf("--cluster-domain %q is no DNS domain: %s", f.ClusterDomain, bad[0])
+	}
+	// An empty port would be any free one, and another at each start.
+	if _, port, err := net.SplitHostPort(f.Listen); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return cfg, fmt.Errorf("--listen %q has no port from 1 to 65535", f.Listen)
+		}
+	}
 	return cfg, nil
 }
 
@@ -48,6 +63,9 @@ func (c *hubCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	h, err := hub.New(ctx, cfg)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; run as the user whom the data directory belongs to (mostly root: use sudo), or choose another --data-dir", err)
+	}
 	if err != nil {
 		return err
 	}

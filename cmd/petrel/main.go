@@ -56,6 +56,7 @@ func run(args []string, s *cli.Streams) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // who interrupts a second time means it
 
 	var p program
 	code := -1
@@ -84,11 +85,11 @@ func run(args []string, s *cli.Streams) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(s.Err, "petrel: %v\n", err)
+		fmt.Fprintln(s.Err, "petrel:", plainly(err))
 		var pe *kong.ParseError
 		if at := "petrel"; errors.As(err, &pe) {
 			if pe.Context != nil && pe.Context.Selected() != nil {
-				at = pe.Context.Selected().FullPath()
+				at = strings.TrimSuffix(pe.Context.Selected().FullPath(), " manifests") // `create` without a kind
 			}
 			fmt.Fprintf(s.Err, "Run `%s --help` for how to use it.\n", at)
 		}

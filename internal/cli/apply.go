@@ -27,14 +27,18 @@ const manager = "petrel"
 // Apply makes objects as the files say.
 type Apply struct {
 	Cluster
-	Filename []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
-	DryRun   string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
-	Output   string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+	Recursive bool     `short:"R" help:"Directories with all that is below them."`
+	DryRun    string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output    string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
 }
 
 // Run reads and resolves everything first, then applies in the order of the files.
 func (a *Apply) Run(ctx context.Context, s *Streams) error {
-	return eachManifest(ctx, a.Cluster, s, a.Filename, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
+	if err := checkOutput(a.Output); err != nil {
+		return err
+	}
+	return eachManifest(ctx, a.Cluster, s, a.Filename, a.Recursive, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
 		obj, verb, err := c.apply(ctx, m, ns, d.object, a.DryRun)
 		if err != nil {
 			return err
@@ -45,12 +49,12 @@ func (a *Apply) Run(ctx context.Context, s *Streams) error {
 
 // eachManifest reads all documents, resolves all of them, and only then calls f for each: a file of which one document
 // cannot be understood changes nothing. What the server refuses is collected, so that one look shows all of it.
-func eachManifest(ctx context.Context, cl Cluster, s *Streams, files []string, f func(*conn, *meta.RESTMapping, string, document) error) error {
-	docs, err := readManifests(s, files)
+func eachManifest(ctx context.Context, cl Cluster, s *Streams, files []string, recursive bool, f func(*conn, *meta.RESTMapping, string, document) error) error {
+	docs, err := readManifests(s, files, recursive)
 	if err != nil {
 		return err
 	}
-	c, err := cl.connect(s)
+	c, err := cl.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -89,6 +93,18 @@ func dryRun(where string) []string {
 		return []string{metav1.DryRunAll}
 	}
 	return nil
+}
+
+// checkOutput refuses a wrong -o before anything is written.
+func checkOutput(format string) error {
+	switch format {
+	case "", "name":
+		return nil
+	case "wide":
+		return errors.New("-o wide is a table, which this command prints none of; use yaml, json or name")
+	}
+	_, err := printerFor(format, false)
+	return err
 }
 
 // report prints what happened to an object, the way the user asked.

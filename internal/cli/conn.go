@@ -15,6 +15,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -53,7 +54,7 @@ type conn struct {
 }
 
 // connect reads the kubeconfig; it makes no request yet.
-func (c Cluster) connect(s *Streams) (*conn, error) {
+func (c Cluster) connect(ctx context.Context, s *Streams) (*conn, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.Kubeconfig
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: c.Context, Context: clientcmdapi.Context{Namespace: c.Namespace}}
@@ -82,9 +83,31 @@ func (c Cluster) connect(s *Streams) (*conn, error) {
 	}
 	config.QPS, config.Burst = 200, 400 // a person waits; the hub protects itself
 	config.UserAgent = "petrel"
+	config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return untilDone{ctx, rt} })
 	config.WarningHandler = rest.NewWarningWriter(s.Err, rest.WarningWriterOptions{Deduplicate: true})
 	return open(config, ns)
 }
+
+// dialTimeout is how long a hub may take to answer a dial. One that is switched off says nothing at all.
+const dialTimeout = 10 * time.Second
+
+// untilDone ends every request when the command ends. Discovery makes requests that know no context of ours, and a
+// Ctrl-C must end them too.
+type untilDone struct {
+	ctx  context.Context
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper. The context outlives this call: the body is read under it.
+func (u untilDone) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	context.AfterFunc(u.ctx, func() { cancel(context.Cause(u.ctx)) })
+	return u.next.RoundTrip(r.WithContext(ctx))
+}
+
+// WrappedRoundTripper lets the machinery of exec and port-forward find the TLS settings below.
+func (u untilDone) WrappedRoundTripper() http.RoundTripper { return u.next }
 
 func open(config *rest.Config, namespace string) (*conn, error) {
 	httpClient, err := rest.HTTPClientFor(config)
@@ -136,6 +159,13 @@ func (c *conn) raw(ctx context.Context, path string, query url.Values, accept st
 
 // Message turns what went wrong into a sentence that names the thing, the reason and the way out.
 func Message(err error) string {
+	if all, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") { // errors.Join: each in its own words
+		lines := make([]string, len(all.Unwrap()))
+		for i, e := range all.Unwrap() {
+			lines[i] = Message(e)
+		}
+		return strings.Join(lines, "\n")
+	}
 	var op *net.OpError
 	var dns *net.DNSError
 	var status apierrors.APIStatus
@@ -151,6 +181,8 @@ func Message(err error) string {
 		return fmt.Sprintf("%s (%s)", briefly(s.Message), s.Reason)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("cannot reach the hub: the name %s is not known here; check the server address in the kubeconfig", dns.Name)
+	case errors.As(err, &op) && op.Op == "dial" && op.Timeout():
+		return fmt.Sprintf("cannot reach the hub at %s: nothing answers there; is that machine on, and is no firewall between?", op.Addr)
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Sprintf("cannot reach the hub at %s: %v; is `petrel hub` (or `petrel up`) running there?", op.Addr, op.Err)
 	case strings.Contains(err.Error(), "certificate signed by unknown authority"):
@@ -173,8 +205,8 @@ func briefly(message string) string {
 }
 
 // ServerVersion asks the cluster for its version.
-func (c Cluster) ServerVersion(_ context.Context, s *Streams) (string, error) {
-	conn, err := c.connect(s)
+func (c Cluster) ServerVersion(ctx context.Context, s *Streams) (string, error) {
+	conn, err := c.connect(ctx, s)
 	if err != nil {
 		return "", err
 	}

@@ -27,14 +27,18 @@ type Create struct {
 // CreateFiles creates what the files hold; an object that exists already is an error.
 type CreateFiles struct {
 	Cluster
-	Filename []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
-	DryRun   string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
-	Output   string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+	Recursive bool     `short:"R" help:"Directories with all that is below them."`
+	DryRun    string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output    string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
 }
 
 // Run creates them in the order of the files.
 func (f *CreateFiles) Run(ctx context.Context, s *Streams) error {
-	return eachManifest(ctx, f.Cluster, s, f.Filename, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
+	if err := checkOutput(f.Output); err != nil {
+		return err
+	}
+	return eachManifest(ctx, f.Cluster, s, f.Filename, f.Recursive, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
 		return createOne(ctx, c, s, m, ns, d.object, f.DryRun, f.Output)
 	})
 }
@@ -59,7 +63,10 @@ type generated struct {
 }
 
 func (g generated) create(ctx context.Context, s *Streams, content map[string]any) error {
-	c, err := g.connect(s)
+	if err := checkOutput(g.Output); err != nil {
+		return err
+	}
+	c, err := g.connect(ctx, s)
 	if err != nil {
 		return err
 	}

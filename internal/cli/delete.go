@@ -19,10 +19,11 @@ type Delete struct {
 	Cluster
 	Args          []string      `arg:"" optional:"" name:"what" help:"TYPE NAME..., TYPE/NAME..., or TYPE with -l or --all."`
 	Filename      []string      `short:"f" help:"Delete the objects of these files or directories (- is standard input)." placeholder:"FILE"`
+	Recursive     bool          `short:"R" help:"With -f: directories with all that is below them."`
 	Selector      string        `short:"l" help:"All objects with these labels." placeholder:"SELECTOR"`
 	All           bool          `help:"All objects of the type in the namespace."`
 	AllNamespaces bool          `short:"A" help:"Of all namespaces (with -l or --all)."`
-	GracePeriod   int64         `default:"-1" help:"Seconds that a pod gets to stop; 0 with --force. Default: the pod's own." placeholder:"SECONDS"`
+	GracePeriod   int64         `default:"-1" help:"Seconds that a pod gets to stop; 0 means 1 without --force. Default: the pod's own." placeholder:"SECONDS"`
 	Now           bool          `help:"One second of grace."`
 	Force         bool          `help:"Remove from the API at once, without waiting for the node: the container may go on running on a dark node until it returns."`
 	Cascade       string        `enum:"background,foreground,orphan" default:"background" help:"What becomes of the objects that it owns. (${enum})" placeholder:"HOW"`
@@ -35,25 +36,21 @@ type Delete struct {
 
 // Run deletes, then waits.
 func (d *Delete) Run(ctx context.Context, s *Streams) error {
-	if d.Now && d.GracePeriod < 0 {
-		d.GracePeriod = 1
+	if err := d.grace(s); err != nil {
+		return err
 	}
-	if d.Force && d.GracePeriod < 0 {
-		d.GracePeriod = 0
-	}
-	if d.GracePeriod == 0 && !d.Force {
-		return errors.New("--grace-period=0 removes a pod from the API while its container may still run: say --force too if you mean it")
-	}
-	c, err := d.connect(s)
+	c, err := d.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	objs, maps, err := d.objects(ctx, c, s)
+	objs, errs, err := d.objects(ctx, c, s)
 	if err != nil {
 		return err
 	}
-	if len(objs) == 0 {
-		fmt.Fprintln(s.Err, "No resources found")
+	if d.IgnoreMissing {
+		errs = nil
+	} else if len(objs) == 0 && len(errs) == 0 {
+		fmt.Fprintln(s.Out, "No resources found")
 		return nil
 	}
 	if d.Timeout > 0 {
@@ -61,20 +58,19 @@ func (d *Delete) Run(ctx context.Context, s *Streams) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, d.Timeout, fmt.Errorf("timed out after %s waiting for the deletion to finish", d.Timeout))
 		defer cancel()
 	}
-	var errs []error
-	var gone []int
-	for i, o := range objs {
-		if err := d.one(ctx, c, s, maps[i], o); err != nil {
+	var gone []found
+	for _, o := range objs {
+		if err := d.one(ctx, c, s, o.mapping, o.object); err != nil {
 			if !(d.IgnoreMissing && isNotFound(err)) {
 				errs = append(errs, err)
 			}
 			continue
 		}
-		gone = append(gone, i)
+		gone = append(gone, o)
 	}
 	if d.Wait && d.DryRun == "none" {
-		for _, i := range gone {
-			if err := c.waitGone(ctx, maps[i], objs[i].GetNamespace(), objs[i].GetName(), objs[i].GetUID()); err != nil {
+		for _, o := range gone {
+			if err := c.waitGone(ctx, o.mapping, o.object.GetNamespace(), o.object.GetName(), o.object.GetUID()); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -82,24 +78,40 @@ func (d *Delete) Run(ctx context.Context, s *Streams) error {
 	return errors.Join(errs...)
 }
 
-func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]*unstructured.Unstructured, []*meta.RESTMapping, error) {
-	if len(d.Filename) == 0 {
-		ns := c.namespace
-		if d.AllNamespaces {
-			ns = ""
+// grace works out the grace period from three flags, as kubectl does: without --force, none at all means one second, so
+// that the node is still asked.
+func (d *Delete) grace(s *Streams) error {
+	if d.Now {
+		if d.GracePeriod >= 0 {
+			return errors.New("--now is a grace period of one second; give it or --grace-period")
 		}
-		objs, maps, err := c.selected(ctx, d.Args, d.Selector, d.All, ns)
-		if d.IgnoreMissing && isNotFound(err) {
-			return nil, nil, nil
-		}
-		return objs, maps, err
+		d.GracePeriod = 1
 	}
-	docs, err := readManifests(s, d.Filename)
+	switch {
+	case d.Force && d.GracePeriod > 0:
+		return errors.New("--force does not wait for the node, so there is no grace period to give: leave out --grace-period, --now or --force")
+	case d.Force:
+		d.GracePeriod = 0
+		fmt.Fprintln(s.Err, "Warning: --force removes the object without waiting for its node; a container on a dark node may go on running until it returns.")
+	case d.GracePeriod == 0:
+		d.GracePeriod = 1
+	}
+	return nil
+}
+
+// objects returns what to delete, and an error for each name that does not exist.
+func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]found, []error, error) {
+	if len(d.Filename) == 0 {
+		return c.selected(ctx, choice{d.Args, d.Selector, d.All, d.AllNamespaces, c.namespace})
+	}
+	if len(d.Args) > 0 || d.Selector != "" || d.All {
+		return nil, nil, errors.New("-f says what to delete; leave out names, -l and --all")
+	}
+	docs, err := readManifests(s, d.Filename, d.Recursive)
 	if err != nil {
 		return nil, nil, err
 	}
-	var objs []*unstructured.Unstructured
-	var maps []*meta.RESTMapping
+	var objs []found
 	for _, doc := range docs {
 		m, err := c.mappingOf(doc)
 		if err != nil {
@@ -109,9 +121,9 @@ func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]*unstructu
 			return nil, nil, err
 		}
 		doc.object.SetUID("") // the manifest's own would be somebody else's
-		objs, maps = append(objs, doc.object), append(maps, m)
+		objs = append(objs, found{doc.object, m})
 	}
-	return objs, maps, nil
+	return objs, nil, nil
 }
 
 func (d *Delete) one(ctx context.Context, c *conn, s *Streams, m *meta.RESTMapping, o *unstructured.Unstructured) error {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,19 +25,16 @@ type Describe struct {
 
 // Run prints one block an object.
 func (d *Describe) Run(ctx context.Context, s *Streams) error {
-	c, err := d.connect(s)
+	c, err := d.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	ns := c.namespace
-	if d.AllNamespaces {
-		ns = ""
-	}
-	objs, _, err := c.selected(ctx, d.Args, d.Selector, true, ns)
+	everything := len(d.Args) == 1 && !strings.Contains(d.Args[0], "/") && d.Selector == ""
+	objs, missing, err := c.selected(ctx, choice{d.Args, d.Selector, everything, d.AllNamespaces, c.namespace})
 	if err != nil {
 		return err
 	}
-	if len(objs) == 0 {
+	if len(objs) == 0 && len(missing) == 0 {
 		fmt.Fprintln(s.Err, "No resources found")
 		return nil
 	}
@@ -44,11 +42,11 @@ func (d *Describe) Run(ctx context.Context, s *Streams) error {
 		if i > 0 {
 			fmt.Fprint(s.Out, "\n\n")
 		}
-		if err := d.one(ctx, c, s.Out, o); err != nil {
+		if err := d.one(ctx, c, s.Out, o.object); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(missing...)
 }
 
 func (d *Describe) one(ctx context.Context, c *conn, w io.Writer, o *unstructured.Unstructured) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,9 +31,19 @@ func (d *onceDiscovery) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav
 	return d.groups, d.resources, d.err
 }
 
-// ServerPreferredResources implements discovery.DiscoveryInterface from the one answer.
+// ServerPreferredResources implements discovery.DiscoveryInterface from the one answer, in the server's order of groups:
+// the library's own comes from a map, and `get all` would begin with another type each time.
 func (d *onceDiscovery) ServerPreferredResources() ([]*metav1.APIResourceList, error) {
-	return discovery.ServerPreferredResources(d)
+	lists, err := discovery.ServerPreferredResources(d)
+	groups, _, _ := d.ServerGroupsAndResources() // the same answer; its error is in err already
+	rank := map[string]int{}
+	for _, g := range groups {
+		for _, v := range g.Versions {
+			rank[v.GroupVersion] = len(rank)
+		}
+	}
+	slices.SortStableFunc(lists, func(a, b *metav1.APIResourceList) int { return rank[a.GroupVersion] - rank[b.GroupVersion] })
+	return lists, err
 }
 
 // Fresh implements discovery.CachedDiscoveryInterface: the answer is of this very command.

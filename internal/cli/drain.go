@@ -39,7 +39,7 @@ func (n *Uncordon) Run(ctx context.Context, s *Streams) error {
 }
 
 func cordon(ctx context.Context, cl Cluster, s *Streams, nodes []string, on bool) error {
-	c, err := cl.connect(s)
+	c, err := cl.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ type Drain struct {
 
 // Run checks all pods first: when one may not be evicted, none is.
 func (d *Drain) Run(ctx context.Context, s *Streams) error {
-	c, err := d.connect(s)
+	c, err := d.connect(ctx, s)
 	if err != nil {
 		return err
 	}

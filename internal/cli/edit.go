@@ -27,7 +27,7 @@ type Edit struct {
 
 // Run keeps the edited text in a file when the server refuses it.
 func (e *Edit) Run(ctx context.Context, s *Streams) error {
-	c, err := e.connect(s)
+	c, err := e.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,11 @@ func (e *Edit) Run(ctx context.Context, s *Streams) error {
 		return err
 	}
 	if err := runEditor(ctx, s, f.Name()); err != nil {
-		return err
+		if text, readErr := os.ReadFile(f.Name()); readErr == nil && bytes.Equal(text, before) {
+			os.Remove(f.Name())
+			return err
+		}
+		return fmt.Errorf("%w; nothing was changed, your text is in %s", err, f.Name())
 	}
 	after, err := os.ReadFile(f.Name())
 	if err != nil {
@@ -102,7 +106,10 @@ func runEditor(ctx context.Context, s *Streams, file string) error {
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("editor %q: %w; set $EDITOR to one that is installed", editor, err)
+		if errors.Is(err, exec.ErrNotFound) {
+			return fmt.Errorf("editor %q: %w; set $EDITOR to one that is installed", editor, err)
+		}
+		return fmt.Errorf("editor %q: %w", editor, err)
 	}
 	return nil
 }
@@ -119,7 +126,10 @@ type Patch struct {
 
 // Run sends it.
 func (p *Patch) Run(ctx context.Context, s *Streams) error {
-	c, err := p.connect(s)
+	if err := checkOutput(p.Output); err != nil {
+		return err
+	}
+	c, err := p.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -155,13 +165,14 @@ func (p *Patch) Run(ctx context.Context, s *Streams) error {
 // Diff shows what apply would change.
 type Diff struct {
 	Cluster
-	Filename []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
+	Recursive bool     `short:"R" help:"Directories with all that is below them."`
 }
 
 // Run lets the server work out the result without storing it, and compares. It ends with code 1 when something differs.
 func (d *Diff) Run(ctx context.Context, s *Streams) error {
 	differs := false
-	err := eachManifest(ctx, d.Cluster, s, d.Filename, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
+	err := eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
 		live, err := c.resource(m, ns).Get(ctx, doc.object.GetName(), metav1.GetOptions{})
 		if err != nil && !isNotFound(err) {
 			return err

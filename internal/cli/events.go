@@ -25,7 +25,7 @@ type Events struct {
 
 // Run prints them in the order in which they were last seen.
 func (e *Events) Run(ctx context.Context, s *Streams) error {
-	c, err := e.connect(s)
+	c, err := e.connect(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ type session struct {
 }
 
 func (x session) run(ctx context.Context, s *Streams, verb string) error {
-	c, err := x.cluster.connect(s)
+	c, err := x.cluster.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,7 @@ func (x session) run(ctx context.Context, s *Streams, verb string) error {
 	err = executor.StreamWithContext(ctx, opts)
 	var exit utilexec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
+		fmt.Fprintf(notes.Err, "command terminated with exit code %d\n", exit.ExitStatus())
 		return &ExitError{exit.ExitStatus()}
 	}
 	return err

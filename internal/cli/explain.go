@@ -23,8 +23,8 @@ type APIResources struct {
 }
 
 // Run prints one line a type.
-func (a *APIResources) Run(_ context.Context, s *Streams) error {
-	c, err := a.connect(s)
+func (a *APIResources) Run(ctx context.Context, s *Streams) error {
+	c, err := a.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ type openAPISchema struct {
 
 // Run walks the server's own schema.
 func (e *Explain) Run(ctx context.Context, s *Streams) error {
-	c, err := e.connect(s)
+	c, err := e.connect(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type Get struct {
 	Cluster
 	Args          []string `arg:"" optional:"" name:"what" help:"TYPE, TYPE NAME... or TYPE/NAME...; types may be comma-separated, and all means the usual ones."`
 	Filename      []string `short:"f" help:"Show the objects of these files or directories (- is standard input)." placeholder:"FILE"`
+	Recursive     bool     `short:"R" help:"With -f: directories with all that is below them."`
 	Output        string   `short:"o" help:"wide, yaml, json, name, jsonpath=TEMPLATE, go-template=TEMPLATE or custom-columns=SPEC." placeholder:"FORMAT"`
 	Selector      string   `short:"l" help:"Only objects with these labels, for example app=web,tier!=db." placeholder:"SELECTOR"`
 	FieldSelector string   `help:"Only objects with these fields, for example spec.nodeName=pi1." placeholder:"SELECTOR"`
@@ -41,7 +42,7 @@ const tableAccept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/js
 
 // Run prints what was asked for.
 func (g *Get) Run(ctx context.Context, s *Streams) error {
-	c, err := g.connect(s)
+	c, err := g.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -67,9 +68,13 @@ func (g *Get) Run(ctx context.Context, s *Streams) error {
 
 func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 	if len(g.Filename) == 0 {
-		return c.targets(g.Args)
+		ts, err := c.targets(g.Args)
+		if err != nil {
+			return nil, err
+		}
+		return ts, checkNames(ts, g.Selector, false, g.AllNamespaces)
 	}
-	docs, err := readManifests(s, g.Filename)
+	docs, err := readManifests(s, g.Filename, g.Recursive)
 	if err != nil {
 		return nil, err
 	}

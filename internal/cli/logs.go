@@ -37,7 +37,7 @@ type Logs struct {
 
 // Run copies the logs to the output; those of several containers line by line.
 func (l *Logs) Run(ctx context.Context, s *Streams) error {
-	c, err := l.connect(s)
+	c, err := l.connect(ctx, s)
 	if err != nil {
 		return err
 	}

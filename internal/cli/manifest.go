@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,23 +26,26 @@ type document struct {
 	source string // "web.yaml, document 2"
 }
 
-// readManifests reads all documents of files, directories (not below them) and standard input ("-"). Everything is read
-// and checked before anything is returned: one broken document refuses the whole, so that nothing is half done.
-func readManifests(s *Streams, names []string) ([]document, error) {
+// readManifests reads all documents of files, directories (below them too when recursive) and standard input ("-").
+// Everything is read and checked before anything is returned: one broken document refuses the whole, so that nothing is
+// half done.
+func readManifests(s *Streams, names []string, recursive bool) ([]document, error) {
 	var docs []document
 	var errs []error
 	for _, name := range names {
 		files := []string{name}
 		if name != "-" {
 			info, err := os.Stat(name)
-			if errors.Is(err, fs.ErrNotExist) {
+			switch {
+			case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
+				return nil, fmt.Errorf("%s: petrel reads no URLs; fetch it first, as in: curl -fL %s | petrel ... -f -", name, name)
+			case errors.Is(err, fs.ErrNotExist):
 				return nil, fmt.Errorf("the file %q does not exist", name)
-			}
-			if err != nil {
+			case err != nil:
 				return nil, err
 			}
 			if info.IsDir() {
-				if files, err = manifestsIn(name); err != nil {
+				if files, err = manifestsIn(name, recursive); err != nil {
 					return nil, err
 				}
 			}
@@ -62,16 +67,25 @@ func readManifests(s *Streams, names []string) ([]document, error) {
 	return docs, nil
 }
 
-func manifestsIn(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+func manifestsIn(dir string, recursive bool) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			if path != dir && !recursive {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+			files = append(files, path)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	var files []string
-	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); !e.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, ext) {
-			files = append(files, filepath.Join(dir, e.Name()))
-		}
 	}
 	if len(files) == 0 {
 		return nil, fmt.Errorf("the directory %q holds no .yaml, .yml or .json file", dir)
@@ -102,38 +116,85 @@ func readManifest(s *Streams, name string) ([]document, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", source, err)
 		}
-		if len(bytes.TrimSpace(raw)) == 0 {
-			continue
-		}
-		var content map[string]any
-		// Strict: a key that is written twice means that one of the two is not what its author believes.
-		if err := yaml.UnmarshalStrict(raw, &content); err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
-		}
-		if content == nil {
-			continue // only comments
-		}
-		// Through JSON once more, for the number types that the API machinery expects.
-		j, err := yaml.YAMLToJSON(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
-		}
-		obj := &unstructured.Unstructured{}
-		if err := obj.UnmarshalJSON(j); err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
-		}
-		if !obj.IsList() {
-			docs = append(docs, document{obj, source})
-			continue
-		}
-		err = obj.EachListItem(func(o runtime.Object) error {
-			docs = append(docs, document{o.(*unstructured.Unstructured), source})
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
+		for _, text := range jsonValues(raw) {
+			objs, err := parseDocument(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", source, err)
+			}
+			for _, o := range objs {
+				docs = append(docs, document{o, source})
+			}
 		}
 	}
+}
+
+// jsonValues parts what several JSON objects in a row are made of, as jq and friends write them; a YAML parser would
+// read the first and pass over the rest in silence. Anything else stays whole.
+func jsonValues(raw []byte) [][]byte {
+	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
+	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+		return [][]byte{raw}
+	}
+	var values [][]byte
+	for dec := json.NewDecoder(bytes.NewReader(raw)); ; {
+		var v json.RawMessage
+		err := dec.Decode(&v)
+		if errors.Is(err, io.EOF) {
+			return values
+		}
+		if err != nil { // YAML in braces, or broken: what has not been read goes on, for the YAML parser to judge
+			return append(values, raw[offsetOf(values, raw):])
+		}
+		values = append(values, v)
+	}
+}
+
+// offsetOf is where raw goes on after the values that were read from it.
+func offsetOf(values [][]byte, raw []byte) int {
+	end := 0
+	for _, v := range values {
+		end += bytes.Index(raw[end:], v) + len(v)
+	}
+	return end
+}
+
+// parseDocument reads one YAML or JSON document: an object, the members of a list, or nothing but comments.
+func parseDocument(text []byte) ([]*unstructured.Unstructured, error) {
+	var content any
+	// Strict: a key that is written twice means that one of the two is not what its author believes.
+	if err := yaml.UnmarshalStrict(text, &content); err != nil {
+		return nil, err
+	}
+	switch m := content.(type) {
+	case nil:
+		return nil, nil
+	case map[string]any:
+		for _, key := range []string{"apiVersion", "kind"} {
+			if v, ok := m[key].(string); !ok || v == "" {
+				return nil, fmt.Errorf("%s is missing; an object begins with apiVersion and kind", key)
+			}
+		}
+	default:
+		return nil, errors.New("this is no object: one begins with apiVersion and kind")
+	}
+	// Through JSON once more, for the number types that the API machinery expects.
+	j, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	o, _, err := unstructured.UnstructuredJSONScheme.Decode(j, nil, nil) // members of a ConfigMapList get their kind
+	if err != nil {
+		return nil, err
+	}
+	if obj, single := o.(*unstructured.Unstructured); single {
+		return []*unstructured.Unstructured{obj}, nil
+	}
+	var objs []*unstructured.Unstructured
+	err = o.(*unstructured.UnstructuredList).EachListItem(func(item runtime.Object) error {
+		objs = append(objs, item.(*unstructured.Unstructured))
+		return nil
+	})
+	return objs, err
 }
 
 // mappingOf finds the resource type of a document.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // marks is what Label and Annotate share.
@@ -47,25 +48,23 @@ func (m marks) mark(ctx context.Context, s *Streams, field, verb string, have fu
 	if err != nil {
 		return err
 	}
-	c, err := m.connect(s)
+	c, err := m.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	ns := c.namespace
-	if m.AllNamespaces {
-		ns = ""
-	}
-	objs, maps, err := c.selected(ctx, what, m.Selector, m.All, ns)
+	objs, errs, err := c.selected(ctx, choice{what, m.Selector, m.All, m.AllNamespaces, c.namespace})
 	if err != nil {
 		return err
 	}
-	for i, o := range objs {
+	for _, each := range objs {
+		o := each.object
+		name := display(each.mapping, o.GetName())
 		now := have(o)
 		changes := map[string]any{}
 		for k, v := range set {
 			old, exists := now[k]
 			if exists && old != v && !m.Overwrite {
-				return fmt.Errorf("%s has %s=%s already; say --overwrite to change it", display(maps[i], o.GetName()), k, old)
+				return fmt.Errorf("%s has %s=%s already; say --overwrite to change it", name, k, old)
 			}
 			if !exists || old != v {
 				changes[k] = v
@@ -74,22 +73,24 @@ func (m marks) mark(ctx context.Context, s *Streams, field, verb string, have fu
 		for _, k := range remove {
 			if _, exists := now[k]; exists {
 				changes[k] = nil
+			} else {
+				fmt.Fprintf(s.Err, "%s has no %s\n", name, k)
 			}
 		}
 		if len(changes) == 0 {
-			fmt.Fprintf(s.Out, "%s not %s\n", display(maps[i], o.GetName()), verb)
+			fmt.Fprintf(s.Out, "%s not %s\n", name, verb)
 			continue
 		}
 		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{field: changes}})
 		if err != nil {
 			return err
 		}
-		if _, err := c.resource(maps[i], o.GetNamespace()).Patch(ctx, o.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager}); err != nil {
+		if _, err := c.resource(each.mapping, o.GetNamespace()).Patch(ctx, o.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager}); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.Out, "%s %s\n", display(maps[i], o.GetName()), verb)
+		fmt.Fprintf(s.Out, "%s %s\n", name, verb)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // splitMarks parts the objects from KEY=VALUE and KEY-.
@@ -104,6 +105,11 @@ func splitMarks(args []string) (what []string, set map[string]string, remove []s
 			remove = append(remove, strings.TrimSuffix(a, "-"))
 		default:
 			what = append(what, a)
+		}
+	}
+	for _, k := range remove {
+		if _, both := set[k]; both {
+			return nil, nil, nil, fmt.Errorf("%s= sets what %s- removes: give one of the two", k, k)
 		}
 	}
 	if len(set)+len(remove) == 0 {
@@ -132,6 +138,12 @@ func ParseTaint(text string) (corev1.Taint, error) {
 	if !slices.Contains([]corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect) {
 		return corev1.Taint{}, fmt.Errorf("%q is no taint effect; use NoSchedule, PreferNoSchedule or NoExecute", effect)
 	}
+	if bad := validation.IsQualifiedName(key); len(bad) > 0 {
+		return corev1.Taint{}, fmt.Errorf("%q is no key of a taint: %s", key, bad[0])
+	}
+	if bad := validation.IsValidLabelValue(value); len(bad) > 0 {
+		return corev1.Taint{}, fmt.Errorf("%q is no value of a taint: %s", value, bad[0])
+	}
 	return t, nil
 }
 
@@ -143,6 +155,9 @@ func (t *Taint) Run(ctx context.Context, s *Streams) error {
 	for _, a := range t.Args {
 		body, removing := strings.CutSuffix(a, "-")
 		hasEffect := strings.Contains(body, ":")
+		if strings.Contains(body, "=") && !hasEffect {
+			return fmt.Errorf("%q has no effect; write KEY=VALUE:EFFECT with NoSchedule, PreferNoSchedule or NoExecute", a)
+		}
 		if !hasEffect && !removing || len(what) == 0 {
 			what = append(what, a)
 			continue
@@ -164,20 +179,23 @@ func (t *Taint) Run(ctx context.Context, s *Streams) error {
 	if len(set)+len(remove) == 0 {
 		return errors.New("say which taint to set (KEY=VALUE:EFFECT) or to remove (KEY:EFFECT-)")
 	}
-	c, err := t.connect(s)
+	c, err := t.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	objs, maps, err := c.selected(ctx, what, t.Selector, t.All, "")
+	objs, errs, err := c.selected(ctx, choice{args: what, selector: t.Selector, all: t.All, namespace: c.namespace})
 	if err != nil {
 		return err
 	}
-	for i, o := range objs {
-		if err := t.one(ctx, c, s, maps[i], o, set, remove); err != nil {
+	for _, o := range objs {
+		if o.mapping.GroupVersionKind.Kind != "Node" {
+			return fmt.Errorf("%s cannot be tainted, only nodes can", display(o.mapping, o.object.GetName()))
+		}
+		if err := t.one(ctx, c, s, o.mapping, o.object, set, remove); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (t *Taint) one(ctx context.Context, c *conn, s *Streams, m *meta.RESTMapping, o *unstructured.Unstructured, set, remove []corev1.Taint) error {

@@ -28,7 +28,7 @@ type PortForward struct {
 
 // Run forwards until it is interrupted or the pod goes away.
 func (p *PortForward) Run(ctx context.Context, s *Streams) error {
-	c, err := p.connect(s)
+	c, err := p.connect(ctx, s)
 	if err != nil {
 		return err
 	}

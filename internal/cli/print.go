@@ -1,14 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"sort"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/util/jsonpath"
 )
@@ -37,15 +41,29 @@ func printerFor(format string, noHeaders bool) (printers.ResourcePrinter, error)
 		if err == nil {
 			p.AllowMissingKeys(true)
 		}
-		return needs(p, err)
+		return needs(templatePrinter{p}, err)
 	case "go-template":
 		p, err := printers.NewGoTemplatePrinter([]byte(arg))
-		return needs(p, err)
+		return needs(templatePrinter{p}, err)
 	case "custom-columns":
 		p, err := newColumns(arg, noHeaders)
 		return needs(p, err)
 	}
 	return nil, fmt.Errorf("-o %q is no output format; use wide, yaml, json, name, jsonpath=TEMPLATE, go-template=TEMPLATE or custom-columns=SPEC", format)
+}
+
+// templatePrinter says why a template failed without the whole object that it failed on.
+type templatePrinter struct{ printers.ResourcePrinter }
+
+// PrintObj implements printers.ResourcePrinter.
+func (p templatePrinter) PrintObj(obj runtime.Object, w io.Writer) error {
+	var buf bytes.Buffer
+	if err := p.ResourcePrinter.PrintObj(obj, &buf); err != nil {
+		reason, _, _ := strings.Cut(err.Error(), ". Printing more information")
+		return errors.New(reason)
+	}
+	_, err := w.Write(buf.Bytes())
+	return err
 }
 
 // relaxed accepts .metadata.name and metadata.name for {.metadata.name}.

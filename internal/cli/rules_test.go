@@ -41,7 +41,8 @@ func TestParseTaint(t *testing.T) {
 		"k=v:NoSchedule":       {Key: "k", Value: "v", Effect: "NoSchedule"},
 		"a.b/k:NoExecute":      {Key: "a.b/k", Effect: "NoExecute"},
 		"k=:PreferNoSchedule":  {Key: "k", Effect: "PreferNoSchedule"},
-		"k=v=w:NoSchedule":     {Key: "k", Value: "v=w", Effect: "NoSchedule"},
+		"k=v=w:NoSchedule":     {},
+		"a b=c:NoSchedule":     {},
 		"k":                    {},
 		":NoSchedule":          {},
 		"k=v:Never":            {},
@@ -87,7 +88,7 @@ func TestConditions(t *testing.T) {
 	if hasCondition(stale, "Ready", "True") {
 		t.Error("a condition of an older generation counts")
 	}
-	for _, bad := range []string{"frob", "condition="} {
+	for _, bad := range []string{"frob", "condition=", "jsonpath="} {
 		kind, arg, _ := strings.Cut(bad, "=")
 		if _, err := condition(kind, arg); err == nil {
 			t.Errorf("%s was accepted", bad)
@@ -158,6 +159,22 @@ func TestThreeWay(t *testing.T) {
 	}
 }
 
+// A file of JSON objects in a row is all of them; YAML in braces and broken JSON stay for the YAML parser.
+func TestJSONValues(t *testing.T) {
+	for text, want := range map[string]int{
+		"{\"a\":1}\n{\"a\":2} {\"a\":1}": 3, "\xef\xbb\xbf{\"a\":1}": 1, "{a: 1}": 1, "a: 1": 1, "{\"a\":1}\n{\"a\":": 2, "{\"a\":1}\ntext": 2,
+	} {
+		got := jsonValues([]byte(text))
+		if len(got) != want {
+			t.Errorf("%q: %q", text, got)
+		}
+		joined := strings.Join(strings.Fields(string(slices.Concat(got...))), "")
+		if want := strings.Join(strings.Fields(strings.TrimPrefix(text, "\xef\xbb\xbf")), ""); joined != want {
+			t.Errorf("%q lost something: %q", text, got)
+		}
+	}
+}
+
 func TestTitle(t *testing.T) {
 	for key, want := range map[string]string{"containerStatuses": "Container Statuses", "podIPs": "Pod IPs", "a.b/c": "a.b/c", "x": "X"} {
 		if got := title(key); got != want {
@@ -194,6 +211,7 @@ func TestMessage(t *testing.T) {
 		want string
 	}{
 		{errors.New("plain"), "plain"},
+		{errors.Join(status("one"), status("two")), "one (Invalid)\ntwo (Invalid)"},
 		{status("spec: wrong"), "spec: wrong (Invalid)"},
 		{status(` "" is invalid: patch: Invalid value: "{\"a\": {\"b\": 1}}": json: no such`), "the change does not fit the type: json: no such (Invalid)"},
 	} {

@@ -153,33 +153,74 @@ func display(m *meta.RESTMapping, name string) string {
 	return kind + "/" + name
 }
 
-// selected returns the objects that targets, or a selector, mean.
-func (c *conn) selected(ctx context.Context, args []string, selector string, all bool, namespace string) ([]*unstructured.Unstructured, []*meta.RESTMapping, error) {
-	ts, err := c.targets(args)
+// choice is which objects a verb means: by their names, by a selector, or all of a type.
+type choice struct {
+	args          []string
+	selector      string
+	all           bool
+	allNamespaces bool
+	namespace     string
+}
+
+// found is an object and its type.
+type found struct {
+	object  *unstructured.Unstructured
+	mapping *meta.RESTMapping
+}
+
+// checkNames refuses what contradicts names: a selector that would be passed over, and every namespace at once.
+func checkNames(ts []target, selector string, all, allNamespaces bool) error {
+	for _, t := range ts {
+		switch {
+		case t.name == "":
+		case selector != "":
+			return fmt.Errorf("%s is named, so the selector %q would be passed over: give a name or a selector", display(t.mapping, t.name), selector)
+		case all:
+			return fmt.Errorf("%s is named, and --all means all of them: give one of the two", display(t.mapping, t.name))
+		case allNamespaces && namespaced(t.mapping):
+			return fmt.Errorf("%s is named, and a name means an object of one namespace: use -n NAMESPACE instead of --all-namespaces", display(t.mapping, t.name))
+		}
+	}
+	return nil
+}
+
+// selected returns the objects of a choice. Names that do not exist are told apart in missing, so that each verb decides
+// what becomes of the others; err is for all else.
+func (c *conn) selected(ctx context.Context, ch choice) (objs []found, missing []error, err error) {
+	ts, err := c.targets(ch.args)
 	if err != nil {
 		return nil, nil, err
 	}
-	var objs []*unstructured.Unstructured
-	var maps []*meta.RESTMapping
+	if err := checkNames(ts, ch.selector, ch.all, ch.allNamespaces); err != nil {
+		return nil, nil, err
+	}
+	ns := ch.namespace
+	if ch.allNamespaces {
+		ns = ""
+	}
 	for _, t := range ts {
 		if t.name != "" {
-			o, err := c.resource(t.mapping, namespace).Get(ctx, t.name, metav1.GetOptions{})
+			o, err := c.resource(t.mapping, ns).Get(ctx, t.name, metav1.GetOptions{})
+			if isNotFound(err) {
+				missing = append(missing, err)
+				continue
+			}
 			if err != nil {
 				return nil, nil, err
 			}
-			objs, maps = append(objs, o), append(maps, t.mapping)
+			objs = append(objs, found{o, t.mapping})
 			continue
 		}
-		if selector == "" && !all {
+		if ch.selector == "" && !ch.all {
 			return nil, nil, fmt.Errorf("%s without a name means nothing by itself: give a name, a selector (-l) or --all", t.mapping.Resource.Resource)
 		}
-		list, err := c.resource(t.mapping, namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		list, err := c.resource(t.mapping, ns).List(ctx, metav1.ListOptions{LabelSelector: ch.selector})
 		if err != nil {
 			return nil, nil, err
 		}
 		for i := range list.Items {
-			objs, maps = append(objs, &list.Items[i]), append(maps, t.mapping)
+			objs = append(objs, found{&list.Items[i], t.mapping})
 		}
 	}
-	return objs, maps, nil
+	return objs, missing, nil
 }

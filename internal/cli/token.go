@@ -38,7 +38,7 @@ type TokenCreate struct {
 
 // Run prints the token alone, fit for a variable.
 func (t *TokenCreate) Run(ctx context.Context, s *Streams) error {
-	c, err := t.connect(s)
+	c, err := t.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ type TokenList struct{ Cluster }
 
 // Run prints one line a token.
 func (t *TokenList) Run(ctx context.Context, s *Streams) error {
-	c, err := t.connect(s)
+	c, err := t.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ type TokenDelete struct {
 
 // Run deletes each.
 func (t *TokenDelete) Run(ctx context.Context, s *Streams) error {
-	c, err := t.connect(s)
+	c, err := t.connect(ctx, s)
 	if err != nil {
 		return err
 	}

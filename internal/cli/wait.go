@@ -19,50 +19,84 @@ type Wait struct {
 	Selector      string        `short:"l" help:"All objects with these labels." placeholder:"SELECTOR"`
 	All           bool          `help:"All objects of the type in the namespace."`
 	AllNamespaces bool          `short:"A" help:"Of all namespaces (with -l or --all)."`
-	Timeout       time.Duration `default:"30s" help:"Give up after this time." placeholder:"DURATION"`
+	Timeout       time.Duration `default:"30s" help:"Give up after this time; 0 looks once, less than 0 waits for ever." placeholder:"DURATION"`
 }
 
 // Run waits for one object after the other: all must come true.
 func (w *Wait) Run(ctx context.Context, s *Streams) error {
-	c, err := w.connect(s)
+	c, err := w.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, w.Timeout, fmt.Errorf("timed out after %s waiting for %s", w.Timeout, w.For))
-	defer cancel()
-	ns := c.namespace
-	if w.AllNamespaces {
-		ns = ""
-	}
 	kind, arg, _ := strings.Cut(w.For, "=")
-	if kind == "create" {
-		return w.created(ctx, c, s, ns)
-	}
 	test, err := condition(kind, arg)
 	if err != nil {
 		return err
 	}
-	objs, maps, err := c.selected(ctx, w.Args, w.Selector, w.All, ns)
-	if kind == "delete" && isNotFound(err) {
-		return nil
+	if w.Timeout == 0 {
+		return w.once(ctx, c, s, kind, test)
 	}
+	if w.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, w.Timeout, fmt.Errorf("timed out after %s waiting for %s", w.Timeout, w.For))
+		defer cancel()
+	}
+	if kind == "create" {
+		return w.created(ctx, c, s)
+	}
+	objs, missing, err := c.selected(ctx, w.choice(c))
+	if err != nil {
+		return waitError(ctx, err)
+	}
+	if kind == "delete" {
+		missing = nil
+	} else if len(objs) == 0 && len(missing) == 0 {
+		return errors.New("no matching resources found")
+	}
+	for _, o := range objs {
+		m, o := o.mapping, o.object
+		if kind == "delete" {
+			if err := c.waitGone(ctx, m, o.GetNamespace(), o.GetName(), o.GetUID()); err != nil {
+				return fmt.Errorf("%w on %s", err, display(m, o.GetName()))
+			}
+		} else if err := w.met(ctx, c, m, o, test); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Out, "%s condition met\n", display(m, o.GetName()))
+	}
+	return errors.Join(missing...)
+}
+
+func (w *Wait) choice(c *conn) choice {
+	return choice{w.Args, w.Selector, w.All, w.AllNamespaces, c.namespace}
+}
+
+// once looks one time: with a time-out of 0 there is nothing to wait for.
+func (w *Wait) once(ctx context.Context, c *conn, s *Streams, kind string, test func(*unstructured.Unstructured) (bool, error)) error {
+	objs, errs, err := c.selected(ctx, w.choice(c))
 	if err != nil {
 		return err
 	}
-	if len(objs) == 0 && kind != "delete" {
+	switch {
+	case kind == "delete":
+		errs = nil
+	case len(objs) == 0 && len(errs) == 0:
 		return errors.New("no matching resources found")
 	}
-	for i, o := range objs {
-		if kind == "delete" {
-			if err := c.waitGone(ctx, maps[i], o.GetNamespace(), o.GetName(), o.GetUID()); err != nil {
-				return fmt.Errorf("%w on %s", err, display(maps[i], o.GetName()))
+	for _, o := range objs {
+		ok := kind == "create"
+		if test != nil {
+			if ok, err = test(o.object); err != nil {
+				return err
 			}
-		} else if err := w.met(ctx, c, maps[i], o, test); err != nil {
-			return err
 		}
-		fmt.Fprintf(s.Out, "%s condition met\n", display(maps[i], o.GetName()))
+		if ok {
+			fmt.Fprintf(s.Out, "%s condition met\n", display(o.mapping, o.object.GetName()))
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s is not so now on %s", w.For, display(o.mapping, o.object.GetName())))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (w *Wait) met(ctx context.Context, c *conn, m *meta.RESTMapping, o *unstructured.Unstructured, test func(*unstructured.Unstructured) (bool, error)) error {
@@ -77,17 +111,17 @@ func (w *Wait) met(ctx context.Context, c *conn, m *meta.RESTMapping, o *unstruc
 }
 
 // created polls: a name that does not exist yet can have no watch of its own type before the type exists.
-func (w *Wait) created(ctx context.Context, c *conn, s *Streams, ns string) error {
+func (w *Wait) created(ctx context.Context, c *conn, s *Streams) error {
 	for {
-		objs, maps, err := c.selected(ctx, w.Args, w.Selector, w.All, ns)
-		if err == nil && len(objs) > 0 {
-			for i, o := range objs {
-				fmt.Fprintf(s.Out, "%s condition met\n", display(maps[i], o.GetName()))
+		objs, missing, err := c.selected(ctx, w.choice(c))
+		if err != nil {
+			return waitError(ctx, err)
+		}
+		if len(missing) == 0 && len(objs) > 0 {
+			for _, o := range objs {
+				fmt.Fprintf(s.Out, "%s condition met\n", display(o.mapping, o.object.GetName()))
 			}
 			return nil
-		}
-		if err != nil && !isNotFound(err) {
-			return waitError(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -100,7 +134,7 @@ func (w *Wait) created(ctx context.Context, c *conn, s *Streams, ns string) erro
 // condition makes the test of --for.
 func condition(kind, arg string) (func(*unstructured.Unstructured) (bool, error), error) {
 	switch kind {
-	case "delete":
+	case "delete", "create":
 		return nil, nil
 	case "condition":
 		name, want, ok := strings.Cut(arg, "=")
@@ -112,6 +146,9 @@ func condition(kind, arg string) (func(*unstructured.Unstructured) (bool, error)
 		}
 		return func(o *unstructured.Unstructured) (bool, error) { return hasCondition(o, name, want), nil }, nil
 	case "jsonpath":
+		if arg == "" {
+			return nil, errors.New("--for=jsonpath= needs a path, for example --for=jsonpath={.status.phase}=Running")
+		}
 		expr, want, ok := strings.Cut(arg, "}=")
 		if ok {
 			expr += "}"

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,7 +35,7 @@ func (sc *Scale) Run(ctx context.Context, s *Streams) error {
 	if sc.Replicas < 0 {
 		return fmt.Errorf("--replicas=%d: a workload cannot have less than 0 pods", sc.Replicas)
 	}
-	c, err := sc.connect(s)
+	c, err := sc.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -58,6 +59,10 @@ func (sc *Scale) Run(ctx context.Context, s *Streams) error {
 		}
 		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, sc.Replicas)
 		if _, err := ri.Patch(ctx, t.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager}, "scale"); err != nil {
+			var st apierrors.APIStatus
+			if isNotFound(err) && errors.As(err, &st) && (st.Status().Details == nil || st.Status().Details.Name == "") { // not the object: its type has no scale
+				return fmt.Errorf("%s cannot be scaled: it is no workload with replicas", display(t.mapping, t.name))
+			}
 			return err
 		}
 		fmt.Fprintf(s.Out, "%s scaled\n", display(t.mapping, t.name))
@@ -80,8 +85,8 @@ type oneWorkload struct {
 	Args []string `arg:"" name:"what" help:"TYPE/NAME or TYPE NAME."`
 }
 
-func (o oneWorkload) open(s *Streams) (*conn, target, error) {
-	c, err := o.connect(s)
+func (o oneWorkload) open(ctx context.Context, s *Streams) (*conn, target, error) {
+	c, err := o.connect(ctx, s)
 	if err != nil {
 		return nil, target{}, err
 	}
@@ -98,7 +103,7 @@ type RolloutStatus struct {
 
 // Run prints each step of the way.
 func (r *RolloutStatus) Run(ctx context.Context, s *Streams) error {
-	c, t, err := r.open(s)
+	c, t, err := r.open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -221,7 +226,7 @@ type RolloutHistory struct {
 
 // Run prints them, oldest first.
 func (r *RolloutHistory) Run(ctx context.Context, s *Streams) error {
-	c, t, err := r.open(s)
+	c, t, err := r.open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -269,7 +274,7 @@ type RolloutUndo struct {
 
 // Run puts the old revision's pod template into the Deployment.
 func (r *RolloutUndo) Run(ctx context.Context, s *Streams) error {
-	c, t, err := r.open(s)
+	c, t, err := r.open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -328,7 +333,7 @@ func (r *RolloutResume) Run(ctx context.Context, s *Streams) error {
 
 // pause sets or clears spec.paused; asking for what is so already is refused, as kubectl does.
 func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
-	c, t, err := o.open(s)
+	c, t, err := o.open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -352,7 +357,7 @@ func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
 }
 
 func (o oneWorkload) patch(ctx context.Context, s *Streams, patch []byte, verb string) error {
-	c, t, err := o.open(s)
+	c, t, err := o.open(ctx, s)
 	if err != nil {
 		return err
 	}
