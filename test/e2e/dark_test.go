@@ -171,10 +171,9 @@ func (h *hub) noDoubles(t *testing.T) {
 
 // D7: a node that is dark is told so, Services go around it, its pods stay when they may; what was deleted meanwhile ends
 // with its return, and nothing else is touched.
-func TestDarkNode(t *testing.T) {
-	t.Parallel()
-	ms := lan(t, "dark", 3)
-	h := startHub(t, ms[0])
+func TestDarkNode(t *testing.T) { eachBroker(t, "dark", 3, darkNode) }
+
+func darkNode(t *testing.T, ms []machine, h *hub) {
 	one := h.join(ms[1], "one")
 	h.join(ms[2], "two")
 	const soon = "  tolerations: [{key: node.kubernetes.io/unreachable, effect: NoExecute, tolerationSeconds: 1}]\n"
@@ -253,10 +252,9 @@ func TestDarkNode(t *testing.T) {
 }
 
 // Weather 14: streams end with the link, the agent or the hub that they go through, and the next ones work.
-func TestStreamsEndWithTheLink(t *testing.T) {
-	t.Parallel()
-	ms := lan(t, "cut", 2)
-	h := startHub(t, ms[0])
+func TestStreamsEndWithTheLink(t *testing.T) { eachBroker(t, "cut", 2, streamsEndWithTheLink) }
+
+func streamsEndWithTheLink(t *testing.T, ms []machine, h *hub) {
 	a := h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(conf, "x"))
 	h.apply(pinned("p", "edge", "a", ""))

@@ -231,6 +231,7 @@ type hub struct {
 	address    string
 	kubeconfig string
 	args       []string
+	env        []string // of its kubectl
 	agents     []string // data directories of those that have joined
 }
 
@@ -288,7 +289,7 @@ func (h *hub) tryIn(stdin string, args ...string) (string, error) {
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	cmd.Env = append(os.Environ(), "HOME="+h.dir)
+	cmd.Env = append(append(os.Environ(), "HOME="+h.dir), h.env...)
 	if err := cmd.Run(); err != nil {
 		return out.String() + errOut.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
 	}

@@ -13,10 +13,9 @@ import (
 
 // What people do with kubectl that goes on for a while: watch, follow, a terminal, forwarded ports; and the deletions that
 // have more to them.
-func TestKubectlLive(t *testing.T) {
-	t.Parallel()
-	ms := lan(t, "live", 2)
-	h := startHub(t, ms[0])
+func TestKubectlLive(t *testing.T) { eachBroker(t, "live", 2, kubectlLive) }
+
+func kubectlLive(t *testing.T, ms []machine, h *hub) {
 	h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(conf, "x"))
 	h.apply(pinned("p", "edge", "a", ""))

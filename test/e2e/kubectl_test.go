@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// What people do with an unmodified kubectl, on one node of this machine's own.
-func TestKubectl(t *testing.T) {
-	ms := lan(t, "kubectl", 2)
-	h := startHub(t, ms[0])
+// What people do with an unmodified kubectl, on one node.
+func TestKubectl(t *testing.T) { eachBroker(t, "kubectl", 2, kubectlVerbs) }
+
+func kubectlVerbs(t *testing.T, ms []machine, h *hub) {
 	h.join(ms[1], "edge")
 	has := func(t *testing.T, out string, wants ...string) {
 		t.Helper()
@@ -114,7 +114,7 @@ func TestKubectl(t *testing.T) {
 		if err := os.WriteFile(editor, []byte("#!/bin/sh\nexec sed -i 's/^  replicas: 2$/  replicas: 1/' \"$1\"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		t.Setenv("KUBE_EDITOR", editor)
+		h.env = []string{"KUBE_EDITOR=" + editor}
 		has(t, h.k("edit", "deploy", "hello"), "edited")
 		h.available("hello")
 		has(t, h.k("get", "deploy", "hello"), `1/1`)

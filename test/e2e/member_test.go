@@ -17,10 +17,9 @@ import (
 
 // Weather 8 and 9: who is a member. A second device cannot take a live one's name; a node that is deleted stops its pods
 // and waits; a device without its old keys takes its old name over with a new token; a node's address changes.
-func TestMembers(t *testing.T) {
-	t.Parallel()
-	ms := lan(t, "member", 3)
-	h := startHub(t, ms[0])
+func TestMembers(t *testing.T) { eachBroker(t, "member", 3, members) }
+
+func members(t *testing.T, ms []machine, h *hub) {
 	a := h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(conf, "x"))
 	h.apply(pinned("p", "edge", "a", ""))

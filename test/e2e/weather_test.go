@@ -98,10 +98,9 @@ func hubAwayNodeWorksOn(t *testing.T, ms []machine, h *hub) {
 }
 
 // Restarting the agent does not touch running pods, even when it was killed.
-func TestAgentRestartAdoptsPods(t *testing.T) {
-	t.Parallel()
-	ms := lan(t, "adopt", 2)
-	h := startHub(t, ms[0])
+func TestAgentRestartAdoptsPods(t *testing.T) { eachBroker(t, "adopt", 2, agentRestartAdoptsPods) }
+
+func agentRestartAdoptsPods(t *testing.T, ms []machine, h *hub) {
 	a := h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(helloManifest, 2))
 	h.available("hello")
@@ -120,10 +119,9 @@ func TestAgentRestartAdoptsPods(t *testing.T) {
 }
 
 // Weather 1: everything of the node dies as in a power cut, and it comes back with no hub in reach.
-func TestRebootWithoutHub(t *testing.T) {
-	t.Parallel()
-	ms := lan(t, "reboot", 2)
-	h := startHub(t, ms[0])
+func TestRebootWithoutHub(t *testing.T) { eachBroker(t, "reboot", 2, rebootWithoutHub) }
+
+func rebootWithoutHub(t *testing.T, ms []machine, h *hub) {
 	a := h.join(ms[1], "edge")
 	h.apply(fmt.Sprintf(helloManifest, 10))
 	h.available("hello")
