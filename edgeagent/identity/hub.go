@@ -22,7 +22,11 @@ type Hub struct {
 	epoch     uint64          // last handed out
 	given     jointoken.Token // of this start
 	turn      int             // which address is tried first
+	unsaved   bool            // the file is behind state: the disk did not take it
 }
+
+// maxAddresses is how many addresses of a hub are remembered.
+const maxAddresses = 8
 
 type hubFile struct {
 	Version int `json:"version"`
@@ -78,7 +82,8 @@ func LoadHub(dir, token string) (*Hub, error) {
 }
 
 func (h *Hub) save() error {
-	if err := save(h.dir, h.path, h.state); err != nil {
+	err := save(h.dir, h.path, h.state)
+	if h.unsaved = err != nil; h.unsaved {
 		return fmt.Errorf("hub memory: %w", err)
 	}
 	return nil
@@ -124,29 +129,35 @@ func (h *Hub) Turn() []string {
 // Node is the name that the hub knows this device by; empty before the first welcome.
 func (h *Hub) Node() string { return h.state.Node }
 
-// Welcomed remembers a welcome: the node's name and the hub's addresses. The secret is no longer needed.
+// Welcomed remembers a welcome: the node's name and the hub's addresses. The secret is no longer needed. Addresses that the
+// hub does not name stay behind those that it does, latest first: they may be the only ones that lead there from here (a
+// name, a router's forwarded port), or again tomorrow. An error means that the disk has not taken it; the next welcome
+// tries again.
 func (h *Hub) Welcomed(node string, addresses []string) error {
-	if len(addresses) == 0 {
-		addresses = h.state.Addresses
+	addresses = slices.Clone(addresses)
+	for _, a := range h.state.Addresses {
+		if len(addresses) < maxAddresses && !slices.Contains(addresses, a) {
+			addresses = append(addresses, a)
+		}
 	}
-	if h.state.Node == node && h.state.Secret == "" && slices.Equal(h.state.Addresses, addresses) {
+	if !h.unsaved && h.state.Node == node && h.state.Secret == "" && slices.Equal(h.state.Addresses, addresses) {
 		return nil
 	}
 	h.state.Node, h.state.Secret, h.state.Addresses = node, "", addresses
 	return h.save()
 }
 
-// NextEpoch hands out an epoch larger than any before, also before a power cut.
-func (h *Hub) NextEpoch() (uint64, error) {
-	if h.epoch >= h.state.Reserved {
+// NextEpoch hands out an epoch larger than any before, also before a power cut. With an error it is good all the same, but
+// not reserved on disk: should it be used again after a power cut, the hub will refuse it and say the last one.
+func (h *Hub) NextEpoch() (epoch uint64, err error) {
+	if before := h.state.Reserved; h.epoch >= before {
 		h.state.Reserved = h.epoch + epochBlock
-		if err := h.save(); err != nil {
-			h.state.Reserved = h.epoch
-			return 0, err
+		if err = h.save(); err != nil {
+			h.state.Reserved = before
 		}
 	}
 	h.epoch++
-	return h.epoch, nil
+	return h.epoch, err
 }
 
 // PassEpoch has the next epoch be larger than one that the hub has seen: the device was restored from an image.

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
+	"sync"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -23,8 +25,9 @@ const (
 	connectLimit = 20 * time.Second
 	writeLimit   = 20 * time.Second
 	pingLimit    = 20 * time.Second
-	partingLimit = 250 // milliseconds, to get the good-bye out
-	inQueue      = 64  // frames waiting for the session; what is dropped is repeated
+	partingLimit = 250 * time.Millisecond // to get the good-bye out
+	storeRetry   = 10 * time.Second       // before a disk that does not take the desired state is asked again
+	inQueue      = 64                     // frames waiting for the session; what is dropped is repeated
 	outQueue     = 64
 	streamQueue  = 1024
 )
@@ -40,6 +43,13 @@ type connection struct {
 	streams  *streams
 	s        *session.Session
 	welcomed bool
+
+	settings *wire.Settings // to be stored
+	owed     []*wire.Batch  // to be stored and answered; the hub sends no more before
+	retry    time.Time      // when to try again; zero: the disk takes it
+
+	mu   sync.Mutex
+	conn net.Conn // under client
 }
 
 // connect makes one connection and serves it to its end. It tells whether the hub has welcomed the device on it.
@@ -47,7 +57,7 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	cluster := l.hub.Cluster()
 	epoch, err := l.hub.NextEpoch()
 	if err != nil {
-		return false, err
+		l.cfg.Log.Warn("epochs not reserved; going on without", "error", err)
 	}
 	c := &connection{
 		l: l, in: make(chan []byte, inQueue), lost: make(chan error, 1), frames: make(chan []byte, outQueue),
@@ -62,7 +72,7 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer c.client.Disconnect(partingLimit)
+	defer c.hangUp()
 	defer c.streams.cut()
 	go c.write(ctx)
 
@@ -93,21 +103,29 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 			default:
 			}
 		})
-	var stranger error // the library does not pass on why it could not connect
+	dial := func() (net.Conn, error) { return dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin)) }
 	if cluster.Broker == "" {
-		opts.AddBroker("tcp://" + addr).SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
-			conn, err := dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin))
-			if errors.Is(err, wire.ErrPin) {
-				stranger = wire.ErrPin
-			}
-			return conn, err
-		})
-	} else if err := brokerOptions(opts, cluster.Broker); err != nil {
-		return err
+		opts.AddBroker("tcp://" + addr)
+	} else {
+		var err error
+		if dial, err = brokerDial(ctx, opts, cluster.Broker); err != nil {
+			return err
+		}
 	}
+	var stranger error // the library does not pass on why it could not connect
+	opts.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+		conn, err := dial()
+		if errors.Is(err, wire.ErrPin) {
+			stranger = wire.ErrPin
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.conn = conn
+		return conn, err
+	})
 	c.client = paho.NewClient(opts)
 	if err := await(ctx, c.client.Connect()); err != nil {
-		c.client.Disconnect(0)
+		c.hangUp()
 		if ctx.Err() == nil && stranger != nil {
 			err = stranger
 		}
@@ -118,31 +136,47 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		wire.StreamDown(cluster.ID, c.place.Node, "+"): 0,
 	}, nil)
 	if err := await(ctx, sub); err != nil {
-		c.client.Disconnect(0)
+		c.hangUp()
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	for topic, code := range sub.(*paho.SubscribeToken).Result() {
 		if code == 0x80 {
-			c.client.Disconnect(0)
+			c.hangUp()
 			return fmt.Errorf("the broker refuses the subscription to %s: its access rules must allow user or client %s its own topics", topic, c.place.Node)
 		}
 	}
 	return nil
 }
 
+// hangUp ends the connection without MQTT's good-bye: after one, a broker would keep the device's last words (the will) to
+// itself, and a hub that has missed the session's own good-bye would believe the node alive for ever.
+func (c *connection) hangUp() {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn != nil {
+		conn.Close()
+	}
+	c.client.Disconnect(0) // for the library's own sake
+}
+
+// dialTCP opens a connection that knows within a minute when it is half-open, and says nothing by itself: MQTT's own sign
+// of life suffices, and the kernel's would be most of what an idle link carries.
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	raw, err := d.DialContext(ctx, "tcp", addr)
+	if err == nil {
+		boundUnacked(raw)
+	}
+	return raw, err
+}
+
 // dialHub opens a TLS connection on which only the pinned hub can be.
 func dialHub(ctx context.Context, addr string, cfg *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
-	d := net.Dialer{KeepAlive: -1} // MQTT's own suffices; the kernel's would be most of what an idle link carries
-	raw, err := d.DialContext(ctx, "tcp", addr)
+	c, err := dialTLS(ctx, addr, cfg)
 	if err != nil {
-		return nil, err
-	}
-	boundUnacked(raw)
-	c := tls.Client(raw, cfg)
-	if err := c.HandshakeContext(ctx); err != nil {
-		raw.Close()
 		return nil, err
 	}
 	if c.ConnectionState().NegotiatedProtocol != wire.ALPN {
@@ -152,23 +186,37 @@ func dialHub(ctx context.Context, addr string, cfg *tls.Config) (net.Conn, error
 	return c, nil
 }
 
-// brokerOptions are for a broker of somebody else's. Its certificate is checked by the system's roots, but not its
+func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, error) {
+	raw, err := dialTCP(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := tls.Client(raw, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// brokerDial is how to reach a broker of somebody else's. Its certificate is checked by the system's roots, but not its
 // dates: a device with a wrong clock has to get through, and frames are sealed anyhow.
-func brokerOptions(opts *paho.ClientOptions, broker string) error {
+func brokerDial(ctx context.Context, opts *paho.ClientOptions, broker string) (func() (net.Conn, error), error) {
 	u, err := url.Parse(broker)
 	if err != nil {
-		return fmt.Errorf("broker URL: %w", err)
+		return nil, fmt.Errorf("broker URL: %w", err)
 	}
 	server, err := wire.BrokerAddress(u)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	opts.AddBroker(server)
 	if u.User != nil {
 		password, _ := u.User.Password()
 		opts.SetUsername(u.User.Username()).SetPassword(password)
 	}
-	opts.SetTLSConfig(&tls.Config{
+	scheme, addr, _ := strings.Cut(server, "://")
+	cfg := &tls.Config{
 		ServerName: u.Hostname(), MinVersion: tls.VersionTLS12,
 		InsecureSkipVerify: true, // replaced by VerifyConnection, which leaves out the dates only
 		VerifyConnection: func(cs tls.ConnectionState) error {
@@ -180,8 +228,19 @@ func brokerOptions(opts *paho.ClientOptions, broker string) error {
 			_, err := leaf.Verify(o)
 			return err
 		},
-	})
-	return nil
+	}
+	return func() (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, connectLimit)
+		defer cancel()
+		if scheme == "tcp" {
+			return dialTCP(ctx, addr)
+		}
+		c, err := dialTLS(ctx, addr, cfg)
+		if err != nil {
+			return nil, err // not c: a nil *tls.Conn is no nil net.Conn
+		}
+		return c, nil
+	}, nil
 }
 
 // handle takes a message from paho. It only hands over.
@@ -228,7 +287,11 @@ func (c *connection) loop(ctx context.Context) error {
 		if end := c.turn(); end != nil {
 			return end
 		}
-		if w := c.s.Wake(); w.IsZero() {
+		w := c.s.Wake()
+		if !c.retry.IsZero() && (w.IsZero() || c.retry.Before(w)) {
+			w = c.retry
+		}
+		if w.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(max(time.Until(w), 0))
@@ -236,8 +299,13 @@ func (c *connection) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			c.s.Stop()
+			parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingLimit)
+			defer cancel()
 			for _, f := range c.s.Drain(time.Now()).Frames {
-				c.client.Publish(wire.UpTopic(c.place.Cluster, c.place.Node), 1, false, f)
+				select {
+				case <-c.client.Publish(wire.UpTopic(c.place.Cluster, c.place.Node), 1, false, f).Done():
+				case <-parting.Done():
+				}
 			}
 			// A connection that is closed in good order has no will. Should the good-bye not be understood, because a
 			// frame before it is still to be repeated, this is.
@@ -270,21 +338,13 @@ func (c *connection) turn() error {
 		}
 		if w := out.Welcome; w != nil {
 			again = true
-			if err := c.welcome(w); err != nil {
-				return err
-			}
+			c.welcome(w)
 		}
 		for _, b := range out.Handed {
 			l.cfg.Cache.Confirmed(b)
 		}
-		for _, b := range out.Apply {
-			again = true
-			hash, err := l.cfg.Cache.Apply(b)
-			if err != nil {
-				return fmt.Errorf("desired state not stored, so not accepted: %w", err)
-			}
-			c.s.Applied(b.Seq, hash)
-		}
+		c.owed = append(c.owed, out.Apply...)
+		again = c.store(time.Now()) || again
 		for _, o := range out.Open {
 			c.streams.open(o)
 		}
@@ -295,21 +355,57 @@ func (c *connection) turn() error {
 	return nil
 }
 
-func (c *connection) welcome(w *wire.Welcome) error {
+func (c *connection) welcome(w *wire.Welcome) {
 	l := c.l
 	c.welcomed = true
 	if err := l.hub.Welcomed(w.Node, w.Addresses); err != nil {
-		return err
-	}
-	if err := l.cfg.Cache.SetSettings(w.Settings); err != nil {
-		return err
+		l.cfg.Log.Warn("welcome not remembered on disk", "error", err)
 	}
 	if l.node != nil {
 		l.reports.Set(l.node, true)
 	}
+	c.settings = &w.Settings
 	l.setStatus(true, "", false)
 	l.cfg.Log.Info("linked to the hub", "node", w.Node, "epoch", l.hub.Epoch())
-	return nil
+}
+
+// store makes durable what the hub has sent, and answers. It tells whether it has answered anything. While the disk does
+// not take it (full, worn out), the session goes on without: the hub waits for its answer and sends no more, reports go
+// up, and it is tried again. To hang up would only have everything sent and refused anew.
+func (c *connection) store(now time.Time) (answered bool) {
+	l := c.l
+	if c.settings == nil && len(c.owed) == 0 || now.Before(c.retry) {
+		return false
+	}
+	err := func() error {
+		if c.settings != nil {
+			if err := l.cfg.Cache.SetSettings(*c.settings); err != nil {
+				return err
+			}
+			c.settings = nil
+		}
+		for len(c.owed) > 0 {
+			hash, err := l.cfg.Cache.Apply(c.owed[0])
+			if err != nil {
+				return err
+			}
+			c.s.Applied(c.owed[0].Seq, hash)
+			c.owed, answered = c.owed[1:], true
+		}
+		return nil
+	}()
+	switch {
+	case err != nil:
+		c.retry = now.Add(storeRetry)
+		problem := fmt.Sprintf("desired state not stored, so not accepted: %v", err)
+		l.cfg.Log.Warn("desired state not stored, so not accepted; trying again", "error", err, "retry", storeRetry)
+		l.setStatus(true, problem, false)
+	case !c.retry.IsZero():
+		c.retry = time.Time{}
+		l.cfg.Log.Info("desired state is stored again")
+		l.setStatus(true, "", false)
+	}
+	return answered
 }
 
 // await waits for a token no longer than a connection may take.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"net/url"
 	"path/filepath"
 	"sync"
 	"time"
@@ -72,7 +73,7 @@ type Status struct {
 	Since     time.Time // of the last change of Connected
 	Node      string    // the Node's name; empty before the first welcome
 	Device    string    // fingerprint
-	// Problem is why there is no connection, in words for people; empty when there is one.
+	// Problem is why there is no connection, or what keeps it from its work, in words for people.
 	Problem string
 	// Removed: the hub has said that this Node was deleted.
 	Removed bool
@@ -143,12 +144,13 @@ func (l *Link) Run(ctx context.Context) error {
 			if i > 0 && b.bound > retryMin {
 				break // one address a round from then on; addresses takes turns
 			}
+			began := time.Now()
 			welcomed, err := l.connect(ctx, addr)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if welcomed {
-				b = backoff{}
+				b.served(time.Since(began))
 				l.hub.Worked(addr)
 			}
 			useless := l.over(addr, err, &b)
@@ -186,6 +188,7 @@ func (l *Link) hopeless(err error, strangers bool) error {
 
 // over takes in why a connection ended. It tells whether trying another address is useless.
 func (l *Link) over(addr string, err error, b *backoff) bool {
+	addr = withoutPassword(addr)
 	problem := fmt.Sprintf("%s: %v", addr, err)
 	removed := false
 	var refuse *wire.Refuse
@@ -211,12 +214,18 @@ func (l *Link) over(addr string, err error, b *backoff) bool {
 			l.removed(ended.Message)
 			b.slow()
 		}
-	case errors.Is(err, session.ErrUnknown):
-		b.bound = retryMin
 	}
 	l.cfg.Log.Warn("no link to the hub", "address", addr, "reason", problem)
 	l.setStatus(false, problem, removed)
 	return refuse != nil || ended != nil
+}
+
+// withoutPassword is an address, or a broker's URL, as it may be shown.
+func withoutPassword(addr string) string {
+	if u, err := url.Parse(addr); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return addr
 }
 
 // unknown: the hub has no Node for this device. If it once had, the Node was deleted while the device was dark, and its
@@ -283,7 +292,28 @@ func (l *Link) hello(epoch uint64) wire.Hello {
 }
 
 // backoff is full jitter: any time between nothing and a bound that doubles. The zero value tries at once.
-type backoff struct{ bound time.Duration }
+type backoff struct {
+	bound time.Duration
+	short int // sessions in a row that were welcomed and soon over
+}
+
+// Sessions shorter than steadyFrom are no success: each costs a handshake and more. A few are forgiven, as when a hub is
+// restarted again and again; after them the pauses grow as if there had been none.
+const (
+	steadyFrom    = time.Minute
+	shortForgiven = 3
+)
+
+// served takes in that a session was welcomed, and how long it went on.
+func (b *backoff) served(lasted time.Duration) {
+	b.bound = 0
+	if b.short++; lasted >= steadyFrom {
+		b.short = 0
+	}
+	if over := b.short - shortForgiven; over > 0 {
+		b.bound = min(retryMin<<min(over, 10), retryMax)
+	}
+}
 
 func (b *backoff) slow() { b.bound = max(b.bound, slowFrom) }
 

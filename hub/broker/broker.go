@@ -202,7 +202,7 @@ func (h *hook) ID() string { return "petrel" }
 
 func (h *hook) Provides(b byte) bool {
 	return bytes.IndexByte([]byte{
-		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnDisconnect,
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect,
 	}, b) >= 0
 }
 
@@ -254,7 +254,7 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		return false
 	}
 	if !write && topic == wire.StreamDown(h.b.cfg.Cluster, c.node, "+") {
-		return true
+		return true // the filter; ParseTopic takes no wildcard
 	}
 	cluster, node, _, kind, ok := wire.ParseTopic(topic)
 	if !ok || cluster != h.b.cfg.Cluster || node != c.node {
@@ -264,6 +264,19 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		return kind == wire.TopicUp || kind == wire.TopicLive || kind == wire.TopicStreamUp
 	}
 	return kind == wire.TopicDown || kind == wire.TopicStreamDown
+}
+
+// OnSubscribe leaves a node the two filters that an agent subscribes to. One for each of endlessly many stream topics would
+// be its right by OnACLCheck, which frames on their way have to pass too, and would fill the hub's memory.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c, ok := cl.Net.Conn.(*conn)
+	for i := range pk.Filters {
+		f := &pk.Filters[i].Filter
+		if !ok || *f != wire.DownTopic(h.b.cfg.Cluster, c.node) && *f != wire.StreamDown(h.b.cfg.Cluster, c.node, "+") {
+			*f = "" // no valid filter, so it is refused
+		}
+	}
+	return pk
 }
 
 // OnPublish hands frames of nodes to the hub and has the library acknowledge but not route them.

@@ -82,7 +82,7 @@ func (e *External) Run(ctx context.Context, receive func(topic string, frame []b
 			wait = retryMin
 		}
 		pause := time.Duration(rand.Int64N(int64(wait)))
-		e.cfg.Log.Warn("broker connection lost", "broker", e.cfg.URL, "error", err, "retry", pause)
+		e.cfg.Log.Warn("broker connection lost", "broker", e.server, "error", err, "retry", pause)
 		wait = min(2*wait, retryMax)
 		select {
 		case <-ctx.Done():
@@ -139,13 +139,27 @@ func (e *External) session(ctx context.Context, receive func(string, []byte), co
 	for {
 		select {
 		case <-ctx.Done():
-			client.Disconnect(250)
+			e.finish(client)
 			return ctx.Err()
 		case err := <-lost:
 			return err
 		case o := <-e.out:
 			client.Publish(o.topic, 0, false, o.frame)
 		}
+	}
+}
+
+// finish gets out what waits: the hub's good-byes to its nodes, who would not notice its end otherwise.
+func (e *External) finish(client paho.Client) {
+	for {
+		select {
+		case o := <-e.out:
+			client.Publish(o.topic, 0, false, o.frame)
+			continue
+		default:
+		}
+		client.Disconnect(250)
+		return
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Below this a message is not worth compressing.
-const packFrom = 200
+// Below this a message is not worth compressing; from here on its packed form says how large it will be.
+const packFrom = 256
 
 // One encoder and one decoder for the process, made on first use, with small windows: an idle agent holds none, and a
 // busy hub works on one message at a time.
@@ -42,10 +42,19 @@ func pack(b []byte) (packed []byte, compressed bool) {
 	return b, false
 }
 
-func unpack(b []byte) ([]byte, error) {
+// unpack gives what pack was given, when that is no larger than limit. Packed bytes that do not say how large they are do
+// not come from pack.
+func unpack(b []byte, limit int) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil || !h.HasFCS || h.FrameContentSize > uint64(limit) {
+		return nil, fmt.Errorf("unpack: %w: not packed, or larger than %d bytes", ErrFormat, limit)
+	}
 	p, err := unpacker().DecodeAll(b, nil)
 	if err != nil {
 		return nil, fmt.Errorf("unpack: %w: %v", ErrFormat, err)
+	}
+	if len(p) > limit {
+		return nil, fmt.Errorf("unpack: %w: larger than %d bytes", ErrFormat, limit)
 	}
 	return p, nil
 }

@@ -45,7 +45,8 @@ type Pipe struct {
 	tag  Tag
 	seal sealer
 	open opener
-	// Limit of a received message, unpacked. MaxMessage unless the owner lowers it.
+	// Limit of a received message, unpacked. MaxMessage unless the owner lowers it; at 0 no data is taken at all, only
+	// acknowledgements.
 	Limit int
 
 	// Outwards. Invariant: len(flight) ≤ Window; flight[0].n == acked.
@@ -119,6 +120,9 @@ func (p *Pipe) Receive(now time.Time, frame []byte) ([]Message, error) {
 	if frame[0] == frameAck {
 		return nil, p.receiveAck(now, head, n, sealed)
 	}
+	if p.Limit == 0 {
+		return nil, nil
+	}
 	if n < p.want || p.early[n] != nil {
 		p.urgent = true // the peer may have missed our acknowledgement
 		return nil, nil
@@ -131,7 +135,7 @@ func (p *Pipe) Receive(now time.Time, frame []byte) ([]Message, error) {
 		return nil, fmt.Errorf("frame %d: %w", n, ErrSeal)
 	}
 	ack, l := binary.Uvarint(b)
-	if l <= 0 || len(b) < l+1 {
+	if l <= 0 || len(b) < l+1 || len(b) > l+1+pieceSize {
 		return nil, fmt.Errorf("frame %d: %w", n, ErrFormat)
 	}
 	p.acknowledged(now, ack)
@@ -177,11 +181,8 @@ func (p *Pipe) assemble(flags byte, b []byte) (Message, error) {
 	}
 	if flags&flagPacked != 0 {
 		var err error
-		if b, err = unpack(b); err != nil {
+		if b, err = unpack(b, p.Limit); err != nil {
 			return nil, err
-		}
-		if len(b) > p.Limit {
-			return nil, fmt.Errorf("message: %w: larger than %d bytes", ErrFormat, p.Limit)
 		}
 	}
 	return Decode(b)

@@ -302,7 +302,11 @@ func (s *Sender) Members(f func(o *Object, once bool)) {
 type Copy struct {
 	versions map[ID]uint64
 	hash     Hash
+	bytes    int // about what it takes in memory
 }
+
+// entryBytes is about what an entry of a Copy takes, besides its UID.
+const entryBytes = 64
 
 // NewCopy makes an empty copy.
 func NewCopy() *Copy { return &Copy{versions: map[ID]uint64{}} }
@@ -318,6 +322,7 @@ func (c *Copy) Apply(b *Batch) {
 		if !p.Once {
 			c.versions[p.ID] = p.Version
 			c.hash.Add(p.ID, p.Version)
+			c.bytes += len(p.UID) + entryBytes
 		}
 	}
 }
@@ -326,8 +331,12 @@ func (c *Copy) drop(id ID) {
 	if v, ok := c.versions[id]; ok {
 		c.hash.Remove(id, v)
 		delete(c.versions, id)
+		c.bytes -= len(id.UID) + entryBytes
 	}
 }
+
+// Bytes is about what the copy takes in memory. Its peer decides that, so its holder has to bound it.
+func (c *Copy) Bytes() int { return c.bytes }
 
 // Hash is the copy's hash.
 func (c *Copy) Hash() Hash { return c.hash }

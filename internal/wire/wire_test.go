@@ -388,3 +388,28 @@ func TestTopics(t *testing.T) {
 		}
 	}
 }
+
+// What is packed can be unpacked, at every size about where packing begins; and a few bytes that claim to be many are
+// refused before anything is made of them.
+func TestPack(t *testing.T) {
+	for n := range 4 * packFrom {
+		b, packed := pack(make([]byte, n))
+		if packed {
+			var err error
+			if b, err = unpack(b, n); err != nil {
+				t.Fatalf("%d bytes: %v", n, err)
+			}
+		}
+		if len(b) != n {
+			t.Fatalf("%d bytes came back as %d", n, len(b))
+		}
+	}
+	bomb, _ := pack(make([]byte, 8<<20))
+	if n := testing.AllocsPerRun(10, func() {
+		if _, err := unpack(bomb, 4<<20); !errors.Is(err, ErrFormat) {
+			t.Errorf("8 MiB in %d bytes: %v", len(bomb), err)
+		}
+	}); n > 10 {
+		t.Errorf("%v allocations to refuse it", n)
+	}
+}

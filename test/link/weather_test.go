@@ -87,6 +87,7 @@ func TestHostileNode(t *testing.T) {
 	for _, topic := range []string{
 		"#", "+/+/+/down", "petrel/#", "$SYS/#", wire.DownTopic(cluster, victim), wire.DownTopic(cluster, "+"),
 		wire.StreamDown(cluster, victim, "+"), wire.UpTopic(cluster, x.node), wire.LiveTopic(cluster, victim), "$share/g/" + wire.DownTopic(cluster, victim),
+		wire.StreamDown(cluster, x.node, "one-of-a-million"),
 	} {
 		tok := c.Subscribe(topic, 0, nil).(*paho.SubscribeToken)
 		tok.Wait()

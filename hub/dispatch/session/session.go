@@ -19,6 +19,11 @@ const (
 	handshakeLimit = time.Minute
 	// What a node may say in one message. Reports are small; the map of a large desired set is the largest.
 	maxUp = 4 << 20
+	// What the hub remembers of a node's reports, in bytes: room for ten thousand pods.
+	maxCopy = 1 << 20
+	// Frames that may wait for a node's acknowledgement when it asks for something more. A node asks one thing at a time;
+	// one that asks on and on and takes no answers would have them all kept.
+	maxAnswers = 256
 	// A probed node that has not answered by then counts as gone.
 	probeLimit = 5 * time.Second
 )
@@ -46,6 +51,9 @@ var ErrHandshake = errors.New("handshake not finished")
 
 // ErrDiverged is a node whose copy does not become what it is sent.
 var ErrDiverged = errors.New("the node's copy of its desired set does not become what the hub sends")
+
+// ErrNotListening is a node that asks and asks and takes no answers.
+var ErrNotListening = errors.New("the node does not take the hub's answers")
 
 type state uint8
 
@@ -137,7 +145,7 @@ func (s *Session) hello(now time.Time, frame []byte) {
 		return
 	}
 	s.Fingerprint = wire.Fingerprint(h.TLSKey[:], static)
-	pipe.Limit = maxUp
+	pipe.Limit = 0 // whoever it is: there is nothing to say before the welcome
 	s.state, s.pipe, s.heard = judged, pipe, now
 	switch {
 	case wire.NodeID(s.Fingerprint) != s.Place.Node:
@@ -158,6 +166,7 @@ func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *
 		return
 	}
 	s.state, s.limit = open, time.Time{}
+	s.pipe.Limit = maxUp
 	s.down, s.up, s.revision = down, up, revision
 	w.Version, w.Up, w.Revision = wire.Version, up.Hash(), revision()
 	s.pipe.Send(&w)
@@ -215,17 +224,17 @@ func (s *Session) message(m wire.Message) {
 			s.end(ErrDiverged)
 		}
 	case *wire.NeedMap:
-		s.pipe.Send(&wire.Have{Entries: s.up.Entries()})
+		s.answer(&wire.Have{Entries: s.up.Entries()})
 	case *wire.Batch:
-		if m.Seq != s.upSeq+1 {
-			s.end(fmt.Errorf("batch %d after %d: %w", m.Seq, s.upSeq, wire.ErrFormat))
+		if m.Seq != s.upSeq+1 || len(s.waiting) > 0 {
+			s.end(fmt.Errorf("batch %d after %d, of which %d are not answered: %w", m.Seq, s.upSeq, len(s.waiting), wire.ErrFormat))
 			return
 		}
 		s.upSeq = m.Seq
 		s.waiting = append(s.waiting, m)
 		s.out.Batches = append(s.out.Batches, m)
 	case *wire.Ping:
-		s.pipe.Send(&wire.Pong{})
+		s.answer(&wire.Pong{})
 	case *wire.Pong:
 		if !s.probe.IsZero() {
 			s.probe = time.Time{}
@@ -233,6 +242,15 @@ func (s *Session) message(m wire.Message) {
 			s.out.Alive = &alive
 		}
 	}
+}
+
+// answer says what a node has asked for, as long as it takes its answers.
+func (s *Session) answer(m wire.Message) {
+	if s.pipe.Backlog() > maxAnswers {
+		s.end(ErrNotListening)
+		return
+	}
+	s.pipe.Send(m)
 }
 
 // Have passes the node's map on to the desired set.
@@ -249,6 +267,10 @@ func (s *Session) Committed(seq uint64) {
 	}
 	s.up.Apply(s.waiting[0])
 	s.waiting = s.waiting[1:]
+	if s.up.Bytes() > maxCopy {
+		s.end(fmt.Errorf("the node reports of more than it can have: %w", wire.ErrFormat))
+		return
+	}
 	s.pipe.Send(&wire.Applied{Seq: seq, Hash: s.up.Hash()})
 }
 
