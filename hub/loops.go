@@ -50,7 +50,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
 		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
-		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Log: h.part("scheduler")}),
+		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
 		g.Go(func() error { return ended(r.Run(ctx)) })
 	}

@@ -56,6 +56,7 @@ type Dispatch struct {
 	nodes    map[string]*node // by device id
 	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
 	set      *desired
+	images   *images
 	revision uint64
 	wake     time.Time   // when a session or token wants attention next
 	nudges   []time.Time // when to nudge nodes without a session again
@@ -69,7 +70,7 @@ func New(cfg Config) (*Dispatch, error) {
 	}
 	d := &Dispatch{
 		cfg: cfg, inbox: newInbox(),
-		nodes: map[string]*node{}, byName: map[string]*node{},
+		nodes: map[string]*node{}, byName: map[string]*node{}, images: newImages(),
 	}
 	d.pres.init()
 	d.set = newDesired(d)
@@ -169,6 +170,7 @@ func (d *Dispatch) wakeAt(t time.Time) {
 // tick gives every session whose time has come a turn, and renews tokens.
 func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
+	d.wakeAt(d.images.expire(now))
 	for _, n := range d.nodes {
 		for _, c := range n.conns {
 			w := c.s.Wake()
