@@ -37,6 +37,7 @@ type Agent struct {
 	cache *cache.Cache
 	rt    *ctrd.Runtime
 	node  *node.Node
+	known *knowledge
 
 	mu       sync.Mutex
 	set      *podrun.Set
@@ -92,6 +93,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			err = errors.Join(err, a.rt.Tidy())
 		}
 	}()
+	a.known = newKnowledge(a.rt, a.report, a.cache.Forget)
 	if a.node, err = a.newNode(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
@@ -153,7 +155,9 @@ func (a *Agent) inSync() bool {
 }
 
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
-	cfg := node.Config{Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady}
+	cfg := node.Config{
+		Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady, ArchVariant: ctrd.ArchVariant(),
+	}
 	if a.cfg.NodeIP.IsValid() {
 		cfg.Addresses = []netip.Addr{a.cfg.NodeIP}
 	}
@@ -326,7 +330,7 @@ func (a *Agent) build(p plan) {
 		dns.Server = p.dns.String()
 	}
 	table := podrun.NewTable(podrun.Config{
-		Runtime: a.rt, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
+		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Capacity: capacity, Memory: a.node.Memory(), DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
 	})
@@ -368,7 +372,9 @@ func (a *Agent) apply(ctx context.Context, synced bool) bool {
 		a.node.Recheck()
 	}
 	a.applyProxy()
+	untold := a.known.want(set) // first: pulls that begin now will tell
 	a.table.Apply(set, synced)
+	a.known.look(ctx, untold)
 	return why == ""
 }
 

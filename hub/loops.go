@@ -52,7 +52,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
 		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
-		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Log: h.part("scheduler")}),
+		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
 		g.Go(func() error { return ended(r.Run(ctx)) })
 	}

@@ -2,7 +2,6 @@ package sched
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	v1helper "k8s.io/component-helpers/scheduling/corev1"
@@ -118,33 +117,6 @@ func (f *nodeAffinity) allows(n *node) bool {
 }
 func (f *nodeAffinity) reasons(*node) []string {
 	return []string{"node(s) didn't match Pod's node affinity/selector"}
-}
-
-// architecture refuses nodes for which one of the pod's images is known not to exist: on a mixed fleet such a pod would
-// only ever say "exec format error".
-type architecture struct {
-	images map[string][]string
-	pod    *Pod
-}
-
-func (f *architecture) prepare(s *Snapshot, p *Pod) bool {
-	f.images, f.pod = s.images, p
-	return f.missing("") != ""
-}
-
-// missing returns the first image that does not exist for arch; with "" the first one of which architectures are known.
-func (f *architecture) missing(arch string) string {
-	for _, image := range f.pod.images {
-		if known := f.images[image]; len(known) > 0 && !slices.Contains(known, arch) {
-			return image
-		}
-	}
-	return ""
-}
-
-func (f *architecture) allows(n *node) bool { return n.arch == "" || f.missing(n.arch) == "" }
-func (f *architecture) reasons(n *node) []string {
-	return []string{fmt.Sprintf("node(s) had architecture %s, for which there is no image %s", n.arch, f.missing(n.arch))}
 }
 
 // ports refuses nodes where a host port of the pod is taken.

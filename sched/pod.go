@@ -19,6 +19,8 @@ type Pod struct {
 	ports  []hostPort
 	owner  types.UID // of its controller
 	images []string
+	// architectures, when its owner says so, are those that all images exist for; nil: what is known of each image counts.
+	architectures []string
 
 	affinity, antiAffinity                   []podTerm // required
 	preferredAffinity, preferredAntiAffinity []podTerm
@@ -51,6 +53,7 @@ func NewPod(pod *corev1.Pod) *Pod {
 			}
 		}
 	}
+	p.architectures = annotated(pod)
 	p.ports = hostPorts(&pod.Spec)
 	if ref := metav1.GetControllerOf(pod); ref != nil {
 		p.owner = ref.UID

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
 )
 
@@ -30,8 +31,8 @@ var update = flag.Bool("update", false, "write what the scripts print into them"
 //	> namespace NAME [labels=k=v,…]
 //	> image NAME ARCH…
 //
-// Pods take [ns=default] [cpu=1] [mem=1Gi] [labels=k=v,…] [owner=NAME] [ports=80,443] [image=X] [leaving] [RESOURCE=N], and
-// at the end of the line {…}, which is more of the PodSpec in YAML's flow style.
+// Pods take [ns=default] [cpu=1] [mem=1Gi] [labels=k=v,…] [owner=NAME] [ports=80,443] [image=X] [for=ARCH,…] [leaving]
+// [RESOURCE=N], and at the end of the line {…}, which is more of the PodSpec in YAML's flow style.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -199,6 +200,9 @@ func (p *player) pod(args []string, opts map[string]string, spec string) *corev1
 	p.pods[args[0]] = pod.UID
 	if ns := opts["ns"]; ns != "" {
 		pod.Namespace = ns
+	}
+	if archs := opts["for"]; archs != "" {
+		pod.Annotations = map[string]string{kube.ArchitecturesAnnotation: archs}
 	}
 	if owner := opts["owner"]; owner != "" {
 		yes := true

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Snapshot is what sched knows of the fleet: nodes, the pods on them, and counts that follow both, so that no decision
@@ -53,6 +55,7 @@ type node struct {
 	owners      map[types.UID]int // pods by controller
 	hard, soft  []corev1.Taint    // NoSchedule and NoExecute; PreferNoSchedule
 	arch        string
+	variant     string // of arch, "v6"; empty when it is not known
 }
 
 // NewSnapshot returns an empty fleet.
@@ -98,6 +101,7 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 	if n.arch == "" {
 		n.arch = obj.Status.NodeInfo.Architecture
 	}
+	n.variant = obj.Labels[kube.ArchVariantLabel]
 	for _, p := range s.orphans[n.name] {
 		s.attach(n, p)
 	}
@@ -173,8 +177,8 @@ func (s *Snapshot) RemoveNamespace(name string) {
 	s.dropCounts()
 }
 
-// SetImage tells for which architectures ("arm64", as in GOARCH) an image exists; none means that it is not known, and
-// then every node may try.
+// SetImage tells for which architectures an image exists ("arm64", as in GOARCH, or "arm/v7" with a variant); none means
+// that it is not known, and then every node may try.
 func (s *Snapshot) SetImage(name string, architectures ...string) {
 	if len(architectures) == 0 {
 		delete(s.images, name)

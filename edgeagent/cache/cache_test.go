@@ -309,6 +309,25 @@ func TestReports(t *testing.T) {
 }
 
 // A node that is dark for a year keeps its latest statuses and some recent events.
+// What the agent finds out anew at each start is kept for the hub, but not on disk.
+func TestFleetingReports(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir)
+	say(t, c, wire.KindImage, "nginx:1", `{}`)
+	say(t, c, wire.KindPodStatus, "u1", `{}`)
+	if got := c.Reports(); len(got) != 2 {
+		t.Errorf("reports %v", got)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = open(t, dir)
+	defer c.Close()
+	if got := c.Reports(); len(got) != 1 || got[0].ID.Kind != wire.KindPodStatus {
+		t.Errorf("after a restart: %v", got)
+	}
+}
+
 func TestReportsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := open(t, t.TempDir())

@@ -97,8 +97,11 @@ func once(o *wire.Object) bool {
 	return false
 }
 
+// fleeting tells the reports that are found out anew at each start of the agent: they are not worth a write.
+func fleeting(k wire.Kind) bool { return k == wire.KindImage }
+
 // Report says something to the hub: at once when there is a session, otherwise when there is one again. The latest
-// report of an id replaces earlier ones. Its Version is set here. It is durable soon after, unless confirmed before.
+// report of an id replaces earlier ones. Its Version is set here. It is durable soon after, unless confirmed before or fleeting.
 func (c *Cache) Report(o wire.Object) error {
 	o.Version = wire.ContentVersion(&o)
 	r := &c.reports
@@ -227,7 +230,7 @@ func (r *reports) flush() error {
 	var live int64
 	keep := make(map[wire.ID]uint64)
 	for _, x := range r.oldestFirst() {
-		if x.confirmed {
+		if x.confirmed || fleeting(x.obj.Kind) {
 			continue
 		}
 		keep[x.obj.ID] = x.obj.Version
@@ -248,7 +251,7 @@ func (r *reports) flush() error {
 	if r.file.wasteful(live) || len(keep) == 0 {
 		records = records[:0]
 		for _, x := range r.oldestFirst() {
-			if !x.confirmed {
+			if !x.confirmed && !fleeting(x.obj.Kind) {
 				records = append(records, putRecord(x.obj))
 			}
 		}

@@ -68,6 +68,9 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podrun.Image, error) {
 	if err != nil {
 		return podrun.Image{}, err
 	}
+	if err := foreign(ref, platformsOf(ctx, r.client.ContentStore(), img.Target(), maxNesting)); err != nil {
+		return podrun.Image{}, fmt.Errorf("%w: %w", podrun.ErrNotFound, err)
+	}
 	// A pull that was cut off may have left the name without all that belongs to it.
 	ok, _, _, _, err := images.Check(ctx, r.client.ContentStore(), img.Target(), img.Platform())
 	if unpacked, e := img.IsUnpacked(ctx, r.snapshotter); e == nil && unpacked {
@@ -95,9 +98,12 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 	ctx = r.ns(ctx)
 	var errs []error
 	for _, c := range append(slices.Clone(creds), podrun.Credential{}) {
-		img, err := r.pull(ctx, name, c)
+		img, err := r.pull(ctx, ref, name, c)
 		if err == nil {
 			return r.imageOf(ref, img), nil
+		}
+		if e := (*podrun.PlatformError)(nil); errors.As(err, &e) {
+			return podrun.Image{}, e
 		}
 		if unreachable(err) {
 			return podrun.Image{}, fmt.Errorf("%w: %v", podrun.ErrUnreachable, err)
@@ -114,7 +120,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 	return podrun.Image{}, err
 }
 
-func (r *Runtime) pull(ctx context.Context, name string, c podrun.Credential) (client.Image, error) {
+func (r *Runtime) pull(ctx context.Context, ref, name string, c podrun.Credential) (client.Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	alive := newWatchdog(stallAfter, func() {
@@ -133,7 +139,7 @@ func (r *Runtime) pull(ctx context.Context, name string, c podrun.Credential) (c
 	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
 		docker.WithAuthorizer(auth), docker.WithClient(httpClient), docker.WithPlainHTTP(r.plainHTTP))})
 	img, err := r.client.Pull(ctx, name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
-		client.WithMaxConcurrentDownloads(2))
+		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(ref)))
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = fmt.Errorf("%w: %w", errStalled, cause)
 	}
@@ -212,6 +218,9 @@ func (r *Runtime) Import(ctx context.Context, tar io.Reader) ([]string, error) {
 			}
 			return full
 		}))
+	if errors.Is(err, images.ErrEmptyWalk) {
+		return nil, fmt.Errorf("image import: the archive holds nothing for this machine (%s); save the image for it, as in \"docker save --platform\"", r.platform())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("image import: %w", err)
 	}

@@ -3,12 +3,14 @@ package ctrd
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -446,6 +448,22 @@ func TestPull(t *testing.T) {
 	}
 	b.pod("never", corev1.Container{Image: host + "/team/other:v1", ImagePullPolicy: corev1.PullNever}, login)
 	b.await("never", "waiting", waits("ErrImageNeverPull"))
+	other := "arm64"
+	if runtime.GOARCH == other {
+		other = "amd64"
+	}
+	foreign, err := name.NewTag(host+"/team/foreign:v1", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(foreign, runtimetest.Built(t, runtimetest.Busybox(t), other), remote.WithAuth(&authn.Basic{Username: "ann", Password: "s3cret"})); err != nil {
+		t.Fatal(err)
+	}
+	b.pod("foreign", corev1.Container{Image: foreign.Name()}, login)
+	st = b.await("foreign", "refused", waits("ErrImagePull"))
+	if msg := st.ContainerStatuses[0].State.Waiting.Message; !strings.Contains(msg, fmt.Sprintf("image %q exists for %s, not for this node's %s", foreign.Name(), other, runtime.GOARCH)) {
+		t.Errorf("message %q", msg)
+	}
 	b.pod("bad", corev1.Container{Image: "Not A Name"})
 	b.await("bad", "refused", waits("InvalidImageName"))
 

@@ -48,6 +48,8 @@ type Config struct {
 	DataDir string
 	// Labels of the operator's choice; they win over those found.
 	Labels map[string]string
+	// ArchVariant of the machine's architecture ("v6" of arm); empty where it makes no difference.
+	ArchVariant string
 	// MaxPods is 110 when zero.
 	MaxPods int64
 	// RuntimeVersion is as in status.nodeInfo: "containerd://1.7.24".
@@ -107,6 +109,9 @@ func New(cfg Config) (*Node, error) {
 	n.labels = map[string]string{corev1.LabelArchStable: runtime.GOARCH, corev1.LabelOSStable: "linux", corev1.LabelHostname: cfg.Name}
 	if b := board(cfg.Root); b != "" {
 		n.labels[kube.BoardLabel] = b
+	}
+	if cfg.ArchVariant != "" {
+		n.labels[kube.ArchVariantLabel] = cfg.ArchVariant
 	}
 	maps.Copy(n.labels, cfg.Labels)
 	n.findAddresses()

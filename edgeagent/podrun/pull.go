@@ -88,7 +88,11 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 		return failure{}
 	case policy == corev1.PullNever:
 		t.events.pod(pod, c, corev1.EventTypeWarning, reasonNeverPull, "Container image %q is not present with pull policy of Never", c.Image)
-		f := failed(reasonNeverPull, fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image))
+		why := fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image)
+		if e := (*PlatformError)(nil); errors.As(missing, &e) {
+			why = e
+		}
+		f := failed(reasonNeverPull, why)
 		f.retry = t.cfg.Now().Add(backoffFirst) // it may be imported at any moment
 		return f
 	case missing != nil && !errors.Is(missing, ErrNotFound):

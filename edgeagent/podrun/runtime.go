@@ -3,7 +3,9 @@ package podrun
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,6 +20,18 @@ var (
 	ErrConfig = errors.New("container configuration")
 )
 
+// PlatformError is an image that exists, but only for other machines than this one.
+type PlatformError struct {
+	Image   string
+	Have    []string // platforms that it exists for: "arm64", "arm/v7"
+	Machine string   // this machine's
+}
+
+func (e *PlatformError) Error() string {
+	return fmt.Sprintf("image %q exists for %s, not for this node's %s; delete the pod to have it placed on a node that fits, or build the image for %s too",
+		e.Image, strings.Join(e.Have, ", "), e.Machine, e.Machine)
+}
+
 // Runtime runs containers. Every method may be called at any time from several goroutines; all that make something are
 // idempotent, so that a caller who was killed in between can call again. Methods return when the work is done or ctx is.
 type Runtime interface {
@@ -28,9 +42,11 @@ type Runtime interface {
 	RemoveSandbox(ctx context.Context, podUID string) error
 	// Containers returns every container of a pod, running or not, oldest attempt first; "" asks for all pods'.
 	Containers(ctx context.Context, podUID string) ([]Container, error)
-	// Image returns an image that is ready to run, or ErrNotFound.
+	// Image returns an image that is ready to run, or ErrNotFound; with a PlatformError in it when what is here is for
+	// another machine.
 	Image(ctx context.Context, ref string) (Image, error)
-	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer.
+	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer, a
+	// PlatformError when it has nothing for this machine.
 	Pull(ctx context.Context, ref string, creds []Credential) (Image, error)
 	// Start creates a container and runs it. A container of the same pod, name, attempt and sandbox that exists
 	// already is started, or left alone when it runs. ErrConfig when it can never run.

@@ -123,6 +123,7 @@ func (s *desired) made(o *wire.Object, err error, what, name string) *wire.Objec
 }
 
 func (s *desired) pod(old, new *corev1.Pod) {
+	defer s.d.imagesInUse(time.Now(), old, new)
 	if old != nil && old.Spec.NodeName != "" && (new == nil || new.Spec.NodeName != old.Spec.NodeName || new.UID != old.UID) {
 		name := old.Spec.NodeName
 		delete(s.pods[name], old.UID)

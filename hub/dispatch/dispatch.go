@@ -59,6 +59,7 @@ type Dispatch struct {
 	nodes    map[string]*node // by device id
 	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
 	set      *desired
+	images   *images
 	revision uint64
 	wake     time.Time   // when a session or token wants attention next
 	nudges   []time.Time // when to nudge nodes without a session again
@@ -72,7 +73,7 @@ func New(cfg Config) (*Dispatch, error) {
 	}
 	d := &Dispatch{
 		cfg: cfg, inbox: newInbox(cfg.Bus.Heard),
-		nodes: map[string]*node{}, byName: map[string]*node{},
+		nodes: map[string]*node{}, byName: map[string]*node{}, images: newImages(),
 	}
 	d.pres.init(cfg.Bus.Heard)
 	d.set = newDesired(d)
@@ -172,6 +173,7 @@ func (d *Dispatch) wakeAt(t time.Time) {
 // tick gives every session whose time has come a turn, and renews tokens.
 func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
+	d.wakeAt(d.images.expire(now))
 	for _, n := range d.nodes {
 		for _, c := range n.conns {
 			w := c.wake()

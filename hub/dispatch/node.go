@@ -144,6 +144,7 @@ func (d *Dispatch) drainConn(now time.Time, n *node, c *conn) {
 			again = true
 		}
 		for _, b := range out.Batches {
+			d.imageReports(now, n, b)
 			d.in.add(job{node: n.name, batch: b, done: func() {
 				d.call(func(now time.Time) {
 					if n.conns[c.tag] == c {
@@ -259,6 +260,7 @@ func (d *Dispatch) removed(now time.Time, n *node, message string) {
 		delete(d.byName, name)
 		d.pres.forget(name)
 	}
+	d.images.forget(now, name)
 	n.name, n.up, n.tokens, n.epoch = "", wire.NewCopy(), map[string]*saToken{}, 0
 	if len(n.conns) == 0 {
 		delete(d.nodes, n.id)

@@ -12,6 +12,12 @@ const (
 	NodeKeyAnnotation = "petrel.dev/node-key"
 	// BoardLabel tells which board a node is, for example "raspberry-pi-4".
 	BoardLabel = "petrel.dev/board"
+	// ArchVariantLabel tells which variant of kubernetes.io/arch a node is ("v6" of arm), where not every variant runs
+	// everything.
+	ArchVariantLabel = "petrel.dev/arch-variant"
+	// ArchitecturesAnnotation on a pod names the architectures, separated by commas and as in kubernetes.io/arch, for which
+	// its images exist. It wins over all that nodes have told: who writes the pod knows best.
+	ArchitecturesAnnotation = "petrel.dev/architectures"
 	// DarkCondition is the Node condition that tells "not heard of, and since when" from "broken".
 	DarkCondition = "petrel.dev/Dark"
 

@@ -87,7 +87,8 @@ func (d *decoder) count(size int) int {
 	return int(n)
 }
 
-// kinds are the wire numbers of known kinds; 0 means that the name follows.
+// kinds are the wire numbers of the kinds of version 1; 0 means that the name follows. Later kinds go by name, so that a peer
+// who has never heard of them can read the message all the same.
 var kinds = []Kind{"", KindPod, KindConfigMap, KindSecret, KindToken, KindService, KindNode, KindPeer, KindPodStatus, KindNodeStatus, KindEvent}
 
 func (e *encoder) id(id ID) {

@@ -33,6 +33,7 @@
 // # Versions
 //
 //	1  2026-11-21  first version
+//	   2026-11-25  reports of kind Image; a hub that does not know a kind confirms it and lets it pass
 package wire
 
 // Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses

@@ -1,7 +1,7 @@
 package wire
 
 // Kind names what an Object of a set is. Down: Pod, ConfigMap, Secret, Token, Service, Node, Peer. Up: PodStatus,
-// NodeStatus, Event.
+// NodeStatus, Event, Image.
 type Kind string
 
 const (
@@ -18,6 +18,7 @@ const (
 	KindPodStatus  Kind = "PodStatus"  // JSON of PodReport; UID of the pod
 	KindNodeStatus Kind = "NodeStatus" // JSON of v1.NodeStatus plus labels (NodeReport); UID "node"
 	KindEvent      Kind = "Event"      // JSON of v1.Event; UID of the event, made on the node
+	KindImage      Kind = "Image"      // JSON of ImageReport; UID is the image's name as the pod spells it
 )
 
 // ID is what an object is in a set: kind and UID, so that delete-and-recreate under one name comes out right.
@@ -65,4 +66,12 @@ type PodReport struct {
 type NodeReport struct {
 	Labels map[string]string `json:"labels,omitempty"` // kubernetes.io/arch, petrel.dev/board, ...
 	Status []byte            `json:"status"`           // JSON of v1.NodeStatus
+}
+
+// ImageReport is what a node knows of an image that its pods name: the platforms that it exists for, "arm64" or "arm/v7" of
+// Linux, "windows/amd64" of another system. Local: it is known of a copy that was brought to the node by hand; the registry
+// may have more.
+type ImageReport struct {
+	Platforms []string `json:"platforms"`
+	Local     bool     `json:"local,omitempty"`
 }

@@ -31,6 +31,7 @@ var messages = []Message{
 	&Batch{Seq: 3, Revision: 78, Hash: Hash{3, 4},
 		Puts:    []Put{{Object: Object{ID: ID{KindSecret, "u3"}, Version: 6, Namespace: "ns", Name: "s", Data: []byte("{}")}}, {Object: Object{ID: ID{KindEvent, "u4"}, Version: 7, Data: []byte("x")}, Once: true}},
 		Deletes: []ID{{KindPeer, "u5"}}},
+	&Batch{Seq: 4, Puts: []Put{{Object: Object{ID: ID{KindImage, "nginx:1"}, Version: 8, Data: []byte(`{"platforms":["arm/v7"]}`)}}}, Deletes: []ID{{KindImage, "old"}}},
 	&Applied{Seq: 3, Hash: Hash{3, 4}},
 	&Open{Stream: "abc", Key: [32]byte{1, 2, 3}, Request: []byte("{}")},
 	&Ping{}, &Pong{},

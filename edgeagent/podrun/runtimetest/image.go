@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"runtime"
 )
 
@@ -79,6 +81,43 @@ func Busybox(t testing.TB) v1.Image {
 		t.Fatal(err)
 	}
 	return img
+}
+
+// Built is an image as if it had been built for a platform, "arm64" or "arm/v7"; its contents stay what they are.
+func Built(t testing.TB, img v1.Image, platform string) v1.Image {
+	t.Helper()
+	cfg, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg = cfg.DeepCopy()
+	cfg.Architecture, cfg.Variant, _ = strings.Cut(platform, "/")
+	if img, err = mutate.ConfigFile(img, cfg); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// Index is what docker buildx pushes: an image for each platform, and beside each an attestation, which is for none.
+func Index(t testing.TB, images ...v1.Image) v1.ImageIndex {
+	t.Helper()
+	index := v1.ImageIndex(mutate.IndexMediaType(empty.Index, types.OCIImageIndex))
+	for _, img := range images {
+		cfg, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err := img.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		attestation := mutate.Annotations(empty.Image, map[string]string{"of": digest.String()}).(v1.Image)
+		index = mutate.AppendManifests(index,
+			mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: cfg.Platform()}},
+			mutate.IndexAddendum{Add: attestation, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"},
+				Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest.String()}}})
+	}
+	return index
 }
 
 // Tar is an image as "docker save" writes it.

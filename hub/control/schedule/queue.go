@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
 )
 
@@ -60,7 +61,8 @@ type queue struct {
 
 func newQueue() *queue { return &queue{entries: map[types.UID]*entry{}} }
 
-// set adds a pod, or takes note of its newer version. A pod whose spec or labels changed is worth another attempt at once.
+// set adds a pod, or takes note of its newer version. A pod of which anything changed that counts is worth another attempt
+// at once.
 func (q *queue) set(pod *corev1.Pod) {
 	e := q.entries[pod.UID]
 	if e == nil {
@@ -70,7 +72,8 @@ func (q *queue) set(pod *corev1.Pod) {
 		q.put(e, ready)
 		return
 	}
-	changed := e.pod.Generation != pod.Generation || !maps.Equal(e.pod.Labels, pod.Labels)
+	changed := e.pod.Generation != pod.Generation || !maps.Equal(e.pod.Labels, pod.Labels) ||
+		e.pod.Annotations[kube.ArchitecturesAnnotation] != pod.Annotations[kube.ArchitecturesAnnotation]
 	priority := e.priority()
 	e.pod, e.prepared = pod, sched.NewPod(pod)
 	if e.place == ready && e.priority() != priority {

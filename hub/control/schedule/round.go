@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
 )
 
@@ -46,9 +47,10 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 	s.commit(ctx, slices.DeleteFunc(outcomes, func(o *outcome) bool { return !o.writes }))
 }
 
-// refusal is a decision that found no node, and for which spec.
+// refusal is a decision that found no node, and for which spec and architectures.
 type refusal struct {
 	spec     *corev1.PodSpec
+	archs    string
 	decision sched.Decision
 }
 
@@ -61,12 +63,13 @@ func (s *Scheduler) decide(e *entry, refused map[types.UID]refusal) sched.Decisi
 	if owner == nil || !alone {
 		return s.snap.Schedule(e.prepared)
 	}
-	if r, ok := refused[owner.UID]; ok && equality.Semantic.DeepEqual(r.spec, spec) {
+	archs := e.pod.Annotations[kube.ArchitecturesAnnotation]
+	if r, ok := refused[owner.UID]; ok && r.archs == archs && equality.Semantic.DeepEqual(r.spec, spec) {
 		return r.decision
 	}
 	d := s.snap.Schedule(e.prepared)
 	if !d.Fits() {
-		refused[owner.UID] = refusal{spec, d}
+		refused[owner.UID] = refusal{spec, archs, d}
 	}
 	return d
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,19 +16,21 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// ArchitecturesAnnotation on a pod names the architectures, separated by commas and as in kubernetes.io/arch, for which its
-// images exist. Without it every node may try.
-const ArchitecturesAnnotation = "petrel.dev/architectures"
-
 // Config says what a Scheduler works with.
 type Config struct {
 	Client control.Client
 	// Events tells people; nil tells nobody.
 	Events control.Events
 	Log    *slog.Logger // nil discards
-	// Architectures tells for which architectures an image is known to exist, none when it is not known; nil knows nothing.
-	// It is called from the loop and must not block.
-	Architectures func(image string) []string
+	// Images tells for which architectures images are known to exist; nil knows nothing.
+	Images Images
+}
+
+// Images is what is known of images' architectures.
+type Images interface {
+	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. No
+	// architectures: nothing is known of this image any more. saw returns at once.
+	Subscribe(ctx context.Context, saw func(image string, architectures []string))
 }
 
 // Scheduler is the loop. Make it with New.
@@ -37,8 +38,9 @@ type Scheduler struct {
 	cfg Config
 
 	mu     sync.Mutex
-	intake []control.Change // not yet looked at
-	signal chan struct{}    // capacity 1: intake is not empty
+	intake []control.Change    // not yet looked at
+	images map[string][]string // the same, architectures by image
+	signal chan struct{}       // capacity 1: there is something not yet looked at
 
 	// All else belongs to Run's goroutine.
 	snap    *sched.Snapshot
@@ -54,7 +56,7 @@ func New(cfg Config) *Scheduler {
 	if cfg.Events == nil {
 		cfg.Events = nobody{}
 	}
-	return &Scheduler{cfg: cfg, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(), assumed: map[types.UID]bool{}}
+	return &Scheduler{cfg: cfg, images: map[string][]string{}, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(), assumed: map[types.UID]bool{}}
 }
 
 type nobody struct{}
@@ -66,6 +68,9 @@ const maxBatch = 256
 
 // Run schedules until ctx ends, and returns nil then.
 func (s *Scheduler) Run(ctx context.Context) error {
+	if s.cfg.Images != nil {
+		s.cfg.Images.Subscribe(ctx, s.sawImage)
+	}
 	s.cfg.Client.Subscribe(ctx, s.saw, kube.Pod, kube.Node, kube.Namespace)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
@@ -95,6 +100,18 @@ func (s *Scheduler) saw(c control.Change) {
 	s.mu.Lock()
 	s.intake = append(s.intake, c)
 	s.mu.Unlock()
+	s.wake()
+}
+
+// sawImage is called by Images.
+func (s *Scheduler) sawImage(image string, architectures []string) {
+	s.mu.Lock()
+	s.images[image] = architectures
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *Scheduler) wake() {
 	select {
 	case s.signal <- struct{}{}:
 	default:
@@ -104,10 +121,13 @@ func (s *Scheduler) saw(c control.Change) {
 // takeIn brings snapshot and queue up to what the feed has told.
 func (s *Scheduler) takeIn(now time.Time) {
 	s.mu.Lock()
-	changes := s.intake
-	s.intake = nil
+	changes, images := s.intake, s.images
+	s.intake, s.images = nil, map[string][]string{}
 	s.mu.Unlock()
-	roomier := false
+	roomier := len(images) > 0 // rare enough not to ask which of them allows more
+	for name, architectures := range images {
+		s.snap.SetImage(name, architectures...)
+	}
 	for _, c := range changes {
 		switch c.GVK {
 		case kube.Pod:
@@ -173,7 +193,6 @@ func (s *Scheduler) pod(c control.Change) bool {
 		return !was || !maps.Equal(old.Object.Labels, pod.Labels) || (old.Object.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil)
 	case s.assumed[pod.UID]: // an older version: the binding is on its way
 	case wanted(pod):
-		s.learnImages(pod)
 		s.queue.set(pod)
 	default:
 		s.queue.remove(pod.UID)
@@ -185,23 +204,4 @@ func (s *Scheduler) pod(c control.Change) bool {
 func wanted(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && len(pod.Spec.SchedulingGates) == 0 &&
 		(pod.Spec.SchedulerName == "" || pod.Spec.SchedulerName == corev1.DefaultSchedulerName)
-}
-
-// learnImages tells the snapshot what is known about the pod's images.
-func (s *Scheduler) learnImages(pod *corev1.Pod) {
-	var annotated []string
-	if text := pod.Annotations[ArchitecturesAnnotation]; text != "" {
-		annotated = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-	}
-	for _, cs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for _, c := range cs {
-			known := annotated
-			if known == nil && s.cfg.Architectures != nil {
-				known = s.cfg.Architectures(c.Image)
-			}
-			if len(known) > 0 {
-				s.snap.SetImage(c.Image, known...)
-			}
-		}
-	}
 }

@@ -27,6 +27,7 @@ type world struct {
 	*testing.T
 	*controltest.Client
 	events controltest.Events
+	images schedule.Images
 }
 
 func play(t *testing.T, f func(w *world)) {
@@ -39,7 +40,7 @@ func play(t *testing.T, f func(w *world)) {
 // start runs a scheduler until the test ends.
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events})
+	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images})
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	w.Cleanup(func() {
@@ -312,14 +313,60 @@ func TestArchitecturesOfImages(t *testing.T) {
 		w.Put(node("a", "4"))
 		w.start()
 		p := pod("web", "1")
-		p.Annotations = map[string]string{schedule.ArchitecturesAnnotation: "amd64, riscv64"}
+		p.Annotations = map[string]string{kube.ArchitecturesAnnotation: "amd64, riscv64"}
 		w.Put(p)
-		w.want("web", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app.")
+		w.want("web", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64 riscv64).")
+		// It is that pod's own word: others with the same image go their way.
+		w.Put(pod("other", "1"))
+		w.want("other", "a")
 		b := node("b", "4")
 		b.Labels[corev1.LabelArchStable] = "riscv64"
 		time.Sleep(time.Second)
 		w.Put(b)
 		w.want("web", "b")
+	})
+}
+
+// images is what nodes would have told.
+type told struct{ saw func(string, []string) }
+
+func (i *told) Subscribe(_ context.Context, saw func(string, []string)) {
+	i.saw = saw
+	saw("app", []string{"amd64"})
+}
+
+// What becomes known of an image counts at once, also for the pods that wait.
+func TestLearnsArchitectures(t *testing.T) {
+	play(t, func(w *world) {
+		known := &told{}
+		w.images = known
+		w.Put(node("a", "4"))
+		w.start()
+		w.Put(pod("one", "1"))
+		refused := "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64)."
+		w.want("one", refused)
+		p := pod("override", "1")
+		p.Annotations = map[string]string{kube.ArchitecturesAnnotation: "arm64"}
+		w.Put(p)
+		w.want("override", "a")
+		time.Sleep(time.Second)
+		known.saw("elsewhere", []string{"arm64"})
+		w.want("one", refused)
+		time.Sleep(time.Second)
+		known.saw("app", []string{"amd64", "arm64"})
+		w.want("one", "a")
+		known.saw("app", []string{"riscv64"})
+		w.Put(pod("two", "1"))
+		w.want("two", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for riscv64).")
+		time.Sleep(time.Second)
+		annotated := pod("two", "1")
+		annotated.Annotations = map[string]string{kube.ArchitecturesAnnotation: "arm64"}
+		w.Put(annotated)
+		w.want("two", "a")
+		w.Put(pod("three", "1"))
+		time.Sleep(time.Second)
+		known.saw("app", nil) // as at first: everybody may try
+		w.want("three", "a")
 	})
 }
 

@@ -1,0 +1,94 @@
+package edgeagent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// shelf is an image store: platforms by name, "local" first when imported.
+type shelf map[string][]string
+
+func (s shelf) Platforms(_ context.Context, ref string) ([]string, bool, error) {
+	list, ok := s[ref]
+	if !ok {
+		return nil, false, podrun.ErrNotFound
+	}
+	if len(list) > 0 && list[0] == "local" {
+		return list[1:], false, nil
+	}
+	return list, true, nil
+}
+
+func TestKnowledge(t *testing.T) {
+	ctx := t.Context()
+	store, told := shelf{"here:1": {"amd64", "arm64"}, "imported:1": {"local", "amd64"}, "mute:1": {}}, map[string]string{}
+	k := newKnowledge(store, func(o wire.Object) error {
+		told[o.UID] = string(o.Data)
+		return nil
+	}, func(id wire.ID) error {
+		delete(told, id.UID)
+		return nil
+	})
+	pods := func(images ...string) *podrun.Set {
+		s := podrun.DecodeSet(nil, nil, slog.New(slog.DiscardHandler))
+		for i, image := range images {
+			p := &corev1.Pod{}
+			p.Spec.Containers = []corev1.Container{{Name: "c", Image: image}}
+			s.Pods[fmt.Sprint(i)] = p
+		}
+		return s
+	}
+	want := func(what string, want map[string]string) {
+		t.Helper()
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("%s (-want +told):\n%s", what, diff)
+		}
+	}
+	here, imported := `{"platforms":["amd64","arm64"]}`, `{"platforms":["amd64"],"local":true}`
+
+	k.look(ctx, k.want(pods("here:1", "imported:1", "mute:1", "foreign:1")))
+	want("what is here", map[string]string{"here:1": here, "imported:1": imported})
+
+	refusal := &podrun.PlatformError{Image: "foreign:1", Have: []string{"arm/v7"}, Machine: "amd64"}
+	k.pulled(ctx, "foreign:1", refusal)
+	k.pulled(ctx, "mute:1", podrun.ErrUnreachable)
+	k.pulled(ctx, "nobody-asked:1", refusal)
+	want("what a pull found", map[string]string{"here:1": here, "imported:1": imported, "foreign:1": `{"platforms":["arm/v7"]}`})
+
+	// A pull is newer than what was here; a look that comes late is not newer than a pull.
+	untold := k.want(pods("late:1", "here:1"))
+	store["late:1"] = []string{"amd64"}
+	k.pulled(ctx, "late:1", &podrun.PlatformError{Have: []string{"arm64"}})
+	k.look(ctx, untold)
+	store["here:1"] = []string{"amd64"}
+	k.look(ctx, k.want(pods("late:1", "here:1")))
+	want("late", map[string]string{"here:1": here, "late:1": `{"platforms":["arm64"]}`})
+	k.pulled(ctx, "here:1", nil)
+	want("the tag has moved", map[string]string{"here:1": `{"platforms":["amd64"]}`, "late:1": `{"platforms":["arm64"]}`})
+
+	k.look(ctx, k.want(pods()))
+	want("no pods", map[string]string{})
+
+	var many []string
+	for i := range 2 * maxKnown {
+		name := fmt.Sprint("many:", i)
+		store[name] = []string{"amd64"}
+		many = append(many, name)
+	}
+	k.look(ctx, k.want(pods(many...)))
+	if len(told) != maxKnown {
+		t.Errorf("told of %d images", len(told))
+	}
+	k.look(ctx, k.want(pods(many[maxKnown:]...)))
+	if len(told) != maxKnown {
+		t.Errorf("then of %d", len(told))
+	}
+}

@@ -1,0 +1,87 @@
+package sched
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// annotated are the architectures that the pod's owner says its images exist for.
+func annotated(pod *corev1.Pod) []string {
+	return strings.FieldsFunc(pod.Annotations[kube.ArchitecturesAnnotation], func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// architecture refuses nodes for which one of the pod's images is known not to exist: there such a pod would only ever wait
+// for its image.
+type architecture struct {
+	images map[string][]string
+	pod    *Pod
+}
+
+func (f *architecture) prepare(s *Snapshot, p *Pod) bool {
+	f.images, f.pod = s.images, p
+	for _, image := range p.images {
+		if len(f.known(image)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *architecture) known(image string) []string {
+	if len(f.pod.architectures) > 0 {
+		return f.pod.architectures
+	}
+	return f.images[image]
+}
+
+// missing returns the first image that does not exist for n.
+func (f *architecture) missing(n *node) string {
+	for _, image := range f.pod.images {
+		known, found := f.known(image), false
+		for _, a := range known {
+			found = found || runs(n.arch, n.variant, a)
+		}
+		if len(known) > 0 && !found {
+			return image
+		}
+	}
+	return ""
+}
+
+func (f *architecture) allows(n *node) bool { return n.arch == "" || f.missing(n) == "" }
+
+func (f *architecture) reasons(n *node) []string {
+	image := f.missing(n)
+	return []string{fmt.Sprintf("node(s) had architecture %s, for which there is no image %s (only for %s)",
+		platform(n.arch, n.variant), image, strings.Join(f.known(image), " "))}
+}
+
+func platform(arch, variant string) string {
+	if variant == "" {
+		return arch
+	}
+	return arch + "/" + variant
+}
+
+// runs tells whether a node can run what was built for a platform, by containerd's rules, which decide in the end: a
+// 64-bit machine takes its 32-bit sibling's, an ARM one what was built for its own variant or an older one. A variant that
+// one side does not tell is no obstacle.
+func runs(arch, variant, built string) bool {
+	builtArch, builtVariant, _ := strings.Cut(built, "/")
+	switch {
+	case arch == "arm64" && builtArch == "arm", arch == "amd64" && builtArch == "386":
+		return true
+	case arch != builtArch:
+		return false
+	case arch != "arm" || variant == "" || builtVariant == "":
+		return true
+	}
+	have, err1 := strconv.Atoi(strings.TrimPrefix(variant, "v"))
+	need, err2 := strconv.Atoi(strings.TrimPrefix(builtVariant, "v"))
+	return err1 != nil || err2 != nil || need <= have
+}
