@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,22 +123,22 @@ func TestEndpointHostileNet(t *testing.T) {
 // The last frame of a burst is lost, and nothing follows: the stream ends all the same, and an idle one says nothing more.
 func TestEndpointLastFrameLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		frames, lose := 0, false
+		var frames atomic.Int64 // a mark comes from a timer's goroutine
+		var lose atomic.Bool
 		hub, node := ends(func(fromHub bool, f []byte, deliver func([]byte)) {
-			if frames++; fromHub && lose {
-				lose = false
+			if frames.Add(1); fromHub && lose.CompareAndSwap(true, false) {
 				return
 			}
 			deliver(f)
 		})
 		check(t, hub.Send(t.Context(), ChannelStdin, []byte("arrives")))
 		time.Sleep(time.Hour)
-		before := frames
+		before := frames.Load()
 		time.Sleep(24 * time.Hour)
-		if frames != before {
-			t.Errorf("an idle stream sent %d frames", frames-before)
+		if n := frames.Load() - before; n != 0 {
+			t.Errorf("an idle stream sent %d frames", n)
 		}
-		lose = true
+		lose.Store(true)
 		check(t, hub.Send(t.Context(), ChannelStdin, []byte("is lost")))
 		if _, b, err := node.Recv(t.Context()); err != nil || string(b) != "arrives" {
 			t.Errorf("%q, %v", b, err)
