@@ -23,6 +23,7 @@ tell() { echo "board $name: $*"; }
 
 read -r _ arch suite kernel memory append checks < <(grep -E "^$name[[:space:]]" "$here/boards") || die "not in $here/boards"
 [ "$append" != - ] || append=
+checks=${PETREL_BOARD_CHECKS:-$checks}
 [ -n "$mirror" ] || die "apt knows no Debian mirror here: give one with PETREL_BOARD_MIRROR=URL"
 base=$top/bin/board/$arch-$suite work=$top/bin/board/$name
 
