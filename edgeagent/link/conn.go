@@ -307,9 +307,6 @@ func (c *connection) loop(ctx context.Context) error {
 				case <-parting.Done():
 				}
 			}
-			// A connection that is closed in good order has no will. Should the good-bye not be understood, because a
-			// frame before it is still to be repeated, this is.
-			c.client.Publish(wire.LiveTopic(c.place.Cluster, c.place.Node), 1, false, wire.LiveFrame(c.place.Tag))
 			return ctx.Err()
 		case err := <-c.lost:
 			return fmt.Errorf("connection lost: %w", err)
