@@ -237,6 +237,9 @@ func (c *child) launch(ctx context.Context) error {
 		return fmt.Errorf("containerd: %w", err)
 	}
 	pid := cmd.Process.Pid
+	c.mu.Lock()
+	c.pid = pid // at once: stop must find it, though nobody may wait any more for it to serve
+	c.mu.Unlock()
 	died := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(died) }() // supervise sees the end too; this only reaps
 	if err := os.WriteFile(filepath.Join(c.state, "pid"), []byte(strconv.Itoa(pid)), 0o600); err != nil {
@@ -248,9 +251,6 @@ func (c *child) launch(ctx context.Context) error {
 				c.kill(pid)
 				return &diedError{output: since(logPath, from), noStore: true}
 			}
-			c.mu.Lock()
-			c.pid = pid
-			c.mu.Unlock()
 			c.log.Info("containerd started", "pid", pid, "socket", c.socket)
 			return nil
 		}

@@ -261,4 +261,7 @@ func TestContainerdDiesEarly(t *testing.T) {
 	if err := r.Close(true); err != nil {
 		t.Error(err)
 	}
+	if pids := r.child.alive(); len(pids) > 0 { // also when the end came while it was being started
+		t.Errorf("containerd %v is left", pids)
+	}
 }
