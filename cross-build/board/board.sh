@@ -107,7 +107,9 @@ payload() {
   mkdir -p "$dir"
   export GOOS=linux GOARCH=$goarch CGO_ENABLED=0
   (cd "$top" && go build -tags grpcnotrace -ldflags '-s -w' -o "$dir/petrel" ./cmd/petrel)
-  for p in $("$here/guest.sh" packages); do
+  local packages=
+  [[ " $checks " != *" tests "* ]] || packages=$("$here/guest.sh" packages)
+  for p in $packages; do
     mkdir -p "$dir/src/$p"
     (cd "$top" && go test -c -tags grpcnotrace -ldflags '-s -w' -o "$dir/src/$p/test" "./$p")
     [ ! -d "$top/$p/testdata" ] || cp -r "$top/$p/testdata" "$dir/src/$p/"
@@ -131,7 +133,8 @@ boot() {
 }
 
 mkdir -p "$work"
-recipe=$(cat "$0" "$here/init"; echo "$kernel $mirror $suite")
+# What the Debian part depends on; the rest of this script is not part of it.
+recipe=$(declare -f apt fetch unpack root modules; cat "$here/init"; echo "$kernel $mirror $suite $guest")
 if [ ! -e "$base/root.ext4" ] || [ "$(cat "$base/recipe" 2>/dev/null)" != "$recipe" ]; then
   tell "getting Debian $suite for $arch"
   fetch
