@@ -52,6 +52,7 @@ type Controller struct {
 
 	// Owned by the one worker.
 	start   time.Time                   // of Run
+	met     map[string]time.Time        // when each Node was first seen
 	given   map[string]netip.Prefix     // pod networks given out that the cache may not show yet
 	sights  map[string]map[string]sight // by node and taint: see taintAges
 	said    map[string]words            // by dark node
@@ -70,7 +71,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c := &Controller{
 		client: cfg.Client, events: cfg.Events, presence: cfg.Presence, grace: cfg.Grace, alloc: alloc,
-		given: map[string]netip.Prefix{}, sights: map[string]map[string]sight{}, said: map[string]words{}, missing: map[string]time.Time{}, darkNow: map[string]bool{},
+		met: map[string]time.Time{}, given: map[string]netip.Prefix{}, sights: map[string]map[string]sight{}, said: map[string]words{}, missing: map[string]time.Time{}, darkNow: map[string]bool{},
 	}
 	if c.grace == 0 {
 		c.grace = kube.DarkGrace
@@ -167,6 +168,7 @@ func anyNoExecute(n *corev1.Node) bool {
 func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	n, ok := control.Get[*corev1.Node](c.client, kube.Node, "", key.Name)
 	if !ok {
+		delete(c.met, key.Name)
 		delete(c.given, key.Name)
 		delete(c.sights, key.Name)
 		delete(c.said, key.Name)
@@ -174,6 +176,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	}
 	delete(c.missing, key.Name)
 	now := time.Now()
+	if _, ok := c.met[key.Name]; !ok {
+		c.met[key.Name] = now
+	}
 	who := c.contact(key.Name)
 	dark, wait := who.darkAfter(c.grace, now)
 	if !dark && !who.connected && control.NodeDark(n) {
@@ -194,8 +199,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 func (c *Controller) contact(node string) contact {
 	connected, seen := c.presence.Presence(node)
 	silent := seen
-	if silent.Before(c.start) {
-		silent = c.start
+	if met := c.met[node]; silent.Before(met) {
+		silent = met
 	}
 	return contact{connected: connected, seen: seen, silent: silent}
 }

@@ -76,6 +76,28 @@ func getNode(c *controltest.Client, name string) *corev1.Node {
 	return n
 }
 
+// A Node that is made while the hub runs has its grace from then on: its device may take a moment to open a session.
+func TestNewNodeIsNotDark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, readyNode("a"))
+		s := newSessions()
+		s.set("a", true)
+		startNode(t, c, s)
+		time.Sleep(time.Hour)
+		if _, err := c.Create(t.Context(), readyNode("late")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(39 * time.Second)
+		if control.NodeDark(getNode(c, "late")) {
+			t.Error("a new node is dark before its grace is over")
+		}
+		time.Sleep(2 * time.Second)
+		if !control.NodeDark(getNode(c, "late")) {
+			t.Error("a node that never came is not dark")
+		}
+	})
+}
+
 func TestDarkAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := controltest.New(t, readyNode("a"), readyNode("b"), podOn("a", "p"))

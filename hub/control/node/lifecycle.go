@@ -16,8 +16,8 @@ import (
 type contact struct {
 	connected bool
 	seen      time.Time // the last sign of life; zero when there was none since the hub started
-	// silent is since when nothing has been heard: the last sign of life, or the hub's start when that is later, since
-	// before it nobody listened.
+	// silent is since when nothing has been heard: the last sign of life, or the time when this hub first saw the Node (its
+	// own start, for most) when that is later, since before it nobody listened.
 	silent time.Time
 }
 
