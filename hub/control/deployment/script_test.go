@@ -28,6 +28,7 @@ import (
 //	set key=value...     edits it: the same keys, and paused
 //	turn [n]             scheduler and live kubelets act once (or n times), and shows
 //	until-still          turns until nothing changes, showing each turn
+//	settle               the same, showing the end alone: where the way depends on which of equal pods goes first
 //	broken v2            pods of that image never become ready
 //	dark a, back a       the node's session ends (and its pods become not ready), or is there again
 //	wait 10m             time passes
@@ -72,13 +73,16 @@ func (w *world) command(cmd string, args []string) string {
 			w.turn()
 		}
 		return w.show()
-	case "until-still":
+	case "until-still", "settle":
 		var b strings.Builder
 		last := w.show()
 		for range 50 {
 			w.turn()
 			now := w.show()
 			if now == last {
+				if cmd == "settle" {
+					return now
+				}
 				return b.String()
 			}
 			last = now
