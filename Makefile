@@ -11,7 +11,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench weather boards fuzz cross clean setup setup-test setup-boards
+.PHONY: help build demo test lint check bench weather hostile boards fuzz cross clean setup setup-test setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: setup-test build ## figures of store, API, scheduler, proxy and pod start
 
 weather: setup-test build ## power cuts, links that go and come, dark and cloned nodes, hostile peers
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./test/e2e ./test/link
+
+hostile: setup-test build ## the attacks of docs/security.md at full size: pods, nodes, strangers, clients against a real hub and agent
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_HOSTILE=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m ./test/hostile/...
 
 # qemu by name, kmod for depmod, e2fsprogs for mke2fs: all of them for building and starting the guests.
 boards: setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64; some 20 minutes a board (BOARDS=name: one)
