@@ -173,7 +173,8 @@ func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
 				out.Unified = map[string]string{"memory.oom.group": "1"}
 			}
 		}
-		spec.Process.OOMScoreAdj = &res.OOMScoreAdj
+		score := max(res.OOMScoreAdj, r.leastOOMScore)
+		spec.Process.OOMScoreAdj = &score
 		return nil
 	}
 }
@@ -285,7 +286,7 @@ func security(s podrun.Security) []oci.SpecOpts {
 		opts = append(opts, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil))
 	}
 	if slices.Contains(s.AddCaps, "ALL") {
-		opts = append(opts, oci.WithAllKnownCapabilities)
+		opts = append(opts, oci.WithAllCurrentCapabilities) // the host may lack some, which then cannot be given
 	}
 	if slices.Contains(s.DropCaps, "ALL") {
 		opts = append(opts, oci.WithCapabilities(nil))

@@ -86,7 +86,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	}
 	short, _ := hostname(pod)
 	made, err := t.cfg.Runtime.Sandbox(ctx, SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: short,
-		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod)})
+		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit)})
 	if err != nil {
 		fail(err)
 		return

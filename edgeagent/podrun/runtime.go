@@ -98,7 +98,8 @@ type Resources struct {
 	CPUQuota    int64  // microseconds in each CPUPeriod
 	CPUPeriod   uint64 // microseconds
 	MemoryLimit int64  // bytes
-	OOMScoreAdj int
+	PidsLimit   int64  // processes and threads; of a pod as a whole only
+	OOMScoreAdj int    // raised to what the runtime may set; of a container only
 }
 
 // Mount is a directory or file of the node, seen in a container.

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,13 +37,10 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 	spec := ContainerSpec{
 		PodUID: string(pod.UID), Namespace: pod.Namespace, Pod: pod.Name, Name: c.Name, Attempt: attempt, SandboxID: sb.id, Hash: hashOf(*c),
 		Image: c.Image, Command: expandAll(c.Command, vars), Args: expandAll(c.Args, vars), Env: sortedEnv(vars), WorkingDir: c.WorkingDir,
-		Security: securityOf(pod, c), Resources: resourcesOf(c.Resources, qosOf(pod), t.cfg.Memory),
+		Security: securityOf(pod, c), Resources: resourcesOf(pod, c, t.cfg.Memory),
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		NetnsPath: sb.netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
 		LogPath: w.logPath(c.Name, attempt),
-	}
-	if isCritical(pod) {
-		spec.Resources.OOMScoreAdj = -997
 	}
 	for _, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
@@ -127,8 +123,6 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 			s.SeccompProfile = *p.LocalhostProfile
 		}
 	}
-	// Kubernetes' own default is Unconfined.
-	s.SeccompUnconfined = true
 	if p := pod.Spec.SecurityContext; p != nil {
 		s.RunAsUser, s.RunAsGroup, s.NonRoot = p.RunAsUser, p.RunAsGroup, isTrue(p.RunAsNonRoot)
 		s.Groups = slices.Clone(p.SupplementalGroups)
@@ -171,78 +165,6 @@ func capNames(list []corev1.Capability) []string {
 		out = append(out, strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_"))
 	}
 	return out
-}
-
-// resourcesOf turns requests and limits into the kernel's units, and into how willingly the kernel's out-of-memory
-// killer takes the container, as kubelet reckons it. memory is the node's, in bytes.
-func resourcesOf(r corev1.ResourceRequirements, qos corev1.PodQOSClass, memory int64) Resources {
-	out := Resources{CPUShares: 2}
-	cpu, hasReq := r.Requests[corev1.ResourceCPU]
-	limit, hasLimit := r.Limits[corev1.ResourceCPU]
-	if !hasReq && hasLimit {
-		cpu, hasReq = limit, true
-	}
-	if hasReq {
-		out.CPUShares = sharesOf(cpu.MilliValue())
-	}
-	if hasLimit && !limit.IsZero() {
-		out.CPUPeriod = 100_000
-		out.CPUQuota = max(limit.MilliValue()*100, 1000)
-	}
-	out.MemoryLimit = r.Limits.Memory().Value()
-	switch qos {
-	case corev1.PodQOSGuaranteed:
-		out.OOMScoreAdj = -997
-	case corev1.PodQOSBestEffort:
-		out.OOMScoreAdj = 1000
-	default:
-		out.OOMScoreAdj = 999
-		if memory > 0 {
-			out.OOMScoreAdj = int(min(max(1000-1000*r.Requests.Memory().Value()/memory, 3), 999))
-		}
-	}
-	return out
-}
-
-func sharesOf(milli int64) uint64 {
-	return uint64(min(max(int64(math.Round(float64(milli)*1024/1000)), 2), 262144))
-}
-
-// podResources are the limits around a whole pod: the sum of its containers', where every one has a limit.
-func podResources(pod *corev1.Pod) Resources {
-	var out Resources
-	var milli, memory, quota int64
-	allMemory, allCPU := true, true
-	for _, c := range pod.Spec.Containers {
-		cpu := c.Resources.Requests.Cpu()
-		if cpu.IsZero() {
-			cpu = c.Resources.Limits.Cpu()
-		}
-		milli += cpu.MilliValue()
-		quota += c.Resources.Limits.Cpu().MilliValue()
-		memory += c.Resources.Limits.Memory().Value()
-		allMemory = allMemory && !c.Resources.Limits.Memory().IsZero()
-		allCPU = allCPU && !c.Resources.Limits.Cpu().IsZero()
-	}
-	for _, c := range pod.Spec.InitContainers { // each of them alone must fit as well
-		milli = max(milli, c.Resources.Requests.Cpu().MilliValue())
-		quota = max(quota, c.Resources.Limits.Cpu().MilliValue())
-		memory = max(memory, c.Resources.Limits.Memory().Value())
-		allMemory = allMemory && !c.Resources.Limits.Memory().IsZero()
-		allCPU = allCPU && !c.Resources.Limits.Cpu().IsZero()
-	}
-	out.CPUShares = sharesOf(milli)
-	if allMemory {
-		out.MemoryLimit = memory
-	}
-	if allCPU {
-		out.CPUPeriod, out.CPUQuota = 100_000, max(quota*100, 1000)
-	}
-	return out
-}
-
-func isCritical(pod *corev1.Pod) bool {
-	return pod.Spec.PriorityClassName == "system-node-critical"
 }
 
 // hostname is what the pod calls itself.

@@ -41,10 +41,13 @@ type Config struct {
 	NodeName string
 	// NodeIPs are the node's own addresses, the main one first.
 	NodeIPs func() []string
-	// Capacity of the node, for the downward API; Memory the same in bytes.
-	Capacity corev1.ResourceList
-	Memory   int64
-	DNS      DNS
+	// Allocatable is what the node has for pods. A pod that asks for more than is left of it is refused.
+	Allocatable corev1.ResourceList
+	// Memory of the whole machine, in bytes.
+	Memory int64
+	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
+	PodPidsLimit int64
+	DNS          DNS
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -206,7 +209,7 @@ func (t *Table) portsChanged() {
 }
 
 func (t *Table) facts(sb *sandboxState) facts {
-	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), capacity: t.cfg.Capacity}
+	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
 	if sb != nil {
 		f.podIPs = sb.ips
 	}
