@@ -46,6 +46,11 @@ func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool 
 		}
 		_ = os.Remove(w.messagePath(a.container, a.attempt))
 		removeLogs(w.logPath(a.container, a.attempt))
+		if a.backoff != (backoff{}) {
+			w.mu.Lock()
+			w.mem.backoffs[a.container] = a.backoff
+			w.mu.Unlock()
+		}
 	case actRelease:
 		return w.release(ctx, d, o, false)
 	case actPurge:
