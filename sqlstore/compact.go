@@ -38,6 +38,7 @@ func (db *DB) upkeep(now time.Time) {
 	if err := db.file.checkpoint(); err != nil {
 		db.cfg.Log.Warn("store checkpoint failed, the WAL grows until one succeeds", "error", err)
 	}
+	db.mark(now)
 }
 
 func (db *DB) compactTo(to Revision) error {

@@ -14,7 +14,7 @@ import (
 
 // Config says where a store lives and how much history it keeps.
 type Config struct {
-	// Path of the SQLite file; its directory must exist. Beside it live Path-wal, Path-shm and Path.lock.
+	// Path of the SQLite file; its directory must exist. Beside it live Path-wal, Path-shm, Path.lock and Path.history.
 	Path string
 	// BackupDir is where backups (*.db) of this store are kept. When Path turns out to be damaged the newest good one
 	// is named in the error. Optional.
@@ -45,6 +45,12 @@ type DB struct {
 	lock *fileLock
 	file *file  // the committer's connection; used by Run only, once Open has returned
 	read *reads // connections for old history and backups
+
+	id string // History; set before Open returns
+
+	// The mark beside the file; used by Run only, and by Close after it.
+	marked   Revision
+	markedAt time.Time
 
 	queue   queue
 	state   atomic.Pointer[state]
@@ -110,7 +116,8 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 		}
 	}
-	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path)}
+	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path), marked: loaded.rev, markedAt: begin}
+	db.id = identify(cfg, f, loaded.rev)
 	db.closing, db.close = context.WithCancel(context.Background())
 	db.queue.init()
 	db.history = newHistory(loaded.rev, loaded.compacted, db.read)
@@ -170,6 +177,9 @@ func (db *DB) Close() error {
 		db.queue.shut()
 		db.running.Lock() // Run has returned, and cannot begin again
 		db.history.closeWatchers()
+		if rev := db.Revision(); rev != db.marked {
+			db.record(time.Now(), rev)
+		}
 		db.closeErr = db.read.close()
 		if err := db.file.close(); err != nil {
 			db.closeErr = err

@@ -43,6 +43,10 @@ CREATE VIEW changes AS
          key, CAST(value AS TEXT) AS value
   FROM log ORDER BY rev;
 `,
+	`
+-- The random name of the sequence of revisions, one row; none in a backup, so that opening one begins a new history.
+CREATE TABLE history (id TEXT NOT NULL) STRICT;
+`,
 }
 
 // VersionError says that a newer Petrel has written the file. Nothing was changed.
