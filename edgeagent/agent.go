@@ -236,7 +236,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	a.build(p)
+	a.build(ctx, p)
 	defer a.dismantle()
 	g.Go(func() error { return a.table.Run(ctx) })
 	g.Go(func() error { return a.proxy.Run(ctx) })
@@ -321,7 +321,7 @@ func (a *Agent) volumes() *volume.Mounter {
 }
 
 // build makes network, proxy and pod table for the cluster's networks.
-func (a *Agent) build(p plan) {
+func (a *Agent) build(ctx context.Context, p plan) {
 	if st, ok := a.Link(); ok && st.Node != "" {
 		a.nodeName = st.Node
 	}
@@ -333,7 +333,7 @@ func (a *Agent) build(p plan) {
 	}
 	table := podrun.NewTable(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
-		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
+		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
 	})
 	a.mu.Lock()

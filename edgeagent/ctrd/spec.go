@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -56,6 +57,13 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		return nil, err
 	}
 	opts = append(opts, user...)
+	confine, err := appArmor(s.Security, apparmor.HostSupports())
+	if err != nil {
+		return nil, err
+	}
+	if confine != nil {
+		opts = append(opts, confine)
+	}
 	return append(opts, security(s.Security)...), nil
 }
 
@@ -221,6 +229,9 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 			}
 			if m.ReadOnly {
 				o[2] = "ro"
+			}
+			if m.Recursive {
+				o = append(o, "rro")
 			}
 			out = append(out, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: o})
 		}

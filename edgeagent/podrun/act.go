@@ -72,6 +72,9 @@ func (w *worker) block(f failure) {
 	w.mem.blocked = f
 }
 
+// errNoUserNamespaces: without the right user IDs on its image and volumes a pod would not be the pod that was asked for.
+var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
+
 func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	t := w.table
 	fail := func(err error) {
@@ -81,6 +84,10 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	names, err := namesOf(pod, t.cfg.DNS.Domain)
 	if err != nil {
 		fail(err)
+		return
+	}
+	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
+		fail(errNoUserNamespaces)
 		return
 	}
 	sb := &sandboxState{}

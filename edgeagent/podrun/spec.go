@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/node/util/sysctl"
 )
 
 // hashOf tells one definition of a container from another. Only what may change in a running pod counts.
@@ -40,7 +41,8 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 		Security: securityOf(pod, c), Resources: resourcesOf(pod, c, t.cfg.Memory),
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		NetnsPath: sb.netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
-		LogPath: w.logPath(c.Name, attempt),
+		SharePID: isTrue(pod.Spec.ShareProcessNamespace) && !pod.Spec.HostPID,
+		LogPath:  w.logPath(c.Name, attempt),
 	}
 	for _, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
@@ -53,6 +55,9 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 			return ContainerSpec{}, nil, err
 		}
 		mount := Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || t.cfg.Volumes.ReadOnly(pod, m.Name)}
+		if mount.Recursive, err = recursive(m, t.cfg.Host); err != nil {
+			return ContainerSpec{}, nil, err
+		}
 		if m.MountPropagation != nil {
 			switch *m.MountPropagation {
 			case corev1.MountPropagationHostToContainer:
@@ -69,6 +74,22 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 	more, err := w.fileMounts(pod, c, attempt, spec.Mounts)
 	spec.Mounts = append(spec.Mounts, more...)
 	return spec, skipped, err
+}
+
+// recursive reports whether a mount is to be read-only with all that is below it, in kubelet's way.
+func recursive(m corev1.VolumeMount, host Host) (bool, error) {
+	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
+		return false, nil
+	}
+	switch {
+	case !m.ReadOnly:
+		return false, fmt.Errorf("volume %q requested recursive read-only mode, but it is not read-only", m.Name)
+	case m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone:
+		return false, fmt.Errorf("volume %q requested recursive read-only mode, but it is not compatible with propagation %q", m.Name, *m.MountPropagation)
+	case *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled && !host.RecursiveReadOnly:
+		return false, fmt.Errorf("volume %q requested recursive read-only mode, but it is not supported by the runtime (it needs Linux 5.12 and runc 1.1)", m.Name)
+	}
+	return host.RecursiveReadOnly, nil
 }
 
 // fileMounts are the files that every container finds: hosts, resolv.conf, and where it leaves its last words.
@@ -137,7 +158,13 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 			if s.Sysctls == nil {
 				s.Sysctls = map[string]string{}
 			}
-			s.Sysctls[sc.Name] = sc.Value
+			s.Sysctls[sysctl.NormalizeName(sc.Name)] = sc.Value
+		}
+	}
+	if p := appArmorOf(pod, c); p != nil {
+		s.AppArmorUnconfined = p.Type == corev1.AppArmorProfileTypeUnconfined
+		if p.Type == corev1.AppArmorProfileTypeLocalhost && p.LocalhostProfile != nil {
+			s.AppArmorProfile = *p.LocalhostProfile
 		}
 	}
 	if p := c.SecurityContext; p != nil {

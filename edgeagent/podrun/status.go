@@ -61,10 +61,15 @@ func (s *stepper) status() corev1.PodStatus {
 	switch {
 	case ended(last.Phase):
 		st.Phase, st.Reason, st.Message = last.Phase, last.Reason, last.Message
+	case s.o.rejected.reason != "":
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, s.o.rejected.reason, "Pod was rejected: "+s.o.rejected.message
 	case !s.d.deleting() && s.overDeadline():
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 	}
 	s.conditions(&st, initialised)
+	if s.o.rejected.reason != "" || ended(last.Phase) && len(last.ContainerStatuses) == 0 && len(s.o.containers) == 0 {
+		st.InitContainerStatuses, st.ContainerStatuses = nil, nil // a pod that was refused never had any
+	}
 	return st
 }
 
