@@ -64,6 +64,7 @@ func (p *Proxy) listenUDP(addr netip.AddrPort, to *target) (listener, error) {
 }
 
 func (l *udpListener) current() *target { return l.to.Load() }
+func (l *udpListener) at() uint16       { return portOf(l.c.LocalAddr()) }
 
 // retarget also cuts the flows to endpoints that left.
 func (l *udpListener) retarget(to *target) {
