@@ -187,9 +187,13 @@ func (p *Proxy) reconcile() (again bool) {
 		p.settle(found)
 		return again
 	}
-	wanted, conflicts := plan(table, p.cfg.Node, p.nodeAddrs(), p.reserved(), p.ownerOf)
+	wanted, conflicts := plan(table, p.cfg.Node, p.nodeAddrs(), p.reserved(), p.isService, p.ownerOf)
 	for _, c := range conflicts {
-		note(found, c.key, c.loser, "the Service or pod "+c.winner+" has this address and port already")
+		reason := "the Service or pod " + c.winner + " has this address and port already"
+		if c.winner == serviceNetwork {
+			reason = "an external IP must not be an address of the service network, which the hub gives out; take it out of spec.externalIPs"
+		}
+		note(found, c.key, c.loser, reason)
 	}
 	p.close(wanted)
 	for key, to := range wanted {

@@ -89,7 +89,7 @@ func (t *tcpListener) serve() {
 // accepted starts carrying a connection, or resets it when its client has its share.
 func (p *Proxy) accepted(c *net.TCPConn, to *target) {
 	client := remoteAddr(c)
-	if !p.connShares.take(client) {
+	if !to.admits(client) || !p.connShares.take(client) {
 		abort(c)
 		return
 	}
