@@ -326,7 +326,8 @@ func (a *Agent) build(ctx context.Context, p plan) {
 		a.nodeName = st.Node
 	}
 	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: p.services, ClusterCIDRs: p.pods, Log: a.log})
-	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns, Log: a.log})
+	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns,
+		Sockets: func(open []svcproxy.Socket) error { return network.SetServiceSockets(serviceSockets(open)) }, Log: a.log})
 	dns := podrun.DNS{Domain: p.domain}
 	if p.dns.IsValid() {
 		dns.Server = p.dns.String()
@@ -417,6 +418,15 @@ func (a *Agent) applyProxy() {
 		return
 	}
 	proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: table.HostPorts()})
+}
+
+// serviceSockets are the proxy's sockets as podnet wants them.
+func serviceSockets(open []svcproxy.Socket) []podnet.ServiceSocket {
+	out := make([]podnet.ServiceSocket, 0, len(open))
+	for _, s := range open {
+		out = append(out, podnet.ServiceSocket{Addr: s.Addr, UDP: s.Protocol == svcproxy.UDP, Port: s.Port, At: s.At})
+	}
+	return out
 }
 
 // attacher is podnet as podrun wants it.
