@@ -27,11 +27,11 @@ func TestRoomForTheSystem(t *testing.T) {
 	m := newMachine(t)
 	p := pod("shared", corev1.Container{Name: "main", Command: []string{"/bin/sleep", "1000"}})
 	p.Spec.ShareProcessNamespace = ptr(true)
-	p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "other", Image: testImage, Command: []string{"/bin/sh", "-c", "sleep 1; ps; exec sleep 1000"}})
+	p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "other", Image: testImage, Command: []string{"/bin/sh", "-c", "for i in $(seq 5000); do echo line $i first $(ps | grep -c [p]od-init); sleep 0.1; done"}})
 	m.want(p)
 	m.boot()
 	st := m.await("uid-shared", "ready", ready)
-	m.awaitLog("uid-shared", "other", "/pod-init")
+	m.awaitLog("uid-shared", "other", "line 5 first 1\n")
 	if text := limitOf("petrel", "memory", "memory.limit_in_bytes", "memory.max"); text != "" {
 		info, err := os.ReadFile("/proc/meminfo")
 		if err != nil {
@@ -50,7 +50,7 @@ func TestRoomForTheSystem(t *testing.T) {
 	}
 	m.kill()
 	m.boot()
-	time.Sleep(100 * time.Millisecond)
+	m.awaitLog("uid-shared", "other", "line 40 first 1\n")
 	for i, c := range m.await("uid-shared", "still ready", ready).ContainerStatuses {
 		if c.RestartCount != 0 || c.ContainerID != st.ContainerStatuses[i].ContainerID {
 			t.Errorf("%s was not left alone: %+v", c.Name, c)
