@@ -3,12 +3,14 @@ package ctrd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
@@ -16,6 +18,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/podrun"
 )
@@ -221,6 +225,13 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 			if m.ReadOnly {
 				o[2] = "ro"
 			}
+			if m.Recursive != "" && !readOnlyBelow() {
+				if m.Recursive == corev1.RecursiveReadOnlyEnabled {
+					return fmt.Errorf("%w: mount %s: recursiveReadOnly: this node's kernel cannot do it (Linux 5.12 can); use IfPossible", podrun.ErrConfig, m.Target)
+				}
+			} else if m.Recursive != "" {
+				o[2] = "rro"
+			}
 			out = append(out, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: o})
 		}
 		// An outer mount must come before those inside it; equal ones keep their order.
@@ -230,6 +241,11 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 		return nil
 	}
 }
+
+// readOnlyBelow reports whether the kernel can make a mount read-only with all that is mounted below it.
+var readOnlyBelow = sync.OnceValue(func() bool {
+	return !errors.Is(unix.MountSetattr(-1, "", 0, &unix.MountAttr{}), unix.ENOSYS)
+})
 
 // user picks who the container runs as.
 func (r *Runtime) user(s podrun.ContainerSpec, image client.Image, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {

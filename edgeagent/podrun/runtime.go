@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Errors that a Runtime returns, to be found with errors.Is.
@@ -105,7 +107,10 @@ type Resources struct {
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool
-	Propagation    string // "", "rslave" or "rshared"
+	// Recursive is whether what is mounted below the source is read-only too: "", Enabled, or IfPossible, which a kernel
+	// that cannot do it may leave out. Only with ReadOnly.
+	Recursive   corev1.RecursiveReadOnlyMode
+	Propagation string // "", "rslave" or "rshared"
 }
 
 // Security is who a container's processes are and what they may do.

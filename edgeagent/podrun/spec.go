@@ -31,6 +31,9 @@ func hashOf(c corev1.Container) string {
 // containerSpec describes one attempt of a container in full. memory is the node's, in bytes.
 func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int, set *Set, sb *sandboxState) (ContainerSpec, []string, error) {
 	t := w.table
+	if err := t.cfg.checkSELinux(pod, c); err != nil {
+		return ContainerSpec{}, nil, err
+	}
 	vars, skipped, err := environment(pod, c, set, t.facts(sb))
 	if err != nil {
 		return ContainerSpec{}, nil, err
@@ -57,6 +60,9 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 			return ContainerSpec{}, nil, err
 		}
 		mount := Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || t.cfg.Volumes.ReadOnly(pod, m.Name)}
+		if m.RecursiveReadOnly != nil && *m.RecursiveReadOnly != corev1.RecursiveReadOnlyDisabled {
+			mount.Recursive = *m.RecursiveReadOnly
+		}
 		if m.MountPropagation != nil {
 			switch *m.MountPropagation {
 			case corev1.MountPropagationHostToContainer:
@@ -165,6 +171,17 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 		profile(p.SeccompProfile)
 	}
 	return s
+}
+
+// checkSELinux refuses labels where they would mean something, since nothing here sets them. Where the kernel does not
+// have SELinux they mean nothing, and containerd leaves them out too.
+func (c Config) checkSELinux(pod *corev1.Pod, spec *corev1.Container) error {
+	asked := pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.SELinuxOptions != nil ||
+		spec.SecurityContext != nil && spec.SecurityContext.SELinuxOptions != nil
+	if !asked || !c.SELinux {
+		return nil
+	}
+	return fmt.Errorf("securityContext.seLinuxOptions: node %s has SELinux, and Petrel does not label containers; take the options away, or choose a node without SELinux", c.NodeName)
 }
 
 func capNames(list []corev1.Capability) []string {

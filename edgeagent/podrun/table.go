@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"runtime"
 	"sync"
 	"time"
@@ -45,6 +46,8 @@ type Config struct {
 	Capacity corev1.ResourceList
 	Memory   int64
 	DNS      DNS
+	// SELinux: the node's kernel has it on.
+	SELinux bool
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -231,9 +234,9 @@ func (t *Table) HostPorts() []svcproxy.HostPort {
 		if err != nil {
 			continue
 		}
-		for _, c := range pod.Spec.Containers {
+		for _, c := range slices.Concat(pod.Spec.Containers, sidecars(pod)) {
 			for _, p := range c.Ports {
-				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP {
+				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP { // the hub refuses that one
 					continue
 				}
 				proto := svcproxy.TCP

@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
+	"petrel.dev/petrel/svcproxy"
 )
 
 // node is a pod table on a fake runtime, in a bubble where time passes at once.
@@ -33,13 +34,14 @@ type node struct {
 	table *podrun.Table
 	stop  func()
 
-	mu     sync.Mutex
-	status map[string]corev1.PodStatus
-	gone   map[string]bool
-	forgot map[string]bool
-	ip     string // the node's
-	sent   int
-	events map[string]corev1.Event // latest by UID
+	mu      sync.Mutex
+	status  map[string]corev1.PodStatus
+	gone    map[string]bool
+	forgot  map[string]bool
+	ip      string // the node's
+	selinux bool   // the node's kernel has it
+	sent    int
+	events  map[string]corev1.Event // latest by UID
 }
 
 type fakeNet struct{}
@@ -59,7 +61,7 @@ func newNode(t *testing.T) *node {
 // start is a new life of the agent.
 func (n *node) start() {
 	n.table = podrun.NewTable(podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
-		NodeIPs: func() []string { return []string{n.ip} }, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
+		NodeIPs: func() []string { return []string{n.ip} }, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"}, SELinux: n.selinux,
 		Report: n.report, Forget: func(id wire.ID) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -111,6 +113,10 @@ func (n *node) apply(complete bool, objects ...any) {
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindPod, UID: string(v.UID)}, v.Namespace, v.Name
 		case *corev1.ConfigMap:
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindConfigMap, UID: string(v.UID)}, v.Namespace, v.Name
+		case *corev1.Secret:
+			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindSecret, UID: string(v.UID)}, v.Namespace, v.Name
+		case *svcproxy.Service:
+			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindService, UID: v.Name}, v.Namespace, v.Name
 		}
 		set = append(set, o)
 	}
