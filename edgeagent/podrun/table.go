@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
