@@ -201,3 +201,37 @@ func TestTerminationMessage(t *testing.T) {
 		}
 	})
 }
+
+// TestDeadlineOfAnEarlierLife: what the agent knows after its restart of how long a pod has been active. A start that was
+// stamped by a clock at 1970 is not taken at its word: the pod is no older than its creation.
+func TestDeadlineOfAnEarlierLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		pod := aPod("p", func(p *corev1.Pod) {
+			p.CreationTimestamp = metav1.Now()
+			p.Spec.ActiveDeadlineSeconds = new(int64(600))
+		})
+		n.started(pod)
+		time.Sleep(5 * time.Minute)
+		n.stop()
+		path := filepath.Join(n.dir, "p/status.json")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := n.status["p"].StartTime.UTC().Format(time.RFC3339)
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(b), was, "1970-01-01T00:00:30Z")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n.start()
+		defer n.stop()
+		n.apply(true, pod)
+		n.want("p", "Running main#0 running")
+		time.Sleep(4 * time.Minute)
+		n.settle()
+		n.want("p", "Running main#0 running")
+		time.Sleep(2 * time.Minute)
+		n.settle()
+		n.want("p", "Failed main#0 ended")
+	})
+}

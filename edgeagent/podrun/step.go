@@ -126,16 +126,15 @@ func (s *stepper) stuck() bool {
 
 // overDeadline: the pod has run longer than activeDeadlineSeconds allows.
 func (s *stepper) overDeadline() bool {
-	limit, from := s.d.pod.Spec.ActiveDeadlineSeconds, s.o.last.StartTime
-	if limit == nil || from == nil {
+	limit := s.d.pod.Spec.ActiveDeadlineSeconds
+	if limit == nil || s.o.last.StartTime == nil {
 		return false
 	}
-	end := from.Add(time.Duration(*limit) * time.Second)
-	if s.now.Before(end) {
-		s.at(end)
-		return false
+	left := time.Duration(*limit)*time.Second - s.o.active
+	if left > 0 {
+		s.at(s.now.Add(left))
 	}
-	return true
+	return left <= 0
 }
 
 // run brings a pod up and keeps it up.
