@@ -2,13 +2,13 @@ package ctrd
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/podrun"
 )
@@ -16,8 +16,8 @@ import (
 // TestRecursiveReadOnly: what is mounted below a volume's directory is read-only too, where a container's mount says so.
 func TestRecursiveReadOnly(t *testing.T) {
 	r := private(t)
-	if !readOnlyBelow() {
-		t.Skip("this kernel cannot do it")
+	if !r.Host(t.Context()).RecursiveReadOnly {
+		t.Skip("this kernel, or this runc, cannot do it")
 	}
 	dir := t.TempDir()
 	below := filepath.Join(dir, "below")
@@ -33,11 +33,11 @@ func TestRecursiveReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer removePod(t, r, "ro")
-	for mode, want := range map[corev1.RecursiveReadOnlyMode]string{"": "top no below yes", corev1.RecursiveReadOnlyEnabled: "top no below no", corev1.RecursiveReadOnlyIfPossible: "top no below no"} {
+	for recursive, want := range map[bool]string{false: "top no below yes", true: "top no below no"} {
 		log := filepath.Join(t.TempDir(), "c.log")
-		spec := podrun.ContainerSpec{PodUID: "ro", Name: "c" + strings.ToLower(string(mode)), SandboxID: sb.ID, Image: testImage, LogPath: log,
+		spec := podrun.ContainerSpec{PodUID: "ro", Name: fmt.Sprint("c-", recursive), SandboxID: sb.ID, Image: testImage, LogPath: log,
 			Command: []string{"/bin/sh", "-c", "touch /v/x 2>/dev/null && echo top yes below || echo -n 'top no below '; touch /v/below/x 2>/dev/null && echo yes || echo no"},
-			Mounts:  []podrun.Mount{{Source: dir, Target: "/v", ReadOnly: true, Recursive: mode}}}
+			Mounts:  []podrun.Mount{{Source: dir, Target: "/v", ReadOnly: true, Recursive: recursive}}}
 		if _, err := r.Start(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestRecursiveReadOnly(t *testing.T) {
 			got = readLog(r)(t, log)
 		}
 		if got != want+"\n" {
-			t.Errorf("%q: %q, want %q", mode, got, want)
+			t.Errorf("recursive %v: %q, want %q", recursive, got, want)
 		}
 	}
 }

@@ -3,23 +3,20 @@ package ctrd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/podrun"
 )
@@ -60,6 +57,13 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		return nil, err
 	}
 	opts = append(opts, user...)
+	confine, err := appArmor(s.Security, apparmor.HostSupports())
+	if err != nil {
+		return nil, err
+	}
+	if confine != nil {
+		opts = append(opts, confine)
+	}
 	return append(opts, security(s.Security)...), nil
 }
 
@@ -177,7 +181,8 @@ func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
 				out.Unified = map[string]string{"memory.oom.group": "1"}
 			}
 		}
-		spec.Process.OOMScoreAdj = &res.OOMScoreAdj
+		score := max(res.OOMScoreAdj, r.leastOOMScore)
+		spec.Process.OOMScoreAdj = &score
 		return nil
 	}
 }
@@ -225,12 +230,8 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 			if m.ReadOnly {
 				o[2] = "ro"
 			}
-			if m.Recursive != "" && !readOnlyBelow() {
-				if m.Recursive == corev1.RecursiveReadOnlyEnabled {
-					return fmt.Errorf("%w: mount %s: recursiveReadOnly: this node's kernel cannot do it (Linux 5.12 can); use IfPossible", podrun.ErrConfig, m.Target)
-				}
-			} else if m.Recursive != "" {
-				o[2] = "rro"
+			if m.Recursive {
+				o = append(o, "rro")
 			}
 			out = append(out, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: o})
 		}
@@ -241,11 +242,6 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 		return nil
 	}
 }
-
-// readOnlyBelow reports whether the kernel can make a mount read-only with all that is mounted below it.
-var readOnlyBelow = sync.OnceValue(func() bool {
-	return !errors.Is(unix.MountSetattr(-1, "", 0, &unix.MountAttr{}), unix.ENOSYS)
-})
 
 // user picks who the container runs as.
 func (r *Runtime) user(s podrun.ContainerSpec, image client.Image, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
@@ -301,7 +297,7 @@ func security(s podrun.Security) []oci.SpecOpts {
 		opts = append(opts, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil))
 	}
 	if slices.Contains(s.AddCaps, "ALL") {
-		opts = append(opts, oci.WithAllKnownCapabilities)
+		opts = append(opts, oci.WithAllCurrentCapabilities) // the host may lack some, which then cannot be given
 	}
 	if slices.Contains(s.DropCaps, "ALL") {
 		opts = append(opts, oci.WithCapabilities(nil))
