@@ -51,9 +51,25 @@ func TestSecurityFields(t *testing.T) {
 		}, func(s *podrun.Security) {
 			s.NoNewPrivileges, s.AddCaps, s.DropCaps = true, []string{"NET_ADMIN", "SYS_TIME"}, []string{"ALL"}
 		}},
+		"profiles": {func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{
+				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
+				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},
+				Sysctls:         []corev1.Sysctl{{Name: "net/ipv4/tcp_syncookies", Value: "0"}}}
+		}, func(s *podrun.Security) {
+			s.SeccompUnconfined, s.AppArmorUnconfined, s.Sysctls = true, true, map[string]string{"net.ipv4.tcp_syncookies": "0"}
+		}},
+		"profiles of the container": {func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{
+				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
+				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}}
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount),
+				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("my/profile.json")},
+				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}
+		}, func(s *podrun.Security) { s.UnmaskedProc, s.SeccompProfile = true, "my/profile.json" }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			n := newNode(t)
+			n := newNode(t, func(c *podrun.Config) { c.Host.AppArmor = true })
 			defer n.stop()
 			plain := n.started(aPod("plain")).Security
 			c.want(&plain)

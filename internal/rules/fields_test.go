@@ -24,10 +24,7 @@ const (
 )
 
 // fieldTestsUnderWay come with work that is not merged yet.
-var fieldTestsUnderWay = []string{
-	"edgeagent/podrun TestRefusedByNode", "edgeagent/podrun TestUserNamespaces", "edgeagent/podrun TestPodBounds",
-	"edgeagent/podrun TestContainerBounds", "edgeagent/ctrd TestForkBomb", "edgeagent/ctrd TestSharedProcesses", "svcproxy TestLoadBalancerSourceRanges",
-}
+var fieldTestsUnderWay = []string{"edgeagent/ctrd TestSharedProcesses"}
 
 // fieldRow is what docs/fields.md says of one field.
 type fieldRow struct{ list, why, tests string }
