@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 
@@ -20,6 +21,7 @@ import (
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -58,7 +60,10 @@ func (h *Hub) loops(ctx context.Context) error {
 		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
-		g.Go(func() error { return ended(r.Run(ctx)) })
+		// What a loop does for one key it contains itself; a panic beyond that ends the hub in good order.
+		g.Go(func() error {
+			return ended(contain.Do(h.log, "hub/loops", fmt.Sprintf("%T", r), func() error { return r.Run(ctx) }))
+		})
 	}
 	return g.Wait()
 }

@@ -138,16 +138,6 @@ func TestPodObject(t *testing.T) {
 	}
 }
 
-func TestAllowedLabels(t *testing.T) {
-	got := allowedLabels(map[string]string{
-		"kubernetes.io/arch": "arm64", "zone": "a", "node-restriction.kubernetes.io/x": "y", "team.node-restriction.kubernetes.io/x": "y",
-		"bad key!": "x", "key": "bad value!",
-	})
-	if d := cmp.Diff(map[string]string{"kubernetes.io/arch": "arm64", "zone": "a"}, got); d != "" {
-		t.Error(d)
-	}
-}
-
 func TestKeysStay(t *testing.T) {
 	path := t.TempDir() + "/pki/link.key"
 	a, err := LoadKeys(path)
