@@ -3,6 +3,7 @@ package podnet
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -11,140 +12,91 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pod may send from its own IPv4 addresses only, and claim only those by ARP: NET_RAW, a default capability, lets it write
-// any. A table of the bridge family, next to the guard, has a set of (port of the bridge, address). Kernels without that
-// family go without, as they do elsewhere: it is a second line of defence, so that is no problem to report.
+// A pod may send from its own hardware and IP addresses only, and claim only those by ARP: NET_RAW, a default capability, lets
+// it write any. A table of the netdev family has a chain for each pod, at the node's end of its veth pair. Kernels without
+// that family go without, as pods do elsewhere: it is a second line of defence, so that is no problem to report.
 
-// ARP has the sender's address after 8 bytes of header and its hardware address.
-const arpSenderOffset = 14
+const (
+	llSourceOffset  = 6
+	ip4SourceOffset = 12
+	ip6SourceOffset = 8
+	// ARP has the sender's address after 8 bytes of header and its hardware address.
+	arpSenderOffset = 14
+)
 
-// sender is a pod's end of the bridge with an address that it may use.
-type sender struct {
-	port string
-	addr netip.Addr
+func (n *Network) senderTable() *nftables.Table {
+	return &nftables.Table{Name: n.guardTable(true).Name, Family: nftables.TableFamilyNetdev}
 }
 
-// element is the sender as the set has it: the name padded to 16 bytes, and the address.
-func (s sender) element() nftables.SetElement {
-	key := make([]byte, unix.IFNAMSIZ, unix.IFNAMSIZ+4)
-	copy(key, s.port)
-	return nftables.SetElement{Key: append(key, s.addr.AsSlice()...)}
-}
-
-func (n *Network) spoofTable() *nftables.Table {
-	return &nftables.Table{Name: n.guardTable(true).Name, Family: nftables.TableFamilyBridge}
-}
-
-func (n *Network) senderSet() *nftables.Set {
-	return &nftables.Set{Table: n.spoofTable(), Name: "senders", Concatenation: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)}
-}
-
-// ensureSenders writes the table anew, for all addresses on record. The caller holds mu.
-func (n *Network) ensureSenders() {
-	owners, err := n.owners()
-	if err != nil {
-		return // the next look finds out more
-	}
-	var all []nftables.SetElement
-	n.senders = map[sender]bool{}
-	for a, uid := range owners {
-		if a.Is4() {
-			s := sender{vethName(uid), a}
-			n.senders[s] = true
-			all = append(all, s.element())
-		}
-	}
+// ensureSender holds a pod to its addresses. It is called before the pod's interface comes up, and again when the agent
+// adopts the pod: the rules are replaced in one transaction. The caller holds mu.
+func (n *Network) ensureSender(port string, mac net.HardwareAddr, ips []netip.Addr) {
 	c, err := n.nft()
 	if err == nil {
-		err = n.writeSenders(c, all)
+		t := c.AddTable(n.senderTable())
+		chain := c.AddChain(&nftables.Chain{Name: port, Table: t, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter, Device: port})
+		c.FlushChain(chain)
+		for _, exprs := range senderRules(mac, ips) {
+			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: exprs})
+		}
+		err = c.Flush()
 	}
 	n.antispoof = err == nil
 	if err != nil && !n.spoofWarn {
 		n.spoofWarn = true
-		n.log.Info("pods can send from each other's addresses: the kernel has no nftables for bridges", "error", err)
+		n.log.Info("pods can send from each other's addresses: the kernel has no nftables for interfaces (nf_tables_netdev)", "error", err)
 	}
 }
 
-func (n *Network) writeSenders(c *nftables.Conn, all []nftables.SetElement) error {
-	t, set := n.spoofTable(), n.senderSet()
-	c.AddTable(t) // so that deleting it cannot fail
-	c.DelTable(t)
-	c.AddTable(t)
-	first := all[:min(len(all), elementsPerMessage)]
-	if err := c.AddSet(set, first); err != nil {
-		return err
+// senderRules let pass what a pod may send, and drop the rest.
+func senderRules(mac net.HardwareAddr, ips []netip.Addr) [][]expr.Any {
+	pass, drop := verdict(expr.VerdictReturn), verdict(expr.VerdictDrop)
+	arp, ip4, ip6 := ofEtherType(unix.ETH_P_ARP), ofEtherType(unix.ETH_P_IP), ofEtherType(unix.ETH_P_IPV6)
+	rules := [][]expr.Any{
+		append(payload(expr.PayloadBaseLLHeader, llSourceOffset, 6, expr.CmpOpNeq, mac), drop...),
+		// Who looks whether an address is free says that it has none.
+		slices.Concat(arp, networkIs(arpSenderOffset, netip.IPv4Unspecified()), pass),
+		slices.Concat(ip6, networkIs(ip6SourceOffset, netip.IPv6Unspecified()), pass),
+		slices.Concat(ip6, inPrefix(ip6SourceOffset, netip.MustParsePrefix("fe80::/10")), pass),
 	}
-	for more := range slices.Chunk(all[len(first):], elementsPerMessage) {
-		if err := c.SetAddElements(set, more); err != nil {
-			return err
-		}
-	}
-	chain := c.AddChain(&nftables.Chain{Name: "prerouting", Table: t, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityFilter})
-	rule := func(parts ...[]expr.Any) {
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(parts...)})
-	}
-	const ipSource = 12
-	// Who looks whether an address is free says that it has none.
-	rule(onBridge(n.cfg.Bridge), ofEtherType(unix.ETH_P_ARP), addressIs(arpSenderOffset, netip.IPv4Unspecified()), verdict(expr.VerdictReturn))
-	rule(onBridge(n.cfg.Bridge), ofEtherType(unix.ETH_P_ARP), notSender(arpSenderOffset, set), verdict(expr.VerdictDrop))
-	rule(onBridge(n.cfg.Bridge), ofEtherType(unix.ETH_P_IP), notSender(ipSource, set), verdict(expr.VerdictDrop))
-	return c.Flush()
-}
-
-// allowSender lets a pod send from its addresses, before its port comes up. The caller holds mu.
-func (n *Network) allowSender(podUID string, ips []netip.Addr) {
-	var more []nftables.SetElement
 	for _, a := range ips {
-		if s := (sender{vethName(podUID), a}); a.Is4() && !n.senders[s] {
-			more = append(more, s.element())
-			defer func() { n.senders[s] = true }()
+		if a.Is4() {
+			rules = append(rules, slices.Concat(arp, networkIs(arpSenderOffset, a), pass),
+				slices.Concat(ip4, networkIs(ip4SourceOffset, a), pass))
+		} else {
+			rules = append(rules, slices.Concat(ip6, networkIs(ip6SourceOffset, a), pass))
 		}
 	}
-	if !n.antispoof || len(more) == 0 {
-		return
+	for _, kind := range [][]expr.Any{arp, ip4, ip6} {
+		rules = append(rules, slices.Concat(kind, drop))
 	}
-	if err := n.changeSenders(func(c *nftables.Conn, set *nftables.Set) error { return c.SetAddElements(set, more) }); err != nil {
-		n.ensureSenders() // somebody has flushed the ruleset; the records have this pod
-	}
+	return rules
 }
 
-// forgetSender takes a pod's addresses out, which another pod may get. The caller holds mu.
-func (n *Network) forgetSender(podUID string) {
-	port := vethName(podUID)
-	var less []nftables.SetElement
-	for s := range n.senders {
-		if s.port == port {
-			less = append(less, s.element())
-			delete(n.senders, s)
-		}
-	}
-	if !n.antispoof || len(less) == 0 {
-		return
-	}
-	// An element that stays behind names a port that is gone.
-	_ = n.changeSenders(func(c *nftables.Conn, set *nftables.Set) error { return c.SetDeleteElements(set, less) })
+// forgetSender removes a pod's chain; newer kernels keep it when its interface goes. The caller holds mu.
+func (n *Network) forgetSender(port string) {
+	n.pruneSenders(func(name string) bool { return name != port })
 }
 
-func (n *Network) changeSenders(change func(*nftables.Conn, *nftables.Set) error) error {
+// pruneSenders removes the chains of ports that are not to be kept.
+func (n *Network) pruneSenders(keep func(port string) bool) {
 	c, err := n.nft()
 	if err != nil {
-		return err
+		return
 	}
-	if err := change(c, n.senderSet()); err != nil {
-		return fmt.Errorf("podnet nftables: %w", err)
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		return
 	}
-	return c.Flush()
-}
-
-// onBridge matches frames that came in through a port of the bridge.
-func onBridge(bridge string) []expr.Any {
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, bridge)
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyBRIIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
+	for _, ch := range chains {
+		if ch.Table.Name == n.senderTable().Name && !keep(ch.Name) {
+			c.FlushChain(ch)
+			c.DelChain(ch)
+			if err := c.Flush(); err != nil {
+				n.log.Debug("rules of a pod that is gone stay", "interface", ch.Name, "error", fmt.Errorf("podnet nftables: %w", err))
+			}
+		}
 	}
 }
 
@@ -155,18 +107,13 @@ func ofEtherType(number uint16) []expr.Any {
 	}
 }
 
-func addressIs(offset uint32, a netip.Addr) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: a.AsSlice()},
-	}
+func networkIs(offset uint32, a netip.Addr) []expr.Any {
+	return payload(expr.PayloadBaseNetworkHeader, offset, uint32(a.BitLen()/8), expr.CmpOpEq, a.AsSlice())
 }
 
-// notSender matches frames whose port and address at offset are not in the set.
-func notSender(offset uint32, set *nftables.Set) []expr.Any {
+func payload(base expr.PayloadBase, offset, size uint32, op expr.CmpOp, data []byte) []expr.Any {
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: firstRegister},
-		&expr.Payload{DestRegister: firstRegister + unix.IFNAMSIZ/4, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Lookup{SourceRegister: firstRegister, SetName: set.Name, SetID: set.ID, Invert: true},
+		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: size},
+		&expr.Cmp{Op: op, Register: 1, Data: data},
 	}
 }

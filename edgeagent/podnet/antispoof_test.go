@@ -22,7 +22,7 @@ func TestPodsSendFromTheirOwnAddresses(t *testing.T) {
 		pods = append(pods, a)
 	}
 	if !m.net.antispoof {
-		t.Skip("this kernel has no nftables for bridges")
+		t.Skip("this kernel has no nftables for interfaces")
 	}
 	bad, victim, server := pods[0], pods[1], pods[2]
 	var c net.PacketConn

@@ -155,7 +155,7 @@ func (n *Network) removeTables() error {
 	}
 	for _, t := range tables {
 		ours := t.Name == n.cfg.Bridge || t.Name == n.guardTable(true).Name
-		if ours && slices.Contains([]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyBridge}, t.Family) {
+		if ours && slices.Contains([]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyNetdev}, t.Family) {
 			c.DelTable(t)
 		}
 	}

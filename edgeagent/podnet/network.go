@@ -59,8 +59,7 @@ type Network struct {
 	sockets   []ServiceSocket // as of the last SetServiceSockets
 	guards    [2]guardState   // IPv4, IPv6
 	noReject  bool            // the kernel cannot reject packets, only drop them
-	senders   map[sender]bool // what the set of senders has
-	antispoof bool            // the kernel has that set
+	antispoof bool            // the kernel holds pods to their addresses
 	spoofWarn bool            // that it has not has been logged
 	problems  map[string]string
 
@@ -168,7 +167,6 @@ func (n *Network) converge() (err error) {
 	if err := n.sweep(); err != nil {
 		return err
 	}
-	n.ensureSenders()
 	n.masquerade()
 	return nil
 }
@@ -232,7 +230,6 @@ func (n *Network) Attach(ctx context.Context, podUID string) (Attachment, error)
 	if err != nil {
 		return Attachment{}, fmt.Errorf("podnet attach %s: %w", podUID, err)
 	}
-	n.allowSender(podUID, ips)
 	if err := n.plug(podUID, path, ips); err != nil {
 		return Attachment{}, fmt.Errorf("podnet attach %s: %w", podUID, explain(err))
 	}
@@ -260,7 +257,7 @@ func (n *Network) detach(podUID string) error {
 	if err := unpin(n.netnsPath(podUID)); err != nil {
 		return fmt.Errorf("podnet detach %s: %w", podUID, err)
 	}
-	n.forgetSender(podUID)
+	n.forgetSender(vethName(podUID))
 	if err := n.release(podUID); err != nil {
 		return fmt.Errorf("podnet detach %s: %w", podUID, err)
 	}
