@@ -11,8 +11,10 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
+	"petrel.dev/petrel/hub/control/endpointmirror"
 	"petrel.dev/petrel/hub/control/endpoints"
 	"petrel.dev/petrel/hub/control/gc"
+	"petrel.dev/petrel/hub/control/loadbalancer"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
@@ -46,12 +48,14 @@ func (h *Hub) loops(ctx context.Context) error {
 		events,
 		h.dispatch,
 		nodes,
-		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), Keep: h.published, Log: h.part("bootstrap")}),
+		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: client, CA: h.pki.CA(), Log: h.part("serviceaccount")}),
 		namespace.New(namespace.Config{Client: client, Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: client, Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
+		endpointmirror.New(endpointmirror.Config{Client: client, Log: h.part("endpointmirror")}),
+		loadbalancer.New(loadbalancer.Config{Client: client, Log: h.part("loadbalancer")}),
 		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
