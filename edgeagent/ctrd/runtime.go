@@ -21,6 +21,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/storage"
 )
 
 // Config of a Runtime.
@@ -37,7 +38,9 @@ type Config struct {
 	Namespace string
 	// PlainHTTP names registries (host or host:port) that speak HTTP; those on localhost are taken to anyway.
 	PlainHTTP []string
-	Log       *slog.Logger
+	// Disk is how much of the disk stays free when images come; the zero value stands for storage.Default.
+	Disk storage.Policy
+	Log  *slog.Logger
 }
 
 // DefaultRunDir is the directory in memory that belongs to a data directory.
@@ -56,8 +59,10 @@ type Runtime struct {
 	child       *child // nil: containerd is not ours
 	snapshotter string
 	cgroups     cgroups
-	pump        *podlog.Pump
-	opened      time.Time
+	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
+	leastOOMScore int
+	pump          *podlog.Pump
+	opened        time.Time
 
 	mu       sync.Mutex
 	pods     map[string]string      // container ID → pod UID
@@ -65,6 +70,7 @@ type Runtime struct {
 	starting map[string]bool        // container IDs between create and start
 	subs     map[chan string]struct{}
 
+	inits  sync.Map // pod UID → *sync.Mutex, held while its first process is made sure of
 	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
 }
 
@@ -77,6 +83,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if cfg.RunDir == "" {
 		cfg.RunDir = DefaultRunDir(cfg.DataDir)
 	}
+	if cfg.Disk == (storage.Policy{}) {
+		cfg.Disk = storage.Default()
+	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("containerd: running containers needs root; start the agent as root or with sudo")
 	}
@@ -88,13 +97,13 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(cgroupRoot, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
 		address = systemSocket
 	}
 	if address == "" {
-		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), cfg.Log)
+		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), r.leastOOMScore, cfg.Log)
 		if err != nil {
 			return nil, err
 		}
