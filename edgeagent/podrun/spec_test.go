@@ -165,7 +165,8 @@ func TestEnvironment(t *testing.T) {
 		c.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
 		c.EnvFrom = []corev1.EnvFromSource{{Prefix: "P_", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("cm")}},
 			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("sec")}},
-			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("none"), Optional: new(true)}}}
+			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("none"), Optional: new(true)}},
+			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("none"), Optional: new(true)}}}
 		from := func(name string, s corev1.EnvVarSource) corev1.EnvVar {
 			return corev1.EnvVar{Name: name, ValueFrom: &s}
 		}
@@ -173,6 +174,7 @@ func TestEnvironment(t *testing.T) {
 			from("CM", corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref("cm"), Key: "a"}}),
 			from("SEC", corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: ref("sec"), Key: "s"}}),
 			from("NONE", corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: ref("sec"), Key: "x", Optional: new(true)}}),
+			from("NONE", corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref("none"), Key: "x", Optional: new(true)}}),
 			from("POD", corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}),
 			from("MEM", corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{ContainerName: "main", Resource: "limits.memory", Divisor: resource.MustParse("1Mi")}})}
 	}
