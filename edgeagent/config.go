@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"petrel.dev/petrel/edgeagent/storage"
 )
 
 // Config of an Agent. Only DataDir and Log are required on a device that has joined before.
@@ -37,7 +39,9 @@ type Config struct {
 	Bridge string
 	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
 	StopPodsOnExit bool
-	Log            *slog.Logger
+	// Disk is how much of the node's disk stays free; the zero value stands for storage.Default.
+	Disk storage.Policy
+	Log  *slog.Logger
 
 	offline bool // without a link, for tests
 }
@@ -56,6 +60,12 @@ func (c *Config) check() error {
 	}
 	if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
 		return fmt.Errorf("agent: node name %q: %s; give another with --node-name", c.NodeName, problems[0])
+	}
+	if c.Disk == (storage.Policy{}) {
+		c.Disk = storage.Default()
+	}
+	if err := c.Disk.Check(); err != nil {
+		return fmt.Errorf("agent: %w", err)
 	}
 	for k, v := range c.Labels {
 		if problems := append(validation.IsQualifiedName(k), validation.IsValidLabelValue(v)...); len(problems) > 0 {

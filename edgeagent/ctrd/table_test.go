@@ -36,6 +36,8 @@ type bench struct {
 	t     *testing.T
 	table *podrun.Table
 	set   []wire.Object
+	// runtime that the table is on.
+	runtime *Runtime
 
 	mu       sync.Mutex
 	statuses map[string]corev1.PodStatus
@@ -51,7 +53,7 @@ func (noNetwork) Detach(context.Context, string) error { return nil }
 
 func newBench(t *testing.T) *bench {
 	r := private(t)
-	b := &bench{t: t, statuses: map[string]corev1.PodStatus{}}
+	b := &bench{t: t, runtime: r, statuses: map[string]corev1.PodStatus{}}
 	dir := filepath.Join(t.TempDir(), "pods")
 	b.table = podrun.NewTable(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n",
 		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podrun.DNS{Domain: "cluster.local"},

@@ -52,6 +52,8 @@ type Config struct {
 	PortsChanged func()
 	// Logs of containers, and Dial into pods, serve streams; without them those are refused.
 	Logs *podlog.Pump
+	// Free returns how many bytes are free on the disks that pods write to; nil: that is not known.
+	Free func() int64
 	Dial Dialer
 	Log  *slog.Logger
 	Now  func() time.Time // nil: time.Now
@@ -65,6 +67,7 @@ type Table struct {
 	pulls  chan struct{} // the same for images that come
 	asks   chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
 	away   registries
+	limits chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
 	mu       sync.Mutex
 	set      *Set
@@ -81,6 +84,7 @@ func NewTable(cfg Config) *Table {
 	}
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
 		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3), asks: make(chan struct{}, 3),
+		limits: make(chan struct{}, 1),
 		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
@@ -93,6 +97,11 @@ func (t *Table) Run(ctx context.Context) error {
 	t.ctx = ctx
 	t.mu.Unlock()
 	t.reconcile()
+	t.wg.Add(1)
+	go func() {
+		defer t.wg.Done()
+		t.watchLimits(ctx)
+	}()
 	for {
 		select {
 		case <-ctx.Done():

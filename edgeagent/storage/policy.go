@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -121,6 +122,24 @@ func (p Policy) Collect(s Space) int64 {
 		return used - s.Total*int64(p.Low)/100
 	}
 	return 0
+}
+
+// Enough reports whether a disk is back at Low.
+func (p Policy) Enough(s Space) bool {
+	return !p.Pressure(s) && (s.Total-s.Free)*100 <= s.Total*int64(p.Low)
+}
+
+// How long a disk goes without being looked at, and how fast it may be expected to fill, in bytes a second.
+const (
+	longestLook  = 30 * time.Second
+	shortestLook = 2 * time.Second
+	fillRate     = 64 << 20
+)
+
+// NextLook is how long a disk need not be looked at: the closer it is to its floor, the sooner.
+func (p Policy) NextLook(s Space) time.Duration {
+	left := max(s.Free-p.FloorBytes(s.Total), 0)
+	return min(max(time.Duration(left/fillRate)*time.Second, shortestLook), longestLook)
 }
 
 // Spare returns why nothing large may be written to the disk that path is on, or nil.

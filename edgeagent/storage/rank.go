@@ -20,11 +20,11 @@ type Image struct {
 	CreatedAt time.Time // on this node
 }
 
-// minAge is how long an image must have been here, and unused, before it is collected: its pod may be on its way.
-const minAge = 2 * time.Minute
+// MinAge is how long an image must have been here, and unused, before it is collected: its pod may be on its way.
+const MinAge = 2 * time.Minute
 
 // Collectable returns the images that may go, the one that was used longest ago first.
-func Collectable(list []Image, now time.Time) []Image {
+func Collectable(list []Image, now time.Time, minAge time.Duration) []Image {
 	var out []Image
 	for _, i := range list {
 		// A time that lies ahead was noted before the clock was set back: nobody knows its age.
