@@ -23,8 +23,9 @@ build: ## build bin/petrel, static, for this machine
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
 
-test: setup-test build lint ## all tests, real containerd and real clients included
+test: setup-test setup-conformance build lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
+	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 
 lint: ## go vet, staticcheck and the rule tests
 	$(GO) vet ./...

@@ -162,10 +162,11 @@ func ended(err error) error {
 // serve answers on the port.
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
-	handler := apiserver.New(apiserver.Config{
+	handler, err := apiserver.New(apiserver.Config{
 		Verbs:         h.registry,
 		Kinds:         h.kinds,
 		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
+		Authorizer:    auth.MastersOnly{},
 		Streams:       h.dispatch,
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
@@ -173,6 +174,9 @@ func (h *Hub) serve(ctx context.Context) error {
 		Log:           h.part("api"),
 		Closing:       closing,
 	})
+	if err != nil {
+		return err
+	}
 	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
 	srv := &http.Server{
 		Handler:           handler,

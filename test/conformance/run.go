@@ -149,7 +149,7 @@ func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...s
 		return nil, err
 	}
 	defer log.Close()
-	args = append(args, "--no-color", "--timeout=3h", "--json-report="+filepath.Base(report), "--output-dir="+c.dir, b.suite, "--",
+	args = append(args, "--no-color", "--silence-skips", "--timeout=3h", "--json-report="+filepath.Base(report), "--output-dir="+c.dir, b.suite, "--",
 		"--kubeconfig="+c.kubeconfig, "--provider=skeleton", "--disable-log-dump", "--minStartupPods=0", "--system-pods-startup-timeout=5s",
 		"--kubectl-path="+b.kubectl, fmt.Sprintf("--num-nodes=%d", nodeCount))
 	cmd := c.on(ctx, "hub", b.ginkgo, args...)
