@@ -23,7 +23,7 @@ type nodeFlags struct {
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
 	Containerd string            `help:"Socket of a containerd to use, or private. Default: the system's when it runs, else a private one." placeholder:"ADDRESS"`
 	PlainHTTP  []string          `name:"plain-http-registry" help:"Registry that speaks HTTP without TLS: HOST[:PORT]. Those on localhost are taken to anyway." placeholder:"HOST"`
-	DiskFloor  string            `help:"Free space that the node defends on its disk, by evicting pods if it must: a percentage or a quantity." default:"10%" placeholder:"SIZE"`
+	DiskFloor  string            `help:"Free space that the node defends on its disk, by evicting pods if it must: a percentage or a quantity. Default: 10%, from 128Mi to 8Gi." placeholder:"SIZE"`
 	ImageHigh  int               `name:"image-gc-high" help:"Part of the disk in use, in percent, from which unused images are removed." default:"85" placeholder:"PERCENT"`
 	ImageLow   int               `name:"image-gc-low" help:"Part of the disk in use, in percent, down to which they are." default:"80" placeholder:"PERCENT"`
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
@@ -52,9 +52,12 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 	}
 	cfg.Disk = storage.Default()
 	cfg.Disk.High, cfg.Disk.Low = f.ImageHigh, f.ImageLow
-	var err error
-	if cfg.Disk.Floor, err = storage.ParseAmount(f.DiskFloor); err != nil {
-		return cfg, fmt.Errorf("--disk-floor: %w", err)
+	if f.DiskFloor != "" {
+		floor, err := storage.ParseAmount(f.DiskFloor)
+		if err != nil {
+			return cfg, fmt.Errorf("--disk-floor: %w", err)
+		}
+		cfg.Disk.Floor, cfg.Disk.FloorMost = floor, 0
 	}
 	if err := cfg.Disk.Check(); err != nil {
 		return cfg, fmt.Errorf("--image-gc-high, --image-gc-low: %w", err)

@@ -137,7 +137,7 @@ func TestRank(t *testing.T) {
 // TestNextLook: a disk near its floor is looked at often.
 func TestNextLook(t *testing.T) {
 	p := Default()
-	for free, want := range map[int64]time.Duration{50 << 30: longestLook, 10<<30 + 640<<20: 10 * time.Second, 10 << 30: shortestLook, 0: shortestLook} {
+	for free, want := range map[int64]time.Duration{50 << 30: longestLook, 8<<30 + 640<<20: 10 * time.Second, 8 << 30: shortestLook, 0: shortestLook} {
 		if got := p.NextLook(Space{Total: 100 << 30, Free: free}); got != want {
 			t.Errorf("%d free: %v, want %v", free, got, want)
 		}

@@ -62,6 +62,8 @@ type Policy struct {
 	High, Low int
 	// Floor is the free space below which pods are evicted, and the node says DiskPressure.
 	Floor Amount
+	// FloorMost bounds a Floor in percent, in bytes: a tenth of a large disk is more than a node needs. Zero: no bound.
+	FloorMost int64
 	// FloorNodes is the part of the inodes, in percent, for which the same holds.
 	FloorNodes float64
 }
@@ -71,11 +73,14 @@ const (
 	leastFloor = 128 << 20
 	// leastPart bounds leastFloor to a part of a very small disk.
 	leastPart = 4
+	// mostFloor is what Default defends of a large disk, in bytes.
+	mostFloor = 8 << 30
 )
 
-// Default is kubelet's policy: images are collected from 85 % down to 80 %, pods are evicted below 10 % free.
+// Default is kubelet's policy: images are collected from 85 % down to 80 %, pods are evicted below 10 % free. Of a disk
+// of more than 80 GiB it is 8 GiB.
 func Default() Policy {
-	return Policy{High: 85, Low: 80, Floor: Amount{Percent: 10}, FloorNodes: 5}
+	return Policy{High: 85, Low: 80, Floor: Amount{Percent: 10}, FloorMost: mostFloor, FloorNodes: 5}
 }
 
 // Check returns what is wrong with a policy.
@@ -90,6 +95,9 @@ func (p Policy) Check() error {
 func (p Policy) FloorBytes(total int64) int64 {
 	floor := p.Floor.of(total)
 	if p.Floor.Percent > 0 {
+		if p.FloorMost > 0 {
+			floor = min(floor, p.FloorMost)
+		}
 		floor = max(floor, min(leastFloor, total/leastPart))
 	}
 	return floor
