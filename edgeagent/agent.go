@@ -98,6 +98,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.node, err = a.newNode(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
+	a.makeRoom(ctx)
 	a.importImages(ctx) // first: pods that start now would try to pull them
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rt.Run(ctx) })

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -43,7 +44,8 @@ type Config struct {
 	Disk storage.Policy
 	Log  *slog.Logger
 
-	offline bool // without a link, for tests
+	offline  bool          // without a link, for tests
+	imageAge time.Duration // how long an image must be unused to be collected; storage.MinAge but in tests
 }
 
 // check fills in what is left out and refuses what cannot be.
@@ -63,6 +65,9 @@ func (c *Config) check() error {
 	}
 	if c.Disk == (storage.Policy{}) {
 		c.Disk = storage.Default()
+	}
+	if c.imageAge == 0 {
+		c.imageAge = storage.MinAge
 	}
 	if err := c.Disk.Check(); err != nil {
 		return fmt.Errorf("agent: %w", err)

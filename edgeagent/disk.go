@@ -72,6 +72,13 @@ func (a *Agent) keepDisk(ctx context.Context) error {
 	}
 }
 
+// makeRoom collects images before others are imported, which a short disk would refuse.
+func (a *Agent) makeRoom(ctx context.Context) {
+	if s, ok := a.worstDisk(); ok && a.cfg.Disk.Collect(s) > 0 {
+		(&keeper{agent: a, policy: a.cfg.Disk}).images(ctx, s)
+	}
+}
+
 // worst measures the node's disks and returns the one that is the shortest.
 func (a *Agent) worstDisk() (storage.Space, bool) {
 	var worst storage.Space
@@ -161,7 +168,7 @@ func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 	}
 	a.mu.Unlock()
 	a.used.note(keep, time.Now())
-	gone, err := a.rt.Collect(ctx, ctrd.Collection{Keep: keep, LastUsed: a.used.snapshot(), MinAge: storage.MinAge, Enough: func() bool {
+	gone, err := a.rt.Collect(ctx, ctrd.Collection{Keep: keep, LastUsed: a.used.snapshot(), MinAge: a.cfg.imageAge, Enough: func() bool {
 		now, ok := a.worstDisk()
 		return !ok || k.policy.Enough(now)
 	}})

@@ -1,15 +1,25 @@
 package edgeagent
 
 import (
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
@@ -58,13 +68,7 @@ func TestEphemeralStorage(t *testing.T) {
 // is full; the others go on, and the space comes back.
 func TestDiskFloor(t *testing.T) {
 	m := newMachine(t)
-	dir := filepath.Join(m.data, "agent")
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"); err != nil { // a quarter of it is the floor
-		t.Fatal(err)
-	}
+	dir := m.smallDisk()
 	hog := pod("hog", sh("c", "sleep 3; while true; do dd if=/dev/zero of=/f$((n=n+1)) bs=1M count=2; sleep 0.1; done"))
 	done := pod("done", sh("c", "dd if=/dev/zero of=/f bs=1M count=8"))
 	done.Spec.RestartPolicy = corev1.RestartPolicyNever
@@ -77,22 +81,87 @@ func TestDiskFloor(t *testing.T) {
 		!strings.Contains(st.Message, "Container c was using ") {
 		t.Errorf("message %q", st.Message)
 	}
-	for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(50 * time.Millisecond) {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err != nil {
-			t.Fatal(err)
-		}
-		if free := int64(fs.Bavail) * fs.Bsize; free > 128<<20 {
-			break
-		} else if time.Now().After(end) {
-			t.Fatalf("only %d MiB are free\n%s", free>>20, m.log())
-		}
-	}
+	m.awaitFree(dir, 128<<20)
 	if !m.hadCondition(corev1.NodeDiskPressure) {
 		t.Error("the node never said DiskPressure")
 	}
 	m.await("uid-calm", "ready", ready)
 	if st := m.await("uid-done", "known", func(corev1.PodStatus) bool { return true }); st.Phase != corev1.PodSucceeded || st.ContainerStatuses[0].State.Terminated == nil {
 		t.Errorf("the pod that had ended is %+v", st)
+	}
+}
+
+// smallDisk makes a disk of 256 MiB of the agent's directory; a quarter of it is the floor.
+func (m *machine) smallDisk() string {
+	m.t.Helper()
+	dir := filepath.Join(m.data, "agent")
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"); err != nil {
+		m.t.Fatal(err)
+	}
+	return dir
+}
+
+// awaitFree waits until more than so many bytes are free.
+func (m *machine) awaitFree(dir string, want int64) {
+	m.t.Helper()
+	for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(50 * time.Millisecond) {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			m.t.Fatal(err)
+		}
+		free := int64(fs.Bavail) * fs.Bsize
+		if free > want {
+			return
+		}
+		if time.Now().After(end) {
+			m.t.Fatalf("only %d MiB are free\n%s", free>>20, m.log())
+		}
+	}
+}
+
+// TestImagesGoFirst: when the disk is short, an image that nothing uses any more goes, and no pod.
+func TestImagesGoFirst(t *testing.T) {
+	m := newMachine(t)
+	dir := m.smallDisk()
+	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer srv.Close()
+	ref, err := name.NewTag(srv.Listener.Addr().String()+"/team/app:v1", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := random.Layer(55<<20, types.DockerLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(runtimetest.Busybox(t), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, img); err != nil {
+		t.Fatal(err)
+	}
+	old := pod("old", sh("c", "sleep 6000"))
+	old.Spec.Containers[0].Image = ref.Name()
+	m.want(old)
+	m.boot("PETREL_TEST_IMAGE_AGE=1s")
+	m.await("uid-old", "ready", ready)
+	m.term()
+	now := metav1.Now()
+	old.DeletionTimestamp = &now
+	hog := pod("hog", sh("c", "for i in $(seq 135); do dd if=/dev/zero of=/f$i bs=1M count=1; sleep 0.2; done; sleep 6000"))
+	m.want(old, hog)
+	m.boot("PETREL_TEST_IMAGE_AGE=1s")
+	m.await("uid-hog", "ready", ready)
+	for end := time.Now().Add(runtimetest.Hope); !strings.Contains(m.log(), "unused images removed"); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no image was removed\n%s", m.log())
+		}
+	}
+	m.awaitFree(dir, 100<<20)
+	if st := m.await("uid-hog", "known", func(corev1.PodStatus) bool { return true }); !ready(st) {
+		t.Errorf("a pod was evicted while there were unused images: %+v", st)
 	}
 }

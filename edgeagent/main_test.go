@@ -107,6 +107,7 @@ func agentProcess() int {
 	data, run := os.Getenv("PETREL_TEST_AGENT"), os.Getenv("PETREL_TEST_RUN")
 	cfg.DataDir, cfg.RunDir, cfg.NodeName, cfg.PrivateContainerd = data, run, "edge-1", true
 	cfg.offline = true
+	cfg.imageAge, _ = time.ParseDuration(os.Getenv("PETREL_TEST_IMAGE_AGE")) // without one: zero, the default
 	cfg.StopPodsOnExit = os.Getenv("PETREL_TEST_STOP") != ""
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

@@ -3,6 +3,8 @@ package ctrd
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -120,4 +122,41 @@ func (r *Runtime) DiskUsage(ctx context.Context, id string) (int64, error) {
 		return 0, notFound(err)
 	}
 	return max(u.Bytes-parent.Size, 0), nil
+}
+
+// roomy is a transport whose answers end with an error when the disk has no room for more: a layer that does not fit must
+// not take what the pods need.
+type roomy struct {
+	http.RoundTripper
+	spare func() error
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r roomy) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = &roomyBody{ReadCloser: resp.Body, spare: r.spare, left: roomyPortion}
+	}
+	return resp, err
+}
+
+// roomyPortion is how many bytes come between two looks at the disk.
+const roomyPortion = 8 << 20
+
+type roomyBody struct {
+	io.ReadCloser
+	spare func() error
+	left  int // bytes of the current portion
+}
+
+func (b *roomyBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		if err := b.spare(); err != nil {
+			return 0, err
+		}
+		b.left = roomyPortion
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= n
+	return n, err
 }

@@ -2,7 +2,10 @@ package ctrd
 
 import (
 	"errors"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,5 +91,39 @@ func TestCollect(t *testing.T) {
 	}
 	if _, err := r.DiskUsage(ctx, "none"); !errors.Is(err, podrun.ErrNotFound) {
 		t.Errorf("a container that is not there: %v", err)
+	}
+}
+
+// endless answers with a body that never ends.
+type endless struct{}
+
+func (endless) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(zeros{})}, nil
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestPullLeavesRoom: a layer that does not fit ends where the floor of the disk begins.
+func TestPullLeavesRoom(t *testing.T) {
+	full, asked := errors.New("full"), 0
+	resp, err := roomy{RoundTripper: endless{}, spare: func() error {
+		if asked++; asked > 3 {
+			return full
+		}
+		return nil
+	}}.RoundTrip(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, resp.Body)
+	if !errors.Is(err, full) || n > 5*roomyPortion {
+		t.Errorf("%d bytes came, then: %v", n, err)
+	}
+	r := private(t)
+	r.cfg.Disk.Floor = storage.Amount{Bytes: 1 << 60}
+	if _, err := r.Pull(t.Context(), "127.0.0.1:9/app:1", nil); err == nil || errors.Is(err, podrun.ErrUnreachable) || !strings.Contains(err.Error(), "this node keeps free") {
+		t.Errorf("a pull to a short disk: %v", err)
 	}
 }

@@ -130,6 +130,8 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 	ask := question{ref: ref, name: name, stall: stallAfter}
 	if _, err := r.Image(ctx, ref); err == nil {
 		ask.by, ask.stall = time.Now().Add(patience), stallPresent
+	} else if err := r.spare(); err != nil {
+		return podrun.Image{}, err
 	}
 	var errs []error
 	for _, c := range append(slices.Clone(creds), podrun.Credential{}) {
@@ -169,9 +171,9 @@ func (r *Runtime) pull(ctx context.Context, q question, c podrun.Credential) (cl
 		cancel(fmt.Errorf("no data for %s", q.stall))
 	})
 	defer alive.stop()
-	httpClient := &http.Client{Transport: alive.watch(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+	httpClient := &http.Client{Transport: alive.watch(roomy{spare: r.spare, RoundTripper: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 		DialContext:         (&net.Dialer{Timeout: 20 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 60 * time.Second, IdleConnTimeout: 10 * time.Second})}
+		TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 60 * time.Second, IdleConnTimeout: 10 * time.Second}})}
 	auth := docker.NewDockerAuthorizer(docker.WithAuthClient(httpClient), docker.WithAuthCreds(func(string) (string, string, error) {
 		if c.Token != "" {
 			return "", c.Token, nil
