@@ -36,6 +36,8 @@ type Config struct {
 	PrivateContainerd bool
 	// PlainHTTPRegistries are registries that speak HTTP. Those on localhost are taken to.
 	PlainHTTPRegistries []string
+	// PodPidsLimit is how many processes and threads a pod may have; 0: DefaultPodPidsLimit, negative: no limit.
+	PodPidsLimit int64
 	// Bridge is the name of the pod bridge; empty: podnet's default.
 	Bridge string
 	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
@@ -47,6 +49,9 @@ type Config struct {
 	offline  bool          // without a link, for tests
 	imageAge time.Duration // how long an image must be unused to be collected; storage.MinAge but in tests
 }
+
+// DefaultPodPidsLimit is far above what a program needs, and far below what the kernel of a small board has for all.
+const DefaultPodPidsLimit = 4096
 
 // check fills in what is left out and refuses what cannot be.
 func (c *Config) check() error {
@@ -71,6 +76,12 @@ func (c *Config) check() error {
 	}
 	if err := c.Disk.Check(); err != nil {
 		return fmt.Errorf("agent: %w", err)
+	}
+	switch {
+	case c.PodPidsLimit == 0:
+		c.PodPidsLimit = DefaultPodPidsLimit
+	case c.PodPidsLimit < 0:
+		c.PodPidsLimit = 0
 	}
 	for k, v := range c.Labels {
 		if problems := append(validation.IsQualifiedName(k), validation.IsValidLabelValue(v)...); len(problems) > 0 {

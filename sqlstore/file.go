@@ -83,8 +83,11 @@ var pragmas = []string{
 	"PRAGMA cell_size_check = ON",
 }
 
-func openFile(ctx context.Context, path string) (_ *file, _ *loaded, err error) {
-	conn, err := openConn(path)
+// insertRow adds a row of log; change.values has its values.
+const insertRow = `INSERT INTO log (rev, prev, created, deleted, pos, crc, key, value) VALUES (?,?,?,?,?,?,?,?)`
+
+func openFile(ctx context.Context, cfg Config) (_ *file, _ *loaded, err error) {
+	conn, err := openConn(cfg.Path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,14 +108,19 @@ func openFile(ctx context.Context, path string) (_ *file, _ *loaded, err error) 
 	if err := f.migrate(); err != nil {
 		return nil, nil, err
 	}
-	loaded, err := f.load(ctx)
+	loaded, err := f.load(ctx, cfg.Expendable)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(loaded.bad) > 0 {
+		if err := f.setRowsAside(cfg, loaded.bad, loaded.compacted); err != nil {
+			return nil, nil, fmt.Errorf("set bad rows aside: %w", err)
+		}
 	}
 	for text, stmt := range map[string]*driver.StmtExecContext{
 		"BEGIN IMMEDIATE": &f.begin,
 		"COMMIT":          &f.commit,
-		`INSERT INTO log (rev, prev, created, deleted, pos, crc, key, value) VALUES (?,?,?,?,?,?,?,?)`: &f.insert,
+		insertRow:         &f.insert,
 	} {
 		s, err := conn.Prepare(text)
 		if err != nil {
@@ -198,16 +206,7 @@ func (f *file) write(changes []*change) error {
 	err := f.transaction(func() error {
 		for _, c := range changes {
 			e := c.entry
-			var prev Revision
-			if c.prev != nil {
-				prev = c.prev.Rev
-			}
-			var value driver.Value
-			if e.Value != nil {
-				value = e.Value
-			}
-			for i, v := range [...]driver.Value{int64(e.Rev), int64(prev), int64(e.Created), flag(c.deleted), int64(c.pos),
-				int64(int32(checksum(e.Rev, e.Key, e.Value))), e.Key, value} {
+			for i, v := range c.values() {
 				args[i].Value = v
 			}
 			if _, err := f.insert.ExecContext(ctx, args); err != nil {
@@ -219,6 +218,21 @@ func (f *file) write(changes []*change) error {
 	})
 	f.walFrames += pages
 	return err
+}
+
+// values are those of the change's row.
+func (c *change) values() [8]driver.Value {
+	e := c.entry
+	var prev Revision
+	if c.prev != nil {
+		prev = c.prev.Rev
+	}
+	var value driver.Value
+	if e.Value != nil {
+		value = e.Value
+	}
+	return [...]driver.Value{int64(e.Rev), int64(prev), int64(e.Created), flag(c.deleted), int64(c.pos),
+		int64(int32(checksum(e.Rev, e.Key, e.Value))), e.Key, value}
 }
 
 func flag(b bool) int64 {

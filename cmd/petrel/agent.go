@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -26,6 +27,7 @@ type nodeFlags struct {
 	DiskFloor  string            `help:"Free space that the node defends on its disk, by evicting pods if it must: a percentage or a quantity. Default: 10%, from 128Mi to 8Gi." placeholder:"SIZE"`
 	ImageHigh  int               `name:"image-gc-high" help:"Part of the disk in use, in percent, from which unused images are removed." default:"85" placeholder:"PERCENT"`
 	ImageLow   int               `name:"image-gc-low" help:"Part of the disk in use, in percent, down to which they are." default:"80" placeholder:"PERCENT"`
+	PodPids    int64             `name:"pod-pids-limit" default:"4096" help:"Processes and threads that a pod may have; -1: no limit." placeholder:"N"`
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
 }
 
@@ -62,6 +64,9 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 	if err := cfg.Disk.Check(); err != nil {
 		return cfg, fmt.Errorf("--image-gc-high, --image-gc-low: %w", err)
 	}
+	if cfg.PodPidsLimit = f.PodPids; f.PodPids == 0 || f.PodPids < -1 {
+		return cfg, fmt.Errorf("--pod-pids-limit %d: a pod needs at least one process; give a number above 0, or -1 for no limit", f.PodPids)
+	}
 	for _, text := range f.Taint {
 		taint, err := cli.ParseTaint(text)
 		if err != nil {
@@ -74,7 +79,7 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 
 type agentCmd struct {
 	DataDir  string `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
-	Join     string `xor:"join" help:"What petrel token create printed on the hub. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
+	Join     string `xor:"join" help:"What petrel token create printed on the hub; - reads it from standard input. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
 	JoinFile string `xor:"join" type:"path" help:"File that holds the token." placeholder:"FILE"`
 	KeepPods bool   `default:"true" negatable:"" help:"Leave pods running when the agent ends, as an update of it needs."`
 	nodeFlags
@@ -87,7 +92,20 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	cfg.StopPodsOnExit = !c.KeepPods
+	if rest, ok := withoutToken(os.Args, c.Join); ok {
+		if err := hideToken(rest, c.Join); err != nil {
+			log.Warn("the join token stays in the process list, where every local user can read it; --join-file and --join - keep it out", "error", err)
+		}
+	}
+	_ = os.Unsetenv(joinVariable) // children have no use for it
 	cfg.JoinToken = c.Join
+	if c.Join == "-" {
+		b, err := io.ReadAll(io.LimitReader(os.Stdin, maxToken))
+		if err != nil {
+			return fmt.Errorf("--join -: %w", err)
+		}
+		cfg.JoinToken = strings.TrimSpace(string(b))
+	}
 	if c.JoinFile != "" {
 		b, err := os.ReadFile(c.JoinFile)
 		if err != nil {

@@ -72,8 +72,8 @@ func (w *worker) evict(pod *corev1.Pod, e eviction) bool {
 	return news
 }
 
-// active returns the pod, unless it has ended, is ending or is not known.
-func (w *worker) active() *corev1.Pod {
+// evictable returns the pod, unless it has ended, is ending or is not known.
+func (w *worker) evictable() *corev1.Pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pod == nil || w.pod.DeletionTimestamp != nil || ended(w.mem.last.Phase) || w.mem.evict.message != "" {
@@ -147,7 +147,7 @@ func (t *Table) all() []*worker {
 func (t *Table) limited() map[*worker]*corev1.Pod {
 	out := map[*worker]*corev1.Pod{}
 	for _, w := range t.all() {
-		if pod := w.active(); pod != nil && storage.Limited(pod) {
+		if pod := w.evictable(); pod != nil && storage.Limited(pod) {
 			out[w] = pod
 		}
 	}
@@ -229,7 +229,7 @@ func (t *Table) Evict(ctx context.Context, floor, free int64) bool {
 	var list []storage.Candidate
 	workers := map[*corev1.Pod]*worker{}
 	for _, w := range t.all() {
-		pod := w.active()
+		pod := w.evictable()
 		if pod == nil {
 			continue
 		}

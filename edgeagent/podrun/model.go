@@ -38,6 +38,9 @@ func (d desired) deleting() bool { return d.gone || d.pod.DeletionTimestamp != n
 // memory of the worker. All of it may be lost at any moment but last: then the step does it again, and everything
 // that it does is idempotent.
 type observed struct {
+	admitted bool      // the node has let the pod in, in this life of the agent or an earlier one
+	rejected rejection // it has not, and never will
+
 	sandbox  *sandboxState // nil: not made sure of since the agent started
 	volumes  bool          // made sure of since the agent started
 	blocked  failure       // why sandbox or volumes are not there yet
@@ -60,6 +63,7 @@ type observed struct {
 	state   State            // of the step before, in this life of the agent
 	last    corev1.PodStatus // the status of the step before, also of an earlier life of the agent
 	nodeIPs []string
+	active  time.Duration // how long the pod has been active, by a clock that nobody sets
 }
 
 // eviction is why a pod is to end.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,10 +42,15 @@ type Config struct {
 	NodeName string
 	// NodeIPs are the node's own addresses, the main one first.
 	NodeIPs func() []string
-	// Capacity of the node, for the downward API; Memory the same in bytes.
-	Capacity corev1.ResourceList
-	Memory   int64
-	DNS      DNS
+	// Allocatable is what the node has for pods. A pod that asks for more than is left of it is refused.
+	Allocatable corev1.ResourceList
+	// Host is what this node can enforce.
+	Host Host
+	// Memory of the whole machine, in bytes.
+	Memory int64
+	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
+	PodPidsLimit int64
+	DNS          DNS
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -63,11 +69,13 @@ type Config struct {
 type Table struct {
 	cfg    Config
 	events *recorder
-	starts chan struct{} // a slot for each container that may be starting at once
-	pulls  chan struct{} // the same for images that come
-	asks   chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
-	away   registries
-	limits chan struct{} // capacity 1: a pod that limits its use of the disk may have come
+	// admitting is held while a new pod is compared with the others.
+	admitting sync.Mutex
+	starts    chan struct{} // a slot for each container that may be starting at once
+	pulls     chan struct{} // the same for images that come
+	asks      chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
+	away      registries
+	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
 	mu       sync.Mutex
 	set      *Set
@@ -165,7 +173,9 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 		return
 	}
 	w := newWorker(t, uid, pod)
+	w.load() // before any worker asks what the others have of the node
 	t.workers[uid] = w
+	t.limitsChanged()
 	ctx := t.ctx
 	t.wg.Add(1)
 	go func() {
@@ -216,7 +226,7 @@ func (t *Table) portsChanged() {
 }
 
 func (t *Table) facts(sb *sandboxState) facts {
-	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), capacity: t.cfg.Capacity}
+	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
 	if sb != nil {
 		f.podIPs = sb.ips
 	}
@@ -241,9 +251,9 @@ func (t *Table) HostPorts() []svcproxy.HostPort {
 		if err != nil {
 			continue
 		}
-		for _, c := range pod.Spec.Containers {
+		for _, c := range slices.Concat(pod.Spec.Containers, sidecars(pod)) {
 			for _, p := range c.Ports {
-				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP {
+				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP { // the hub refuses that one
 					continue
 				}
 				proto := svcproxy.TCP
