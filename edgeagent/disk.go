@@ -129,6 +129,9 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 		s = k.images(ctx, s)
 		k.collect = now.Add(collectPause)
 	}
+	if table := a.pods(); table != nil {
+		table.SetDiskPressure(k.policy.Pressure(s))
+	}
 	if k.policy.Pressure(s) && !now.Before(k.evict) {
 		k.pods(ctx, s)
 	}

@@ -308,3 +308,14 @@ func SavedImages(dir string) []string {
 	}
 	return out
 }
+
+// SetDiskPressure says whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
+func (t *Table) SetDiskPressure(on bool) { t.short.Store(on) }
+
+// pressure refuses pods while the node's disk is short, as kubelet does.
+func (s site) pressure(pod *corev1.Pod) rejection {
+	if !s.short || storage.Critical(pod) {
+		return rejection{}
+	}
+	return rejection{reasonEvicted, "The node had condition: [DiskPressure]. "}
+}

@@ -206,6 +206,15 @@ func TestPressureEvicts(t *testing.T) {
 		}
 		n.want("critical", "Running critical#0 running")
 		n.want("empty", "Running empty#0 running")
+
+		n.table.SetDiskPressure(true)
+		n.apply(true, aPod("critical", named("critical", 2_000_001_000)), aPod("empty", named("empty", 0)),
+			aPod("new", named("new", 1000)), aPod("urgent", named("urgent", 2_000_000_000)))
+		if st := n.podStatus("new"); st.Phase != corev1.PodFailed || st.Reason != "Evicted" || st.Message != "Pod was rejected: The node had condition: [DiskPressure]. " {
+			t.Errorf("a new pod on a node whose disk is short: %s %s %q", st.Phase, st.Reason, st.Message)
+		}
+		n.want("urgent", "Running urgent#0 running")
+		n.want("empty", "Running empty#0 running")
 	})
 }
 

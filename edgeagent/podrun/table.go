@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,6 +76,7 @@ type Table struct {
 	pulls     chan struct{} // the same for images that come
 	asks      chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
 	away      registries
+	short     atomic.Bool   // of disk: no pod is let in that is new to the node
 	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
 	mu       sync.Mutex

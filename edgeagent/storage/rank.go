@@ -75,11 +75,14 @@ func priority(pod *corev1.Pod) int32 {
 	return *pod.Spec.Priority
 }
 
+// Critical reports whether a pod is one that the node itself needs: it is neither evicted nor refused.
+func Critical(pod *corev1.Pod) bool { return priority(pod) >= systemCritical }
+
 // Rank returns the pods that may be evicted, the first to go first: those that use more than they requested, then the less
 // important, then those that use the most over their request.
 func Rank(list []Candidate) []Candidate {
 	out := slices.DeleteFunc(slices.Clone(list), func(c Candidate) bool {
-		return priority(c.Pod) >= systemCritical || c.Usage.Total() < leastGain
+		return Critical(c.Pod) || c.Usage.Total() < leastGain
 	})
 	over := func(c Candidate) int64 { return c.Usage.Total() - request(c.Pod) }
 	slices.SortStableFunc(out, func(a, b Candidate) int {
