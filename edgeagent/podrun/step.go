@@ -34,7 +34,9 @@ func step(d desired, o observed, now time.Time) decision {
 	case o.rejected.reason != "" && !ended(o.last.Phase):
 		s.out.state = Stopped
 	case ended(o.last.Phase):
-		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
+		s.stopAll(s.endGrace(), "Stopping container %s", s.release)
+	case o.evict.message != "":
+		s.stopAll(min(graceOf(d.pod), evictionGrace), "Stopping container %s", s.release)
 	case s.overDeadline():
 		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
 	default:
@@ -102,8 +104,12 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 const leastGrace = 2 * time.Second
 
 func (s *stepper) release() {
-	if !s.o.released && !s.stuck() {
+	switch {
+	case s.stuck():
+	case !s.o.released:
 		s.do(action{kind: actRelease})
+	default:
+		s.discard()
 	}
 }
 
@@ -340,10 +346,12 @@ func (s *stepper) start(c corev1.Container, attempt int, b backoff) {
 }
 
 // dropOld deletes dead attempts but the last before the newest: that one still serves "logs --previous" and lastState.
+// When the disk is short it goes as well.
 func (s *stepper) dropOld() {
 	for i := range s.o.containers {
 		c := &s.o.containers[i]
-		if cur := s.current[c.Name]; c.State != Running && c.Attempt < cur.Attempt-1 {
+		old, cur := !s.o.discard.IsZero() && c.FinishedAt.Before(s.o.discard), s.current[c.Name]
+		if c.State != Running && (c.Attempt < cur.Attempt-1 || old && c.Attempt < cur.Attempt) {
 			s.do(action{kind: actRemove, container: c.Name, id: c.ID, attempt: c.Attempt})
 		}
 	}
