@@ -77,6 +77,7 @@ func (h *Hub) open(ctx context.Context) error {
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki"), hosts...); err != nil {
 		return err
 	}
+	h.pki.LogTo(h.part("pki"))
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
