@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -174,17 +174,14 @@ func (h *Hub) serve(ctx context.Context) error {
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,
+		Ready:         h.ready,
+		Known:         knowGuest,
 	})
 	if err != nil {
 		return err
 	}
 	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
-	srv := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       5 * time.Minute,
-		ErrorLog:          log.New(debugWriter{h.log}, "", 0),
-	}
+	srv := newServer(handler, h.log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(p.Run(ctx)) })
 	g.Go(func() error { return ended(srv.Serve(p)) })
@@ -200,6 +197,30 @@ func (h *Hub) serve(ctx context.Context) error {
 	})
 	h.log.Info("hub is up", "url", h.URL(), "data", h.cfg.DataDir, "version", buildinfo.GitVersion())
 	return g.Wait()
+}
+
+// newServer bounds what a connection may cost: all of it can be had without credentials.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100, // as Kubernetes' own
+			MaxReadFrameSize:              64 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			WriteByteTimeout:              30 * time.Second,
+		},
+		ConnContext: connContext,
+		ErrorLog:    stdlog.New(debugWriter{log}, "", 0),
+	}
+}
+
+// ready says why the hub cannot serve now: what it acknowledges must be stored, and what is stored be seen.
+func (h *Hub) ready() error {
+	return h.registry.Ready()
 }
 
 func (h *Hub) version() version.Info {

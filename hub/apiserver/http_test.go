@@ -413,35 +413,6 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-func TestTooManyRequests(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	entered := make(chan struct{}, 1)
-	var armed atomic.Bool
-	h := newHub(t, func(c *apiserver.Config) {
-		c.MaxInFlight = 1
-		c.Ready = func() error {
-			if armed.Load() {
-				entered <- struct{}{}
-				<-release
-			}
-			return nil
-		}
-	})
-	armed.Store(true)
-	first := make(chan answer, 1)
-	go func() { first <- h.do("GET", "/readyz", "") }()
-	<-entered
-	a := h.do("GET", "/version", "")
-	if a.code != 429 || a.header.Get("Retry-After") != "1" {
-		t.Errorf("%+v", a)
-	}
-	close(release)
-	if a := <-first; a.code != 200 {
-		t.Errorf("%+v", a)
-	}
-}
-
 func TestPanicBecomes500(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) {

@@ -25,6 +25,9 @@ const (
 	endWait = 5 * time.Second
 )
 
+// maxMessage bounds one message of a terminal, which is held whole, in bytes. Clients send 32 KiB.
+const maxMessage = 512 << 10
+
 var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"}
 
 func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error) {
@@ -40,7 +43,7 @@ func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error)
 	}
 	up := websocket.Upgrader{
 		Subprotocols:    protocols,
-		CheckOrigin:     func(*http.Request) bool { return true }, // credentials are never ambient here: no cookies
+		CheckOrigin:     func(*http.Request) bool { return true }, // crossSite has looked at it
 		ReadBufferSize:  32 << 10,
 		WriteBufferSize: 32 << 10,
 	}
@@ -60,7 +63,7 @@ func (x *exchange) webSocketTerminal() (terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetReadLimit(maxBody)
+	conn.SetReadLimit(maxMessage)
 	p := conn.Subprotocol()
 	return &webSocketTerminal{conn: conn, base64: p == "v4.base64.channel.k8s.io", closes: p == "v5.channel.k8s.io"}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -104,7 +105,8 @@ func (r *Registry) Run(ctx context.Context) error {
 		expired := make(chan struct{})
 		go func() {
 			defer close(expired)
-			r.expiry.run(ctx)
+			// An Event whose expiry panics costs the rest of this run's expiry, not the hub.
+			contain.Go(r.log, "registry/expiry", "events", func() { r.expiry.run(ctx) })
 		}()
 		defer func() { cancel(); <-expired }()
 	}

@@ -46,7 +46,8 @@ func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
 			if ctx.Err() != nil {
 				return
 			}
-			f(c)
+			// A change that a loop cannot take costs that loop this one change; it looks at everything again in time.
+			contain.Go(s.log, "registry/subscription", c.Namespace+"/"+c.Name, func() { f(c) })
 		}
 	}
 }
