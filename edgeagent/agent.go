@@ -144,14 +144,13 @@ func (a *Agent) Link() (link.Status, bool) {
 	return a.link.Status(), true
 }
 
-// settled is how long a session must last before what the desired set does not name counts as not wanted: by then the
-// hub has sent the differences.
-const settled = 30 * time.Second
-
-// inSync tells whether the set is the hub's own by now.
-func (a *Agent) inSync() bool {
-	st, ok := a.Link()
-	return ok && (st.Removed || st.Connected && time.Since(st.Since) > settled)
+// completed is closed once what the desired set does not name is not wanted: the hub has said that the set is complete.
+// Without a link it never is.
+func (a *Agent) completed() <-chan struct{} {
+	if a.link == nil {
+		return nil
+	}
+	return a.link.Completed()
 }
 
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
@@ -246,9 +245,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 	g.Go(func() error {
 		retry := time.NewTimer(time.Hour)
 		defer retry.Stop()
-		sync := time.NewTicker(settled / 2)
-		defer sync.Stop()
-		synced := false
+		completed, synced := a.completed(), false
 		for {
 			if !a.apply(ctx, synced) {
 				retry.Reset(2 * time.Second)
@@ -260,11 +257,8 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 					return nil
 				case <-changed:
 				case <-retry.C:
-				case <-sync.C:
-					if news = a.inSync(); news {
-						synced = true
-						sync.Stop()
-					}
+				case <-completed:
+					completed, synced = nil, true
 				}
 			}
 			if s := a.cache.Settings(); s != settings {

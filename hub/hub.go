@@ -218,9 +218,12 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// ready says why the hub cannot serve now: what it acknowledges must be stored, and what is stored be seen.
+// ready says why the hub cannot serve now as it should.
 func (h *Hub) ready() error {
-	return h.registry.Ready()
+	if err := h.db.Health(); err != nil {
+		return fmt.Errorf("the store takes no new objects: %w", err)
+	}
+	return nil
 }
 
 func (h *Hub) version() version.Info {

@@ -47,6 +47,7 @@ func (h *Hub) openLink() error {
 		Tokens:    h.pki,
 		Keys:      keys,
 		Addresses: h.addresses(),
+		History:   func() (string, uint64) { return h.db.History(), uint64(h.db.Revision()) },
 		Settings: wire.Settings{
 			PodCIDR: h.cfg.ClusterCIDR.String(), ServiceCIDR: h.cfg.ServiceCIDR.String(),
 			DNSAddress: h.cfg.dnsAddr().String(), ClusterDomain: h.cfg.Domain,

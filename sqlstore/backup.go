@@ -9,7 +9,8 @@ import (
 )
 
 // Backup writes a snapshot of the store, as of one commit boundary, to path while everything goes on. An existing file
-// is replaced only by a complete, durable one. The snapshot is itself a store that Open takes.
+// is replaced only by a complete, durable one. The snapshot is itself a store that Open takes, and
+// that begins a new history then.
 func (db *DB) Backup(ctx context.Context, path string) error {
 	part := path + ".part"
 	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
@@ -18,6 +19,9 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	err := createPrivate(part)
 	if err == nil {
 		err = db.read.vacuumInto(ctx, part)
+	}
+	if err == nil {
+		err = forgetHistory(ctx, part)
 	}
 	if err == nil {
 		err = syncFile(part)

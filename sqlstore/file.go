@@ -40,6 +40,9 @@ type driverConn interface {
 // the measurements.
 const pageSize = 512
 
+// busyTimeout is how long SQLite waits for another's lock, in milliseconds.
+const busyTimeout = 5000
+
 // checkpointFrames is when the WAL is copied back: 2 MiB of pages.
 const checkpointFrames = 2 << 20 / pageSize
 
@@ -62,7 +65,7 @@ func openConn(path string) (driverConn, error) {
 // pragmas of the writing connection, in order.
 var pragmas = []string{
 	// Another process may hold a lock for a moment: sqlite3 in somebody's shell.
-	"PRAGMA busy_timeout = 5000",
+	fmt.Sprint("PRAGMA busy_timeout = ", busyTimeout),
 	// Works on an empty file only; see pageSize.
 	fmt.Sprint("PRAGMA page_size = ", pageSize),
 	// Readers and the writer do not block each other, and a commit is one sequential write.

@@ -49,8 +49,8 @@ func (r *reads) close() error {
 	return r.db.Close()
 }
 
-// changes calls f in order for each change of keys with the prefix in (from, upTo].
-func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) error {
+// changes calls f in order for each change of keys with the prefix in (from, upTo], until it returns false.
+func (r *reads) changes(prefix string, from, upTo Revision, f func(*change) bool) error {
 	db, err := r.open()
 	if err != nil {
 		return err
@@ -82,7 +82,9 @@ func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) err
 		if prevRev.Valid {
 			c.prev = &Entry{Key: e.Key, Value: prevValue, Rev: Revision(prevRev.Int64), Created: Revision(prevCreated.Int64)}
 		}
-		f(c)
+		if !f(c) {
+			return nil
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read history after revision %d: %w", from, err)

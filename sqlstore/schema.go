@@ -43,6 +43,10 @@ CREATE VIEW changes AS
          key, CAST(value AS TEXT) AS value
   FROM log ORDER BY rev;
 `,
+	`
+-- The random name of the sequence of revisions, one row; none in a backup, so that opening one begins a new history.
+CREATE TABLE history (id TEXT NOT NULL) STRICT;
+`,
 }
 
 // VersionError says that a newer Petrel has written the file. Nothing was changed.
@@ -90,6 +94,8 @@ func (f *file) migrate() error {
 type loaded struct {
 	index          *index
 	rev, compacted Revision
+	// living is what the entries take in memory, dead what superseded rows have; in bytes.
+	living, dead int64
 }
 
 // load reads what exists now, and proves while doing so that values match their checksums and that no revision after the
@@ -112,6 +118,14 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+	err = query(f.conn, "SELECT count(*), sum(octet_length(key) + ifnull(octet_length(value), 0)) FROM log", func(v []driver.Value) error {
+		bytes, _ := v[1].(int64)
+		l.dead = v[0].(int64)*entryOverhead + bytes
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
 	rows := 0
 	const living = "SELECT rev, created, key, value, crc FROM log WHERE deleted = 0 AND rev NOT IN (SELECT prev FROM log)"
 	err = query(f.conn, living, func(v []driver.Value) error {
@@ -123,6 +137,7 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 		if err := e.verify(crc); err != nil {
 			return err
 		}
+		l.living += e.cost()
 		if old := l.index.put(e); old != nil {
 			return &checkError{fmt.Sprintf("%q exists twice, at revisions %d and %d", e.Key, old.Rev, e.Rev)}
 		}
@@ -131,6 +146,7 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+	l.dead -= l.living
 	return l, nil
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	Log        *slog.Logger
 
 	upstreamTimeout time.Duration // 0: the default; tests are less patient
+	budget          budget        // zero: that of the machine
 }
 
 // Proxy is the service proxy and DNS of a node. Apply, Refresh, Stats and Problems may be called at any time, also before
@@ -59,6 +60,11 @@ type Proxy struct {
 	problemMu sync.Mutex
 	problems  map[string]Problem
 
+	connShares *shares // TCP connections of clients
+	flowShares *shares // UDP flows of clients
+	flowMu     sync.Mutex
+	flows      map[netip.Addr]map[*udpFlow]struct{} // by client, as flowShares counts it
+
 	stats counters
 }
 
@@ -86,6 +92,12 @@ func New(cfg Config) *Proxy {
 		groups:    map[groupKey]*group{},
 		problems:  map[string]Problem{},
 	}
+	if cfg.budget == (budget{}) {
+		cfg.budget = machineBudget()
+	}
+	p.connShares = newShares("connections", cfg.budget.conns, cfg.Log)
+	p.flowShares = newShares("UDP flows", cfg.budget.flows, cfg.Log)
+	p.flows = map[netip.Addr]map[*udpFlow]struct{}{}
 	if cfg.NodeAddrs == nil {
 		p.cfg.NodeAddrs = interfaceAddrs
 	}

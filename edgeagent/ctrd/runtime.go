@@ -21,6 +21,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/storage"
 )
 
 // Config of a Runtime.
@@ -37,7 +38,9 @@ type Config struct {
 	Namespace string
 	// PlainHTTP names registries (host or host:port) that speak HTTP; those on localhost are taken to anyway.
 	PlainHTTP []string
-	Log       *slog.Logger
+	// Disk is how much of the disk stays free when images come; the zero value stands for storage.Default.
+	Disk storage.Policy
+	Log  *slog.Logger
 }
 
 // DefaultRunDir is the directory in memory that belongs to a data directory.
@@ -76,6 +79,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	if cfg.RunDir == "" {
 		cfg.RunDir = DefaultRunDir(cfg.DataDir)
+	}
+	if cfg.Disk == (storage.Policy{}) {
+		cfg.Disk = storage.Default()
 	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("containerd: running containers needs root; start the agent as root or with sudo")

@@ -34,15 +34,16 @@ const (
 
 // connection is one MQTT connection and the session on it.
 type connection struct {
-	l        *Link
-	place    wire.Place
-	client   paho.Client
-	in       chan []byte
-	lost     chan error
-	frames   chan []byte // to up
-	streams  *streams
-	s        *session.Session
-	welcomed bool
+	l         *Link
+	place     wire.Place
+	lastWords wire.LastWords
+	client    paho.Client
+	in        chan []byte
+	lost      chan error
+	frames    chan []byte // to up
+	streams   *streams
+	s         *session.Session
+	welcomed  bool
 
 	settings *wire.Settings // to be stored
 	owed     []*wire.Batch  // to be stored and answered; the hub sends no more before
@@ -66,6 +67,9 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	if _, err := rand.Read(c.place.Tag[:]); err != nil {
 		return false, fmt.Errorf("link: %w", err)
 	}
+	if _, err := rand.Read(c.lastWords[:]); err != nil {
+		return false, fmt.Errorf("link: %w", err)
+	}
 	c.streams = newStreams(l.cfg.Serve, c.place)
 	if err := c.dial(ctx, cluster, addr); err != nil {
 		return false, err
@@ -76,8 +80,10 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	defer c.streams.cut()
 	go c.write(ctx)
 
+	hello := l.hello(epoch)
+	hello.Live = c.lastWords.Hash()
 	c.s, err = session.New(time.Now(), session.Config{
-		Place: c.place, Key: l.id.Static, Hub: cluster.Key, Hello: l.hello(epoch), Desired: l.cfg.Cache,
+		Place: c.place, Key: l.id.Static, Hub: cluster.Key, Hello: hello, Desired: l.cfg.Cache,
 		Revision: l.cfg.Cache.Revision, Reports: l.reports,
 	})
 	if err != nil {
@@ -95,7 +101,7 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetOrderMatters(true).SetKeepAlive(c.l.cfg.Keepalive).SetPingTimeout(pingLimit).
 		SetWriteTimeout(writeLimit).SetConnectTimeout(connectLimit).
-		SetBinaryWill(wire.LiveTopic(cluster.ID, c.place.Node), wire.LiveFrame(c.place.Tag), 1, false).
+		SetBinaryWill(wire.LiveTopic(cluster.ID, c.place.Node), wire.LiveFrame(c.place.Tag, c.lastWords), 1, false).
 		SetDefaultPublishHandler(c.handle).
 		SetConnectionLostHandler(func(_ paho.Client, err error) {
 			select {
@@ -345,6 +351,9 @@ func (c *connection) turn() error {
 		for _, o := range out.Open {
 			c.streams.open(o)
 		}
+		if out.Complete {
+			l.completed()
+		}
 		if out.End != nil {
 			return out.End
 		}
@@ -355,7 +364,12 @@ func (c *connection) turn() error {
 func (c *connection) welcome(w *wire.Welcome) {
 	l := c.l
 	c.welcomed = true
-	if err := l.hub.Welcomed(w.Node, w.Addresses); err != nil {
+	if w.History != l.hub.History() {
+		if err := l.cfg.Cache.Rebase(w.Revision); err != nil {
+			l.cfg.Log.Warn("revision of the hub's history not stored; until it is, this device would not believe that its Node was deleted", "error", err)
+		}
+	}
+	if err := l.hub.Welcomed(w.Node, w.History, w.Addresses); err != nil {
 		l.cfg.Log.Warn("welcome not remembered on disk", "error", err)
 	}
 	if l.node != nil {

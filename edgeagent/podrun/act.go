@@ -46,6 +46,11 @@ func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool 
 		}
 		_ = os.Remove(w.messagePath(a.container, a.attempt))
 		removeLogs(w.logPath(a.container, a.attempt))
+		if a.backoff != (backoff{}) {
+			w.mu.Lock()
+			w.mem.backoffs[a.container] = a.backoff
+			w.mu.Unlock()
+		}
 	case actRelease:
 		return w.release(ctx, d, o, false)
 	case actPurge:
@@ -73,6 +78,11 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		t.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		w.block(failure{reason: "ContainerCreating", message: err.Error()})
 	}
+	names, err := namesOf(pod, t.cfg.DNS.Domain)
+	if err != nil {
+		fail(err)
+		return
+	}
 	sb := &sandboxState{}
 	if pod.Spec.HostNetwork {
 		sb.ips = t.cfg.NodeIPs()
@@ -84,8 +94,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		}
 		sb.netns, sb.ips = at.Netns, at.IPs
 	}
-	short, _ := hostname(pod)
-	made, err := t.cfg.Runtime.Sandbox(ctx, SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: short,
+	made, err := t.cfg.Runtime.Sandbox(ctx, SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
 		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod)})
 	if err != nil {
 		fail(err)

@@ -112,7 +112,7 @@ type action struct {
 	id        string
 	attempt   int
 	grace     time.Duration
-	backoff   backoff // actStart: the container's back-off from then on
+	backoff   backoff // actStart, actRemove when it is set: the container's back-off from then on
 	why       string  // actStop: for the event
 }
 

@@ -98,9 +98,13 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	case missing != nil && !errors.Is(missing, ErrNotFound):
 		return failed(reasonPull, missing)
 	}
+	slots := t.pulls
+	if missing == nil {
+		slots = t.asks
+	}
 	select {
-	case t.pulls <- struct{}{}:
-		defer func() { <-t.pulls }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return failure{}
 	}
@@ -111,6 +115,9 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	t.events.pod(pod, c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
 	begin := t.cfg.Now()
 	img, err := t.cfg.Runtime.Pull(ctx, c.Image, credentials(pod, c.Image, set))
+	if errors.Is(err, ErrUnreachable) {
+		t.away.note(registryOf(c.Image), t.cfg.Now())
+	}
 	switch {
 	case err == nil:
 		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image ID: %s", c.Image,
@@ -118,7 +125,6 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 		return failure{}
 	case missing == nil && errors.Is(err, ErrUnreachable):
 		// Offline is a normal state: what is here runs, and a later start asks the registry again.
-		t.away.note(registryOf(c.Image), t.cfg.Now())
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
 		return failure{}
 	}

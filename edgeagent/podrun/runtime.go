@@ -45,8 +45,8 @@ type Runtime interface {
 	// Image returns an image that is ready to run, or ErrNotFound; with a PlatformError in it when what is here is for
 	// another machine.
 	Image(ctx context.Context, ref string) (Image, error)
-	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer, a
-	// PlatformError when it has nothing for this machine.
+	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer, for an
+	// image that is here within seconds; a PlatformError when it has nothing for this machine.
 	Pull(ctx context.Context, ref string, creds []Credential) (Image, error)
 	// Start creates a container and runs it. A container of the same pod, name, attempt and sandbox that exists
 	// already is started, or left alone when it runs. ErrConfig when it can never run.

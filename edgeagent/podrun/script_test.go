@@ -21,6 +21,7 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 // the step then did, and the status in one line. Commands:
 //
 //	> pod restart=Never init=a sidecar=s containers=x,y grace=5 deadline=60 image=app:2
+//	      policy=x:OnFailure rule=x:RestartAllContainers:NotIn:0,1    of a container that is named before
 //	> step                      step until nothing is left to do
 //	> advance 10s               let time pass, then step
 //	> exit x 1                  a container ends, then step
@@ -182,6 +183,22 @@ func scriptPod(t *testing.T, args []string) *corev1.Pod {
 					p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 				}
 			}
+		case "policy":
+			name, policy, _ := strings.Cut(v, ":")
+			containerNamed(p, name).RestartPolicy = new(corev1.ContainerRestartPolicy(policy))
+		case "rule":
+			f := strings.Split(v, ":")
+			rule := corev1.ContainerRestartRule{Action: corev1.ContainerRestartRuleAction(f[1]),
+				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOperator(f[2])}}
+			for _, s := range strings.Split(f[3], ",") {
+				n, err := strconv.ParseInt(s, 10, 32)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rule.ExitCodes.Values = append(rule.ExitCodes.Values, int32(n))
+			}
+			c := containerNamed(p, f[0])
+			c.RestartPolicyRules = append(c.RestartPolicyRules, rule)
 		default:
 			t.Fatalf("no pod setting %q", k)
 		}

@@ -48,7 +48,9 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 	}
 	for _, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
-			m.SubPath = expand(m.SubPathExpr, vars)
+			if m.SubPath, err = expandKnown(m.SubPathExpr, vars); err != nil {
+				return ContainerSpec{}, nil, err
+			}
 		}
 		src, err := t.cfg.Volumes.MountSource(pod, m)
 		if err != nil {
@@ -245,16 +247,44 @@ func isCritical(pod *corev1.Pod) bool {
 	return pod.Spec.PriorityClassName == "system-node-critical"
 }
 
-// hostname is what the pod calls itself.
-func hostname(pod *corev1.Pod) (short, fqdn string) {
-	short = pod.Spec.Hostname
-	if short == "" {
-		short = pod.Name
+// podNames are what a pod calls itself.
+type podNames struct {
+	short  string // without a domain, or what hostnameOverride says
+	fqdn   string // "": the pod has no subdomain
+	kernel string // what "hostname" prints
+}
+
+// kernelNameMax is how long a host name the kernel takes, in bytes.
+const kernelNameMax = 64
+
+// namesOf finds a pod's names as kubelet does: hostnameOverride alone, otherwise hostname or the pod's own name, with the
+// subdomain behind it where setHostnameAsFQDN wants that.
+func namesOf(pod *corev1.Pod, domain string) (podNames, error) {
+	short := func(name string) string {
+		if len(name) > kernelNameMax-1 {
+			name = strings.TrimRight(name[:kernelNameMax-1], "-.")
+		}
+		return name
 	}
-	if len(short) > 63 {
-		short = strings.TrimRight(short[:63], "-.")
+	if over := pod.Spec.HostnameOverride; over != nil {
+		return podNames{short: short(*over), kernel: short(*over)}, nil
 	}
-	return short, ""
+	n := podNames{short: short(pod.Name)}
+	if pod.Spec.Hostname != "" {
+		n.short = short(pod.Spec.Hostname)
+	}
+	n.kernel = n.short
+	if sub := pod.Spec.Subdomain; sub != "" {
+		n.fqdn = fmt.Sprintf("%s.%s.%s.svc.%s", n.short, sub, pod.Namespace, domain)
+		if isTrue(pod.Spec.SetHostnameAsFQDN) {
+			n.kernel = n.fqdn
+		}
+	}
+	if len(n.kernel) > kernelNameMax {
+		return podNames{}, fmt.Errorf("failed to construct FQDN from pod hostname and cluster domain, FQDN %s is too long (%d characters is the max, %d characters requested)",
+			n.kernel, kernelNameMax, len(n.kernel))
+	}
+	return n, nil
 }
 
 // writeFiles makes the files that the pod's containers share.
@@ -263,12 +293,15 @@ func (w *worker) writeFiles(pod *corev1.Pod, sb *sandboxState) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	short, _ := hostname(pod)
+	names, err := namesOf(pod, w.table.cfg.DNS.Domain)
+	if err != nil {
+		return err
+	}
 	resolv, err := resolvConf(pod, w.table.cfg.DNS)
 	if err != nil {
 		return err
 	}
-	for name, text := range map[string]string{"hosts": hostsFile(pod, sb, short, w.table.cfg.DNS.Domain), "hostname": short + "\n", "resolv.conf": resolv} {
+	for name, text := range map[string]string{"hosts": hostsFile(pod, sb, names), "hostname": names.kernel + "\n", "resolv.conf": resolv} {
 		path := filepath.Join(dir, name)
 		// In place: running containers have these files mounted.
 		if old, err := os.ReadFile(path); err == nil && string(old) == text {

@@ -62,7 +62,8 @@ type Table struct {
 	cfg    Config
 	events *recorder
 	starts chan struct{} // a slot for each container that may be starting at once
-	pulls  chan struct{} // the same for images
+	pulls  chan struct{} // the same for images that come
+	asks   chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
 	away   registries
 
 	mu       sync.Mutex
@@ -79,7 +80,7 @@ func NewTable(cfg Config) *Table {
 		cfg.Now = time.Now
 	}
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
-		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3),
+		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3), asks: make(chan struct{}, 3),
 		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}

@@ -126,6 +126,9 @@ func (w *world) do(a action) {
 	case actRemove:
 		text += fmt.Sprintf(" %s#%d", a.container, a.attempt)
 		w.o.containers = slices.DeleteFunc(w.o.containers, func(c Container) bool { return c.ID == a.id })
+		if a.backoff != (backoff{}) {
+			w.o.backoffs[a.container] = a.backoff
+		}
 	case actRelease:
 		w.o.sandbox, w.o.volumes, w.o.released = nil, false, true
 	case actPurge:
@@ -164,7 +167,8 @@ func (w *world) summary() string {
 		fmt.Fprintf(&b, "(%s)", st.Reason)
 	}
 	conds := ""
-	for kind, short := range map[corev1.PodConditionType]string{corev1.PodReadyToStartContainers: "N", corev1.PodInitialized: "I", corev1.ContainersReady: "C", corev1.PodReady: "R"} {
+	for kind, short := range map[corev1.PodConditionType]string{corev1.PodReadyToStartContainers: "N", corev1.PodInitialized: "I", corev1.ContainersReady: "C", corev1.PodReady: "R",
+		corev1.AllContainersRestarting: "A"} {
 		if c := condition(st.Conditions, kind); c != nil && c.Status == corev1.ConditionTrue {
 			conds += short
 		}

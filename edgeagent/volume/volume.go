@@ -247,14 +247,20 @@ func (m *Mounter) MountSource(pod *corev1.Pod, vm corev1.VolumeMount) (string, e
 // subPath opens a path inside a volume without ever leaving it, and binds what it found to a place that no container
 // can reach.
 func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (string, error) {
+	if filepath.IsAbs(sub) {
+		return "", fmt.Errorf("error SubPath `%s` must not be an absolute path", sub)
+	}
+	if slices.Contains(strings.Split(sub, "/"), "..") {
+		return "", fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", sub)
+	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
 		return "", fmt.Errorf("subPath %q: %w", sub, err)
 	}
 	defer r.Close()
-	sub = strings.Trim(filepath.Clean(sub), "/")
+	sub = filepath.Clean(sub)
 	fi, err := r.Stat(sub)
-	if errors.Is(err, os.ErrNotExist) && (v.EmptyDir != nil || v.HostPath != nil) {
+	if errors.Is(err, os.ErrNotExist) { // in a volume made of API objects too: an optional file that is not there yet
 		if err = makeLike(r, sub); err == nil {
 			fi, err = r.Stat(sub)
 		}

@@ -14,10 +14,9 @@ import (
 // maxBody bounds a request's body: Kubernetes' own limit, so the same manifests pass.
 const maxBody = 3 << 20
 
-// A body holds a slot and memory while it arrives, so it must arrive: bodyGrace long at any rate, then at minBodyRate at
-// least, and within the time of a short request.
+// A body holds a slot and memory while it arrives, so it must arrive: for Limits.BodyGrace at any rate, then at
+// minBodyRate at least, and within the time of a short request.
 const (
-	bodyGrace   = 10 * time.Second
 	minBodyRate = 4 << 10 // bytes a second
 	firstPiece  = 64 << 10
 )
@@ -44,7 +43,7 @@ func (x *exchange) readBody() ([]byte, error) {
 	buf := make([]byte, 0, size)
 	for {
 		if len(buf) > 0 {
-			x.bodyUntil(began.Add(min(bodyGrace+time.Duration(len(buf))*time.Second/minBodyRate, requestTimeout)))
+			x.bodyUntil(began.Add(min(x.s.Limits.BodyGrace+time.Duration(len(buf))*time.Second/minBodyRate, requestTimeout)))
 		}
 		n, err := body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]

@@ -29,7 +29,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		x := &exchange{s: s, query: r.URL.Query()}
-		out := &response{ResponseWriter: w}
+		out := &response{ResponseWriter: w, patience: s.Limits.WritePatience}
 		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 		x.w, x.r, x.ctx = out, r, r.Context()
 		defer s.finish(x, out, began)
@@ -43,7 +43,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 		}
 		out.long = x.longRunning()
 		if r.ContentLength != 0 {
-			x.bodyUntil(began.Add(bodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
+			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
 		}
 		if len(p) > 0 && isHealthPath(p[0]) {
 			// Who asks whether the hub is well must get an answer above all when it is busy.

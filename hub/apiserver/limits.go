@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // Limits bound what all clients together have of the hub at one time. One user gets at most a third of each, so that the
@@ -17,6 +17,9 @@ type Limits struct {
 	Watches   int // 1,500
 	Streams   int // logs, exec, attach, port-forward: 300
 	BodyBytes int // bytes of request bodies that have arrived and are being worked on: 48 MiB
+
+	BodyGrace     time.Duration // how long a body may take whatever its rate: 10 s
+	WritePatience time.Duration // how long a client may take to read 64 KiB: 30 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -29,6 +32,12 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Watches, 1500)
 	set(&l.Streams, 300)
 	set(&l.BodyBytes, 48<<20)
+	if l.BodyGrace == 0 {
+		l.BodyGrace = 10 * time.Second
+	}
+	if l.WritePatience == 0 {
+		l.WritePatience = 30 * time.Second
+	}
 	return l
 }
 
@@ -107,9 +116,4 @@ func (b *budgets) of(x *exchange) *quota {
 		return b.streams
 	}
 	return b.short
-}
-
-// errEntityTooLarge is a 413 that says which bound was met.
-func errEntityTooLarge(message string) error {
-	return apierrors.NewGenericServerResponse(http.StatusRequestEntityTooLarge, "", schema.GroupResource{}, "", message, 0, false)
 }

@@ -14,7 +14,8 @@ type response struct {
 	code     int
 	written  int64
 	hijacked bool
-	long     bool      // a watch or stream
+	long     bool // a watch or stream
+	patience time.Duration
 	armed    time.Time // when the write deadline was set; zero: none is set
 }
 
@@ -25,13 +26,12 @@ func (w *response) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// writePiece is what one write may hold, in bytes: each piece has to be taken by the client within writePatience, so a
+// writePiece is what one write may hold, in bytes: each piece has to be taken by the client within the patience, so a
 // client that reads slowly is served, and one that does not read at all is left.
 const (
-	writePiece    = 64 << 10
-	writePatience = 30 * time.Second
-	// rearm is how old a deadline may get before a new one is set: setting one costs HTTP/2 a message.
-	rearm = 5 * time.Second
+	writePiece = 64 << 10
+	// rearm is the part of the patience after which a new deadline is set: setting one costs HTTP/2 a message.
+	rearm = 6
 )
 
 func (w *response) Write(b []byte) (int, error) {
@@ -62,14 +62,14 @@ func (w *response) disarm() {
 	}
 }
 
-// arm gives the client writePatience from now.
+// arm gives the client its patience from now.
 func (w *response) arm() {
 	now := time.Now()
-	if w.hijacked || !w.armed.IsZero() && now.Sub(w.armed) < rearm {
+	if w.hijacked || !w.armed.IsZero() && now.Sub(w.armed) < w.patience/rearm {
 		return
 	}
 	w.armed = now
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(writePatience)) // only a test's has none
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.patience)) // only a test's has none
 }
 
 // FlushError sends what has been written.

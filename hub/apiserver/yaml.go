@@ -3,6 +3,7 @@ package apiserver
 import (
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -22,7 +23,7 @@ func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVer
 		return s.Decode(body, gvk, into)
 	}
 	if len(body) > maxYAML {
-		return nil, nil, errEntityTooLarge(fmt.Sprintf("a body in YAML may have %d bytes, this one has %d; send it as JSON, as kubectl does", maxYAML, len(body)))
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("a body in YAML may have %d bytes, this one has %d; send it as JSON, as kubectl does", maxYAML, len(body)))
 	}
 	select {
 	case x.s.budgets.yaml <- struct{}{}:

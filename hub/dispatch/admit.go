@@ -50,7 +50,8 @@ func (d *Dispatch) cloned(now time.Time, n *node, cur, c *conn) {
 
 func (d *Dispatch) refuse(now time.Time, n *node, c *conn, code wire.Code, msg string) {
 	d.cfg.Log.Info("device refused", "device", n.id, "wants", c.hello.Node, "code", code, "reason", msg)
-	c.s.Refuse(now, wire.Refuse{Code: code, Message: msg, Epoch: n.epoch, Revision: d.revision})
+	history, revision := d.history()
+	c.s.Refuse(now, wire.Refuse{Code: code, Message: msg, Epoch: n.epoch, Revision: revision, History: history})
 	d.drainConn(now, n, c)
 }
 

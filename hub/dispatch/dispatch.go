@@ -43,6 +43,9 @@ type Config struct {
 	Keys   Keys
 	// Addresses (host:port) are where agents reach this hub; they remember them.
 	Addresses []string
+	// History names the history of the hub's store, and its revision now: a node takes "unknown" for "deleted" only from
+	// the history that welcomed it. Nil, or an empty id, makes every node keep its pods when it is not known.
+	History func() (id string, revision uint64)
 	// Settings are the cluster's networks, passed on to nodes.
 	Settings wire.Settings
 	Log      *slog.Logger
@@ -158,6 +161,14 @@ func (d *Dispatch) drainChanges() {
 		d.apply(c)
 	}
 	d.set.flush()
+}
+
+// history is the store's, and the largest revision known of it.
+func (d *Dispatch) history() (id string, revision uint64) {
+	if d.cfg.History != nil {
+		id, revision = d.cfg.History()
+	}
+	return id, max(revision, d.revision)
 }
 
 // call runs f on the loop.

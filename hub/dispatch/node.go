@@ -54,6 +54,14 @@ type conn struct {
 // keepaliveOf is how often a session's node says something at least.
 func keepaliveOf(c *conn) time.Duration { return time.Duration(c.hello.Keepalive) * time.Second }
 
+// lastWords reports whether a live frame is the device's own. Before the hello only a bus that knows who speaks can tell.
+func (c *conn) lastWords(f inFrame) bool {
+	if c.hello == nil {
+		return !f.heard.IsZero()
+	}
+	return wire.LastWordsMatch(f.b, c.hello.Live)
+}
+
 // wake is when the session wants a turn.
 func (c *conn) wake() time.Time { return earliest(c.s.Wake(), c.doubt) }
 
@@ -69,7 +77,7 @@ func (d *Dispatch) frame(now time.Time, f inFrame) {
 		return
 	}
 	if kind == wire.TopicLive {
-		if n != nil && n.conns[tag] != nil && typ == wire.FrameLive {
+		if n != nil && n.conns[tag] != nil && typ == wire.FrameLive && n.conns[tag].lastWords(f) {
 			c := n.conns[tag]
 			c.last = f.heard
 			c.s.Fail(errors.New("connection lost"))
@@ -128,6 +136,10 @@ func (d *Dispatch) drain(now time.Time, n *node) {
 // drainConn does what a session wants done.
 func (d *Dispatch) drainConn(now time.Time, n *node, c *conn) {
 	for again := true; again; {
+		// A pod that waits for its token is to run, and may run already: without it the set is not complete.
+		if n.current == c && len(n.desired.held) == 0 {
+			c.s.Settle()
+		}
 		out := c.s.Drain(now)
 		again = false
 		for _, f := range out.Frames {
@@ -239,7 +251,8 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 	}
 	n.current, n.epoch = c, c.hello.Epoch
 	d.set.compose(now, n, c.hello.Down)
-	c.s.Accept(wire.Welcome{Node: name, Addresses: d.cfg.Addresses, Settings: d.cfg.Settings},
+	history, _ := d.history()
+	c.s.Accept(wire.Welcome{Node: name, Addresses: d.cfg.Addresses, Settings: d.cfg.Settings, History: history},
 		n.down, c.hello.Down, n.up, func() uint64 { return d.revision })
 	d.set.accepted(now, n, c.hello.Down)
 	d.cfg.Log.Info("node connected", "node", name, "device", n.id, "epoch", c.hello.Epoch, "agent", c.hello.Build)

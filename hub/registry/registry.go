@@ -48,6 +48,7 @@ type Registry struct {
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
+	patching  chan struct{} // capacity 1: held while a large patch is applied
 	told      *Told
 	now       func() time.Time
 	log       *slog.Logger
@@ -67,7 +68,8 @@ var (
 func New(cfg Config) *Registry {
 	r := &Registry{
 		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
-		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
+		patching: make(chan struct{}, 1),
+		now:      cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}

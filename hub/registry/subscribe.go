@@ -2,9 +2,11 @@ package registry
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -14,6 +16,7 @@ type subscription struct {
 	mu    sync.Mutex
 	queue []control.Change
 	wake  chan struct{} // capacity 1
+	log   *slog.Logger
 }
 
 func (s *subscription) add(c control.Change) {
@@ -47,14 +50,14 @@ func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
 				return
 			}
 			// A change that a loop cannot take costs that loop this one change; it looks at everything again in time.
-			contain.Go(s.log, "registry/subscription", c.Namespace+"/"+c.Name, func() { f(c) })
+			contain.Go(s.log, "registry/subscription", c.GVK.Kind, func() { f(c) })
 		}
 	}
 }
 
 // Subscribe implements control.Feed. Kinds that are not served are ignored. f may call the registry.
 func (c *client) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
-	s := &subscription{wake: make(chan struct{}, 1)}
+	s := &subscription{wake: make(chan struct{}, 1), log: c.r.log}
 	var now []control.Change
 	r, cc := c.r, c.r.cache
 	cc.mu.Lock()

@@ -12,8 +12,10 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Store is the contract under test: that of hub/registry's interface of the same name, and Compact.
+// Store is the contract under test: that of hub/registry's interface of the same name, and History, Compact.
 type Store interface {
+	// History names the sequence of revisions that the store belongs to; see RunHistory.
+	History() string
 	Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error)
 	Get(key string) (e sqlstore.Entry, ok bool)
 	Revision() sqlstore.Revision

@@ -3,6 +3,7 @@ package link_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -87,32 +88,73 @@ func TestRemoved(t *testing.T) {
 	})
 }
 
-// Deleted while dark: the device learns it at the next contact. Against a hub that was restored from before the device
-// joined, it keeps its pods.
+// Deleted while dark: the device learns it at the next contact. A hub whose store is another than the one that welcomed it
+// (restored from before it joined, lost and begun anew, put back by hand) says nothing about it: the device keeps its pods,
+// however many writes that store has seen since and however often the device comes back.
 func TestUnknownToTheHub(t *testing.T) {
-	for _, restored := range []bool{false, true} {
-		h := newHub(t, "").start()
-		a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
-		h.waitConnected("n1")
-		h.client.Put(pod("web", "n1"))
-		eventually(t, "the pod arrives", func() bool { return a.has(wire.KindPod, "web") != nil })
-		a.kill()
-		a.token = ""
-		h.kill()
-		if restored {
-			h.client = newHub(t, "").client
-		} else {
-			h.client.Remove(kube.Node, "", "n1")
-			h.client.Put(configMap("later", "x"))
-		}
-		h.start()
+	for _, c := range []struct {
+		name    string
+		history string // of the store afterwards
+		fresh   bool   // the store is one from before
+		writes  int    // to it before the device comes
+		keeps   bool
+		says    string
+	}{
+		{name: "deleted", history: "first", writes: 0},
+		{name: "restored", history: "second", fresh: true, writes: 120, keeps: true, says: "restored from a backup, or begun anew"},
+		{name: "begun anew", history: "other", fresh: true, writes: 0, keeps: true, says: "restored from a backup, or begun anew"},
+		{name: "put back by hand", history: "first", fresh: true, writes: 0, keeps: true, says: "an older copy of it was put back"},
+		{name: "unnamed", history: "", writes: 120, keeps: true, says: "does not say which history"},
+	} {
+		t.Run(c.name, func(t *testing.T) { unknownToTheHub(t, c.history, c.fresh, c.writes, c.keeps, c.says) })
+	}
+}
+
+func unknownToTheHub(t *testing.T, history string, fresh bool, writes int, keeps bool, says string) {
+	h := newHub(t, "").start()
+	h.client.Put(configMap("earlier", "x"))
+	a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+	h.waitConnected("n1")
+	h.client.Put(pod("web", "n1"))
+	eventually(t, "the pod arrives", func() bool { return a.has(wire.KindPod, "web") != nil })
+	a.kill()
+	a.token = ""
+	h.kill()
+	h.history = history
+	if fresh {
+		h.client = newHub(t, "").client
+	} else {
+		h.client.Remove(kube.Node, "", "n1")
+	}
+	for i := range writes {
+		h.client.Put(configMap("later", strconv.Itoa(i)))
+	}
+	h.start()
+	for range 3 { // it comes back again and again
 		a.start()
 		eventually(t, "the device is refused", a.problem("join it again with a new token"))
-		if got := a.has(wire.KindPod, "web") != nil; got != restored {
-			t.Errorf("restored %v: pod desired %v", restored, got)
+		if s := a.link.Status(); a.has(wire.KindPod, "web") != nil != keeps || s.Removed == keeps || !strings.Contains(s.Problem, says) {
+			t.Fatalf("want pods kept: %v; pod desired %v, %+v", keeps, a.has(wire.KindPod, "web") != nil, s)
 		}
-		h.kill()
 		a.kill()
+	}
+	// Under a new token it is a node again, and from then on of that history.
+	a.token = h.token(jointoken.Options{Uses: 1})
+	h.client.Put(pod("web", "n1"))
+	a.start()
+	h.waitConnected("n1")
+	eventually(t, "the pod stays", func() bool { return a.has(wire.KindPod, "web") != nil })
+	if history == "" {
+		return
+	}
+	a.kill()
+	a.token = ""
+	eventually(t, "n1 is dark", func() bool { return !h.connected("n1") })
+	h.client.Remove(kube.Node, "", "n1")
+	a.start()
+	eventually(t, "deleted for good", func() bool { return a.link.Status().Removed })
+	if a.has(wire.KindPod, "web") != nil {
+		t.Error("the Node was deleted, and the pod is still desired")
 	}
 }
 

@@ -220,7 +220,7 @@ func (s *silent) set(f func()) {
 // lost is the broker's word that the connection is gone.
 func (s *silent) lost() {
 	s.set(func() { s.agent = nil })
-	s.receive(wire.LiveTopic("c", s.id), wire.LiveFrame(s.tag))
+	s.receive(wire.LiveTopic("c", s.id), wire.LiveFrame(s.tag, wire.LastWords{}))
 	synctest.Wait()
 }
 

@@ -1,0 +1,103 @@
+package sqlstore
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// Bounds of the reserve in bytes. It is an eighth of the file system, within these.
+const (
+	minReserve = 256 << 10
+	maxReserve = 8 << 20
+)
+
+// reserve is a file that only takes up room. When the disk is full it is given up, so that there is room to delete: what
+// frees space in a database must first be written to its log.
+//
+//	in place ──disk full──► given up ──compaction, deletions──► in place again, as large as there is room for
+//
+// Nothing that makes the store grow is written while it is not in place. Only the committer uses it.
+type reserve struct {
+	path string
+	size int64 // what it is to have
+	held int64 // what it has
+	log  *slog.Logger
+}
+
+func newReserve(path string, log *slog.Logger) *reserve {
+	r := &reserve{path: path + ".reserve", size: maxReserve, log: log}
+	if _, total, ok := diskSpace(filepath.Dir(path)); ok {
+		r.size = min(max(total/8, minReserve), maxReserve)
+	}
+	if fi, err := os.Stat(r.path); err == nil {
+		r.held = fi.Size()
+	}
+	return r
+}
+
+// margin is what stays free beside the reserve, for the log of the writes that follow.
+func (r *reserve) margin() int64 { return r.size / 2 }
+
+// free is what the disk has left; a large number where that is not told.
+func (r *reserve) free() int64 {
+	if n, _, ok := diskSpace(filepath.Dir(r.path)); ok {
+		return n
+	}
+	return 1 << 60
+}
+
+// giveUp frees the reserve's room.
+func (r *reserve) giveUp() {
+	if r.held == 0 {
+		return
+	}
+	if err := os.Remove(r.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.log.Warn("reserve of the store could not be given up", "path", r.path, "error", err)
+		return
+	}
+	r.held = 0
+}
+
+// make puts the reserve in its place when it is not, and reports whether it is: a smaller one than wanted will do until
+// there is more room.
+func (r *reserve) make() bool {
+	if r.held >= r.size {
+		return true
+	}
+	want := min(r.size, r.free()+r.held-r.margin())
+	if want < minReserve || want < r.size/4 {
+		return r.held > 0
+	}
+	if want <= r.held {
+		return true
+	}
+	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		r.log.Warn("reserve of the store could not be made", "path", r.path, "error", err)
+		return r.held > 0
+	}
+	if err := errors.Join(allocate(f, want), f.Close()); err != nil {
+		r.held = 1 // whatever it has, it is to go
+		r.giveUp()
+		return false
+	}
+	r.held = want
+	return true
+}
+
+// fill writes size bytes that no file system compresses.
+func fill(f *os.File, size int64) error {
+	var seed [32]byte
+	random := rand.NewChaCha8(seed)
+	buf := make([]byte, 64<<10)
+	for at := int64(0); at < size; at += int64(len(buf)) {
+		_, _ = random.Read(buf)
+		if _, err := f.WriteAt(buf[:min(int64(len(buf)), size-at)], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
