@@ -165,16 +165,25 @@ func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 		return nil, fmt.Errorf("containerd version: %w", err)
 	}
 	cfg.RuntimeVersion = "containerd://" + v
-	if !a.rt.MemoryLimits() {
-		cfg.NoMemoryLimits = ctrd.MemoryCgroupFix
+	cfg.NoMemoryReason, cfg.NoMemoryLimits = a.rt.NoMemoryLimits()
+	n, err := node.New(cfg)
+	if err != nil {
+		return nil, err
 	}
-	return node.New(cfg)
+	memory := n.Allocatable()[corev1.ResourceMemory]
+	if err := a.rt.BoundAll(memory.Value()); err != nil {
+		a.log.Warn("pods together are not bounded: they may take what the system needs", "error", err)
+	}
+	return n, nil
 }
 
 // notReady is why pods cannot run on this node yet.
 func (a *Agent) notReady() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if why := a.rt.NotReady(); why != "" {
+		return "container runtime not ready: " + why
+	}
 	switch {
 	case a.table == nil:
 		return "container runtime network not ready: the hub has not told this node's pod network yet"
@@ -227,7 +236,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	a.build(p)
+	a.build(ctx, p)
 	defer a.dismantle()
 	g.Go(func() error { return a.table.Run(ctx) })
 	g.Go(func() error { return a.proxy.Run(ctx) })
@@ -308,24 +317,24 @@ func parseSettings(s wire.Settings) (plan, error) {
 }
 
 func (a *Agent) volumes() *volume.Mounter {
-	return &volume.Mounter{Dir: a.podsDir(), Capacity: a.node.Capacity()}
+	return &volume.Mounter{Dir: a.podsDir(), Allocatable: a.node.Allocatable()}
 }
 
 // build makes network, proxy and pod table for the cluster's networks.
-func (a *Agent) build(p plan) {
-	capacity := a.node.Capacity()
+func (a *Agent) build(ctx context.Context, p plan) {
 	if st, ok := a.Link(); ok && st.Node != "" {
 		a.nodeName = st.Node
 	}
 	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: p.services, ClusterCIDRs: p.pods, Log: a.log})
-	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns, Log: a.log})
+	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns,
+		Sockets: func(open []svcproxy.Socket) error { return network.SetServiceSockets(serviceSockets(open)) }, Log: a.log})
 	dns := podrun.DNS{Domain: p.domain}
 	if p.dns.IsValid() {
 		dns.Server = p.dns.String()
 	}
 	table := podrun.NewTable(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
-		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Capacity: capacity, Memory: a.node.Memory(), DNS: dns,
+		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
 	})
 	a.mu.Lock()
@@ -409,6 +418,15 @@ func (a *Agent) applyProxy() {
 		return
 	}
 	proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: table.HostPorts()})
+}
+
+// serviceSockets are the proxy's sockets as podnet wants them.
+func serviceSockets(open []svcproxy.Socket) []podnet.ServiceSocket {
+	out := make([]podnet.ServiceSocket, 0, len(open))
+	for _, s := range open {
+		out = append(out, podnet.ServiceSocket{Addr: s.Addr, UDP: s.Protocol == svcproxy.UDP, Port: s.Port, At: s.At})
+	}
+	return out
 }
 
 // attacher is podnet as podrun wants it.

@@ -83,7 +83,7 @@ func (h *Hub) open(ctx context.Context) error {
 	}
 	h.kinds = resource.New()
 	view := &reader{}
-	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, Log: h.part("admission")})
+	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}

@@ -50,16 +50,16 @@ func (db *DB) forgetDue(now time.Time) error {
 	}
 	for {
 		from := db.file.compacted
-		to := h.horizon(now, db.cfg.KeepHistory, db.cfg.MaxHistory, limit)
 		bytes := h.superseded(from)
-		if to-from < compactMin && bytes < limit || to <= from {
+		to := h.horizon(now, db.cfg.KeepHistory, db.cfg.MaxHistory, limit, bytes)
+		if to-from < compactMin && bytes <= limit || to <= from {
 			return nil
 		}
 		to = min(to, from+compactStep)
 		if err := db.compactStep(from, to); err != nil {
 			return fmt.Errorf("compact to revision %d: %w", to, err)
 		}
-		if bytes < limit {
+		if bytes <= limit {
 			return nil
 		}
 	}

@@ -186,14 +186,14 @@ func (h *history) due(now time.Time, keep time.Duration, bytes int64) bool {
 }
 
 // horizon is the revision up to which changes are older than keep, more than the newest limit, or beyond the newest bytes of
-// what was superseded.
-func (h *history) horizon(now time.Time, keep time.Duration, limit int, bytes int64) Revision {
+// what was superseded; have is how many bytes all that is kept has.
+func (h *history) horizon(now time.Time, keep time.Duration, limit int, bytes, have int64) Revision {
 	to := h.rev - Revision(limit)
 	for _, m := range h.marks {
-		if now.Sub(m.at) < keep && h.dead-m.dead < bytes {
+		if now.Sub(m.at) < keep && have <= bytes {
 			break
 		}
-		to = max(to, m.rev)
+		to, have = max(to, m.rev), h.dead-m.dead
 	}
 	return max(to, h.compacted)
 }

@@ -34,6 +34,7 @@ type dnsServer struct {
 // dnsSocket is one open socket of the server.
 type dnsSocket interface {
 	broken() bool // it has failed, and serves no more
+	at() uint16   // the port that it has
 	close()
 }
 
@@ -58,6 +59,9 @@ func (d *dnsServer) listen(found map[string]Problem) (again bool) {
 			listen = d.listenTCP
 		}
 		s, err := listen(addr)
+		if err != nil && isAddrInUse(err) && d.cfg.Sockets != nil {
+			s, err = listen(netip.AddrPortFrom(addr.Addr(), 0)) // as Proxy.open does
+		}
 		if err != nil {
 			key := listenKey{proto, addr}
 			note(found, key, "cluster DNS", explainListen(key, err).Error())

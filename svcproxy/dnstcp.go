@@ -42,6 +42,7 @@ func (d *dnsServer) listenTCP(addr netip.AddrPort) (dnsSocket, error) {
 }
 
 func (s *dnsTCP) broken() bool { return s.failed.Load() }
+func (s *dnsTCP) at() uint16   { return portOf(s.server.Listener.Addr()) }
 
 func (s *dnsTCP) serve() {
 	if err := s.server.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {

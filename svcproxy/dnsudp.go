@@ -59,6 +59,7 @@ func (d *dnsServer) listenUDP(addr netip.AddrPort) (dnsSocket, error) {
 }
 
 func (u *dnsUDP) broken() bool { return u.failed.Load() }
+func (u *dnsUDP) at() uint16   { return portOf(u.c.LocalAddr()) }
 func (u *dnsUDP) close()       { _ = u.c.Close() }
 
 func (u *dnsUDP) serve() {

@@ -287,7 +287,13 @@ func TestHostileUDPFlows(t *testing.T) {
 	if got, err := ask(mine.(*net.UDPConn), "x"); got != "a x" {
 		t.Fatal(got, err)
 	}
-	started := p.Stats().UDPFlows
+	flowOfMine := func() *udpFlow {
+		l := p.listeners[listenKey{UDP, netip.MustParseAddrPort("10.43.0.70:7")}].(*udpListener)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.flows[mine.LocalAddr().(*net.UDPAddr).AddrPort()]
+	}
+	before, started := flowOfMine(), p.Stats().UDPFlows
 	for i := range 5 * 1200 {
 		c, err := attacker.Dial("udp", fmt.Sprintf("10.43.0.%d:7", 70+i/1200))
 		must(t, err)
@@ -297,17 +303,15 @@ func TestHostileUDPFlows(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	flows := int64(-1)
 	eventually(t, "all datagrams are seen", func() bool {
-		n := int64(p.Stats().UDPFlows)
+		n := p.Stats().UDPFlows
 		time.Sleep(20 * time.Millisecond)
-		defer func() { flows = n }()
-		return n == flows
+		return n == p.Stats().UDPFlows
 	})
 	if got, err := ask(mine.(*net.UDPConn), "x"); got != "a x" {
 		t.Errorf("the neighbour's flow: %q, %v", got, err)
 	}
-	if n := p.Stats().UDPFlows; int64(n) != flows {
+	if flowOfMine() != before {
 		t.Error("the neighbour's flow was cut for the attacker's")
 	}
 	d.LocalAddr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 10)}
@@ -317,7 +321,7 @@ func TestHostileUDPFlows(t *testing.T) {
 	if got, err := ask(late.(*net.UDPConn), "x"); got != "a x" {
 		t.Errorf("a new client: %q, %v", got, err)
 	}
-	t.Logf("%d flows started, %d open", flows-int64(started), p.Stats().UDPActive)
+	t.Logf("%d flows started, %d open", p.Stats().UDPFlows-started, p.Stats().UDPActive)
 	if n := p.Stats().UDPActive; n > maxFlowsAll*3/4 {
 		t.Errorf("the attacker has about all of %d flows", n)
 	}

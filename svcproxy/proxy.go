@@ -28,7 +28,11 @@ type Config struct {
 	Upstream []netip.AddrPort
 	// ResolvConf is the host's resolver configuration; "/etc/resolv.conf" if empty.
 	ResolvConf string
-	Log        *slog.Logger
+	// Sockets, if not nil, is called by Run with all open sockets in the ServiceCIDRs, before the first is opened and after
+	// each change. It lets in what is sent to them and leads clients to those that are at another port than their own; an
+	// error says that it cannot, and why.
+	Sockets func([]Socket) error
+	Log     *slog.Logger
 
 	upstreamTimeout time.Duration // 0: the default; tests are less patient
 	budget          budget        // zero: that of the machine
@@ -47,6 +51,8 @@ type Proxy struct {
 
 	// Owned by Run.
 	listeners map[listenKey]listener
+	published []Socket        // what Config.Sockets was last called with, successfully
+	leads     error           // why clients cannot be led to sockets that are at another port
 	ctx       context.Context // Run's, for dials
 
 	work   sync.WaitGroup // goroutines of listeners, connections and flows
@@ -71,6 +77,7 @@ type Proxy struct {
 // listener is an open socket of the proxy.
 type listener interface {
 	current() *target
+	at() uint16 // the port that it has
 	retarget(*target)
 	close()
 }
@@ -176,12 +183,17 @@ func (p *Proxy) reconcile() (again bool) {
 		again = p.dns.listen(found)
 	}
 	if table == nil {
+		again = p.publish(found) || again
 		p.settle(found)
 		return again
 	}
-	wanted, conflicts := plan(table, p.cfg.Node, p.nodeAddrs(), p.reserved(), p.ownerOf)
+	wanted, conflicts := plan(table, p.cfg.Node, p.nodeAddrs(), p.reserved(), p.isService, p.ownerOf)
 	for _, c := range conflicts {
-		note(found, c.key, c.loser, "the Service or pod "+c.winner+" has this address and port already")
+		reason := "the Service or pod " + c.winner + " has this address and port already"
+		if c.winner == serviceNetwork {
+			reason = "an external IP must not be an address of the service network, which the hub gives out; take it out of spec.externalIPs"
+		}
+		note(found, c.key, c.loser, reason)
 	}
 	p.close(wanted)
 	for key, to := range wanted {
@@ -202,6 +214,7 @@ func (p *Proxy) reconcile() (again bool) {
 		p.dns.zone.Store(newZone(table, p.cfg.ClusterDomain, p.cfg.ServiceCIDRs))
 	}
 	p.stats.listeners.Store(int64(len(p.listeners)))
+	again = p.publish(found) || again
 	p.stats.applied.Add(1)
 	p.settle(found)
 	return again
@@ -217,11 +230,18 @@ func (p *Proxy) close(wanted map[listenKey]*target) {
 	}
 }
 
+// open opens a socket. In the service networks, where nobody else has any business, a program that has the port on all
+// addresses of the node is in the way only of the port: the socket gets another one, and clients are led there.
 func (p *Proxy) open(key listenKey, to *target) (listener, error) {
+	listen := p.listenTCP
 	if key.proto == UDP {
-		return p.listenUDP(key.addr, to)
+		listen = p.listenUDP
 	}
-	return p.listenTCP(key.addr, to)
+	l, err := listen(key.addr, to)
+	if err != nil && isAddrInUse(err) && p.cfg.Sockets != nil && p.isService(key.addr.Addr()) {
+		return listen(netip.AddrPortFrom(key.addr.Addr(), 0), to)
+	}
+	return l, err
 }
 
 func (p *Proxy) ownerOf(key listenKey) string {

@@ -56,6 +56,15 @@ func network(proto string, addr netip.AddrPort) string {
 func (t *tcpListener) retarget(to *target) { t.to.Store(to) }
 func (t *tcpListener) current() *target    { return t.to.Load() }
 func (t *tcpListener) close()              { _ = t.l.Close() }
+func (t *tcpListener) at() uint16          { return portOf(t.l.Addr()) }
+
+// portOf is the port of a socket's own address.
+func portOf(a net.Addr) uint16 {
+	if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+		return ap.Port()
+	}
+	return 0
+}
 
 func (t *tcpListener) serve() {
 	defer t.p.work.Done()
@@ -80,7 +89,7 @@ func (t *tcpListener) serve() {
 // accepted starts carrying a connection, or resets it when its client has its share.
 func (p *Proxy) accepted(c *net.TCPConn, to *target) {
 	client := remoteAddr(c)
-	if !p.connShares.take(client) {
+	if !to.admits(client) || !p.connShares.take(client) {
 		abort(c)
 		return
 	}

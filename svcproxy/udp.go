@@ -64,14 +64,15 @@ func (p *Proxy) listenUDP(addr netip.AddrPort, to *target) (listener, error) {
 }
 
 func (l *udpListener) current() *target { return l.to.Load() }
+func (l *udpListener) at() uint16       { return portOf(l.c.LocalAddr()) }
 
-// retarget also cuts the flows to endpoints that left.
+// retarget also cuts the flows to endpoints that left, and of clients that are not admitted any more.
 func (l *udpListener) retarget(to *target) {
 	l.to.Store(to)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.flows {
-		if _, still := slices.BinarySearchFunc(to.endpoints, f.endpoint, netip.AddrPort.Compare); !still {
+		if _, still := slices.BinarySearchFunc(to.endpoints, f.endpoint, netip.AddrPort.Compare); !still || !to.admits(f.client.Addr()) {
 			l.drop(f)
 		}
 	}
@@ -142,13 +143,16 @@ func (l *udpListener) flow(client netip.AddrPort) *udpFlow {
 	if f := l.flows[client]; f != nil || l.closed {
 		return f
 	}
+	to, now := l.to.Load(), time.Now()
+	if !to.admits(client.Addr()) {
+		return nil
+	}
 	if len(l.flows) >= maxFlows {
 		l.evict()
 	}
 	if !l.p.flowShares.take(client.Addr()) && (!l.evictOf(client.Addr()) || !l.p.flowShares.take(client.Addr())) {
 		return nil
 	}
-	to, now := l.to.Load(), time.Now()
 	g := l.p.group(to.group)
 	endpoint := g.sequence(client.Addr(), to, &l.p.bad, now, 1)[0]
 	c, err := net.DialUDP(network("udp", endpoint), nil, net.UDPAddrFromAddrPort(endpoint))

@@ -22,6 +22,7 @@ type nodeFlags struct {
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
 	Containerd string            `help:"Socket of a containerd to use, or private. Default: the system's when it runs, else a private one." placeholder:"ADDRESS"`
 	PlainHTTP  []string          `name:"plain-http-registry" help:"Registry that speaks HTTP without TLS: HOST[:PORT]. Those on localhost are taken to anyway." placeholder:"HOST"`
+	PodPids    int64             `name:"pod-pids-limit" default:"4096" help:"Processes and threads that a pod may have; -1: no limit." placeholder:"N"`
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
 }
 
@@ -45,6 +46,9 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 	}
 	if !bridgeName.MatchString(f.Bridge) {
 		return cfg, fmt.Errorf("--bridge %q is no name of an interface: 1 to 12 letters, digits, - or _", f.Bridge)
+	}
+	if cfg.PodPidsLimit = f.PodPids; f.PodPids == 0 || f.PodPids < -1 {
+		return cfg, fmt.Errorf("--pod-pids-limit %d: a pod needs at least one process; give a number above 0, or -1 for no limit", f.PodPids)
 	}
 	for _, text := range f.Taint {
 		taint, err := cli.ParseTaint(text)

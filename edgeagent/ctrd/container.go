@@ -218,8 +218,8 @@ func writeExit(ctx context.Context, container client.Container, e exitRecord) er
 func (r *Runtime) Start(ctx context.Context, spec podrun.ContainerSpec) (string, error) {
 	id := containerID(spec)
 	ctx = r.ns(ctx)
-	if spec.Resources.MemoryLimit > 0 && !r.cgroups.memory {
-		return "", fmt.Errorf("%w: this machine's kernel has its memory cgroup off, so the memory limit of container %s cannot be kept: %s", podrun.ErrConfig, spec.Name, MemoryCgroupFix)
+	if reason, why := r.NoMemoryLimits(); spec.Resources.MemoryLimit > 0 && reason != "" {
+		return "", fmt.Errorf("%w: the memory limit of container %s cannot be kept: %s", podrun.ErrConfig, spec.Name, why)
 	}
 	r.mu.Lock()
 	if r.starting[id] {

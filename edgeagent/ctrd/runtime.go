@@ -59,8 +59,10 @@ type Runtime struct {
 	child       *child // nil: containerd is not ours
 	snapshotter string
 	cgroups     cgroups
-	pump        *podlog.Pump
-	opened      time.Time
+	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
+	leastOOMScore int
+	pump          *podlog.Pump
+	opened        time.Time
 
 	mu       sync.Mutex
 	pods     map[string]string      // container ID → pod UID
@@ -94,13 +96,13 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(cgroupRoot, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
 		address = systemSocket
 	}
 	if address == "" {
-		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), cfg.Log)
+		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), r.leastOOMScore, cfg.Log)
 		if err != nil {
 			return nil, err
 		}

@@ -27,6 +27,9 @@ func (r *Runtime) sandboxDir(podUID string) string {
 
 // Sandbox implements podrun.Runtime.
 func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+	if why := r.NotReady(); why != "" {
+		return podrun.Sandbox{}, fmt.Errorf("sandbox of pod %s: %s", spec.Name, why)
+	}
 	dir := r.sandboxDir(spec.PodUID)
 	sb, err := r.sandbox(dir, spec)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -56,6 +57,13 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		return nil, err
 	}
 	opts = append(opts, user...)
+	confine, err := appArmor(s.Security, apparmor.HostSupports())
+	if err != nil {
+		return nil, err
+	}
+	if confine != nil {
+		opts = append(opts, confine)
+	}
 	return append(opts, security(s.Security)...), nil
 }
 
@@ -173,7 +181,8 @@ func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
 				out.Unified = map[string]string{"memory.oom.group": "1"}
 			}
 		}
-		spec.Process.OOMScoreAdj = &res.OOMScoreAdj
+		score := max(res.OOMScoreAdj, r.leastOOMScore)
+		spec.Process.OOMScoreAdj = &score
 		return nil
 	}
 }
@@ -220,6 +229,9 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 			}
 			if m.ReadOnly {
 				o[2] = "ro"
+			}
+			if m.Recursive {
+				o = append(o, "rro")
 			}
 			out = append(out, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: o})
 		}
@@ -285,7 +297,7 @@ func security(s podrun.Security) []oci.SpecOpts {
 		opts = append(opts, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil))
 	}
 	if slices.Contains(s.AddCaps, "ALL") {
-		opts = append(opts, oci.WithAllKnownCapabilities)
+		opts = append(opts, oci.WithAllCurrentCapabilities) // the host may lack some, which then cannot be given
 	}
 	if slices.Contains(s.DropCaps, "ALL") {
 		opts = append(opts, oci.WithCapabilities(nil))

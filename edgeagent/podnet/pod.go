@@ -88,6 +88,9 @@ func (n *Network) ensureVeth(podUID string, ns netns.NsHandle, pod *netlink.Hand
 	if host, err = n.link(name); err != nil || host == nil {
 		return nil, fmt.Errorf("veth %s vanished while being made: %w", name, err)
 	}
+	if err := n.quietIPv6(name, false); err != nil {
+		return nil, err
+	}
 	_ = n.nl.LinkSetAlias(host, "petrel pod "+podUID) // for people who read `ip link`
 	return host, nil
 }

@@ -72,6 +72,9 @@ func (w *worker) block(f failure) {
 	w.mem.blocked = f
 }
 
+// errNoUserNamespaces: without the right user IDs on its image and volumes a pod would not be the pod that was asked for.
+var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
+
 func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	t := w.table
 	fail := func(err error) {
@@ -81,6 +84,10 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	names, err := namesOf(pod, t.cfg.DNS.Domain)
 	if err != nil {
 		fail(err)
+		return
+	}
+	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
+		fail(errNoUserNamespaces)
 		return
 	}
 	sb := &sandboxState{}
@@ -95,7 +102,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		sb.netns, sb.ips = at.Netns, at.IPs
 	}
 	made, err := t.cfg.Runtime.Sandbox(ctx, SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
-		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod)})
+		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit)})
 	if err != nil {
 		fail(err)
 		return

@@ -16,10 +16,10 @@ import (
 
 // facts are what the downward API may ask of the place where a pod runs.
 type facts struct {
-	nodeName string
-	hostIPs  []string
-	podIPs   []string
-	capacity corev1.ResourceList // of the node: stands in for limits that are not set
+	nodeName    string
+	hostIPs     []string
+	podIPs      []string
+	allocatable corev1.ResourceList // of the node: stands in for limits that are not set
 }
 
 // environment assembles a container's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
@@ -111,7 +111,7 @@ func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *Set, f
 				return "", false, fmt.Errorf("env %s: the pod has no container %q", e.Name, n)
 			}
 		}
-		v, err := volume.ResourceField(from.ResourceFieldRef, target, f.capacity)
+		v, err := volume.ResourceField(from.ResourceFieldRef, pod, target, f.allocatable)
 		return v, true, err
 	case from.ConfigMapKeyRef != nil:
 		r := from.ConfigMapKeyRef

@@ -38,6 +38,9 @@ func (d desired) deleting() bool { return d.gone || d.pod.DeletionTimestamp != n
 // memory of the worker. All of it may be lost at any moment but last: then the step does it again, and everything
 // that it does is idempotent.
 type observed struct {
+	admitted bool      // the node has let the pod in, in this life of the agent or an earlier one
+	rejected rejection // it has not, and never will
+
 	sandbox  *sandboxState // nil: not made sure of since the agent started
 	volumes  bool          // made sure of since the agent started
 	blocked  failure       // why sandbox or volumes are not there yet

@@ -98,13 +98,15 @@ type Resources struct {
 	CPUQuota    int64  // microseconds in each CPUPeriod
 	CPUPeriod   uint64 // microseconds
 	MemoryLimit int64  // bytes
-	OOMScoreAdj int
+	PidsLimit   int64  // processes and threads; of a pod as a whole only
+	OOMScoreAdj int    // raised to what the runtime may set; of a container only
 }
 
 // Mount is a directory or file of the node, seen in a container.
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool
+	Recursive      bool   // read-only with all that is mounted below it
 	Propagation    string // "", "rslave" or "rshared"
 }
 
@@ -120,6 +122,8 @@ type Security struct {
 	AddCaps, DropCaps     []string // without "CAP_"; "ALL" is all
 	SeccompUnconfined     bool
 	SeccompProfile        string // path of a profile on the node
+	AppArmorUnconfined    bool
+	AppArmorProfile       string // one that is loaded on the node; "": the runtime's own where the kernel has AppArmor
 	UnmaskedProc          bool
 	Sysctls               map[string]string
 }
@@ -144,6 +148,7 @@ type ContainerSpec struct {
 	TTY, Stdin, StdinOnce     bool
 	NetnsPath                 string // "": the node's own
 	HostPID, HostIPC, HostNet bool
+	SharePID                  bool   // the pod's containers see each other's processes
 	LogPath                   string // the finished log, in CRI form; "" for none
 }
 

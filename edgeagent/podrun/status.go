@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // status writes the pod's status as kubelet does: the container statuses from the records, the phase from those, the
@@ -14,7 +16,7 @@ func (s *stepper) status() corev1.PodStatus {
 	pod, last := s.d.pod, &s.o.last
 	st := corev1.PodStatus{
 		ObservedGeneration: pod.Generation,
-		QOSClass:           qosOf(pod),
+		QOSClass:           kube.QOS(pod),
 		StartTime:          last.StartTime,
 		NominatedNodeName:  pod.Status.NominatedNodeName,
 	}
@@ -59,10 +61,15 @@ func (s *stepper) status() corev1.PodStatus {
 	switch {
 	case ended(last.Phase):
 		st.Phase, st.Reason, st.Message = last.Phase, last.Reason, last.Message
+	case s.o.rejected.reason != "":
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, s.o.rejected.reason, "Pod was rejected: "+s.o.rejected.message
 	case !s.d.deleting() && s.overDeadline():
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 	}
 	s.conditions(&st, initialised)
+	if s.o.rejected.reason != "" || ended(last.Phase) && len(last.ContainerStatuses) == 0 && len(s.o.containers) == 0 {
+		st.InitContainerStatuses, st.ContainerStatuses = nil, nil // a pod that was refused never had any
+	}
 	return st
 }
 
@@ -373,29 +380,4 @@ func condition(list []corev1.PodCondition, kind corev1.PodConditionType) *corev1
 		}
 	}
 	return nil
-}
-
-// qosOf is the pod's quality-of-service class. The API server has set it already; pods made before it did have not.
-func qosOf(pod *corev1.Pod) corev1.PodQOSClass {
-	if pod.Status.QOSClass != "" {
-		return pod.Status.QOSClass
-	}
-	guaranteed, any := true, false
-	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			req, hasReq := c.Resources.Requests[r]
-			lim, hasLim := c.Resources.Limits[r]
-			any = any || hasReq && !req.IsZero() || hasLim && !lim.IsZero()
-			if !hasLim || hasReq && req.Cmp(lim) != 0 {
-				guaranteed = false
-			}
-		}
-	}
-	switch {
-	case !any:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
 }

@@ -33,6 +33,8 @@ func step(d desired, o observed, now time.Time) decision {
 	switch {
 	case d.deleting():
 		s.stopAll(int64Or(d.pod.DeletionGracePeriodSeconds, graceOf(d.pod)), "Stopping container %s", s.purge)
+	case o.rejected.reason != "" && !ended(o.last.Phase):
+		s.out.state = Stopped
 	case ended(o.last.Phase):
 		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
 	case s.overDeadline():

@@ -41,10 +41,15 @@ type Config struct {
 	NodeName string
 	// NodeIPs are the node's own addresses, the main one first.
 	NodeIPs func() []string
-	// Capacity of the node, for the downward API; Memory the same in bytes.
-	Capacity corev1.ResourceList
-	Memory   int64
-	DNS      DNS
+	// Allocatable is what the node has for pods. A pod that asks for more than is left of it is refused.
+	Allocatable corev1.ResourceList
+	// Host is what this node can enforce.
+	Host Host
+	// Memory of the whole machine, in bytes.
+	Memory int64
+	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
+	PodPidsLimit int64
+	DNS          DNS
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -61,10 +66,12 @@ type Config struct {
 type Table struct {
 	cfg    Config
 	events *recorder
-	starts chan struct{} // a slot for each container that may be starting at once
-	pulls  chan struct{} // the same for images that come
-	asks   chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
-	away   registries
+	// admitting is held while a new pod is compared with the others.
+	admitting sync.Mutex
+	starts    chan struct{} // a slot for each container that may be starting at once
+	pulls     chan struct{} // the same for images that come
+	asks      chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
+	away      registries
 
 	mu       sync.Mutex
 	set      *Set
@@ -156,6 +163,7 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 		return
 	}
 	w := newWorker(t, uid, pod)
+	w.load() // before any worker asks what the others have of the node
 	t.workers[uid] = w
 	ctx := t.ctx
 	t.wg.Add(1)
@@ -207,7 +215,7 @@ func (t *Table) portsChanged() {
 }
 
 func (t *Table) facts(sb *sandboxState) facts {
-	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), capacity: t.cfg.Capacity}
+	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
 	if sb != nil {
 		f.podIPs = sb.ips
 	}

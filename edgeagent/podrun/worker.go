@@ -62,7 +62,6 @@ const maxSteps = 50
 func (w *worker) run(ctx context.Context) {
 	defer w.jobs.Wait()
 	defer w.stopProbes()
-	w.load()
 	log := w.table.cfg.Log
 	for steps := 0; ctx.Err() == nil; steps++ {
 		d := w.desired()
@@ -78,6 +77,7 @@ func (w *worker) run(ctx context.Context) {
 			}
 			wait = w.table.cfg.Now().Add(2 * time.Second)
 		default:
+			w.table.admit(w, d, containers)
 			w.mu.Lock()
 			o := w.mem.clone(containers)
 			w.mu.Unlock()

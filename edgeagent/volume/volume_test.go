@@ -48,7 +48,7 @@ func need(t *testing.T) {
 }
 
 func mounter(t *testing.T) *Mounter {
-	m := &Mounter{Dir: t.TempDir(), Capacity: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
+	m := &Mounter{Dir: t.TempDir(), Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
 	t.Cleanup(func() {
 		if err := m.Remove(t.Context(), "u"); err != nil {
 			t.Error(err)

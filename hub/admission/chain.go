@@ -28,6 +28,8 @@ type Config struct {
 	// ServiceCIDR is where cluster IPs come from; the zero value is kube.DefaultServiceCIDR. Its first address is the
 	// API's own, its tenth the cluster DNS's.
 	ServiceCIDR netip.Prefix
+	// ClusterCIDR is where pods get their addresses from; invalid: not known.
+	ClusterCIDR netip.Prefix
 	Log         *slog.Logger
 }
 

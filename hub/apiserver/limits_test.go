@@ -261,7 +261,9 @@ func TestBrowsersOfOtherSites(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
 	host := strings.TrimPrefix(h.url, "https://")
-	post := func(headers ...string) int { return h.do("POST", configMaps+"?dryRun=All", configMap("a", ""), headers...).code }
+	post := func(headers ...string) int {
+		return h.do("POST", configMaps+"?dryRun=All", configMap("a", ""), headers...).code
+	}
 	for _, tt := range []struct {
 		name string
 		code int

@@ -69,6 +69,9 @@ func (e *External) Publish(topic string, frame []byte) {
 // Heard cannot tell: keepalives are between the node and its broker, which only says when it has given a node up.
 func (e *External) Heard(string) time.Time { return time.Time{} }
 
+// Guard does nothing: who may connect to such a broker is its own affair.
+func (e *External) Guard(func(device string) bool) {}
+
 // Run connects, again and again, and passes frames on until ctx ends. receive must return at once.
 func (e *External) Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error {
 	wait := retryMin

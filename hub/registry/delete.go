@@ -74,7 +74,7 @@ func (r *Registry) planDelete(ctx context.Context, t Target, cur *current, opts 
 	if err := r.admission.Validate(ctx, attrs); err != nil {
 		return nil, err
 	}
-	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object)}
+	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object), frees: true}
 	switch markDeleted(k, p.obj, opts, r.now().Truncate(time.Second)) {
 	case pending:
 		return p, nil

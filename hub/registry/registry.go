@@ -9,7 +9,6 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -37,6 +36,10 @@ type Config struct {
 	EventTTL time.Duration
 	// MaxEvents bounds how many Events are kept, oldest go first; 0 means 10,000.
 	MaxEvents int
+	// MaxEventBytes bounds the same by the bytes of their JSON; 0 means 16 MiB.
+	MaxEventBytes int
+	// MaxPods is how many pods there may be; a creation beyond is refused. 0 means no bound.
+	MaxPods int
 	// BookmarkEvery is the least time between bookmarks of a watch that asked for them; 0 means one minute.
 	BookmarkEvery time.Duration
 }
@@ -53,6 +56,7 @@ type Registry struct {
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
+	maxPods   int
 
 	decoded *decoded
 	cache   *cache
@@ -68,8 +72,8 @@ var (
 func New(cfg Config) *Registry {
 	r := &Registry{
 		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
-		patching: make(chan struct{}, 1),
-		now:      cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
+		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
+		maxPods: cfg.MaxPods, patching: make(chan struct{}, 1),
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}
@@ -89,9 +93,13 @@ func New(cfg Config) *Registry {
 	if cfg.MaxEvents <= 0 {
 		cfg.MaxEvents = 10_000
 	}
+	if cfg.MaxEventBytes <= 0 {
+		cfg.MaxEventBytes = 16 << 20
+	}
 	r.decoded = newDecoded()
+	r.decoded.log = r.log
 	r.cache = newCache(cfg.Store, r.decoded, r.log)
-	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, cfg.MaxEvents, r.log)
+	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, eventBounds{cfg.MaxEvents, cfg.MaxEventBytes}, r.log)
 	return r
 }
 
@@ -107,8 +115,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		expired := make(chan struct{})
 		go func() {
 			defer close(expired)
-			// An Event whose expiry panics costs the rest of this run's expiry, not the hub.
-			contain.Go(r.log, "registry/expiry", "events", func() { r.expiry.run(ctx) })
+			r.expiry.keepRunning(ctx)
 		}()
 		defer func() { cancel(); <-expired }()
 	}

@@ -49,10 +49,15 @@ func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
 			if ctx.Err() != nil {
 				return
 			}
-			// A change that a loop cannot take costs that loop this one change; it looks at everything again in time.
-			contain.Go(s.log, "registry/subscription", c.GVK.Kind, func() { f(c) })
+			s.call(f, c)
 		}
 	}
+}
+
+// call hands one change over. A panic in f is that change's: the next ones follow.
+func (s *subscription) call(f func(control.Change), c control.Change) {
+	obj := c.Object()
+	contain.Go(s.log, "registry/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
 // Subscribe implements control.Feed. Kinds that are not served are ignored. f may call the registry.
@@ -82,7 +87,7 @@ func (c *client) Subscribe(ctx context.Context, f func(control.Change), kinds ..
 		}
 	})
 	for _, ch := range now {
-		f(ch)
+		s.call(f, ch)
 	}
 	go s.deliver(ctx, f)
 }

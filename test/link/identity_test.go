@@ -28,7 +28,13 @@ func TestNameTaken(t *testing.T) {
 		a := newAgent(t, "n1", tok).start()
 		h.waitConnected("n1")
 		b := newAgent(t, "n1", tok).start()
-		eventually(t, "the second device is refused", b.problem("in use by another device that is alive ("+wire.NodeID(a.link.Status().Device)))
+		eventually(t, "the second device is refused", b.problem("belongs to another device ("+wire.NodeID(a.link.Status().Device)))
+		if !strings.Contains(b.link.Status().Problem, "petrel token create --replace n1") {
+			t.Errorf("the way out is not said: %s", b.link.Status().Problem)
+		}
+		b.kill()
+		c := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1, Replace: "n1"})).start()
+		eventually(t, "a token to replace replaces none that is alive", c.problem("in use by another device that is alive ("+wire.NodeID(a.link.Status().Device)))
 		if !h.connected("n1") || !a.link.Status().Connected {
 			t.Error("the first device lost its session")
 		}
@@ -158,7 +164,8 @@ func unknownToTheHub(t *testing.T, history string, fresh bool, writes int, keeps
 	}
 }
 
-// A re-imaged device joins under its old name with a fresh token; the old key is no longer good.
+// A re-imaged device joins under its old name with a token that is made to replace it; the old key is no longer good. Any
+// other token is not enough, however dark the node is, and neither is one for another node; nothing is spent by trying.
 func TestReimaged(t *testing.T) {
 	eachBroker(t, func(t *testing.T, url string) {
 		h := newHub(t, url).start()
@@ -169,7 +176,21 @@ func TestReimaged(t *testing.T) {
 		old.kill()
 		eventually(t, "n1 is dark", func() bool { return !h.connected("n1") })
 		before, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
-		fresh := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1})).start()
+		plain := h.token(jointoken.Options{Uses: 1})
+		for _, c := range []struct{ token, problem string }{
+			{plain, "petrel token create --replace n1"},
+			{h.token(jointoken.Options{Uses: 1, Replace: "n2"}), "takes the place of node n2"},
+		} {
+			thief := newAgent(t, "n1", c.token).start()
+			eventually(t, c.problem, thief.problem(c.problem))
+			thief.kill()
+		}
+		if now, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1"); now.ResourceVersion != before.ResourceVersion {
+			t.Error("the Node was changed by who may not")
+		}
+		newAgent(t, "n3", plain).start()
+		h.waitConnected("n3") // its one use was not spent
+		fresh := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1, Replace: "n1"})).start()
 		h.waitConnected("n1")
 		eventually(t, "the pod arrives at the new card", func() bool { return fresh.has(wire.KindPod, "web") != nil })
 		after, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
