@@ -190,4 +190,3 @@ func TestHealth(t *testing.T) {
 		t.Errorf("usage %d of %d", living, limit)
 	}
 }
-

@@ -32,6 +32,9 @@ type Config struct {
 	// Expendable are prefixes of keys whose objects may be lost when nothing else helps, and whose creation a full store still
 	// takes: Events. Somebody else must bound them.
 	Expendable []string
+	// Salvage has a damaged file set aside and a new store made of what can be read of it; a report beside it names the rest.
+	// Bad rows of expendable keys in a sound file are always set aside like that.
+	Salvage bool
 	// OnHealth is called when Health changes, by the committer: it must not wait, and must not call the store. Optional.
 	OnHealth func(error)
 }
@@ -116,23 +119,32 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 
 func open(ctx context.Context, cfg Config) (*DB, error) {
 	begin := time.Now()
-	if err := refuseAside(cfg); err != nil {
+	if err := refuseAside(ctx, cfg); err != nil {
 		return nil, err
+	}
+	if err := dropStaleWAL(cfg); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := createPrivate(cfg.Path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	spare := newReserve(cfg.Path, cfg.Log)
-	if spare.free() < spare.margin()/2 {
+	if spare.free() < spare.margin() {
 		spare.giveUp() // opening needs room too; Run takes it again
 	}
-	f, loaded, err := openFile(ctx, cfg.Path)
+	f, loaded, err := openFile(ctx, cfg)
 	if newer := (*VersionError)(nil); errors.As(err, &newer) {
 		newer.Path = cfg.Path
 		return nil, newer
 	}
 	if isDamage(err) {
-		return nil, setAside(ctx, cfg, err)
+		damaged := setAside(ctx, cfg, err)
+		if e := (*DamagedError)(nil); !cfg.Salvage || !errors.As(damaged, &e) {
+			return nil, damaged
+		} else if err := salvage(ctx, cfg, e.Aside); err != nil {
+			return nil, errors.Join(damaged, err)
+		}
+		f, loaded, err = openFile(ctx, cfg)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)

@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"context"
 	"crypto/rand"
 	"database/sql/driver"
 	"encoding/hex"
@@ -115,6 +114,11 @@ func identify(cfg Config, f *file, rev Revision) string {
 			cfg.Log.Warn("history of the store could not be written down, the next start begins another", "error", err)
 			return now.History
 		}
+		// Into the database itself, before the mark says so: see dropStaleWAL.
+		if err := f.truncateWAL(); err != nil {
+			cfg.Log.Warn("history of the store is not yet in its file, the next start may begin another", "error", err)
+			return now.History
+		}
 	}
 	if err := writeMark(cfg.Path, now); err != nil {
 		cfg.Log.Warn("mark of the store's history could not be written, the next start may begin a new history", "error", err)
@@ -131,29 +135,14 @@ func (f *file) historyID() (id string) {
 	return id
 }
 
-// setHistoryID names the file's history; "" takes the name away.
+// setHistoryID names the file's history.
 func (f *file) setHistoryID(id string) error {
-	text := "BEGIN IMMEDIATE; DELETE FROM history; COMMIT"
-	if id != "" {
-		text = fmt.Sprintf("BEGIN IMMEDIATE; DELETE FROM history; INSERT INTO history VALUES ('%s'); COMMIT", id) // hexadecimal
-	}
+	text := fmt.Sprintf("BEGIN IMMEDIATE; DELETE FROM history; INSERT INTO history VALUES ('%s'); COMMIT", id) // hexadecimal
 	if err := f.exec(text); err != nil {
 		_ = f.exec("ROLLBACK")
 		return err
 	}
 	return nil
-}
-
-// forgetHistory takes the name of its history from the store at path, which nobody has open: whoever opens it begins a new one.
-func forgetHistory(ctx context.Context, path string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	conn, err := openConn(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join((&file{conn: conn}).setHistoryID(""), conn.Close())
 }
 
 // mark records how far the store has come, when that is due.

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Defaults of Config, in bytes.
@@ -95,12 +94,7 @@ type room struct {
 }
 
 func (r *room) isExpendable(key string) bool {
-	for _, p := range r.expendable {
-		if strings.HasPrefix(key, p) {
-			return true
-		}
-	}
-	return false
+	return hasAnyPrefix(key, r.expendable)
 }
 
 // refuses returns the *FullError with which a transaction is refused, nil when it may go on.

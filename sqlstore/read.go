@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"net/url"
@@ -110,24 +109,4 @@ func (r *reads) boundary(rev, cur Revision) (Revision, error) {
 		return 0, fmt.Errorf("read history after revision %d: %w", rev, err)
 	}
 	return Revision(next.Int64) - 1, nil
-}
-
-// vacuumInto writes a compact copy of the file, as of one moment, to path, which must not exist.
-func (r *reads) vacuumInto(ctx context.Context, path string) error {
-	db, err := r.open()
-	if err != nil {
-		return err
-	}
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	// query_only would refuse to write the copy too.
-	if _, err := conn.ExecContext(ctx, "PRAGMA query_only = 0"); err != nil {
-		return err
-	}
-	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA query_only = 1") }()
-	_, err = conn.ExecContext(ctx, "VACUUM INTO ?", path)
-	return err
 }

@@ -96,12 +96,16 @@ type loaded struct {
 	rev, compacted Revision
 	// living is what the entries take in memory, dead what superseded rows have; in bytes.
 	living, dead int64
+	// bad are expendable rows that do not match their checksums; they are not in index.
+	bad []badRow
 }
 
 // load reads what exists now, and proves while doing so that values match their checksums and that no revision after the
 // compacted one is missing. Superseded values are not read: a hub that stopped after a busy hour has more of them than
 // objects, and should start as fast as any. They are checked when somebody asks for history.
-func (f *file) load(ctx context.Context) (*loaded, error) {
+//
+// Bad rows of keys with one of the expendable prefixes are no damage, but are returned.
+func (f *file) load(ctx context.Context, expendable []string) (*loaded, error) {
 	compacted, err := queryInt(f.conn, "SELECT value FROM meta WHERE name = 'compacted'")
 	if err != nil {
 		return nil, fmt.Errorf("read compacted revision: %w", err)
@@ -135,7 +139,11 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 		e := scanEntry(v[0], v[1], v[2], v[3])
 		crc, _ := v[4].(int64)
 		if err := e.verify(crc); err != nil {
-			return err
+			if !hasAnyPrefix(e.Key, expendable) {
+				return err
+			}
+			l.bad = append(l.bad, badRow{key: e.Key, rev: e.Rev, reason: "its bytes are not those that were written", value: e.Value})
+			return nil
 		}
 		l.living += e.cost()
 		if old := l.index.put(e); old != nil {

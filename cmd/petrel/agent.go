@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -62,7 +63,7 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 
 type agentCmd struct {
 	DataDir  string `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
-	Join     string `xor:"join" help:"What petrel token create printed on the hub. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
+	Join     string `xor:"join" help:"What petrel token create printed on the hub; - reads it from standard input. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
 	JoinFile string `xor:"join" type:"path" help:"File that holds the token." placeholder:"FILE"`
 	KeepPods bool   `default:"true" negatable:"" help:"Leave pods running when the agent ends, as an update of it needs."`
 	nodeFlags
@@ -75,7 +76,20 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	cfg.StopPodsOnExit = !c.KeepPods
+	if rest, ok := withoutToken(os.Args, c.Join); ok {
+		if err := hideToken(rest, c.Join); err != nil {
+			log.Warn("the join token stays in the process list, where every local user can read it; --join-file and --join - keep it out", "error", err)
+		}
+	}
+	_ = os.Unsetenv(joinVariable) // children have no use for it
 	cfg.JoinToken = c.Join
+	if c.Join == "-" {
+		b, err := io.ReadAll(io.LimitReader(os.Stdin, maxToken))
+		if err != nil {
+			return fmt.Errorf("--join -: %w", err)
+		}
+		cfg.JoinToken = strings.TrimSpace(string(b))
+	}
 	if c.JoinFile != "" {
 		b, err := os.ReadFile(c.JoinFile)
 		if err != nil {

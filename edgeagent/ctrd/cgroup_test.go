@@ -132,3 +132,31 @@ func TestLeastScore(t *testing.T) {
 		}
 	}
 }
+
+// TestAppArmor: where the kernel has it a container is confined, by the profile that it names if that is loaded.
+func TestAppArmor(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		s         podrun.Security
+		supported bool
+		confined  bool
+		err       string
+	}{
+		{"no AppArmor", podrun.Security{}, false, false, ""},
+		{"default", podrun.Security{}, true, true, ""},
+		{"unconfined", podrun.Security{AppArmorUnconfined: true}, true, false, ""},
+		{"privileged", podrun.Security{Privileged: true, AppArmorProfile: "x"}, true, false, ""},
+		{"unknown", podrun.Security{AppArmorProfile: "no-such-profile"}, true, false, "AppArmor"},
+	} {
+		opt, err := appArmor(tt.s, tt.supported)
+		if (opt != nil) != tt.confined || (err == nil) != (tt.err == "") {
+			t.Errorf("%s: confined %v, %v", tt.name, opt != nil, err)
+		}
+	}
+	list := []byte("petrel-default (enforce)\n/usr/bin/man (enforce)\nspaced name (complain)\n")
+	for name, want := range map[string]bool{"petrel-default": true, "/usr/bin/man": true, "spaced name": true, "petrel": false, "petrel-default (enforce)": false, "": false} {
+		if profileLoaded(list, name) != want {
+			t.Errorf("%q: loaded %v", name, !want)
+		}
+	}
+}

@@ -38,7 +38,7 @@ const (
 	labelImage     = "petrel.dev/image"
 	labelImageID   = "petrel.dev/image-id"
 	labelLog       = "petrel.dev/log"
-	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "o" of one client only, "p" the host's processes
+	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "o" of one client only, "p" its processes are not alone in their namespace
 	labelSignal    = "petrel.dev/stop-signal"
 	labelExit      = "petrel.dev/exit" // JSON of exitRecord; present once it has ended
 )
@@ -301,7 +301,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSp
 		return nil, err
 	}
 	flags := ""
-	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID} {
+	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID || spec.SharePID} {
 		if on {
 			flags += f
 		}

@@ -1,11 +1,16 @@
 package ctrd
 
 import (
+	"bytes"
+	"debug/elf"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -111,5 +116,95 @@ func TestForkBomb(t *testing.T) {
 	b.awaitLog("bomb", "can't fork")
 	if got := b.bound(cg, "bomb", "pids", "pids.max", "pids.max"); got != "64" {
 		t.Errorf("the pod may have %s processes", got)
+	}
+}
+
+// TestSharedProcesses: the containers of a pod that shares its processes see each other, come and go without each other,
+// leave no zombies, and leave nothing at all when the pod goes.
+func TestSharedProcesses(t *testing.T) {
+	b := newBench(t)
+	yes := true
+	b.pod("shared", corev1.Container{Command: []string{"/bin/sleep", "987"}}, func(p *corev1.Pod) {
+		p.Spec.ShareProcessNamespace = &yes
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "other", Image: testImage, Command: []string{"/bin/sleep", "986"}})
+	})
+	b.pod("alone", corev1.Container{Command: []string{"/bin/sleep", "985"}})
+	both := func(st corev1.PodStatus) bool {
+		return st.Phase == corev1.PodRunning && st.ContainerStatuses[0].State.Running != nil && st.ContainerStatuses[1].State.Running != nil
+	}
+	b.await("shared", "running", both)
+	ps := b.shell("shared", "other", "ps")
+	for _, want := range []string{"1 65535", "/pod-init", "sleep 987", "sleep 986"} {
+		if !strings.Contains(ps, want) {
+			t.Errorf("a container does not see %q:\n%s", want, ps)
+		}
+	}
+	if strings.Contains(ps, "985") {
+		t.Errorf("a container sees another pod:\n%s", ps)
+	}
+	for file, want := range map[string]string{"/proc/1/root/etc": "denied", "/proc/1/status": "CapEff:\t0000000000000000"} {
+		if got := b.shell("shared", "main", "cat "+file+"/passwd 2>&1; cat "+file); !strings.Contains(got, want) {
+			t.Errorf("%s tells a container %q; want %q", file, got, want)
+		}
+	}
+	t.Log(b.shell("shared", "main", "grep -E 'VmRSS|RssAnon' /proc/1/status"))
+
+	// An orphan is buried.
+	b.shell("shared", "main", "(sh -c 'sleep 0.1; exit 3' &)")
+	// One container ends; the other, and the namespace, stay.
+	b.shell("shared", "main", "kill -9 $(pidof sleep | tr ' ' '\\n' | while read p; do grep -q 987 /proc/$p/cmdline && echo $p; done)")
+	b.await("shared", "restarted", func(st corev1.PodStatus) bool {
+		return both(st) && st.ContainerStatuses[0].RestartCount == 1 && st.ContainerStatuses[1].RestartCount == 0
+	})
+	ps = b.shell("shared", "other", "sleep 0.2; ps")
+	if strings.Contains(ps, "Z") || strings.Contains(ps, "defunct") || !strings.Contains(ps, "sleep 987") || !strings.Contains(ps, "sleep 986") {
+		t.Errorf("after a restart:\n%s", ps)
+	}
+
+	// The first process ends, which takes a hand from outside: all of it is made anew.
+	task, err := b.runtime.client.LoadContainer(b.runtime.ns(t.Context()), podInitID("shared"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := task.Task(b.runtime.ns(t.Context()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Kill(b.runtime.ns(t.Context()), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.await("shared", "whole again", func(st corev1.PodStatus) bool {
+		return both(st) && st.ContainerStatuses[1].RestartCount == 1
+	})
+
+	b.set = nil
+	b.apply()
+	for end := time.Now().Add(runtimetest.Hope); b.table.Running() > 0 && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	list, err := b.runtime.client.ContainerService().List(b.runtime.ns(t.Context()))
+	if err != nil || len(list) > 0 {
+		t.Errorf("left: %v, %v", list, err)
+	}
+}
+
+// TestInitProgram: the first process is a program that this machine runs, and that ends by SIGKILL alone.
+func TestInitProgram(t *testing.T) {
+	for _, arch := range []string{"amd64", "arm64", "arm"} {
+		b, err := initProgram(arch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := elf.NewFile(bytes.NewReader(b))
+		if err != nil {
+			t.Fatalf("%s: %v", arch, err)
+		}
+		p := f.Progs[0]
+		if at := f.Entry - p.Vaddr; f.Type != elf.ET_EXEC || p.Filesz != uint64(len(b)) || at != uint64(len(b)-32-len(initCode[arch])) {
+			t.Errorf("%s: %+v %+v", arch, f.FileHeader, p.ProgHeader)
+		}
+	}
+	if _, err := initProgram("vax"); err == nil {
+		t.Error("there is none for a VAX")
 	}
 }

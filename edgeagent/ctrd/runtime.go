@@ -70,6 +70,7 @@ type Runtime struct {
 	starting map[string]bool        // container IDs between create and start
 	subs     map[chan string]struct{}
 
+	inits  sync.Map // pod UID → *sync.Mutex, held while its first process is made sure of
 	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
 }
 

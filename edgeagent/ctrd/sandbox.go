@@ -101,6 +101,9 @@ func pinNamespaces(ipc, uts, hostname string) error {
 
 // RemoveSandbox implements podrun.Runtime.
 func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
+	if err := r.endInit(ctx, podUID); err != nil {
+		return err
+	}
 	if err := r.unpin(r.sandboxDir(podUID)); err != nil {
 		return fmt.Errorf("sandbox of pod %s: %w", podUID, err)
 	}

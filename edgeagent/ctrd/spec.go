@@ -36,6 +36,14 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 	if cwd == "" {
 		cwd = "/"
 	}
+	processes := ""
+	if s.SharePID {
+		pid, err := r.podInit(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("process namespace of the pod: %w", err)
+		}
+		processes = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
 	opts := []oci.SpecOpts{
 		oci.WithDefaultSpec(),
 		oci.WithDefaultUnixDevices,
@@ -45,7 +53,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		setEnv(environment(s, config)),
 		oci.WithCgroup(podCgroup(s.PodUID) + "/" + id),
 		oci.WithAnnotations(map[string]string{shimGroup: s.PodUID}),
-		r.namespaces(s),
+		r.namespaces(s, processes),
 		r.resources(s.Resources),
 		r.mounts(s),
 	}
@@ -130,7 +138,7 @@ func setEnv(env []string) oci.SpecOpts {
 }
 
 // namespaces has the container join its pod's namespaces, or stay in the node's.
-func (r *Runtime) namespaces(s podrun.ContainerSpec) oci.SpecOpts {
+func (r *Runtime) namespaces(s podrun.ContainerSpec, processes string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		dir := r.sandboxDir(s.PodUID)
 		list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
@@ -147,7 +155,7 @@ func (r *Runtime) namespaces(s podrun.ContainerSpec) oci.SpecOpts {
 			add(specs.IPCNamespace, filepath.Join(dir, "ipc"))
 		}
 		if !s.HostPID {
-			add(specs.PIDNamespace, "")
+			add(specs.PIDNamespace, processes)
 		}
 		if r.cgroups.unified && !s.Security.Privileged {
 			add(specs.CgroupNamespace, "")

@@ -17,6 +17,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"petrel.dev/petrel/edgeagent/link/session"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -70,7 +71,7 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	if _, err := rand.Read(c.lastWords[:]); err != nil {
 		return false, fmt.Errorf("link: %w", err)
 	}
-	c.streams = newStreams(l.cfg.Serve, c.place)
+	c.streams = newStreams(l.cfg.Serve, c.place, l.cfg.Log)
 	if err := c.dial(ctx, cluster, addr); err != nil {
 		return false, err
 	}
@@ -78,7 +79,11 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	defer cancel()
 	defer c.hangUp()
 	defer c.streams.cut()
-	go c.write(ctx)
+	go func() {
+		if err := contain.Do(l.cfg.Log, "link/write", addr, func() error { c.write(ctx); return nil }); err != nil {
+			c.fail(err)
+		}
+	}()
 
 	hello := l.hello(epoch)
 	hello.Live = c.lastWords.Hash()
@@ -89,7 +94,7 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	if err != nil {
 		return false, err
 	}
-	err = c.loop(ctx)
+	err = contain.Do(l.cfg.Log, "link/session", addr, func() error { return c.loop(ctx) })
 	c.s.Fail(err)
 	return c.welcomed, err
 }
@@ -102,13 +107,10 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		SetOrderMatters(true).SetKeepAlive(c.l.cfg.Keepalive).SetPingTimeout(pingLimit).
 		SetWriteTimeout(writeLimit).SetConnectTimeout(connectLimit).
 		SetBinaryWill(wire.LiveTopic(cluster.ID, c.place.Node), wire.LiveFrame(c.place.Tag, c.lastWords), 1, false).
-		SetDefaultPublishHandler(c.handle).
-		SetConnectionLostHandler(func(_ paho.Client, err error) {
-			select {
-			case c.lost <- err:
-			default:
-			}
-		})
+		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+			contain.Go(c.l.cfg.Log, "link/receive", addr, func() { c.handle(m) })
+		}).
+		SetConnectionLostHandler(func(_ paho.Client, err error) { c.fail(err) })
 	dial := func() (net.Conn, error) { return dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin)) }
 	if cluster.Broker == "" {
 		opts.AddBroker("tcp://" + addr)
@@ -124,10 +126,13 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		if errors.Is(err, wire.ErrPin) {
 			stranger = wire.ErrPin
 		}
+		if err != nil {
+			return nil, err
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.conn = conn
-		return conn, err
+		c.conn = wire.BoundPackets(conn)
+		return c.conn, nil
 	})
 	c.client = paho.NewClient(opts)
 	if err := await(ctx, c.client.Connect()); err != nil {
@@ -152,6 +157,14 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		}
 	}
 	return nil
+}
+
+// fail has the loop end the connection.
+func (c *connection) fail(err error) {
+	select {
+	case c.lost <- err:
+	default:
+	}
 }
 
 // hangUp ends the connection without MQTT's good-bye: after one, a broker would keep the device's last words (the will) to
@@ -250,7 +263,7 @@ func brokerDial(ctx context.Context, opts *paho.ClientOptions, broker string) (f
 }
 
 // handle takes a message from paho. It only hands over.
-func (c *connection) handle(_ paho.Client, m paho.Message) {
+func (c *connection) handle(m paho.Message) {
 	_, _, stream, kind, ok := wire.ParseTopic(m.Topic())
 	switch {
 	case !ok:

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/edgeagent/podrun"
 )
 
 // TestHostname (field log, case 07): what a pod calls itself, in the kernel, in /etc/hostname and in /etc/hosts.
@@ -113,5 +115,123 @@ func TestSubPathExprFailsAndHeals(t *testing.T) {
 			t.Error(err)
 		}
 		n.apply(true, deleted(pod("empty", "", nil), 1))
+	})
+}
+
+// TestUnsupportedHook: a hook of a kind that kubelet does not run either fails, and says so.
+func TestUnsupportedHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("p", func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyNever
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{}}}
+		}))
+		n.want("p", "Failed main#0 ended")
+		if got := n.message("FailedPostStartHook"); !strings.Contains(got, "not supported") {
+			t.Errorf("the event says %q", got)
+		}
+	})
+}
+
+// TestProbeGrace: a probe's own grace, where it has one, is what a container gets that it condemns.
+func TestProbeGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.Deaf["main"] = true
+		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) { return 1, nil }
+		n.apply(true, aPod("p", func(p *corev1.Pod) {
+			p.Spec.TerminationGracePeriodSeconds = new(int64(600))
+			p.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 1, InitialDelaySeconds: 1, TerminationGracePeriodSeconds: new(int64(20)),
+				ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"no"}}}}
+		}))
+		time.Sleep(15 * time.Second)
+		n.settle()
+		n.want("p", "Running main#0 running")
+		time.Sleep(10 * time.Second)
+		n.settle()
+		n.want("p", "Running main#1 running")
+	})
+}
+
+// TestTerminationMessage: exactly what the container has written; from its log only where it has written nothing, has
+// failed, and the policy allows that.
+func TestTerminationMessage(t *testing.T) {
+	const log = "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stdout P DONE\n"
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		for uid, c := range map[string]struct {
+			policy corev1.TerminationMessagePolicy
+			file   string
+			code   int
+			want   string
+		}{
+			"file":      {corev1.TerminationMessageReadFile, "OK", 0, "OK"},
+			"newline":   {corev1.TerminationMessageReadFile, "OK\n", 1, "OK\n"},
+			"none":      {corev1.TerminationMessageReadFile, "", 1, ""},
+			"fallback":  {corev1.TerminationMessageFallbackToLogsOnError, "", 1, "one\nDONE"},
+			"both":      {corev1.TerminationMessageFallbackToLogsOnError, "OK", 1, "OK"},
+			"succeeded": {corev1.TerminationMessageFallbackToLogsOnError, "", 0, ""},
+		} {
+			s := n.started(aPod(uid, func(p *corev1.Pod) {
+				p.Spec.RestartPolicy = corev1.RestartPolicyNever
+				p.Spec.Containers[0].TerminationMessagePath, p.Spec.Containers[0].TerminationMessagePolicy = "/last", c.policy
+			}))
+			for _, m := range s.Mounts {
+				if m.Target == "/last" {
+					if err := os.WriteFile(m.Source, []byte(c.file), 0o666); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := os.MkdirAll(filepath.Dir(s.LogPath), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(s.LogPath, []byte(log), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			n.fake.Exit(uid, "main", c.code)
+			n.settle()
+			end := n.status[uid].ContainerStatuses[0].State.Terminated
+			if end == nil || end.Message != c.want {
+				t.Errorf("%s: %+v, want %q", uid, end, c.want)
+			}
+		}
+	})
+}
+
+// TestDeadlineOfAnEarlierLife: what the agent knows after its restart of how long a pod has been active. A start that was
+// stamped by a clock at 1970 is not taken at its word: the pod is no older than its creation.
+func TestDeadlineOfAnEarlierLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		pod := aPod("p", func(p *corev1.Pod) {
+			p.CreationTimestamp = metav1.Now()
+			p.Spec.ActiveDeadlineSeconds = new(int64(600))
+		})
+		n.started(pod)
+		time.Sleep(5 * time.Minute)
+		n.stop()
+		path := filepath.Join(n.dir, "p/status.json")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := n.status["p"].StartTime.UTC().Format(time.RFC3339)
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(b), was, "1970-01-01T00:00:30Z")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n.start()
+		defer n.stop()
+		n.apply(true, pod)
+		n.want("p", "Running main#0 running")
+		time.Sleep(4 * time.Minute)
+		n.settle()
+		n.want("p", "Running main#0 running")
+		time.Sleep(2 * time.Minute)
+		n.settle()
+		n.want("p", "Failed main#0 ended")
 	})
 }

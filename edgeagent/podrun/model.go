@@ -60,6 +60,7 @@ type observed struct {
 	state   State            // of the step before, in this life of the agent
 	last    corev1.PodStatus // the status of the step before, also of an earlier life of the agent
 	nodeIPs []string
+	active  time.Duration // how long the pod has been active, by a clock that nobody sets
 }
 
 // sandboxState is the pod's sandbox and its place in the network.

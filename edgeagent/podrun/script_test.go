@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 //	      policy=x:OnFailure rule=x:RestartAllContainers:NotIn:0,1    of a container that is named before
 //	> step                      step until nothing is left to do
 //	> advance 10s               let time pass, then step
+//	> clock 24h                 set the clock forward, or back, then step
 //	> exit x 1                  a container ends, then step
 //	> pull-fails app:1 REASON   pulling fails from now on ("-": no more)
 //	> start-fails x REASON      starting fails from now on ("-": no more)
@@ -100,6 +101,12 @@ func command(t *testing.T, w *world, f []string) bool {
 	switch f[0] {
 	case "step":
 	case "advance":
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.pass(d)
+	case "clock":
 		d, err := time.ParseDuration(f[1])
 		if err != nil {
 			t.Fatal(err)

@@ -130,16 +130,15 @@ func (s *stepper) stuck() bool {
 
 // overDeadline: the pod has run longer than activeDeadlineSeconds allows.
 func (s *stepper) overDeadline() bool {
-	limit, from := s.d.pod.Spec.ActiveDeadlineSeconds, s.o.last.StartTime
-	if limit == nil || from == nil {
+	limit := s.d.pod.Spec.ActiveDeadlineSeconds
+	if limit == nil || s.o.last.StartTime == nil {
 		return false
 	}
-	end := from.Add(kube.Seconds(*limit))
-	if s.now.Before(end) {
-		s.at(end)
-		return false
+	left := kube.Seconds(*limit) - s.o.active
+	if left > 0 {
+		s.at(s.now.Add(left))
 	}
-	return true
+	return left <= 0
 }
 
 // run brings a pod up and keeps it up.
@@ -354,6 +353,11 @@ func (s *stepper) dropOld() {
 
 func isSidecar(c corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// sidecars are the init containers that run beside the others.
+func sidecars(pod *corev1.Pod) []corev1.Container {
+	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !isSidecar(c) })
 }
 
 func graceOf(p *corev1.Pod) int64 { return int64Or(p.Spec.TerminationGracePeriodSeconds, 30) }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -240,9 +241,9 @@ func (t *Table) HostPorts() []svcproxy.HostPort {
 		if err != nil {
 			continue
 		}
-		for _, c := range pod.Spec.Containers {
+		for _, c := range slices.Concat(pod.Spec.Containers, sidecars(pod)) {
 			for _, p := range c.Ports {
-				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP {
+				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP { // the hub refuses that one
 					continue
 				}
 				proto := svcproxy.TCP

@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
+	"petrel.dev/petrel/svcproxy"
 )
 
 // node is a pod table on a fake runtime, in a bubble where time passes at once.
@@ -122,6 +123,10 @@ func (n *node) apply(complete bool, objects ...any) {
 			o.ID, o.Name = wire.ID{Kind: wire.KindNode, UID: string(v.UID)}, v.Name
 		case *corev1.ConfigMap:
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindConfigMap, UID: string(v.UID)}, v.Namespace, v.Name
+		case *corev1.Secret:
+			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindSecret, UID: string(v.UID)}, v.Namespace, v.Name
+		case *svcproxy.Service:
+			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindService, UID: v.Name}, v.Namespace, v.Name
 		}
 		set = append(set, o)
 	}

@@ -36,8 +36,9 @@ type worker struct {
 	saved     []byte // the pod as it is on disk
 	probes    map[string]*probeJob
 	setSeen   *Set
-	mounted   []any // what the volumes were last made of
-	wanted    bool  // the pod has been in the set in this life of the agent, so its absence means something
+	mounted   []any     // what the volumes were last made of
+	active    time.Time // the pod counts as active from then on; zero: not known yet
+	wanted    bool      // the pod has been in the set in this life of the agent, so its absence means something
 }
 
 func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
@@ -81,7 +82,9 @@ func (w *worker) run(ctx context.Context) {
 			w.mu.Lock()
 			o := w.mem.clone(containers)
 			w.mu.Unlock()
-			dec := step(d, o, w.table.cfg.Now())
+			now := w.table.cfg.Now()
+			o.active = w.activeFor(d.pod, o.last.StartTime, now)
+			dec := step(d, o, now)
 			w.probe(ctx, d.pod, containers, dec.state)
 			w.publish(d, dec)
 			if dec.state == Removed && d.gone {
@@ -106,6 +109,23 @@ func (w *worker) run(ctx context.Context) {
 		steps = -1
 		w.sleep(ctx, wait)
 	}
+}
+
+// activeFor is how long the pod has been active. In one life of the agent the monotonic clock counts, so that a clock
+// which is set ends nobody's deadline. Of an earlier life only the start is known, by a clock that may have been wrong:
+// it was no earlier than the pod's creation, which the hub's clock has stamped, and it is not in the future.
+func (w *worker) activeFor(pod *corev1.Pod, start *metav1.Time, now time.Time) time.Duration {
+	if w.active.IsZero() {
+		w.active = now
+		if start != nil {
+			from := start.Time
+			if pod.CreationTimestamp.After(from) {
+				from = pod.CreationTimestamp.Time
+			}
+			w.active = now.Add(-max(now.Sub(from), 0))
+		}
+	}
+	return now.Sub(w.active)
 }
 
 // sleep waits for a nudge, the time, or the end.

@@ -16,6 +16,7 @@ type world struct {
 	gone  bool
 	o     observed
 	now   time.Time
+	since time.Duration // how much time has passed, whatever the clock says
 	boots int
 	id    int
 	trace []string // what the last settle did
@@ -65,6 +66,9 @@ func (w *world) observeProbes() {
 	}
 }
 
+// pass lets time pass.
+func (w *world) pass(d time.Duration) { w.now, w.since = w.now.Add(d), w.since+d }
+
 // settle steps until nothing is left to do.
 func (w *world) settle() {
 	w.trace = nil
@@ -76,6 +80,7 @@ func (w *world) settle() {
 		if (w.gone || w.pod.DeletionTimestamp != nil) && w.o.stopFrom.IsZero() {
 			w.o.stopFrom = w.now
 		}
+		w.o.active = w.since
 		d := step(desired{pod: w.pod, gone: w.gone}, w.o, w.now)
 		w.o.last, w.o.state, w.state, w.lastWake = d.status, d.state, d.state, d.wake
 		if len(d.actions) == 0 && !d.wake.Equal(w.now) {

@@ -71,7 +71,8 @@ func New(cfg Config) (*Chain, error) {
 		},
 		validate: []step{
 			onPods(accounts.limitSecrets),
-			onPods(refuseRuntimeClass),
+			onPods(refuseFields),
+			refuseSCTP,
 		},
 	}, nil
 }

@@ -219,7 +219,9 @@ func (i *intake) writeEvents(ctx context.Context) {
 			_, err := i.client.Create(ctx, e)
 			return err
 		})
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			i.written++
+		} else if ctx.Err() == nil {
 			i.log.Warn("event not written", "reason", e.Reason, "node", e.InvolvedObject.Name, "error", err)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 
 const (
 	maxLeft         = 8    // things left out of one report that are named
-	maxNodeImages       = 50   // of a Node's status, as with kubelet's nodeStatusMaxImages
+	maxNodeImages   = 50   // of a Node's status, as with kubelet's nodeStatusMaxImages
 	maxAddresses    = 16   // of a Node's status
 	maxEventMessage = 1024 // bytes of an Event's message, as with the API
 )
@@ -52,16 +52,6 @@ func (i *intake) leftOut(now time.Time, node string, l leftOut) {
 		i.log.Warn("part of a node's report not taken", "node", node, "kind", l.put.Kind, "name", name, "left", what)
 	}
 	i.nodeEvent(now, node, "ReportRefused", fmt.Sprintf("the hub did not take from this node's %s %s: %s", l.put.Kind, name, what))
-}
-
-// usable reports whether the API takes an address as an endpoint's: it must be a unicast address that leads somewhere from
-// another machine.
-func usable(text string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" || a.Is4In6() {
-		return a, false
-	}
-	return a, !a.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast()
 }
 
 // checkPodAddresses leaves out addresses that are not the pod's: those outside its node's range or, with hostNetwork, that
@@ -106,7 +96,7 @@ func (i *intake) checkPodAddresses(nodeName string, pod *corev1.Pod) (left []str
 
 // notInRange is why an address cannot be that of a pod with a network of its own on a node; empty when it can.
 func notInRange(node *corev1.Node, text string) string {
-	a, ok := usable(text)
+	a, ok := control.EndpointAddress(text)
 	if !ok {
 		return "is no address that an endpoint may have"
 	}
@@ -128,7 +118,7 @@ func notInRange(node *corev1.Node, text string) string {
 // notOfNode is why an address cannot be a node's own; empty when it can. What addresses a node has only it can say, and they
 // change; but none is in the networks of pods and Services, and another node's is not this one's.
 func (i *intake) notOfNode(node *corev1.Node, text string) string {
-	a, ok := usable(text)
+	a, ok := control.EndpointAddress(text)
 	switch {
 	case !ok:
 		return "is no address that an endpoint may have"

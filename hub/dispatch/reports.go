@@ -2,8 +2,9 @@ package dispatch
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -53,13 +54,28 @@ func unread(format string, args ...any) plan {
 }
 
 // decode reads a status as far as it can be read: one field of a wrong type does not cost the others.
-func decode(data []byte, status any) (left []string, err error) {
-	err = json.Unmarshal(data, status)
-	var bad *json.SyntaxError
-	if err == nil || errors.As(err, &bad) {
+func decode[T any](data []byte, status *T) (left []string, err error) {
+	if json.Unmarshal(data, status) == nil {
+		return nil, nil
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &fields); err != nil {
 		return nil, err
 	}
-	return []string{fmt.Sprintf("a field that cannot be read: %v", err)}, nil
+	*status = *new(T)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
+		if err == nil {
+			err = json.Unmarshal(one, new(T))
+		}
+		if err == nil {
+			err = json.Unmarshal(one, status)
+		}
+		if err != nil && len(left) < maxLeft {
+			left = append(left, fmt.Sprintf("%.50q, which cannot be read: %.200s", name, err))
+		}
+	}
+	return left, nil
 }
 
 // planPod: only the node that a pod is bound to may speak of it, and only of the very pod (by UID).

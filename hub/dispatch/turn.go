@@ -155,6 +155,9 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 	switch pause, why := i.verdict(j, err); {
 	case pause > 0:
 		j.notBefore = now.Add(pause)
+		if j.tries >= storeTries { // whether the Event can be written shows whose fault it is
+			i.nodeEvent(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
+		}
 		return
 	case why != "":
 		i.leftOut(now, j.node, leftOut{r.put, []string{fmt.Sprintf("all of it: %s: %v", why, err)}})
