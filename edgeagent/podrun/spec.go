@@ -167,6 +167,7 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 	}
 	if p := appArmorOf(pod, c); p != nil {
 		s.AppArmorUnconfined = p.Type == corev1.AppArmorProfileTypeUnconfined
+		s.AppArmorDefault = p.Type == corev1.AppArmorProfileTypeRuntimeDefault
 		if p.Type == corev1.AppArmorProfileTypeLocalhost && p.LocalhostProfile != nil {
 			s.AppArmorProfile = *p.LocalhostProfile
 		}
