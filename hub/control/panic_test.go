@@ -214,3 +214,42 @@ func TestAPanicInParallelIsTheCallers(t *testing.T) {
 		t.Errorf("%d of the other 99 ran", n)
 	}
 }
+
+// TestAPanicIsOneEvents: the recorder, for one event, while it is made ready and while it is written.
+func TestAPanicIsOneEvents(t *testing.T) {
+	for _, where := range []string{"control/recorder", "control/recorder/write"} {
+		t.Run(strings.ReplaceAll(where, "/", " "), func(t *testing.T) {
+			defer contain.Inject(func(site, key string) {
+				if site == where && (strings.Contains(key, "poison") || key == "batch") {
+					panic("injected")
+				}
+			})()
+			c := registrytest.New(t).Client()
+			create(t, c, namespaceNamed("ns"))
+			rec := control.NewRecorder(c, nil)
+			about := func(name string) {
+				rec.As("test").Event(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: "u"}}, corev1.EventTypeNormal, "Test", "x")
+			}
+			about("poison")
+			about("good")
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = rec.Run(ctx) })
+			defer wg.Wait()
+			defer cancel()
+			soon(t, func() string {
+				if n := len(c.List(kube.Event, "ns")); n != 1 {
+					return fmt.Sprintf("%d events, want that of the good one", n)
+				}
+				return ""
+			})
+			about("later")
+			soon(t, func() string {
+				if n := len(c.List(kube.Event, "ns")); n != 2 {
+					return fmt.Sprintf("%d events, want two", n)
+				}
+				return ""
+			})
+		})
+	}
+}
