@@ -20,10 +20,13 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun"
 )
 
-// Host finds out what this machine can enforce.
+// Host finds out, once, what this machine can enforce.
 func (r *Runtime) Host(ctx context.Context) podrun.Host {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return podrun.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+	r.hostOnce.Do(func() {
+		_, err := os.Stat("/sys/fs/selinux/enforce")
+		r.host = podrun.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+	})
+	return r.host
 }
 
 // recursiveReadOnly reports whether kernel (5.12) and runc (1.1) can make a mount read-only with all that is below it.
