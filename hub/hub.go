@@ -119,14 +119,15 @@ func (h *Hub) portNumber() string {
 }
 
 // Run serves until ctx ends. Parts stop in the reverse order of their dependence: first the port, then the loops, the
-// registry, and the store last.
+// registry, and the store last, which is closed: its log is copied back, and its history's mark is up to date.
 func (h *Hub) Run(ctx context.Context) error {
-	return h.layers(ctx,
+	err := h.layers(ctx,
 		h.db.Run,
 		h.registry.Run,
 		h.loops,
 		h.serve,
 	)
+	return errors.Join(err, h.db.Close())
 }
 
 // layers runs each function in a context that ends only after those behind it have returned. When one fails, all end.
