@@ -45,11 +45,6 @@ func (s *server) filters(next http.Handler) http.Handler {
 		if out.long && x.verb != "watch" {
 			out.patience = streamPatience
 		}
-		if r.ProtoMajor < 2 {
-			// The last answer's deadline still holds on the connection. It must not end this one, of which a
-			// "100 Continue" goes out before any Write of ours.
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // only a test's connection has none
-		}
 		if r.ContentLength != 0 {
 			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
 		}

@@ -1,9 +1,7 @@
 package apiserver_test
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -122,28 +120,6 @@ func TestPanicAtTheDoorKeepsNoRoom(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("%d, want %d: %.200s", w.Code, want, w.Body)
 		}
-	}
-}
-
-// On a connection that is used again after a while, the time that the last answer had is no matter of the next request.
-func TestContinueOnAnOldConnection(t *testing.T) {
-	t.Parallel()
-	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: 100 * time.Millisecond} })
-	c := h.byHand(t)
-	in := bufio.NewReader(c)
-	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: hub\r\n\r\n", configMaps)
-	resp, err := http.ReadResponse(in, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(300 * time.Millisecond) // three patiences
-	body := configMap("a", "")
-	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", configMaps, len(body))
-	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
-		t.Errorf("%q, %v", line, err)
 	}
 }
 
