@@ -169,6 +169,7 @@ func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 		return nil, fmt.Errorf("containerd version: %w", err)
 	}
 	cfg.RuntimeVersion = "containerd://" + v
+	cfg.RecursiveReadOnly = a.rt.Host(ctx).RecursiveReadOnly
 	cfg.NoMemoryReason, cfg.NoMemoryLimits = a.rt.NoMemoryLimits()
 	n, err := node.New(cfg)
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,6 +42,8 @@ type Hub struct {
 	// published is what the hub tells of itself: objects that are kept as they are here.
 	published []kube.Object
 	listener  net.Listener
+	// storeHealth has capacity 1: the store's health has changed.
+	storeHealth chan struct{}
 }
 
 // New opens everything that a hub needs and fails with nothing changed: the data directory, the store, the keys and the
@@ -55,7 +57,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1)}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err
@@ -69,24 +71,24 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
-	h.db, err = sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "hub.db"), BackupDir: filepath.Join(dir, "backup"), Log: h.part("store")})
-	if err != nil {
+	h.kinds = resource.New()
+	if err := h.openStore(ctx); err != nil {
 		return err
 	}
 	hosts := append([]string{h.cfg.apiAddr().String()}, h.cfg.Advertise...)
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki"), hosts...); err != nil {
 		return err
 	}
+	h.pki.LogTo(h.part("pki"))
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
-	h.kinds = resource.New()
 	view := &reader{}
 	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), Log: h.part("registry")})
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), MaxPods: h.cfg.MaxPods, Log: h.part("registry")})
 	view.Reader = h.registry.Client()
 	return h.openLink()
 }
@@ -173,17 +175,14 @@ func (h *Hub) serve(ctx context.Context) error {
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,
+		Ready:         h.db.Health,
+		Known:         knowGuest,
 	})
 	if err != nil {
 		return err
 	}
 	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
-	srv := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       5 * time.Minute,
-		ErrorLog:          log.New(debugWriter{h.log}, "", 0),
-	}
+	srv := newServer(handler, h.log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(p.Run(ctx)) })
 	g.Go(func() error { return ended(srv.Serve(p)) })
@@ -199,6 +198,25 @@ func (h *Hub) serve(ctx context.Context) error {
 	})
 	h.log.Info("hub is up", "url", h.URL(), "data", h.cfg.DataDir, "version", buildinfo.GitVersion())
 	return g.Wait()
+}
+
+// newServer bounds what a connection may cost: all of it can be had without credentials.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100, // as Kubernetes' own
+			MaxReadFrameSize:              64 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			WriteByteTimeout:              30 * time.Second,
+		},
+		ConnContext: connContext,
+		ErrorLog:    stdlog.New(debugWriter{log}, "", 0),
+	}
 }
 
 func (h *Hub) version() version.Info {

@@ -43,6 +43,8 @@ func (h *Hub) loops(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lean.Run(ctx, h.log) })
+	g.Go(func() error { return h.tellHealth(ctx, events.As("store")) })
+	g.Go(func() error { return h.backups(ctx) })
 	for _, r := range []runner{
 		h.pki,
 		events,

@@ -25,6 +25,10 @@ func (db *DB) Compact(ctx context.Context, to Revision) error {
 
 // upkeep follows a batch of writes; an idle store has none.
 func (db *DB) upkeep(now time.Time) {
+	if db.room.frugal { // what was deleted makes room at once
+		db.makeRoom()
+		return
+	}
 	err := db.forgetDue(now)
 	if err != nil {
 		db.cfg.Log.Warn("store compaction failed, history is kept for now", "error", err)

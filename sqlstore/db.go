@@ -129,7 +129,7 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	spare := newReserve(cfg.Path, cfg.Log)
-	if spare.free() < spare.margin()/2 {
+	if spare.free() < spare.margin() {
 		spare.giveUp() // opening needs room too; Run takes it again
 	}
 	f, loaded, err := openFile(ctx, cfg)

@@ -23,6 +23,8 @@ type file struct {
 	insert driver.StmtExecContext
 	// walFrames estimates the pages in the WAL that no checkpoint has moved yet.
 	walFrames int
+	// checkpointAt is how many of them are moved by a checkpoint.
+	checkpointAt int
 	// compacted is the revision up to which compaction is done; the history's may be ahead of it.
 	compacted Revision
 }
@@ -91,7 +93,7 @@ func openFile(ctx context.Context, cfg Config) (_ *file, _ *loaded, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	f := &file{conn: conn}
+	f := &file{conn: conn, checkpointAt: checkpointFrames}
 	defer func() {
 		if err != nil {
 			conn.Close()
@@ -256,7 +258,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // checkpoint copies the WAL back when it has grown enough. It takes what it can get without waiting for readers (PASSIVE),
 // and the rest the next time; the WAL starts over once all of it was copied.
 func (f *file) checkpoint() error {
-	if f.walFrames < checkpointFrames {
+	if f.walFrames < f.checkpointAt {
 		return nil
 	}
 	f.walFrames = 0
@@ -264,7 +266,7 @@ func (f *file) checkpoint() error {
 		inWAL, _ := v[1].(int64)
 		moved, _ := v[2].(int64)
 		// Not zero when a reader was in the way: try again after half the usual distance, not after each commit.
-		f.walFrames = min(int(inWAL-moved), checkpointFrames/2)
+		f.walFrames = min(int(inWAL-moved), f.checkpointAt/2)
 		return nil
 	})
 }

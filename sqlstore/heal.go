@@ -54,19 +54,30 @@ func (db *DB) heal(now time.Time) {
 	db.room.frugal = true
 	db.healed = now
 	db.reserve.giveUp()
+	db.makeRoom()
+	db.recover()
+}
+
+// makeRoom forgets all history and gives the log's room back.
+func (db *DB) makeRoom() {
 	if err := db.compactTo(db.Revision()); err != nil {
 		db.cfg.Log.Warn("history could not be given up for room", "error", err)
 	}
 	if err := db.file.truncateWAL(); err != nil {
 		db.cfg.Log.Debug("room of the WAL could not be given back", "error", err)
 	}
-	db.recover()
 }
 
 // recover ends the frugal state when there is room for a reserve and something beside it.
 func (db *DB) recover() {
-	if db.reserve.make() && db.reserve.free() >= db.reserve.margin()/2 {
+	unused, err := queryInt(db.file.conn, "PRAGMA freelist_count")
+	db.reserve.pages = err == nil && unused*pageSize >= db.reserve.size
+	if db.reserve.make() {
 		db.room.frugal = false
+	}
+	db.file.checkpointAt = checkpointFrames
+	if !db.reserve.whole() { // the log must not grow into the last room
+		db.file.checkpointAt = min(checkpointFrames, int(db.reserve.margin()/2/pageSize))
 	}
 }
 
@@ -85,18 +96,15 @@ func (db *DB) tend(now time.Time) {
 // begin is the upkeep at the start of Run: what an earlier life, or an older Petrel, has left undone. It writes nothing when
 // there is nothing to do.
 func (db *DB) begin(now time.Time) {
-	if !db.reserve.make() {
+	if db.room.frugal = true; db.reserve.whole() {
+		db.room.frugal = false // the usual case: nothing is looked at, nothing written
+	} else if db.recover(); db.room.frugal {
 		db.heal(now)
 	}
 	if db.history.superseded(db.file.compacted) > db.cfg.MaxHistoryBytes {
 		db.upkeep(now)
 	}
 	db.tell()
-}
-
-// roomFor reports whether a growing write of so many bytes may be tried while the disk was found full before.
-func (db *DB) roomFor(bytes int64) bool {
-	return db.reserve.free() >= 2*bytes+db.reserve.margin()/2
 }
 
 // rescue settles requests whose common transaction the disk has refused: it heals, and then tries each alone, so that a
@@ -107,8 +115,11 @@ func (db *DB) rescue(commits []*request) {
 		err := db.try([]*request{r})
 		if isFull(err) {
 			db.room.frugal = true
-			db.reserve.giveUp()
 			err = db.try([]*request{r}) // refused by room unless it frees
+		}
+		if isFull(err) {
+			db.reserve.giveUp()
+			err = db.try([]*request{r})
 		}
 		if isFull(err) {
 			err = &FullError{Bytes: db.room.living, Path: db.cfg.Path}

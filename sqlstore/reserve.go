@@ -24,6 +24,8 @@ type reserve struct {
 	path string
 	size int64 // what it is to have
 	held int64 // what it has
+	// pages: the database has free pages to write to, so that it need not grow and a smaller reserve will do.
+	pages bool
 	log  *slog.Logger
 }
 
@@ -38,8 +40,8 @@ func newReserve(path string, log *slog.Logger) *reserve {
 	return r
 }
 
-// margin is what stays free beside the reserve, for the log of the writes that follow.
-func (r *reserve) margin() int64 { return r.size / 2 }
+// margin is what should be free beside the reserve before the store grows on, for the log of its writes.
+func (r *reserve) margin() int64 { return r.size / 4 }
 
 // free is what the disk has left; a large number where that is not told.
 func (r *reserve) free() int64 {
@@ -61,31 +63,49 @@ func (r *reserve) giveUp() {
 	r.held = 0
 }
 
-// make puts the reserve in its place when it is not, and reports whether it is: a smaller one than wanted will do until
-// there is more room.
+// floor is how much of the reserve must be there before the store grows on.
+func (r *reserve) floor() int64 {
+	if r.pages {
+		return r.size / 4
+	}
+	return r.size / 2
+}
+
+// make puts the reserve in its place and reports whether there is room for the store to grow: the reserve's floor comes
+// first, then the margin, then the rest of the reserve.
 func (r *reserve) make() bool {
-	if r.held >= r.size {
+	free := r.free()
+	if r.held >= r.size && free >= r.margin() {
 		return true
 	}
-	want := min(r.size, r.free()+r.held-r.margin())
-	if want < minReserve || want < r.size/4 {
-		return r.held > 0
+	total := free + r.held
+	want := min(r.size, max(r.floor(), total-r.margin()), total-minReserve/2)
+	if want >= minReserve && want != r.held {
+		r.resize(want)
 	}
-	if want <= r.held {
-		return true
-	}
+	return r.held >= r.floor() && r.free() >= r.margin()
+}
+
+// whole reports whether the reserve has the size that it is to have: the disk is not short.
+func (r *reserve) whole() bool { return r.held >= r.size }
+
+func (r *reserve) resize(want int64) {
 	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		r.log.Warn("reserve of the store could not be made", "path", r.path, "error", err)
-		return r.held > 0
+		return
 	}
-	if err := errors.Join(allocate(f, want), f.Close()); err != nil {
+	if want < r.held {
+		err = f.Truncate(want)
+	} else {
+		err = allocate(f, want)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		r.held = 1 // whatever it has, it is to go
 		r.giveUp()
-		return false
+		return
 	}
 	r.held = want
-	return true
 }
 
 // fill writes size bytes that no file system compresses.

@@ -33,6 +33,10 @@ func salvage(ctx context.Context, cfg Config, aside string) error {
 		return fmt.Errorf("salvage %s: %w", aside, err)
 	}
 	s := &salvager{conn: conn, best: map[string]*salvaged{}}
+	// Otherwise SQLite does not look into a file that is shorter than it says of itself.
+	if err := (&file{conn: conn}).exec("PRAGMA writable_schema = ON"); err != nil {
+		return errors.Join(fmt.Errorf("salvage %s: %w", aside, err), conn.Close())
+	}
 	if m, ok := readMark(cfg.Path); ok {
 		s.last = m.Revision
 	}

@@ -126,6 +126,9 @@ func (r *Runtime) initRoot() (string, error) {
 			return "", err
 		}
 	}
+	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask: it is nobody who looks in
+		return "", err
+	}
 	next, err := os.CreateTemp(filepath.Dir(root), "new-")
 	if err != nil {
 		return "", err

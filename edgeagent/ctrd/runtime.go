@@ -62,6 +62,8 @@ type Runtime struct {
 	cgroups     cgroups
 	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
 	leastOOMScore int
+	hostOnce      sync.Once
+	host          podrun.Host // valid once hostOnce is done
 	pump          *podlog.Pump
 	opened        time.Time
 

@@ -57,6 +57,8 @@ type Config struct {
 	MaxPods int64
 	// RuntimeVersion is as in status.nodeInfo: "containerd://1.7.24".
 	RuntimeVersion string
+	// RecursiveReadOnly: mounts can be read-only with all that is mounted below them.
+	RecursiveReadOnly bool
 	// NoMemoryLimits, if not empty, tells why memory limits cannot be kept here and what to do; NoMemoryReason is the
 	// condition's reason for it.
 	NoMemoryLimits, NoMemoryReason string
@@ -193,7 +195,9 @@ func (n *Node) object() (wire.Object, uint64, error) {
 func (n *Node) Status() corev1.NodeStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	st := corev1.NodeStatus{Capacity: n.capacity, Allocatable: n.allocatable(), NodeInfo: n.info}
+	st := corev1.NodeStatus{Capacity: n.capacity, Allocatable: n.allocatable(), NodeInfo: n.info, Features: &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)},
+		RuntimeHandlers: []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{
+			RecursiveReadOnlyMounts: &n.cfg.RecursiveReadOnly, UserNamespaces: new(false)}}}}
 	for _, a := range n.addresses {
 		st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
 	}

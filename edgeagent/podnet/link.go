@@ -129,6 +129,7 @@ func (n *Network) sweep() error {
 	for _, uid := range uids {
 		keep[vethName(uid)] = true
 	}
+	n.pruneSenders(func(port string) bool { return keep[port] })
 	return n.removePorts(keep)
 }
 

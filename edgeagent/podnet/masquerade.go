@@ -155,7 +155,7 @@ func (n *Network) removeTables() error {
 	}
 	for _, t := range tables {
 		ours := t.Name == n.cfg.Bridge || t.Name == n.guardTable(true).Name
-		if ours && (t.Family == nftables.TableFamilyIPv4 || t.Family == nftables.TableFamilyIPv6) {
+		if ours && slices.Contains([]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyNetdev}, t.Family) {
 			c.DelTable(t)
 		}
 	}

@@ -59,6 +59,8 @@ type Network struct {
 	sockets   []ServiceSocket // as of the last SetServiceSockets
 	guards    [2]guardState   // IPv4, IPv6
 	noReject  bool            // the kernel cannot reject packets, only drop them
+	antispoof bool            // the kernel holds pods to their addresses
+	spoofWarn bool            // that it has not has been logged
 	problems  map[string]string
 
 	unreached chan struct{} // capacity 1: SetRoutes tells Run that a peer is to be tried again
@@ -255,6 +257,7 @@ func (n *Network) detach(podUID string) error {
 	if err := unpin(n.netnsPath(podUID)); err != nil {
 		return fmt.Errorf("podnet detach %s: %w", podUID, err)
 	}
+	n.forgetSender(vethName(podUID))
 	if err := n.release(podUID); err != nil {
 		return fmt.Errorf("podnet detach %s: %w", podUID, err)
 	}

@@ -157,7 +157,13 @@ func (s site) resources(pod *corev1.Pod) rejection {
 	for i, other := range s.others {
 		taken[i] = kube.PodRequests(other)
 	}
-	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+	names := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
+	for name := range want {
+		if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
 		amount := func(list corev1.ResourceList) int64 {
 			q := list[name]
 			if name == corev1.ResourceCPU {
@@ -165,7 +171,7 @@ func (s site) resources(pod *corev1.Pod) rejection {
 			}
 			return q.Value()
 		}
-		if _, ok := s.allocatable[name]; !ok || amount(want) <= 0 {
+		if len(s.allocatable) == 0 || amount(want) <= 0 {
 			continue
 		}
 		used := int64(0)

@@ -126,6 +126,7 @@ type Security struct {
 	SeccompUnconfined     bool
 	SeccompProfile        string // path of a profile on the node
 	AppArmorUnconfined    bool
+	AppArmorDefault       bool   // the default profile was asked for, so it must be had
 	AppArmorProfile       string // one that is loaded on the node; "": the runtime's own where the kernel has AppArmor
 	UnmaskedProc          bool
 	Sysctls               map[string]string

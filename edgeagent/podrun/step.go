@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // stepper is one step in the making.
@@ -68,7 +70,7 @@ func (s *stepper) wait(container, reason, message string) {
 // stopAll stops every container, sidecars last and in reverse order, then calls then.
 func (s *stepper) stopAll(grace int64, why string, then func()) {
 	s.out.state = Stopping
-	left := time.Duration(grace) * time.Second
+	left := kube.Seconds(grace)
 	if !s.o.stopFrom.IsZero() { // whoever comes last still gets a moment to act on the signal
 		left = max(left-s.now.Sub(s.o.stopFrom), min(left, leastGrace))
 	}
@@ -138,7 +140,7 @@ func (s *stepper) overDeadline() bool {
 	if limit == nil || s.o.last.StartTime == nil {
 		return false
 	}
-	left := time.Duration(*limit)*time.Second - s.o.active
+	left := kube.Seconds(*limit) - s.o.active
 	if left > 0 {
 		s.at(s.now.Add(left))
 	}
@@ -308,7 +310,7 @@ func (s *stepper) stop(rec *Container, c corev1.Container, p *corev1.Probe, why 
 	if p != nil && p.TerminationGracePeriodSeconds != nil {
 		grace = *p.TerminationGracePeriodSeconds
 	}
-	s.do(action{kind: actStop, container: c.Name, id: rec.ID, grace: time.Duration(grace) * time.Second, why: why})
+	s.do(action{kind: actStop, container: c.Name, id: rec.ID, grace: kube.Seconds(grace), why: why})
 }
 
 // start starts a container as soon as its image is there and an earlier failure has cooled down.
