@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/client"
+	apparmorprofile "github.com/containerd/containerd/v2/contrib/apparmor"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/apparmor"
@@ -65,7 +66,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		return nil, err
 	}
 	opts = append(opts, user...)
-	confine, err := appArmor(s.Security, apparmor.HostSupports())
+	confine, err := r.appArmor(s.Security, apparmor.HostSupports(), apparmorprofile.LoadDefaultProfile)
 	if err != nil {
 		return nil, err
 	}

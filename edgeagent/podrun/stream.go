@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -307,7 +308,7 @@ func (w *worker) logs(ctx context.Context, name string, raw []byte, s wire.Strea
 	case opt.SinceTime != nil:
 		o.Since = opt.SinceTime.Time
 	case opt.SinceSeconds != nil:
-		o.Since = w.table.cfg.Now().Add(-time.Duration(*opt.SinceSeconds) * time.Second)
+		o.Since = w.table.cfg.Now().Add(-kube.Seconds(*opt.SinceSeconds))
 	}
 	if opt.Stream != nil {
 		switch *opt.Stream {
