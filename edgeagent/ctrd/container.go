@@ -296,7 +296,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSp
 	if err != nil {
 		return nil, err
 	}
-	opts, err := r.specOpts(ctx, id, spec, image, config)
+	opts, err := r.specOpts(id, spec, config)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -219,7 +218,7 @@ func TestHTTPHook(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("X") + r.URL.String() }))
 	defer srv.Close()
 	addr := srv.Listener.Addr().(*net.TCPAddr)
-	fake := runtimetest.NewFake("app:1")
+	fake := fakeIn(t, "app:1")
 	dir := t.TempDir()
 	table := podrun.NewTable(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
 		NodeIPs: func() []string { return nil }, Report: func(wire.Object) error { return nil }, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
@@ -252,7 +251,7 @@ func TestHostsFile(t *testing.T) {
 		defer n.stop()
 		n.apply(true, aPod("own"), aPod("host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
 		for pod, want := range map[string]string{"own": "# Kubernetes-managed hosts file.", "host": "# Kubernetes-managed hosts file (host network)."} {
-			b, err := os.ReadFile(filepath.Join(n.dir, pod, ".etc/hosts"))
+			b, err := os.ReadFile(filepath.Join(n.fake.Files(pod), "hosts"))
 			if got, _, _ := strings.Cut(string(b), "\n"); err != nil || got != want {
 				t.Errorf("%s: %q, %v", pod, got, err)
 			}

@@ -4,9 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -43,6 +41,7 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 		NetnsPath: sb.netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
 		LogPath: w.logPath(c.Name, attempt),
 	}
+	spec.Hostname, _ = hostname(pod)
 	if isCritical(pod) {
 		spec.Resources.OOMScoreAdj = -997
 	}
@@ -68,51 +67,13 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 		}
 		spec.Mounts = append(spec.Mounts, mount)
 	}
-	more, err := w.fileMounts(pod, c, attempt, spec.Mounts)
+	more, err := w.fileMounts(pod, c, attempt, spec.Security.ReadOnlyRoot, spec.Mounts)
 	spec.Mounts = append(spec.Mounts, more...)
 	return spec, skipped, err
 }
 
-// fileMounts are the files that every container finds: hosts, resolv.conf, and where it leaves its last words.
-func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, have []Mount) ([]Mount, error) {
-	taken := func(target string) bool {
-		return slices.ContainsFunc(have, func(m Mount) bool { return filepath.Clean(m.Target) == target })
-	}
-	var out []Mount
-	if !taken("/etc/hosts") {
-		out = append(out, Mount{Source: filepath.Join(w.dir, ".etc", "hosts"), Target: "/etc/hosts"})
-	}
-	if !taken("/etc/resolv.conf") {
-		out = append(out, Mount{Source: filepath.Join(w.dir, ".etc", "resolv.conf"), Target: "/etc/resolv.conf"})
-	}
-	if !taken("/etc/hostname") {
-		out = append(out, Mount{Source: filepath.Join(w.dir, ".etc", "hostname"), Target: "/etc/hostname"})
-	}
-	path := w.messagePath(c.Name, attempt)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := f.Chmod(0o666); err != nil { // whatever user the container runs as
-		return nil, err
-	}
-	target := c.TerminationMessagePath
-	if target == "" {
-		target = corev1.TerminationMessagePathDefault
-	}
-	return append(out, Mount{Source: path, Target: target}), nil
-}
-
 func (w *worker) logPath(container string, attempt int) string {
 	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".log")
-}
-
-func (w *worker) messagePath(container string, attempt int) string {
-	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".message")
 }
 
 // securityOf joins the pod's and the container's security contexts; the container's wins.
@@ -255,28 +216,4 @@ func hostname(pod *corev1.Pod) (short, fqdn string) {
 		short = strings.TrimRight(short[:63], "-.")
 	}
 	return short, ""
-}
-
-// writeFiles makes the files that the pod's containers share.
-func (w *worker) writeFiles(pod *corev1.Pod, sb *sandboxState) error {
-	dir := filepath.Join(w.dir, ".etc")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	short, _ := hostname(pod)
-	resolv, err := resolvConf(pod, w.table.cfg.DNS)
-	if err != nil {
-		return err
-	}
-	for name, text := range map[string]string{"hosts": hostsFile(pod, sb, short, w.table.cfg.DNS.Domain), "hostname": short + "\n", "resolv.conf": resolv} {
-		path := filepath.Join(dir, name)
-		// In place: running containers have these files mounted.
-		if old, err := os.ReadFile(path); err == nil && string(old) == text {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return fmt.Errorf("pod files: %w", err)
-		}
-	}
-	return nil
 }

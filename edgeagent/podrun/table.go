@@ -61,8 +61,8 @@ type Config struct {
 type Table struct {
 	cfg    Config
 	events *recorder
-	starts chan struct{} // a slot for each container that may be starting at once
-	pulls  chan struct{} // the same for images
+	starts *slots // containers that are being started
+	pulls  *slots // images that are being pulled
 	away   registries
 
 	mu       sync.Mutex
@@ -73,13 +73,22 @@ type Table struct {
 	ctx      context.Context // of Run; nil before it and after
 }
 
+// Bounds of what pods share on the node. A start that takes longer than its turn waits for something; a pull may be a large
+// image on a slow link, which goes on beside the next ones, but not any number of them.
+const (
+	startTurn   = 30 * time.Second
+	pullsAtOnce = 3
+	pullTurn    = 10 * time.Minute
+	pullsBeyond = 3
+)
+
 // NewTable makes a Table. It does nothing before Run.
 func NewTable(cfg Config) *Table {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
-		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3),
+		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0), pulls: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
 		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
@@ -98,7 +107,7 @@ func (t *Table) Run(ctx context.Context) error {
 			t.mu.Lock()
 			t.ctx = nil
 			t.mu.Unlock()
-			t.wg.Wait()
+			t.await()
 			return nil
 		case uid, ok := <-events:
 			if !ok {
@@ -106,6 +115,30 @@ func (t *Table) Run(ctx context.Context) error {
 				continue
 			}
 			t.wake(uid)
+		}
+	}
+}
+
+// stopLimit is how long the workers may take to stop. Each has its own limits; one that hangs in the kernel keeps none, and
+// must not keep the agent.
+const stopLimit = 20 * time.Second
+
+// await waits until the workers have stopped, or stopLimit has passed.
+func (t *Table) await() {
+	stopped := make(chan struct{})
+	go func() {
+		t.wg.Wait()
+		close(stopped)
+	}()
+	late := time.NewTimer(stopLimit)
+	defer late.Stop()
+	select {
+	case <-stopped:
+	case <-late.C:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for uid := range t.workers {
+			t.cfg.Log.Error("the work on a pod does not stop, going without it", "pod", uid, "waited", stopLimit)
 		}
 	}
 }

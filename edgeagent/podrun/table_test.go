@@ -49,8 +49,15 @@ func (fakeNet) Attach(context.Context, string) (podrun.Attachment, error) {
 }
 func (fakeNet) Detach(context.Context, string) error { return nil }
 
+// fakeIn is a fake runtime that keeps its files where the test's are.
+func fakeIn(t *testing.T, images ...string) *runtimetest.Fake {
+	f := runtimetest.NewFake(images...)
+	f.Dir = t.TempDir()
+	return f
+}
+
 func newNode(t *testing.T) *node {
-	n := &node{t: t, fake: runtimetest.NewFake("app:1"), dir: t.TempDir(), status: map[string]corev1.PodStatus{}, gone: map[string]bool{},
+	n := &node{t: t, fake: fakeIn(t, "app:1"), dir: t.TempDir(), status: map[string]corev1.PodStatus{}, gone: map[string]bool{},
 		forgot: map[string]bool{}, ip: "192.0.2.1", events: map[string]corev1.Event{}}
 	n.start()
 	return n
