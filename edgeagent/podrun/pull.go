@@ -41,6 +41,7 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 	}, func(err error) {
 		if err != nil { // a panic
 			fail = w.pullFailed(ctx, pod, c, old.fail, reasonPull, err)
+			fail.fault = true
 		}
 		w.mu.Lock()
 		if w.pulls[c.Name] == job {

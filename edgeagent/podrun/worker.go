@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"hash/fnv"
 	"os"
 	"path/filepath"
@@ -105,7 +106,10 @@ func (w *worker) rounds(ctx context.Context) {
 		}
 		wait := time.Time{}
 		containers, err := w.observe(ctx, d)
+		var fault *contain.Panic
 		switch {
+		case errors.As(err, &fault):
+			wait = w.table.cfg.Now().Add(w.panicked(err))
 		case err != nil:
 			if ctx.Err() == nil {
 				log.Warn("pod cannot be observed", "pod", w.uid, "error", err)
@@ -264,7 +268,7 @@ func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
 	var failed []imageState
 	for name, img := range w.mem.images {
 		c := containerNamed(pod, name)
-		if img.fail.reason != "" && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
+		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
 			failed = append(failed, img)
 		}
 	}
