@@ -69,7 +69,7 @@ func storeWorks(ctx context.Context, socket string) bool {
 func startChild(ctx context.Context, root, state string, log *slog.Logger) (*child, error) {
 	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), log: log}
 	for _, d := range []string{root, state} {
-		if err := os.MkdirAll(d, 0o711); err != nil {
+		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}

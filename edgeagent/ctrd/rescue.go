@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -134,7 +135,7 @@ func (r *Runtime) runRescue(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-every.C:
-			r.rescue()
+			contain.Go(r.cfg.Log, "ctrd/rescue", "container output", r.rescue)
 		}
 	}
 }

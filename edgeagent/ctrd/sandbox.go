@@ -47,7 +47,7 @@ func (r *Runtime) sandbox(dir string, spec podrun.SandboxSpec) (podrun.Sandbox, 
 	if err := r.unpin(dir); err != nil { // half made, or of before the reboot
 		return podrun.Sandbox{}, err
 	}
-	if err := os.MkdirAll(shm, 0o711); err != nil {
+	if err := os.MkdirAll(shm, 0o700); err != nil {
 		return podrun.Sandbox{}, err
 	}
 	for _, p := range []string{ipc, uts} {

@@ -53,7 +53,7 @@ func TestLessPatience(t *testing.T) {
 			n.apply(true, deleted(p, 5))
 			time.Sleep(6 * time.Second)
 			n.settle()
-			if !n.gone["p"] {
+			if !n.isGone("p") {
 				t.Errorf("hook %v: pod is not gone: %s", hook, n.line("p"))
 			}
 		})
@@ -87,7 +87,7 @@ func TestRuntimeAwayWhileStopping(t *testing.T) {
 		}
 		time.Sleep(15 * time.Second)
 		n.settle()
-		if !n.gone["p"] || n.fake.Count("Signal") != 2 {
+		if !n.isGone("p") || n.fake.Count("Signal") != 2 {
 			t.Errorf("after the grace: %s, %d signals", n.line("p"), n.fake.Count("Signal"))
 		}
 	})
@@ -171,13 +171,13 @@ func TestNodeAddressChanges(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
 		n.apply(true, aPod("p", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
-		if got := n.status["p"].PodIP; got != "192.0.2.1" {
+		if got := n.statusOf("p").PodIP; got != "192.0.2.1" {
 			t.Errorf("at %q", got)
 		}
-		n.ip = "192.0.2.77"
+		n.move("192.0.2.77")
 		n.table.Refresh()
 		n.settle()
-		if st := n.status["p"]; st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
+		if st := n.statusOf("p"); st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
 			t.Errorf("pod at %q on a host at %q", st.PodIP, st.HostIP)
 		}
 	})
@@ -200,13 +200,13 @@ func TestPostStart(t *testing.T) {
 			p.Spec.Containers = append(p.Spec.Containers, second)
 		}))
 		n.want("p", "Pending main#0 running second#0 ContainerCreating")
-		if n.status["p"].ContainerStatuses[0].Ready {
+		if n.statusOf("p").ContainerStatuses[0].Ready {
 			t.Error("ready before the hook is done")
 		}
 		time.Sleep(11 * time.Second)
 		n.settle()
 		n.want("p", "Running main#0 running second#0 running")
-		if !n.status["p"].ContainerStatuses[0].Ready {
+		if !n.statusOf("p").ContainerStatuses[0].Ready {
 			t.Error("not ready after the hook")
 		}
 	})
@@ -285,7 +285,7 @@ func TestStuckPod(t *testing.T) {
 		stuck.Store(false)
 		time.Sleep(31 * time.Second)
 		n.settle()
-		if !n.gone["p"] {
+		if !n.isGone("p") {
 			t.Errorf("not gone: %s", n.line("p"))
 		}
 	})
