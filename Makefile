@@ -11,7 +11,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench weather hostile boards fuzz cross clean setup setup-test setup-boards
+.PHONY: help build demo test lint check bench weather hostile conformance boards fuzz cross clean setup setup-test setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,9 @@ build: ## build bin/petrel, static, for this machine
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
 
-test: setup-test build lint ## all tests, real containerd and real clients included
+test: setup-test setup-conformance build lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
+	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 
 lint: ## go vet, staticcheck and the rule tests
 	$(GO) vet ./...
@@ -45,6 +46,10 @@ weather: setup-test build ## power cuts, links that go and come, dark and cloned
 
 hostile: setup-test build ## the attacks of docs/security.md at full size: pods, nodes, strangers, clients against a real hub and agent
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_HOSTILE=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m ./test/hostile/...
+
+# FOCUS=regexp, SIG=node, PROCS=n choose; UPDATE=1 adds what passes to the list, and after a whole run writes docs/conformance.md.
+conformance: setup-conformance build ## Kubernetes' conformance suite against a hub and two agents, compared with test/conformance/passing.txt
+	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -focus '$(FOCUS)' -sig '$(SIG)' -procs $(or $(PROCS),4) $(if $(UPDATE),-update) $(if $(KEEP),-keep)
 
 # qemu by name, kmod for depmod, e2fsprogs for mke2fs: all of them for building and starting the guests.
 boards: setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64; some 20 minutes a board (BOARDS=name: one)
@@ -71,3 +76,6 @@ setup-boards:
 
 setup-test:
 	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3
+
+setup-conformance:
+	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static bash-static:bash-static mmdebstrap:mmdebstrap

@@ -160,14 +160,13 @@ func (a *Agent) Link() (link.Status, bool) {
 	return a.link.Status(), true
 }
 
-// settled is how long a session must last before what the desired set does not name counts as not wanted: by then the
-// hub has sent the differences.
-const settled = 30 * time.Second
-
-// inSync tells whether the set is the hub's own by now.
-func (a *Agent) inSync() bool {
-	st, ok := a.Link()
-	return ok && (st.Removed || st.Connected && time.Since(st.Since) > settled)
+// completed is closed once what the desired set does not name is not wanted: the hub has said that the set is complete.
+// Without a link it never is.
+func (a *Agent) completed() <-chan struct{} {
+	if a.link == nil {
+		return nil
+	}
+	return a.link.Completed()
 }
 
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
@@ -182,16 +181,25 @@ func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 		return nil, fmt.Errorf("containerd version: %w", err)
 	}
 	cfg.RuntimeVersion = "containerd://" + v
-	if !a.rt.MemoryLimits() {
-		cfg.NoMemoryLimits = ctrd.MemoryCgroupFix
+	cfg.NoMemoryReason, cfg.NoMemoryLimits = a.rt.NoMemoryLimits()
+	n, err := node.New(cfg)
+	if err != nil {
+		return nil, err
 	}
-	return node.New(cfg)
+	memory := n.Allocatable()[corev1.ResourceMemory]
+	if err := a.rt.BoundAll(memory.Value()); err != nil {
+		a.log.Warn("pods together are not bounded: they may take what the system needs", "error", err)
+	}
+	return n, nil
 }
 
 // notReady is why pods cannot run on this node yet.
 func (a *Agent) notReady() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if why := a.rt.NotReady(); why != "" {
+		return "container runtime not ready: " + why
+	}
 	switch {
 	case a.table == nil:
 		return "container runtime network not ready: the hub has not told this node's pod network yet"
@@ -244,7 +252,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	a.build(p)
+	a.build(ctx, p)
 	defer a.dismantle()
 	g.Go(func() error { return a.table.Run(ctx) })
 	g.Go(func() error { return a.proxy.Run(ctx) })
@@ -262,9 +270,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 	g.Go(func() error {
 		retry := time.NewTimer(time.Hour)
 		defer retry.Stop()
-		sync := time.NewTicker(settled / 2)
-		defer sync.Stop()
-		synced := false
+		completed, synced := a.completed(), false
 		for {
 			if !a.apply(ctx, synced) {
 				retry.Reset(2 * time.Second)
@@ -276,11 +282,8 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 					return nil
 				case <-changed:
 				case <-retry.C:
-				case <-sync.C:
-					if news = a.inSync(); news {
-						synced = true
-						sync.Stop()
-					}
+				case <-completed:
+					completed, synced = nil, true
 				}
 			}
 			if s := a.cache.Settings(); s != settings {
@@ -330,24 +333,24 @@ func parseSettings(s wire.Settings) (plan, error) {
 }
 
 func (a *Agent) volumes() *volume.Mounter {
-	return &volume.Mounter{Dir: a.podsDir(), Capacity: a.node.Capacity()}
+	return &volume.Mounter{Dir: a.podsDir(), Allocatable: a.node.Allocatable()}
 }
 
 // build makes network, proxy and pod table for the cluster's networks.
-func (a *Agent) build(p plan) {
-	capacity := a.node.Capacity()
+func (a *Agent) build(ctx context.Context, p plan) {
 	if st, ok := a.Link(); ok && st.Node != "" {
 		a.nodeName = st.Node
 	}
 	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: p.services, ClusterCIDRs: p.pods, Log: a.log})
-	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns, Log: a.log})
+	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns,
+		Sockets: func(open []svcproxy.Socket) error { return network.SetServiceSockets(serviceSockets(open)) }, Log: a.log})
 	dns := podrun.DNS{Domain: p.domain}
 	if p.dns.IsValid() {
 		dns.Server = p.dns.String()
 	}
 	table := podrun.NewTable(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
-		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Capacity: capacity, Memory: a.node.Memory(), DNS: dns,
+		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
 	})
 	a.mu.Lock()
@@ -431,6 +434,15 @@ func (a *Agent) applyProxy() {
 		return
 	}
 	proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: table.HostPorts()})
+}
+
+// serviceSockets are the proxy's sockets as podnet wants them.
+func serviceSockets(open []svcproxy.Socket) []podnet.ServiceSocket {
+	out := make([]podnet.ServiceSocket, 0, len(open))
+	for _, s := range open {
+		out = append(out, podnet.ServiceSocket{Addr: s.Addr, UDP: s.Protocol == svcproxy.UDP, Port: s.Port, At: s.At})
+	}
+	return out
 }
 
 // attacher is podnet as podrun wants it.

@@ -33,6 +33,8 @@ type Config struct {
 	PrivateContainerd bool
 	// PlainHTTPRegistries are registries that speak HTTP. Those on localhost are taken to.
 	PlainHTTPRegistries []string
+	// PodPidsLimit is how many processes and threads a pod may have; 0: DefaultPodPidsLimit, negative: no limit.
+	PodPidsLimit int64
 	// Bridge is the name of the pod bridge; empty: podnet's default.
 	Bridge string
 	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
@@ -41,6 +43,9 @@ type Config struct {
 
 	offline bool // without a link, for tests
 }
+
+// DefaultPodPidsLimit is far above what a program needs, and far below what the kernel of a small board has for all.
+const DefaultPodPidsLimit = 4096
 
 // check fills in what is left out and refuses what cannot be.
 func (c *Config) check() error {
@@ -56,6 +61,12 @@ func (c *Config) check() error {
 	}
 	if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
 		return fmt.Errorf("agent: node name %q: %s; give another with --node-name", c.NodeName, problems[0])
+	}
+	switch {
+	case c.PodPidsLimit == 0:
+		c.PodPidsLimit = DefaultPodPidsLimit
+	case c.PodPidsLimit < 0:
+		c.PodPidsLimit = 0
 	}
 	for k, v := range c.Labels {
 		if problems := append(validation.IsQualifiedName(k), validation.IsValidLabelValue(v)...); len(problems) > 0 {

@@ -22,7 +22,7 @@ type imported struct {
 // importImages imports the archives in DATA/images. One that was imported before is passed over as long as the file is
 // the same and its images are still there.
 func (a *Agent) importImages(ctx context.Context) {
-	files, _ := filepath.Glob(filepath.Join(a.cfg.DataDir, "images", "*.tar*"))
+	files := archivesIn(filepath.Join(a.cfg.DataDir, "images"))
 	if len(files) == 0 {
 		return
 	}
@@ -49,6 +49,17 @@ func (a *Agent) importImages(ctx context.Context) {
 			a.log.Warn("imported archives not noted", "error", err)
 		}
 	}
+}
+
+// archivesIn lists the files in dir that archives are called like: .tar, and what gzip and zstd make of it.
+func archivesIn(dir string) []string {
+	var files []string
+	for _, pattern := range []string{"*.tar*", "*.tgz", "*.tzst"} {
+		list, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are right
+		files = append(files, list...)
+	}
+	slices.Sort(files)
+	return files
 }
 
 func (a *Agent) storedImages(ctx context.Context) []string {

@@ -24,11 +24,33 @@ type Config struct {
 	ClusterCIDR, ServiceCIDR netip.Prefix
 	// Domain is the DNS domain of the cluster.
 	Domain string
-	Log    *slog.Logger
+	// StoreLimit is how many bytes all objects may take in memory; MaxPods how many pods there may be. 0: their defaults.
+	StoreLimit int64
+	MaxPods    int
+	// Backups is how many nightly backups of the store are kept; 0 means DefaultBackups, less than 0 that none are made.
+	Backups int
+	// Salvage has a damaged store set aside and what can be read of it taken over.
+	Salvage bool
+	Log     *slog.Logger
 }
 
-// check tells a wrong setting, in words that name the flag.
+// check tells a wrong setting, in words that name the flag, and fills in defaults.
 func (c *Config) check() error {
+	if c.StoreLimit == 0 {
+		c.StoreLimit = DefaultStoreLimit
+	}
+	if c.StoreLimit < 16<<20 {
+		return fmt.Errorf("--store-limit of %d bytes: 16Mi is the least", c.StoreLimit)
+	}
+	if c.MaxPods == 0 {
+		c.MaxPods = DefaultMaxPods
+	}
+	if c.MaxPods < 0 {
+		return fmt.Errorf("--max-pods %d is less than 1", c.MaxPods)
+	}
+	if c.Backups == 0 {
+		c.Backups = DefaultBackups
+	}
 	if c.DataDir == "" {
 		return errors.New("--data-dir is empty")
 	}

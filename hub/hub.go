@@ -42,6 +42,8 @@ type Hub struct {
 	// published is what the hub tells of itself: objects that are kept as they are here.
 	published []kube.Object
 	listener  net.Listener
+	// storeHealth has capacity 1: the store's health has changed.
+	storeHealth chan struct{}
 }
 
 // New opens everything that a hub needs and fails with nothing changed: the data directory, the store, the keys and the
@@ -55,7 +57,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1)}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err
@@ -69,8 +71,8 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
-	h.db, err = sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "hub.db"), BackupDir: filepath.Join(dir, "backup"), Log: h.part("store")})
-	if err != nil {
+	h.kinds = resource.New()
+	if err := h.openStore(ctx); err != nil {
 		return err
 	}
 	hosts := append([]string{h.cfg.apiAddr().String()}, h.cfg.Advertise...)
@@ -80,13 +82,12 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
-	h.kinds = resource.New()
 	view := &reader{}
-	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, Log: h.part("admission")})
+	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), Log: h.part("registry")})
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), MaxPods: h.cfg.MaxPods, Log: h.part("registry")})
 	view.Reader = h.registry.Client()
 	return h.openLink()
 }
@@ -162,17 +163,22 @@ func ended(err error) error {
 // serve answers on the port.
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
-	handler := apiserver.New(apiserver.Config{
+	handler, err := apiserver.New(apiserver.Config{
 		Verbs:         h.registry,
 		Kinds:         h.kinds,
 		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
+		Authorizer:    auth.MastersOnly{},
 		Streams:       h.dispatch,
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,
+		Ready:         h.db.Health,
 	})
+	if err != nil {
+		return err
+	}
 	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
 	srv := &http.Server{
 		Handler:           handler,

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/registry"
@@ -47,11 +48,13 @@ func (h *Hub) openLink() error {
 		Tokens:    h.pki,
 		Keys:      keys,
 		Addresses: h.addresses(),
+		History:   func() (string, uint64) { return h.db.History(), uint64(h.db.Revision()) },
 		Settings: wire.Settings{
 			PodCIDR: h.cfg.ClusterCIDR.String(), ServiceCIDR: h.cfg.ServiceCIDR.String(),
 			DNSAddress: h.cfg.dnsAddr().String(), ClusterDomain: h.cfg.Domain,
 		},
-		Log: h.part("dispatch"),
+		Clock: auth.Now,
+		Log:   h.part("dispatch"),
 	})
 	return err
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 
@@ -10,14 +11,17 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
+	"petrel.dev/petrel/hub/control/endpointmirror"
 	"petrel.dev/petrel/hub/control/endpoints"
 	"petrel.dev/petrel/hub/control/gc"
+	"petrel.dev/petrel/hub/control/loadbalancer"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -39,22 +43,29 @@ func (h *Hub) loops(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lean.Run(ctx, h.log) })
+	g.Go(func() error { return h.tellHealth(ctx, events.As("store")) })
+	g.Go(func() error { return h.backups(ctx) })
 	for _, r := range []runner{
 		h.pki,
 		events,
 		h.dispatch,
 		nodes,
-		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), Keep: h.published, Log: h.part("bootstrap")}),
+		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: client, CA: h.pki.CA(), Log: h.part("serviceaccount")}),
 		namespace.New(namespace.Config{Client: client, Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: client, Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
+		endpointmirror.New(endpointmirror.Config{Client: client, Log: h.part("endpointmirror")}),
+		loadbalancer.New(loadbalancer.Config{Client: client, Log: h.part("loadbalancer")}),
 		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
-		g.Go(func() error { return ended(r.Run(ctx)) })
+		// What a loop does for one key it contains itself; a panic beyond that ends the hub in good order.
+		g.Go(func() error {
+			return ended(contain.Do(h.log, "hub/loops", fmt.Sprintf("%T", r), func() error { return r.Run(ctx) }))
+		})
 	}
 	return g.Wait()
 }

@@ -7,6 +7,8 @@ import (
 	v1helper "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // A filter refuses nodes for one kind of reason.
@@ -120,7 +122,7 @@ func (f *nodeAffinity) reasons(*node) []string {
 }
 
 // ports refuses nodes where a host port of the pod is taken.
-type ports struct{ want []hostPort }
+type ports struct{ want []kube.HostPort }
 
 func (f *ports) prepare(_ *Snapshot, p *Pod) bool {
 	f.want = p.ports
@@ -130,7 +132,7 @@ func (f *ports) prepare(_ *Snapshot, p *Pod) bool {
 func (f *ports) allows(n *node) bool {
 	for _, want := range f.want {
 		for _, taken := range n.ports {
-			if want.clashes(taken) {
+			if want.Clashes(taken) {
 				return false
 			}
 		}

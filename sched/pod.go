@@ -5,7 +5,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/resource"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Pod is a pod with all that scheduling asks of it worked out once. It does not change; the object it was made of must
@@ -16,7 +17,7 @@ type Pod struct {
 	requests resources
 	// scored is requests with a small assumption for what has none, so that pods without requests spread too.
 	scored resources
-	ports  []hostPort
+	ports  []kube.HostPort
 	owner  types.UID // of its controller
 	images []string
 	// architectures, when its owner says so, are those that all images exist for; nil: what is known of each image counts.
@@ -37,8 +38,7 @@ const (
 // NewPod prepares a pod.
 func NewPod(pod *corev1.Pod) *Pod {
 	p := &Pod{Object: pod}
-	list := resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true})
-	p.requests = resourcesOf(list)
+	p.requests = resourcesOf(kube.PodRequests(pod))
 	p.scored = p.requests
 	if p.scored.milliCPU == 0 {
 		p.scored.milliCPU = assumedMilliCPU * int64(len(pod.Spec.Containers))
@@ -54,7 +54,7 @@ func NewPod(pod *corev1.Pod) *Pod {
 		}
 	}
 	p.architectures = annotated(pod)
-	p.ports = hostPorts(&pod.Spec)
+	p.ports = kube.HostPorts(&pod.Spec)
 	if ref := metav1.GetControllerOf(pod); ref != nil {
 		p.owner = ref.UID
 	}
@@ -101,48 +101,6 @@ func (r *resources) add(o resources, sign int64) {
 	for name, n := range o.extended {
 		r.extended[name] += sign * n
 	}
-}
-
-// hostPort is a port of the node itself. An empty ip is every address.
-type hostPort struct {
-	ip       string
-	protocol corev1.Protocol
-	port     int32
-}
-
-func hostPorts(spec *corev1.PodSpec) (ports []hostPort) {
-	add := func(c *corev1.Container) {
-		for _, p := range c.Ports {
-			number := p.HostPort
-			if spec.HostNetwork && number == 0 {
-				number = p.ContainerPort
-			}
-			if number <= 0 {
-				continue
-			}
-			hp := hostPort{ip: p.HostIP, protocol: p.Protocol, port: number}
-			if hp.ip == "0.0.0.0" || hp.ip == "::" {
-				hp.ip = ""
-			}
-			if hp.protocol == "" {
-				hp.protocol = corev1.ProtocolTCP
-			}
-			ports = append(ports, hp)
-		}
-	}
-	for i := range spec.InitContainers { // sidecars hold their ports as long as the others
-		if policy := spec.InitContainers[i].RestartPolicy; policy != nil && *policy == corev1.ContainerRestartPolicyAlways {
-			add(&spec.InitContainers[i])
-		}
-	}
-	for i := range spec.Containers {
-		add(&spec.Containers[i])
-	}
-	return ports
-}
-
-func (a hostPort) clashes(b hostPort) bool {
-	return a.port == b.port && a.protocol == b.protocol && (a.ip == "" || b.ip == "" || a.ip == b.ip)
 }
 
 // selectorOf is a label selector of a pod's own spec, with the pod's values for keys added. A nil selector selects

@@ -51,7 +51,7 @@ type node struct {
 	used        resources
 	scored      resources
 	pods        map[types.UID]*placed
-	ports       []hostPort
+	ports       []kube.HostPort
 	owners      map[types.UID]int // pods by controller
 	hard, soft  []corev1.Taint    // NoSchedule and NoExecute; PreferNoSchedule
 	arch        string

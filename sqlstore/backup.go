@@ -4,36 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 )
-
-// Backup writes a snapshot of the store, as of one commit boundary, to path while everything goes on. An existing file
-// is replaced only by a complete, durable one. The snapshot is itself a store that Open takes.
-func (db *DB) Backup(ctx context.Context, path string) error {
-	part := path + ".part"
-	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("backup to %s: %w", path, err)
-	}
-	err := createPrivate(part)
-	if err == nil {
-		err = db.read.vacuumInto(ctx, part)
-	}
-	if err == nil {
-		err = syncFile(part)
-	}
-	if err == nil {
-		err = os.Rename(part, path)
-	}
-	if err != nil {
-		_ = os.Remove(part)
-		return fmt.Errorf("backup to %s: %w", path, err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("backup to %s: %w", path, err)
-	}
-	return nil
-}
 
 // syncDir makes the names in dir durable, as new files need it.
 func syncDir(dir string) error {
@@ -85,7 +57,7 @@ func Verify(ctx context.Context, path string) error {
 		if int(version) > len(migrations) {
 			return &VersionError{Path: path, Have: int(version), Known: len(migrations)}
 		}
-		_, err = f.load(ctx)
+		_, err = f.load(ctx, nil)
 		return err
 	}
 	if err := check(); err != nil {

@@ -74,6 +74,29 @@ type change struct {
 	prev    *Entry // what it superseded, nil if nothing
 }
 
+// begun is the revision that its transaction began with.
+func (c *change) begun() Revision { return c.entry.Rev - Revision(c.pos) }
+
+// bytes is what the change keeps in memory: its value, and the one before.
+func (c *change) bytes() int {
+	n := len(c.entry.Value)
+	if c.prev != nil {
+		n += len(c.prev.Value)
+	}
+	return n
+}
+
+// dead is what the change has made superfluous in the file: what it superseded, and itself when it is a deletion.
+func (c *change) dead() (n int64) {
+	if c.prev != nil {
+		n = c.prev.cost()
+	}
+	if c.deleted {
+		n += c.entry.cost()
+	}
+	return n
+}
+
 func (c *change) event() Event {
 	e := Event{Key: c.entry.Key, Rev: c.entry.Rev, Created: c.entry.Created, Deleted: c.deleted, Value: c.entry.Value}
 	if c.prev != nil {
@@ -83,9 +106,17 @@ func (c *change) event() Event {
 }
 
 func (db *DB) commitLoop(ctx context.Context) error {
+	db.begin(time.Now())
 	for {
+		var retry <-chan time.Time
+		if db.room.frugal {
+			retry = time.After(tendEvery)
+		}
 		select {
 		case <-db.queue.signal:
+		case <-retry:
+			db.tend(time.Now())
+			continue
 		case <-ctx.Done():
 			return nil
 		case <-db.closing.Done():
@@ -100,26 +131,23 @@ func (db *DB) commitLoop(ctx context.Context) error {
 // commitBatch settles each request of the batch, then does the upkeep that the writes have made due: nobody's answer
 // waits for that. A conflict is told only when what it conflicts with, which may be of the same batch, can be read.
 func (db *DB) commitBatch(batch []*request) {
-	var b batchBuilder
-	b.begin(db.file.index, db.Revision())
 	var commits []*request
 	for _, r := range batch {
 		if len(r.ops) > 0 {
-			r.revs, r.err = b.add(r.ops)
 			commits = append(commits, r)
 		}
 	}
-	if len(b.changes) > 0 {
-		if err := db.file.write(b.changes); err != nil {
-			b.undo()
-			err = fmt.Errorf("commit to %s: %w", db.cfg.Path, err)
-			// Those with a conflict too: what they conflict with may be what could not be written.
-			for _, r := range commits {
-				r.revs, r.err = nil, err
-			}
-		} else {
-			next := &state{index: db.file.index.snapshot(), rev: b.rev}
-			db.history.append(b.changes, func() { db.state.Store(next) })
+	if db.room.frugal {
+		db.recover()
+	}
+	before := db.Revision()
+	switch err := db.try(commits); {
+	case isFull(err):
+		db.rescue(commits)
+	case err != nil:
+		// Those with a conflict too: what they conflict with may be what could not be written.
+		for _, r := range commits {
+			r.revs, r.err = nil, err
 		}
 	}
 	for _, r := range commits {
@@ -131,24 +159,49 @@ func (db *DB) commitBatch(batch []*request) {
 			close(r.done)
 		}
 	}
-	if len(b.changes) > 0 {
+	if db.Revision() != before {
 		db.upkeep(time.Now())
+		db.tend(time.Now())
 	}
+	db.tell()
+}
+
+// try commits the requests in one transaction, leaving out those whose preconditions fail. When it returns an error,
+// nothing of any of them was committed.
+func (db *DB) try(commits []*request) error {
+	var b batchBuilder
+	b.begin(db.file.index, db.Revision(), &db.room)
+	for _, r := range commits {
+		r.revs, r.err = b.add(r.ops)
+	}
+	if len(b.changes) == 0 {
+		return nil
+	}
+	if err := db.file.write(b.changes); err != nil {
+		b.undo()
+		return fmt.Errorf("commit to %s: %w", db.cfg.Path, err)
+	}
+	next := &state{index: db.file.index.snapshot(), rev: b.rev}
+	db.history.append(b.changes, func() { db.state.Store(next) })
+	return nil
 }
 
 // batchBuilder applies transactions to the index, one after the other, and remembers how to take them back.
 type batchBuilder struct {
 	index   *index
+	room    *room
 	rev     Revision
 	changes []*change
+	grown   int64 // by how much room.living has grown
 }
 
-func (b *batchBuilder) begin(x *index, rev Revision) { b.index, b.rev = x, rev }
+func (b *batchBuilder) begin(x *index, rev Revision, r *room) { b.index, b.rev, b.room = x, rev, r }
 
 // add applies one transaction, or leaves everything as it was.
 func (b *batchBuilder) add(ops []Op) ([]Revision, error) {
 	first, rev := len(b.changes), b.rev
 	revs := make([]Revision, len(ops))
+	g := growth{frees: true, small: true}
 	for i := range ops {
 		op := &ops[i]
 		old, exists := b.index.get(op.Key)
@@ -161,6 +214,7 @@ func (b *batchBuilder) add(ops []Op) ([]Revision, error) {
 			b.rev = rev
 			return nil, &ConflictError{Key: op.Key, Have: have, Want: op.If}
 		}
+		g.count(op, old, b.room.isExpendable(op.Key))
 		b.rev++
 		e := &Entry{Key: op.Key, Value: op.value(b.rev), Rev: b.rev, Created: b.rev}
 		if exists {
@@ -168,16 +222,29 @@ func (b *batchBuilder) add(ops []Op) ([]Revision, error) {
 		}
 		if op.Delete {
 			b.index.remove(op.Key)
+			if b.room.frugal {
+				e.Value = nil // watchers have the value before
+			}
 		} else {
 			b.index.put(e)
 		}
 		b.changes = append(b.changes, &change{entry: e, deleted: op.Delete, pos: i, last: i == len(ops)-1, prev: old})
 		revs[i] = b.rev
 	}
+	if err := b.room.refuses(g); err != nil {
+		b.undoFrom(first)
+		b.rev = rev
+		return nil, err
+	}
+	b.room.living += g.bytes
+	b.grown += g.bytes
 	return revs, nil
 }
 
-func (b *batchBuilder) undo() { b.undoFrom(0) }
+func (b *batchBuilder) undo() {
+	b.undoFrom(0)
+	b.room.living -= b.grown
+}
 
 func (b *batchBuilder) undoFrom(first int) {
 	for i := len(b.changes) - 1; i >= first; i-- {

@@ -25,18 +25,47 @@ func (db *DB) Compact(ctx context.Context, to Revision) error {
 
 // upkeep follows a batch of writes; an idle store has none.
 func (db *DB) upkeep(now time.Time) {
-	h := db.history
-	if h.due(now, db.cfg.KeepHistory) {
-		h.mark(now, db.Revision())
+	if db.room.frugal { // what was deleted makes room at once
+		db.makeRoom()
+		return
 	}
-	from := db.file.compacted
-	if to := h.horizon(now, db.cfg.KeepHistory, db.cfg.MaxHistory); to-from >= compactMin {
-		if err := db.compactStep(from, min(to, from+compactStep)); err != nil {
-			db.cfg.Log.Warn("store compaction failed, history is kept for now", "revision", int64(to), "error", err)
-		}
+	err := db.forgetDue(now)
+	if err != nil {
+		db.cfg.Log.Warn("store compaction failed, history is kept for now", "error", err)
 	}
-	if err := db.file.checkpoint(); err != nil {
+	if isFull(err) {
+		db.heal(now)
+	}
+	err = db.file.checkpoint()
+	if err != nil {
 		db.cfg.Log.Warn("store checkpoint failed, the WAL grows until one succeeds", "error", err)
+	}
+	if isFull(err) {
+		db.heal(now)
+	}
+	db.mark(now)
+}
+
+// forgetDue takes one step of compaction when enough is due; more while history has more bytes than it may.
+func (db *DB) forgetDue(now time.Time) error {
+	h, limit := db.history, db.cfg.MaxHistoryBytes
+	if h.due(now, db.cfg.KeepHistory, limit) {
+		h.mark(now)
+	}
+	for {
+		from := db.file.compacted
+		bytes := h.superseded(from)
+		to := h.horizon(now, db.cfg.KeepHistory, db.cfg.MaxHistory, limit, bytes)
+		if to-from < compactMin && bytes <= limit || to <= from {
+			return nil
+		}
+		to = min(to, from+compactStep)
+		if err := db.compactStep(from, to); err != nil {
+			return fmt.Errorf("compact to revision %d: %w", to, err)
+		}
+		if bytes <= limit {
+			return nil
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // Config says where a store lives and how much history it keeps.
 type Config struct {
-	// Path of the SQLite file; its directory must exist. Beside it live Path-wal, Path-shm and Path.lock.
+	// Path of the SQLite file; its directory must exist. Beside it live Path-wal, Path-shm, Path.lock and Path.history.
 	Path string
 	// BackupDir is where backups (*.db) of this store are kept. When Path turns out to be damaged the newest good one
 	// is named in the error. Optional.
@@ -25,6 +25,18 @@ type Config struct {
 	KeepHistory time.Duration
 	// MaxHistory bounds the same by number of revisions, however young. 0: 20,000.
 	MaxHistory int
+	// MaxHistoryBytes bounds the same by the bytes of what was superseded. 0: 32 MiB.
+	MaxHistoryBytes int64
+	// MaxBytes bounds what all objects take in memory; over it Commit takes only what does not make the store grow. 0: 256 MiB.
+	MaxBytes int64
+	// Expendable are prefixes of keys whose objects may be lost when nothing else helps, and whose creation a full store still
+	// takes: Events. Somebody else must bound them.
+	Expendable []string
+	// Salvage has a damaged file set aside and a new store made of what can be read of it; a report beside it names the rest.
+	// Bad rows of expendable keys in a sound file are always set aside like that.
+	Salvage bool
+	// OnHealth is called when Health changes, by the committer: it must not wait, and must not call the store. Optional.
+	OnHealth func(error)
 }
 
 func (c *Config) setDefaults() {
@@ -37,6 +49,12 @@ func (c *Config) setDefaults() {
 	if c.MaxHistory <= 0 {
 		c.MaxHistory = 20_000
 	}
+	if c.MaxHistoryBytes <= 0 {
+		c.MaxHistoryBytes = defaultHistoryBytes
+	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = defaultMaxBytes
+	}
 }
 
 // DB is an open store. All methods are safe for concurrent use.
@@ -45,6 +63,20 @@ type DB struct {
 	lock *fileLock
 	file *file  // the committer's connection; used by Run only, once Open has returned
 	read *reads // connections for old history and backups
+
+	id string // History; set before Open returns
+
+	// The mark beside the file; used by Run only, and by Close after it.
+	marked   Revision
+	markedAt time.Time
+
+	// The committer's own: Open makes them, then only Run uses them.
+	room    room
+	reserve *reserve
+	healed  time.Time // when heal was last tried
+
+	living atomic.Int64
+	health atomic.Pointer[FullError]
 
 	queue   queue
 	state   atomic.Pointer[state]
@@ -87,19 +119,32 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 
 func open(ctx context.Context, cfg Config) (*DB, error) {
 	begin := time.Now()
-	if err := refuseAside(cfg); err != nil {
+	if err := refuseAside(ctx, cfg); err != nil {
 		return nil, err
+	}
+	if err := dropStaleWAL(cfg); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := createPrivate(cfg.Path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	f, loaded, err := openFile(ctx, cfg.Path)
+	spare := newReserve(cfg.Path, cfg.Log)
+	if spare.free() < spare.margin() {
+		spare.giveUp() // opening needs room too; Run takes it again
+	}
+	f, loaded, err := openFile(ctx, cfg)
 	if newer := (*VersionError)(nil); errors.As(err, &newer) {
 		newer.Path = cfg.Path
 		return nil, newer
 	}
 	if isDamage(err) {
-		return nil, setAside(ctx, cfg, err)
+		damaged := setAside(ctx, cfg, err)
+		if e := (*DamagedError)(nil); !cfg.Salvage || !errors.As(damaged, &e) {
+			return nil, damaged
+		} else if err := salvage(ctx, cfg, e.Aside); err != nil {
+			return nil, errors.Join(damaged, err)
+		}
+		f, loaded, err = openFile(ctx, cfg)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
@@ -110,11 +155,15 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 		}
 	}
-	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path)}
+	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path), reserve: spare, marked: loaded.rev, markedAt: begin}
+	db.id = identify(cfg, f, loaded.rev)
 	db.closing, db.close = context.WithCancel(context.Background())
 	db.queue.init()
 	db.history = newHistory(loaded.rev, loaded.compacted, db.read)
-	db.history.mark(time.Now(), loaded.rev)
+	db.history.dead = loaded.dead
+	db.history.mark(time.Now())
+	db.room = room{living: loaded.living, limit: cfg.MaxBytes, expendable: cfg.Expendable, path: cfg.Path}
+	db.living.Store(loaded.living)
 	db.state.Store(&state{index: loaded.index.snapshot(), rev: loaded.rev})
 	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.len(), "revision", int64(loaded.rev),
 		"compacted", int64(loaded.compacted), "took", time.Since(begin))
@@ -170,6 +219,9 @@ func (db *DB) Close() error {
 		db.queue.shut()
 		db.running.Lock() // Run has returned, and cannot begin again
 		db.history.closeWatchers()
+		if rev := db.Revision(); rev != db.marked {
+			db.record(time.Now(), rev)
+		}
 		db.closeErr = db.read.close()
 		if err := db.file.close(); err != nil {
 			db.closeErr = err

@@ -47,6 +47,12 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+func TestLimitsConformance(t *testing.T) {
+	storetest.RunLimits(t, func(t testing.TB, limit int64) storetest.Store {
+		return start(t, sqlstore.Config{MaxBytes: limit, Expendable: []string{storetest.ExpendablePrefix}})
+	})
+}
+
 func put(key, value string, cond sqlstore.Revision) sqlstore.Op {
 	return sqlstore.Op{Key: key, Value: []byte(value), RevAt: -1, If: cond}
 }

@@ -35,3 +35,6 @@ func (db *DB) Waiting() int {
 	defer db.queue.mu.Unlock()
 	return len(db.queue.waiting)
 }
+
+// DiskSpace is what is free in dir, and how large its file system is.
+var DiskSpace = diskSpace

@@ -23,6 +23,8 @@ type file struct {
 	insert driver.StmtExecContext
 	// walFrames estimates the pages in the WAL that no checkpoint has moved yet.
 	walFrames int
+	// checkpointAt is how many of them are moved by a checkpoint.
+	checkpointAt int
 	// compacted is the revision up to which compaction is done; the history's may be ahead of it.
 	compacted Revision
 }
@@ -39,6 +41,9 @@ type driverConn interface {
 // blocks: with SQLite's usual 4 KiB pages that is four blocks a commit, with these it is less than two. docs/store.md has
 // the measurements.
 const pageSize = 512
+
+// busyTimeout is how long SQLite waits for another's lock, in milliseconds.
+const busyTimeout = 5000
 
 // checkpointFrames is when the WAL is copied back: 2 MiB of pages.
 const checkpointFrames = 2 << 20 / pageSize
@@ -62,7 +67,7 @@ func openConn(path string) (driverConn, error) {
 // pragmas of the writing connection, in order.
 var pragmas = []string{
 	// Another process may hold a lock for a moment: sqlite3 in somebody's shell.
-	"PRAGMA busy_timeout = 5000",
+	fmt.Sprint("PRAGMA busy_timeout = ", busyTimeout),
 	// Works on an empty file only; see pageSize.
 	fmt.Sprint("PRAGMA page_size = ", pageSize),
 	// Readers and the writer do not block each other, and a commit is one sequential write.
@@ -80,12 +85,15 @@ var pragmas = []string{
 	"PRAGMA cell_size_check = ON",
 }
 
-func openFile(ctx context.Context, path string) (_ *file, _ *loaded, err error) {
-	conn, err := openConn(path)
+// insertRow adds a row of log; change.values has its values.
+const insertRow = `INSERT INTO log (rev, prev, created, deleted, pos, crc, key, value) VALUES (?,?,?,?,?,?,?,?)`
+
+func openFile(ctx context.Context, cfg Config) (_ *file, _ *loaded, err error) {
+	conn, err := openConn(cfg.Path)
 	if err != nil {
 		return nil, nil, err
 	}
-	f := &file{conn: conn}
+	f := &file{conn: conn, checkpointAt: checkpointFrames}
 	defer func() {
 		if err != nil {
 			conn.Close()
@@ -102,14 +110,19 @@ func openFile(ctx context.Context, path string) (_ *file, _ *loaded, err error) 
 	if err := f.migrate(); err != nil {
 		return nil, nil, err
 	}
-	loaded, err := f.load(ctx)
+	loaded, err := f.load(ctx, cfg.Expendable)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(loaded.bad) > 0 {
+		if err := f.setRowsAside(cfg, loaded.bad, loaded.compacted); err != nil {
+			return nil, nil, fmt.Errorf("set bad rows aside: %w", err)
+		}
 	}
 	for text, stmt := range map[string]*driver.StmtExecContext{
 		"BEGIN IMMEDIATE": &f.begin,
 		"COMMIT":          &f.commit,
-		`INSERT INTO log (rev, prev, created, deleted, pos, crc, key, value) VALUES (?,?,?,?,?,?,?,?)`: &f.insert,
+		insertRow:         &f.insert,
 	} {
 		s, err := conn.Prepare(text)
 		if err != nil {
@@ -195,16 +208,7 @@ func (f *file) write(changes []*change) error {
 	err := f.transaction(func() error {
 		for _, c := range changes {
 			e := c.entry
-			var prev Revision
-			if c.prev != nil {
-				prev = c.prev.Rev
-			}
-			var value driver.Value
-			if e.Value != nil {
-				value = e.Value
-			}
-			for i, v := range [...]driver.Value{int64(e.Rev), int64(prev), int64(e.Created), flag(c.deleted), int64(c.pos),
-				int64(int32(checksum(e.Rev, e.Key, e.Value))), e.Key, value} {
+			for i, v := range c.values() {
 				args[i].Value = v
 			}
 			if _, err := f.insert.ExecContext(ctx, args); err != nil {
@@ -216,6 +220,21 @@ func (f *file) write(changes []*change) error {
 	})
 	f.walFrames += pages
 	return err
+}
+
+// values are those of the change's row.
+func (c *change) values() [8]driver.Value {
+	e := c.entry
+	var prev Revision
+	if c.prev != nil {
+		prev = c.prev.Rev
+	}
+	var value driver.Value
+	if e.Value != nil {
+		value = e.Value
+	}
+	return [...]driver.Value{int64(e.Rev), int64(prev), int64(e.Created), flag(c.deleted), int64(c.pos),
+		int64(int32(checksum(e.Rev, e.Key, e.Value))), e.Key, value}
 }
 
 func flag(b bool) int64 {
@@ -239,7 +258,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // checkpoint copies the WAL back when it has grown enough. It takes what it can get without waiting for readers (PASSIVE),
 // and the rest the next time; the WAL starts over once all of it was copied.
 func (f *file) checkpoint() error {
-	if f.walFrames < checkpointFrames {
+	if f.walFrames < f.checkpointAt {
 		return nil
 	}
 	f.walFrames = 0
@@ -247,7 +266,7 @@ func (f *file) checkpoint() error {
 		inWAL, _ := v[1].(int64)
 		moved, _ := v[2].(int64)
 		// Not zero when a reader was in the way: try again after half the usual distance, not after each commit.
-		f.walFrames = min(int(inWAL-moved), checkpointFrames/2)
+		f.walFrames = min(int(inWAL-moved), f.checkpointAt/2)
 		return nil
 	})
 }

@@ -27,15 +27,17 @@ type history struct {
 	rev       Revision  // the newest change
 	compacted Revision  // changes up to here may be gone; the state as of here is whole
 	ring      []*change // the changes (rev-len(ring), rev], without a gap
-	ringBytes int
-	marks     []mark
+	ringBytes int       // of values, and of those that they superseded
+	marks     []mark    // by revision; the committer's own
+	dead      int64     // bytes superseded so far, those of an earlier life included; the committer's own
 	watchers  watchers
 }
 
-// mark says that rev was the newest revision at a time.
+// mark says that rev was the newest revision at a time, and how much had been superseded by then.
 type mark struct {
-	at  time.Time
-	rev Revision
+	at   time.Time
+	rev  Revision
+	dead int64
 }
 
 func newHistory(rev, compacted Revision, read *reads) *history {
@@ -54,17 +56,21 @@ func (h *history) append(changes []*change, publish func()) {
 	defer h.mu.Unlock()
 	h.ring = append(h.ring, changes...)
 	for _, c := range changes {
-		h.ringBytes += len(c.entry.Value)
+		h.ringBytes += c.bytes()
+		h.dead += c.dead()
 	}
 	drop := 0
 	for drop < len(h.ring) && (len(h.ring)-drop > h.maxRing || h.ringBytes > maxRingBytes) {
-		h.ringBytes -= len(h.ring[drop].entry.Value)
+		h.ringBytes -= h.ring[drop].bytes()
 		h.ring[drop] = nil // append below moves the slice only now and then
 		drop++
 	}
 	h.ring = h.ring[drop:]
 	h.rev = changes[len(changes)-1].entry.Rev
 	h.watchers.deliver(changes)
+	if drop > 0 {
+		h.watchers.lag(h.inMemory(), h.rev)
+	}
 	publish()
 }
 
@@ -81,10 +87,11 @@ func (h *history) before(prefix string, at, cur Revision) (map[string]*Entry, er
 		return nil, err
 	}
 	past := map[string]*Entry{}
-	note := func(c *change) {
+	note := func(c *change) bool {
 		if _, seen := past[c.entry.Key]; !seen {
 			past[c.entry.Key] = c.prev
 		}
+		return true
 	}
 	mem := h.inMemory()
 	if at >= mem {
@@ -114,7 +121,8 @@ func (h *history) stillKept(from Revision) error {
 	return nil
 }
 
-// since returns some events with the prefix after from, maybe none, and the commit boundary up to which it looked.
+// since returns some events with the prefix after from, maybe none, and the commit boundary up to which it looked: about
+// readWindow events, or nextBytes of values.
 func (h *history) since(prefix string, from Revision) (events []Event, upTo Revision, err error) {
 	h.mu.RLock()
 	if from < h.compacted {
@@ -123,15 +131,17 @@ func (h *history) since(prefix string, from Revision) (events []Event, upTo Revi
 		return nil, 0, err
 	}
 	cur, mem := h.rev, h.inMemory()
+	bytes := 0
 	if from >= mem {
 		upTo = from
 		for _, c := range h.ring[from-mem:] {
 			if strings.HasPrefix(c.entry.Key, prefix) {
 				events = append(events, c.event())
+				bytes += c.bytes()
 			}
 			if c.last {
 				upTo = c.entry.Rev
-				if len(events) >= readWindow {
+				if len(events) >= readWindow || bytes >= nextBytes {
 					break
 				}
 			}
@@ -143,36 +153,61 @@ func (h *history) since(prefix string, from Revision) (events []Event, upTo Revi
 	if upTo, err = h.read.boundary(from+readWindow, cur); err != nil {
 		return nil, 0, err
 	}
-	err = h.read.changes(prefix, from, upTo, func(c *change) { events = append(events, c.event()) })
+	var tx Revision
+	err = h.read.changes(prefix, from, upTo, func(c *change) bool {
+		if bytes >= nextBytes && c.begun() != tx {
+			upTo = c.begun() - 1
+			return false
+		}
+		tx = c.begun()
+		bytes += c.bytes()
+		events = append(events, c.event())
+		return true
+	})
 	if err != nil {
 		return nil, 0, err
 	}
 	return events, upTo, h.stillKept(from)
 }
 
-// mark notes the time of a commit, a few dozen times within the time that history is kept.
-func (h *history) mark(now time.Time, rev Revision) {
-	h.marks = append(h.marks, mark{now, rev})
+// mark notes the time of a commit, a few dozen times within the time that history is kept, and within its bytes. Only the
+// committer calls it and what follows.
+func (h *history) mark(now time.Time) {
+	h.marks = append(h.marks, mark{now, h.rev, h.dead})
 }
 
-// horizon is the revision up to which changes are older than keep or more than the newest limit. Marks that it no longer
-// needs are dropped. Only the committer calls mark and horizon.
-func (h *history) horizon(now time.Time, keep time.Duration, limit int) Revision {
-	aged := 0
-	for aged < len(h.marks) && now.Sub(h.marks[aged].at) >= keep {
-		aged++
+// due reports whether it is time for another mark.
+func (h *history) due(now time.Time, keep time.Duration, bytes int64) bool {
+	if len(h.marks) == 0 {
+		return true
 	}
+	last := h.marks[len(h.marks)-1]
+	return now.Sub(last.at) >= keep/64 || h.dead-last.dead >= bytes/32
+}
+
+// horizon is the revision up to which changes are older than keep, more than the newest limit, or beyond the newest bytes of
+// what was superseded; have is how many bytes all that is kept has.
+func (h *history) horizon(now time.Time, keep time.Duration, limit int, bytes, have int64) Revision {
 	to := h.rev - Revision(limit)
-	if aged > 0 {
-		to = max(to, h.marks[aged-1].rev)
-		h.marks = slices.Delete(h.marks, 0, aged-1)
+	for _, m := range h.marks {
+		if now.Sub(m.at) < keep && have <= bytes {
+			break
+		}
+		to, have = max(to, m.rev), h.dead-m.dead
 	}
 	return max(to, h.compacted)
 }
 
-// due reports whether it is time for another mark.
-func (h *history) due(now time.Time, keep time.Duration) bool {
-	return len(h.marks) == 0 || now.Sub(h.marks[len(h.marks)-1].at) >= keep/64
+// superseded is about how many bytes the changes after from have superseded. Marks before from are dropped.
+func (h *history) superseded(from Revision) int64 {
+	base := int64(0)
+	known := 0
+	for known < len(h.marks) && h.marks[known].rev <= from {
+		base = h.marks[known].dead
+		known++
+	}
+	h.marks = slices.Delete(h.marks, 0, max(0, known-1))
+	return h.dead - base
 }
 
 // forget moves the compacted revision, before anything is deleted.

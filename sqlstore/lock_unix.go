@@ -4,6 +4,7 @@ package sqlstore
 
 import (
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +18,17 @@ func tryLock(f *os.File) (bool, error) {
 	default:
 		return false, err
 	}
+}
+
+// inode is the number that tells the file at path from its copies.
+func inode(path string) uint64 {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return uint64(st.Ino)
 }

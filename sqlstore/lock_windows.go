@@ -17,3 +17,6 @@ func tryLock(f *os.File) (bool, error) {
 		return false, err
 	}
 }
+
+// inode is 0: here nothing cheap tells a file from its copies.
+func inode(string) uint64 { return 0 }

@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"net/url"
@@ -49,8 +48,8 @@ func (r *reads) close() error {
 	return r.db.Close()
 }
 
-// changes calls f in order for each change of keys with the prefix in (from, upTo].
-func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) error {
+// changes calls f in order for each change of keys with the prefix in (from, upTo], until it returns false.
+func (r *reads) changes(prefix string, from, upTo Revision, f func(*change) bool) error {
 	db, err := r.open()
 	if err != nil {
 		return err
@@ -82,7 +81,9 @@ func (r *reads) changes(prefix string, from, upTo Revision, f func(*change)) err
 		if prevRev.Valid {
 			c.prev = &Entry{Key: e.Key, Value: prevValue, Rev: Revision(prevRev.Int64), Created: Revision(prevCreated.Int64)}
 		}
-		f(c)
+		if !f(c) {
+			return nil
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read history after revision %d: %w", from, err)
@@ -108,24 +109,4 @@ func (r *reads) boundary(rev, cur Revision) (Revision, error) {
 		return 0, fmt.Errorf("read history after revision %d: %w", rev, err)
 	}
 	return Revision(next.Int64) - 1, nil
-}
-
-// vacuumInto writes a compact copy of the file, as of one moment, to path, which must not exist.
-func (r *reads) vacuumInto(ctx context.Context, path string) error {
-	db, err := r.open()
-	if err != nil {
-		return err
-	}
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	// query_only would refuse to write the copy too.
-	if _, err := conn.ExecContext(ctx, "PRAGMA query_only = 0"); err != nil {
-		return err
-	}
-	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA query_only = 1") }()
-	_, err = conn.ExecContext(ctx, "VACUUM INTO ?", path)
-	return err
 }

@@ -43,6 +43,10 @@ CREATE VIEW changes AS
          key, CAST(value AS TEXT) AS value
   FROM log ORDER BY rev;
 `,
+	`
+-- The random name of the sequence of revisions, one row; none in a backup, so that opening one begins a new history.
+CREATE TABLE history (id TEXT NOT NULL) STRICT;
+`,
 }
 
 // VersionError says that a newer Petrel has written the file. Nothing was changed.
@@ -90,12 +94,18 @@ func (f *file) migrate() error {
 type loaded struct {
 	index          *index
 	rev, compacted Revision
+	// living is what the entries take in memory, dead what superseded rows have; in bytes.
+	living, dead int64
+	// bad are expendable rows that do not match their checksums; they are not in index.
+	bad []badRow
 }
 
 // load reads what exists now, and proves while doing so that values match their checksums and that no revision after the
 // compacted one is missing. Superseded values are not read: a hub that stopped after a busy hour has more of them than
 // objects, and should start as fast as any. They are checked when somebody asks for history.
-func (f *file) load(ctx context.Context) (*loaded, error) {
+//
+// Bad rows of keys with one of the expendable prefixes are no damage, but are returned.
+func (f *file) load(ctx context.Context, expendable []string) (*loaded, error) {
 	compacted, err := queryInt(f.conn, "SELECT value FROM meta WHERE name = 'compacted'")
 	if err != nil {
 		return nil, fmt.Errorf("read compacted revision: %w", err)
@@ -112,6 +122,14 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+	err = query(f.conn, "SELECT count(*), sum(octet_length(key) + ifnull(octet_length(value), 0)) FROM log", func(v []driver.Value) error {
+		bytes, _ := v[1].(int64)
+		l.dead = v[0].(int64)*entryOverhead + bytes
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
 	rows := 0
 	const living = "SELECT rev, created, key, value, crc FROM log WHERE deleted = 0 AND rev NOT IN (SELECT prev FROM log)"
 	err = query(f.conn, living, func(v []driver.Value) error {
@@ -121,8 +139,13 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 		e := scanEntry(v[0], v[1], v[2], v[3])
 		crc, _ := v[4].(int64)
 		if err := e.verify(crc); err != nil {
-			return err
+			if !hasAnyPrefix(e.Key, expendable) {
+				return err
+			}
+			l.bad = append(l.bad, badRow{key: e.Key, rev: e.Rev, reason: "its bytes are not those that were written", value: e.Value})
+			return nil
 		}
+		l.living += e.cost()
 		if old := l.index.put(e); old != nil {
 			return &checkError{fmt.Sprintf("%q exists twice, at revisions %d and %d", e.Key, old.Rev, e.Rev)}
 		}
@@ -131,6 +154,7 @@ func (f *file) load(ctx context.Context) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+	l.dead -= l.living
 	return l, nil
 }
 

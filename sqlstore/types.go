@@ -34,6 +34,9 @@ type Op struct {
 	// RevAt is the offset in Value at which the store inserts the Op's revision, in decimal, before it commits: how a
 	// stored object carries its own resourceVersion. Negative: nowhere.
 	RevAt int
+	// Frees says that the Op is a step on the way to a deletion, such as marking an object as one that is to go: a full store
+	// takes it although the object grows by a little.
+	Frees bool
 	// If is the revision that the key must have for the transaction to commit: 0 means that the key must not exist,
 	// AnyRevision that it does not matter.
 	If Revision
@@ -45,8 +48,9 @@ type Event struct {
 	Rev     Revision
 	Created Revision // as in Entry; equal to Rev when the event created the key
 	Deleted bool
-	Value   []byte // new value; for a deletion the last state given with the Op, nil if none was given
-	Prev    []byte // value before the change, nil when the event created the key
+	// Value is the new value; for a deletion the last state given with the Op, nil if none was given or the disk was full.
+	Value []byte
+	Prev  []byte // value before the change, nil when the event created the key
 }
 
 // Page answers a list.

@@ -5,8 +5,13 @@ import (
 	"slices"
 )
 
-// maxPending is how many undelivered events a watcher holds before it is left to read them from history when it comes.
+// maxPending is how many undelivered changes a watcher holds before it is left to read them from history when it comes. They
+// are shared with the recent history in memory and go with it, so that a watcher that does not look keeps no value alive.
 const maxPending = 1024
+
+// nextBytes is about how many bytes of values, those before the change included, Next returns at once. A client that does not
+// read holds one such portion.
+const nextBytes = 1 << 20
 
 // Watch follows every change of keys with the prefix after revision from. Errors: *CompactedError, *FutureError, ErrClosed.
 func (db *DB) Watch(prefix string, from Revision) (Watcher, error) {
@@ -39,10 +44,37 @@ type watcher struct {
 	prefix  string
 	signal  chan struct{} // capacity 1: look again
 
-	pos     Revision // every event up to here has been returned, unless pending is empty: then up to history.rev
-	pending []Event  // follow pos without a gap; empty while lagging
-	lagging bool     // what follows pos must be read from history
+	pos     Revision  // every event up to here has been returned, unless pending is empty: then up to history.rev
+	pending []*change // follow pos without a gap; empty while lagging
+	lagging bool      // what follows pos must be read from history
 	closed  bool
+}
+
+// portion takes from pending what one Next returns, up to a commit boundary. history.mu is held.
+func (w *watcher) portion() (events []Event) {
+	bytes, n := 0, 0
+	for n < len(w.pending) {
+		c := w.pending[n]
+		if n > 0 && bytes >= nextBytes && c.begun() != w.pending[n-1].begun() {
+			break
+		}
+		bytes += c.bytes()
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	events = make([]Event, n)
+	for i, c := range w.pending[:n] {
+		events[i] = c.event()
+	}
+	if n == len(w.pending) {
+		w.pending = nil
+		return events
+	}
+	w.pos = w.pending[n].begun() - 1
+	w.pending = w.pending[n:]
+	return events
 }
 
 func (w *watcher) wake() {
@@ -52,16 +84,16 @@ func (w *watcher) wake() {
 	}
 }
 
-// offer gives the watcher the events of one batch. history.mu is held; rev is the last revision before the batch.
-func (w *watcher) offer(events []Event, rev Revision) {
+// offer gives the watcher the changes of one batch. history.mu is held; rev is the last revision before the batch.
+func (w *watcher) offer(changes []*change, rev Revision) {
 	if !w.lagging {
 		if len(w.pending) == 0 {
 			w.pos = rev
 		}
-		if len(w.pending)+len(events) > maxPending {
+		if len(w.pending)+len(changes) > maxPending {
 			w.pending, w.lagging = nil, true
 		} else {
-			w.pending = append(w.pending, events...)
+			w.pending = append(w.pending, changes...)
 		}
 	}
 	w.wake()
@@ -94,8 +126,10 @@ func (w *watcher) poll() ([]Event, error) {
 			return nil, ErrClosed
 		}
 		if !w.lagging {
-			events := w.pending
-			w.pending, w.pos = nil, h.rev
+			events := w.portion()
+			if len(w.pending) == 0 {
+				w.pos = h.rev
+			}
 			h.mu.Unlock()
 			return events, nil
 		}
@@ -157,13 +191,15 @@ type watchers struct {
 	groups  map[string]*group
 	lengths []length // ascending
 	closed  bool
+	// oldest is at most the revision of the oldest change that any watcher has pending.
+	oldest Revision
 }
 
 type length struct{ bytes, groups int }
 
 type group struct {
 	members map[*watcher]struct{}
-	events  []Event // collected by deliver, empty between calls
+	changes []*change // collected by deliver, empty between calls
 }
 
 func newWatchers() watchers { return watchers{groups: map[string]*group{}} }
@@ -218,18 +254,40 @@ func (ws *watchers) deliver(changes []*change) {
 			if g == nil {
 				continue
 			}
-			if len(g.events) == 0 {
+			if len(g.changes) == 0 {
 				touched = append(touched, g)
 			}
-			g.events = append(g.events, c.event())
+			g.changes = append(g.changes, c)
 		}
 	}
 	before := changes[0].entry.Rev - 1
 	for _, g := range touched {
 		for w := range g.members {
-			w.offer(g.events, before)
+			w.offer(g.changes, before)
 		}
-		clear(g.events) // let go of the values
-		g.events = g.events[:0]
+		clear(g.changes) // let go of the values
+		g.changes = g.changes[:0]
+	}
+	ws.oldest = min(ws.oldest, before+1)
+}
+
+// lag has watchers with changes pending that memory no longer has, at or before mem, read them from the file when they come.
+// So that it need not look at all watchers soon again, those in the older half of what memory has go too.
+func (ws *watchers) lag(mem, rev Revision) {
+	if ws.oldest > mem {
+		return
+	}
+	keep := mem + (rev-mem)/2
+	ws.oldest = rev + 1
+	for _, g := range ws.groups {
+		for w := range g.members {
+			switch {
+			case len(w.pending) == 0:
+			case w.pending[0].entry.Rev <= keep:
+				w.pending, w.lagging = nil, true
+			default:
+				ws.oldest = min(ws.oldest, w.pending[0].entry.Rev)
+			}
+		}
 	}
 }

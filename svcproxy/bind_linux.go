@@ -26,3 +26,17 @@ func peek(fd uintptr) error {
 	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	return err
 }
+
+// enlargeQueue gives a socket a receive queue of so many bytes, or, without the right to exceed the machine's bound, the
+// largest that is allowed.
+func enlargeQueue(c syscall.Conn, bytes int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+		}
+	})
+}

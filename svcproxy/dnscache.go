@@ -1,6 +1,7 @@
 package svcproxy
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -8,8 +9,11 @@ import (
 )
 
 const (
-	// maxCached bounds the cache; an answer takes about 300 bytes.
-	maxCached = 2048
+	// maxCached and maxCachedBytes bound the cache; an answer takes about 300 bytes. One that is larger than maxCachedAnswer
+	// is not kept.
+	maxCached       = 2048
+	maxCachedBytes  = 2 << 20
+	maxCachedAnswer = 8 << 10
 	// An answer is kept for as long as its records say, within these bounds; a refusal for at most cacheRefusal.
 	cacheMin, cacheMax = time.Second, time.Hour
 	cacheRefusal       = 30 * time.Second
@@ -18,20 +22,29 @@ const (
 	staleTTL = 30
 )
 
-// dnsCache remembers upstream answers, packed.
+// dnsCache remembers upstream answers, packed. When it is full, who has filled it makes room first, so that a client that
+// asks for plenty of names does not take away what others rely on while there is no uplink.
 type dnsCache struct {
-	mu  sync.Mutex
-	max int
-	m   map[question]cached
+	mu       sync.Mutex
+	max      int // entries
+	maxBytes int // of names and answers together
+	bytes    int
+	m        map[question]cached
+	by       map[netip.Addr]int // bytes by client that asked first
 }
 
 type cached struct {
 	wire    []byte
+	client  netip.Addr
 	stored  time.Time
 	expires time.Time
 }
 
-func newDNSCache(max int) *dnsCache { return &dnsCache{max: max, m: map[question]cached{}} }
+func newDNSCache(max, maxBytes int) *dnsCache {
+	return &dnsCache{max: max, maxBytes: maxBytes, m: map[question]cached{}, by: map[netip.Addr]int{}}
+}
+
+func cachedSize(q question, e cached) int { return len(q.name) + len(e.wire) }
 
 // get returns a copy with its TTLs counted down, or nil. With stale it also returns what has expired.
 func (c *dnsCache) get(q question, now time.Time, stale bool) *dns.Msg {
@@ -64,29 +77,55 @@ func (c *dnsCache) get(q question, now time.Time, stale bool) *dns.Msg {
 	return m
 }
 
-// put remembers an answer or a refusal; failures are not remembered.
-func (c *dnsCache) put(q question, m *dns.Msg, now time.Time) {
+// put remembers an answer or a refusal that client was the first to ask for; failures are not remembered.
+func (c *dnsCache) put(q question, m *dns.Msg, client netip.Addr, now time.Time) {
 	life, ok := lifetime(m)
 	if !ok {
 		return
 	}
 	wire, err := m.Pack()
-	if err != nil {
+	if err != nil || len(wire) > maxCachedAnswer {
 		return
 	}
+	e := cached{wire: wire, client: shareKey(client), stored: now, expires: now.Add(life)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.m[q]; !known && len(c.m) >= c.max {
+	c.drop(q)
+	for len(c.m) > 0 && (len(c.m) >= c.max || c.bytes+cachedSize(q, e) > c.maxBytes) {
 		c.evict(now)
 	}
-	c.m[q] = cached{wire: wire, stored: now, expires: now.Add(life)}
+	c.m[q] = e
+	c.bytes += cachedSize(q, e)
+	c.by[e.client] += cachedSize(q, e)
 }
 
-// evict drops, of a few entries, the one that expires first. The caller holds mu.
+// drop forgets an entry. The caller holds mu.
+func (c *dnsCache) drop(q question) {
+	e, ok := c.m[q]
+	if !ok {
+		return
+	}
+	delete(c.m, q)
+	c.bytes -= cachedSize(q, e)
+	if c.by[e.client] -= cachedSize(q, e); c.by[e.client] <= 0 {
+		delete(c.by, e.client)
+	}
+}
+
+// evict drops one of the client that has most: of a few, the one that expires first. The caller holds mu.
 func (c *dnsCache) evict(now time.Time) {
+	var heaviest netip.Addr
+	for client, n := range c.by {
+		if n > c.by[heaviest] {
+			heaviest = client
+		}
+	}
 	var first question
 	seen := 0
 	for q, e := range c.m { // in random order
+		if e.client != heaviest {
+			continue
+		}
 		if seen == 0 || e.expires.Before(c.m[first].expires) {
 			first = q
 		}
@@ -94,7 +133,7 @@ func (c *dnsCache) evict(now time.Time) {
 			break
 		}
 	}
-	delete(c.m, first)
+	c.drop(first)
 }
 
 // lifetime is for how long a reply may be reused.

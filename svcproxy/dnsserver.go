@@ -1,15 +1,11 @@
 package svcproxy
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -24,132 +20,117 @@ const (
 
 // dnsServer is the cluster's DNS on one node. Run of the Proxy owns its sockets.
 type dnsServer struct {
-	cfg     Config
-	log     *slog.Logger
-	stats   *counters
-	zone    atomic.Pointer[zone] // nil until the first table
-	domain  string
-	forward *forwarder
-	servers map[Protocol]*dnsSocket // the open ones
-	kick    func()                  // a socket has failed: listen again
+	cfg      Config
+	log      *slog.Logger
+	stats    *counters
+	zone     atomic.Pointer[zone] // nil until the first table
+	domain   string
+	forward  *forwarder
+	tcpConns *shares                // connections of clients
+	sockets  map[Protocol]dnsSocket // the open ones
+	kick     func()                 // a socket has failed: listen again
 }
 
 // dnsSocket is one open socket of the server.
-type dnsSocket struct {
-	*dns.Server
-	failed atomic.Bool
+type dnsSocket interface {
+	broken() bool // it has failed, and serves no more
+	at() uint16   // the port that it has
+	close()
 }
 
 func newDNSServer(cfg Config, stats *counters, kick func()) *dnsServer {
 	return &dnsServer{cfg: cfg, log: cfg.Log, stats: stats, domain: zoneDomain(cfg.ClusterDomain),
-		forward: newForwarder(cfg, stats), servers: map[Protocol]*dnsSocket{}, kick: kick}
+		forward: newForwarder(cfg, stats), sockets: map[Protocol]dnsSocket{}, kick: kick,
+		tcpConns: newShares("DNS connections", maxDNSConns, cfg.Log)}
 }
 
 // listen opens the sockets that are not open; problems go to found. It tells whether to try again later.
 func (d *dnsServer) listen(found map[string]Problem) (again bool) {
 	addr := netip.AddrPortFrom(d.cfg.DNSAddr, dnsPort)
 	for _, proto := range []Protocol{UDP, TCP} {
-		if open := d.servers[proto]; open != nil && !open.failed.Load() {
+		if open := d.sockets[proto]; open != nil && !open.broken() {
 			continue
 		} else if open != nil {
-			d.shut(open)
+			open.close()
+			delete(d.sockets, proto)
 		}
-		s, err := d.bind(proto, addr)
+		listen := d.listenUDP
+		if proto == TCP {
+			listen = d.listenTCP
+		}
+		s, err := listen(addr)
+		if err != nil && isAddrInUse(err) && d.cfg.Sockets != nil {
+			s, err = listen(netip.AddrPortFrom(addr.Addr(), 0)) // as Proxy.open does
+		}
 		if err != nil {
 			key := listenKey{proto, addr}
 			note(found, key, "cluster DNS", explainListen(key, err).Error())
 			again = true
 			continue
 		}
-		d.servers[proto] = s
-		go d.serve(s)
+		d.sockets[proto] = s
 	}
 	return again
 }
 
-func (d *dnsServer) bind(proto Protocol, addr netip.AddrPort) (*dnsSocket, error) {
-	lc := net.ListenConfig{Control: freeBind}
-	lc.SetMultipathTCP(false)
-	// The default read timeout would wake an idle server every two seconds.
-	s := &dnsSocket{Server: &dns.Server{Handler: d, UDPSize: dnsSize, ReadTimeout: 24 * time.Hour}}
-	var err error
-	if proto == UDP {
-		s.PacketConn, err = lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
-		return s, err
-	}
-	s.ReadTimeout = 10 * time.Second // here it is for how long a client may say nothing
-	s.Listener, err = lc.Listen(context.Background(), network("tcp", addr), addr.String())
-	return s, err
-}
-
-func (d *dnsServer) serve(s *dnsSocket) {
-	if err := s.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
-		d.log.Error("cluster DNS socket failed", "error", err)
-		s.failed.Store(true)
-		d.kick()
-	}
-}
-
 func (d *dnsServer) close() {
-	for proto, s := range d.servers {
-		d.shut(s)
-		delete(d.servers, proto)
+	for proto, s := range d.sockets {
+		s.close()
+		delete(d.sockets, proto)
 	}
 }
 
-// shut ends a socket's server. Shutdown refuses one whose goroutine has not begun; closing the socket ends that as well.
-func (d *dnsServer) shut(s *dnsSocket) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = s.ShutdownContext(ctx)
-	if s.PacketConn != nil {
-		_ = s.PacketConn.Close()
-	}
-	if s.Listener != nil {
-		_ = s.Listener.Close()
-	}
-}
-
-// ServeDNS answers one question. It is called on a goroutine of its own.
-func (d *dnsServer) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+// answer makes the answer to a request, fit to be sent, and hands it to send: at once, later, or never when the client
+// has too many requests in hand (over UDP, where it asks again).
+func (d *dnsServer) answer(req *dns.Msg, from asker, send func(*dns.Msg)) {
 	d.stats.dnsQueries.Add(1)
-	m := d.respond(req)
-	if m.Rcode == dns.RcodeServerFailure {
-		d.stats.dnsFailed.Add(1)
-	}
-	fit(m, req, w.RemoteAddr().Network() == "tcp")
-	if err := w.WriteMsg(m); err != nil {
-		d.log.Debug("DNS answer not delivered", "client", w.RemoteAddr().String(), "error", err)
-	}
+	req = slim(req)
+	d.respond(req, from, func(m *dns.Msg) {
+		if m.Rcode == dns.RcodeServerFailure {
+			d.stats.dnsFailed.Add(1)
+		}
+		fit(m, req, from.tcp)
+		send(m)
+	})
 }
 
-// respond makes the answer to a request, whatever it is.
-func (d *dnsServer) respond(req *dns.Msg) *dns.Msg {
+// slim is what an answer needs of its request: at most some 600 bytes, whatever the client sent along.
+func slim(req *dns.Msg) *dns.Msg {
+	out := &dns.Msg{MsgHdr: req.MsgHdr, Question: req.Question}
+	if opt := req.IsEdns0(); opt != nil {
+		out.SetEdns0(opt.UDPSize(), opt.Do())
+	}
+	return out
+}
+
+// respond makes the answer to a request, whatever it is. It calls then at most once.
+func (d *dnsServer) respond(req *dns.Msg, from asker, then func(*dns.Msg)) {
 	switch {
 	case req.Opcode != dns.OpcodeQuery:
-		return refusal(req, dns.RcodeNotImplemented)
+		then(refusal(req, dns.RcodeNotImplemented))
+		return
 	case len(req.Question) != 1:
-		return refusal(req, dns.RcodeFormatError)
+		then(refusal(req, dns.RcodeFormatError))
+		return
 	case req.Question[0].Qclass != dns.ClassINET:
-		return refusal(req, dns.RcodeRefused)
+		then(refusal(req, dns.RcodeRefused))
+		return
 	}
 	q := req.Question[0]
 	name := strings.ToLower(q.Name)
 	z := d.zone.Load()
-	if z == nil {
-		if dns.IsSubDomain(d.domain, name) {
-			return refusal(req, dns.RcodeServerFailure) // not known yet is not the same as not existing
-		}
-		return d.forward.resolve(req)
+	switch {
+	case z == nil && dns.IsSubDomain(d.domain, name):
+		then(refusal(req, dns.RcodeServerFailure)) // not known yet is not the same as not existing
+	case z == nil || !z.owns(name):
+		d.forward.resolve(req, from, then)
+	default:
+		d.local(z, req, q, from, then)
 	}
-	if !z.owns(name) {
-		return d.forward.resolve(req)
-	}
-	return d.local(z, req, q)
 }
 
 // local answers from the zone, and follows an ExternalName.
-func (d *dnsServer) local(z *zone, req *dns.Msg, q dns.Question) *dns.Msg {
+func (d *dnsServer) local(z *zone, req *dns.Msg, q dns.Question, from asker, then func(*dns.Msg)) {
 	m := new(dns.Msg)
 	m.SetReply(req)
 	m.Authoritative, m.RecursionAvailable = true, true
@@ -166,11 +147,13 @@ func (d *dnsServer) local(z *zone, req *dns.Msg, q dns.Question) *dns.Msg {
 		}
 		sub := new(dns.Msg)
 		sub.SetQuestion(to, q.Qtype)
-		far := d.forward.resolve(sub)
-		m.Rcode = far.Rcode
-		m.Answer = append(m.Answer, far.Answer...)
-		m.Ns = append(m.Ns, far.Ns...)
-		return m
+		d.forward.resolve(sub, from, func(far *dns.Msg) {
+			m.Rcode = far.Rcode
+			m.Answer = append(m.Answer, far.Answer...)
+			m.Ns = append(m.Ns, far.Ns...)
+			then(m)
+		})
+		return
 	}
 	shuffle(r.answer)
 	m.Rcode = r.rcode
@@ -179,7 +162,7 @@ func (d *dnsServer) local(z *zone, req *dns.Msg, q dns.Question) *dns.Msg {
 	if len(m.Answer) == 0 {
 		m.Ns = []dns.RR{z.soa()}
 	}
-	return m
+	then(m)
 }
 
 // shuffle spreads clients, most of which take the first answer.

@@ -76,6 +76,13 @@ func (s *Service) named(e *Endpoint) bool {
 
 func (s *Service) headless() bool { return len(s.ClusterIPs) == 0 && s.ExternalName == "" }
 
+// externalAddress tells whether an ExternalName is an address, which cannot be the target of a CNAME: such a Service has no
+// name, as in CoreDNS.
+func (s *Service) externalAddress() bool {
+	_, err := netip.ParseAddr(strings.TrimSuffix(s.ExternalName, "."))
+	return err == nil
+}
+
 // endpointHost is the first label of an endpoint's name.
 func endpointHost(e *Endpoint) string {
 	if e.Hostname != "" {
@@ -145,7 +152,7 @@ func (z *zone) answerService(qname string, qtype uint16, labels []string) zoneRe
 		return zoneReply{rcode: dns.RcodeNameError}
 	}
 	s := z.services[labels[n-2]+"."+labels[n-1]]
-	if s == nil {
+	if s == nil || s.externalAddress() {
 		return zoneReply{rcode: dns.RcodeNameError}
 	}
 	base := labels[n-2] + "." + labels[n-1] + ".svc." + z.domain

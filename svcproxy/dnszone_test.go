@@ -31,6 +31,8 @@ func testZone() *zone {
 		{Namespace: "db", Name: "seed", PublishNotReady: true,
 			Endpoints: []Endpoint{{Addr: netip.MustParseAddr("10.42.1.8"), Hostname: "pg-3"}}},
 		{Namespace: "default", Name: "mirror", ExternalName: "mirror.example.org"},
+		{Namespace: "default", Name: "address", ExternalName: "192.0.2.7"},
+		{Namespace: "default", Name: "address6", ExternalName: "2001:db8::7"},
 		{Namespace: "default", Name: "alias", ExternalName: "kubernetes.default.svc.cluster.local"},
 	}}, "", []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")})
 }
@@ -49,6 +51,8 @@ func TestZone(t *testing.T) {
 		{"_http._tcp.kubernetes.default.svc.cluster.local.", "SRV", no},
 		{"dual.default.svc.cluster.local.", "A", "10.43.0.9"},
 		{"dual.default.svc.cluster.local.", "AAAA", "fd00:43::9"},
+		{"address.default.svc.cluster.local.", "A", no},
+		{"address6.default.svc.cluster.local.", "AAAA", no},
 		{"pg.db.svc.cluster.local.", "A", "10.42.0.5 10.42.1.6 10.42.1.7"},
 		{"pg-0.pg.db.svc.cluster.local.", "A", "10.42.0.5"},
 		{"10-42-1-7.pg.db.svc.cluster.local.", "A", "10.42.1.7"},

@@ -24,6 +24,13 @@ type target struct {
 	group     groupKey
 	endpoints []netip.AddrPort // never empty; sorted
 	affinity  time.Duration    // 0: none
+	filtered  bool
+	sources   []netip.Prefix // with filtered: who may come in
+}
+
+// admits tells whether a client may use the listener.
+func (t *target) admits(client netip.Addr) bool {
+	return !t.filtered || slices.ContainsFunc(t.sources, func(p netip.Prefix) bool { return p.Contains(client.Unmap().WithZone("")) })
 }
 
 func (t *target) owner() string { return t.group.owner }
@@ -36,12 +43,13 @@ type conflict struct {
 
 // plan computes all listeners for a table. A Service port without usable endpoint gets none, so that the kernel refuses
 // its clients at once. When two owners ask for the same address and port, the one that current names keeps it, else the
-// first by name wins; reserved addresses belong to nobody in the table.
-func plan(t *Table, node string, nodeAddrs []netip.Addr, reserved map[listenKey]bool, current func(listenKey) string) (map[listenKey]*target, []conflict) {
-	pl := planner{wanted: map[listenKey]*target{}, current: current, reserved: reserved}
+// oldest Service wins, and of equals the first by name; reserved addresses belong to nobody in the table. An external IP
+// must not be of the service networks: those are given out by the hub, one to each Service.
+func plan(t *Table, node string, nodeAddrs []netip.Addr, reserved map[listenKey]bool, isService func(netip.Addr) bool, current func(listenKey) string) (map[listenKey]*target, []conflict) {
+	pl := planner{wanted: map[listenKey]*target{}, current: current, reserved: reserved, isService: isService}
 	services := slices.Clone(t.Services)
 	slices.SortFunc(services, func(a, b Service) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range services {
 		pl.service(&services[i], node, nodeAddrs)
@@ -57,6 +65,7 @@ type planner struct {
 	conflicts []conflict
 	current   func(listenKey) string
 	reserved  map[listenKey]bool
+	isService func(netip.Addr) bool
 }
 
 func (pl *planner) service(s *Service, node string, nodeAddrs []netip.Addr) {
@@ -73,18 +82,32 @@ func (pl *planner) service(s *Service, node string, nodeAddrs []netip.Addr) {
 			pl.want(port.Protocol, ip, port.Port, inside)
 		}
 		for _, ip := range s.ExternalIPs {
+			if pl.isService(ip.Unmap()) {
+				pl.conflicts = append(pl.conflicts, conflict{key: listenKey{port.Protocol, netip.AddrPortFrom(ip.Unmap(), port.Port)},
+					loser: owner, winner: serviceNetwork})
+				continue
+			}
 			pl.want(port.Protocol, ip, port.Port, outside)
+		}
+		balanced := outside
+		if s.Filtered {
+			filtered := *outside
+			filtered.filtered, filtered.sources = true, s.SourceRanges
+			balanced = &filtered
 		}
 		for _, ip := range nodeAddrs {
 			if port.NodePort != 0 {
 				pl.want(port.Protocol, ip, port.NodePort, outside)
 			}
 			if s.LoadBalancer && !ip.IsLoopback() { // programs of the node's own like its loopback's usual ports
-				pl.want(port.Protocol, ip, port.Port, outside)
+				pl.want(port.Protocol, ip, port.Port, balanced)
 			}
 		}
 	}
 }
+
+// serviceNetwork has won an address that is one of its own.
+const serviceNetwork = "(the service network)"
 
 func (pl *planner) hostPort(h HostPort, nodeAddrs []netip.Addr) {
 	to := &target{group: groupKey{owner: "host port of pod " + h.Target.String()}, endpoints: []netip.AddrPort{h.Target}}

@@ -2,6 +2,7 @@ package svcproxy
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func TestPlanConflicts(t *testing.T) {
 		{"default/b", "default/b", "default/a"}, // the first to come keeps it
 		{"default/gone", "default/a", "default/b"},
 	} {
-		wanted, conflicts := plan(table, "here", node, nil, func(listenKey) string { return c.current })
+		wanted, conflicts := plan(table, "here", node, nil, inServiceNet, func(listenKey) string { return c.current })
 		if w := wanted[key].owner(); w != c.winner {
 			t.Errorf("current %q: %s has it, want %s", c.current, w, c.winner)
 		}
@@ -85,7 +86,7 @@ func TestApplyIsTheWholeTruth(t *testing.T) {
 		for range rapid.IntRange(1, 4).Draw(r, "tables") {
 			table := drawTable(r)
 			applyRapid(r, p, table)
-			wanted, _ := plan(&table, "here", p.nodeAddrs(), nil, nobody)
+			wanted, _ := plan(&table, "here", p.nodeAddrs(), nil, inServiceNet, nobody)
 			if got := p.Stats().Listeners + len(failed(p)); got != len(wanted) {
 				r.Fatalf("%d sockets open (problems %v), want %d", got, p.Problems(), len(wanted))
 			}
@@ -187,5 +188,59 @@ func TestAffinityMemoryIsBounded(t *testing.T) {
 	}
 	if len(g.sticky) > maxSticky {
 		t.Errorf("%d clients remembered", len(g.sticky))
+	}
+}
+
+func inServiceNet(a netip.Addr) bool { return netip.MustParsePrefix(serviceNet).Contains(a) }
+
+// Somebody gives a Service the address of another as an external IP, or a port of the node that another has (CVE-2020-8554):
+// the first is refused, and of two that want the same port the older has it, whatever their names.
+func TestExternalIPsTakeNothing(t *testing.T) {
+	owner := service("victim", "10.43.0.5", web, endpoint(netip.MustParseAddrPort("10.42.0.1:8080")))
+	owner.ExternalIPs, owner.Created = []netip.Addr{netip.MustParseAddr("192.168.1.7")}, 100
+	thief := service("a-thief", "10.43.0.66", web, endpoint(netip.MustParseAddrPort("10.42.0.66:8080")))
+	thief.ExternalIPs = []netip.Addr{netip.MustParseAddr("10.43.0.5"), netip.MustParseAddr("10.43.0.99"), netip.MustParseAddr("192.168.1.7")}
+	thief.Created = 200
+	nobody := func(listenKey) string { return "" } // the agent has just started
+	wanted, conflicts := plan(&Table{Services: []Service{thief, owner}}, "here", nil, nil, inServiceNet, nobody)
+	for _, addr := range []string{"10.43.0.5:80", "192.168.1.7:80"} {
+		if to := wanted[listenKey{TCP, netip.MustParseAddrPort(addr)}]; to == nil || to.owner() != "default/victim" {
+			t.Errorf("%s belongs to %+v", addr, to)
+		}
+	}
+	if to := wanted[listenKey{TCP, netip.MustParseAddrPort("10.43.0.99:80")}]; to != nil {
+		t.Error("an address that the hub may give out tomorrow is taken")
+	}
+	if len(conflicts) != 3 {
+		t.Errorf("conflicts: %+v", conflicts)
+	}
+}
+
+// loadBalancerSourceRanges is obeyed at the load balancer's port (case 04), and nowhere else.
+func TestLoadBalancerSourceRanges(t *testing.T) {
+	s := service("lb", "10.43.0.5", Port{Protocol: TCP, Port: 8181, NodePort: 30081}, endpoint(netip.MustParseAddrPort("10.42.0.1:8080")))
+	s.LoadBalancer, s.Filtered, s.SourceRanges = true, true, []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}
+	wanted, _ := plan(&Table{Services: []Service{s}}, "here", []netip.Addr{netip.MustParseAddr("192.168.1.7")}, nil, inServiceNet,
+		func(listenKey) string { return "" })
+	for addr, open := range map[string]bool{"192.168.1.7:8181": false, "192.168.1.7:30081": true, "10.43.0.5:8181": true} {
+		to := wanted[listenKey{TCP, netip.MustParseAddrPort(addr)}]
+		if to == nil || to.admits(netip.MustParseAddr("192.168.1.9")) != open || !to.admits(netip.MustParseAddr("10.99.3.4")) {
+			t.Errorf("%s: %+v", addr, to)
+		}
+	}
+
+	p := start(t, Config{})
+	s.Endpoints = []Endpoint{endpoint(backend(t, "a"))}
+	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}
+	apply(t, p, Table{Services: []Service{s}})
+	if got, err := hello("192.168.1.7:8181"); err == nil {
+		t.Errorf("a client outside of the ranges: %q", got)
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: neighbour.AsSlice()}}
+	c, err := d.DialContext(t.Context(), "tcp", "192.168.1.7:8181")
+	must(t, err)
+	defer c.Close()
+	if got, err := readName(c); got != "a" {
+		t.Errorf("a client in the ranges: %q, %v", got, err)
 	}
 }

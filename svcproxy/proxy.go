@@ -28,9 +28,14 @@ type Config struct {
 	Upstream []netip.AddrPort
 	// ResolvConf is the host's resolver configuration; "/etc/resolv.conf" if empty.
 	ResolvConf string
-	Log        *slog.Logger
+	// Sockets, if not nil, is called by Run with all open sockets in the ServiceCIDRs, before the first is opened and after
+	// each change. It lets in what is sent to them and leads clients to those that are at another port than their own; an
+	// error says that it cannot, and why.
+	Sockets func([]Socket) error
+	Log     *slog.Logger
 
 	upstreamTimeout time.Duration // 0: the default; tests are less patient
+	budget          budget        // zero: that of the machine
 }
 
 // Proxy is the service proxy and DNS of a node. Apply, Refresh, Stats and Problems may be called at any time, also before
@@ -46,6 +51,8 @@ type Proxy struct {
 
 	// Owned by Run.
 	listeners map[listenKey]listener
+	published []Socket        // what Config.Sockets was last called with, successfully
+	leads     error           // why clients cannot be led to sockets that are at another port
 	ctx       context.Context // Run's, for dials
 
 	work   sync.WaitGroup // goroutines of listeners, connections and flows
@@ -59,12 +66,18 @@ type Proxy struct {
 	problemMu sync.Mutex
 	problems  map[string]Problem
 
+	connShares *shares // TCP connections of clients
+	flowShares *shares // UDP flows of clients
+	flowMu     sync.Mutex
+	flows      map[netip.Addr]map[*udpFlow]struct{} // by client, as flowShares counts it
+
 	stats counters
 }
 
 // listener is an open socket of the proxy.
 type listener interface {
 	current() *target
+	at() uint16 // the port that it has
 	retarget(*target)
 	close()
 }
@@ -86,6 +99,12 @@ func New(cfg Config) *Proxy {
 		groups:    map[groupKey]*group{},
 		problems:  map[string]Problem{},
 	}
+	if cfg.budget == (budget{}) {
+		cfg.budget = machineBudget()
+	}
+	p.connShares = newShares("connections", cfg.budget.conns, cfg.Log)
+	p.flowShares = newShares("UDP flows", cfg.budget.flows, cfg.Log)
+	p.flows = map[netip.Addr]map[*udpFlow]struct{}{}
 	if cfg.NodeAddrs == nil {
 		p.cfg.NodeAddrs = interfaceAddrs
 	}
@@ -164,12 +183,17 @@ func (p *Proxy) reconcile() (again bool) {
 		again = p.dns.listen(found)
 	}
 	if table == nil {
+		again = p.publish(found) || again
 		p.settle(found)
 		return again
 	}
-	wanted, conflicts := plan(table, p.cfg.Node, p.nodeAddrs(), p.reserved(), p.ownerOf)
+	wanted, conflicts := plan(table, p.cfg.Node, p.nodeAddrs(), p.reserved(), p.isService, p.ownerOf)
 	for _, c := range conflicts {
-		note(found, c.key, c.loser, "the Service or pod "+c.winner+" has this address and port already")
+		reason := "the Service or pod " + c.winner + " has this address and port already"
+		if c.winner == serviceNetwork {
+			reason = "an external IP must not be an address of the service network, which the hub gives out; take it out of spec.externalIPs"
+		}
+		note(found, c.key, c.loser, reason)
 	}
 	p.close(wanted)
 	for key, to := range wanted {
@@ -190,6 +214,7 @@ func (p *Proxy) reconcile() (again bool) {
 		p.dns.zone.Store(newZone(table, p.cfg.ClusterDomain, p.cfg.ServiceCIDRs))
 	}
 	p.stats.listeners.Store(int64(len(p.listeners)))
+	again = p.publish(found) || again
 	p.stats.applied.Add(1)
 	p.settle(found)
 	return again
@@ -205,11 +230,18 @@ func (p *Proxy) close(wanted map[listenKey]*target) {
 	}
 }
 
+// open opens a socket. In the service networks, where nobody else has any business, a program that has the port on all
+// addresses of the node is in the way only of the port: the socket gets another one, and clients are led there.
 func (p *Proxy) open(key listenKey, to *target) (listener, error) {
+	listen := p.listenTCP
 	if key.proto == UDP {
-		return p.listenUDP(key.addr, to)
+		listen = p.listenUDP
 	}
-	return p.listenTCP(key.addr, to)
+	l, err := listen(key.addr, to)
+	if err != nil && isAddrInUse(err) && p.cfg.Sockets != nil && p.isService(key.addr.Addr()) {
+		return listen(netip.AddrPortFrom(key.addr.Addr(), 0), to)
+	}
+	return l, err
 }
 
 func (p *Proxy) ownerOf(key listenKey) string {

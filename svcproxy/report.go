@@ -72,6 +72,9 @@ type Stats struct {
 	DNSForwarded   uint64 // sent upstream
 	DNSCached      uint64 // answered from the cache
 	DNSFailed      uint64 // answered with SERVFAIL
+	DNSWaiting     int    // gauge: requests that wait for upstream
+	// Refused: what clients wanted beyond their share.
+	TCPRefused, UDPRefused, DNSRefused uint64
 }
 
 // Stats returns the figures of now.
@@ -80,11 +83,21 @@ func (p *Proxy) Stats() Stats {
 	active := (len(p.conns) + 1) / 2
 	p.connMu.Unlock()
 	c := &p.stats
-	return Stats{
+	s := Stats{
 		Applied: c.applied.Load(), Listeners: int(c.listeners.Load()), TCPActive: active,
 		TCPConnections: c.tcpTotal.Load(), TCPFailed: c.tcpFailed.Load(), TCPBytes: c.tcpBytes.Load(),
 		UDPActive: int(c.udpFlows.Load()), UDPFlows: c.udpTotal.Load(), EndpointErrors: c.dialFailed.Load(),
 		DNSQueries: c.dnsQueries.Load(), DNSForwarded: c.dnsForwarded.Load(), DNSCached: c.dnsCached.Load(),
 		DNSFailed: c.dnsFailed.Load(),
 	}
+	_, s.TCPRefused = p.connShares.counts()
+	_, s.UDPRefused = p.flowShares.counts()
+	if p.dns != nil {
+		for _, sh := range []*shares{p.dns.forward.asked, p.dns.forward.waiting, p.dns.tcpConns} {
+			_, refused := sh.counts()
+			s.DNSRefused += refused
+		}
+		s.DNSWaiting, _ = p.dns.forward.waiting.counts()
+	}
+	return s
 }

@@ -19,6 +19,11 @@ type Service struct {
 	Endpoints    []Endpoint   `json:"endpoints,omitempty"`
 	// LoadBalancer: also listen on this node's own addresses at Port.Port.
 	LoadBalancer bool `json:"lb,omitempty"`
+	// Filtered: only clients in SourceRanges may use the load balancer's ports (node ports stay open, as in Kubernetes).
+	Filtered     bool           `json:"filtered,omitempty"`
+	SourceRanges []netip.Prefix `json:"sources,omitempty"`
+	// Created is when the Service was made, in Unix seconds: of two that want one port, the older has it.
+	Created int64 `json:"created,omitempty"`
 	// AffinitySeconds > 0: ClientIP session affinity with that time-out.
 	AffinitySeconds int32 `json:"affinity,omitempty"`
 	// LocalOnly*: use only endpoints on this node for traffic from inside (ClusterIP) or outside (NodePort, LoadBalancer).

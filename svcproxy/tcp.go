@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 const (
@@ -54,6 +56,15 @@ func network(proto string, addr netip.AddrPort) string {
 func (t *tcpListener) retarget(to *target) { t.to.Store(to) }
 func (t *tcpListener) current() *target    { return t.to.Load() }
 func (t *tcpListener) close()              { _ = t.l.Close() }
+func (t *tcpListener) at() uint16          { return portOf(t.l.Addr()) }
+
+// portOf is the port of a socket's own address.
+func portOf(a net.Addr) uint16 {
+	if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+		return ap.Port()
+	}
+	return 0
+}
 
 func (t *tcpListener) serve() {
 	defer t.p.work.Done()
@@ -62,8 +73,7 @@ func (t *tcpListener) serve() {
 		c, err := t.l.AcceptTCP()
 		if err == nil {
 			pause = 0
-			t.p.work.Add(1)
-			go t.p.serveConn(c, t.to.Load())
+			t.p.accepted(c, t.to.Load())
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
@@ -76,13 +86,28 @@ func (t *tcpListener) serve() {
 	}
 }
 
+// accepted starts carrying a connection, or resets it when its client has its share.
+func (p *Proxy) accepted(c *net.TCPConn, to *target) {
+	client := remoteAddr(c)
+	if !to.admits(client) || !p.connShares.take(client) {
+		abort(c)
+		return
+	}
+	p.work.Add(1)
+	go func() {
+		defer p.work.Done()
+		defer p.connShares.give(client)
+		contain.Go(p.log, "svcproxy/tcp", to.owner(), func() { p.serveConn(c, to) })
+	}()
+}
+
 // serveConn carries one connection to an endpoint and back.
 func (p *Proxy) serveConn(client *net.TCPConn, to *target) {
-	defer p.work.Done()
 	if !p.track(client) {
 		return
 	}
 	defer p.untrack(client)
+	defer client.Close() // on every way out, a contained panic's too
 	p.stats.tcpTotal.Add(1)
 	server, err := p.dial(client, to)
 	if err != nil {
@@ -96,22 +121,21 @@ func (p *Proxy) serveConn(client *net.TCPConn, to *target) {
 		return
 	}
 	defer p.untrack(server)
+	defer server.Close()
 
 	var up sync.WaitGroup
 	up.Add(1)
 	go func() {
 		defer up.Done()
-		p.pump(server, client)
+		contain.Go(p.log, "svcproxy/tcp", to.owner(), func() { p.pump(server, client) })
 	}()
 	p.pump(client, server)
 	up.Wait()
-	_ = client.Close()
-	_ = server.Close()
 }
 
 // dial tries endpoints until one answers.
 func (p *Proxy) dial(client *net.TCPConn, to *target) (*net.TCPConn, error) {
-	from := client.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	from := remoteAddr(client)
 	g := p.group(to.group)
 	tries := g.sequence(from, to, &p.bad, time.Now(), dialAttempts)
 	var errs []error

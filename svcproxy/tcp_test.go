@@ -33,13 +33,13 @@ func TestEveryKindOfListener(t *testing.T) {
 	p := start(t, Config{})
 	a := backend(t, "a")
 	s := service("web", "10.43.0.5", Port{Protocol: TCP, Port: 80, NodePort: 30080}, endpoint(a))
-	s.ExternalIPs = []netip.Addr{netip.MustParseAddr("10.43.99.1")}
+	s.ExternalIPs = []netip.Addr{netip.MustParseAddr("127.0.99.1")}
 	s.LoadBalancer = true
 	apply(t, p, Table{Services: []Service{s}, HostPorts: []HostPort{
 		{Port: 8080, Protocol: TCP, Target: a},
 		{HostIP: netip.MustParseAddr("127.0.0.1"), Port: 8081, Protocol: TCP, Target: a},
 	}})
-	for _, addr := range []string{"10.43.0.5:80", "192.168.1.7:30080", "127.0.0.1:30080", "192.168.1.7:80", "10.43.99.1:80",
+	for _, addr := range []string{"10.43.0.5:80", "192.168.1.7:30080", "127.0.0.1:30080", "192.168.1.7:80", "127.0.99.1:80",
 		"192.168.1.7:8080", "127.0.0.1:8080", "127.0.0.1:8081"} {
 		if name, err := hello(addr); err != nil || name != "a" {
 			t.Errorf("%s: %q, %v", addr, name, err)

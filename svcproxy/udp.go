@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 const (
@@ -17,7 +19,8 @@ const (
 	// after udpLong: the figures of Linux' connection tracking, which kube-proxy's users have.
 	udpShort = 30 * time.Second
 	udpLong  = 120 * time.Second
-	// maxFlows bounds flows of one listener, and maxFlowsAll those of the proxy: each has a socket and a goroutine.
+	// maxFlows bounds flows of one listener, and maxFlowsAll those of the proxy, which clients share: each has a socket and
+	// a goroutine.
 	maxFlows    = 1024
 	maxFlowsAll = 4096
 )
@@ -61,14 +64,15 @@ func (p *Proxy) listenUDP(addr netip.AddrPort, to *target) (listener, error) {
 }
 
 func (l *udpListener) current() *target { return l.to.Load() }
+func (l *udpListener) at() uint16       { return portOf(l.c.LocalAddr()) }
 
-// retarget also cuts the flows to endpoints that left.
+// retarget also cuts the flows to endpoints that left, and of clients that are not admitted any more.
 func (l *udpListener) retarget(to *target) {
 	l.to.Store(to)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.flows {
-		if _, still := slices.BinarySearchFunc(to.endpoints, f.endpoint, netip.AddrPort.Compare); !still {
+		if _, still := slices.BinarySearchFunc(to.endpoints, f.endpoint, netip.AddrPort.Compare); !still || !to.admits(f.client.Addr()) {
 			l.drop(f)
 		}
 	}
@@ -88,7 +92,7 @@ func (l *udpListener) close() {
 func (l *udpListener) drop(f *udpFlow) {
 	if l.flows[f.client] == f {
 		delete(l.flows, f.client)
-		l.p.stats.udpFlows.Add(-1)
+		l.p.forgetFlow(f)
 		_ = f.c.Close()
 	}
 }
@@ -109,7 +113,9 @@ func (l *udpListener) serve() {
 		buf := datagrams.Get().(*[]byte)
 		n, client, err := l.c.ReadFromUDPAddrPort(*buf)
 		if err == nil {
-			l.forward(netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), (*buf)[:n])
+			contain.Go(l.p.log, "svcproxy/udp", "a datagram", func() {
+				l.forward(netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), (*buf)[:n])
+			})
 		}
 		datagrams.Put(buf)
 		if errors.Is(err, net.ErrClosed) {
@@ -137,17 +143,21 @@ func (l *udpListener) flow(client netip.AddrPort) *udpFlow {
 	if f := l.flows[client]; f != nil || l.closed {
 		return f
 	}
-	if len(l.flows) >= maxFlows || l.p.stats.udpFlows.Load() >= maxFlowsAll {
-		l.evict()
-		if l.p.stats.udpFlows.Load() >= maxFlowsAll {
-			return nil // other listeners have them all
-		}
-	}
 	to, now := l.to.Load(), time.Now()
+	if !to.admits(client.Addr()) {
+		return nil
+	}
+	if len(l.flows) >= maxFlows {
+		l.evict()
+	}
+	if !l.p.flowShares.take(client.Addr()) && (!l.evictOf(client.Addr()) || !l.p.flowShares.take(client.Addr())) {
+		return nil
+	}
 	g := l.p.group(to.group)
 	endpoint := g.sequence(client.Addr(), to, &l.p.bad, now, 1)[0]
 	c, err := net.DialUDP(network("udp", endpoint), nil, net.UDPAddrFromAddrPort(endpoint))
 	if err != nil {
+		l.p.flowShares.give(client.Addr())
 		l.p.stats.dialFailed.Add(1)
 		l.p.bad.add(endpoint, now)
 		return nil // the client sends again
@@ -156,18 +166,82 @@ func (l *udpListener) flow(client netip.AddrPort) *udpFlow {
 	f := &udpFlow{l: l, client: client, endpoint: endpoint, c: c}
 	f.last.Store(now.UnixNano())
 	l.flows[client] = f
-	l.p.stats.udpFlows.Add(1)
+	l.p.keepFlow(f)
 	l.p.stats.udpTotal.Add(1)
 	l.p.work.Add(1)
 	go f.serve()
 	return f
 }
 
-// evict makes room: of a few flows, the one that has been silent for longest goes. The caller holds mu.
+// evict makes room in the listener: of a few flows, one of the client that has most goes, the one that has been silent for
+// longest. The caller holds mu.
 func (l *udpListener) evict() {
+	var worst *udpFlow
+	most, seen := 0, 0
+	for _, f := range l.flows { // in random order
+		n := l.p.flowsOf(f.client.Addr())
+		if worst == nil || n > most || n == most && f.last.Load() < worst.last.Load() {
+			worst, most = f, n
+		}
+		if seen++; seen == 8 {
+			break
+		}
+	}
+	if worst != nil {
+		l.drop(worst)
+	}
+}
+
+// evictOf ends, of a few flows of one client, the one that has been silent for longest, and reports whether there is room
+// now. For a flow of another listener that takes a moment: the client sends again. The caller holds mu.
+func (l *udpListener) evictOf(client netip.Addr) bool {
+	oldest := l.p.oldestFlow(client)
+	switch {
+	case oldest == nil:
+		return false
+	case oldest.l == l:
+		l.drop(oldest)
+		return true
+	}
+	_ = oldest.c.Close() // its own goroutine forgets it
+	return false
+}
+
+// keepFlow and forgetFlow keep the list of flows by client.
+func (p *Proxy) keepFlow(f *udpFlow) {
+	key := shareKey(f.client.Addr())
+	p.stats.udpFlows.Add(1)
+	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
+	if p.flows[key] == nil {
+		p.flows[key] = map[*udpFlow]struct{}{}
+	}
+	p.flows[key][f] = struct{}{}
+}
+
+func (p *Proxy) forgetFlow(f *udpFlow) {
+	key := shareKey(f.client.Addr())
+	p.stats.udpFlows.Add(-1)
+	p.flowShares.give(f.client.Addr())
+	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
+	if delete(p.flows[key], f); len(p.flows[key]) == 0 {
+		delete(p.flows, key)
+	}
+}
+
+func (p *Proxy) flowsOf(client netip.Addr) int {
+	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
+	return len(p.flows[shareKey(client)])
+}
+
+func (p *Proxy) oldestFlow(client netip.Addr) *udpFlow {
+	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
 	var oldest *udpFlow
 	seen := 0
-	for _, f := range l.flows { // in random order
+	for f := range p.flows[shareKey(client)] { // in random order
 		if oldest == nil || f.last.Load() < oldest.last.Load() {
 			oldest = f
 		}
@@ -175,15 +249,17 @@ func (l *udpListener) evict() {
 			break
 		}
 	}
-	if oldest != nil {
-		l.drop(oldest)
-	}
+	return oldest
 }
 
 // serve carries answers back until the flow is idle or dropped.
 func (f *udpFlow) serve() {
 	defer f.l.p.work.Done()
 	defer f.end()
+	contain.Go(f.l.p.log, "svcproxy/udp", f.endpoint.String(), f.relay)
+}
+
+func (f *udpFlow) relay() {
 	raw, err := f.c.SyscallConn()
 	if err != nil {
 		return

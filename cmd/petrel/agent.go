@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -22,6 +23,7 @@ type nodeFlags struct {
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
 	Containerd string            `help:"Socket of a containerd to use, or private. Default: the system's when it runs, else a private one." placeholder:"ADDRESS"`
 	PlainHTTP  []string          `name:"plain-http-registry" help:"Registry that speaks HTTP without TLS: HOST[:PORT]. Those on localhost are taken to anyway." placeholder:"HOST"`
+	PodPids    int64             `name:"pod-pids-limit" default:"4096" help:"Processes and threads that a pod may have; -1: no limit." placeholder:"N"`
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
 }
 
@@ -46,6 +48,9 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 	if !bridgeName.MatchString(f.Bridge) {
 		return cfg, fmt.Errorf("--bridge %q is no name of an interface: 1 to 12 letters, digits, - or _", f.Bridge)
 	}
+	if cfg.PodPidsLimit = f.PodPids; f.PodPids == 0 || f.PodPids < -1 {
+		return cfg, fmt.Errorf("--pod-pids-limit %d: a pod needs at least one process; give a number above 0, or -1 for no limit", f.PodPids)
+	}
 	for _, text := range f.Taint {
 		taint, err := cli.ParseTaint(text)
 		if err != nil {
@@ -58,7 +63,7 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 
 type agentCmd struct {
 	DataDir  string `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
-	Join     string `xor:"join" help:"What petrel token create printed on the hub. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
+	Join     string `xor:"join" help:"What petrel token create printed on the hub; - reads it from standard input. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
 	JoinFile string `xor:"join" type:"path" help:"File that holds the token." placeholder:"FILE"`
 	KeepPods bool   `default:"true" negatable:"" help:"Leave pods running when the agent ends, as an update of it needs."`
 	nodeFlags
@@ -71,7 +76,20 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	cfg.StopPodsOnExit = !c.KeepPods
+	if rest, ok := withoutToken(os.Args, c.Join); ok {
+		if err := hideToken(rest, c.Join); err != nil {
+			log.Warn("the join token stays in the process list, where every local user can read it; --join-file and --join - keep it out", "error", err)
+		}
+	}
+	_ = os.Unsetenv(joinVariable) // children have no use for it
 	cfg.JoinToken = c.Join
+	if c.Join == "-" {
+		b, err := io.ReadAll(io.LimitReader(os.Stdin, maxToken))
+		if err != nil {
+			return fmt.Errorf("--join -: %w", err)
+		}
+		cfg.JoinToken = strings.TrimSpace(string(b))
+	}
 	if c.JoinFile != "" {
 		b, err := os.ReadFile(c.JoinFile)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/hub"
@@ -23,12 +24,27 @@ type hubFlags struct {
 	Broker        string   `help:"URL of an external MQTT broker that hub and agents meet on (mqtt://, mqtts://). Default: the hub's own." placeholder:"URL"`
 	ClusterCIDR   string   `name:"cluster-cidr" default:"10.42.0.0/16" help:"Network of all pods." placeholder:"CIDR"`
 	ServiceCIDR   string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
+	StoreLimit    string   `default:"256Mi" help:"What all objects of the API may take in memory; beyond it only deletions and changes that make objects smaller are taken." placeholder:"SIZE"`
+	MaxPods       int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
+	Backups       int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
+	Salvage       bool     `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
 	ClusterDomain string   `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
 }
 
 func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	cfg := hub.Config{
-		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, Log: log,
+		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, Salvage: f.Salvage, Log: log,
+	}
+	limit, err := resource.ParseQuantity(f.StoreLimit)
+	if err != nil || limit.Value() <= 0 {
+		return cfg, fmt.Errorf("--store-limit %q is not a size such as 256Mi", f.StoreLimit)
+	}
+	cfg.StoreLimit = limit.Value()
+	if f.MaxPods < 1 {
+		return cfg, fmt.Errorf("--max-pods %d is less than 1", f.MaxPods)
+	}
+	if f.Backups <= 0 {
+		cfg.Backups = -1
 	}
 	for _, n := range []struct {
 		flag, text string

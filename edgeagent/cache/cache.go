@@ -246,6 +246,20 @@ func (c *Cache) Revision() uint64 {
 	return c.revision
 }
 
+// Rebase takes the revision of a hub whose store has another history: the earlier one says nothing about it.
+func (c *Cache) Rebase(revision uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.revision == revision {
+		return nil
+	}
+	if err := c.file.append([]record{commitRecord(revision)}); err != nil {
+		return err
+	}
+	c.revision = revision
+	return nil
+}
+
 // Settings are the cluster's, as the hub last told; zero before the first contact.
 func (c *Cache) Settings() wire.Settings {
 	c.mu.Lock()

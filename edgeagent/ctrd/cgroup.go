@@ -15,100 +15,198 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// cgroups is what the kernel offers for bounding processes.
+// cgroups is what the kernel offers for bounding processes, as it is mounted here.
 type cgroups struct {
+	root              string // where it is mounted
+	mounted           bool
 	unified           bool // version 2
 	cpu, memory, pids bool
+	// kernelMemory: the kernel has the memory controller, whether or not it can be had at root.
+	kernelMemory bool
 }
 
 // MemoryCgroupFix tells what to do on a board whose kernel leaves the memory controller off.
 const MemoryCgroupFix = "add \"cgroup_enable=memory cgroup_memory=1\" to the kernel command line (Raspberry Pi OS: /boot/firmware/cmdline.txt) and reboot"
 
-func detectCgroups() cgroups {
-	if b, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
-		c := cgroups{unified: true}
+// detectCgroups looks at what is mounted at root; kernel is the kernel's own list of controllers, /proc/cgroups.
+func detectCgroups(root, kernel string) cgroups {
+	c := cgroups{root: root, kernelMemory: hasController(kernel, "memory")}
+	if b, err := os.ReadFile(filepath.Join(root, "cgroup.controllers")); err == nil {
+		c.unified, c.mounted = true, true
 		for _, name := range strings.Fields(string(b)) {
 			c.cpu, c.memory, c.pids = c.cpu || name == "cpu", c.memory || name == "memory", c.pids || name == "pids"
 		}
 		return c
 	}
 	has := func(name, file string) bool {
-		_, err := os.Stat(filepath.Join(cgroupRoot, name, file))
+		_, err := os.Stat(filepath.Join(root, name, file))
 		return err == nil
 	}
-	return cgroups{cpu: has("cpu", "cpu.shares"), memory: has("memory", "memory.limit_in_bytes"), pids: has("pids", "cgroup.procs")}
+	c.cpu, c.memory, c.pids = has("cpu", "cpu.shares"), has("memory", "memory.limit_in_bytes"), has("pids", "cgroup.procs")
+	procs, _ := filepath.Glob(filepath.Join(root, "*", "cgroup.procs"))
+	c.mounted = len(procs) > 0
+	return c
 }
 
-// MemoryLimits reports whether memory limits can be kept on this machine; if not, MemoryCgroupFix tells the way out.
-func (r *Runtime) MemoryLimits() bool { return r.cgroups.memory }
+// hasController reports whether a list in the form of /proc/cgroups has a controller switched on.
+func hasController(list, name string) bool {
+	b, err := os.ReadFile(list)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 4 && f[0] == name {
+			return f[3] == "1"
+		}
+	}
+	return false
+}
+
+// noMemory returns why memory limits cannot be kept, as the reason of a condition and as a text with the way out; both
+// are empty where they can.
+func (c cgroups) noMemory() (reason, why string) {
+	switch {
+	case c.memory:
+		return "", ""
+	case !c.mounted:
+		return "CgroupsNotMounted", c.notMounted()
+	case c.kernelMemory && c.unified:
+		return "MemoryCgroupNotHere", "the kernel has its memory cgroup on, but not in the hierarchy at " + c.root +
+			": unmount the version 1 hierarchy that holds it, or, in a container, have the controller delegated to it; then restart the agent"
+	case c.kernelMemory:
+		return "MemoryCgroupNotMounted", "the kernel has its memory cgroup on, but it is not mounted: mkdir -p " + filepath.Join(c.root, "memory") +
+			" && mount -t cgroup -o memory cgroup " + filepath.Join(c.root, "memory") + ", then restart the agent"
+	}
+	return "NoMemoryCgroup", "the kernel has its memory cgroup off: " + MemoryCgroupFix
+}
+
+func (c cgroups) notMounted() string {
+	return "no cgroups are mounted at " + c.root + ", and containers cannot run without: mount -t cgroup2 cgroup2 " + c.root +
+		" (systemd does that; a container needs those of its host), then restart the agent"
+}
+
+// NoMemoryLimits returns why memory limits cannot be kept on this machine: the reason for a condition, and what to do.
+// Both are empty where they can.
+func (r *Runtime) NoMemoryLimits() (reason, why string) { return r.cgroups.noMemory() }
+
+// NotReady returns why no container can run on this machine, or "".
+func (r *Runtime) NotReady() string {
+	if !r.cgroups.mounted {
+		return r.cgroups.notMounted()
+	}
+	return ""
+}
+
+// allPods is the parent of all pods' cgroups, from the root of every hierarchy.
+const allPods = "/petrel"
 
 // podCgroup is the parent of a pod's containers' cgroups, from the root of every hierarchy.
-func podCgroup(podUID string) string { return "/petrel/pod" + podUID }
+func podCgroup(podUID string) string { return allPods + "/pod" + podUID }
+
+// BoundAll bounds all pods together, so that the agent and the system keep room whatever pods do: to memory bytes, and to
+// nine tenths of the process IDs that the kernel has.
+func (r *Runtime) BoundAll(memory int64) error {
+	var pids int64
+	for _, file := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && (pids == 0 || n < pids) {
+			pids = n
+		}
+	}
+	return r.cgroups.bound(allPods, podrun.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9})
+}
 
 // makePod makes the parent cgroup of a pod and sets its limits.
 func (c cgroups) makePod(podUID string, res podrun.Resources) error {
-	name := podCgroup(podUID)
-	if c.unified {
-		return c.makePodUnified(name, res)
-	}
-	set := func(controller, file string, value int64) error {
-		return writeKnob(filepath.Join(cgroupRoot, controller, name, file), value)
-	}
-	if c.cpu {
-		if err := os.MkdirAll(filepath.Join(cgroupRoot, "cpu", name), 0o755); err != nil {
-			return err
-		}
-		if err := set("cpu", "cpu.shares", int64(max(res.CPUShares, 2))); err != nil {
-			return err
-		}
-		if res.CPUQuota > 0 {
-			if err := errors.Join(set("cpu", "cpu.cfs_period_us", int64(res.CPUPeriod)), set("cpu", "cpu.cfs_quota_us", res.CPUQuota)); err != nil {
-				return err
-			}
-		}
-	}
-	if c.memory {
-		if err := os.MkdirAll(filepath.Join(cgroupRoot, "memory", name), 0o755); err != nil {
-			return err
-		}
-		_ = set("memory", "memory.use_hierarchy", 1) // always so on newer kernels
-		if res.MemoryLimit > 0 {
-			return set("memory", "memory.limit_in_bytes", res.MemoryLimit)
-		}
-	}
-	return nil
+	res.CPUShares = max(res.CPUShares, 2)
+	return c.bound(podCgroup(podUID), res)
 }
 
-func (c cgroups) makePodUnified(name string, res podrun.Resources) error {
-	dir := filepath.Join(cgroupRoot, name)
+// bound makes a cgroup in every hierarchy that bounds something, and sets its limits; what is zero is unbounded, but CPU
+// shares of zero are left as they are.
+func (c cgroups) bound(name string, res podrun.Resources) error {
+	if c.unified {
+		return c.boundUnified(name, res)
+	}
+	set := func(controller, file, value string) error {
+		dir := filepath.Join(c.root, controller, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("cgroup: %w", err)
+		}
+		return writeKnob(filepath.Join(dir, file), value)
+	}
+	var errs []error
+	if c.cpu && res.CPUShares > 0 {
+		errs = append(errs, set("cpu", "cpu.shares", decimal(res.CPUShares)))
+		if res.CPUQuota > 0 {
+			errs = append(errs, set("cpu", "cpu.cfs_period_us", decimal(res.CPUPeriod)))
+		}
+		errs = append(errs, set("cpu", "cpu.cfs_quota_us", limit(res.CPUQuota, "-1")))
+	}
+	if c.memory {
+		_ = set("memory", "memory.use_hierarchy", "1") // always so on newer kernels
+		errs = append(errs, set("memory", "memory.limit_in_bytes", limit(res.MemoryLimit, "-1")))
+	}
+	if c.pids {
+		errs = append(errs, set("pids", "pids.max", limit(res.PidsLimit, "max")))
+	}
+	return errors.Join(errs...)
+}
+
+func (c cgroups) boundUnified(name string, res podrun.Resources) error {
+	dir := filepath.Join(c.root, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return fmt.Errorf("cgroup: %w", err)
 	}
 	var on []string
-	for ctl, ok := range map[string]bool{"cpu": c.cpu, "memory": c.memory, "pids": c.pids} {
-		if ok {
-			on = append(on, "+"+ctl)
+	for _, ctl := range []struct {
+		name string
+		has  bool
+	}{{"cpu", c.cpu}, {"memory", c.memory}, {"pids", c.pids}} {
+		if ctl.has {
+			on = append(on, "+"+ctl.name)
 		}
 	}
-	for _, d := range []string{cgroupRoot, filepath.Dir(dir), dir} {
+	for d := c.root; ; d = filepath.Join(d, next(d, dir)) {
 		if err := os.WriteFile(filepath.Join(d, "cgroup.subtree_control"), []byte(strings.Join(on, " ")), 0o644); err != nil {
 			return fmt.Errorf("cgroup %s: enabling %v: %w", d, on, err)
 		}
-	}
-	if c.cpu {
-		if err := writeKnob(filepath.Join(dir, "cpu.weight"), weightOf(res.CPUShares)); err != nil {
-			return err
-		}
-		if res.CPUQuota > 0 {
-			if err := os.WriteFile(filepath.Join(dir, "cpu.max"), fmt.Appendf(nil, "%d %d", res.CPUQuota, res.CPUPeriod), 0o644); err != nil {
-				return err
-			}
+		if d == dir {
+			break
 		}
 	}
-	if c.memory && res.MemoryLimit > 0 {
-		return writeKnob(filepath.Join(dir, "memory.max"), res.MemoryLimit)
+	var errs []error
+	set := func(file, value string) { errs = append(errs, writeKnob(filepath.Join(dir, file), value)) }
+	if c.cpu && res.CPUShares > 0 {
+		set("cpu.weight", decimal(weightOf(res.CPUShares)))
+		set("cpu.max", limit(res.CPUQuota, "max")+" "+decimal(max(res.CPUPeriod, 100_000)))
 	}
-	return nil
+	if c.memory {
+		set("memory.max", limit(res.MemoryLimit, "max"))
+	}
+	if c.pids {
+		set("pids.max", limit(res.PidsLimit, "max"))
+	}
+	return errors.Join(errs...)
+}
+
+// next returns the first path element on the way from dir down to target.
+func next(dir, target string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(target, dir+"/"), "/")
+	return first
+}
+
+func decimal[N int64 | uint64](n N) string { return fmt.Sprint(n) }
+
+// limit writes a limit of zero as the kernel's word for none.
+func limit(n int64, none string) string {
+	if n <= 0 {
+		return none
+	}
+	return decimal(n)
 }
 
 // weightOf maps version 1's cpu.shares (2..262144) on version 2's cpu.weight (1..10000), as runc does.
@@ -117,8 +215,8 @@ func weightOf(shares uint64) int64 {
 	return int64(1 + ((shares-2)*9999)/262142)
 }
 
-func writeKnob(path string, value int64) error {
-	if err := os.WriteFile(path, []byte(strconv.FormatInt(value, 10)), 0o644); err != nil {
+func writeKnob(path, value string) error {
+	if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
 	return nil
@@ -135,9 +233,9 @@ func (c cgroups) removePod(podUID string) error {
 
 // podDirs are a pod's cgroups, one in each hierarchy.
 func (c cgroups) podDirs(podUID string) []string {
-	dirs := []string{filepath.Join(cgroupRoot, podCgroup(podUID))}
+	dirs := []string{filepath.Join(c.root, podCgroup(podUID))}
 	if !c.unified {
-		hierarchies, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", podCgroup(podUID)))
+		hierarchies, _ := filepath.Glob(filepath.Join(c.root, "*", podCgroup(podUID)))
 		dirs = append(dirs, hierarchies...)
 	}
 	return dirs
@@ -185,9 +283,9 @@ func removeTree(dir string) error {
 // oomKilled tells whether the kernel has killed something in a container for want of memory. The cgroup still exists
 // while the container's task does.
 func (c cgroups) oomKilled(path string) bool {
-	file := filepath.Join(cgroupRoot, "memory", path, "memory.oom_control")
+	file := filepath.Join(c.root, "memory", path, "memory.oom_control")
 	if c.unified {
-		file = filepath.Join(cgroupRoot, path, "memory.events")
+		file = filepath.Join(c.root, path, "memory.events")
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {

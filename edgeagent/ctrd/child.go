@@ -29,6 +29,7 @@ const systemSocket = "/run/containerd/containerd.sock"
 type child struct {
 	root, state string // directories
 	socket      string
+	oomScore    int // for the out-of-memory killer
 	log         *slog.Logger
 
 	fresh bool // started by this process, not found running
@@ -66,8 +67,8 @@ func storeWorks(ctx context.Context, socket string) bool {
 }
 
 // startChild finds the private containerd of an earlier agent, or starts one.
-func startChild(ctx context.Context, root, state string, log *slog.Logger) (*child, error) {
-	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), log: log}
+func startChild(ctx context.Context, root, state string, oomScore int, log *slog.Logger) (*child, error) {
+	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), oomScore: oomScore, log: log}
 	for _, d := range []string{root, state} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
@@ -257,7 +258,7 @@ func (c *child) configText() string {
 version = 2
 root = %q
 state = %q
-oom_score = -999
+oom_score = %d
 disabled_plugins = [
   "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.podsandbox.controller.v1.podsandbox",
   "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing", "io.containerd.internal.v1.restart", "io.containerd.nri.v1.nri",
@@ -273,7 +274,7 @@ disabled_plugins = [
 
 [debug]
   level = "warn"
-`, filepath.Join(c.root, "root"), c.stateDir(), c.socket, c.socket+".ttrpc")
+`, filepath.Join(c.root, "root"), c.stateDir(), c.oomScore, c.socket, c.socket+".ttrpc")
 }
 
 // supervise starts containerd again whenever it has ended; back is called when it serves again.

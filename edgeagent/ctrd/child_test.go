@@ -1,8 +1,11 @@
 package ctrd
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/storage"
 )
 
 // TestDamagedStore: a power cut has left garbage where containerd's database was.
@@ -113,7 +119,7 @@ func TestNoMemoryCgroup(t *testing.T) {
 	if !errors.Is(err, podrun.ErrConfig) {
 		t.Errorf("a memory limit that cannot be kept: %v", err)
 	}
-	if r.MemoryLimits() {
+	if reason, _ := r.NoMemoryLimits(); reason == "" {
 		t.Error("memory limits are promised")
 	}
 }
@@ -146,6 +152,42 @@ func TestImages(t *testing.T) {
 		if names, err := r.Import(ctx, strings.NewReader(junk)); err == nil {
 			t.Errorf("%d bytes of junk give %v", len(junk), names)
 		}
+	}
+}
+
+// TestPackedArchives (field case 17): archives are imported however they are compressed, or the error says what to do.
+func TestPackedArchives(t *testing.T) {
+	r := private(t)
+	ctx := context.Background()
+	for _, c := range []struct{ ref, format string }{{"petrel.test/gz:1", "gzip"}, {"petrel.test/zst:1", "zstd"}} {
+		var packed bytes.Buffer
+		var w io.WriteCloser = gzip.NewWriter(&packed)
+		if c.format == "zstd" {
+			var err error
+			if w, err = zstd.NewWriter(&packed); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := io.Copy(w, runtimetest.Tar(t, c.ref, runtimetest.Busybox(t))); err != nil || w.Close() != nil {
+			t.Fatal(err)
+		}
+		whole := packed.Bytes()
+		if names, err := r.Import(ctx, bytes.NewReader(whole[:len(whole)/2])); err == nil {
+			t.Errorf("%s, cut in half: %v", c.format, names)
+		}
+		if names, err := r.Import(ctx, &packed); err != nil || len(names) != 1 || names[0] != c.ref {
+			t.Errorf("%s: %v, %v", c.format, names, err)
+		}
+		if _, err := r.Image(ctx, c.ref); err != nil {
+			t.Errorf("%s: %v", c.format, err)
+		}
+	}
+	if _, err := r.Import(ctx, strings.NewReader("\xfd7zXZ\x00...")); err == nil || !strings.Contains(err.Error(), "xz -dc FILE") {
+		t.Errorf("xz: %v", err)
+	}
+	r.cfg.Disk.Floor = storage.Amount{Bytes: 1 << 60}
+	if _, err := r.Import(ctx, runtimetest.Tar(t, "petrel.test/much:1", runtimetest.Busybox(t))); err == nil || !strings.Contains(err.Error(), "this node keeps free") {
+		t.Errorf("a disk without room: %v", err)
 	}
 }
 

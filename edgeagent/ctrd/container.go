@@ -38,7 +38,7 @@ const (
 	labelImage     = "petrel.dev/image"
 	labelImageID   = "petrel.dev/image-id"
 	labelLog       = "petrel.dev/log"
-	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "o" of one client only, "p" the host's processes
+	labelFlags     = "petrel.dev/flags" // "t" a terminal, "i" stdin, "o" of one client only, "p" its processes are not alone in their namespace
 	labelSignal    = "petrel.dev/stop-signal"
 	labelExit      = "petrel.dev/exit" // JSON of exitRecord; present once it has ended
 )
@@ -228,8 +228,8 @@ func writeExit(ctx context.Context, container client.Container, e exitRecord) er
 func (r *Runtime) Start(ctx context.Context, spec podrun.ContainerSpec) (string, error) {
 	id := containerID(spec)
 	ctx = r.ns(ctx)
-	if spec.Resources.MemoryLimit > 0 && !r.cgroups.memory {
-		return "", fmt.Errorf("%w: this machine's kernel has its memory cgroup off, so the memory limit of container %s cannot be kept: %s", podrun.ErrConfig, spec.Name, MemoryCgroupFix)
+	if reason, why := r.NoMemoryLimits(); spec.Resources.MemoryLimit > 0 && reason != "" {
+		return "", fmt.Errorf("%w: the memory limit of container %s cannot be kept: %s", podrun.ErrConfig, spec.Name, why)
 	}
 	r.mu.Lock()
 	if r.starting[id] {
@@ -306,12 +306,12 @@ func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSp
 	if err != nil {
 		return nil, err
 	}
-	opts, err := r.specOpts(id, spec, config)
+	opts, err := r.specOpts(ctx, id, spec, config)
 	if err != nil {
 		return nil, err
 	}
 	flags := ""
-	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID} {
+	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID || spec.SharePID} {
 		if on {
 			flags += f
 		}

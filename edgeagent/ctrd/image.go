@@ -16,11 +16,13 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"petrel.dev/petrel/edgeagent/archive"
 	"petrel.dev/petrel/edgeagent/podrun"
 )
 
@@ -89,6 +91,35 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podrun.Image, error) {
 // goes on from there.
 const stallAfter = 2 * time.Minute
 
+const (
+	// patience is how long a registry is asked about an image that is here already. Without a link each name server, and
+	// each address, would be waited for in turn, which takes a minute; offline is a normal state.
+	patience = 5 * time.Second
+	// stallPresent is stallAfter for an image that is here already.
+	stallPresent = 20 * time.Second
+)
+
+// errNoAnswer is a registry that said nothing about an image within patience.
+var errNoAnswer = fmt.Errorf("the registry did not answer within %s", patience)
+
+// patient is a resolver that gives up when the registry has not said by then what the image is; the fetching that
+// follows an answer takes as long as it needs.
+type patient struct {
+	remotes.Resolver
+	by time.Time
+}
+
+// Resolve implements remotes.Resolver.
+func (p patient) Resolve(ctx context.Context, ref string) (string, ocispec.Descriptor, error) {
+	asking, cancel := context.WithDeadlineCause(ctx, p.by, errNoAnswer)
+	defer cancel()
+	name, desc, err := p.Resolver.Resolve(asking, ref)
+	if err != nil && ctx.Err() == nil && asking.Err() != nil {
+		err = fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	return name, desc, err
+}
+
 // Pull implements podrun.Runtime.
 func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credential) (podrun.Image, error) {
 	name, err := fullName(ref)
@@ -96,9 +127,13 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 		return podrun.Image{}, err
 	}
 	ctx = r.ns(ctx)
+	ask := question{ref: ref, name: name, stall: stallAfter}
+	if _, err := r.Image(ctx, ref); err == nil {
+		ask.by, ask.stall = time.Now().Add(patience), stallPresent
+	}
 	var errs []error
 	for _, c := range append(slices.Clone(creds), podrun.Credential{}) {
-		img, err := r.pull(ctx, ref, name, c)
+		img, err := r.pull(ctx, ask, c)
 		if err == nil {
 			return r.imageOf(ref, img), nil
 		}
@@ -106,7 +141,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 			return podrun.Image{}, e
 		}
 		if unreachable(err) {
-			return podrun.Image{}, fmt.Errorf("%w: %v", podrun.ErrUnreachable, err)
+			return podrun.Image{}, fmt.Errorf("%w: %w", podrun.ErrUnreachable, err)
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil || !refused(err) {
@@ -120,11 +155,18 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 	return podrun.Image{}, err
 }
 
-func (r *Runtime) pull(ctx context.Context, ref, name string, c podrun.Credential) (client.Image, error) {
+// question is what a registry is asked for.
+type question struct {
+	ref, name string        // as the pod has it, and in full
+	by        time.Time     // when the registry must have said what the image is; zero: no bound
+	stall     time.Duration // how long it may then go without a byte
+}
+
+func (r *Runtime) pull(ctx context.Context, q question, c podrun.Credential) (client.Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	alive := newWatchdog(stallAfter, func() {
-		cancel(fmt.Errorf("less than %d bytes in %s", leastProgress, stallAfter))
+	alive := newWatchdog(q.stall, func() {
+		cancel(fmt.Errorf("less than %d bytes in %s", leastProgress, q.stall))
 	})
 	defer alive.stop()
 	httpClient := &http.Client{Transport: alive.watch(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
@@ -136,10 +178,13 @@ func (r *Runtime) pull(ctx context.Context, ref, name string, c podrun.Credentia
 		}
 		return c.Username, c.Password, nil
 	}))
-	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
+	var resolver remotes.Resolver = docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
 		docker.WithAuthorizer(auth), docker.WithClient(httpClient), docker.WithPlainHTTP(r.plainHTTP))})
-	img, err := r.client.Pull(ctx, name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
-		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(ref)))
+	if !q.by.IsZero() {
+		resolver = patient{resolver, q.by}
+	}
+	img, err := r.client.Pull(ctx, q.name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
+		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(q.ref)))
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = fmt.Errorf("%w: %w", errStalled, cause)
 	}
@@ -165,7 +210,7 @@ func unreachable(err error) bool {
 	switch {
 	case errors.As(err, &cert) && cert.Reason == x509.Expired:
 		return true
-	case errors.As(err, &op), errors.As(err, &dns), errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &op), errors.As(err, &dns), errors.Is(err, errStalled), errors.Is(err, errNoAnswer), errors.Is(err, io.ErrUnexpectedEOF):
 		return true
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return true
@@ -212,10 +257,15 @@ func imageConfig(ctx context.Context, img client.Image) (ocispec.ImageConfig, er
 	return full.Config, nil
 }
 
-// Import reads images from an OCI layout or "docker save" tar, plain or compressed, and pins them: nothing collects
-// them. It returns their names.
-func (r *Runtime) Import(ctx context.Context, tar io.Reader) ([]string, error) {
+// Import reads images from an OCI layout or "docker save" tar, plain or compressed with gzip or zstd, and pins them:
+// nothing collects them. It returns their names. It ends with an error before the disk has less free than it should.
+func (r *Runtime) Import(ctx context.Context, from io.Reader) ([]string, error) {
 	ctx = r.ns(ctx)
+	tar, err := archive.Reader(from, r.spare)
+	if err != nil {
+		return nil, fmt.Errorf("image import: %w", err)
+	}
+	defer tar.Close()
 	list, err := r.client.Import(ctx, tar, client.WithAllPlatforms(false), client.WithImageLabels(map[string]string{labelPinned: "pinned"}),
 		client.WithSkipMissing(), client.WithImageRefTranslator(func(name string) string {
 			full, err := fullName(name)
@@ -243,6 +293,9 @@ func (r *Runtime) Import(ctx context.Context, tar io.Reader) ([]string, error) {
 	}
 	return names, nil
 }
+
+// spare returns why the disk of the images has no room for more, or nil.
+func (r *Runtime) spare() error { return r.cfg.Disk.Spare(r.cfg.DataDir) }
 
 // StoredImage is one image on the node.
 type StoredImage struct {

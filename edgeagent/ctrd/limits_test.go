@@ -25,7 +25,7 @@ func knob(t *testing.T, elem ...string) string {
 // versions of cgroups; `make boards` runs it on version 2.
 func TestLimits(t *testing.T) {
 	b := newBench(t)
-	cg := detectCgroups()
+	cg := detectCgroups(cgroupRoot, "/proc/cgroups")
 	limits := corev1.ResourceList{"cpu": quantity("500m")}
 	if cg.memory {
 		limits["memory"] = quantity("64Mi")
@@ -83,7 +83,7 @@ func TestLimits(t *testing.T) {
 // TestOutOfMemory: a container that the kernel has taken memory from by force is said to be OOMKilled; on version 2 all of
 // it goes, not just the process that was the largest, as Kubernetes has it.
 func TestOutOfMemory(t *testing.T) {
-	cg := detectCgroups()
+	cg := detectCgroups(cgroupRoot, "/proc/cgroups")
 	if !cg.memory {
 		t.Skip("this machine's kernel has its memory cgroup off")
 	}

@@ -1,14 +1,23 @@
 package ctrd
 
 import (
+	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/containerd/containerd/v2/core/remotes"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
 // slowRegistry answers with a body that comes in pieces of a size, with a pause before each.
@@ -81,5 +90,74 @@ func TestUnreachable(t *testing.T) {
 		if got := unreachable(c.err); got != c.want {
 			t.Errorf("%v: %v", c.err, got)
 		}
+	}
+}
+
+// slowNames resolves as long as its caller lets it, as names are looked up when packets vanish.
+type slowNames struct {
+	remotes.Resolver
+	takes time.Duration
+}
+
+func (s slowNames) Resolve(ctx context.Context, _ string) (string, ocispec.Descriptor, error) {
+	select {
+	case <-ctx.Done():
+		return "", ocispec.Descriptor{}, ctx.Err()
+	case <-time.After(s.takes):
+		return "name", ocispec.Descriptor{}, nil
+	}
+}
+
+// TestPatience: an image that is here is asked about for five seconds, however many credentials are tried.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		by := begin.Add(patience)
+		for range 3 {
+			_, _, err := patient{slowNames{takes: time.Hour}, by}.Resolve(t.Context(), "x")
+			if !unreachable(err) || !errors.Is(err, errNoAnswer) {
+				t.Errorf("no answer: %v", err)
+			}
+		}
+		if took := time.Since(begin); took != patience {
+			t.Errorf("asked for %v", took)
+		}
+		if name, _, err := (patient{slowNames{takes: 4 * time.Second}, time.Now().Add(patience)}).Resolve(t.Context(), "x"); err != nil || name != "name" {
+			t.Errorf("a slow answer: %q, %v", name, err)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := (patient{slowNames{takes: time.Hour}, time.Now().Add(patience)}).Resolve(gone, "x"); unreachable(err) {
+			t.Errorf("a caller who left counts as a registry that is away: %v", err)
+		}
+	})
+}
+
+// TestNamesOutOfReach (field case 13): a name server that never answers holds an image that is here for seconds, not for a
+// minute; one that is not here gets the same error when the system's own patience ends.
+func TestNamesOutOfReach(t *testing.T) {
+	r := private(t)
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	before := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", silent.LocalAddr().String())
+	}}
+	defer func() { net.DefaultResolver = before }()
+	const ref = "registry.petrel.test/team/app:latest"
+	ctx, cancel := context.WithTimeout(t.Context(), runtimetest.Hope)
+	defer cancel()
+	if _, err := r.Import(ctx, runtimetest.Tar(t, ref, runtimetest.Busybox(t))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Pull(ctx, ref, []podrun.Credential{{Username: "a", Password: "b"}})
+	if !errors.Is(err, podrun.ErrUnreachable) || !errors.Is(err, errNoAnswer) {
+		t.Errorf("%v, want no answer within %s", err, patience)
+	}
+	if _, err := r.Image(ctx, ref); err != nil {
+		t.Errorf("the image is lost: %v", err)
 	}
 }

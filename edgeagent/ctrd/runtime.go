@@ -21,6 +21,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/safefile"
 )
@@ -39,7 +40,9 @@ type Config struct {
 	Namespace string
 	// PlainHTTP names registries (host or host:port) that speak HTTP; those on localhost are taken to anyway.
 	PlainHTTP []string
-	Log       *slog.Logger
+	// Disk is how much of the disk stays free when images come; the zero value stands for storage.Default.
+	Disk storage.Policy
+	Log  *slog.Logger
 }
 
 // runDirs holds the run directories of all agents.
@@ -70,8 +73,10 @@ type Runtime struct {
 	child       *child // nil: containerd is not ours
 	snapshotter string
 	cgroups     cgroups
-	pump        *podlog.Pump
-	opened      time.Time
+	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
+	leastOOMScore int
+	pump          *podlog.Pump
+	opened        time.Time
 
 	mu       sync.Mutex
 	pods     map[string]string      // container ID → pod UID
@@ -79,6 +84,7 @@ type Runtime struct {
 	starting map[string]bool        // container IDs between create and start
 	subs     map[chan string]struct{}
 
+	inits  sync.Map // pod UID → *sync.Mutex, held while its first process is made sure of
 	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
 }
 
@@ -91,6 +97,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if cfg.RunDir == "" {
 		cfg.RunDir = DefaultRunDir(cfg.DataDir)
 	}
+	if cfg.Disk == (storage.Policy{}) {
+		cfg.Disk = storage.Default()
+	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("containerd: running containers needs root; start the agent as root or with sudo")
 	}
@@ -102,13 +111,13 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(cgroupRoot, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
 		address = systemSocket
 	}
 	if address == "" {
-		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), cfg.Log)
+		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), r.leastOOMScore, cfg.Log)
 		if err != nil {
 			return nil, err
 		}

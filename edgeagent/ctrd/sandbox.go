@@ -25,6 +25,9 @@ func (r *Runtime) sandboxDir(podUID string) string {
 
 // Sandbox implements podrun.Runtime.
 func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+	if why := r.NotReady(); why != "" {
+		return podrun.Sandbox{}, fmt.Errorf("sandbox of pod %s: %s", spec.Name, why)
+	}
 	dir := r.sandboxDir(spec.PodUID)
 	sb, err := r.sandbox(dir, spec)
 	if err == nil {
@@ -99,6 +102,9 @@ func pinNamespaces(ipc, uts, hostname string) error {
 
 // RemoveSandbox implements podrun.Runtime.
 func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
+	if err := r.endInit(ctx, podUID); err != nil {
+		return err
+	}
 	if err := r.unpin(r.sandboxDir(podUID)); err != nil {
 		return fmt.Errorf("sandbox of pod %s: %w", podUID, err)
 	}

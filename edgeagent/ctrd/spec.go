@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -22,7 +23,7 @@ import (
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // specOpts says in the OCI runtime's terms how a container runs.
-func (r *Runtime) specOpts(id string, s podrun.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
+func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
 	args, err := arguments(s, config)
 	if err != nil {
 		return nil, err
@@ -34,6 +35,14 @@ func (r *Runtime) specOpts(id string, s podrun.ContainerSpec, config ocispec.Ima
 	if cwd == "" {
 		cwd = "/"
 	}
+	processes := ""
+	if s.SharePID {
+		pid, err := r.podInit(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("process namespace of the pod: %w", err)
+		}
+		processes = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
 	opts := []oci.SpecOpts{
 		oci.WithDefaultSpec(),
 		oci.WithDefaultUnixDevices,
@@ -43,7 +52,7 @@ func (r *Runtime) specOpts(id string, s podrun.ContainerSpec, config ocispec.Ima
 		setEnv(environment(s, config)),
 		oci.WithCgroup(podCgroup(s.PodUID) + "/" + id),
 		oci.WithAnnotations(map[string]string{shimGroup: s.PodUID}),
-		r.namespaces(s),
+		r.namespaces(s, processes),
 		r.resources(s.Resources),
 		r.mounts(s),
 	}
@@ -55,6 +64,13 @@ func (r *Runtime) specOpts(id string, s podrun.ContainerSpec, config ocispec.Ima
 		return nil, err
 	}
 	opts = append(opts, user...)
+	confine, err := appArmor(s.Security, apparmor.HostSupports())
+	if err != nil {
+		return nil, err
+	}
+	if confine != nil {
+		opts = append(opts, confine)
+	}
 	return append(opts, security(s.Security)...), nil
 }
 
@@ -110,7 +126,7 @@ func setEnv(env []string) oci.SpecOpts {
 }
 
 // namespaces has the container join its pod's namespaces, or stay in the node's.
-func (r *Runtime) namespaces(s podrun.ContainerSpec) oci.SpecOpts {
+func (r *Runtime) namespaces(s podrun.ContainerSpec, processes string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		dir := r.sandboxDir(s.PodUID)
 		list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
@@ -127,7 +143,7 @@ func (r *Runtime) namespaces(s podrun.ContainerSpec) oci.SpecOpts {
 			add(specs.IPCNamespace, filepath.Join(dir, "ipc"))
 		}
 		if !s.HostPID {
-			add(specs.PIDNamespace, "")
+			add(specs.PIDNamespace, processes)
 		}
 		if r.cgroups.unified && !s.Security.Privileged {
 			add(specs.CgroupNamespace, "")
@@ -161,7 +177,8 @@ func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
 				out.Unified = map[string]string{"memory.oom.group": "1"}
 			}
 		}
-		spec.Process.OOMScoreAdj = &res.OOMScoreAdj
+		score := max(res.OOMScoreAdj, r.leastOOMScore)
+		spec.Process.OOMScoreAdj = &score
 		return nil
 	}
 }
@@ -209,6 +226,9 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 			if m.ReadOnly {
 				o[2] = "ro"
 			}
+			if m.Recursive {
+				o = append(o, "rro")
+			}
 			out = append(out, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: o})
 		}
 		// An outer mount must come before those inside it; equal ones keep their order.
@@ -232,7 +252,7 @@ func security(s podrun.Security) []oci.SpecOpts {
 		opts = append(opts, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil))
 	}
 	if slices.Contains(s.AddCaps, "ALL") {
-		opts = append(opts, oci.WithAllKnownCapabilities)
+		opts = append(opts, oci.WithAllCurrentCapabilities) // the host may lack some, which then cannot be given
 	}
 	if slices.Contains(s.DropCaps, "ALL") {
 		opts = append(opts, oci.WithCapabilities(nil))

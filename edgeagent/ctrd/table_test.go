@@ -33,9 +33,10 @@ import (
 
 // bench is a pod table on a real containerd; its pods use the node's own network.
 type bench struct {
-	t     *testing.T
-	table *podrun.Table
-	set   []wire.Object
+	t       *testing.T
+	runtime *Runtime
+	table   *podrun.Table
+	set     []wire.Object
 
 	mu       sync.Mutex
 	statuses map[string]corev1.PodStatus
@@ -51,9 +52,9 @@ func (noNetwork) Detach(context.Context, string) error { return nil }
 
 func newBench(t *testing.T) *bench {
 	r := private(t)
-	b := &bench{t: t, statuses: map[string]corev1.PodStatus{}}
+	b := &bench{t: t, runtime: r, statuses: map[string]corev1.PodStatus{}}
 	dir := filepath.Join(t.TempDir(), "pods")
-	b.table = podrun.NewTable(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n",
+	b.table = podrun.NewTable(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n", PodPidsLimit: 64,
 		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podrun.DNS{Domain: "cluster.local"},
 		Report: b.report, Forget: func(wire.ID) error { return nil }, Logs: r.Logs(),
 		Dial: func(ctx context.Context, _ string, port int) (net.Conn, error) {
@@ -146,6 +147,26 @@ func (b *bench) await(uid, what string, ok func(corev1.PodStatus) bool) corev1.P
 	text, _ := json.MarshalIndent(b.statuses[uid].ContainerStatuses, "", " ")
 	b.t.Fatalf("pod %s never is %s: %s", uid, what, text)
 	return corev1.PodStatus{}
+}
+
+// awaitLog waits until the log of a pod's container has some text.
+func (b *bench) awaitLog(uid, text string) {
+	b.t.Helper()
+	log := ""
+	for end := time.Now().Add(runtimetest.Hope); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		list, err := b.runtime.Containers(context.Background(), uid)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, c := range list {
+			if c.Name == "main" && c.LogPath != "" {
+				if log = readLog(b.runtime)(b.t, c.LogPath); strings.Contains(log, text) {
+					return
+				}
+			}
+		}
+	}
+	b.t.Fatalf("the log of %s never has %q: %s", uid, text, log)
 }
 
 func isRunning(st corev1.PodStatus) bool {

@@ -32,6 +32,7 @@ type hubFile struct {
 	Version int `json:"version"`
 	jointoken.Cluster
 	Node     string `json:"node,omitempty"`
+	History  string `json:"history,omitempty"`
 	TokenID  string `json:"tokenID,omitempty"`
 	Secret   string `json:"secret,omitempty"`
 	Reserved uint64 `json:"epochsReserved"`
@@ -129,21 +130,24 @@ func (h *Hub) Turn() []string {
 // Node is the name that the hub knows this device by; empty before the first welcome.
 func (h *Hub) Node() string { return h.state.Node }
 
-// Welcomed remembers a welcome: the node's name and the hub's addresses. The secret is no longer needed. Addresses that the
+// History names the hub's store as it was at the last welcome; empty before the first of a hub that names its history.
+func (h *Hub) History() string { return h.state.History }
+
+// Welcomed remembers a welcome: the node's name, the history of the hub's store, and the hub's addresses. The secret is no longer needed. Addresses that the
 // hub does not name stay behind those that it does, latest first: they may be the only ones that lead there from here (a
 // name, a router's forwarded port), or again tomorrow. An error means that the disk has not taken it; the next welcome
 // tries again.
-func (h *Hub) Welcomed(node string, addresses []string) error {
+func (h *Hub) Welcomed(node, history string, addresses []string) error {
 	addresses = slices.Clone(addresses)
 	for _, a := range h.state.Addresses {
 		if len(addresses) < maxAddresses && !slices.Contains(addresses, a) {
 			addresses = append(addresses, a)
 		}
 	}
-	if !h.unsaved && h.state.Node == node && h.state.Secret == "" && slices.Equal(h.state.Addresses, addresses) {
+	if !h.unsaved && h.state.Node == node && h.state.History == history && h.state.Secret == "" && slices.Equal(h.state.Addresses, addresses) {
 		return nil
 	}
-	h.state.Node, h.state.Secret, h.state.Addresses = node, "", addresses
+	h.state.Node, h.state.History, h.state.Secret, h.state.Addresses = node, history, "", addresses
 	return h.save()
 }
 

@@ -70,7 +70,7 @@ func TestHubMemory(t *testing.T) {
 	for range 3 * epochBlock / 2 {
 		next()
 	}
-	if err := h.Welcomed("n1", []string{"b:2", "c:3"}); err != nil {
+	if err := h.Welcomed("n1", "h1", []string{"b:2", "c:3"}); err != nil {
 		t.Fatal(err)
 	}
 	if h, err = LoadHub(dir, ""); err != nil { // a power cut
@@ -84,8 +84,8 @@ func TestHubMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	next()
-	if id, secret := h.Token(); secret != "" || h.Node() != "n1" {
-		t.Errorf("after a welcome: token %q %q, node %q", id, secret, h.Node())
+	if id, secret := h.Token(); secret != "" || h.Node() != "n1" || h.History() != "h1" {
+		t.Errorf("after a welcome: token %q %q, node %q, history %q", id, secret, h.Node(), h.History())
 	}
 	// What the token said stays, behind what the hub says: it may be the only address that leads there from here.
 	first := h.Turn()
@@ -134,7 +134,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("epoch %d, %v", e, err)
 		}
 	}
-	if h.Welcomed("n1", []string{"b:2"}) == nil || h.Node() != "n1" {
+	if h.Welcomed("n1", "h1", []string{"b:2"}) == nil || h.Node() != "n1" {
 		t.Errorf("node %q", h.Node())
 	}
 	if err := os.Remove(dir); err != nil {
@@ -143,7 +143,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Rename(dir+".away", dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Welcomed("n1", []string{"b:2"}); err != nil {
+	if err := h.Welcomed("n1", "h1", []string{"b:2"}); err != nil {
 		t.Fatal(err)
 	}
 	if h, err = LoadHub(dir, ""); err != nil || h.Node() != "n1" {

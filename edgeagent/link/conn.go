@@ -17,6 +17,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"petrel.dev/petrel/edgeagent/link/session"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -34,15 +35,16 @@ const (
 
 // connection is one MQTT connection and the session on it.
 type connection struct {
-	l        *Link
-	place    wire.Place
-	client   paho.Client
-	in       chan []byte
-	lost     chan error
-	frames   chan []byte // to up
-	streams  *streams
-	s        *session.Session
-	welcomed bool
+	l         *Link
+	place     wire.Place
+	lastWords wire.LastWords
+	client    paho.Client
+	in        chan []byte
+	lost      chan error
+	frames    chan []byte // to up
+	streams   *streams
+	s         *session.Session
+	welcomed  bool
 
 	settings *wire.Settings // to be stored
 	owed     []*wire.Batch  // to be stored and answered; the hub sends no more before
@@ -66,7 +68,10 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	if _, err := rand.Read(c.place.Tag[:]); err != nil {
 		return false, fmt.Errorf("link: %w", err)
 	}
-	c.streams = newStreams(l.cfg.Serve, c.place)
+	if _, err := rand.Read(c.lastWords[:]); err != nil {
+		return false, fmt.Errorf("link: %w", err)
+	}
+	c.streams = newStreams(l.cfg.Serve, c.place, l.cfg.Log)
 	if err := c.dial(ctx, cluster, addr); err != nil {
 		return false, err
 	}
@@ -74,16 +79,22 @@ func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err err
 	defer cancel()
 	defer c.hangUp()
 	defer c.streams.cut()
-	go c.write(ctx)
+	go func() {
+		if err := contain.Do(l.cfg.Log, "link/write", addr, func() error { c.write(ctx); return nil }); err != nil {
+			c.fail(err)
+		}
+	}()
 
+	hello := l.hello(epoch)
+	hello.Live = c.lastWords.Hash()
 	c.s, err = session.New(time.Now(), session.Config{
-		Place: c.place, Key: l.id.Static, Hub: cluster.Key, Hello: l.hello(epoch), Desired: l.cfg.Cache,
+		Place: c.place, Key: l.id.Static, Hub: cluster.Key, Hello: hello, Desired: l.cfg.Cache,
 		Revision: l.cfg.Cache.Revision, Reports: l.reports,
 	})
 	if err != nil {
 		return false, err
 	}
-	err = c.loop(ctx)
+	err = contain.Do(l.cfg.Log, "link/session", addr, func() error { return c.loop(ctx) })
 	c.s.Fail(err)
 	return c.welcomed, err
 }
@@ -95,14 +106,11 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetOrderMatters(true).SetKeepAlive(c.l.cfg.Keepalive).SetPingTimeout(pingLimit).
 		SetWriteTimeout(writeLimit).SetConnectTimeout(connectLimit).
-		SetBinaryWill(wire.LiveTopic(cluster.ID, c.place.Node), wire.LiveFrame(c.place.Tag), 1, false).
-		SetDefaultPublishHandler(c.handle).
-		SetConnectionLostHandler(func(_ paho.Client, err error) {
-			select {
-			case c.lost <- err:
-			default:
-			}
-		})
+		SetBinaryWill(wire.LiveTopic(cluster.ID, c.place.Node), wire.LiveFrame(c.place.Tag, c.lastWords), 1, false).
+		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+			contain.Go(c.l.cfg.Log, "link/receive", addr, func() { c.handle(m) })
+		}).
+		SetConnectionLostHandler(func(_ paho.Client, err error) { c.fail(err) })
 	dial := func() (net.Conn, error) { return dialHub(ctx, addr, wire.PinnedTLS(c.l.cert, cluster.Pin)) }
 	if cluster.Broker == "" {
 		opts.AddBroker("tcp://" + addr)
@@ -118,10 +126,13 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		if errors.Is(err, wire.ErrPin) {
 			stranger = wire.ErrPin
 		}
+		if err != nil {
+			return nil, err
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.conn = conn
-		return conn, err
+		c.conn = wire.BoundPackets(conn)
+		return c.conn, nil
 	})
 	c.client = paho.NewClient(opts)
 	if err := await(ctx, c.client.Connect()); err != nil {
@@ -146,6 +157,14 @@ func (c *connection) dial(ctx context.Context, cluster jointoken.Cluster, addr s
 		}
 	}
 	return nil
+}
+
+// fail has the loop end the connection.
+func (c *connection) fail(err error) {
+	select {
+	case c.lost <- err:
+	default:
+	}
 }
 
 // hangUp ends the connection without MQTT's good-bye: after one, a broker would keep the device's last words (the will) to
@@ -244,7 +263,7 @@ func brokerDial(ctx context.Context, opts *paho.ClientOptions, broker string) (f
 }
 
 // handle takes a message from paho. It only hands over.
-func (c *connection) handle(_ paho.Client, m paho.Message) {
+func (c *connection) handle(m paho.Message) {
 	_, _, stream, kind, ok := wire.ParseTopic(m.Topic())
 	switch {
 	case !ok:
@@ -345,6 +364,9 @@ func (c *connection) turn() error {
 		for _, o := range out.Open {
 			c.streams.open(o)
 		}
+		if out.Complete {
+			l.completed()
+		}
 		if out.End != nil {
 			return out.End
 		}
@@ -355,7 +377,12 @@ func (c *connection) turn() error {
 func (c *connection) welcome(w *wire.Welcome) {
 	l := c.l
 	c.welcomed = true
-	if err := l.hub.Welcomed(w.Node, w.Addresses); err != nil {
+	if w.History != l.hub.History() {
+		if err := l.cfg.Cache.Rebase(w.Revision); err != nil {
+			l.cfg.Log.Warn("revision of the hub's history not stored; until it is, this device would not believe that its Node was deleted", "error", err)
+		}
+	}
+	if err := l.hub.Welcomed(w.Node, w.History, w.Addresses); err != nil {
 		l.cfg.Log.Warn("welcome not remembered on disk", "error", err)
 	}
 	if l.node != nil {

@@ -60,8 +60,10 @@ type Link struct {
 	cert     tls.Certificate
 	instance [8]byte
 	taints   []byte
-	reports  *wire.Sender // outlives sessions
-	node     *wire.Object // the latest report of the node itself
+	reports  *wire.Sender  // outlives sessions
+	node     *wire.Object  // the latest report of the node itself
+	complete chan struct{} // closed by completed
+	once     sync.Once     // of completed
 
 	mu     sync.Mutex
 	status Status
@@ -99,7 +101,7 @@ func New(cfg Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{cfg: cfg, id: id, hub: hub, cert: cert, reports: wire.NewSender()}
+	l := &Link{cfg: cfg, id: id, hub: hub, cert: cert, reports: wire.NewSender(), complete: make(chan struct{})}
 	if len(cfg.Taints) > 0 {
 		if l.taints, err = json.Marshal(cfg.Taints); err != nil {
 			return nil, fmt.Errorf("link: taints: %w", err)
@@ -127,6 +129,12 @@ func (l *Link) setStatus(connected bool, problem string, removed bool) {
 	}
 	l.status.Connected, l.status.Problem, l.status.Node, l.status.Removed = connected, problem, l.hub.Node(), removed
 }
+
+// Completed is closed once the desired set is known to name all that is wanted of this node: the hub has said so and the
+// cache holds it, or the Node was removed.
+func (l *Link) Completed() <-chan struct{} { return l.complete }
+
+func (l *Link) completed() { l.once.Do(func() { close(l.complete) }) }
 
 // ErrJoin is a device that has never been a node and never will be with the join token it has.
 var ErrJoin = errors.New("this machine cannot join")
@@ -201,7 +209,7 @@ func (l *Link) over(addr string, err error, b *backoff) bool {
 			l.hub.PassEpoch(refuse.Epoch)
 			b.bound = retryMin
 		case wire.CodeUnknownDevice:
-			removed = l.unknown(refuse)
+			removed, problem = l.unknown(refuse)
 			b.slow()
 		case wire.CodeBusy:
 		default:
@@ -228,19 +236,28 @@ func withoutPassword(addr string) string {
 	return addr
 }
 
-// unknown: the hub has no Node for this device. If it once had, the Node was deleted while the device was dark, and its
-// pods are to stop. But a hub that is behind what this device has seen was restored from a backup: then the pods stay.
-func (l *Link) unknown(r *wire.Refuse) bool {
+// unknown decides what it means that the hub has no Node for this device. The Node was deleted while the device was dark if
+// the hub's store is the one that welcomed the device, and has gone on since. Any other store (restored from a backup,
+// begun anew, put back by hand) may simply not have this Node yet: then the pods go on running, and the problem says so.
+func (l *Link) unknown(r *wire.Refuse) (removed bool, problem string) {
 	if l.hub.Node() == "" {
-		return false
+		return false, r.Message
 	}
-	if r.Revision < l.cfg.Cache.Revision() {
-		l.cfg.Log.Warn("the hub does not know this device, but it is older than what the device has seen: restored from a backup? pods go on running; join again with a new token",
-			"hub", r.Revision, "device", l.cfg.Cache.Revision())
-		return false
+	why := ""
+	switch seen := l.cfg.Cache.Revision(); {
+	case r.History == "":
+		why = "the hub does not say which history its store has (it is older than this agent, or no longer trusts its store)"
+	case l.hub.History() == "":
+		why = "this device has not been welcomed yet by a hub that names its store's history"
+	case r.History != l.hub.History():
+		why = fmt.Sprintf("the hub's store is not the one that knew this device (history %s, the device was welcomed in %s): it was restored from a backup, or begun anew", r.History, l.hub.History())
+	case r.Revision < seen:
+		why = fmt.Sprintf("the hub's store is behind what this device has seen (revision %d, seen %d): an older copy of it was put back", r.Revision, seen)
+	default:
+		l.removed(r.Message)
+		return true, r.Message
 	}
-	l.removed(r.Message)
-	return true
+	return false, r.Message + "; this node's pods go on running, because " + why
 }
 
 // removed empties the desired set, so that the pods stop.
@@ -251,7 +268,9 @@ func (l *Link) removed(why string) {
 	}
 	if err := l.cfg.Cache.Clear(); err != nil {
 		l.cfg.Log.Error("desired set not cleared; trying again at the next refusal", "error", err)
+		return
 	}
+	l.completed()
 }
 
 // addresses are where to try, beginning with the one that worked last.

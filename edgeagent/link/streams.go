@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"sync"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -16,6 +18,7 @@ const maxServed = 64
 type streams struct {
 	serve func(ctx context.Context, req wire.StreamRequest, s wire.Stream)
 	place wire.Place
+	log   *slog.Logger
 	out   chan streamFrame
 
 	mu     sync.Mutex
@@ -28,8 +31,8 @@ type streamFrame struct {
 	b     []byte
 }
 
-func newStreams(serve func(context.Context, wire.StreamRequest, wire.Stream), p wire.Place) *streams {
-	return &streams{serve: serve, place: p, out: make(chan streamFrame, streamQueue), ends: map[string]*wire.Endpoint{}}
+func newStreams(serve func(context.Context, wire.StreamRequest, wire.Stream), p wire.Place, log *slog.Logger) *streams {
+	return &streams{serve: serve, place: p, log: log, out: make(chan streamFrame, streamQueue), ends: map[string]*wire.Endpoint{}}
 }
 
 // open serves a stream that the hub asks for.
@@ -68,8 +71,11 @@ func (s *streams) run(id string, req wire.StreamRequest, e *wire.Endpoint) {
 		<-e.Done()
 		cancel()
 	}()
-	s.serve(ctx, req, e)
-	_ = e.Close(wire.StreamEnd{})
+	end := wire.StreamEnd{}
+	if err := contain.Do(s.log, "link/stream", req.Namespace+"/"+req.Pod, func() error { s.serve(ctx, req, e); return nil }); err != nil {
+		end = wire.StreamEnd{Reason: "InternalError", Message: err.Error()}
+	}
+	_ = e.Close(end)
 	cancel()
 	s.mu.Lock()
 	delete(s.ends, id)

@@ -54,8 +54,9 @@ type Config struct {
 	MaxPods int64
 	// RuntimeVersion is as in status.nodeInfo: "containerd://1.7.24".
 	RuntimeVersion string
-	// NoMemoryLimits, if not empty, tells why memory limits cannot be kept here and what to do.
-	NoMemoryLimits string
+	// NoMemoryLimits, if not empty, tells why memory limits cannot be kept here and what to do; NoMemoryReason is the
+	// condition's reason for it.
+	NoMemoryLimits, NoMemoryReason string
 	// NotReady returns why pods cannot run yet, or "".
 	NotReady func() string
 	// Root is where the kernel's files are; "/" when empty. Tests have others.
@@ -120,6 +121,9 @@ func New(cfg Config) (*Node, error) {
 
 // Capacity is all that the machine has.
 func (n *Node) Capacity() corev1.ResourceList { return n.capacity }
+
+// Allocatable is what the machine has for pods.
+func (n *Node) Allocatable() corev1.ResourceList { return n.allocatable() }
 
 // Memory is the machine's, in bytes.
 func (n *Node) Memory() int64 { return n.capacity.Memory().Value() }
@@ -240,7 +244,7 @@ func (n *Node) check() []corev1.NodeCondition {
 	pressure(corev1.NodeDiskPressure, now, shortOfDisk(n.cfg.DataDir), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "no disk pressure")
 	pressure(corev1.NodePIDPressure, now, shortOfPIDs(n.cfg.Root), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "no process ID pressure")
 	if n.cfg.NoMemoryLimits != "" {
-		set("petrel.dev/MemoryLimits", false, "NoMemoryCgroup", "memory limits cannot be kept on this node: "+n.cfg.NoMemoryLimits)
+		set("petrel.dev/MemoryLimits", false, n.cfg.NoMemoryReason, "memory limits cannot be kept on this node: "+n.cfg.NoMemoryLimits)
 	}
 	if why := n.notReady(); why != "" {
 		set(corev1.NodeReady, false, "KubeletNotReady", why)

@@ -86,7 +86,7 @@ func TestFormat(t *testing.T) {
 	}
 	p.Finish(path)
 	got := read(t, p, path, all)
-	if want := "one\ntwo\n\n" + strings.Repeat("x", MaxLine+5) + "\n"; !strings.HasPrefix(got, "one\ntwo\n\n") || len(got) != len(want)+len("unfinished\n") {
+	if want := "one\ntwo\n\n" + strings.Repeat("x", MaxLine+5) + "\n"; !strings.HasPrefix(got, "one\ntwo\n\n") || len(got) != len(want)+len("unfinished") {
 		t.Errorf("log: %d bytes", len(got))
 	}
 	raw, _ := os.ReadFile(path)
@@ -223,7 +223,7 @@ func TestAgentAway(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "1.log")
 	fmt.Fprint(newWriter(t, other).errs, "last words")
 	p.Finish(other)
-	if got := read(t, p, other, all); got != "last words\n" {
+	if got := read(t, p, other, all); got != "last words" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -343,8 +343,8 @@ func (p *Pump) lines(s *spool, data []byte, all bool) (int, error) {
 			end, tag, skip = MaxLine, "P", 0
 		case end < 0 && !all:
 			return used, s.out.write(p, out.Bytes())
-		case end < 0:
-			end, skip = len(rest), 0
+		case end < 0: // the container has ended without a newline: as containerd marks it, so that no reader adds one
+			end, tag, skip = len(rest), "P", 0
 		}
 		fmt.Fprintf(&out, "%s %s %s ", stamp, s.stream, tag)
 		out.Write(rest[:end])

@@ -29,14 +29,15 @@ type reader struct {
 	opt  Options
 	out  io.Writer
 	left int64
-	mid  bool // the last entry was part of a line
+	rows int64 // lines still to be printed, < 0: no bound. A log that grows while it is read yields no more than was asked for
+	mid  bool  // the last entry was part of a line
 	rest []byte
 }
 
 // Read writes a container's log to out. With Follow it goes on while the container writes, and ends with it; what the
 // agent writes to the log meanwhile is not missed. A log that does not exist is empty.
 func (p *Pump) Read(ctx context.Context, path string, opt Options, out io.Writer) error {
-	r := &reader{opt: opt, out: out, left: opt.Limit}
+	r := newReader(opt, out)
 	var wake chan struct{}
 	if opt.Follow {
 		var done func()
@@ -54,8 +55,19 @@ func (p *Pump) Read(ctx context.Context, path string, opt Options, out io.Writer
 	return err
 }
 
+func newReader(opt Options, out io.Writer) *reader {
+	r := &reader{opt: opt, out: out, left: opt.Limit, rows: -1}
+	if !opt.Follow && opt.Tail >= 0 {
+		r.rows = opt.Tail
+	}
+	return r
+}
+
 // read prints a log's files, then what comes while wake is open. open opens the files that are newer than one, or all.
 func (r *reader) read(ctx context.Context, open func(after *os.File) []*os.File, wake chan struct{}) error {
+	if r.rows == 0 {
+		return nil
+	}
 	files := open(nil)
 	skip := int64(-1) // lines still to be passed over
 	if r.opt.Tail >= 0 {
@@ -147,21 +159,26 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// tailStart finds the file in which the last opt.Tail lines begin, and how many lines of it to pass over. All files are
-// at their beginnings afterwards.
+// tailStart finds the file in which the last opt.Tail lines begin, and how many lines of it to pass over. What a
+// container has left unfinished at its end is a line too. All files are at their beginnings afterwards.
 func tailStart(files []*os.File, opt Options) (int, int64) {
 	want := opt.Tail
 	for i := len(files) - 1; i >= 0; i-- {
-		n := int64(0)
+		n, open := int64(0), false
 		in := bufio.NewReaderSize(files[i], 2*MaxLine)
 		for {
 			line, err := in.ReadSlice('\n')
-			if e, ok := parse(line); ok && e.full && matches(e, opt) {
-				n++
+			if e, ok := parse(line); ok && matches(e, opt) {
+				if open = !e.full; e.full {
+					n++
+				}
 			}
 			if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 				break
 			}
+		}
+		if open && i == len(files)-1 {
+			n++
 		}
 		if _, err := files[i].Seek(0, io.SeekStart); err != nil {
 			return i, 0
@@ -222,8 +239,15 @@ func (r *reader) print(e entry) error {
 		return errLimit
 	}
 	r.left -= int64(len(p))
-	_, err := r.out.Write(p)
-	return err
+	if _, err := r.out.Write(p); err != nil {
+		return err
+	}
+	if e.full && r.rows > 0 {
+		if r.rows--; r.rows == 0 {
+			return errLimit
+		}
+	}
+	return nil
 }
 
 // entry is one line of a log file.
@@ -250,12 +274,12 @@ func parse(line []byte) (entry, bool) {
 	return entry{stamp: string(f[0]), stream: string(f[1]), time: t, full: string(f[2]) == "F", text: f[3]}, true
 }
 
-// Tail is the end of a log: at most rows lines and limit bytes.
+// Tail returns the end of a log as its container wrote it: at most rows lines and limit bytes.
 func Tail(path string, rows, limit int) string {
 	var b strings.Builder
-	r := &reader{opt: Options{Tail: int64(rows)}, out: &b}
+	r := newReader(Options{Tail: int64(rows)}, &b)
 	open := func(after *os.File) []*os.File { return openFiles(path, after) }
-	if err := r.read(context.Background(), open, nil); err != nil {
+	if err := r.read(context.Background(), open, nil); err != nil && !errors.Is(err, errLimit) {
 		return ""
 	}
 	s := b.String()

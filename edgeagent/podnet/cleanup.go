@@ -29,6 +29,7 @@ func (n *Network) Cleanup(_ context.Context) error {
 		n.deleteLink(n.vxlanName()), n.removePorts(nil), n.deleteLink(n.cfg.Bridge),
 		os.RemoveAll(n.ipamDir()), removeEmptyDir(n.netnsDir()), removeEmptyDir(n.cfg.StateDir))
 	n.podCIDRs, n.peers, n.ready, n.allRouted = nil, nil, false, false
+	n.sockets, n.guards = nil, [2]guardState{}
 	clear(n.problems)
 	return errors.Join(errs...)
 }

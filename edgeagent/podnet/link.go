@@ -36,6 +36,9 @@ func (n *Network) ensureBridge() error {
 		}
 		n.log.Info("pod bridge made", "bridge", name, "mtu", n.mtu)
 	}
+	if err := n.quietIPv6(name, true); err != nil {
+		return fmt.Errorf("podnet bridge %s: %w", name, err)
+	}
 	if link.Attrs().HardwareAddr.String() != mac.String() {
 		if err := n.nl.LinkSetHardwareAddr(link, mac); err != nil {
 			return fmt.Errorf("podnet bridge %s: set address %v: %w", name, mac, explain(err))
@@ -57,6 +60,28 @@ func (n *Network) ensureBridge() error {
 		return fmt.Errorf("podnet bridge %s: bring up: %w", name, explain(err))
 	}
 	return nil
+}
+
+// quietIPv6 keeps pods from configuring the node: before an interface towards them comes up, it stops listening to router
+// advertisements (CVE-2020-10749), and without an IPv6 pod network it has no IPv6 at all. A port of the bridge never has.
+func (n *Network) quietIPv6(iface string, isBridge bool) error {
+	off := !isBridge || !slices.ContainsFunc(n.podCIDRs, func(c netip.Prefix) bool { return c.Addr().Is6() })
+	return inNamespace(int(n.home), func() error {
+		dir := "net/ipv6/conf/" + iface
+		if _, err := os.Stat("/proc/sys/" + dir); errors.Is(err, os.ErrNotExist) {
+			return nil // a kernel without IPv6
+		}
+		for _, key := range []string{"accept_ra", "accept_redirects", "autoconf"} {
+			if err := setSysctl(dir+"/"+key, "0"); err != nil {
+				return err
+			}
+		}
+		disabled := "0"
+		if off {
+			disabled = "1"
+		}
+		return setSysctl(dir+"/disable_ipv6", disabled)
+	})
 }
 
 // setAddrs gives a link exactly these addresses, besides link-local ones.
@@ -104,6 +129,7 @@ func (n *Network) sweep() error {
 	for _, uid := range uids {
 		keep[vethName(uid)] = true
 	}
+	n.pruneSenders(func(port string) bool { return keep[port] })
 	return n.removePorts(keep)
 }
 
@@ -172,6 +198,9 @@ func (n *Network) forwarding() error {
 		// unless accept_ra says 2.
 		dirs, _ := os.ReadDir("/proc/sys/net/ipv6/conf")
 		for _, d := range dirs {
+			if d.Name() == n.cfg.Bridge || strings.HasPrefix(d.Name(), vethPrefix) {
+				continue // pods are no routers
+			}
 			key := "net/ipv6/conf/" + d.Name() + "/accept_ra"
 			if b, err := os.ReadFile("/proc/sys/" + key); err == nil && strings.TrimSpace(string(b)) == "1" {
 				_ = setSysctl(key, "2")

@@ -154,7 +154,8 @@ func (n *Network) removeTables() error {
 		return nil
 	}
 	for _, t := range tables {
-		if t.Name == n.cfg.Bridge && (t.Family == nftables.TableFamilyIPv4 || t.Family == nftables.TableFamilyIPv6) {
+		ours := t.Name == n.cfg.Bridge || t.Name == n.guardTable(true).Name
+		if ours && slices.Contains([]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyNetdev}, t.Family) {
 			c.DelTable(t)
 		}
 	}

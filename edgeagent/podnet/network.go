@@ -56,6 +56,11 @@ type Network struct {
 	ready    bool        // the last converge succeeded
 	// allRouted: the last route succeeded for all peers
 	allRouted bool
+	sockets   []ServiceSocket // as of the last SetServiceSockets
+	guards    [2]guardState   // IPv4, IPv6
+	noReject  bool            // the kernel cannot reject packets, only drop them
+	antispoof bool            // the kernel holds pods to their addresses
+	spoofWarn bool            // that it has not has been logged
 	problems  map[string]string
 
 	unreached chan struct{} // capacity 1: SetRoutes tells Run that a peer is to be tried again
@@ -144,6 +149,7 @@ func (n *Network) converge() (err error) {
 			return fmt.Errorf("podnet setup: %w", err)
 		}
 	}
+	_ = n.guard(true) // before the service networks are local; without it, Problems says what that means
 	if err := n.localServices(); err != nil {
 		return err
 	}
@@ -196,7 +202,8 @@ func (n *Network) SetRoutes(ctx context.Context, peers []wire.Peer) error {
 		return err
 	}
 	if !same {
-		n.masquerade() // peers' networks are exempt
+		n.masquerade()     // peers' networks are exempt
+		_ = n.guard(false) // and may send by VXLAN
 	}
 	return n.routed(n.route(ctx), true)
 }
@@ -250,6 +257,7 @@ func (n *Network) detach(podUID string) error {
 	if err := unpin(n.netnsPath(podUID)); err != nil {
 		return fmt.Errorf("podnet detach %s: %w", podUID, err)
 	}
+	n.forgetSender(vethName(podUID))
 	if err := n.release(podUID); err != nil {
 		return fmt.Errorf("podnet detach %s: %w", podUID, err)
 	}

@@ -48,6 +48,11 @@ func (n *Network) plug(podUID, nsPath string, ips []netip.Addr) error {
 			return fmt.Errorf("set MTU of %s: %w", host.Attrs().Name, err)
 		}
 	}
+	eth0, err := find(pod, "eth0")
+	if err != nil || eth0 == nil {
+		return fmt.Errorf("eth0 vanished from the pod: %w", err)
+	}
+	n.ensureSender(host.Attrs().Name, eth0.Attrs().HardwareAddr, ips)
 	if err := n.nl.LinkSetUp(host); err != nil {
 		return fmt.Errorf("bring up %s: %w", host.Attrs().Name, err)
 	}
@@ -87,6 +92,9 @@ func (n *Network) ensureVeth(podUID string, ns netns.NsHandle, pod *netlink.Hand
 	}
 	if host, err = n.link(name); err != nil || host == nil {
 		return nil, fmt.Errorf("veth %s vanished while being made: %w", name, err)
+	}
+	if err := n.quietIPv6(name, false); err != nil {
+		return nil, err
 	}
 	_ = n.nl.LinkSetAlias(host, "petrel pod "+podUID) // for people who read `ip link`
 	return host, nil

@@ -23,9 +23,17 @@ import (
 // on each line of stdin, "ok" when it is in force.
 const proxyCommand = "svcproxy-child"
 
+// socketsLine begins a line of the child that says which sockets it has open; its parent has the Network.
+const socketsLine = "sockets "
+
 func runProxy() {
 	p := svcproxy.New(svcproxy.Config{Node: os.Getenv("NODE"), ServiceCIDRs: prefixes("10.43.0.0/16"),
-		DNSAddr: netip.MustParseAddr("10.43.0.10"), ResolvConf: "/dev/null"})
+		DNSAddr: netip.MustParseAddr("10.43.0.10"), ResolvConf: "/dev/null",
+		Sockets: func(open []svcproxy.Socket) error {
+			b, err := json.Marshal(open)
+			fmt.Println(socketsLine + string(b))
+			return err
+		}})
 	go func() { _ = p.Run(context.Background()) }()
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 1<<20)
@@ -58,13 +66,27 @@ func (m *machine) proxy(name string) func(svcproxy.Table) {
 	must(t, inNamespace(int(m.ns), cmd.Start))
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	answers := bufio.NewScanner(stdout)
+	answers.Buffer(nil, 1<<20)
 	return func(table svcproxy.Table) {
 		t.Helper()
 		b, err := json.Marshal(table)
 		must(t, err)
 		_, err = stdin.Write(append(b, '\n'))
 		must(t, err)
-		if !answers.Scan() || answers.Text() != "ok []" {
+		for answers.Scan() {
+			b, ok := strings.CutPrefix(answers.Text(), socketsLine)
+			if !ok {
+				break
+			}
+			var open []svcproxy.Socket
+			must(t, json.Unmarshal([]byte(b), &open))
+			var all []ServiceSocket
+			for _, s := range open {
+				all = append(all, ServiceSocket{Addr: s.Addr, UDP: s.Protocol == svcproxy.UDP, Port: s.Port, At: s.At})
+			}
+			must(t, m.net.SetServiceSockets(all))
+		}
+		if answers.Text() != "ok []" {
 			t.Fatalf("proxy of %s: %q %v", name, answers.Text(), answers.Err())
 		}
 	}

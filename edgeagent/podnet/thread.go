@@ -88,6 +88,10 @@ func (n *Network) pin(podUID string) (string, error) {
 func podDefaults() {
 	_ = os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
 	_ = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
+	// The node is the only router; another pod on the bridge is none, whatever it advertises.
+	for _, key := range []string{"accept_ra", "accept_redirects", "autoconf"} {
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/"+key, []byte("0"), 0)
+	}
 	// Addresses are unique by allocation; waiting for duplicate detection would delay the start of every pod.
 	_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
 }

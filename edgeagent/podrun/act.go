@@ -47,6 +47,11 @@ func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool 
 		}
 		_ = os.Remove(w.messagePath(a.container, a.attempt))
 		removeLogs(w.logPath(a.container, a.attempt))
+		if a.backoff != (backoff{}) {
+			w.mu.Lock()
+			w.mem.backoffs[a.container] = a.backoff
+			w.mu.Unlock()
+		}
 	case actRelease:
 		return w.release(ctx, d, o, false)
 	case actPurge:
@@ -68,11 +73,23 @@ func (w *worker) block(f failure) {
 	w.mem.blocked = f
 }
 
+// errNoUserNamespaces: without the right user IDs on its image and volumes a pod would not be the pod that was asked for.
+var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
+
 func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	t := w.table
 	fail := func(err error) {
 		t.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		w.block(failure{reason: "ContainerCreating", message: err.Error()})
+	}
+	names, err := namesOf(pod, t.cfg.DNS.Domain)
+	if err != nil {
+		fail(err)
+		return
+	}
+	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
+		fail(errNoUserNamespaces)
+		return
 	}
 	sb := &sandboxState{}
 	if pod.Spec.HostNetwork {
@@ -87,14 +104,13 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		}
 		sb.netns, sb.ips = at.Netns, at.IPs
 	}
-	short, _ := hostname(pod)
 	texts, err := w.sharedFiles(pod, sb)
 	if err != nil {
 		fail(err)
 		return
 	}
-	spec := SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: short,
-		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod), FilesRoom: roomFor(texts)}
+	spec := SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
+		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit), FilesRoom: roomFor(texts)}
 	made, err := atMost(w, ctx, stepLimit, "the sandbox", func(ctx context.Context) (Sandbox, error) { return t.cfg.Runtime.Sandbox(ctx, spec) })
 	if err != nil {
 		fail(err)

@@ -106,7 +106,7 @@ func hostResolver(path string) (resolver, error) {
 }
 
 // hostsFile writes the pod's /etc/hosts.
-func hostsFile(pod *corev1.Pod, sb *sandboxState, short, domain string) string {
+func hostsFile(pod *corev1.Pod, sb *sandboxState, names podNames) string {
 	var b strings.Builder
 	if pod.Spec.HostNetwork {
 		b.WriteString("# Kubernetes-managed hosts file (host network).\n")
@@ -118,10 +118,10 @@ func hostsFile(pod *corev1.Pod, sb *sandboxState, short, domain string) string {
 		b.WriteString("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n" +
 			"fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
 		for _, ip := range sb.ips {
-			if sub := pod.Spec.Subdomain; sub != "" {
-				fmt.Fprintf(&b, "%s\t%s.%s.%s.svc.%s\t%s\n", ip, short, sub, pod.Namespace, domain, short)
+			if names.fqdn != "" {
+				fmt.Fprintf(&b, "%s\t%s\t%s\n", ip, names.fqdn, names.short)
 			} else {
-				fmt.Fprintf(&b, "%s\t%s\n", ip, short)
+				fmt.Fprintf(&b, "%s\t%s\n", ip, names.short)
 			}
 		}
 	}

@@ -16,10 +16,10 @@ import (
 
 // facts are what the downward API may ask of the place where a pod runs.
 type facts struct {
-	nodeName string
-	hostIPs  []string
-	podIPs   []string
-	capacity corev1.ResourceList // of the node: stands in for limits that are not set
+	nodeName    string
+	hostIPs     []string
+	podIPs      []string
+	allocatable corev1.ResourceList // of the node: stands in for limits that are not set
 }
 
 // environment assembles a container's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
@@ -111,7 +111,7 @@ func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *Set, f
 				return "", false, fmt.Errorf("env %s: the pod has no container %q", e.Name, n)
 			}
 		}
-		v, err := volume.ResourceField(from.ResourceFieldRef, target, f.capacity)
+		v, err := volume.ResourceField(from.ResourceFieldRef, pod, target, f.allocatable)
 		return v, true, err
 	case from.ConfigMapKeyRef != nil:
 		r := from.ConfigMapKeyRef
@@ -196,6 +196,30 @@ func serviceEnv(vars map[string]string, s svcproxy.Service) {
 
 // expand replaces $(NAME) by its value when it has one; $$ stands for $.
 func expand(s string, vars map[string]string) string {
+	return expandBy(s, func(name string) string {
+		if v, ok := vars[name]; ok {
+			return v
+		}
+		return "$(" + name + ")"
+	})
+}
+
+// expandKnown is expand for a path, where a name without a value is an error: nobody wants a directory named after it.
+func expandKnown(s string, vars map[string]string) (string, error) {
+	var missing []string
+	out := expandBy(s, func(name string) string {
+		if _, ok := vars[name]; !ok {
+			missing = append(missing, name)
+		}
+		return vars[name]
+	})
+	if len(missing) > 0 {
+		return "", fmt.Errorf("missing value for %s", strings.Join(missing, ", "))
+	}
+	return out, nil
+}
+
+func expandBy(s string, value func(name string) string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] != '$' || i+1 == len(s) {
@@ -212,12 +236,7 @@ func expand(s string, vars map[string]string) string {
 				b.WriteByte('$')
 				continue
 			}
-			name := s[i+2 : i+end]
-			if v, ok := vars[name]; ok {
-				b.WriteString(v)
-			} else {
-				b.WriteString(s[i : i+end+1])
-			}
+			b.WriteString(value(s[i+2 : i+end]))
 			i += end
 		default:
 			b.WriteByte('$')

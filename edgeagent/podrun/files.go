@@ -21,12 +21,15 @@ import (
 
 // sharedFiles are the texts of the files that the pod's containers share, by name.
 func (w *worker) sharedFiles(pod *corev1.Pod, sb *sandboxState) (map[string]string, error) {
-	short, _ := hostname(pod)
+	names, err := namesOf(pod, w.table.cfg.DNS.Domain)
+	if err != nil {
+		return nil, err
+	}
 	resolv, err := resolvConf(pod, w.table.cfg.DNS)
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"hosts": hostsFile(pod, sb, short, w.table.cfg.DNS.Domain), "hostname": short + "\n", "resolv.conf": resolv}, nil
+	return map[string]string{"hosts": hostsFile(pod, sb, names), "hostname": names.kernel + "\n", "resolv.conf": resolv}, nil
 }
 
 // roomFor is how many bytes texts take.

@@ -318,3 +318,34 @@ func TestRegistryAway(t *testing.T) {
 		}
 	})
 }
+
+// TestPresentDoesNotQueue: pods whose images are here do not wait behind those whose images are not, when no registry
+// answers.
+func TestPresentDoesNotQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.fake.PullWait = func(ctx context.Context, ref string) {
+			wait := 5 * time.Second
+			if strings.HasPrefix(ref, "away.test/") {
+				wait = time.Minute
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+		n.fake.PullError = func(string) error { return podrun.ErrUnreachable }
+		var pods []any
+		for i := range 6 {
+			pods = append(pods, aPod(fmt.Sprint("absent", i), func(p *corev1.Pod) { p.Spec.Containers[0].Image = fmt.Sprintf("away.test/app%d:1", i) }))
+		}
+		n.apply(true, pods...)
+		time.Sleep(time.Second)
+		present := aPod("present", func(p *corev1.Pod) { p.Spec.Containers[0].ImagePullPolicy = corev1.PullAlways })
+		n.apply(true, append(pods, present)...)
+		time.Sleep(6 * time.Second)
+		n.settle()
+		n.want("present", "Running main#0 running")
+	})
+}

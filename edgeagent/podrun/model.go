@@ -38,6 +38,9 @@ func (d desired) deleting() bool { return d.gone || d.pod.DeletionTimestamp != n
 // memory of the worker. All of it may be lost at any moment but last: then the step does it again, and everything
 // that it does is idempotent.
 type observed struct {
+	admitted bool      // the node has let the pod in, in this life of the agent or an earlier one
+	rejected rejection // it has not, and never will
+
 	sandbox  *sandboxState // nil: not made sure of since the agent started
 	volumes  bool          // made sure of since the agent started
 	blocked  failure       // why sandbox or volumes are not there yet
@@ -57,6 +60,7 @@ type observed struct {
 	state   State            // of the step before, in this life of the agent
 	last    corev1.PodStatus // the status of the step before, also of an earlier life of the agent
 	nodeIPs []string
+	active  time.Duration // how long the pod has been active, by a clock that nobody sets
 }
 
 // sandboxState is the pod's sandbox and its place in the network.
@@ -113,7 +117,7 @@ type action struct {
 	id        string
 	attempt   int
 	grace     time.Duration
-	backoff   backoff // actStart: the container's back-off from then on
+	backoff   backoff // actStart, actRemove when it is set: the container's back-off from then on
 	why       string  // actStop: for the event
 }
 

@@ -91,7 +91,11 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 		return failed(reasonPull, missing)
 	}
 	var f failure
-	err := w.pullInTurn(ctx, func(ctx context.Context) (err error) {
+	slots := t.pulls
+	if missing == nil {
+		slots = t.asks
+	}
+	err := w.pullInTurn(ctx, slots, func(ctx context.Context) (err error) {
 		f, err = w.fromRegistry(ctx, pod, c, set, missing == nil)
 		return err
 	})
@@ -119,14 +123,14 @@ func (w *worker) pullFailed(ctx context.Context, pod *corev1.Pod, c *corev1.Cont
 }
 
 // pullInTurn runs a pull when the pod, of which one image comes at a time, and the node have a slot for it.
-func (w *worker) pullInTurn(ctx context.Context, pull func(context.Context) error) error {
+func (w *worker) pullInTurn(ctx context.Context, slots *slots, pull func(context.Context) error) error {
 	select {
 	case w.pullTurn <- struct{}{}:
 		defer func() { <-w.pullTurn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return w.table.pulls.run(ctx, nil, pull)
+	return slots.run(ctx, nil, pull)
 }
 
 // fromRegistry asks an image's registry for it. present: the image is here already, and does when the registry is away.
@@ -139,6 +143,9 @@ func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	t.events.pod(pod, c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
 	begin := t.cfg.Now()
 	img, err := t.cfg.Runtime.Pull(ctx, c.Image, credentials(pod, c.Image, set))
+	if errors.Is(err, ErrUnreachable) {
+		t.away.note(registryOf(c.Image), t.cfg.Now())
+	}
 	switch {
 	case err == nil:
 		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image ID: %s", c.Image,
@@ -146,7 +153,6 @@ func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		return failure{}, nil
 	case present && errors.Is(err, ErrUnreachable):
 		// Offline is a normal state: what is here runs, and a later start asks the registry again.
-		t.away.note(registryOf(c.Image), t.cfg.Now())
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
 		return failure{}, nil
 	}

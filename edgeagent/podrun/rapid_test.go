@@ -24,7 +24,14 @@ func TestInvariants(t *testing.T) {
 		if rapid.Bool().Draw(t, "sidecar") {
 			args, names = append(args, "sidecar=s"), append(names, "s")
 		}
-		w := newWorld(rapidPod(append(args, "containers=x,y")))
+		args = append(args, "containers=x,y")
+		if policy := rapid.SampledFrom([]string{"", "Always", "OnFailure", "Never"}).Draw(t, "policy"); policy != "" {
+			args = append(args, "policy=y:"+policy)
+			if action := rapid.SampledFrom([]string{"", "Restart", "RestartAllContainers"}).Draw(t, "action"); action != "" {
+				args = append(args, "rule=y:"+action+":In:1")
+			}
+		}
+		w := newWorld(rapidPod(args))
 		check := newChecker(w)
 		pick := func() string { return rapid.SampledFrom(names).Draw(t, "container") }
 		t.Repeat(map[string]func(*rapid.T){
@@ -40,7 +47,7 @@ func TestInvariants(t *testing.T) {
 				}
 			},
 			"advance": func(t *rapid.T) {
-				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second)
+				w.pass(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second)
 			},
 			"agent restart": func(*rapid.T) { w.forget(); check.state = Wanted },
 			"reboot":        func(*rapid.T) { w.reboot(); check.state = Wanted },

@@ -49,8 +49,8 @@ type Runtime interface {
 	// Image returns an image that is ready to run, or ErrNotFound; with a PlatformError in it when what is here is for
 	// another machine.
 	Image(ctx context.Context, ref string) (Image, error)
-	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer, a
-	// PlatformError when it has nothing for this machine.
+	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer, for an
+	// image that is here within seconds; a PlatformError when it has nothing for this machine.
 	Pull(ctx context.Context, ref string, creds []Credential) (Image, error)
 	// Start creates a container and runs it. A container of the same pod, name, attempt and sandbox that exists
 	// already is started, or left alone when it runs. ErrConfig when it can never run.
@@ -103,13 +103,15 @@ type Resources struct {
 	CPUQuota    int64  // microseconds in each CPUPeriod
 	CPUPeriod   uint64 // microseconds
 	MemoryLimit int64  // bytes
-	OOMScoreAdj int
+	PidsLimit   int64  // processes and threads; of a pod as a whole only
+	OOMScoreAdj int    // raised to what the runtime may set; of a container only
 }
 
 // Mount is a directory or file of the node, seen in a container.
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool
+	Recursive      bool   // read-only with all that is mounted below it
 	Propagation    string // "", "rslave" or "rshared"
 }
 
@@ -125,6 +127,8 @@ type Security struct {
 	AddCaps, DropCaps     []string // without "CAP_"; "ALL" is all
 	SeccompUnconfined     bool
 	SeccompProfile        string // path of a profile on the node
+	AppArmorUnconfined    bool
+	AppArmorProfile       string // one that is loaded on the node; "": the runtime's own where the kernel has AppArmor
 	UnmaskedProc          bool
 	Sysctls               map[string]string
 }
@@ -150,6 +154,7 @@ type ContainerSpec struct {
 	TTY, Stdin, StdinOnce     bool
 	NetnsPath                 string // "": the node's own
 	HostPID, HostIPC, HostNet bool
+	SharePID                  bool   // the pod's containers see each other's processes
 	LogPath                   string // the finished log, in CRI form; "" for none
 }
 

@@ -21,8 +21,10 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 // the step then did, and the status in one line. Commands:
 //
 //	> pod restart=Never init=a sidecar=s containers=x,y grace=5 deadline=60 image=app:2
+//	      policy=x:OnFailure rule=x:RestartAllContainers:NotIn:0,1    of a container that is named before
 //	> step                      step until nothing is left to do
 //	> advance 10s               let time pass, then step
+//	> clock 24h                 set the clock forward, or back, then step
 //	> exit x 1                  a container ends, then step
 //	> pull-fails app:1 REASON   pulling fails from now on ("-": no more)
 //	> start-fails x REASON      starting fails from now on ("-": no more)
@@ -99,6 +101,12 @@ func command(t *testing.T, w *world, f []string) bool {
 	switch f[0] {
 	case "step":
 	case "advance":
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.pass(d)
+	case "clock":
 		d, err := time.ParseDuration(f[1])
 		if err != nil {
 			t.Fatal(err)
@@ -182,6 +190,22 @@ func scriptPod(t *testing.T, args []string) *corev1.Pod {
 					p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 				}
 			}
+		case "policy":
+			name, policy, _ := strings.Cut(v, ":")
+			containerNamed(p, name).RestartPolicy = new(corev1.ContainerRestartPolicy(policy))
+		case "rule":
+			f := strings.Split(v, ":")
+			rule := corev1.ContainerRestartRule{Action: corev1.ContainerRestartRuleAction(f[1]),
+				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOperator(f[2])}}
+			for _, s := range strings.Split(f[3], ",") {
+				n, err := strconv.ParseInt(s, 10, 32)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rule.ExitCodes.Values = append(rule.ExitCodes.Values, int32(n))
+			}
+			c := containerNamed(p, f[0])
+			c.RestartPolicyRules = append(c.RestartPolicyRules, rule)
 		default:
 			t.Fatalf("no pod setting %q", k)
 		}

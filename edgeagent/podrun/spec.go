@@ -4,13 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"math"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/node/util/sysctl"
 )
 
 // hashOf tells one definition of a container from another. Only what may change in a running pod counts.
@@ -36,24 +37,29 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 	spec := ContainerSpec{
 		PodUID: string(pod.UID), Namespace: pod.Namespace, Pod: pod.Name, Name: c.Name, Attempt: attempt, SandboxID: sb.id, Hash: hashOf(*c),
 		Image: c.Image, Command: expandAll(c.Command, vars), Args: expandAll(c.Args, vars), Env: sortedEnv(vars), WorkingDir: c.WorkingDir,
-		Security: securityOf(pod, c), Resources: resourcesOf(c.Resources, qosOf(pod), t.cfg.Memory),
+		Security: securityOf(pod, c), Resources: resourcesOf(pod, c, t.cfg.Memory),
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		NetnsPath: sb.netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
-		LogPath: w.logPath(c.Name, attempt),
+		SharePID: isTrue(pod.Spec.ShareProcessNamespace) && !pod.Spec.HostPID,
+		LogPath:  w.logPath(c.Name, attempt),
 	}
-	spec.Hostname, _ = hostname(pod)
-	if isCritical(pod) {
-		spec.Resources.OOMScoreAdj = -997
+	if names, err := namesOf(pod, t.cfg.DNS.Domain); err == nil { // otherwise the pod has no sandbox
+		spec.Hostname = names.kernel
 	}
 	for _, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
-			m.SubPath = expand(m.SubPathExpr, vars)
+			if m.SubPath, err = expandKnown(m.SubPathExpr, vars); err != nil {
+				return ContainerSpec{}, nil, err
+			}
 		}
 		src, err := t.cfg.Volumes.MountSource(pod, m)
 		if err != nil {
 			return ContainerSpec{}, nil, err
 		}
 		mount := Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || t.cfg.Volumes.ReadOnly(pod, m.Name)}
+		if mount.Recursive, err = recursive(m, t.cfg.Host); err != nil {
+			return ContainerSpec{}, nil, err
+		}
 		if m.MountPropagation != nil {
 			switch *m.MountPropagation {
 			case corev1.MountPropagationHostToContainer:
@@ -72,6 +78,22 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 	return spec, skipped, err
 }
 
+// recursive reports whether a mount is to be read-only with all that is below it, in kubelet's way.
+func recursive(m corev1.VolumeMount, host Host) (bool, error) {
+	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
+		return false, nil
+	}
+	switch {
+	case !m.ReadOnly:
+		return false, fmt.Errorf("volume %q requested recursive read-only mode, but it is not read-only", m.Name)
+	case m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone:
+		return false, fmt.Errorf("volume %q requested recursive read-only mode, but it is not compatible with propagation %q", m.Name, *m.MountPropagation)
+	case *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled && !host.RecursiveReadOnly:
+		return false, fmt.Errorf("volume %q requested recursive read-only mode, but it is not supported by the runtime (it needs Linux 5.12 and runc 1.1)", m.Name)
+	}
+	return host.RecursiveReadOnly, nil
+}
+
 func (w *worker) logPath(container string, attempt int) string {
 	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".log")
 }
@@ -88,8 +110,6 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 			s.SeccompProfile = *p.LocalhostProfile
 		}
 	}
-	// Kubernetes' own default is Unconfined.
-	s.SeccompUnconfined = true
 	if p := pod.Spec.SecurityContext; p != nil {
 		s.RunAsUser, s.RunAsGroup, s.NonRoot = p.RunAsUser, p.RunAsGroup, isTrue(p.RunAsNonRoot)
 		s.Groups = slices.Clone(p.SupplementalGroups)
@@ -102,7 +122,13 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 			if s.Sysctls == nil {
 				s.Sysctls = map[string]string{}
 			}
-			s.Sysctls[sc.Name] = sc.Value
+			s.Sysctls[sysctl.NormalizeName(sc.Name)] = sc.Value
+		}
+	}
+	if p := appArmorOf(pod, c); p != nil {
+		s.AppArmorUnconfined = p.Type == corev1.AppArmorProfileTypeUnconfined
+		if p.Type == corev1.AppArmorProfileTypeLocalhost && p.LocalhostProfile != nil {
+			s.AppArmorProfile = *p.LocalhostProfile
 		}
 	}
 	if p := c.SecurityContext; p != nil {
@@ -134,86 +160,42 @@ func capNames(list []corev1.Capability) []string {
 	return out
 }
 
-// resourcesOf turns requests and limits into the kernel's units, and into how willingly the kernel's out-of-memory
-// killer takes the container, as kubelet reckons it. memory is the node's, in bytes.
-func resourcesOf(r corev1.ResourceRequirements, qos corev1.PodQOSClass, memory int64) Resources {
-	out := Resources{CPUShares: 2}
-	cpu, hasReq := r.Requests[corev1.ResourceCPU]
-	limit, hasLimit := r.Limits[corev1.ResourceCPU]
-	if !hasReq && hasLimit {
-		cpu, hasReq = limit, true
+// podNames are what a pod calls itself.
+type podNames struct {
+	short  string // without a domain, or what hostnameOverride says
+	fqdn   string // "": the pod has no subdomain
+	kernel string // what "hostname" prints
+}
+
+// kernelNameMax is how long a host name the kernel takes, in bytes.
+const kernelNameMax = 64
+
+// namesOf finds a pod's names as kubelet does: hostnameOverride alone, otherwise hostname or the pod's own name, with the
+// subdomain behind it where setHostnameAsFQDN wants that.
+func namesOf(pod *corev1.Pod, domain string) (podNames, error) {
+	short := func(name string) string {
+		if len(name) > kernelNameMax-1 {
+			name = strings.TrimRight(name[:kernelNameMax-1], "-.")
+		}
+		return name
 	}
-	if hasReq {
-		out.CPUShares = sharesOf(cpu.MilliValue())
+	if over := pod.Spec.HostnameOverride; over != nil {
+		return podNames{short: short(*over), kernel: short(*over)}, nil
 	}
-	if hasLimit && !limit.IsZero() {
-		out.CPUPeriod = 100_000
-		out.CPUQuota = max(limit.MilliValue()*100, 1000)
+	n := podNames{short: short(pod.Name)}
+	if pod.Spec.Hostname != "" {
+		n.short = short(pod.Spec.Hostname)
 	}
-	out.MemoryLimit = r.Limits.Memory().Value()
-	switch qos {
-	case corev1.PodQOSGuaranteed:
-		out.OOMScoreAdj = -997
-	case corev1.PodQOSBestEffort:
-		out.OOMScoreAdj = 1000
-	default:
-		out.OOMScoreAdj = 999
-		if memory > 0 {
-			out.OOMScoreAdj = int(min(max(1000-1000*r.Requests.Memory().Value()/memory, 3), 999))
+	n.kernel = n.short
+	if sub := pod.Spec.Subdomain; sub != "" {
+		n.fqdn = fmt.Sprintf("%s.%s.%s.svc.%s", n.short, sub, pod.Namespace, domain)
+		if isTrue(pod.Spec.SetHostnameAsFQDN) {
+			n.kernel = n.fqdn
 		}
 	}
-	return out
-}
-
-func sharesOf(milli int64) uint64 {
-	return uint64(min(max(int64(math.Round(float64(milli)*1024/1000)), 2), 262144))
-}
-
-// podResources are the limits around a whole pod: the sum of its containers', where every one has a limit.
-func podResources(pod *corev1.Pod) Resources {
-	var out Resources
-	var milli, memory, quota int64
-	allMemory, allCPU := true, true
-	for _, c := range pod.Spec.Containers {
-		cpu := c.Resources.Requests.Cpu()
-		if cpu.IsZero() {
-			cpu = c.Resources.Limits.Cpu()
-		}
-		milli += cpu.MilliValue()
-		quota += c.Resources.Limits.Cpu().MilliValue()
-		memory += c.Resources.Limits.Memory().Value()
-		allMemory = allMemory && !c.Resources.Limits.Memory().IsZero()
-		allCPU = allCPU && !c.Resources.Limits.Cpu().IsZero()
+	if len(n.kernel) > kernelNameMax {
+		return podNames{}, fmt.Errorf("failed to construct FQDN from pod hostname and cluster domain, FQDN %s is too long (%d characters is the max, %d characters requested)",
+			n.kernel, kernelNameMax, len(n.kernel))
 	}
-	for _, c := range pod.Spec.InitContainers { // each of them alone must fit as well
-		milli = max(milli, c.Resources.Requests.Cpu().MilliValue())
-		quota = max(quota, c.Resources.Limits.Cpu().MilliValue())
-		memory = max(memory, c.Resources.Limits.Memory().Value())
-		allMemory = allMemory && !c.Resources.Limits.Memory().IsZero()
-		allCPU = allCPU && !c.Resources.Limits.Cpu().IsZero()
-	}
-	out.CPUShares = sharesOf(milli)
-	if allMemory {
-		out.MemoryLimit = memory
-	}
-	if allCPU {
-		out.CPUPeriod, out.CPUQuota = 100_000, max(quota*100, 1000)
-	}
-	return out
-}
-
-func isCritical(pod *corev1.Pod) bool {
-	return pod.Spec.PriorityClassName == "system-node-critical"
-}
-
-// hostname is what the pod calls itself.
-func hostname(pod *corev1.Pod) (short, fqdn string) {
-	short = pod.Spec.Hostname
-	if short == "" {
-		short = pod.Name
-	}
-	if len(short) > 63 {
-		short = strings.TrimRight(short[:63], "-.")
-	}
-	return short, ""
+	return n, nil
 }

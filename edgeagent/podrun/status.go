@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // status writes the pod's status as kubelet does: the container statuses from the records, the phase from those, the
@@ -14,7 +16,7 @@ func (s *stepper) status() corev1.PodStatus {
 	pod, last := s.d.pod, &s.o.last
 	st := corev1.PodStatus{
 		ObservedGeneration: pod.Generation,
-		QOSClass:           qosOf(pod),
+		QOSClass:           kube.QOS(pod),
 		StartTime:          last.StartTime,
 		NominatedNodeName:  pod.Status.NominatedNodeName,
 	}
@@ -59,10 +61,15 @@ func (s *stepper) status() corev1.PodStatus {
 	switch {
 	case ended(last.Phase):
 		st.Phase, st.Reason, st.Message = last.Phase, last.Reason, last.Message
+	case s.o.rejected.reason != "":
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, s.o.rejected.reason, "Pod was rejected: "+s.o.rejected.message
 	case !s.d.deleting() && s.overDeadline():
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 	}
 	s.conditions(&st, initialised)
+	if s.o.rejected.reason != "" || ended(last.Phase) && len(last.ContainerStatuses) == 0 && len(s.o.containers) == 0 {
+		st.InitContainerStatuses, st.ContainerStatuses = nil, nil // a pod that was refused never had any
+	}
 	return st
 }
 
@@ -112,7 +119,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 			}
 			if old.State.Running != nil {
 				st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
-					ExitCode: 137, Reason: "ContainerStatusUnknown", StartedAt: old.State.Running.StartedAt,
+					ExitCode: 137, Reason: reasonLocated, StartedAt: old.State.Running.StartedAt,
 					Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
 			}
 			if (ended(s.o.last.Phase) || s.d.deleting()) && st.LastTerminationState.Terminated != nil {
@@ -187,14 +194,14 @@ func (s *stepper) attempt(name string, n int) *Container {
 
 func (s *stepper) terminated(c *Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
-		ExitCode: int32(c.ExitCode), Reason: "Completed", Message: s.o.messages[c.ID],
+		ExitCode: endCode(c), Reason: "Completed", Message: s.o.messages[c.ID],
 		StartedAt: timeOf(c.StartedAt), FinishedAt: timeOf(c.FinishedAt), ContainerID: "containerd://" + c.ID,
 	}
 	switch {
 	case c.StartError != "":
-		t.Reason, t.Message, t.ExitCode = "StartError", c.StartError, 128
+		t.Reason, t.Message = "StartError", c.StartError
 	case c.Lost: // as kubelet and containerd have it for a container that was cut off
-		t.Reason, t.ExitCode = "Unknown", 255
+		t.Reason = reasonUnseen
 	case c.OOMKilled:
 		t.Reason = "OOMKilled"
 	case c.ExitCode != 0:
@@ -203,9 +210,19 @@ func (s *stepper) terminated(c *Container) *corev1.ContainerStateTerminated {
 	return t
 }
 
+// Reasons of containers that nobody saw end: cut off, or lost by the runtime.
+const (
+	reasonUnseen  = "Unknown"
+	reasonLocated = "ContainerStatusUnknown"
+)
+
 // phaseOf sums the containers up. The rules are those of the Pod lifecycle page of the Kubernetes documentation.
 func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
-	never := s.d.pod.Spec.RestartPolicy == corev1.RestartPolicyNever
+	all := s.allRestarter() != nil
+	again := func(name string, t *corev1.ContainerStateTerminated) bool {
+		c := containerNamed(s.d.pod, name)
+		return all || restarts(&s.d.pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
+	}
 	pendingInit := false
 	for i, c := range s.d.pod.Spec.InitContainers {
 		cs := st.InitContainerStatuses[i]
@@ -214,7 +231,7 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 		}
 		t := cs.State.Terminated
 		if t == nil || t.ExitCode != 0 {
-			if t != nil && never {
+			if t != nil && !again(c.Name, t) {
 				return corev1.PodFailed
 			}
 			pendingInit = true
@@ -223,7 +240,7 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 	if pendingInit && !s.begun() && !s.d.deleting() {
 		return corev1.PodPending
 	}
-	var waiting, running, stopped, good int
+	var waiting, running, stopped, good, restarting int
 	for _, cs := range st.ContainerStatuses {
 		switch {
 		case cs.State.Running != nil:
@@ -233,8 +250,15 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 			if cs.State.Terminated.ExitCode == 0 {
 				good++
 			}
+			if again(cs.Name, cs.State.Terminated) {
+				restarting++
+			}
 		case cs.LastTerminationState.Terminated != nil:
 			stopped++
+			// After RestartAllContainers there are no records, and the one that asked may not be among these.
+			if again(cs.Name, cs.LastTerminationState.Terminated) || s.current[cs.Name] == nil && mayRestartAll(&s.d.pod.Spec) {
+				restarting++
+			}
 		default:
 			waiting++
 		}
@@ -250,14 +274,12 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 		return corev1.PodSucceeded
 	case s.d.deleting():
 		return corev1.PodFailed
-	case s.d.pod.Spec.RestartPolicy == corev1.RestartPolicyAlways:
+	case restarting > 0:
 		return corev1.PodRunning
 	case stopped == good:
 		return corev1.PodSucceeded
-	case never:
-		return corev1.PodFailed
 	}
-	return corev1.PodRunning
+	return corev1.PodFailed
 }
 
 // conditions fills in the pod's conditions; those of others (scheduler, readiness gates) pass through.
@@ -266,9 +288,12 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message,
 			ObservedGeneration: s.d.pod.Generation, LastTransitionTime: timeOf(s.now)}
 		if ok {
-			c.Status, c.Message = corev1.ConditionTrue, ""
-			if reason != "PodCompleted" {
-				c.Reason = ""
+			c.Status = corev1.ConditionTrue
+			if kind != corev1.AllContainersRestarting { // reason and message of the others say why not
+				c.Message = ""
+				if reason != "PodCompleted" {
+					c.Reason = ""
+				}
 			}
 		}
 		if old := condition(s.o.last.Conditions, kind); old != nil && old.Status == c.Status {
@@ -313,6 +338,16 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	}
 	setReady()
 	set(corev1.ContainersReady, ready, reason, message)
+	if mayRestartAll(&s.d.pod.Spec) {
+		switch by := s.allRestarter(); {
+		case st.Phase == corev1.PodFailed:
+			set(corev1.AllContainersRestarting, false, "PodFailed", "")
+		case by != nil && !ended(st.Phase):
+			set(corev1.AllContainersRestarting, true, "RestartAllContainersStarted", "container exited with restart policy rule")
+		default:
+			set(corev1.AllContainersRestarting, false, "", "")
+		}
+	}
 	for _, c := range s.d.pod.Status.Conditions {
 		if condition(st.Conditions, c.Type) == nil {
 			st.Conditions = append(st.Conditions, c)
@@ -345,29 +380,4 @@ func condition(list []corev1.PodCondition, kind corev1.PodConditionType) *corev1
 		}
 	}
 	return nil
-}
-
-// qosOf is the pod's quality-of-service class. The API server has set it already; pods made before it did have not.
-func qosOf(pod *corev1.Pod) corev1.PodQOSClass {
-	if pod.Status.QOSClass != "" {
-		return pod.Status.QOSClass
-	}
-	guaranteed, any := true, false
-	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			req, hasReq := c.Resources.Requests[r]
-			lim, hasLim := c.Resources.Limits[r]
-			any = any || hasReq && !req.IsZero() || hasLim && !lim.IsZero()
-			if !hasLim || hasReq && req.Cmp(lim) != 0 {
-				guaranteed = false
-			}
-		}
-	}
-	switch {
-	case !any:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
 }

@@ -31,6 +31,8 @@ func step(d desired, o observed, now time.Time) decision {
 	switch {
 	case d.deleting():
 		s.stopAll(int64Or(d.pod.DeletionGracePeriodSeconds, graceOf(d.pod)), "Stopping container %s", s.purge)
+	case o.rejected.reason != "" && !ended(o.last.Phase):
+		s.out.state = Stopped
 	case ended(o.last.Phase):
 		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
 	case s.overDeadline():
@@ -126,16 +128,15 @@ func (s *stepper) stuck() bool {
 
 // overDeadline: the pod has run longer than activeDeadlineSeconds allows.
 func (s *stepper) overDeadline() bool {
-	limit, from := s.d.pod.Spec.ActiveDeadlineSeconds, s.o.last.StartTime
-	if limit == nil || from == nil {
+	limit := s.d.pod.Spec.ActiveDeadlineSeconds
+	if limit == nil || s.o.last.StartTime == nil {
 		return false
 	}
-	end := from.Add(time.Duration(*limit) * time.Second)
-	if s.now.Before(end) {
-		s.at(end)
-		return false
+	left := time.Duration(*limit)*time.Second - s.o.active
+	if left > 0 {
+		s.at(s.now.Add(left))
 	}
-	return true
+	return left <= 0
 }
 
 // run brings a pod up and keeps it up.
@@ -153,12 +154,12 @@ func (s *stepper) run() {
 		return
 	}
 	s.out.state = Sandboxed
-	if !s.initialise() {
+	if s.restartAll() || !s.initialise() {
 		return
 	}
 	alive := false
 	for _, c := range s.d.pod.Spec.Containers {
-		if s.keep(c, s.d.pod.Spec.RestartPolicy) {
+		if s.keep(c, false) {
 			alive = true
 		}
 		if s.settingUp(c) { // the next one may rely on what the hook does
@@ -201,7 +202,7 @@ func (s *stepper) initialise() bool {
 		rec := s.inSandbox(c.Name)
 		switch {
 		case isSidecar(c):
-			up := s.keep(c, corev1.RestartPolicyAlways) && s.o.probes[rec.ID].started
+			up := s.keep(c, true) && s.o.probes[rec.ID].started
 			if !up && !begun {
 				s.out.state = max(s.out.state, Initialising)
 				return false
@@ -209,14 +210,7 @@ func (s *stepper) initialise() bool {
 		case begun:
 		case rec != nil && rec.State == Exited && rec.ExitCode == 0 && !rec.Lost:
 		default:
-			policy := s.d.pod.Spec.RestartPolicy
-			if policy == corev1.RestartPolicyAlways {
-				policy = corev1.RestartPolicyOnFailure
-			}
-			if rec == nil { // done in a sandbox that is no more: once again
-				policy = corev1.RestartPolicyAlways
-			}
-			s.keep(c, policy)
+			s.keep(c, rec == nil) // done in a sandbox that is no more: once again
 			s.out.state = max(s.out.state, Initialising)
 			return false
 		}
@@ -241,24 +235,27 @@ func (s *stepper) inSandbox(name string) *Container {
 	return nil
 }
 
-// keep keeps one container as its policy wants; true: it runs.
-func (s *stepper) keep(c corev1.Container, policy corev1.RestartPolicy) bool {
+// keep keeps one container as its policy wants, or always; true: it runs.
+func (s *stepper) keep(c corev1.Container, always bool) bool {
 	rec := s.current[c.Name]
 	if rec == nil {
-		s.start(c, s.nextAttempt(c.Name, nil), backoff{})
+		s.start(c, s.nextAttempt(c.Name, nil), s.o.backoffs[c.Name])
 		return false
 	}
 	inSandbox := rec.SandboxID == s.o.sandbox.id
 	if rec.State == Running {
-		p := s.o.probes[rec.ID]
+		p, then := s.o.probes[rec.ID], ""
+		if always || restartsKilled(&s.d.pod.Spec, &c) {
+			then = ", will be restarted"
+		}
 		switch {
 		case !s.o.stops[rec.ID].IsZero():
 		case !inSandbox:
 			s.stop(rec, c, nil, fmt.Sprintf("Container %s belongs to an earlier sandbox, will be restarted", c.Name))
 		case p.failed == "Startup":
-			s.stop(rec, c, c.StartupProbe, fmt.Sprintf("Container %s failed startup probe, will be restarted", c.Name))
+			s.stop(rec, c, c.StartupProbe, fmt.Sprintf("Container %s failed startup probe%s", c.Name, then))
 		case p.failed == "Liveness":
-			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe, will be restarted", c.Name))
+			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
 		case rec.Hash != hashOf(c):
 			s.stop(rec, c, nil, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
 		}
@@ -268,8 +265,7 @@ func (s *stepper) keep(c corev1.Container, policy corev1.RestartPolicy) bool {
 		s.start(c, rec.Attempt, s.o.backoffs[c.Name])
 		return false
 	}
-	failed := rec.ExitCode != 0 || rec.Lost
-	if policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure && !failed {
+	if !always && !restarts(&s.d.pod.Spec, &c, endCode(rec), !rec.Lost) {
 		return false
 	}
 	b := s.o.backoffs[c.Name]
@@ -280,8 +276,7 @@ func (s *stepper) keep(c corev1.Container, policy corev1.RestartPolicy) bool {
 		if rec.StartError != "" && rec.Attempt == 0 {
 			s.wait(c.Name, "RunContainerError", rec.StartError)
 		} else {
-			s.wait(c.Name, reasonCrash, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
-				b.delay, c.Name, s.d.pod.Name+"_"+s.d.pod.Namespace, s.d.pod.UID))
+			s.waitBackOff(c.Name, b)
 		}
 		s.at(until)
 		return false
@@ -356,6 +351,11 @@ func (s *stepper) dropOld() {
 
 func isSidecar(c corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// sidecars are the init containers that run beside the others.
+func sidecars(pod *corev1.Pod) []corev1.Container {
+	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !isSidecar(c) })
 }
 
 func graceOf(p *corev1.Pod) int64 { return int64Or(p.Spec.TerminationGracePeriodSeconds, 30) }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -155,8 +157,7 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		}
 		return err
 	case h.HTTPGet != nil:
-		_, _, err := probe.Get(ctx, h.HTTPGet, w.probeTarget(c, id))
-		return err // whatever the answer says
+		return w.httpHook(ctx, pod, c, id, h.HTTPGet)
 	case h.Sleep != nil:
 		select {
 		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
@@ -165,6 +166,27 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		return nil
 	}
 	return errors.New("this kind of lifecycle hook is not supported")
+}
+
+// httpHook asks a container by HTTP; whatever it answers will do. One that turns out to speak plain HTTP where HTTPS was
+// said is asked so, as kubelet does.
+func (w *worker) httpHook(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, get *corev1.HTTPGetAction) error {
+	target := w.probeTarget(c, id)
+	_, _, err := probe.Get(ctx, get, target, probe.Lifecycle)
+	if err == nil || !strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return err
+	}
+	plain := get.DeepCopy()
+	plain.Scheme = corev1.URISchemeHTTP
+	plain.HTTPHeaders = slices.DeleteFunc(plain.HTTPHeaders, func(h corev1.HTTPHeader) bool {
+		return strings.EqualFold(h.Name, "Authorization") // meant for a connection that nobody can read
+	})
+	if _, _, err := probe.Get(ctx, plain, target, probe.Lifecycle); err != nil {
+		return err
+	}
+	w.table.events.pod(pod, c, corev1.EventTypeWarning, "LifecycleHTTPFallback",
+		"request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", get.Path)
+	return nil
 }
 
 // portOf resolves a port by number or by the name that the container gives it.

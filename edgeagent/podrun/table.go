@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -41,10 +43,15 @@ type Config struct {
 	NodeName string
 	// NodeIPs are the node's own addresses, the main one first.
 	NodeIPs func() []string
-	// Capacity of the node, for the downward API; Memory the same in bytes.
-	Capacity corev1.ResourceList
-	Memory   int64
-	DNS      DNS
+	// Allocatable is what the node has for pods. A pod that asks for more than is left of it is refused.
+	Allocatable corev1.ResourceList
+	// Host is what this node can enforce.
+	Host Host
+	// Memory of the whole machine, in bytes.
+	Memory int64
+	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
+	PodPidsLimit int64
+	DNS          DNS
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -61,9 +68,12 @@ type Config struct {
 type Table struct {
 	cfg    Config
 	events *recorder
-	starts *slots // containers that are being started
-	pulls  *slots // images that are being pulled
-	away   registries
+	// admitting is held while a new pod is compared with the others.
+	admitting sync.Mutex
+	starts    *slots // containers that are being started
+	pulls     *slots // images that come
+	asks      *slots // images that are here, and may have changed: they do not queue behind the others
+	away      registries
 
 	mu       sync.Mutex
 	set      *Set
@@ -88,7 +98,8 @@ func NewTable(cfg Config) *Table {
 		cfg.Now = time.Now
 	}
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
-		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0), pulls: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
+		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0),
+		pulls:  newSlots(pullsAtOnce, pullTurn, pullsBeyond), asks: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
 		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
@@ -188,6 +199,7 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 		return
 	}
 	w := newWorker(t, uid, pod)
+	contain.Go(t.cfg.Log, "podrun/load", uid, w.load) // before any worker asks what the others have of the node
 	t.workers[uid] = w
 	ctx := t.ctx
 	t.wg.Add(1)
@@ -239,7 +251,7 @@ func (t *Table) portsChanged() {
 }
 
 func (t *Table) facts(sb *sandboxState) facts {
-	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), capacity: t.cfg.Capacity}
+	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
 	if sb != nil {
 		f.podIPs = sb.ips
 	}
@@ -264,9 +276,9 @@ func (t *Table) HostPorts() []svcproxy.HostPort {
 		if err != nil {
 			continue
 		}
-		for _, c := range pod.Spec.Containers {
+		for _, c := range slices.Concat(pod.Spec.Containers, sidecars(pod)) {
 			for _, p := range c.Ports {
-				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP {
+				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP { // the hub refuses that one
 					continue
 				}
 				proto := svcproxy.TCP

@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
+	"petrel.dev/petrel/svcproxy"
 )
 
 // node is a pod table on a fake runtime, in a bubble where time passes at once.
@@ -32,6 +33,8 @@ type node struct {
 	dir   string
 	table *podrun.Table
 	stop  func()
+	// change, if set, makes another node of it than the usual one, from its next start on.
+	change func(*podrun.Config)
 
 	mu     sync.Mutex
 	status map[string]corev1.PodStatus
@@ -56,23 +59,30 @@ func fakeIn(t *testing.T, images ...string) *runtimetest.Fake {
 	return f
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t *testing.T, change ...func(*podrun.Config)) *node {
 	n := &node{t: t, fake: fakeIn(t, "app:1"), dir: t.TempDir(), status: map[string]corev1.PodStatus{}, gone: map[string]bool{},
 		forgot: map[string]bool{}, ip: "192.0.2.1", events: map[string]corev1.Event{}}
+	for _, f := range change {
+		n.change = f
+	}
 	n.start()
 	return n
 }
 
 // start is a new life of the agent.
 func (n *node) start() {
-	n.table = podrun.NewTable(podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
+	cfg := podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
 		NodeIPs: n.addresses, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
 		Report: n.report, Forget: func(id wire.ID) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.forgot[id.UID] = true
 			return nil
-		}, Log: slog.New(slog.DiscardHandler)})
+		}, Log: slog.New(slog.DiscardHandler)}
+	if n.change != nil {
+		n.change(&cfg)
+	}
+	n.table = podrun.NewTable(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { n.table.Run(ctx); close(done) }()
@@ -154,8 +164,14 @@ func (n *node) apply(complete bool, objects ...any) {
 		switch v := v.(type) {
 		case *corev1.Pod:
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindPod, UID: string(v.UID)}, v.Namespace, v.Name
+		case *corev1.Node:
+			o.ID, o.Name = wire.ID{Kind: wire.KindNode, UID: string(v.UID)}, v.Name
 		case *corev1.ConfigMap:
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindConfigMap, UID: string(v.UID)}, v.Namespace, v.Name
+		case *corev1.Secret:
+			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindSecret, UID: string(v.UID)}, v.Namespace, v.Name
+		case *svcproxy.Service:
+			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindService, UID: v.Name}, v.Namespace, v.Name
 		}
 		set = append(set, o)
 	}

@@ -43,8 +43,9 @@ type worker struct {
 	saved     []byte // the pod as it is on disk
 	probes    map[string]*probeJob
 	setSeen   *Set
-	mounted   []any // what the volumes were last made of
-	wanted    bool  // the pod has been in the set in this life of the agent, so its absence means something
+	mounted   []any     // what the volumes were last made of
+	active    time.Time // the pod counts as active from then on; zero: not known yet
+	wanted    bool      // the pod has been in the set in this life of the agent, so its absence means something
 }
 
 func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
@@ -69,13 +70,8 @@ const maxSteps = 50
 func (w *worker) run(ctx context.Context) {
 	defer w.jobs.Wait()
 	defer w.stopProbes()
-	loaded := false
 	for ctx.Err() == nil {
 		err := contain.Do(w.table.cfg.Log, "podrun/worker", w.uid, func() error {
-			if !loaded {
-				loaded = true // also when what is there makes the load panic
-				w.load()
-			}
 			w.rounds(ctx)
 			return nil
 		})
@@ -116,10 +112,13 @@ func (w *worker) rounds(ctx context.Context) {
 			}
 			wait = w.table.cfg.Now().Add(2 * time.Second)
 		default:
+			w.table.admit(w, d, containers)
 			w.mu.Lock()
 			o := w.mem.clone(containers)
 			w.mu.Unlock()
-			dec := step(d, o, w.table.cfg.Now())
+			now := w.table.cfg.Now()
+			o.active = w.activeFor(d.pod, o.last.StartTime, now)
+			dec := step(d, o, now)
 			w.probe(ctx, d.pod, containers, dec.state)
 			w.publish(d, dec)
 			if dec.state == Removed && d.gone {
@@ -145,6 +144,23 @@ func (w *worker) rounds(ctx context.Context) {
 		steps = -1
 		w.sleep(ctx, wait)
 	}
+}
+
+// activeFor is how long the pod has been active. In one life of the agent the monotonic clock counts, so that a clock
+// which is set ends nobody's deadline. Of an earlier life only the start is known, by a clock that may have been wrong:
+// it was no earlier than the pod's creation, which the hub's clock has stamped, and it is not in the future.
+func (w *worker) activeFor(pod *corev1.Pod, start *metav1.Time, now time.Time) time.Duration {
+	if w.active.IsZero() {
+		w.active = now
+		if start != nil {
+			from := start.Time
+			if pod.CreationTimestamp.After(from) {
+				from = pod.CreationTimestamp.Time
+			}
+			w.active = now.Add(-max(now.Sub(from), 0))
+		}
+	}
+	return now.Sub(w.active)
 }
 
 // sleep waits for a nudge, the time, or the end.

@@ -16,6 +16,7 @@ type world struct {
 	gone  bool
 	o     observed
 	now   time.Time
+	since time.Duration // how much time has passed, whatever the clock says
 	boots int
 	id    int
 	trace []string // what the last settle did
@@ -65,6 +66,9 @@ func (w *world) observeProbes() {
 	}
 }
 
+// pass lets time pass.
+func (w *world) pass(d time.Duration) { w.now, w.since = w.now.Add(d), w.since+d }
+
 // settle steps until nothing is left to do.
 func (w *world) settle() {
 	w.trace = nil
@@ -76,6 +80,7 @@ func (w *world) settle() {
 		if (w.gone || w.pod.DeletionTimestamp != nil) && w.o.stopFrom.IsZero() {
 			w.o.stopFrom = w.now
 		}
+		w.o.active = w.since
 		d := step(desired{pod: w.pod, gone: w.gone}, w.o, w.now)
 		w.o.last, w.o.state, w.state, w.lastWake = d.status, d.state, d.state, d.wake
 		if len(d.actions) == 0 && !d.wake.Equal(w.now) {
@@ -126,6 +131,9 @@ func (w *world) do(a action) {
 	case actRemove:
 		text += fmt.Sprintf(" %s#%d", a.container, a.attempt)
 		w.o.containers = slices.DeleteFunc(w.o.containers, func(c Container) bool { return c.ID == a.id })
+		if a.backoff != (backoff{}) {
+			w.o.backoffs[a.container] = a.backoff
+		}
 	case actRelease:
 		w.o.sandbox, w.o.volumes, w.o.released = nil, false, true
 	case actPurge:
@@ -164,7 +172,8 @@ func (w *world) summary() string {
 		fmt.Fprintf(&b, "(%s)", st.Reason)
 	}
 	conds := ""
-	for kind, short := range map[corev1.PodConditionType]string{corev1.PodReadyToStartContainers: "N", corev1.PodInitialized: "I", corev1.ContainersReady: "C", corev1.PodReady: "R"} {
+	for kind, short := range map[corev1.PodConditionType]string{corev1.PodReadyToStartContainers: "N", corev1.PodInitialized: "I", corev1.ContainersReady: "C", corev1.PodReady: "R",
+		corev1.AllContainersRestarting: "A"} {
 		if c := condition(st.Conditions, kind); c != nil && c.Status == corev1.ConditionTrue {
 			conds += short
 		}

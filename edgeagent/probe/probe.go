@@ -149,7 +149,7 @@ func check(ctx context.Context, p *corev1.Probe, t Target) (string, error) {
 }
 
 func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, error) {
-	code, body, err := Get(ctx, h, t)
+	code, body, err := Get(ctx, h, t, Probing)
 	if err != nil {
 		return "", err
 	}
@@ -159,8 +159,17 @@ func checkHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) (string, 
 	return body, nil
 }
 
+// Purpose names who asks, in the User-Agent that a container's access log shows.
+type Purpose string
+
+// A request is made for a probe or for a lifecycle hook.
+const (
+	Probing   Purpose = "probe"
+	Lifecycle Purpose = "lifecycle"
+)
+
 // Get makes an HTTP request of a probe or a lifecycle hook, and returns the status code and the first 10 KiB of the body.
-func Get(ctx context.Context, h *corev1.HTTPGetAction, t Target) (int, string, error) {
+func Get(ctx context.Context, h *corev1.HTTPGetAction, t Target, why Purpose) (int, string, error) {
 	port, err := t.Port(h.Port)
 	if err != nil {
 		return 0, "", err
@@ -178,18 +187,12 @@ func Get(ctx context.Context, h *corev1.HTTPGetAction, t Target) (int, string, e
 	if err != nil {
 		return 0, "", err
 	}
-	req.Header.Set("User-Agent", "kube-probe/1.36")
-	req.Header.Set("Accept", "*/*")
-	for _, hd := range h.HTTPHeaders {
-		if strings.EqualFold(hd.Name, "Host") {
-			req.Host = hd.Value
-			continue
-		}
-		req.Header.Add(hd.Name, hd.Value)
-	}
+	setHeaders(req, h.HTTPHeaders, why)
 	client := &http.Client{
-		// A probe asks whether something answers, not who it is.
-		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Proxy: nil},
+		// A probe asks whether something answers, not who it is. It must not ask for gzip: some servers answer that
+		// differently, and nobody here would unpack it.
+		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Proxy: nil},
 		CheckRedirect: func(next *http.Request, via []*http.Request) error {
 			if next.URL.Hostname() != via[0].URL.Hostname() || len(via) >= 10 {
 				return http.ErrUseLastResponse
@@ -204,6 +207,23 @@ func Get(ctx context.Context, h *corev1.HTTPGetAction, t Target) (int, string, e
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 10<<10))
 	return resp.StatusCode, string(body), nil
+}
+
+// setHeaders writes the headers that the pod gives. They take the place of the usual User-Agent and Accept; an empty
+// Accept sends none. The rule is kubelet's.
+func setHeaders(req *http.Request, headers []corev1.HTTPHeader, why Purpose) {
+	for _, h := range headers {
+		req.Header.Add(h.Name, h.Value)
+	}
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req.Header.Set("User-Agent", "kube-"+string(why)+"/1.36")
+	}
+	if _, ok := req.Header["Accept"]; !ok {
+		req.Header.Set("Accept", "*/*")
+	} else if req.Header.Get("Accept") == "" {
+		req.Header.Del("Accept")
+	}
+	req.Host = req.Header.Get("Host")
 }
 
 func checkGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) (string, error) {

@@ -103,9 +103,9 @@ func link(dir string, files map[string]file) error {
 		if strings.HasPrefix(name, "..") {
 			continue
 		}
-		if want[name] {
+		if want[name] && e.Type()&os.ModeSymlink != 0 {
 			delete(want, name)
-		} else if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		} else if err := os.RemoveAll(filepath.Join(dir, name)); err != nil { // also a directory made for a subPath
 			return err
 		}
 	}

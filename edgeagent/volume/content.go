@@ -154,7 +154,7 @@ func (m *Mounter) downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolum
 			if c == nil {
 				return nil, fmt.Errorf("%s: the pod has no container %q", it.Path, it.ResourceFieldRef.ContainerName)
 			}
-			text, err = ResourceField(it.ResourceFieldRef, c, m.Capacity)
+			text, err = ResourceField(it.ResourceFieldRef, pod, c, m.Allocatable)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", it.Path, err)

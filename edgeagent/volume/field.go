@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Field is the text of a metadata field in the downward API.
@@ -59,9 +61,9 @@ func formatMap(m map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// ResourceField is a container's request or limit, divided by the wanted unit and rounded up. A limit that is not set
-// is what the node has.
-func ResourceField(ref *corev1.ResourceFieldSelector, c *corev1.Container, capacity corev1.ResourceList) (string, error) {
+// ResourceField is a container's request or limit, divided by the wanted unit and rounded up. For a limit that is not set
+// stands that of the pod, or else what the node has for pods.
+func ResourceField(ref *corev1.ResourceFieldSelector, pod *corev1.Pod, c *corev1.Container, allocatable corev1.ResourceList) (string, error) {
 	part, name, _ := strings.Cut(ref.Resource, ".")
 	res := corev1.ResourceName(name)
 	var q resource.Quantity
@@ -69,7 +71,9 @@ func ResourceField(ref *corev1.ResourceFieldSelector, c *corev1.Container, capac
 	case "limits":
 		var ok bool
 		if q, ok = c.Resources.Limits[res]; !ok || q.IsZero() {
-			q = capacity[res]
+			if q = kube.PodLevelLimits(pod)[res]; q.IsZero() {
+				q = allocatable[res]
+			}
 		}
 	case "requests":
 		var ok bool

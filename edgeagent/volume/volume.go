@@ -23,7 +23,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -47,11 +49,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Mounter makes volumes below Dir, the directory of all pods. Capacity stands in for limits that a container does not
-// set when the downward API is asked for them.
+// Mounter makes volumes below Dir, the directory of all pods. Allocatable stands in for limits that a container does not
+// set when the downward API is asked for them, and bounds what is in memory.
 type Mounter struct {
-	Dir      string
-	Capacity corev1.ResourceList
+	Dir         string
+	Allocatable corev1.ResourceList
 }
 
 const (
@@ -85,7 +87,7 @@ func (m *Mounter) sync(pod *corev1.Pod, v *corev1.Volume, src Source) error {
 	dir := m.path(string(pod.UID), v.Name)
 	switch {
 	case v.EmptyDir != nil:
-		return emptyDir(dir, v.EmptyDir, fsGroup(pod))
+		return emptyDir(dir, v.EmptyDir, m.memorySize(pod, v.EmptyDir), fsGroup(pod))
 	case v.HostPath != nil:
 		return hostPath(v.HostPath)
 	}
@@ -111,9 +113,24 @@ func fsGroup(pod *corev1.Pod) *int64 {
 	return pod.Spec.SecurityContext.FSGroup
 }
 
+// memorySize bounds an emptyDir in memory, in bytes: by its own limit, the pod's memory limit and what the node has for
+// pods, whichever is the least, as kubelet does.
+func (m *Mounter) memorySize(pod *corev1.Pod, v *corev1.EmptyDirVolumeSource) int64 {
+	bound := kube.PodBounds(pod).MemoryLimit
+	size := int64(0)
+	for _, q := range []*resource.Quantity{m.Allocatable.Memory(), &bound, v.SizeLimit} {
+		if q != nil && q.Sign() > 0 && (size == 0 || q.Value() < size) {
+			size = q.Value()
+		}
+	}
+	return size
+}
+
 // emptyDir makes the directory, complete with its mode and group, or leaves the one that is there alone: from then on it
 // is the pod's own, and so is a mode that a container has given it.
-func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64) error {
+//
+// size bounds it, in bytes, where it is in memory.
+func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, size int64, group *int64) error {
 	mode := uint32(0o777)
 	if group != nil {
 		mode |= unix.S_ISGID
@@ -121,10 +138,6 @@ func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64) error {
 	switch v.Medium {
 	case corev1.StorageMediumDefault:
 	case corev1.StorageMediumMemory:
-		size := int64(0)
-		if v.SizeLimit != nil {
-			size = v.SizeLimit.Value()
-		}
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}
@@ -247,14 +260,20 @@ func (m *Mounter) MountSource(pod *corev1.Pod, vm corev1.VolumeMount) (string, e
 // subPath opens a path inside a volume without ever leaving it, and binds what it found to a place that no container
 // can reach.
 func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (string, error) {
+	if filepath.IsAbs(sub) {
+		return "", fmt.Errorf("error SubPath `%s` must not be an absolute path", sub)
+	}
+	if slices.Contains(strings.Split(sub, "/"), "..") {
+		return "", fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", sub)
+	}
 	r, err := openRoot(root)
 	if err != nil {
 		return "", fmt.Errorf("subPath %q: %w", sub, err)
 	}
 	defer r.Close()
-	sub = strings.Trim(filepath.Clean(sub), "/")
+	sub = filepath.Clean(sub)
 	f, err := openPath(r, sub)
-	if errors.Is(err, os.ErrNotExist) && (v.EmptyDir != nil || v.HostPath != nil) {
+	if errors.Is(err, os.ErrNotExist) { // in a volume made of API objects too: an optional file that is not there yet
 		if err = makeLike(r, sub); err == nil {
 			f, err = openPath(r, sub)
 		}

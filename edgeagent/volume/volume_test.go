@@ -50,7 +50,7 @@ func need(t *testing.T) {
 }
 
 func mounter(t *testing.T) *Mounter {
-	m := &Mounter{Dir: t.TempDir(), Capacity: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
+	m := &Mounter{Dir: t.TempDir(), Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
 	t.Cleanup(func() {
 		if err := m.Remove(t.Context(), "u"); err != nil {
 			t.Error(err)
@@ -397,3 +397,65 @@ func TestAtomicWriter(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// TestMemorySizes: an emptyDir in memory holds what its pod may have, or less where it says so; never half of the machine.
+func TestMemorySizes(t *testing.T) {
+	need(t)
+	limits := func(text string) corev1.ResourceRequirements {
+		return corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": resource.MustParse(text)}}
+	}
+	for _, tt := range []struct {
+		name, sizeLimit, podLimit, containerLimit string
+		want                                      uint64
+	}{
+		{"nothing said: what the node has for pods", "", "", "", 1 << 30},
+		{"the container's limit", "", "", "32Mi", 32 << 20},
+		{"the pod's limit", "", "16Mi", "", 16 << 20},
+		{"its own, which is less", "8Mi", "", "32Mi", 8 << 20},
+		{"its own, which is more", "64Mi", "", "32Mi", 32 << 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := mounter(t)
+			v := &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}
+			if tt.sizeLimit != "" {
+				v.SizeLimit = ptr(resource.MustParse(tt.sizeLimit))
+			}
+			p := podWith(vol("m", corev1.VolumeSource{EmptyDir: v}))
+			p.Spec.Containers = []corev1.Container{{Name: "c"}}
+			if tt.containerLimit != "" {
+				p.Spec.Containers[0].Resources = limits(tt.containerLimit)
+			}
+			if tt.podLimit != "" {
+				p.Spec.Resources = ptr(limits(tt.podLimit))
+			}
+			if err := m.Sync(t.Context(), p, objects{}); err != nil {
+				t.Fatal(err)
+			}
+			var fs unix.Statfs_t
+			if err := unix.Statfs(m.path("u", "m"), &fs); err != nil || fs.Blocks*uint64(fs.Bsize) != tt.want {
+				t.Errorf("%d bytes, %v; want %d", fs.Blocks*uint64(fs.Bsize), err, tt.want)
+			}
+		})
+	}
+}
+
+// TestLimitField: for a limit that is not set the downward API says the pod's, or what the node has for pods.
+func TestLimitField(t *testing.T) {
+	node := corev1.ResourceList{"memory": resource.MustParse("900Mi"), "cpu": resource.MustParse("3")}
+	pod := &corev1.Pod{}
+	c := &corev1.Container{}
+	check := func(name, want string) {
+		t.Helper()
+		if got, err := ResourceField(&corev1.ResourceFieldSelector{Resource: name}, pod, c, node); err != nil || got != want {
+			t.Errorf("%s is %s, %v; want %s", name, got, err, want)
+		}
+	}
+	check("limits.memory", "943718400")
+	check("limits.cpu", "3")
+	check("requests.memory", "0")
+	pod.Spec.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": resource.MustParse("40Mi")}}
+	check("limits.memory", "41943040")
+	check("limits.cpu", "3")
+	c.Resources.Limits = corev1.ResourceList{"memory": resource.MustParse("1Mi")}
+	check("limits.memory", "1048576")
+}

@@ -28,6 +28,8 @@ type Config struct {
 	// ServiceCIDR is where cluster IPs come from; the zero value is kube.DefaultServiceCIDR. Its first address is the
 	// API's own, its tenth the cluster DNS's.
 	ServiceCIDR netip.Prefix
+	// ClusterCIDR is where pods get their addresses from; invalid: not known.
+	ClusterCIDR netip.Prefix
 	Log         *slog.Logger
 }
 
@@ -69,7 +71,8 @@ func New(cfg Config) (*Chain, error) {
 		},
 		validate: []step{
 			onPods(accounts.limitSecrets),
-			onPods(refuseRuntimeClass),
+			onPods(refuseFields),
+			refuseSCTP,
 		},
 	}, nil
 }

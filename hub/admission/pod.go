@@ -108,11 +108,3 @@ func prioritize(_ context.Context, a registry.Attributes, pod *corev1.Pod) error
 	}
 	return nil
 }
-
-// refuseRuntimeClass: every pod runs on runc, so a class that asks for another runtime cannot be honoured.
-func refuseRuntimeClass(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
-	if name := pod.Spec.RuntimeClassName; name != nil && a.Operation == registry.OpCreate {
-		return forbidden(a, fmt.Errorf("pod rejected: RuntimeClass %q not found", *name))
-	}
-	return nil
-}

@@ -51,6 +51,7 @@ type services struct {
 	reader control.Reader
 	ips    ipRange
 	ports  portRange
+	pods   netip.Prefix // invalid: not known
 	log    *slog.Logger
 
 	mu     sync.Mutex
@@ -67,7 +68,7 @@ func newServices(cfg Config) (*services, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &services{reader: cfg.Reader, ips: ips, ports: nodePorts, log: cfg.Log, claims: map[string]claim{}}, nil
+	return &services{reader: cfg.Reader, ips: ips, ports: nodePorts, pods: cfg.ClusterCIDR, log: cfg.Log, claims: map[string]claim{}}, nil
 }
 
 // allocate completes a Service that is created or updated.
@@ -87,6 +88,9 @@ func (s *services) allocate(ctx context.Context, a registry.Attributes) error {
 		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
 	}
 	if err := s.ips.setFamilies(svc, old); err != nil {
+		return err
+	}
+	if err := s.externalIPs(svc, old); err != nil {
 		return err
 	}
 	var err error

@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -297,5 +298,26 @@ func TestRanges(t *testing.T) {
 	})
 	if _, err := newIPRange(netip.MustParsePrefix("10.0.0.0/30")); err == nil {
 		t.Error("a network of four addresses is accepted")
+	}
+}
+
+// A pod or user that may write Services must not take what is sent to others (L9).
+func TestExternalIPsOfTheClusterAreRefused(t *testing.T) {
+	s := newStore(namespace("ns", corev1.NamespaceActive))
+	c, err := New(Config{Reader: s, ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(ips ...string) *corev1.Service {
+		return service("a", func(svc *corev1.Service) { svc.Spec.ExternalIPs = ips })
+	}
+	for ip, bad := range map[string]bool{"10.43.0.5": true, "10.43.0.10": true, "10.42.3.4": true, "192.168.1.7": false, "::ffff:10.43.0.5": true} {
+		err := admit(context.Background(), c, with(ip), nil)
+		if (err != nil) != bad || bad && !strings.Contains(err.Error(), "spec.externalIPs[0]") {
+			t.Errorf("%s: %v", ip, err)
+		}
+	}
+	if err := admit(context.Background(), c, with("10.43.0.5"), with("10.43.0.5")); err != nil {
+		t.Errorf("an update of one that was stored before: %v", err)
 	}
 }

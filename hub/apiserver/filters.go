@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -86,7 +87,7 @@ func open(p []string) bool {
 // admit answers who asks and whether they may.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if open(p) {
-		return x.ctx, nil
+		return x.ctx, impersonates(registry.User{Name: "system:anonymous"}, x.r)
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
 	if err != nil {
@@ -95,13 +96,10 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if err != nil || !ok {
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
-	a := Attributes{Verb: x.verb, Path: x.r.URL.Path}
-	if k := x.t.Kind; k != nil {
-		a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
-		a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
-	} else {
-		a.Verb = strings.ToLower(x.r.Method)
+	if err := impersonates(user, x.r); err != nil {
+		return nil, err
 	}
+	a := x.attributes()
 	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
@@ -119,7 +117,53 @@ func (s *server) refused(r *http.Request, reason string) {
 	}
 }
 
-func forbidden(u registry.User, a Attributes, reason string) error {
+// attributes are what the request is about, for the authorizer.
+func (x *exchange) attributes() auth.Attributes {
+	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
+	k := x.t.Kind
+	if k == nil {
+		a.Verb = strings.ToLower(x.r.Method)
+		return a
+	}
+	a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
+	a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
+	if x.sub != nil && x.sub.Connect && x.t.Subresource != "log" {
+		a.Verb = "create" // a WebSocket begins with GET, and running a command is no reading (as Kubernetes since 1.35)
+	}
+	return a
+}
+
+// impersonates refuses headers by which a client asks to be treated as another user: to ignore them would run with the
+// client's own rights what was meant to run with few.
+func impersonates(u registry.User, r *http.Request) error {
+	for name, values := range r.Header {
+		if !strings.HasPrefix(strings.ToLower(name), "impersonate-") {
+			continue
+		}
+		as := ""
+		if len(values) > 0 {
+			as = values[0]
+		}
+		resource := map[string]string{"Impersonate-User": "users", "Impersonate-Group": "groups", "Impersonate-Uid": "uids"}[name]
+		if resource == "" {
+			resource = "userextras"
+		}
+		err := forbidden(u, auth.Attributes{Verb: "impersonate", Resource: true, Plural: resource, Name: cut(as, 253)},
+			"this hub has no impersonation yet; leave out --as, --as-group and the Impersonate-* headers")
+		return err
+	}
+	return nil
+}
+
+// cut bounds text that a client sent before it goes into an answer or the log. max is bytes.
+func cut(s string, max int) string {
+	if len(s) <= max {
+		return s
+	}
+	return strings.ToValidUTF8(s[:max], "") + "..."
+}
+
+func forbidden(u registry.User, a auth.Attributes, reason string) error {
 	msg := fmt.Sprintf("User %q cannot %s path %q", u.Name, a.Verb, a.Path)
 	if a.Resource {
 		plural := a.Plural

@@ -135,7 +135,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// A ServiceAccount's token opens the API as long as the account lives.
+// A ServiceAccount's token is good for discovery as long as the account lives, and for nothing else.
 func TestServiceAccountClient(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
@@ -152,14 +152,18 @@ func TestServiceAccountClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := send(t, c, "GET", h.url+"/api/v1/namespaces", ""); a.code != 200 {
+	if a := send(t, c, "GET", h.url+"/api/v1", ""); a.code != 200 {
 		t.Errorf("%+v", a)
+	}
+	a := send(t, c, "GET", h.url+"/api/v1/namespaces/y/secrets", "")
+	if want := `secrets is forbidden: User \"system:serviceaccount:default:robot\" cannot list resource \"secrets\" in API group \"\" in the namespace \"y\"`; a.code != 403 || !strings.Contains(a.body, want) {
+		t.Errorf("%+v, want %s", a, want)
 	}
 	if err := sas.Delete(t.Context(), "robot", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	// The hub's own view follows a commit within moments; there is nothing to wait on but the answer itself.
-	for begin := time.Now(); send(t, c, "GET", h.url+"/api/v1/namespaces", "").code != 401; {
+	for begin := time.Now(); send(t, c, "GET", h.url+"/api/v1", "").code != 401; {
 		if time.Since(begin) > 10*time.Second {
 			t.Fatal("the token outlives its account")
 		}
@@ -372,7 +376,12 @@ func TestOpenAPI(t *testing.T) {
 func TestGzip(t *testing.T) {
 	t.Parallel()
 	var handler http.Handler
-	h := newHub(t, func(c *apiserver.Config) { handler = apiserver.New(*c) })
+	h := newHub(t, func(c *apiserver.Config) {
+		var err error
+		if handler, err = apiserver.New(*c); err != nil {
+			t.Fatal(err)
+		}
+	})
 	for i := range 3 {
 		h.do("POST", configMaps, configMap(fmt.Sprint("big", i), `,"data":{"a":"`+strings.Repeat("x", 100<<10)+`"}`), "Content-Type: application/json")
 	}

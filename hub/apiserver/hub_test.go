@@ -59,6 +59,7 @@ func newHub(t testing.TB, opts ...option) *hub {
 		Verbs:         h.reg,
 		Kinds:         kinds,
 		Authenticator: auth.NewAuthenticator(h.pki, h.reg.Client()),
+		Authorizer:    auth.MastersOnly{},
 		OpenAPI:       openapi.New(kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+petrel", Platform: "linux/amd64"},
@@ -68,13 +69,17 @@ func newHub(t testing.TB, opts ...option) *hub {
 	for _, o := range opts {
 		o(&cfg)
 	}
+	handler, err := apiserver.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	tlsConfig := h.pki.ServerTLS()
 	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
-	srv := &http.Server{Handler: apiserver.New(cfg), TLSConfig: tlsConfig, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	srv := &http.Server{Handler: handler, TLSConfig: tlsConfig, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(ln, "", "") }()
 	h.stop = sync.OnceFunc(func() {

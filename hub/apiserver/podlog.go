@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -29,9 +30,18 @@ func (x *exchange) podLog(pod *corev1.Pod) {
 		x.fail(err)
 		return
 	}
-	x.w.Header().Set("Content-Type", "text/plain")
-	if pod.Spec.NodeName == "" {
-		x.w.WriteHeader(http.StatusOK) // not on a node yet: nothing has been said
+	var out logSink = &httpLog{x: x}
+	if x.upgradeOf() == "websocket" {
+		ctx, cancel := context.WithCancel(x.ctx)
+		defer cancel()
+		x.ctx = ctx
+		out = &webSocketLog{x: x, gone: cancel}
+	}
+	defer out.close()
+	if pod.Spec.NodeName == "" { // not on a node yet: nothing has been said
+		if out.begin() == nil {
+			out.end()
+		}
 		return
 	}
 	body, err := json.Marshal(opts)
@@ -45,7 +55,7 @@ func (x *exchange) podLog(pod *corev1.Pod) {
 		return
 	}
 	defer func() { _ = st.Close(wire.StreamEnd{}) }()
-	x.copyLog(st, opts)
+	x.copyLog(st, opts, out)
 }
 
 // piece is what a log stream said: bytes, or its end.
@@ -54,7 +64,8 @@ type piece struct {
 	err  error
 }
 
-func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions) {
+// receiveLog hands on what a log stream says, until its end or the client's.
+func (x *exchange) receiveLog(st wire.Stream) <-chan piece {
 	pieces := make(chan piece)
 	go func() {
 		defer close(pieces)
@@ -73,6 +84,11 @@ func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions) {
 			}
 		}
 	}()
+	return pieces
+}
+
+func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSink) {
+	pieces := x.receiveLog(st)
 	left := int64(-1)
 	if opts.LimitBytes != nil {
 		left = *opts.LimitBytes
@@ -83,56 +99,60 @@ func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions) {
 		defer t.Stop()
 		begin = t.C
 	}
-	flush := http.NewResponseController(x.w)
 	begun := false
+	start := func() bool {
+		if !begun {
+			begun = true
+			return out.begin() == nil
+		}
+		return true
+	}
 	for {
 		select {
 		case <-begin:
 			begin = nil
-			if !begun {
-				begun = true
-				x.w.WriteHeader(http.StatusOK)
-				_ = flush.Flush()
+			if !start() {
+				return
 			}
 		case p, ok := <-pieces:
 			if !ok {
 				return
 			}
 			if p.err != nil {
-				x.endLog(p.err, begun)
+				x.endLog(p.err, begun, out)
 				return
 			}
-			begun = true
+			if !start() {
+				return
+			}
 			if left >= 0 && int64(len(p.data)) > left {
 				p.data = p.data[:left]
 			}
-			if _, err := x.w.Write(p.data); err != nil {
+			if out.write(p.data, opts.Follow) != nil {
 				return
 			}
 			if left >= 0 {
 				if left -= int64(len(p.data)); left == 0 {
+					out.end()
 					return
 				}
-			}
-			if opts.Follow && flush.Flush() != nil {
-				return
 			}
 		}
 	}
 }
 
 // endLog tells how a log ended. Once bytes have gone out, a broken link can only be told by breaking off.
-func (x *exchange) endLog(err error, begun bool) {
+func (x *exchange) endLog(err error, begun bool, out logSink) {
 	var end *wire.StreamEnd
 	switch {
 	case errors.As(err, &end) && end.Reason == "":
-		if !begun {
-			x.w.WriteHeader(http.StatusOK)
+		if begun || out.begin() == nil {
+			out.end()
 		}
 	case x.ctx.Err() != nil:
 	case begun:
 		x.s.Log.Info("log stream broke", "path", x.r.URL.Path, "error", err)
-		panic(http.ErrAbortHandler)
+		out.abort()
 	case end != nil:
 		x.fail(reasonError(end))
 	default:

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 )
@@ -23,28 +25,7 @@ type Authenticator interface {
 
 // Authorizer decides whether a user may do something. reason explains a refusal to the person who meets it.
 type Authorizer interface {
-	Authorize(ctx context.Context, u registry.User, a Attributes) (allowed bool, reason string, err error)
-}
-
-// Attributes are what a request is about, as authorization sees it.
-type Attributes struct {
-	Verb        string // get, list, watch, create, update, patch, delete, deletecollection; the lower-case method for other paths
-	Path        string
-	Resource    bool // false for paths that are no objects: /api, /openapi, /metrics
-	APIGroup    string
-	APIVersion  string
-	Plural      string
-	Subresource string
-	Namespace   string
-	Name        string
-}
-
-// AllowAuthenticated lets everybody in who is known. It stands where RBAC will stand.
-type AllowAuthenticated struct{}
-
-// Authorize allows.
-func (AllowAuthenticated) Authorize(context.Context, registry.User, Attributes) (bool, string, error) {
-	return true, "", nil
+	Authorize(ctx context.Context, u registry.User, a auth.Attributes) (allowed bool, reason string, err error)
 }
 
 // Kinds lists the served kinds in order of preference, in a slice that is another one after each change; *resource.Table
@@ -53,12 +34,12 @@ type Kinds interface {
 	All() []*resource.Kind
 }
 
-// Config is what a handler needs. Verbs, Kinds and Authenticator are required.
+// Config is what a handler needs. Verbs, Kinds, Authenticator and Authorizer are required.
 type Config struct {
 	Verbs         registry.Verbs
 	Kinds         Kinds
 	Authenticator Authenticator
-	Authorizer    Authorizer    // nil: AllowAuthenticated
+	Authorizer    Authorizer
 	Streams       Streams       // nil: pods have no logs, exec, attach, port-forward (503)
 	OpenAPI       OpenAPI       // nil: no schemas (404)
 	JWKS          func() []byte // public token keys for /openid/v1/jwks; nil: not served
@@ -86,9 +67,12 @@ type server struct {
 
 // New returns the API as a handler for a TLS server. The request's context must end when its connection does, as
 // net/http's does.
-func New(c Config) http.Handler {
-	if c.Authorizer == nil {
-		c.Authorizer = AllowAuthenticated{}
+func New(c Config) (http.Handler, error) {
+	// What is forgotten must not become "everybody may".
+	for name, missing := range map[string]bool{"Verbs": c.Verbs == nil, "Kinds": c.Kinds == nil, "Authenticator": c.Authenticator == nil, "Authorizer": c.Authorizer == nil} {
+		if missing {
+			return nil, fmt.Errorf("API server: its configuration has no %s, and serves nothing without one", name)
+		}
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 400
@@ -103,7 +87,7 @@ func New(c Config) http.Handler {
 		inFlight: make(chan struct{}, c.MaxInFlight),
 		open:     openUntil(c.Closing),
 	}
-	return s.filters(http.HandlerFunc(s.route))
+	return s.filters(http.HandlerFunc(s.route)), nil
 }
 
 // exchange is one request with what the filters and the router found out about it.

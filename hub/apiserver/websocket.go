@@ -3,6 +3,8 @@ package apiserver
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,16 +27,16 @@ const (
 	endWait = 5 * time.Second
 )
 
-var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"}
+// commandProtocols are what exec and attach speak, newest first; before version 4 the end is told as text, and not at all
+// when all went well. The empty one is a client that names none.
+var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", ""}
 
 func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error) {
-	offered := false
-	for _, p := range websocket.Subprotocols(x.r) {
-		for _, ours := range protocols {
-			offered = offered || p == ours
-		}
+	asked := websocket.Subprotocols(x.r)
+	if len(asked) == 0 {
+		asked = []string{""}
 	}
-	if !offered {
+	if !slices.ContainsFunc(asked, func(p string) bool { return slices.Contains(protocols, p) }) {
 		http.Error(x.w, errUpgrade.Error(), http.StatusForbidden)
 		return nil, errUpgrade
 	}
@@ -52,6 +54,7 @@ type webSocketTerminal struct {
 	conn   *websocket.Conn
 	base64 bool
 	closes bool // version 5: channels can be closed one by one
+	texts  bool // before version 4: an end that is an error is told as text, any other is not
 	mu     sync.Mutex
 }
 
@@ -62,7 +65,8 @@ func (x *exchange) webSocketTerminal() (terminal, error) {
 	}
 	conn.SetReadLimit(maxBody)
 	p := conn.Subprotocol()
-	return &webSocketTerminal{conn: conn, base64: p == "v4.base64.channel.k8s.io", closes: p == "v5.channel.k8s.io"}, nil
+	return &webSocketTerminal{conn: conn, base64: strings.HasSuffix(p, "base64.channel.k8s.io"), closes: p == "v5.channel.k8s.io",
+		texts: !strings.HasPrefix(p, "v")}, nil
 }
 
 func (t *webSocketTerminal) read(send func(wire.Channel, []byte) error, closed func(wire.Channel) error) {
@@ -115,7 +119,12 @@ func (t *webSocketTerminal) message(ch byte, data []byte) error {
 }
 
 func (t *webSocketTerminal) end(s *metav1.Status) {
-	_ = t.message(channelError, statusJSON(s)) // a client that has gone needs no status
+	switch { // a client that has gone needs no status
+	case !t.texts:
+		_ = t.message(channelError, statusJSON(s))
+	case s.Status != metav1.StatusSuccess:
+		_ = t.message(channelError, []byte(s.Message))
+	}
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = t.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(endWait))
 	// The client answers with its own close message, which ends read; it has this long.

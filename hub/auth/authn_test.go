@@ -39,6 +39,13 @@ func pod(uid string) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "till-0", UID: types.UID(uid)}, Spec: corev1.PodSpec{NodeName: "pi-1"}}
 }
 
+// ending marks o as being deleted, with the end of its grace period at.
+func ending[O kube.Object](o O, at time.Time) O {
+	t := metav1.NewTime(at)
+	o.SetDeletionTimestamp(&t)
+	return o
+}
+
 func bearing(token string) *http.Request {
 	r := httptest.NewRequest("GET", "/api", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
@@ -76,6 +83,8 @@ func TestServiceAccountToken(t *testing.T) {
 		{"pod replaced", func() { have["Pod/shop/till-0"] = pod("pod-2") }, func() { have["Pod/shop/till-0"] = pod("pod-1") }, "pod shop/till-0"},
 		{"pod gone", func() { delete(have, "Pod/shop/till-0") }, func() { have["Pod/shop/till-0"] = pod("pod-1") }, "pod shop/till-0"},
 		{"account replaced", func() { have["ServiceAccount/shop/till"] = account("sa-2") }, func() { have["ServiceAccount/shop/till"] = account("sa-1") }, "service account shop/till"},
+		{"pod's end a minute ago", func() { have["Pod/shop/till-0"] = ending(pod("pod-1"), w.now.Add(-61*time.Second)) }, func() { have["Pod/shop/till-0"] = pod("pod-1") }, "pod shop/till-0"},
+		{"account's end a minute ago", func() { have["ServiceAccount/shop/till"] = ending(account("sa-1"), w.now.Add(-61*time.Second)) }, func() { have["ServiceAccount/shop/till"] = account("sa-1") }, "service account shop/till"},
 		{"expired", func() { w.now = w.now.Add(time.Hour) }, func() { w.now = w.now.Add(-time.Hour) }, "expired"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,6 +99,14 @@ func TestServiceAccountToken(t *testing.T) {
 	if _, ok, err := a.Authenticate(bearing(token)); !ok {
 		t.Errorf("the token is no longer good: %v", err)
 	}
+	// A pod that shuts down may still say goodbye.
+	for _, left := range []time.Duration{30 * time.Second, 0, -59 * time.Second} {
+		have["Pod/shop/till-0"] = ending(pod("pod-1"), w.now.Add(left))
+		if _, ok, err := a.Authenticate(bearing(token)); !ok {
+			t.Errorf("%s before its end: %v", left, err)
+		}
+	}
+	have["Pod/shop/till-0"] = pod("pod-1")
 	// A clock that goes back does not make our own tokens "not yet valid".
 	w.now = w.now.Add(-48 * time.Hour)
 	if _, ok, err := a.Authenticate(bearing(token)); !ok {

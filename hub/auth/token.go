@@ -19,11 +19,15 @@ import (
 // Issuer is the iss claim of every token, and the audience of those that ask for none.
 const Issuer = "https://kubernetes.default.svc"
 
-// Bounds of a token's lifetime; Kubernetes' own.
+// Bounds of a token's lifetime. The shortest is Kubernetes' own, the longest what its API servers are usually set to.
 const (
 	MinTokenLifetime = 10 * time.Minute
-	MaxTokenLifetime = 100 * 365 * 24 * time.Hour
+	MaxTokenLifetime = 365 * 24 * time.Hour
 )
+
+// deletedLeeway is how long a token stays good after what it is bound to should have ended: time for a last request of a
+// program that is shutting down, and for a small difference of clocks. Kubernetes' own.
+const deletedLeeway = time.Minute
 
 // Objects tells what exists now; control.Reader is one.
 type Objects interface {
@@ -85,7 +89,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.
 		return registry.User{}, fmt.Errorf("the token is for audiences %q", []string(c.Audience))
 	}
 	sa, ok := objects.Get(kube.ServiceAccount, k.Namespace, k.ServiceAccount.Name)
-	if !ok || string(sa.GetUID()) != k.ServiceAccount.UID {
+	if !ok || string(sa.GetUID()) != k.ServiceAccount.UID || ended(sa, now) {
 		return registry.User{}, fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
 	}
 	u := registry.User{
@@ -96,7 +100,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.
 	}
 	if k.Pod != nil {
 		pod, ok := objects.Get(kube.Pod, k.Namespace, k.Pod.Name)
-		if !ok || string(pod.GetUID()) != k.Pod.UID {
+		if !ok || string(pod.GetUID()) != k.Pod.UID || ended(pod, now) {
 			return registry.User{}, fmt.Errorf("pod %s/%s, to which the token is bound, has been deleted", k.Namespace, k.Pod.Name)
 		}
 		u.Extra["authentication.kubernetes.io/pod-name"] = []string{k.Pod.Name}
@@ -106,6 +110,13 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.
 		u.Extra["authentication.kubernetes.io/node-name"] = []string{k.Node.Name}
 	}
 	return u, nil
+}
+
+// ended reports whether o is being deleted and should have been gone for longer than the leeway: a pod on a node that is
+// dark, or an object with a finalizer, may stay so for as long as somebody likes.
+func ended(o kube.Object, now time.Time) bool {
+	at := o.GetDeletionTimestamp()
+	return at != nil && sane(now).After(at.Add(deletedLeeway))
 }
 
 // JWKS is the public half of the token key as a JSON Web Key Set (RFC 7517), for programs that verify tokens themselves.

@@ -16,6 +16,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -26,12 +27,17 @@ const (
 	maxInflight  = 64  // unacknowledged QoS 1 packets of one node
 	maxKeepalive = 300 // seconds
 	maxPerNode   = 4   // connections of one device: its own old ones, and clones, which the hub will name
+
+	// Devices that the hub does not know share these: anybody can make as many keys as they like.
+	maxStrangers  = 64               // connections of all of them
+	maxPerAddress = 32               // connections of those from one address, or one IPv6 network of 64 bits
+	strangerLife  = 75 * time.Second // a join takes less; one who has not joined by then comes again
 )
 
 // Config is what a Broker is made of.
 type Config struct {
 	Cluster string
-	// MaxClients bounds connections; 0 means 10,000.
+	// MaxClients bounds the connections of known devices; 0 means 10,000.
 	MaxClients int
 	Log        *slog.Logger
 }
@@ -42,10 +48,15 @@ type Broker struct {
 	server *mqtt.Server
 	to     atomic.Pointer[func(topic string, frame []byte)]
 
+	running chan struct{} // closed when Run begins: from then on it is known who is known
+	known   func(device string) bool
+
 	mu      sync.Mutex
 	devices map[string]*device // those with a connection, by node
 	conns   map[*conn]struct{}
-	done    bool
+	// strangers are those of conns whose device was not known when it was last looked at.
+	strangers map[*conn]struct{}
+	done      bool
 }
 
 // device is one that has connections.
@@ -65,7 +76,7 @@ func New(cfg Config) (*Broker, error) {
 		cfg.MaxClients = 10_000
 	}
 	caps := mqtt.NewDefaultServerCapabilities()
-	caps.MaximumClients = int64(cfg.MaxClients) + 1
+	caps.MaximumClients = int64(cfg.MaxClients) + maxStrangers + 1
 	caps.MaximumClientWritesPending = maxPending
 	caps.MaximumPacketSize = maxPacket
 	caps.MaximumInflight = maxInflight
@@ -76,7 +87,8 @@ func New(cfg Config) (*Broker, error) {
 	caps.SharedSubAvailable = 0
 	caps.TopicAliasMaximum = 0
 	caps.MinimumProtocolVersion = 4
-	b := &Broker{cfg: cfg, devices: map[string]*device{}, conns: map[*conn]struct{}{}}
+	b := &Broker{cfg: cfg, devices: map[string]*device{}, conns: map[*conn]struct{}{}, strangers: map[*conn]struct{}{},
+		running: make(chan struct{}), known: func(string) bool { return true }}
 	// Serve is never called: it would start tickers for features that are off. Connections come by ServeConn.
 	b.server = mqtt.New(&mqtt.Options{
 		Capabilities: caps, InlineClient: true, Logger: slog.New(slog.DiscardHandler),
@@ -88,10 +100,14 @@ func New(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
+// Guard keeps room for the devices that known knows. Without it, all are.
+func (b *Broker) Guard(known func(device string) bool) { b.known = known }
+
 // Run passes frames from nodes' up, live and stream topics to receive until ctx ends, then closes all connections.
 // receive must return at once; the frame is its own. connected tells that the bus works.
 func (b *Broker) Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error {
 	b.to.Store(&receive)
+	close(b.running)
 	connected(true)
 	<-ctx.Done()
 	b.to.Store(nil)
@@ -138,12 +154,31 @@ func (b *Broker) ServeConn(c net.Conn) {
 		b.cfg.Log.Info("link connection refused", "remote", c.RemoteAddr(), "error", err)
 		return
 	}
-	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp)}
+	starting := time.NewTimer(connectLimit)
+	defer starting.Stop()
+	select { // until then nobody is known
+	case <-b.running:
+	case <-starting.C:
+		return
+	}
+	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: network(c.RemoteAddr()), since: time.Now()}
+	_ = contain.Do(b.cfg.Log, "broker/connection", nc.node, func() error { b.serve(nc); return nil })
+}
+
+// serve serves a device's connection.
+func (b *Broker) serve(nc *conn) {
+	c := nc.Conn
 	if err := b.enter(nc); err != nil {
-		b.cfg.Log.Warn("link connection refused", "remote", c.RemoteAddr(), "device", nc.node, "error", err)
+		b.cfg.Log.Debug("link connection refused", "remote", c.RemoteAddr(), "device", nc.node, "error", err)
 		return
 	}
 	defer b.leave(nc)
+	life := time.AfterFunc(strangerLife, func() {
+		if !b.known(nc.node) {
+			c.Close()
+		}
+	})
+	defer life.Stop()
 	if err := c.SetReadDeadline(time.Now().Add(connectLimit)); err != nil {
 		return
 	}
@@ -158,7 +193,11 @@ func (b *Broker) enter(c *conn) error {
 	switch {
 	case b.done:
 		return errors.New("the hub stops")
-	case len(b.conns) >= b.cfg.MaxClients:
+	case !b.known(c.node):
+		if err := b.admitStranger(c); err != nil {
+			return err
+		}
+	case len(b.conns)-len(b.strangers) >= b.cfg.MaxClients:
 		return fmt.Errorf("%d connections are the limit", b.cfg.MaxClients)
 	}
 	d := b.devices[c.node]
@@ -167,6 +206,7 @@ func (b *Broker) enter(c *conn) error {
 		b.devices[c.node] = d
 	}
 	if d.conns >= maxPerNode {
+		delete(b.strangers, c)
 		return fmt.Errorf("device has %d connections already", maxPerNode)
 	}
 	d.conns++
@@ -180,6 +220,7 @@ func (b *Broker) leave(c *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.conns, c)
+	delete(b.strangers, c)
 	if c.device.conns--; c.device.conns == 0 {
 		delete(b.devices, c.node)
 	}

@@ -18,6 +18,8 @@ type conn struct {
 	net.Conn
 	node   string // id in topics
 	fp     string // fingerprint of the device
+	from   string // network that it comes from
+	since  time.Time
 	device *device
 	will   []byte // last words, from CONNECT
 }

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -69,6 +72,9 @@ func (e *External) Publish(topic string, frame []byte) {
 // Heard cannot tell: keepalives are between the node and its broker, which only says when it has given a node up.
 func (e *External) Heard(string) time.Time { return time.Time{} }
 
+// Guard does nothing: who may connect to such a broker is its own affair.
+func (e *External) Guard(func(device string) bool) {}
+
 // Run connects, again and again, and passes frames on until ctx ends. receive must return at once.
 func (e *External) Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error {
 	wait := retryMin
@@ -92,6 +98,18 @@ func (e *External) Run(ctx context.Context, receive func(topic string, frame []b
 	return ctx.Err()
 }
 
+// dial opens the connection under one session.
+func (e *External) dial(ctx context.Context) (net.Conn, error) {
+	scheme, addr, _ := strings.Cut(e.server, "://")
+	d := &net.Dialer{Timeout: connectLimit}
+	if scheme == "tcp" {
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	return (&tls.Dialer{NetDialer: d, Config: e.cfg.TLS}).DialContext(ctx, "tcp", addr)
+}
+
 // session is one connection, with a client object of its own.
 func (e *External) session(ctx context.Context, receive func(string, []byte), connected func(bool)) error {
 	lost := make(chan error, 1)
@@ -107,14 +125,20 @@ func (e *External) session(ctx context.Context, receive func(string, []byte), co
 			}
 		}).
 		// The handler only hands over, as paho asks.
-		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { receive(m.Topic(), m.Payload()) })
+		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+			contain.Go(e.cfg.Log, "broker/receive", m.Topic(), func() { receive(m.Topic(), m.Payload()) })
+		})
 	if e.user != nil {
 		password, _ := e.user.Password()
 		opts.SetUsername(e.user.Username()).SetPassword(password)
 	}
-	if e.cfg.TLS != nil {
-		opts.SetTLSConfig(e.cfg.TLS)
-	}
+	opts.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+		c, err := e.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return wire.BoundPackets(c), nil
+	})
 	client := paho.NewClient(opts)
 	if err := await(ctx, client.Connect()); err != nil {
 		return fmt.Errorf("connect: %w", err)

@@ -19,8 +19,10 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
+	"petrel.dev/petrel/hub/control/endpointmirror"
 	"petrel.dev/petrel/hub/control/endpoints"
 	"petrel.dev/petrel/hub/control/gc"
+	"petrel.dev/petrel/hub/control/loadbalancer"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
@@ -69,7 +71,10 @@ func hub(t testing.TB) control.Client {
 		namespace.New(namespace.Config{Log: log, Client: c, Kinds: kinds}),
 		podgc.New(podgc.Config{Client: c}),
 		serviceaccount.New(serviceaccount.Config{Client: c, CA: []byte("PEM")}),
-		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1")}),
+		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1"),
+			DNSIP: netip.MustParseAddr("10.43.0.10")}),
+		endpointmirror.New(endpointmirror.Config{Client: c, Log: log}),
+		loadbalancer.New(loadbalancer.Config{Client: c, Log: log}),
 		runs(func(ctx context.Context) error { kubelet(ctx, c); return nil }),
 	} {
 		wg.Go(func() {

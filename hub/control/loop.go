@@ -22,6 +22,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -69,7 +70,7 @@ type Loop struct {
 	Sources []Source
 	// Reconcile brings one key from what is to what should be. A positive requeueAfter asks for another call then at the
 	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
-	// a delay that doubles; a conflict (somebody else was faster, or the cache was behind) is not worth a log line.
+	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (somebody else was faster, or the cache was behind) is not worth a log line.
 	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
 	// Workers is how many keys may be reconciled at a time (default 1).
 	Workers int
@@ -144,7 +145,12 @@ func (l *Loop) changed(c Change) {
 			l.queue.add(KeyOf(c.Object()))
 			continue
 		}
-		for _, k := range s.Keys(c) {
+		var keys []Key
+		own := KeyOf(c.Object())
+		if contain.Do(l.Log, "control/"+l.Name+"/keys", own.String(), func() error { keys = s.Keys(c); return nil }) != nil {
+			keys = []Key{own} // the best guess: what else depends on it comes up with its own changes
+		}
+		for _, k := range keys {
 			l.queue.add(k)
 		}
 	}
@@ -156,7 +162,11 @@ func (l *Loop) work(ctx context.Context, failures *failureCount) {
 		if !ok {
 			return
 		}
-		after, err := l.Reconcile(ctx, key)
+		var after time.Duration
+		err := contain.Do(l.Log, "control/"+l.Name, key.String(), func() (err error) {
+			after, err = l.Reconcile(ctx, key)
+			return err
+		})
 		switch {
 		case err == nil:
 			failures.forget(key)

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -172,18 +173,43 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 			}
 			continue
 		}
-		if e.stored == nil || !r.repeat(ctx, e, now) {
+		again := false
+		err := contain.Do(r.log, recorderSite, e.key.String(), func() error {
+			again = e.stored != nil && r.repeat(ctx, e, now)
+			return nil
+		})
+		switch {
+		case err != nil:
+			r.drop(e)
+		case !again:
 			first = append(first, e)
 		}
 	}
 	for chunk := range slices.Chunk(first, perEventCommit) {
-		r.create(ctx, chunk, now)
+		if contain.Do(r.log, recorderSite, chunk[0].key.String(), func() error { r.create(ctx, chunk, now); return nil }) != nil {
+			for _, e := range chunk {
+				r.drop(e)
+			}
+		}
 	}
 	r.mu.Lock()
 	r.dirty = append(r.dirty, later...)
 	r.mu.Unlock()
 	return next
 }
+
+// recorderSite is where contained panics of the recorder count: each costs one event, or those that were to be written with it.
+const recorderSite = "control/recorder"
+
+// drop forgets an event that could not be written: the next sighting begins anew.
+func (r *Recorder) drop(e *eventEntry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.known, e.key)
+}
+
+// String names the object that the event is about.
+func (k eventKey) String() string { return k.kind + " " + k.namespace + "/" + k.name }
 
 // take says what is to be written of an entry, and marks it as written.
 func (r *Recorder) take(e *eventEntry, now time.Time) (sightings int32, last metav1.Time) {

@@ -5,16 +5,22 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
 // admit judges a hello: may this device have a session, as which Node?
 //
-//	same device, another process is alive  → refused, cloned
-//	known key                              → welcome
-//	unknown key, no token                  → refused, unknown device
-//	unknown key, token, name in use by a live device → refused, name taken
-//	unknown key, token                     → join: the Node is made, or gets this key
+//	same device, another process is alive       → refused, cloned
+//	known key                                   → welcome
+//	unknown key, no good join token             → refused; nothing is asked, written or spent
+//	unknown key, token, name of another device  → refused, name taken, unless the token is made to replace that Node
+//	…and that device is alive                   → refused, name taken
+//	unknown key, token                          → join: the Node is made, or gets this key
 //
 // "Alive" is found out by asking (probe), never by belief.
 func (d *Dispatch) admit(now time.Time, n *node, c *conn) {
@@ -43,14 +49,23 @@ func (d *Dispatch) cloned(now time.Time, n *node, cur, c *conn) {
 	msg := fmt.Sprintf("two agents use the device key of node %s at the same time (process %s is connected, %s was refused): "+
 		"a cloned card or image; on the copy remove the agent's data directory and join it again with a new token",
 		n.name, hex.EncodeToString(cur.hello.Instance[:]), hex.EncodeToString(c.hello.Instance[:]))
-	d.cfg.Log.Warn("cloned device refused", "node", n.name, "device", n.id)
-	d.in.nodeEvent(n.name, "ClonedDevice", msg)
+	d.in.nodeEvent(now, n.name, "ClonedDevice", msg)
 	d.refuse(now, n, c, wire.CodeCloned, msg)
 }
 
+// maxNameLogged bounds what is logged of the name that a device wants: it may be a stranger's text.
+const maxNameLogged = 63
+
 func (d *Dispatch) refuse(now time.Time, n *node, c *conn, code wire.Code, msg string) {
-	d.cfg.Log.Info("device refused", "device", n.id, "wants", c.hello.Node, "code", code, "reason", msg)
-	c.s.Refuse(now, wire.Refuse{Code: code, Message: msg, Epoch: n.epoch, Revision: d.revision})
+	if ok, before := d.refusals.allow(now); ok {
+		wants := c.hello.Node
+		if len(wants) > maxNameLogged {
+			wants = wants[:maxNameLogged] + "..."
+		}
+		d.cfg.Log.Info("device refused", "device", n.id, "wants", wants, "code", code, "reason", msg, "notLoggedBefore", before)
+	}
+	history, revision := d.history()
+	c.s.Refuse(now, wire.Refuse{Code: code, Message: msg, Epoch: n.epoch, Revision: revision, History: history})
 	d.drainConn(now, n, c)
 }
 
@@ -72,20 +87,51 @@ func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 		d.refuse(now, n, c, wire.CodeUnknownDevice, "the hub knows no Node with this device's key: the Node was deleted, or the device never joined; join it again with a new token (petrel token create)")
 		return
 	}
-	other := d.byName[h.Node]
-	if other == nil || other == n || other.current == nil {
+	d.checkToken(n, c)
+}
+
+// admitToken goes on once the device's token has been found good.
+func (d *Dispatch) admitToken(now time.Time, n *node, c *conn, record jointoken.Record) {
+	h := c.hello
+	other := d.owner(h.Node)
+	if other == "" || other == c.s.Fingerprint {
 		d.join(n, c)
 		return
 	}
-	rival := other.current
-	d.probe(now, other, rival, func(now time.Time, alive bool) {
+	device := wire.NodeID(other)
+	if record.Replace != h.Node {
+		d.nameTaken(now, n, c, device, fmt.Sprintf("node %s exists and belongs to another device (%s), which this join token may not replace; "+
+			"give this one another name with --node-name; or, if it is to take that one's place (a new card, a new board), join it with a token from: petrel token create --replace %s",
+			h.Node, device, h.Node))
+		return
+	}
+	rival := d.byName[h.Node]
+	if rival == nil || rival == n || rival.current == nil {
+		d.join(n, c)
+		return
+	}
+	d.probe(now, rival, rival.current, func(now time.Time, alive bool) {
 		switch {
+		case n.conns[c.tag] != c:
 		case alive:
-			msg := fmt.Sprintf("node name %s is in use by another device that is alive (%s); give this one another name with --node-name, or delete the Node first", h.Node, other.id)
-			d.in.nodeEvent(h.Node, "NameTaken", fmt.Sprintf("device %s wanted to join as %s, which device %s is; it was refused", n.id, h.Node, other.id))
-			d.refuse(now, n, c, wire.CodeNameTaken, msg)
-		case n.conns[c.tag] == c:
+			d.nameTaken(now, n, c, device, fmt.Sprintf("node name %s is in use by another device that is alive (%s); switch that one off, give this one another name with --node-name, or delete the Node first", h.Node, device))
+		default:
 			d.join(n, c)
 		}
 	})
+}
+
+func (d *Dispatch) nameTaken(now time.Time, n *node, c *conn, device, msg string) {
+	name := c.hello.Node
+	d.in.nodeEvent(now, name, "NameTaken", fmt.Sprintf("device %s wanted to join as %s, which device %s is; it was refused", n.id, name, device))
+	d.refuse(now, n, c, wire.CodeNameTaken, msg)
+}
+
+// owner is the fingerprint of the device that a Node belongs to; empty when there is no such Node, or it was made for a
+// device yet to come.
+func (d *Dispatch) owner(name string) string {
+	if node, ok := control.Get[*corev1.Node](d.cfg.Client, kube.Node, "", name); ok {
+		return node.Annotations[kube.NodeKeyAnnotation]
+	}
+	return ""
 }

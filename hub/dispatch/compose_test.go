@@ -138,16 +138,6 @@ func TestPodObject(t *testing.T) {
 	}
 }
 
-func TestAllowedLabels(t *testing.T) {
-	got := allowedLabels(map[string]string{
-		"kubernetes.io/arch": "arm64", "zone": "a", "node-restriction.kubernetes.io/x": "y", "team.node-restriction.kubernetes.io/x": "y",
-		"bad key!": "x", "key": "bad value!",
-	})
-	if d := cmp.Diff(map[string]string{"kubernetes.io/arch": "arm64", "zone": "a"}, got); d != "" {
-		t.Error(d)
-	}
-}
-
 func TestKeysStay(t *testing.T) {
 	path := t.TempDir() + "/pki/link.key"
 	a, err := LoadKeys(path)
@@ -156,5 +146,42 @@ func TestKeysStay(t *testing.T) {
 	}
 	if b, err := LoadKeys(path); err != nil || a != b {
 		t.Errorf("other keys after a restart: %v", err)
+	}
+}
+
+// What load balancers may do goes to nodes (case 04): who may come in, and that a Service of another class is not for them.
+func TestLoadBalancerFields(t *testing.T) {
+	get := func(change func(*corev1.Service)) (got svcproxy.Service) {
+		t.Helper()
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "lb", CreationTimestamp: metav1.Unix(77, 0)},
+			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.43.0.5", Ports: []corev1.ServicePort{{Port: 80}}}}
+		change(svc)
+		o, err := serviceObject(svc, nil)
+		if err == nil {
+			err = json.Unmarshal(o.Data, &got)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	class := "example.com/other"
+	if s := get(func(svc *corev1.Service) { svc.Spec.LoadBalancerClass = &class }); s.LoadBalancer {
+		t.Error("a Service of somebody else's class is served")
+	}
+	if s := get(func(*corev1.Service) {}); !s.LoadBalancer || s.Filtered || s.Created != 77 {
+		t.Errorf("a plain one: %+v", s)
+	}
+	for _, f := range []func(*corev1.Service){
+		func(svc *corev1.Service) {
+			svc.Spec.LoadBalancerSourceRanges = []string{"10.99.0.0/16", " 192.0.2.0/24 "}
+		},
+		func(svc *corev1.Service) {
+			svc.Annotations = map[string]string{corev1.AnnotationLoadBalancerSourceRangesKey: "10.99.0.0/16, 192.0.2.0/24"}
+		},
+	} {
+		if s := get(f); !s.Filtered || fmt.Sprint(s.SourceRanges) != "[10.99.0.0/16 192.0.2.0/24]" {
+			t.Errorf("source ranges: %+v", s)
+		}
 	}
 }

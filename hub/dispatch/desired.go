@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -263,15 +264,20 @@ func (s *desired) slice(old, new *discoveryv1.EndpointSlice) {
 func (s *desired) flush() {
 	for key := range s.stale {
 		delete(s.stale, key)
-		var o *wire.Object
-		if svc := s.services[key]; svc != nil {
-			j, err := serviceObject(svc, s.slices[key])
-			if o = s.made(j, err, "Service", key); o == nil {
-				continue
-			}
-		}
-		s.share(s.joined, key, o)
+		contain.Go(s.d.cfg.Log, "dispatch/service", key, func() { s.join(key) })
 	}
+}
+
+// join makes one Service with its endpoints anew.
+func (s *desired) join(key string) {
+	var o *wire.Object
+	if svc := s.services[key]; svc != nil {
+		j, err := serviceObject(svc, s.slices[key])
+		if o = s.made(j, err, "Service", key); o == nil {
+			return
+		}
+	}
+	s.share(s.joined, key, o)
 }
 
 // share has all nodes get o, or nothing (nil), in place of what they got under that key.
@@ -306,6 +312,7 @@ func (s *desired) node(old, new *corev1.Node) {
 		key := old.Annotations[kube.NodeKeyAnnotation]
 		if s.nodeByKey[key] == old.Name {
 			delete(s.nodeByKey, key)
+			s.d.known.remove(wire.NodeID(key))
 		}
 		if n := s.d.byName[old.Name]; n != nil && wire.NodeID(key) == n.id {
 			why := "the Node " + old.Name + " was deleted from the hub; join again with a new token to come back"
@@ -323,6 +330,9 @@ func (s *desired) node(old, new *corev1.Node) {
 		name = new.Name
 		s.nodes[name] = new
 		if key := new.Annotations[kube.NodeKeyAnnotation]; key != "" {
+			if _, ok := s.nodeByKey[key]; !ok {
+				s.d.known.add(wire.NodeID(key))
+			}
 			s.nodeByKey[key] = name
 		}
 		if n := s.session(name); n != nil {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -28,6 +29,9 @@ type Bus interface {
 	// Heard tells when the node (its id in topics) last sent anything at all, pings of its connection included; zero when
 	// the bus cannot tell, or the node has no connection. It still tells while receive is given a node's last words.
 	Heard(node string) time.Time
+	// Guard has the bus keep room for the devices that known knows (by id in topics), whatever strangers do. It is called
+	// once, before Run.
+	Guard(known func(device string) bool)
 }
 
 // TokenIssuer makes ServiceAccount tokens; hub/auth implements it. Nil audiences mean the API server's own.
@@ -43,15 +47,21 @@ type Config struct {
 	Keys   Keys
 	// Addresses (host:port) are where agents reach this hub; they remember them.
 	Addresses []string
+	// History names the history of the hub's store, and its revision now: a node takes "unknown" for "deleted" only from
+	// the history that welcomed it. Nil, or an empty id, makes every node keep its pods when it is not known.
+	History func() (id string, revision uint64)
 	// Settings are the cluster's networks, passed on to nodes.
 	Settings wire.Settings
-	Log      *slog.Logger
+	// Clock is the time as far as it can be believed: join tokens expire by it. Nil means time.Now.
+	Clock func() time.Time
+	Log   *slog.Logger
 }
 
 // Dispatch is the hub's end of all links.
 type Dispatch struct {
 	cfg   Config
 	inbox *inbox
+	known roster
 	pres  presence
 	in    *intake
 
@@ -61,8 +71,11 @@ type Dispatch struct {
 	set      *desired
 	images   *images
 	revision uint64
-	wake     time.Time   // when a session or token wants attention next
-	nudges   []time.Time // when to nudge nodes without a session again
+	refusals refusals
+	pending  map[string]*node // devices that are not known and have begun a handshake
+	knocks   bucket           // of such devices
+	wake     time.Time        // when a session or token wants attention next
+	nudges   []time.Time      // when to nudge nodes without a session again
 	ctx      context.Context
 }
 
@@ -71,13 +84,18 @@ func New(cfg Config) (*Dispatch, error) {
 	if cfg.Client == nil || cfg.Bus == nil || cfg.Log == nil || cfg.Keys.ClusterID == "" {
 		return nil, errors.New("dispatch: client, bus, keys and log are needed")
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
 	d := &Dispatch{
 		cfg: cfg, inbox: newInbox(cfg.Bus.Heard),
-		nodes: map[string]*node{}, byName: map[string]*node{}, images: newImages(),
+		nodes: map[string]*node{}, byName: map[string]*node{}, images: newImages(), pending: map[string]*node{},
 	}
+	d.inbox.known = d.known.has
+	cfg.Bus.Guard(d.known.has)
 	d.pres.init(cfg.Bus.Heard)
 	d.set = newDesired(d)
-	d.in = newIntake(cfg.Client, cfg.Log)
+	d.in = newIntake(cfg.Client, cfg.Settings, cfg.Log)
 	return d, nil
 }
 
@@ -132,32 +150,55 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 func (d *Dispatch) work(now time.Time) {
 	changes, frames, calls, bus := d.inbox.take()
 	if len(changes) > 0 {
-		for _, c := range changes {
-			d.apply(c)
-		}
-		d.set.flush()
+		d.applyAll(changes)
 	}
 	if bus != nil {
 		d.bus(now, *bus)
 	}
 	for _, f := range calls {
-		f(now)
+		contain.Go(d.cfg.Log, "dispatch/call", "a call", func() { f(now) })
 	}
 	for _, f := range frames {
 		d.frame(now, f)
 	}
+	d.drainTouched(now)
+}
+
+// drainTouched gives those a turn whose sets have changed.
+func (d *Dispatch) drainTouched(now time.Time) {
 	for n := range d.set.touched {
 		delete(d.set.touched, n)
-		d.drain(now, n)
+		d.guard(now, n, func() { d.drain(now, n) })
+	}
+}
+
+// guard runs f, which works on one device. Should it panic, the device loses its sessions, and comes again; what the hub had
+// composed for it is composed anew. The others notice nothing.
+func (d *Dispatch) guard(now time.Time, n *node, f func()) {
+	if err := contain.Do(d.cfg.Log, "dispatch/node", n.id, func() error { f(); return nil }); err != nil {
+		d.abandon(now, n, err)
 	}
 }
 
 func (d *Dispatch) drainChanges() {
 	changes, _, _, _ := d.inbox.take()
+	d.applyAll(changes)
+}
+
+func (d *Dispatch) applyAll(changes []control.Change) {
 	for _, c := range changes {
-		d.apply(c)
+		o := c.Object()
+		contain.Go(d.cfg.Log, "dispatch/change", o.GetNamespace()+"/"+o.GetName(), func() { d.apply(c) })
 	}
 	d.set.flush()
+}
+
+// history is the store's, and the largest revision known of it.
+func (d *Dispatch) history() (id string, revision uint64) {
+	if d.cfg.History != nil {
+		id, revision = d.cfg.History()
+	}
+	return id, max(revision, d.revision)
 }
 
 // call runs f on the loop.
@@ -175,22 +216,23 @@ func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
 	d.wakeAt(d.images.expire(now))
 	for _, n := range d.nodes {
-		for _, c := range n.conns {
-			w := c.wake()
-			if !w.IsZero() && !now.Before(w) {
-				d.drainConn(now, n, c)
-			} else {
-				d.wakeAt(w)
-			}
-		}
-		if n.current != nil {
-			d.set.renew(now, n)
-			d.set.overdue(n)
+		d.guard(now, n, func() { d.tickNode(now, n) })
+	}
+	d.drainTouched(now)
+}
+
+func (d *Dispatch) tickNode(now time.Time, n *node) {
+	for _, c := range n.conns {
+		w := c.wake()
+		if !w.IsZero() && !now.Before(w) {
+			d.drainConn(now, n, c)
+		} else {
+			d.wakeAt(w)
 		}
 	}
-	for n := range d.set.touched {
-		delete(d.set.touched, n)
-		d.drain(now, n)
+	if n.current != nil {
+		d.set.renew(now, n)
+		d.set.overdue(n)
 	}
 }
 

@@ -10,21 +10,30 @@ import (
 
 // maxFrames is how many frames of one node may wait for the loop; a node that sends more has some dropped, and repeats
 // them. Stream frames do not pass the loop: their streams take them at once.
-const maxFrames = 128
+const (
+	maxFrames = 128
+	// So many bytes of them: the pipe's window four times over, and for a device that is not known a large hello.
+	maxFrameBytes    = 1 << 20
+	maxStrangerBytes = 128 << 10
+)
 
 // inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
 type inbox struct {
 	ready   chan struct{}
 	heard   func(node string) time.Time // of the bus
+	known   func(node string) bool      // set before Run
 	streams streamTable
 
 	mu      sync.Mutex
 	changes []control.Change
 	frames  []inFrame
-	waiting map[string]int // frames by node
+	waiting map[string]waiting // by node
 	calls   []func(now time.Time)
 	bus     *bool
 }
+
+// waiting is what of one node waits.
+type waiting struct{ frames, bytes int }
 
 type inFrame struct {
 	topic string
@@ -34,7 +43,7 @@ type inFrame struct {
 }
 
 func newInbox(heard func(node string) time.Time) *inbox {
-	return &inbox{ready: make(chan struct{}, 1), heard: heard, waiting: map[string]int{}}
+	return &inbox{ready: make(chan struct{}, 1), heard: heard, waiting: map[string]waiting{}}
 }
 
 func (i *inbox) signal() {
@@ -78,9 +87,13 @@ func (i *inbox) frame(topic string, b []byte) {
 	if kind == wire.TopicLive {
 		f.heard = i.heard(node)
 	}
+	most := maxFrameBytes
+	if i.known != nil && !i.known(node) {
+		most = maxStrangerBytes
+	}
 	i.mu.Lock()
-	if i.waiting[node] < maxFrames {
-		i.waiting[node]++
+	if w := i.waiting[node]; w.frames < maxFrames && w.bytes+len(b) <= most {
+		i.waiting[node] = waiting{w.frames + 1, w.bytes + len(b)}
 		i.frames = append(i.frames, f)
 	}
 	i.mu.Unlock()

@@ -26,14 +26,14 @@ func TestLastReportWinsOverAStaleCache(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		c := controltest.New(t, pod)
-		in := newIntake(c, slog.New(slog.DiscardHandler))
+		in := newIntake(c, wire.Settings{}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { _ = in.run(ctx) }()
 
 		c.Lag(true)
 		say := func(ready corev1.ConditionStatus) {
-			in.add(job{node: "n1", batch: &wire.Batch{Puts: []wire.Put{podPut(t, ready)}}, done: func() {}})
+			in.add(job{device: "d1", node: "n1", batch: &wire.Batch{Puts: []wire.Put{podPut(t, ready)}}, done: func() {}})
 			synctest.Wait()
 		}
 		say(corev1.ConditionFalse)

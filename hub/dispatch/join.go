@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -25,36 +26,121 @@ const joinTries = 20
 // unknownTries is how often an unknown token is looked for again: an agent does not come back once it is refused.
 const unknownTries = 4
 
+// joinPause is between the tries of a join, for the cache to see the write that was first.
+const joinPause = 50 * time.Millisecond
+
+// checkToken looks at the device's token beside the loop, since one that was made just now may not be in the cache yet, and
+// comes back to the loop. It spends nothing: who has no good token causes neither a write nor a word to another node.
+func (d *Dispatch) checkToken(n *node, c *conn) {
+	h := c.hello
+	d.beside(n, func() error {
+		var record jointoken.Record
+		err := validName(h)
+		for try := 0; err == nil; try++ {
+			if _, record, err = d.tokenOf(h); !errors.Is(err, jointoken.ErrUnknown) || try >= unknownTries {
+				break
+			}
+			err = nil
+			select {
+			case <-d.ctx.Done():
+				return nil
+			case <-time.After(joinPause):
+			}
+		}
+		d.call(func(now time.Time) {
+			switch {
+			case n.conns[c.tag] != c:
+			case err != nil:
+				d.refuseJoin(now, n, c, err)
+			default:
+				d.admitToken(now, n, c, record)
+			}
+		})
+		return nil
+	})
+}
+
 // join checks the device's token, spends a use of it, and makes or takes over the Node, in one transaction. It runs
 // beside the loop and comes back to it.
 func (d *Dispatch) join(n *node, c *conn) {
 	h, fp := c.hello, c.s.Fingerprint
-	go func() {
+	d.beside(n, func() error {
 		err := d.commitJoin(d.ctx, h, fp)
 		d.call(func(now time.Time) {
 			switch {
 			case n.conns[c.tag] != c:
 			case err != nil:
-				code := wire.CodeToken
-				if !errors.Is(err, errRefused) {
-					code = wire.CodeBusy
-				}
-				d.refuse(now, n, c, code, strings.TrimPrefix(err.Error(), errRefused.Error()+": "))
+				d.refuseJoin(now, n, c, err)
 			default:
 				d.cfg.Log.Info("device joined", "node", h.Node, "device", n.id)
 				d.open(now, n, c, h.Node)
 			}
 		})
-	}()
+		return nil
+	})
 }
 
-// errRefused marks a join that will not do better later.
-var errRefused = errors.New("refused")
+// beside runs f on a goroutine of its own. One that panics leaves its device without an answer: its handshake ends by time.
+func (d *Dispatch) beside(n *node, f func() error) {
+	go func() { _ = contain.Do(d.cfg.Log, "dispatch/join", n.id, f) }()
+}
+
+func (d *Dispatch) refuseJoin(now time.Time, n *node, c *conn, err error) {
+	code := wire.CodeToken
+	switch {
+	case errors.Is(err, errTaken):
+		code = wire.CodeNameTaken
+	case !errors.Is(err, errRefused):
+		code = wire.CodeBusy
+	}
+	d.refuse(now, n, c, code, strings.TrimPrefix(err.Error(), errRefused.Error()+": "))
+}
+
+var (
+	// errRefused marks a join that will not do better later.
+	errRefused = errors.New("refused")
+	// errTaken marks a join under the name of a Node that another device is; it may be deleted.
+	errTaken = errors.New("the name is taken")
+)
+
+// validName checks what a device says of itself before anything is looked up for it.
+func validName(h *wire.Hello) error {
+	if msgs := validation.IsDNS1123Subdomain(h.Node); len(msgs) > 0 {
+		name := h.Node
+		if len(name) > maxNameLogged {
+			name = name[:maxNameLogged] + "..."
+		}
+		return fmt.Errorf("%w: %q cannot be a node name (%s); choose one with --node-name", errRefused, name, msgs[0])
+	}
+	return nil
+}
+
+// tokenOf finds the token of a hello, and checks that it is good for the name that the device wants.
+func (d *Dispatch) tokenOf(h *wire.Hello) (*corev1.Secret, jointoken.Record, error) {
+	secret, ok := control.Get[*corev1.Secret](d.cfg.Client, kube.Secret, jointoken.SecretNamespace, jointoken.SecretName(h.TokenID))
+	if !ok {
+		return nil, jointoken.Record{}, fmt.Errorf("%w: %w", errRefused, jointoken.ErrUnknown)
+	}
+	record, err := jointoken.FromSecret(secret)
+	if err != nil {
+		return nil, record, fmt.Errorf("%w: %v", errRefused, err)
+	}
+	now := d.cfg.Clock()
+	if err := record.Check(h.Secret, now); err != nil {
+		if errors.Is(err, jointoken.ErrExpired) && time.Since(now).Abs() > time.Hour {
+			return nil, record, fmt.Errorf("%w: %v (the hub's clock says %s, which cannot be: set it, or make a token that does not expire with: petrel token create --ttl 0)",
+				errRefused, err, time.Now().UTC().Format(time.RFC3339))
+		}
+		return nil, record, fmt.Errorf("%w: %v", errRefused, err)
+	}
+	if record.Replace != "" && record.Replace != h.Node {
+		return nil, record, fmt.Errorf("%w: this join token is for the device that takes the place of node %s, not for %s; start the agent with --node-name %s, or make another token with: petrel token create",
+			errRefused, record.Replace, h.Node, record.Replace)
+	}
+	return secret, record, nil
+}
 
 func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) error {
-	if msgs := validation.IsDNS1123Subdomain(h.Node); len(msgs) > 0 {
-		return fmt.Errorf("%w: %q cannot be a node name (%s); choose one with --node-name", errRefused, h.Node, msgs[0])
-	}
 	var taints []corev1.Taint
 	if len(h.Taints) > 0 {
 		if err := json.Unmarshal(h.Taints, &taints); err != nil {
@@ -69,33 +155,25 @@ func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) err
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, jointoken.ErrUnknown) && try < unknownTries: // the cache may not have heard of a new token yet
-		case errors.Is(err, errRefused):
+		case errors.Is(err, errRefused), errors.Is(err, errTaken):
 			return err
 		case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err):
 			return fmt.Errorf("%w: %v", errRefused, err)
 		case try >= joinTries || ctx.Err() != nil:
 			return fmt.Errorf("join: %w", err)
 		}
-		select { // the cache has to see the write that was first
+		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(joinPause):
 		}
 	}
 }
 
 // joinWrites is what a join changes: the token has one use less, and the Node is there with this key.
 func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) ([]control.Write, error) {
-	secret, ok := control.Get[*corev1.Secret](d.cfg.Client, kube.Secret, jointoken.SecretNamespace, jointoken.SecretName(h.TokenID))
-	if !ok {
-		return nil, fmt.Errorf("%w: %w", errRefused, jointoken.ErrUnknown)
-	}
-	record, err := jointoken.FromSecret(secret)
+	secret, record, err := d.tokenOf(h)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", errRefused, err)
-	}
-	if err := record.Check(h.Secret, time.Now()); err != nil {
-		return nil, fmt.Errorf("%w: %v", errRefused, err)
+		return nil, err
 	}
 	var writes []control.Write
 	if record.Uses > 0 {
@@ -109,16 +187,17 @@ func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) (
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 			ObjectMeta: metav1.ObjectMeta{
 				Name:        h.Node,
-				Labels:      allowedLabels(h.Labels),
+				Labels:      map[string]string{},
 				Annotations: map[string]string{kube.NodeKeyAnnotation: fp},
 			},
 			Spec: corev1.NodeSpec{Taints: taints},
 		}
-		if node.Labels == nil {
-			node.Labels = map[string]string{}
-		}
+		mergeLabels(node, h.Labels) // what it may not say, its first report says again
 		node.Labels[corev1.LabelHostname] = h.Node
 		return append(writes, control.Write{Object: node}), nil
+	}
+	if key := old.Annotations[kube.NodeKeyAnnotation]; key != "" && key != fp && record.Replace != h.Node {
+		return nil, fmt.Errorf("%w: another device has just joined as node %s; give this one another name with --node-name", errTaken, h.Node)
 	}
 	node := old.DeepCopy()
 	if node.Annotations == nil {
@@ -126,18 +205,4 @@ func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) (
 	}
 	node.Annotations[kube.NodeKeyAnnotation] = fp
 	return append(writes, control.Write{Object: node, Old: old}), nil
-}
-
-// allowedLabels leaves out what a node may not say of itself, as Kubernetes' NodeRestriction does.
-func allowedLabels(labels map[string]string) map[string]string {
-	out := map[string]string{}
-	for k, v := range labels {
-		domain, _, _ := strings.Cut(k, "/")
-		if strings.HasSuffix(domain, "node-restriction.kubernetes.io") ||
-			len(validation.IsQualifiedName(k)) > 0 || len(validation.IsValidLabelValue(v)) > 0 {
-			continue
-		}
-		out[k] = v
-	}
-	return out
 }

@@ -2,7 +2,9 @@ package dispatch
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -16,10 +18,25 @@ import (
 // plan is what a report changes; nothing, when it is of no consequence or not the node's to say.
 type plan struct {
 	writes []control.Write
-	alone  bool // must not share a transaction
+	alone  bool     // must not share a transaction
+	left   []string // what of the report is not taken, and why
+}
+
+// report is one thing that a node says.
+type report struct {
+	node string
+	put  *wire.Put
+}
+
+// maxReports bounds a report in bytes, by its kind: a pod of 110 containers with their last words fits.
+var maxReports = map[wire.Kind]int{
+	wire.KindPodStatus: 256 << 10, wire.KindNodeStatus: 128 << 10, wire.KindEvent: 16 << 10,
 }
 
 func (i *intake) plan(r report) plan {
+	if most, ok := maxReports[r.put.Kind]; ok && len(r.put.Data) > most {
+		return unread("it has %d bytes, a report of its kind may have %d", len(r.put.Data), most)
+	}
 	switch r.put.Kind {
 	case wire.KindPodStatus:
 		return i.planPod(r)
@@ -31,12 +48,41 @@ func (i *intake) plan(r report) plan {
 	return plan{}
 }
 
+// unread is the plan for a report of which nothing is taken.
+func unread(format string, args ...any) plan {
+	return plan{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
+}
+
+// decode reads a status as far as it can be read: one field of a wrong type does not cost the others.
+func decode[T any](data []byte, status *T) (left []string, err error) {
+	if json.Unmarshal(data, status) == nil {
+		return nil, nil
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return nil, err
+	}
+	*status = *new(T)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
+		if err == nil {
+			err = json.Unmarshal(one, new(T))
+		}
+		if err == nil {
+			err = json.Unmarshal(one, status)
+		}
+		if err != nil && len(left) < maxLeft {
+			left = append(left, fmt.Sprintf("%.50q, which cannot be read: %.200s", name, err))
+		}
+	}
+	return left, nil
+}
+
 // planPod: only the node that a pod is bound to may speak of it, and only of the very pod (by UID).
 func (i *intake) planPod(r report) plan {
 	var rep wire.PodReport
 	if err := json.Unmarshal(r.put.Data, &rep); err != nil {
-		i.log.Warn("report cannot be read", "node", r.node, "kind", r.put.Kind, "error", err)
-		return plan{}
+		return unread("it cannot be read: %v", err)
 	}
 	pod, ok := control.Get[*corev1.Pod](i.client, kube.Pod, rep.Namespace, rep.Name)
 	if !ok || string(pod.UID) != r.put.UID || pod.Spec.NodeName != r.node {
@@ -56,9 +102,9 @@ func (i *intake) planPod(r report) plan {
 		return plan{writes: []control.Write{{Object: lost, Old: pod, Subresource: "status"}}}
 	}
 	var status corev1.PodStatus
-	if err := json.Unmarshal(rep.Status, &status); err != nil {
-		i.log.Warn("pod status cannot be read", "node", r.node, "pod", rep.Namespace+"/"+rep.Name, "error", err)
-		return plan{}
+	left, err := decode(rep.Status, &status)
+	if err != nil {
+		return unread("it cannot be read: %v", err)
 	}
 	if terminal && status.Phase != pod.Status.Phase {
 		return plan{} // what has ended does not begin again
@@ -67,7 +113,8 @@ func (i *intake) planPod(r report) plan {
 	// commit compares with what is stored, and leaves out what changes nothing.
 	next := pod.DeepCopy()
 	next.Status = mergePodStatus(pod.Status, status)
-	return plan{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}}
+	left = append(left, i.checkPodAddresses(r.node, next)...)
+	return plan{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}, left: left}
 }
 
 // mergePodStatus keeps what the hub says and the node does not: conditions of other writers, and fields that the node
@@ -98,29 +145,27 @@ func (i *intake) planNode(r report) plan {
 	var rep wire.NodeReport
 	var status corev1.NodeStatus
 	if err := json.Unmarshal(r.put.Data, &rep); err != nil {
-		i.log.Warn("report cannot be read", "node", r.node, "kind", r.put.Kind, "error", err)
-		return plan{}
+		return unread("it cannot be read: %v", err)
 	}
-	if err := json.Unmarshal(rep.Status, &status); len(rep.Status) > 0 && err != nil {
-		i.log.Warn("node status cannot be read", "node", r.node, "error", err)
-		return plan{}
+	var left []string
+	if len(rep.Status) > 0 {
+		var err error
+		if left, err = decode(rep.Status, &status); err != nil {
+			return unread("it cannot be read: %v", err)
+		}
 	}
 	node, ok := control.Get[*corev1.Node](i.client, kube.Node, "", r.node)
 	if !ok {
 		return plan{}
 	}
+	left = append(left, i.checkNodeStatus(&status)...)
 	next := node.DeepCopy()
-	if labels := allowedLabels(rep.Labels); len(labels) > 0 {
-		if next.Labels == nil {
-			next.Labels = map[string]string{}
-		}
-		maps.Copy(next.Labels, labels)
-	}
-	if !equality.Semantic.DeepEqual(next.Labels, node.Labels) {
+	left = append(left, mergeLabels(next, rep.Labels)...)
+	if !equality.Semantic.DeepEqual(next.ObjectMeta, node.ObjectMeta) {
 		// The status follows in a try of its own, on what this write makes.
-		return plan{writes: []control.Write{{Object: next, Old: node}, i.nodeStatus(next, node, status)}, alone: true}
+		return plan{writes: []control.Write{{Object: next, Old: node}, i.nodeStatus(next.DeepCopy(), node, status)}, alone: true, left: left}
 	}
-	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}}
+	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}, left: left}
 }
 
 // nodeStatus merges what the node says into the stored status. Conditions of other writers stay; the time of a transition
@@ -151,39 +196,4 @@ func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) cont
 	}
 	next.Status = said
 	return control.Write{Object: next, Old: old, Subresource: "status"}
-}
-
-// planEvent: a node may tell events of itself and of pods that are bound to it.
-func (i *intake) planEvent(r report) plan {
-	e := &corev1.Event{}
-	if err := json.Unmarshal(r.put.Data, e); err != nil {
-		i.log.Warn("report cannot be read", "node", r.node, "kind", r.put.Kind, "error", err)
-		return plan{}
-	}
-	about := e.InvolvedObject
-	switch about.Kind {
-	case "Node":
-		if about.Name != r.node {
-			return plan{}
-		}
-		if e.Namespace == "" {
-			e.Namespace = metav1.NamespaceDefault
-		}
-	case "Pod":
-		pod, ok := control.Get[*corev1.Pod](i.client, kube.Pod, about.Namespace, about.Name)
-		if !ok || pod.Spec.NodeName != r.node || about.UID != pod.UID || e.Namespace != about.Namespace {
-			return plan{}
-		}
-	default:
-		return plan{}
-	}
-	e.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
-	e.ResourceVersion, e.UID, e.OwnerReferences, e.Finalizers = "", "", nil, nil
-	e.Source.Host = r.node
-	old, ok := control.Get[*corev1.Event](i.client, kube.Event, e.Namespace, e.Name)
-	if !ok {
-		return plan{writes: []control.Write{{Object: e}}}
-	}
-	e.ObjectMeta = *old.ObjectMeta.DeepCopy()
-	return plan{writes: []control.Write{{Object: e, Old: old}}}
 }

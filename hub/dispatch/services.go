@@ -17,7 +17,8 @@ import (
 func serviceObject(s *corev1.Service, endpoints map[string]*discoveryv1.EndpointSlice) (*wire.Object, error) {
 	j := svcproxy.Service{
 		Namespace: s.Namespace, Name: s.Name, ExternalName: s.Spec.ExternalName,
-		LoadBalancer:    s.Spec.Type == corev1.ServiceTypeLoadBalancer,
+		// A class names somebody else's load balancer, which alone may serve such a Service.
+		LoadBalancer:    s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass == nil,
 		PublishNotReady: s.Spec.PublishNotReadyAddresses,
 	}
 	for _, ip := range s.Spec.ClusterIPs {
@@ -27,6 +28,17 @@ func serviceObject(s *corev1.Service, endpoints map[string]*discoveryv1.Endpoint
 	}
 	if a, err := netip.ParseAddr(s.Spec.ClusterIP); len(j.ClusterIPs) == 0 && err == nil {
 		j.ClusterIPs = []netip.Addr{a}
+	}
+	if !s.CreationTimestamp.IsZero() {
+		j.Created = s.CreationTimestamp.Unix()
+	}
+	if j.LoadBalancer {
+		for _, r := range sourceRanges(s) {
+			if p, err := netip.ParsePrefix(strings.TrimSpace(r)); err == nil {
+				j.SourceRanges = append(j.SourceRanges, p.Masked())
+			}
+		}
+		j.Filtered = len(sourceRanges(s)) > 0
 	}
 	for _, ip := range s.Spec.ExternalIPs {
 		if a, err := netip.ParseAddr(ip); err == nil {
@@ -60,6 +72,17 @@ func serviceObject(s *corev1.Service, endpoints map[string]*discoveryv1.Endpoint
 		return strings.Compare(a.Node+" "+a.Hostname, b.Node+" "+b.Hostname)
 	})
 	return object(wire.KindService, s, &j)
+}
+
+// sourceRanges says who may use a load balancer, "" for everyone: by the field, or by the annotation that it came from.
+func sourceRanges(s *corev1.Service) []string {
+	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
+		return s.Spec.LoadBalancerSourceRanges
+	}
+	if text := strings.TrimSpace(s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]); text != "" {
+		return strings.Split(text, ",")
+	}
+	return nil
 }
 
 func sliceEndpoints(e *discoveryv1.EndpointSlice) []svcproxy.Endpoint {

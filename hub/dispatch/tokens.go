@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -182,7 +183,12 @@ func (s *desired) issue(n *node, t *saToken) {
 	d, pod := s.d, t.pod
 	go func() {
 		issuing <- struct{}{}
-		obj, expires, err := d.makeToken(d.ctx, t.id, pod, t.audience, t.lifetime)
+		var obj *wire.Object
+		var expires time.Time
+		err := contain.Do(d.cfg.Log, "dispatch/token", pod.Namespace+"/"+pod.Name, func() (err error) {
+			obj, expires, err = d.makeToken(d.ctx, t.id, pod, t.audience, t.lifetime)
+			return err
+		})
 		<-issuing
 		d.call(func(now time.Time) {
 			if n.tokens[t.id.UID] != t {

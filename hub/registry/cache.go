@@ -11,6 +11,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -27,7 +28,7 @@ type cache struct {
 	kinds map[string]*kindCache // by the kind's part of the key
 
 	hookPrefix string // set before run
-	hook       func(key string, rev sqlstore.Revision, deleted bool)
+	hook       func(sqlstore.Event)
 }
 
 // kindCache is one kind. Guarded by cache.mu.
@@ -49,7 +50,7 @@ func newCache(s Store, d *decoded, log *slog.Logger) *cache {
 }
 
 // onEvent has f called by the feed for every change below prefix. Before run only.
-func (c *cache) onEvent(prefix string, f func(key string, rev sqlstore.Revision, deleted bool)) {
+func (c *cache) onEvent(prefix string, f func(sqlstore.Event)) {
 	c.hookPrefix, c.hook = prefix, f
 }
 
@@ -123,12 +124,12 @@ func (c *cache) fill(kc *kindCache, prefix string) {
 		}
 		obj, ok := c.decoded.peek(e.Rev)
 		if !ok {
-			if obj, err = decode(kc.kind, e.Value); err != nil {
+			if obj, err = c.decode(kc.kind, e); err != nil {
 				c.unreadable(e.Key, e.Rev, err)
 				continue
 			}
 		}
-		kc.set(e.Key, cached{obj, e.Rev})
+		contain.Go(c.log, "registry/cache", e.Key, func() { kc.set(e.Key, cached{obj, e.Rev}) })
 	}
 	var gone []string
 	kc.items.Scan(func(key string, _ cached) bool {
@@ -140,6 +141,15 @@ func (c *cache) fill(kc *kindCache, prefix string) {
 	for _, key := range gone {
 		kc.drop(key)
 	}
+}
+
+// decode is decode of one entry, which a panic of a decoder makes unreadable.
+func (c *cache) decode(k *resource.Kind, e sqlstore.Entry) (obj kube.Object, err error) {
+	err = contain.Do(c.log, "registry/decode", e.Key, func() (err error) {
+		obj, err = decode(k, e.Value)
+		return err
+	})
+	return obj, err
 }
 
 // set stores the object's new revision and tells subscribers.
@@ -213,29 +223,33 @@ func (c *cache) apply(events []sqlstore.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, ev := range events {
-		if c.hook != nil && strings.HasPrefix(ev.Key, c.hookPrefix) {
-			c.hook(ev.Key, ev.Rev, ev.Deleted)
-		}
-		part := kindPart(ev.Key)
-		kc := c.kinds[part]
-		if kc == nil || ev.Rev <= kc.from {
-			continue
-		}
-		if ev.Deleted {
-			kc.drop(ev.Key)
-			continue
-		}
-		obj := objs[i]
-		if obj == nil { // the kind entered after decodeAll looked
-			var err error
-			if obj, err = c.decoded.object(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
-				c.unreadable(ev.Key, ev.Rev, err)
-				continue
-			}
-		}
-		kc.set(ev.Key, cached{obj, ev.Rev})
+		contain.Go(c.log, "registry/cache", ev.Key, func() { c.applyOne(ev, objs[i]) })
 	}
 	c.rev = events[len(events)-1].Rev
+}
+
+// applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll looked. c.mu is
+// held.
+func (c *cache) applyOne(ev sqlstore.Event, obj kube.Object) {
+	if c.hook != nil && strings.HasPrefix(ev.Key, c.hookPrefix) {
+		c.hook(ev)
+	}
+	kc := c.kinds[kindPart(ev.Key)]
+	if kc == nil || ev.Rev <= kc.from {
+		return
+	}
+	if ev.Deleted {
+		kc.drop(ev.Key)
+		return
+	}
+	if obj == nil {
+		var err error
+		if obj, err = c.decoded.object(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
+			c.unreadable(ev.Key, ev.Rev, err)
+			return
+		}
+	}
+	kc.set(ev.Key, cached{obj, ev.Rev})
 }
 
 // unreadable tells of an object that loops will not see. Get, List and Watch still show its bytes.

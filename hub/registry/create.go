@@ -106,6 +106,9 @@ func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
 // planCreate runs the rules on a new object, which it owns.
 func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dry bool) (*plan, error) {
 	k, rules := storedKind(t.Kind), &t.Kind.Rules
+	if err := r.refuseMorePods(k, obj); err != nil {
+		return nil, err
+	}
 	if obj.GetResourceVersion() != "" {
 		return nil, plainError(versionAtNewText)
 	}
@@ -155,6 +158,28 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 		return nil, err
 	}
 	return p, p.bounded()
+}
+
+// refuseMorePods keeps a typing error in a number of replicas from filling the hub's memory. Creations that race with each
+// other may get by together.
+func (r *Registry) refuseMorePods(k *resource.Kind, obj kube.Object) error {
+	if r.maxPods <= 0 || k.GVK != kube.Pod {
+		return nil
+	}
+	page, err := r.store.List(resource.Prefix(k, ""), "", 1, 0)
+	if err != nil {
+		return storeFailure(k, "create", err)
+	}
+	have := len(page.Entries) + page.Remain
+	if have < r.maxPods {
+		return nil
+	}
+	name := obj.GetName()
+	if name == "" {
+		name = obj.GetGenerateName()
+	}
+	return apierrors.NewForbidden(groupResource(k), name,
+		fmt.Errorf("this hub takes %d pods and has %d: delete pods, scale workloads down, or raise petrel hub --max-pods", r.maxPods, have))
 }
 
 func pathSegment(name string, prefix bool) []string {

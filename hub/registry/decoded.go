@@ -2,26 +2,39 @@ package registry
 
 import (
 	"hash/maphash"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
-// keepDecoded bounds how many recent revisions stay decoded. Current objects of kinds that loops read are kept by the
-// cache anyway; this is for watches that follow close behind and for updates in quick succession.
-const keepDecoded = 512
+// Bounds of the recent revisions that stay decoded, in number and in bytes of JSON (the typed form has a few times as many).
+// Current objects of kinds that loops read are kept by the cache anyway; this is for watches that follow close behind and for
+// updates in quick succession.
+const (
+	keepDecoded      = 512
+	keepDecodedBytes = 2 << 20
+)
 
 // decoded holds the typed form of recent revisions, so that each is made once for all who need it.
 type decoded struct {
 	mu     sync.Mutex
 	byRev  map[sqlstore.Revision]*revision
-	ring   [keepDecoded]sqlstore.Revision
-	next   int
+	recent []remembered          // oldest first; those of byRev
+	bytes  int                   // of recent
 	handed map[string][]*handoff // by key: objects that writers are committing just now
 	seed   maphash.Seed
+	log    *slog.Logger // nil discards
+}
+
+// remembered is a revision in the order in which they were decoded.
+type remembered struct {
+	rev   sqlstore.Revision
+	bytes int
 }
 
 // revision is one object as of one revision; obj is made by whoever comes first.
@@ -32,9 +45,13 @@ type revision struct {
 	err  error
 }
 
-func (e *revision) fill(make func() (kube.Object, error)) (kube.Object, error) {
+// fill makes the object, which is key's. A panic of a decoder is the object's error, for all who ask for it.
+func (e *revision) fill(log *slog.Logger, key string, make func() (kube.Object, error)) (kube.Object, error) {
 	e.once.Do(func() {
-		e.obj, e.err = make()
+		e.err = contain.Do(log, "registry/decode", key, func() (err error) {
+			e.obj, err = make()
+			return err
+		})
 		e.done.Store(true)
 	})
 	return e.obj, e.err
@@ -47,6 +64,7 @@ type handoff struct {
 	key  string
 	sum  uint64
 	at   int
+	size int // of the JSON, in bytes
 	obj  kube.Object
 }
 
@@ -61,7 +79,7 @@ func newDecoded() *decoded {
 // offer announces that obj is about to be committed as enc under key. settle must follow. From now on obj is shared:
 // nobody may change it.
 func (d *decoded) offer(key string, enc encoded, obj kube.Object) *handoff {
-	h := &handoff{key: key, at: enc.at, obj: obj, sum: d.sum(enc.value[:enc.at], enc.value[enc.at:])}
+	h := &handoff{key: key, at: enc.at, size: len(enc.value), obj: obj, sum: d.sum(enc.value[:enc.at], enc.value[enc.at:])}
 	d.mu.Lock()
 	d.handed[key] = append(d.handed[key], h)
 	d.mu.Unlock()
@@ -89,8 +107,8 @@ func (d *decoded) settle(h *handoff, rev sqlstore.Revision) kube.Object {
 	h.commit(rev)
 	if e := d.byRev[rev]; e == nil {
 		e = &revision{}
-		e.fill(func() (kube.Object, error) { return h.obj, nil })
-		d.remember(rev, e)
+		e.fill(d.log, h.key, func() (kube.Object, error) { return h.obj, nil })
+		d.remember(rev, e, h.size)
 	}
 	return h.obj
 }
@@ -107,12 +125,12 @@ func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, ra
 		e = &revision{}
 		if h := d.match(key, rev, raw); h != nil {
 			h.commit(rev)
-			e.fill(func() (kube.Object, error) { return h.obj, nil })
+			e.fill(d.log, key, func() (kube.Object, error) { return h.obj, nil })
 		}
-		d.remember(rev, e)
+		d.remember(rev, e, len(raw))
 	}
 	d.mu.Unlock()
-	return e.fill(func() (kube.Object, error) { return decode(k, raw) })
+	return e.fill(d.log, key, func() (kube.Object, error) { return decode(k, raw) })
 }
 
 // peek returns the typed form of rev when somebody has made it.
@@ -148,12 +166,16 @@ func (d *decoded) sum(head, tail []byte) uint64 {
 	return m.Sum64()
 }
 
-// remember puts e under rev and forgets the oldest. d.mu is held.
-func (d *decoded) remember(rev sqlstore.Revision, e *revision) {
-	if old := d.ring[d.next]; old != 0 {
-		delete(d.byRev, old)
-	}
-	d.ring[d.next] = rev
-	d.next = (d.next + 1) % keepDecoded
+// remember puts e, whose JSON has so many bytes, under rev and forgets the oldest. The newest stays, however large. d.mu is held.
+func (d *decoded) remember(rev sqlstore.Revision, e *revision, bytes int) {
 	d.byRev[rev] = e
+	d.recent = append(d.recent, remembered{rev, bytes})
+	d.bytes += bytes
+	drop := 0
+	for drop < len(d.recent)-1 && (len(d.recent)-drop > keepDecoded || d.bytes > keepDecodedBytes) {
+		delete(d.byRev, d.recent[drop].rev)
+		d.bytes -= d.recent[drop].bytes
+		drop++
+	}
+	d.recent = d.recent[drop:] // append moves what is left now and then
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -121,5 +122,31 @@ func TestIndexMoves(t *testing.T) {
 	ix.change("2", a, nil)
 	if len(ix.under) != 0 {
 		t.Errorf("left %v", ix.under)
+	}
+}
+
+// However many large revisions there were, few stay decoded; the newest does.
+func TestDecodedIsBoundedInBytes(t *testing.T) {
+	k, _, enc := encodedMap(t, "a", strings.Repeat("x", 1<<20))
+	d := newDecoded()
+	for rev := sqlstore.Revision(1); rev <= 100; rev++ {
+		if _, err := d.object(k, "key", rev, enc.with(rev)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.byRev) > 2 || len(d.recent) != len(d.byRev) {
+		t.Errorf("%d revisions of 1 MiB are kept decoded", len(d.byRev))
+	}
+	if _, ok := d.peek(100); !ok {
+		t.Error("the newest is not")
+	}
+	_, _, small := encodedMap(t, "b", "x")
+	for rev := sqlstore.Revision(101); rev <= 3000; rev++ {
+		if _, err := d.object(k, "other", rev, small.with(rev)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.byRev) != keepDecoded {
+		t.Errorf("%d small revisions are kept decoded, want %d", len(d.byRev), keepDecoded)
 	}
 }

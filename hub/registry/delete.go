@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -73,7 +74,7 @@ func (r *Registry) planDelete(ctx context.Context, t Target, cur *current, opts 
 	if err := r.admission.Validate(ctx, attrs); err != nil {
 		return nil, err
 	}
-	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object)}
+	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object), frees: true}
 	switch markDeleted(k, p.obj, opts, r.now().Truncate(time.Second)) {
 	case pending:
 		return p, nil
@@ -254,7 +255,11 @@ func (r *Registry) DeleteCollection(ctx context.Context, t Target, opts *metav1.
 			for key := range work {
 				one := t
 				one.Namespace, one.Name, _ = resource.NamesOf(t.Kind, key)
-				if _, err := r.Delete(ctx, one, opts.DeepCopy()); err != nil && !apierrors.IsNotFound(err) {
+				err := contain.Do(r.log, "registry/deletecollection", key, func() error {
+					_, err := r.Delete(ctx, one, opts.DeepCopy())
+					return err
+				})
+				if err != nil && !apierrors.IsNotFound(err) {
 					cancel(err)
 				}
 			}

@@ -85,5 +85,22 @@ func storeFailure(k *resource.Kind, verb string, err error) error {
 	case errors.Is(err, sqlstore.ErrClosed):
 		return apierrors.NewServiceUnavailable("the hub is shutting down")
 	}
+	if full := (*sqlstore.FullError)(nil); errors.As(err, &full) {
+		return storeFull(full)
+	}
 	return apierrors.NewInternalError(err)
+}
+
+// reasonStoreFull is the reason of a refusal because the store is full; Kubernetes has none of its own for that.
+const reasonStoreFull metav1.StatusReason = "InsufficientStorage"
+
+// storeFull is a 507: it is neither the request's fault nor a fault of the hub, and trying again does not help by itself.
+func storeFull(full *sqlstore.FullError) error {
+	text := full.Error()
+	if full.Limit > 0 {
+		text += " (petrel hub --store-limit)"
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: reasonStoreFull, Message: text,
+	}}
 }

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/sqlstore"
 )
 
@@ -21,6 +22,8 @@ const (
 	expiryBatch = 500
 	// expirySlack is how long an Event may outlive its time so that many go in one transaction.
 	expirySlack = time.Minute
+	// expiryRetry is how long after a failure deletions are tried again.
+	expiryRetry = 10 * time.Second
 )
 
 // expiry deletes Events when their time is over or when there are too many. Events have one lifetime counted from their
@@ -29,24 +32,30 @@ type expiry struct {
 	store Store
 	now   func() time.Time
 	ttl   time.Duration
-	max   int
+	max   eventBounds
 	log   *slog.Logger
 
 	mu     sync.Mutex
-	queue  []written                    // by time of the last write; also holds writes that a later one has overtaken
-	latest map[string]sqlstore.Revision // key → revision of its last write
-	wake   chan struct{}                // capacity 1
+	queue  []written          // by time of the last write; also holds writes that a later one has overtaken
+	latest map[string]written // key → its last write
+	bytes  int                // of the last writes
+	retry  bool               // the last deletion failed
+	wake   chan struct{}      // capacity 1
 }
+
+// eventBounds is how many Events are kept, and how many bytes of them.
+type eventBounds struct{ number, bytes int }
 
 type written struct {
-	key string
-	rev sqlstore.Revision
-	at  time.Time
+	key  string
+	rev  sqlstore.Revision
+	at   time.Time
+	size int
 }
 
-func newExpiry(s Store, now func() time.Time, ttl time.Duration, limit int, log *slog.Logger) *expiry {
+func newExpiry(s Store, now func() time.Time, ttl time.Duration, limit eventBounds, log *slog.Logger) *expiry {
 	return &expiry{store: s, now: now, ttl: ttl, max: limit, log: log,
-		latest: map[string]sqlstore.Revision{}, wake: make(chan struct{}, 1)}
+		latest: map[string]written{}, wake: make(chan struct{}, 1)}
 }
 
 // load takes in the Events that exist when the hub starts, by the time that they tell of themselves.
@@ -58,8 +67,9 @@ func (x *expiry) load(prefix string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, e := range page.Entries {
-		x.queue = append(x.queue, written{e.Key, e.Rev, lastWrite(e.Value, x.now())})
-		x.latest[e.Key] = e.Rev
+		w := written{e.Key, e.Rev, lastWrite(e.Value, x.now()), len(e.Value)}
+		x.queue = append(x.queue, w)
+		x.note(w)
 	}
 	slices.SortStableFunc(x.queue, func(a, b written) int { return a.at.Compare(b.at) })
 	return nil
@@ -93,22 +103,66 @@ func lastWrite(raw []byte, now time.Time) time.Time {
 }
 
 // saw is told of every change of an Event by the feed.
-func (x *expiry) saw(key string, rev sqlstore.Revision, deleted bool) {
+func (x *expiry) saw(ev sqlstore.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if deleted {
-		delete(x.latest, key)
+	if ev.Deleted {
+		x.forget(ev.Key)
 		return
 	}
-	x.latest[key] = rev
-	x.queue = append(x.queue, written{key, rev, x.now()})
+	w := written{ev.Key, ev.Rev, x.now(), len(ev.Value)}
+	before := x.excess()
+	x.note(w)
+	x.queue = append(x.queue, w)
 	if len(x.queue) > 2*len(x.latest)+1000 { // the same Events again and again
-		x.queue = slices.DeleteFunc(x.queue, func(w written) bool { return x.latest[w.key] != w.rev })
+		x.queue = slices.DeleteFunc(x.queue, func(w written) bool { return x.latest[w.key].rev != w.rev })
 	}
-	if len(x.queue) == 1 || len(x.latest) == x.max+1 {
+	if len(x.queue) == 1 || !before && x.excess() {
 		select {
 		case x.wake <- struct{}{}:
 		default:
+		}
+	}
+}
+
+// note and forget keep latest and bytes in step. x.mu is held.
+func (x *expiry) note(w written) {
+	x.bytes += w.size - x.latest[w.key].size
+	x.latest[w.key] = w
+}
+
+func (x *expiry) forget(key string) {
+	x.bytes -= x.latest[key].size
+	delete(x.latest, key)
+}
+
+// excess reports whether there are too many Events.
+func (x *expiry) excess() bool { return len(x.latest) > x.max.number || x.bytes > x.max.bytes }
+
+// back takes in again what could not be deleted, as the oldest there is. What was written again meanwhile has its own place.
+func (x *expiry) back(batch []written) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.retry = true
+	var again []written
+	for _, w := range batch {
+		if _, newer := x.latest[w.key]; !newer {
+			x.note(w)
+			again = append(again, w)
+		}
+	}
+	x.queue = append(again, x.queue...)
+}
+
+// keepRunning is run, again after a panic.
+func (x *expiry) keepRunning(ctx context.Context) {
+	for ctx.Err() == nil {
+		if contain.Do(x.log, "registry/expiry", "events", func() error { x.run(ctx); return nil }) == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(expiryRetry):
 		}
 	}
 }
@@ -126,6 +180,9 @@ func (x *expiry) run(ctx context.Context) {
 			}
 			if !x.remove(ctx, batch) {
 				return
+			}
+			if x.failed() {
+				break
 			}
 		}
 		if wait, any := x.next(); any {
@@ -146,9 +203,9 @@ func (x *expiry) due() []written {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	now := x.now()
-	excess := 0
-	if len(x.latest) > x.max {
-		excess = len(x.latest) - x.max*9/10
+	number, bytes := 0, 0 // what must go, at least
+	if x.excess() {
+		number, bytes = len(x.latest)-x.max.number*9/10, x.bytes-x.max.bytes/10*9
 	}
 	var batch []written
 	taken := 0
@@ -156,13 +213,14 @@ func (x *expiry) due() []written {
 		if len(batch) == expiryBatch {
 			break
 		}
-		if x.latest[w.key] == w.rev {
-			if now.Sub(w.at) < x.ttl && excess <= 0 {
+		if x.latest[w.key].rev == w.rev {
+			if now.Sub(w.at) < x.ttl && number <= 0 && bytes <= 0 {
 				break
 			}
 			batch = append(batch, w)
-			delete(x.latest, w.key)
-			excess--
+			x.forget(w.key)
+			number--
+			bytes -= w.size
 		}
 		taken++
 	}
@@ -177,7 +235,18 @@ func (x *expiry) next() (wait time.Duration, any bool) {
 	if len(x.queue) == 0 {
 		return 0, false
 	}
+	if x.retry {
+		x.retry = false
+		return expiryRetry, true
+	}
 	return max(x.ttl-x.now().Sub(x.queue[0].at), 0) + min(expirySlack, x.ttl/10), true
+}
+
+// failed reports whether the last deletion failed.
+func (x *expiry) failed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.retry
 }
 
 // remove deletes a batch in one transaction. An Event that was written again meanwhile stays: its new write is queued. It
@@ -198,8 +267,9 @@ func (x *expiry) remove(ctx context.Context, batch []written) bool {
 		case ctx.Err() != nil, errors.Is(err, sqlstore.ErrClosed):
 			return false
 		default:
-			x.log.Warn("events past their time could not be deleted", "count", len(batch), "err", err)
-			return true // their keys stay in the store until the next start takes them in again
+			x.log.Warn("events past their time could not be deleted, will try again", "count", len(batch), "in", expiryRetry, "err", err)
+			x.back(batch)
+			return true
 		}
 	}
 	return true

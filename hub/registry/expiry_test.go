@@ -2,8 +2,10 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,6 +21,7 @@ type shelf struct {
 	keys    map[string]sqlstore.Entry
 	rev     sqlstore.Revision
 	commits int
+	fail    error // of each Commit
 }
 
 func (s *shelf) put(key, value string) sqlstore.Revision {
@@ -32,6 +35,9 @@ func (s *shelf) put(key, value string) sqlstore.Revision {
 func (s *shelf) Commit(_ context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fail != nil {
+		return nil, s.fail
+	}
 	for _, op := range ops {
 		if have := s.keys[op.Key].Rev; have != op.If {
 			return nil, &sqlstore.ConflictError{Key: op.Key, Have: have, Want: op.If}
@@ -63,7 +69,7 @@ func (s *shelf) count() (keys, commits int) {
 func TestEventsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{keys: map[string]sqlstore.Entry{}}
-		x := newExpiry(s, time.Now, time.Hour, 1000, slog.New(slog.DiscardHandler))
+		x := newExpiry(s, time.Now, time.Hour, eventBounds{1000, 1 << 20}, slog.New(slog.DiscardHandler))
 		old := time.Now().Add(-59 * time.Minute).UTC().Format(time.RFC3339)
 		s.put("old", fmt.Sprintf(`{"metadata":{"creationTimestamp":%q}}`, old))
 		if err := x.load(""); err != nil {
@@ -72,7 +78,7 @@ func TestEventsExpire(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go x.run(ctx)
-		write := func(key string) { x.saw(key, s.put(key, "{}"), false) }
+		write := func(key string) { x.saw(sqlstore.Event{Key: key, Rev: s.put(key, "{}"), Value: []byte("{}")}) }
 		expect := func(keys, commits int) {
 			t.Helper()
 			synctest.Wait()
@@ -100,13 +106,13 @@ func TestEventsExpire(t *testing.T) {
 func TestEventsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{keys: map[string]sqlstore.Entry{}}
-		x := newExpiry(s, time.Now, time.Hour, 100, slog.New(slog.DiscardHandler))
+		x := newExpiry(s, time.Now, time.Hour, eventBounds{100, 1 << 20}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go x.run(ctx)
 		for i := range 1000 {
 			key := fmt.Sprint("e", i)
-			x.saw(key, s.put(key, "{}"), false)
+			x.saw(sqlstore.Event{Key: key, Rev: s.put(key, "{}"), Value: []byte("{}")})
 			synctest.Wait()
 			if k, _ := s.count(); k > 100 {
 				t.Fatalf("%d events", k)
@@ -122,13 +128,67 @@ func TestEventsAreBounded(t *testing.T) {
 // An Event that somebody else deleted or wrote again is not deleted by its old write.
 func TestExpiryLosesRaces(t *testing.T) {
 	s := &shelf{keys: map[string]sqlstore.Entry{}}
-	x := newExpiry(s, time.Now, time.Hour, 100, slog.New(slog.DiscardHandler))
+	x := newExpiry(s, time.Now, time.Hour, eventBounds{100, 1 << 20}, slog.New(slog.DiscardHandler))
 	a, b := s.put("a", "{}"), s.put("b", "{}")
 	s.put("a", "{}")
-	if !x.remove(t.Context(), []written{{"a", a, time.Time{}}, {"gone", 99, time.Time{}}, {"b", b, time.Time{}}}) {
+	if !x.remove(t.Context(), []written{{key: "a", rev: a}, {key: "gone", rev: 99}, {key: "b", rev: b}}) {
 		t.Fatal("gave up")
 	}
 	if _, ok := s.keys["a"]; !ok || len(s.keys) != 1 {
 		t.Errorf("left %v", s.keys)
 	}
+}
+
+// Few large Events are too many too.
+func TestEventsAreBoundedInBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{keys: map[string]sqlstore.Entry{}}
+		x := newExpiry(s, time.Now, time.Hour, eventBounds{1000, 1 << 20}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go x.run(ctx)
+		large := strings.Repeat("x", 100<<10)
+		for i := range 100 {
+			key := fmt.Sprint("e", i)
+			x.saw(sqlstore.Event{Key: key, Rev: s.put(key, large), Value: []byte(large)})
+			synctest.Wait()
+			if k, _ := s.count(); k > 10 {
+				t.Fatalf("%d events of 100 KiB", k)
+			}
+		}
+		if keys, _ := s.count(); keys < 8 {
+			t.Errorf("%d events are left, ten fit", keys)
+		}
+	})
+}
+
+// Events that could not be deleted, because the disk was full say, are not forgotten.
+func TestEventsThatCouldNotBeDeletedAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{keys: map[string]sqlstore.Entry{}}
+		x := newExpiry(s, time.Now, time.Hour, eventBounds{1000, 1 << 20}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go x.run(ctx)
+		for i := range 700 {
+			key := fmt.Sprint("e", i)
+			x.saw(sqlstore.Event{Key: key, Rev: s.put(key, "{}"), Value: []byte("{}")})
+		}
+		s.mu.Lock()
+		s.fail = errors.New("disk full")
+		s.mu.Unlock()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if keys, _ := s.count(); keys != 700 {
+			t.Fatalf("%d events", keys)
+		}
+		s.mu.Lock()
+		s.fail = nil
+		s.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if keys, _ := s.count(); keys != 0 {
+			t.Errorf("%d events are left a minute after the disk had room again", keys)
+		}
+	})
 }

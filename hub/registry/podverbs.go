@@ -183,6 +183,11 @@ func (r *Registry) evict(ctx context.Context, t Target, body runtime.Object, dry
 const (
 	minTokenLifetime     = 10 * time.Minute
 	defaultTokenLifetime = time.Hour
+	// maxTokenLifetime is what a longer request is shortened to, with a warning, as API servers are usually set to.
+	maxTokenLifetime = 365 * 24 * time.Hour
+	// A token carries its audiences in each request's header.
+	maxAudiences      = 16
+	maxAudienceLength = 512 // bytes
 )
 
 // issueToken answers serviceaccounts/token.
@@ -211,7 +216,7 @@ func (r *Registry) issueToken(ctx context.Context, t Target, body runtime.Object
 	if req.Namespace != "" && req.Namespace != t.Namespace {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("namespace in URL does not match namespace in TokenRequest object: %s, %s", t.Namespace, req.Namespace))
 	}
-	lifetime, err := tokenLifetime(req)
+	lifetime, warnings, err := checkTokenRequest(req)
 	if err != nil {
 		return nil, err
 	}
@@ -243,26 +248,51 @@ func (r *Registry) issueToken(ctx context.Context, t Target, body runtime.Object
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return &Result{JSON: b, Object: out, Created: true}, nil
+	return &Result{JSON: b, Object: out, Created: true, Warnings: warnings}, nil
 }
 
-func tokenLifetime(req *authenticationv1.TokenRequest) (time.Duration, error) {
+// checkTokenRequest returns the lifetime that is asked for, shortened to what is given, and a warning when it was.
+func checkTokenRequest(req *authenticationv1.TokenRequest) (lifetime time.Duration, warnings []string, err error) {
+	lifetime, errs := tokenLifetime(req)
+	errs = append(errs, validateAudiences(req.Spec.Audiences)...)
+	if len(errs) > 0 {
+		return 0, nil, apierrors.NewInvalid(schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}, "", errs)
+	}
+	if lifetime > maxTokenLifetime {
+		warnings = []string{fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *req.Spec.ExpirationSeconds, int64(maxTokenLifetime/time.Second))}
+		lifetime = maxTokenLifetime
+	}
+	return lifetime, warnings, nil
+}
+
+func tokenLifetime(req *authenticationv1.TokenRequest) (time.Duration, field.ErrorList) {
 	s := req.Spec.ExpirationSeconds
 	if s == nil {
 		return defaultTokenLifetime, nil
 	}
 	path := field.NewPath("spec").Child("expirationSeconds")
 	var errs field.ErrorList
-	if time.Duration(*s) < minTokenLifetime/time.Second {
+	if *s < int64(minTokenLifetime/time.Second) {
 		errs = append(errs, field.Invalid(path, *s, "may not specify a duration less than 10 minutes"))
 	}
 	if *s > 1<<32 {
 		errs = append(errs, field.Invalid(path, *s, "may not specify a duration larger than 2^32 seconds"))
 	}
-	if len(errs) > 0 {
-		return 0, apierrors.NewInvalid(schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}, "", errs)
+	return time.Duration(*s) * time.Second, errs // at most 2^32 seconds, which a Duration holds
+}
+
+// validateAudiences bounds what is going to be in each header that carries the token.
+func validateAudiences(auds []string) (errs field.ErrorList) {
+	path := field.NewPath("spec").Child("audiences")
+	if len(auds) > maxAudiences {
+		return field.ErrorList{field.TooMany(path, len(auds), maxAudiences)}
 	}
-	return time.Duration(*s) * time.Second, nil
+	for i, a := range auds {
+		if len(a) > maxAudienceLength {
+			errs = append(errs, field.TooLong(path.Index(i), "", maxAudienceLength))
+		}
+	}
+	return errs
 }
 
 // boundPod finds the pod that a token shall live and die with; nil when the request names none.

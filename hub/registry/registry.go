@@ -36,6 +36,10 @@ type Config struct {
 	EventTTL time.Duration
 	// MaxEvents bounds how many Events are kept, oldest go first; 0 means 10,000.
 	MaxEvents int
+	// MaxEventBytes bounds the same by the bytes of their JSON; 0 means 16 MiB.
+	MaxEventBytes int
+	// MaxPods is how many pods there may be; a creation beyond is refused. 0 means no bound.
+	MaxPods int
 	// BookmarkEvery is the least time between bookmarks of a watch that asked for them; 0 means one minute.
 	BookmarkEvery time.Duration
 }
@@ -51,6 +55,7 @@ type Registry struct {
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
+	maxPods   int
 
 	decoded *decoded
 	cache   *cache
@@ -67,6 +72,7 @@ func New(cfg Config) *Registry {
 	r := &Registry{
 		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
+		maxPods: cfg.MaxPods,
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}
@@ -86,9 +92,13 @@ func New(cfg Config) *Registry {
 	if cfg.MaxEvents <= 0 {
 		cfg.MaxEvents = 10_000
 	}
+	if cfg.MaxEventBytes <= 0 {
+		cfg.MaxEventBytes = 16 << 20
+	}
 	r.decoded = newDecoded()
+	r.decoded.log = r.log
 	r.cache = newCache(cfg.Store, r.decoded, r.log)
-	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, cfg.MaxEvents, r.log)
+	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, eventBounds{cfg.MaxEvents, cfg.MaxEventBytes}, r.log)
 	return r
 }
 
@@ -104,7 +114,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		expired := make(chan struct{})
 		go func() {
 			defer close(expired)
-			r.expiry.run(ctx)
+			r.expiry.keepRunning(ctx)
 		}()
 		defer func() { cancel(); <-expired }()
 	}

@@ -2,9 +2,11 @@ package registry
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -14,6 +16,7 @@ type subscription struct {
 	mu    sync.Mutex
 	queue []control.Change
 	wake  chan struct{} // capacity 1
+	log   *slog.Logger
 }
 
 func (s *subscription) add(c control.Change) {
@@ -46,14 +49,20 @@ func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
 			if ctx.Err() != nil {
 				return
 			}
-			f(c)
+			s.call(f, c)
 		}
 	}
 }
 
+// call hands one change over. A panic in f is that change's: the next ones follow.
+func (s *subscription) call(f func(control.Change), c control.Change) {
+	obj := c.Object()
+	contain.Go(s.log, "registry/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
+}
+
 // Subscribe implements control.Feed. Kinds that are not served are ignored. f may call the registry.
 func (c *client) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
-	s := &subscription{wake: make(chan struct{}, 1)}
+	s := &subscription{wake: make(chan struct{}, 1), log: c.r.log}
 	var now []control.Change
 	r, cc := c.r, c.r.cache
 	cc.mu.Lock()
@@ -78,7 +87,7 @@ func (c *client) Subscribe(ctx context.Context, f func(control.Change), kinds ..
 		}
 	})
 	for _, ch := range now {
-		f(ch)
+		s.call(f, ch)
 	}
 	go s.deliver(ctx, f)
 }

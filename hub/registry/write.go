@@ -27,6 +27,7 @@ type plan struct {
 	obj      kube.Object
 	enc      encoded
 	remove   bool
+	frees    bool // a step on the way to a deletion: a full store takes it
 	warnings []string
 }
 
@@ -93,7 +94,7 @@ func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revis
 	ops := make([]sqlstore.Op, len(plans))
 	offers := make([]*handoff, len(plans))
 	for i, p := range plans {
-		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.value, RevAt: p.enc.at, If: p.ifRev()}
+		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.value, RevAt: p.enc.at, If: p.ifRev(), Frees: p.frees}
 		if !p.remove {
 			offers[i] = r.decoded.offer(p.key, p.enc, p.obj)
 		}

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -105,6 +107,8 @@ func readManifest(s *Streams, name string) ([]document, error) {
 	} else {
 		name = "standard input"
 	}
+	// A byte order mark says which Unicode it is: some editors and shells of Windows write UTF-16. Without one it is UTF-8.
+	in = transform.NewReader(in, unicode.BOMOverride(transform.Nop))
 	var docs []document
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(in))
 	for n := 1; ; n++ {

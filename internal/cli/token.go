@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -34,6 +35,7 @@ type TokenCreate struct {
 	TTL         time.Duration `name:"ttl" default:"24h" help:"How long it can be used; 0 for ever." placeholder:"DURATION"`
 	Uses        int           `default:"1" help:"How many devices may join with it; 0 any number." placeholder:"N"`
 	Description string        `help:"What it is for." placeholder:"TEXT"`
+	Replace     string        `help:"Have the device that joins take the place of this node: a new card or board under the old name. No other token can replace a node." placeholder:"NODE"`
 }
 
 // Run prints the token alone, fit for a variable.
@@ -46,7 +48,7 @@ func (t *TokenCreate) Run(ctx context.Context, s *Streams) error {
 	if err != nil {
 		return err
 	}
-	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: t.TTL, Uses: t.Uses, Description: t.Description}, time.Now(), nil)
+	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: t.TTL, Uses: t.Uses, Description: t.Description, Replace: t.Replace}, time.Now(), nil)
 	if err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func (t *TokenList) Run(ctx context.Context, s *Streams) error {
 		return nil
 	}
 	out := printers.GetNewTabWriter(s.Out)
-	fmt.Fprintln(out, "ID\tUSES LEFT\tEXPIRES IN\tAGE\tDESCRIPTION")
+	fmt.Fprintln(out, "ID\tUSES LEFT\tEXPIRES IN\tAGE\tREPLACES\tDESCRIPTION")
 	now := time.Now()
 	for i := range list.Items {
 		var secret corev1.Secret
@@ -134,7 +136,7 @@ func (t *TokenList) Run(ctx context.Context, s *Streams) error {
 				expires = duration.HumanDuration(left)
 			}
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", r.TokenID, uses, expires, duration.HumanDuration(now.Sub(secret.CreationTimestamp.Time)), r.Description)
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", r.TokenID, uses, expires, duration.HumanDuration(now.Sub(secret.CreationTimestamp.Time)), cmp.Or(r.Replace, "-"), r.Description)
 	}
 	return out.Flush()
 }

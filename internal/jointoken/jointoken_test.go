@@ -19,7 +19,7 @@ var cluster = Cluster{
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 func TestRoundTrip(t *testing.T) {
-	tok, secret, err := Mint(cluster, Options{TTL: time.Hour, Uses: 2, Description: "shed"}, noon, nil)
+	tok, secret, err := Mint(cluster, Options{TTL: time.Hour, Uses: 2, Description: "shed", Replace: "shed-1"}, noon, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +108,9 @@ func TestBadTokens(t *testing.T) {
 	}
 	if _, _, err := Mint(cluster, Options{Uses: -1}, noon, nil); err == nil {
 		t.Error("token with -1 uses")
+	}
+	if _, _, err := Mint(cluster, Options{Replace: "Not_A_Name"}, noon, nil); err == nil || !strings.Contains(err.Error(), "Not_A_Name") {
+		t.Errorf("token to replace what cannot be a node: %v", err)
 	}
 	for key, val := range map[string]string{"hash": "x", "expires": "tomorrow", "uses": "-1", "token-id": "other"} {
 		s := secret.DeepCopy()

@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/internal/wire"
 )
@@ -40,6 +41,8 @@ type Options struct {
 	TTL         time.Duration // 0: for ever
 	Uses        int           // how many devices may join; 0: any number
 	Description string
+	// Replace is the Node whose device the token may replace, and the only name under which it is good; empty: a new Node.
+	Replace string
 }
 
 // Record is the hub's side of a token.
@@ -49,6 +52,7 @@ type Record struct {
 	Expires     time.Time // zero: never
 	Uses        int       // left; negative: any number
 	Description string
+	Replace     string // as in Options
 }
 
 // Mint makes a token and the Secret to store for it. A nil rnd is the system's.
@@ -60,11 +64,14 @@ func Mint(c Cluster, o Options, now time.Time, rnd io.Reader) (Token, *corev1.Se
 		return Token{}, nil, errors.New("join token: lifetime and uses cannot be negative")
 	}
 	var b [20]byte
+	if problems := validation.IsDNS1123Subdomain(o.Replace); o.Replace != "" && len(problems) > 0 {
+		return Token{}, nil, fmt.Errorf("join token: %q is no node name: %s", o.Replace, problems[0])
+	}
 	if _, err := io.ReadFull(rnd, b[:]); err != nil {
 		return Token{}, nil, fmt.Errorf("join token: %w", err)
 	}
 	t := Token{Cluster: c, TokenID: hex.EncodeToString(b[:4]), Secret: base64.RawURLEncoding.EncodeToString(b[4:])}
-	r := Record{TokenID: t.TokenID, Hash: hash(t.Secret), Uses: -1, Description: o.Description}
+	r := Record{TokenID: t.TokenID, Hash: hash(t.Secret), Uses: -1, Description: o.Description, Replace: o.Replace}
 	if o.TTL > 0 {
 		r.Expires = now.Add(o.TTL).UTC().Truncate(time.Second)
 	}
@@ -94,6 +101,9 @@ func ToSecret(r Record) *corev1.Secret {
 	if r.Description != "" {
 		data["description"] = []byte(r.Description)
 	}
+	if r.Replace != "" {
+		data["replace"] = []byte(r.Replace)
+	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: SecretNamespace, Name: SecretName(r.TokenID)},
@@ -110,7 +120,7 @@ func FromSecret(s *corev1.Secret) (Record, error) {
 	if s.Type != SecretType {
 		return bad(fmt.Sprintf("type is %q, not %q", s.Type, SecretType))
 	}
-	r := Record{TokenID: string(s.Data["token-id"]), Hash: string(s.Data["hash"]), Uses: -1, Description: string(s.Data["description"])}
+	r := Record{TokenID: string(s.Data["token-id"]), Hash: string(s.Data["hash"]), Uses: -1, Description: string(s.Data["description"]), Replace: string(s.Data["replace"])}
 	if r.TokenID == "" || SecretName(r.TokenID) != s.Name || len(r.Hash) != 2*sha256.Size {
 		return bad("token-id or hash is damaged")
 	}

@@ -10,6 +10,9 @@ const (
 	// NodeKeyAnnotation on a Node holds the fingerprint of the device key that may speak for it. Deleting the Node
 	// revokes the device.
 	NodeKeyAnnotation = "petrel.dev/node-key"
+	// NodeLabelsAnnotation on a Node holds the labels that its device has last reported of itself, as JSON: those it may
+	// change. A label that somebody has set otherwise stays as it is.
+	NodeLabelsAnnotation = "petrel.dev/node-labels"
 	// BoardLabel tells which board a node is, for example "raspberry-pi-4".
 	BoardLabel = "petrel.dev/board"
 	// ArchVariantLabel tells which variant of kubernetes.io/arch a node is ("v6" of arm), where not every variant runs

@@ -70,7 +70,16 @@ func (d *decoder) fixed() uint64 {
 
 func (d *decoder) bytes() []byte  { return d.take(d.uint()) }
 func (d *decoder) string() string { return string(d.bytes()) }
-func (d *decoder) hash() Hash     { return Hash{d.fixed(), d.fixed()} }
+
+// laterString reads a field that an older version ends before.
+func (d *decoder) laterString() string {
+	if len(d.b) == 0 {
+		return ""
+	}
+	return d.string()
+}
+
+func (d *decoder) hash() Hash { return Hash{d.fixed(), d.fixed()} }
 
 func (d *decoder) bool() bool {
 	v := d.take(1)
@@ -132,11 +141,13 @@ func Encode(m Message) []byte {
 		e.string(m.Settings.ServiceCIDR)
 		e.string(m.Settings.DNSAddress)
 		e.string(m.Settings.ClusterDomain)
+		e.string(m.History)
 	case *Refuse:
 		e.string(string(m.Code))
 		e.string(m.Message)
 		e.uint(m.Epoch)
 		e.uint(m.Revision)
+		e.string(m.History)
 	case *Have:
 		e.uint(uint64(len(m.Entries)))
 		for _, x := range m.Entries {
@@ -155,6 +166,8 @@ func Encode(m Message) []byte {
 	case *Bye:
 		e.string(string(m.Code))
 		e.string(m.Message)
+	case *Complete:
+		e.hash(m.Hash)
 	case *NeedMap, *Ping, *Pong:
 	default:
 		panic(fmt.Sprintf("wire: no encoding for %T", m))
@@ -206,9 +219,10 @@ func (d *decoder) message(tag byte) Message {
 			m.Addresses = append(m.Addresses, d.string())
 		}
 		m.Settings = Settings{PodCIDR: d.string(), ServiceCIDR: d.string(), DNSAddress: d.string(), ClusterDomain: d.string()}
+		m.History = d.laterString()
 		return m
 	case tagRefuse:
-		return &Refuse{Code: Code(d.string()), Message: d.string(), Epoch: d.uint(), Revision: d.uint()}
+		return &Refuse{Code: Code(d.string()), Message: d.string(), Epoch: d.uint(), Revision: d.uint(), History: d.laterString()}
 	case tagNeedMap:
 		return &NeedMap{}
 	case tagHave:
@@ -233,6 +247,8 @@ func (d *decoder) message(tag byte) Message {
 		return &Ping{}
 	case tagPong:
 		return &Pong{}
+	case tagComplete:
+		return &Complete{Hash: d.hash()}
 	case tagBye:
 		return &Bye{Code: Code(d.string()), Message: d.string()}
 	}
@@ -277,6 +293,7 @@ func encodeHello(h *Hello) []byte {
 	e.uint(h.Revision)
 	e.uint(uint64(h.Keepalive))
 	e.string(h.Build)
+	e.b = append(e.b, h.Live[:]...)
 	return e.b
 }
 
@@ -297,6 +314,9 @@ func decodeHello(b []byte) (*Hello, error) {
 	h.TokenID, h.Secret = d.string(), d.string()
 	h.Down, h.Revision = d.hash(), d.uint()
 	h.Keepalive, h.Build = uint32(d.uint()), d.string()
+	if len(d.b) > 0 { // since version 2
+		copy(h.Live[:], d.take(32))
+	}
 	if d.err != nil {
 		return nil, fmt.Errorf("hello: %w", d.err)
 	}

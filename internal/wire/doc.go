@@ -34,11 +34,15 @@
 //
 //	1  2026-11-21  first version
 //	   2026-11-25  reports of kind Image; a hub that does not know a kind confirms it and lets it pass
+//	2  2026-11-28  Welcome and Refuse name the hub's history; Complete; Hello has the hash of the secret in the last words.
+//	               A hub of version 2 says no Complete to an agent of version 1, and no revision to one that it does not
+//	               know: that agent keeps its pods. An agent of version 2 takes no Refuse of a hub of version 1 for the
+//	               deletion of its Node, and no set of such a hub for complete. So update the hub first.
 package wire
 
 // Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses
 // an agent older than MinVersion. Fields are only ever appended to messages, and unknown trailing bytes are ignored.
 const (
-	Version    = 1
+	Version    = 2
 	MinVersion = 1
 )

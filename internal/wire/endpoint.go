@@ -50,8 +50,9 @@ type Endpoint struct {
 	recvN   uint64
 	credit  int // bytes this end may send
 	queue   []streamItem
-	queued  int // bytes in queue and given out but not yet granted again
-	granted int // bytes read since the last grant
+	queued  int       // bytes in queue and given out but not yet granted again
+	granted int       // bytes read since the last grant
+	ends    [4]uint64 // channels whose end has come, a bit each
 	err     error
 	closed  bool          // Close was called here
 	wake    chan struct{} // closed and replaced when anything changes
@@ -289,7 +290,11 @@ func (e *Endpoint) Deliver(frame []byte) {
 		e.queue = append(e.queue, streamItem{ch, payload})
 	case streamMark:
 	case streamEOF:
-		e.queue = append(e.queue, streamItem{ch, nil})
+		// One a channel is all that it takes. More would grow the queue without a credit that bounds them.
+		if bit := uint64(1) << (ch % 64); e.ends[ch/64]&bit == 0 {
+			e.ends[ch/64] |= bit
+			e.queue = append(e.queue, streamItem{ch, nil})
+		}
 	case streamCredit:
 		g, l := binary.Uvarint(payload)
 		if l <= 0 || g > streamWindow || e.credit+int(g) > 2*streamWindow {

@@ -149,3 +149,18 @@ func TestEndpointLastFrameLost(t *testing.T) {
 		hub.Fail(ErrStreamCut)
 	})
 }
+
+// A node that sends the end of a channel again and again grows no queue: only data has a credit that bounds it.
+func TestEndsOfAChannelAreCountedOnce(t *testing.T) {
+	var hub *Endpoint
+	key := [32]byte{1}
+	node := NewEndpoint(key, false, func(f []byte) { hub.Deliver(f) })
+	hub = NewEndpoint(key, true, func([]byte) {})
+	for range 10_000 {
+		check(t, node.CloseSend(t.Context(), 1))
+	}
+	check(t, node.CloseSend(t.Context(), 2))
+	if n := len(hub.queue); n != 2 {
+		t.Errorf("%d ends are queued, want one of each channel", n)
+	}
+}

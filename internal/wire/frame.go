@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 )
@@ -21,7 +22,7 @@ const (
 	frameData      byte = 4 // number (varint), sealed{ack (varint), flags, piece of a message}
 	frameAck       byte = 5 // number of its own space (varint), sealed{ack (varint)}
 	frameNudge     byte = 6 // nothing: "I do not know this session"; tag 0: "I have just started". Not sealed, a hint only
-	frameLive      byte = 7 // nothing: "this connection is gone". Not sealed, a hint only
+	frameLive      byte = 7 // 16 secret bytes (none before version 2): "this connection is gone". Not sealed
 )
 
 // Tag tells the sessions of one node apart, so that a frame of another one is dropped without opening it. The agent
@@ -66,8 +67,25 @@ func Peek(frame []byte) (FrameType, Tag, error) {
 // NudgeFrame tells a node that the hub does not know its session; the zero Tag tells it that the hub has just started.
 func NudgeFrame(tag Tag) []byte { return append([]byte{frameNudge}, tag[:]...) }
 
+// LastWords is the secret in a connection's last words. The hello has its hash, so that the words of another are not taken
+// for the device's. The broker knows the secret, and could as well hang up.
+type LastWords [16]byte
+
+// Hash is what the hello says of the secret.
+func (l LastWords) Hash() [32]byte { return sha256.Sum256(l[:]) }
+
 // LiveFrame says that the connection of a session is gone.
-func LiveFrame(tag Tag) []byte { return append([]byte{frameLive}, tag[:]...) }
+func LiveFrame(tag Tag, secret LastWords) []byte {
+	return append(append([]byte{frameLive}, tag[:]...), secret[:]...)
+}
+
+// LastWordsMatch reports whether a live frame is of the device whose hello had hash. A hello of version 1 had none.
+func LastWordsMatch(frame []byte, hash [32]byte) bool {
+	if hash == ([32]byte{}) {
+		return true
+	}
+	return len(frame) == 5+len(LastWords{}) && LastWords(frame[5:]).Hash() == hash
+}
 
 // header starts a numbered frame.
 func header(typ byte, tag Tag, n uint64) []byte {

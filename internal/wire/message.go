@@ -2,8 +2,8 @@ package wire
 
 import "fmt"
 
-// Message is one thing said within a session: *Welcome, *Refuse, *NeedMap, *Have, *Batch, *Applied, *Open, *Ping, *Pong
-// or *Bye. (Hello is not among them: it travels inside the handshake.)
+// Message is one thing said within a session: *Welcome, *Refuse, *NeedMap, *Have, *Batch, *Applied, *Open, *Ping, *Pong,
+// *Bye or *Complete. (Hello is not among them: it travels inside the handshake.)
 type Message interface{ tag() byte }
 
 // Message numbers on the wire. Never reuse one.
@@ -11,16 +11,17 @@ type Message interface{ tag() byte }
 // To add a message: a number here, a struct with its tag, a case in encodeBody and decodeBody, a line in the golden
 // frames, and a line in the package's version history.
 const (
-	tagWelcome byte = 1
-	tagRefuse  byte = 2
-	tagNeedMap byte = 3
-	tagHave    byte = 4
-	tagBatch   byte = 5
-	tagApplied byte = 6
-	tagOpen    byte = 7
-	tagPing    byte = 8
-	tagPong    byte = 9
-	tagBye     byte = 10
+	tagWelcome  byte = 1
+	tagRefuse   byte = 2
+	tagNeedMap  byte = 3
+	tagHave     byte = 4
+	tagBatch    byte = 5
+	tagApplied  byte = 6
+	tagOpen     byte = 7
+	tagPing     byte = 8
+	tagPong     byte = 9
+	tagBye      byte = 10
+	tagComplete byte = 11 // since version 2
 )
 
 // Hello is what an agent says of itself at the start of a session.
@@ -38,6 +39,9 @@ type Hello struct {
 	Revision        uint64 // largest hub revision it has applied
 	Keepalive       uint32 // seconds
 	Build           string
+	// Live is the SHA-256 of the secret in this connection's last words (LiveFrame), so that others who may publish on the
+	// device's topics cannot say them. Zero before version 2.
+	Live [32]byte
 }
 
 // Welcome accepts a session.
@@ -48,6 +52,9 @@ type Welcome struct {
 	Revision  uint64
 	Addresses []string // where this hub can be reached; the agent remembers them
 	Settings  Settings
+	// History names the hub's store. Revisions can be compared only within one history: it changes when the store is made
+	// anew, restored or rolled back. Empty before version 2.
+	History string
 }
 
 // Settings are the cluster's networks, which a node needs to know offline too.
@@ -79,7 +86,9 @@ type Refuse struct {
 	Code     Code
 	Message  string // for people: what, why, and the way out
 	Epoch    uint64
-	Revision uint64 // the hub's; smaller than what the agent has seen means a hub restored from a backup
+	Revision uint64 // the hub's; hubs and agents of version 1 have only this to tell a restored hub by
+	// History is the hub's, as in Welcome. Only the history that welcomed a device can say that its Node was deleted.
+	History string
 }
 
 func (r *Refuse) Error() string { return fmt.Sprintf("hub refused: %s", r.Message) }
@@ -124,19 +133,24 @@ type Ping struct{}
 // Pong answers Ping.
 type Pong struct{}
 
+// Complete says that the peer's copy of the desired set is all that the hub wants of the node, and the hash of it. The hub
+// says it once in each session, as soon as it is so. Before that, what a copy does not name may still be on its way.
+type Complete struct{ Hash Hash }
+
 // Bye ends a session. Code is empty when the agent stops.
 type Bye struct {
 	Code    Code
 	Message string
 }
 
-func (*Welcome) tag() byte { return tagWelcome }
-func (*Refuse) tag() byte  { return tagRefuse }
-func (*NeedMap) tag() byte { return tagNeedMap }
-func (*Have) tag() byte    { return tagHave }
-func (*Batch) tag() byte   { return tagBatch }
-func (*Applied) tag() byte { return tagApplied }
-func (*Open) tag() byte    { return tagOpen }
-func (*Ping) tag() byte    { return tagPing }
-func (*Pong) tag() byte    { return tagPong }
-func (*Bye) tag() byte     { return tagBye }
+func (*Welcome) tag() byte  { return tagWelcome }
+func (*Refuse) tag() byte   { return tagRefuse }
+func (*NeedMap) tag() byte  { return tagNeedMap }
+func (*Have) tag() byte     { return tagHave }
+func (*Batch) tag() byte    { return tagBatch }
+func (*Applied) tag() byte  { return tagApplied }
+func (*Open) tag() byte     { return tagOpen }
+func (*Ping) tag() byte     { return tagPing }
+func (*Pong) tag() byte     { return tagPong }
+func (*Bye) tag() byte      { return tagBye }
+func (*Complete) tag() byte { return tagComplete }

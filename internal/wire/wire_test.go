@@ -24,8 +24,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // messages has one of each kind, with every field set.
 var messages = []Message{
 	&Welcome{Version: 1, Node: "n1", Up: Hash{1, 2}, Revision: 77, Addresses: []string{"hub:6443", "10.0.0.1:6443"},
-		Settings: Settings{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", DNSAddress: "10.43.0.10", ClusterDomain: "cluster.local"}},
-	&Refuse{Code: CodeEpoch, Message: "too old", Epoch: 9, Revision: 300},
+		Settings: Settings{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", DNSAddress: "10.43.0.10", ClusterDomain: "cluster.local"}, History: "h1"},
+	&Refuse{Code: CodeEpoch, Message: "too old", Epoch: 9, Revision: 300, History: "h1"},
 	&NeedMap{},
 	&Have{Entries: []Entry{{ID{KindPod, "u1"}, 5}, {ID{"Strange", "u2"}, 1 << 63}}},
 	&Batch{Seq: 3, Revision: 78, Hash: Hash{3, 4},
@@ -36,12 +36,13 @@ var messages = []Message{
 	&Open{Stream: "abc", Key: [32]byte{1, 2, 3}, Request: []byte("{}")},
 	&Ping{}, &Pong{},
 	&Bye{Code: CodeRemoved, Message: "deleted"},
+	&Complete{Hash: Hash{7, 8}},
 }
 
 var hello = &Hello{
 	Version: 1, Epoch: 12, Instance: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, TLSKey: [32]byte{9}, Node: "n1",
 	Labels: map[string]string{"b": "2", "a": "1"}, Taints: []byte("[]"), TokenID: "id", Secret: "s3cret",
-	Down: Hash{5, 6}, Revision: 76, Keepalive: 60, Build: "v0",
+	Down: Hash{5, 6}, Revision: 76, Keepalive: 60, Build: "v0", Live: LastWords{1}.Hash(),
 }
 
 // The bytes of messages are the protocol: this test fails when they change, and then Version and its history must too.
@@ -156,6 +157,71 @@ func TestRoundTrip(t *testing.T) {
 				t.Errorf("%T cut short is still whole", m)
 			}
 		}
+	}
+}
+
+// Messages of version 1 are shorter: what they lack is empty.
+func TestMessagesOfVersion1(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "messages-1.txt"))
+	check(t, err)
+	got := map[string]bool{}
+	for line := range strings.Lines(string(b)) {
+		kind, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if kind == "frame" {
+			continue
+		}
+		raw, err := hex.DecodeString(text)
+		check(t, err)
+		got[kind] = true
+		if kind == "*wire.Hello" {
+			h, err := decodeHello(raw)
+			if err != nil || h.Build != hello.Build || h.Live != ([32]byte{}) {
+				t.Errorf("hello: %+v, %v", h, err)
+			}
+			continue
+		}
+		m, err := Decode(raw)
+		if err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		switch m := m.(type) {
+		case *Welcome:
+			if m.Node != "n1" || m.Settings.ClusterDomain != "cluster.local" || m.History != "" {
+				t.Errorf("%+v", m)
+			}
+		case *Refuse:
+			if m.Revision != 300 || m.History != "" {
+				t.Errorf("%+v", m)
+			}
+		}
+	}
+	if len(got) < 11 {
+		t.Errorf("only %d kinds read", len(got))
+	}
+}
+
+// Only who knows the secret can say a connection's last words; those of version 1 are anybody's.
+func TestLastWords(t *testing.T) {
+	secret := LastWords{1, 2, 3}
+	frame := LiveFrame(Tag{1, 2, 3, 4}, secret)
+	for _, c := range []struct {
+		frame []byte
+		hash  [32]byte
+		want  bool
+	}{
+		{frame, secret.Hash(), true},
+		{LiveFrame(Tag{1, 2, 3, 4}, LastWords{}), secret.Hash(), false},
+		{frame[:5], secret.Hash(), false},
+		{append(frame[:len(frame):len(frame)], 0), secret.Hash(), false},
+		{frame[:5], [32]byte{}, true},
+	} {
+		if got := LastWordsMatch(c.frame, c.hash); got != c.want {
+			t.Errorf("frame % x: %v", c.frame, got)
+		}
+	}
+	if typ, tag, err := Peek(frame); typ != FrameLive || tag != (Tag{1, 2, 3, 4}) || err != nil {
+		t.Error(typ, tag, err)
 	}
 }
 

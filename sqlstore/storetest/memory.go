@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"crypto/rand"
 	"sort"
 	"strconv"
 	"strings"
@@ -17,6 +18,17 @@ type Memory struct {
 	log       []logged // log[i] is revision i+1
 	compacted sqlstore.Revision
 	changed   chan struct{} // closed at the next commit
+	id        string        // made when first asked for
+}
+
+// History implements Store. A Memory lives once.
+func (m *Memory) History() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.id == "" {
+		m.id = rand.Text()
+	}
+	return m.id
 }
 
 type logged struct {

@@ -1,8 +1,9 @@
 // Package storetest is the conformance suite of Petrel's object log. Whatever claims to be a Store passes Run: the SQLite
 // one, the naive one in this package that serves as its specification and as a fake, and every engine to come.
 //
-// The suite has three parts: timelines in testdata/*.txt that tell what a user sees, step by step; concurrency that text
-// cannot tell; and a model test that drives the store and [Memory] with the same random operations.
+// Run's suite has three parts: timelines in testdata/*.txt that tell what a user sees, step by step; concurrency that text
+// cannot tell; and a model test that drives the store and [Memory] with the same random operations. RunHistory and RunLimits ask for stores
+// of a certain place or size.
 package storetest
 
 import (
@@ -12,8 +13,10 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Store is the contract under test: that of hub/registry's interface of the same name, and Compact.
+// Store is the contract under test: that of hub/registry's interface of the same name, and History, Compact.
 type Store interface {
+	// History names the sequence of revisions that the store belongs to; see RunHistory.
+	History() string
 	Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error)
 	Get(key string) (e sqlstore.Entry, ok bool)
 	Revision() sqlstore.Revision

@@ -6,11 +6,12 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"petrel.dev/petrel/test/harness"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -21,41 +22,12 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
-// listen opens a port on a machine, from within this process.
-func (m machine) listen(t *testing.T, port string) net.Listener {
-	t.Helper()
-	type result struct {
-		l   net.Listener
-		err error
-	}
-	got := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and nobody else gets it
-		f, err := os.Open("/run/netns/" + m.ns)
-		if err == nil {
-			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
-			f.Close()
-		}
-		if err != nil {
-			got <- result{nil, err}
-			return
-		}
-		l, err := net.Listen("tcp", net.JoinHostPort(m.ip, port))
-		got <- result{l, err}
-	}()
-	r := <-got
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	return r.l
-}
-
 // startRegistry serves images to the LAN at m, and returns a function that pushes an index of images to it.
-func startRegistry(t *testing.T, m machine) (host string, push func(ref string, images ...v1.Image)) {
+func startRegistry(t *testing.T, m harness.Machine) (host string, push func(ref string, images ...v1.Image)) {
 	t.Helper()
 	srv := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
 	t.Cleanup(func() { srv.Close() })
-	lanSide := m.listen(t, "5000")
+	lanSide := m.Listen(t, "5000")
 	local, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -78,11 +50,11 @@ func startRegistry(t *testing.T, m machine) (host string, push func(ref string, 
 // Field failure 13: an image that exists only for other machines. The first pod says so on its node; the next ones are not
 // sent to nodes of that architecture at all; and when the image has been built for it after all, both run.
 func TestWrongArchitecture(t *testing.T) {
-	ms := lan(t, "arch", 3)
-	h := startHub(t, ms[0])
+	ms := harness.LAN(t, "arch", 3)
+	h := harness.StartHub(t, ms[0])
 	host, push := startRegistry(t, ms[0])
-	h.join(ms[1], "one", "--plain-http-registry", host)
-	h.join(ms[2], "two", "--plain-http-registry", host)
+	h.Join(ms[1], "one", "--plain-http-registry", host)
+	h.Join(ms[2], "two", "--plain-http-registry", host)
 
 	other := "arm64"
 	if runtime.GOARCH == other {
@@ -94,12 +66,12 @@ func TestWrongArchitecture(t *testing.T) {
 	push("team/foreign:1", foreign)
 	run := func(pod, image string) {
 		t.Helper()
-		h.k("run", pod, "--image", host+"/"+image, "--command", "--", "sleep", "1000")
+		h.Kubectl("run", pod, "--image", host+"/"+image, "--command", "--", "sleep", "1000")
 	}
 	running := func(pod string) {
 		t.Helper()
-		if _, err := h.try("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=58s"); err != nil {
-			t.Fatalf("%v\n%s", err, h.k("describe", "pod", pod))
+		if _, err := h.TryKubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=58s"); err != nil {
+			t.Fatalf("%v\n%s", err, h.Kubectl("describe", "pod", pod))
 		}
 	}
 
@@ -110,8 +82,8 @@ func TestWrongArchitecture(t *testing.T) {
 	image := host + "/team/foreign:1"
 	clear := fmt.Sprintf("image %q exists for %s, not for this node's %s; delete the pod to have it placed on a node that fits, or build the image for %[3]s too",
 		image, other, runtime.GOARCH)
-	h.eventually(30*time.Second, "the pod says what is wrong", func() error {
-		waiting := h.k("get", "pod", "first", "-o", "jsonpath={.status.containerStatuses[0].state.waiting}")
+	h.Eventually(30*time.Second, "the pod says what is wrong", func() error {
+		waiting := h.Kubectl("get", "pod", "first", "-o", "jsonpath={.status.containerStatuses[0].state.waiting}")
 		if !strings.Contains(waiting, "Err") && !strings.Contains(waiting, "BackOff") || !strings.Contains(strings.ReplaceAll(waiting, `\"`, `"`), clear) {
 			return fmt.Errorf("it waits: %s", waiting)
 		}
@@ -120,25 +92,25 @@ func TestWrongArchitecture(t *testing.T) {
 
 	refused := fmt.Sprintf("0/2 nodes are available: 2 node(s) had architecture %s, for which there is no image %s (only for %s).", runtime.GOARCH, image, other)
 	run("second", "team/foreign:1")
-	h.eventually(20*time.Second, "the second pod says why it waits", func() error {
-		out := h.k("get", "events", "--field-selector=involvedObject.name=second,reason=FailedScheduling", "-o", "jsonpath={.items[*].message}")
+	h.Eventually(20*time.Second, "the second pod says why it waits", func() error {
+		out := h.Kubectl("get", "events", "--field-selector=involvedObject.name=second,reason=FailedScheduling", "-o", "jsonpath={.items[*].message}")
 		if !strings.Contains(out, refused) {
-			return fmt.Errorf("events: %q, pod: %s", out, h.k("get", "pod", "second", "-o", "jsonpath={.spec.nodeName} {.status.conditions}"))
+			return fmt.Errorf("events: %q, pod: %s", out, h.Kubectl("get", "pod", "second", "-o", "jsonpath={.spec.nodeName} {.status.conditions}"))
 		}
 		return nil
 	})
-	if got := h.k("get", "pod", "second", "-o", "jsonpath={.status.phase} {.spec.nodeName}"); got != "Pending " {
+	if got := h.Kubectl("get", "pod", "second", "-o", "jsonpath={.status.phase} {.spec.nodeName}"); got != "Pending " {
 		t.Errorf("the second pod is %q", got)
 	}
 
 	// A hub that starts anew hears it again from the nodes; what it places before they have spoken, it places blindly.
-	h.stop(unix.SIGTERM)
-	h.start()
-	h.eventually(40*time.Second, "the third pod waits for the same reason", func() error {
-		h.k("delete", "pod", "third", "--ignore-not-found", "--now")
+	h.Stop(unix.SIGTERM)
+	h.Start()
+	h.Eventually(40*time.Second, "the third pod waits for the same reason", func() error {
+		h.Kubectl("delete", "pod", "third", "--ignore-not-found", "--now")
 		run("third", "team/foreign:1")
-		h.k("wait", "--for=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].status}", "pod/third", "--timeout=20s")
-		if out := h.k("get", "pod", "third", "-o", "jsonpath={.spec.nodeName} {.status.conditions[*].message}"); out != " "+refused {
+		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].status}", "pod/third", "--timeout=20s")
+		if out := h.Kubectl("get", "pod", "third", "-o", "jsonpath={.spec.nodeName} {.status.conditions[*].message}"); out != " "+refused {
 			return fmt.Errorf("pod: %s", out)
 		}
 		return nil

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"petrel.dev/petrel/test/harness"
 )
 
 // TestPodStart measures, for `make bench`, how long a pod takes from its creation to Running as a watching client sees
@@ -16,11 +18,11 @@ func TestPodStart(t *testing.T) {
 	if os.Getenv("PETREL_BENCH") == "" {
 		t.Skip("a measurement; `make bench` runs it")
 	}
-	ms := lan(t, "podstart", 2)
-	h := startHub(t, ms[0])
-	h.join(ms[1], "edge")
+	ms := harness.LAN(t, "podstart", 2)
+	h := harness.StartHub(t, ms[0])
+	h.Join(ms[1], "edge")
 
-	watch := h.on.command(t.Context(), kubectl, "--kubeconfig", h.kubeconfig, "get", "pods", "--watch-only", "-o",
+	watch := h.On.Command(t.Context(), harness.KubectlPath, "--kubeconfig", h.Kubeconfig, "get", "pods", "--watch-only", "-o",
 		`jsonpath={.metadata.name} {.status.phase}{"\n"}`)
 	out, err := watch.StdoutPipe()
 	if err != nil {
@@ -56,7 +58,7 @@ func TestPodStart(t *testing.T) {
 		name := fmt.Sprintf("start-%d", i)
 		created := make(chan error, 1)
 		go func() {
-			_, err := h.try("run", name, "--image=petrel.local/hello:v1", "--restart=Never", "--", "serve", "--listen", ":8080")
+			_, err := h.TryKubectl("run", name, "--image=petrel.local/hello:v1", "--restart=Never", "--", "serve", "--listen", ":8080")
 			created <- err
 		}()
 		var began time.Time

@@ -4,6 +4,8 @@ import (
 	"debug/elf"
 	"os"
 	"testing"
+
+	"petrel.dev/petrel/test/harness"
 )
 
 // TestBinarySize holds the binary to its budget: it is downloaded over a phone network and kept twice on an SD card. What
@@ -11,7 +13,7 @@ import (
 // there.
 func TestBinarySize(t *testing.T) {
 	const budget = 70_000_000 // 67.3 MB when it was set, on amd64
-	f, err := elf.Open(petrel)
+	f, err := elf.Open(harness.Petrel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,7 +21,7 @@ func TestBinarySize(t *testing.T) {
 	if f.Section(".symtab") != nil {
 		t.Skip("this binary has its symbols; the budget is for the one that `make build` makes (PETREL_BIN)")
 	}
-	info, err := os.Stat(petrel)
+	info, err := os.Stat(harness.Petrel)
 	if err != nil {
 		t.Fatal(err)
 	}

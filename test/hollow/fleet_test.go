@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,14 +111,18 @@ func (d *node) pretend(ctx context.Context) {
 		case <-time.After(250 * time.Millisecond):
 		}
 		wanted := map[string]bool{}
-		for _, o := range d.cache.Desired() {
-			if o.Kind != wire.KindPod {
+		network := ""
+		for _, o := range d.cache.Desired() { // sorted: Node before Pod
+			if o.Kind == wire.KindNode {
+				network = podNetwork(o.Data)
+			}
+			if o.Kind != wire.KindPod || network == "" {
 				continue
 			}
 			if wanted[o.UID] = true; !said[o.UID] {
 				said[o.UID] = true
 				_ = d.cache.Report(object(wire.KindPodStatus, o.UID, o.Namespace, o.Name, wire.PodReport{
-					Namespace: o.Namespace, Name: o.Name, Status: encoded(d.running(len(said))),
+					Namespace: o.Namespace, Name: o.Name, Status: encoded(d.running(network, len(said))),
 				}))
 			}
 		}
@@ -156,12 +162,25 @@ func (d *node) status() corev1.NodeStatus {
 	return s
 }
 
-func (d *node) running(k int) corev1.PodStatus {
+// podNetwork is the start of the addresses that a node's pods have, "10.42.7." for example; empty when it has no range yet.
+func podNetwork(node []byte) string {
+	var n corev1.Node
+	if err := json.Unmarshal(node, &n); err != nil {
+		panic(err) // the hub made it
+	}
+	p, err := netip.ParsePrefix(n.Spec.PodCIDR)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(p.Addr().String(), "0")
+}
+
+func (d *node) running(network string, k int) corev1.PodStatus {
 	now := metav1.Now()
 	yes := true
 	s := corev1.PodStatus{
 		Phase: corev1.PodRunning, HostIP: fmt.Sprintf("172.16.%d.%d", d.index/250, d.index%250+1),
-		PodIP: fmt.Sprintf("10.%d.%d.%d", 48+d.index/256, d.index%256, k+1), StartTime: &now, QOSClass: corev1.PodQOSBestEffort,
+		PodIP: fmt.Sprintf("%s%d", network, k%250+2), StartTime: &now, QOSClass: corev1.PodQOSBestEffort,
 		ContainerStatuses: []corev1.ContainerStatus{{
 			Name: "app", Ready: true, Started: &yes, Image: "registry.example/app:1.4.2",
 			ImageID:     "registry.example/app@sha256:3b1c0a8fb7d0c3c1c6fae6bfa3e0cf2d4ac5b6f0b0f5a3a6dd6d9d7a7c0f4e21",

@@ -59,6 +59,7 @@ type hub struct {
 	d       *dispatch.Dispatch
 	stop    func()
 	publish func(topic string, frame []byte)
+	history string // of the store
 	mu      sync.Mutex
 	bytesIn func(n int) // counts what comes in and goes out on the port, when set
 	hole    atomic.Bool // swallows everything on the port, both ways, without closing a connection
@@ -77,7 +78,7 @@ func newHub(t testing.TB, brokerURL string, objs ...kube.Object) *hub {
 	must(t, err)
 	h := &hub{
 		t: t, client: controltest.New(t, objs...), keys: keys, url: brokerURL, tokens: &issuer{life: time.Hour},
-		cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pin: wire.PinOf(leaf), addr: "127.0.0.1:0",
+		cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pin: wire.PinOf(leaf), addr: "127.0.0.1:0", history: "first",
 	}
 	t.Cleanup(func() { h.kill() })
 	return h
@@ -108,6 +109,7 @@ func (h *hub) start() *hub {
 	h.d, err = dispatch.New(dispatch.Config{
 		Client: h.client, Bus: bus, Tokens: h.tokens, Keys: h.keys, Log: logger(h.t, "dispatch"),
 		Settings: wire.Settings{ServiceCIDR: kube.DefaultServiceCIDR},
+		History:  func() (string, uint64) { return h.history, h.client.Revision() },
 	})
 	must(h.t, err)
 	d := h.d
@@ -193,9 +195,25 @@ type issuer struct {
 	mu   sync.Mutex
 	made int
 	life time.Duration
+	gate chan struct{} // tokens are made once it is closed; nil: at once
+}
+
+// block has no token made until the returned function is called.
+func (i *issuer) block() (release func()) {
+	gate := make(chan struct{})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.gate = gate
+	return func() { close(gate) }
 }
 
 func (i *issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, aud []string, _ time.Duration) (string, time.Time, error) {
+	i.mu.Lock()
+	gate := i.gate
+	i.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.made++

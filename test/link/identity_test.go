@@ -3,6 +3,7 @@ package link_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,13 @@ func TestNameTaken(t *testing.T) {
 		a := newAgent(t, "n1", tok).start()
 		h.waitConnected("n1")
 		b := newAgent(t, "n1", tok).start()
-		eventually(t, "the second device is refused", b.problem("in use by another device that is alive ("+wire.NodeID(a.link.Status().Device)))
+		eventually(t, "the second device is refused", b.problem("belongs to another device ("+wire.NodeID(a.link.Status().Device)))
+		if !strings.Contains(b.link.Status().Problem, "petrel token create --replace n1") {
+			t.Errorf("the way out is not said: %s", b.link.Status().Problem)
+		}
+		b.kill()
+		c := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1, Replace: "n1"})).start()
+		eventually(t, "a token to replace replaces none that is alive", c.problem("in use by another device that is alive ("+wire.NodeID(a.link.Status().Device)))
 		if !h.connected("n1") || !a.link.Status().Connected {
 			t.Error("the first device lost its session")
 		}
@@ -87,36 +94,78 @@ func TestRemoved(t *testing.T) {
 	})
 }
 
-// Deleted while dark: the device learns it at the next contact. Against a hub that was restored from before the device
-// joined, it keeps its pods.
+// Deleted while dark: the device learns it at the next contact. A hub whose store is another than the one that welcomed it
+// (restored from before it joined, lost and begun anew, put back by hand) says nothing about it: the device keeps its pods,
+// however many writes that store has seen since and however often the device comes back.
 func TestUnknownToTheHub(t *testing.T) {
-	for _, restored := range []bool{false, true} {
-		h := newHub(t, "").start()
-		a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
-		h.waitConnected("n1")
-		h.client.Put(pod("web", "n1"))
-		eventually(t, "the pod arrives", func() bool { return a.has(wire.KindPod, "web") != nil })
-		a.kill()
-		a.token = ""
-		h.kill()
-		if restored {
-			h.client = newHub(t, "").client
-		} else {
-			h.client.Remove(kube.Node, "", "n1")
-			h.client.Put(configMap("later", "x"))
-		}
-		h.start()
-		a.start()
-		eventually(t, "the device is refused", a.problem("join it again with a new token"))
-		if got := a.has(wire.KindPod, "web") != nil; got != restored {
-			t.Errorf("restored %v: pod desired %v", restored, got)
-		}
-		h.kill()
-		a.kill()
+	for _, c := range []struct {
+		name    string
+		history string // of the store afterwards
+		fresh   bool   // the store is one from before
+		writes  int    // to it before the device comes
+		keeps   bool
+		says    string
+	}{
+		{name: "deleted", history: "first", writes: 0},
+		{name: "restored", history: "second", fresh: true, writes: 120, keeps: true, says: "restored from a backup, or begun anew"},
+		{name: "begun anew", history: "other", fresh: true, writes: 0, keeps: true, says: "restored from a backup, or begun anew"},
+		{name: "put back by hand", history: "first", fresh: true, writes: 0, keeps: true, says: "an older copy of it was put back"},
+		{name: "unnamed", history: "", writes: 120, keeps: true, says: "does not say which history"},
+	} {
+		t.Run(c.name, func(t *testing.T) { unknownToTheHub(t, c.history, c.fresh, c.writes, c.keeps, c.says) })
 	}
 }
 
-// A re-imaged device joins under its old name with a fresh token; the old key is no longer good.
+func unknownToTheHub(t *testing.T, history string, fresh bool, writes int, keeps bool, says string) {
+	h := newHub(t, "").start()
+	h.client.Put(configMap("earlier", "x"))
+	a := newAgent(t, "n1", h.token(jointoken.Options{})).start()
+	h.waitConnected("n1")
+	h.client.Put(pod("web", "n1"))
+	eventually(t, "the pod arrives", func() bool { return a.has(wire.KindPod, "web") != nil })
+	a.kill()
+	a.token = ""
+	h.kill()
+	h.history = history
+	if fresh {
+		h.client = newHub(t, "").client
+	} else {
+		h.client.Remove(kube.Node, "", "n1")
+	}
+	for i := range writes {
+		h.client.Put(configMap("later", strconv.Itoa(i)))
+	}
+	h.start()
+	for range 3 { // it comes back again and again
+		a.start()
+		eventually(t, "the device is refused", a.problem("join it again with a new token"))
+		if s := a.link.Status(); a.has(wire.KindPod, "web") != nil != keeps || s.Removed == keeps || !strings.Contains(s.Problem, says) {
+			t.Fatalf("want pods kept: %v; pod desired %v, %+v", keeps, a.has(wire.KindPod, "web") != nil, s)
+		}
+		a.kill()
+	}
+	// Under a new token it is a node again, and from then on of that history.
+	a.token = h.token(jointoken.Options{Uses: 1})
+	h.client.Put(pod("web", "n1"))
+	a.start()
+	h.waitConnected("n1")
+	eventually(t, "the pod stays", func() bool { return a.has(wire.KindPod, "web") != nil })
+	if history == "" {
+		return
+	}
+	a.kill()
+	a.token = ""
+	eventually(t, "n1 is dark", func() bool { return !h.connected("n1") })
+	h.client.Remove(kube.Node, "", "n1")
+	a.start()
+	eventually(t, "deleted for good", func() bool { return a.link.Status().Removed })
+	if a.has(wire.KindPod, "web") != nil {
+		t.Error("the Node was deleted, and the pod is still desired")
+	}
+}
+
+// A re-imaged device joins under its old name with a token that is made to replace it; the old key is no longer good. Any
+// other token is not enough, however dark the node is, and neither is one for another node; nothing is spent by trying.
 func TestReimaged(t *testing.T) {
 	eachBroker(t, func(t *testing.T, url string) {
 		h := newHub(t, url).start()
@@ -127,7 +176,21 @@ func TestReimaged(t *testing.T) {
 		old.kill()
 		eventually(t, "n1 is dark", func() bool { return !h.connected("n1") })
 		before, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
-		fresh := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1})).start()
+		plain := h.token(jointoken.Options{Uses: 1})
+		for _, c := range []struct{ token, problem string }{
+			{plain, "petrel token create --replace n1"},
+			{h.token(jointoken.Options{Uses: 1, Replace: "n2"}), "takes the place of node n2"},
+		} {
+			thief := newAgent(t, "n1", c.token).start()
+			eventually(t, c.problem, thief.problem(c.problem))
+			thief.kill()
+		}
+		if now, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1"); now.ResourceVersion != before.ResourceVersion {
+			t.Error("the Node was changed by who may not")
+		}
+		newAgent(t, "n3", plain).start()
+		h.waitConnected("n3") // its one use was not spent
+		fresh := newAgent(t, "n1", h.token(jointoken.Options{Uses: 1, Replace: "n1"})).start()
 		h.waitConnected("n1")
 		eventually(t, "the pod arrives at the new card", func() bool { return fresh.has(wire.KindPod, "web") != nil })
 		after, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")

@@ -32,6 +32,7 @@ type world struct {
 	up       *wire.Copy
 	down     *wire.Sender
 	allowed  map[wire.Tag]map[wire.Entry]bool // what a session may carry: what was in the set in its time
+	wholes   map[wire.Tag]map[wire.Hash]bool  // what the set was as a whole, in a session's time
 
 	// Agent: likewise.
 	cache    *wire.Copy
@@ -45,6 +46,7 @@ type world struct {
 	reports  *wire.Sender
 	tag      wire.Tag
 	tags     uint32
+	complete bool // the hub has said so in this session
 	applying []*wire.Batch
 
 	// The net.
@@ -72,7 +74,7 @@ func newWorld(t fataler) *world {
 	}
 	w := &world{
 		t: t, log: func(string, ...any) {}, now: time.Unix(0, 0), store: map[wire.ID]wire.Object{}, taken: map[wire.ID]uint64{}, events: map[wire.ID]bool{},
-		allowed: map[wire.Tag]map[wire.Entry]bool{}, cache: wire.NewCopy(), content: map[wire.ID]string{},
+		allowed: map[wire.Tag]map[wire.Entry]bool{}, wholes: map[wire.Tag]map[wire.Hash]bool{}, cache: wire.NewCopy(), content: map[wire.ID]string{},
 		said: map[wire.ID]wire.Object{}, unsaid: map[wire.ID]wire.Object{}, allOnce: map[wire.ID]bool{},
 		hubKey: hk, devKey: dk,
 	}
@@ -120,6 +122,9 @@ func (w *world) change(id wire.ID, put bool) {
 			w.down.Remove(id)
 		}
 	}
+	if live {
+		w.wholes[w.current][w.storeHash()] = true
+	}
 	w.drainHub(w.current)
 }
 
@@ -159,6 +164,9 @@ func (w *world) hubFrame(f []byte) {
 func (w *world) drainHub(tag wire.Tag) {
 	s := w.hubs[tag]
 	for again := s != nil; again; {
+		if tag == w.current {
+			s.Settle()
+		}
 		out := s.Drain(w.now)
 		again = false
 		w.toAgent = append(w.toAgent, out.Frames...)
@@ -177,6 +185,7 @@ func (w *world) drainHub(tag wire.Tag) {
 			}
 			w.current, w.epoch, w.down = tag, out.Hello.Epoch, wire.NewSender()
 			w.allowed[tag] = map[wire.Entry]bool{}
+			w.wholes[tag] = map[wire.Hash]bool{w.storeHash(): true}
 			for id, o := range w.store {
 				w.allowed[tag][wire.Entry{ID: id, Version: o.Version}] = true
 				w.down.Set(&o, false)
@@ -235,10 +244,10 @@ func (w *world) restartAgent() {
 func (w *world) connect() {
 	if w.session != nil {
 		w.session.Fail(fmt.Errorf("connection lost"))
-		w.toHub = append(w.toHub, wire.LiveFrame(w.tag))
+		w.toHub = append(w.toHub, wire.LiveFrame(w.tag, wire.LastWords{}))
 	}
 	w.reports.End()
-	w.applying = nil
+	w.applying, w.complete = nil, false
 	w.tags++
 	w.nextEp++
 	w.tag = wire.Tag{byte(w.tags >> 8), byte(w.tags), 1, 1}
@@ -284,6 +293,13 @@ func (w *world) drainAgent() {
 		w.applying = append(w.applying, out.Apply...)
 		if out.Welcome != nil {
 			w.log("agent: welcome, its reports are %s", sameOr(out.Welcome.Up, w.reports.Hash()))
+		}
+		if out.Complete {
+			w.log("agent: complete")
+			w.complete = true
+			if !w.wholes[w.tag][w.cache.Hash()] {
+				w.t.Fatalf("complete, but the copy is nothing that the set was in this session")
+			}
 		}
 		for _, b := range out.Handed {
 			w.log("agent: handed over %s", batchText(b))
@@ -377,7 +393,7 @@ func (w *world) settle() {
 			w.deliver(&w.toAgent, 0, false, w.agentFrame)
 			w.applyOne()
 		}
-		if w.down != nil && w.session.Open() && w.down.Settled() && w.reports.Settled() {
+		if w.down != nil && w.session.Open() && w.down.Settled() && w.reports.Settled() && w.complete {
 			return
 		}
 		if w.down == nil {
@@ -385,7 +401,7 @@ func (w *world) settle() {
 		}
 		w.pass(time.Second)
 	}
-	w.t.Fatalf("does not settle: agent open %v, hub session %v, reports settled %v", w.session.Open(), w.down != nil, w.reports.Settled())
+	w.t.Fatalf("does not settle: agent open %v, hub session %v, reports settled %v, complete %v", w.session.Open(), w.down != nil, w.reports.Settled(), w.complete)
 }
 
 func (w *world) hubIn(f []byte) {

@@ -121,6 +121,8 @@ func (s *silent) Publish(_ string, frame []byte) {
 	s.drain()
 }
 
+func (s *silent) Guard(func(string) bool) {}
+
 func (s *silent) Heard(string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,7 +222,7 @@ func (s *silent) set(f func()) {
 // lost is the broker's word that the connection is gone.
 func (s *silent) lost() {
 	s.set(func() { s.agent = nil })
-	s.receive(wire.LiveTopic("c", s.id), wire.LiveFrame(s.tag))
+	s.receive(wire.LiveTopic("c", s.id), wire.LiveFrame(s.tag, wire.LastWords{}))
 	synctest.Wait()
 }
 

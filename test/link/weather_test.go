@@ -240,8 +240,16 @@ func TestReports(t *testing.T) {
 	}
 	event("mine", "1", 5)
 	eventually(t, "the event counts on", func() bool { return h.client.Stored(kube.Event, "default")[0].(*corev1.Event).Count == 5 })
-	if n := len(h.client.Stored(kube.Event, "default")); n != 1 {
-		t.Errorf("%d events, want 1", n)
+	eventually(t, "what was refused is an event of the Node", func() bool {
+		for _, o := range h.client.Stored(kube.Event, "default") {
+			if e := o.(*corev1.Event); e.Reason == "ReportRefused" && e.InvolvedObject.Name == "n1" {
+				return true
+			}
+		}
+		return false
+	})
+	if n := len(h.client.Stored(kube.Event, "default")); n != 2 {
+		t.Errorf("%d events, want the pod's and the Node's", n)
 	}
 
 	a.kill()

@@ -51,6 +51,8 @@ type Output struct {
 	// Handed are batches of reports that the hub has made durable.
 	Handed []*wire.Batch
 	Open   []*wire.Open
+	// Complete: the copy is all that the hub wants of this node, by its own word.
+	Complete bool
 	// End: the session is over, and why. *wire.Refuse and *Ended are the hub's word.
 	End error
 }
@@ -201,6 +203,12 @@ func (s *Session) message(m wire.Message) {
 		s.out.Open = append(s.out.Open, m)
 	case *wire.Ping:
 		s.pipe.Send(&wire.Pong{})
+	case *wire.Complete:
+		// The hub says it when every batch has been answered, so nothing can be on its way to the disk. A copy that
+		// differs is not complete, whatever the hub believes.
+		if s.cfg.Desired.Hash() == m.Hash {
+			s.out.Complete = true
+		}
 	case *wire.Bye:
 		s.end(&Ended{m.Code, m.Message})
 	}

@@ -369,3 +369,22 @@ func (f *Fake) Events(ctx context.Context) <-chan string {
 }
 
 var _ podrun.Runtime = (*Fake)(nil)
+
+// Hostname returns the host name that a pod's sandbox was made with, "" when there is none.
+func (f *Fake) Hostname(podUID string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sandboxes[podUID].hostname
+}
+
+// Spec returns what the newest attempt of a container was started with.
+func (f *Fake) Spec(podUID, name string) podrun.ContainerSpec {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := len(f.list) - 1; i >= 0; i-- {
+		if c := f.list[i]; c.PodUID == podUID && c.Name == name {
+			return c.spec
+		}
+	}
+	return podrun.ContainerSpec{}
+}

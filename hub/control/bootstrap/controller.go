@@ -1,5 +1,5 @@
 // Package bootstrap keeps what every cluster has from its first second: the namespaces default, kube-system, kube-public
-// and kube-node-lease, the Service default/kubernetes with the hub itself behind it, and what the hub tells of itself.
+// and kube-node-lease, the Service default/kubernetes with the hub itself behind it, the Service kube-dns, and what the hub tells of itself.
 package bootstrap
 
 //lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
@@ -27,6 +27,7 @@ var Namespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav
 const (
 	serviceName = "kubernetes"
 	portName    = "https"
+	dnsName     = "kube-dns"
 )
 
 // Config is what the controller needs.
@@ -37,6 +38,8 @@ type Config struct {
 	Address netip.AddrPort
 	// ServiceIP is the Service's address: the first of the service CIDR.
 	ServiceIP netip.Addr
+	// DNSIP is the address of the cluster's DNS, which each node answers itself. Invalid: no Service for it.
+	DNSIP netip.Addr
 	// Keep are ConfigMaps and Secrets that are kept with exactly this data.
 	Keep []kube.Object
 	Log  *slog.Logger
@@ -53,10 +56,11 @@ func New(cfg Config) *Controller {
 	c := &Controller{cfg: cfg}
 	one := []control.Key{{Name: "cluster"}}
 	named := func(ch control.Change) []control.Key {
-		if o := ch.Object(); o.GetName() != serviceName || o.GetNamespace() != metav1.NamespaceDefault {
-			return nil
+		switch o := ch.Object(); [2]string{o.GetNamespace(), o.GetName()} {
+		case [2]string{metav1.NamespaceDefault, serviceName}, [2]string{metav1.NamespaceSystem, dnsName}:
+			return one
 		}
-		return one
+		return nil
 	}
 	kept := func(ch control.Change) []control.Key {
 		for _, k := range cfg.Keep {
@@ -108,14 +112,12 @@ func (c *Controller) reconcile(ctx context.Context) error {
 	for _, k := range c.cfg.Keep {
 		errs = append(errs, c.ensure(ctx, k.DeepCopyObject().(kube.Object), fitData))
 	}
+	if c.cfg.DNSIP.IsValid() {
+		errs = append(errs, c.ensure(ctx, c.dnsService(), fitPorts))
+	}
 	return control.JoinErrors(
 		control.JoinErrors(errs...),
-		c.ensure(ctx, c.service(), func(now, want kube.Object) bool {
-			n, w := now.(*corev1.Service), want.(*corev1.Service)
-			same := equality.Semantic.DeepEqual(n.Spec.Ports, w.Spec.Ports)
-			n.Spec.Ports = w.Spec.Ports
-			return same
-		}),
+		c.ensure(ctx, c.service(), fitPorts),
 		c.ensure(ctx, c.slice(), func(now, want kube.Object) bool {
 			n, w := now.(*discoveryv1.EndpointSlice), want.(*discoveryv1.EndpointSlice)
 			same := equality.Semantic.DeepEqual(n.Endpoints, w.Endpoints) && equality.Semantic.DeepEqual(n.Ports, w.Ports)
@@ -129,6 +131,20 @@ func (c *Controller) reconcile(ctx context.Context) error {
 			return same
 		}),
 	)
+}
+
+// fitPorts fits the ports of a Service, and the labels that it is found by.
+func fitPorts(now, want kube.Object) bool {
+	n, w := now.(*corev1.Service), want.(*corev1.Service)
+	same := equality.Semantic.DeepEqual(n.Spec.Ports, w.Spec.Ports)
+	n.Spec.Ports = w.Spec.Ports
+	for k, v := range w.Labels {
+		if n.Labels[k] != v {
+			same = false
+			metav1.SetMetaDataLabel(&n.ObjectMeta, k, v)
+		}
+	}
+	return same
 }
 
 // fitData fits the data of a ConfigMap or a Secret.
@@ -178,6 +194,26 @@ func (c *Controller) service() *corev1.Service {
 			SessionAffinity: corev1.ServiceAffinityNone,
 			Ports: []corev1.ServicePort{{Name: portName, Protocol: corev1.ProtocolTCP, Port: 443,
 				TargetPort: intstr.FromInt32(int32(c.cfg.Address.Port()))}},
+		},
+	}
+}
+
+// dnsService is the name of the cluster's DNS, by which charts and tools find it. It has neither selector nor endpoints:
+// every node answers at its address.
+func (c *Controller) dnsService() *corev1.Service {
+	port := func(name string, proto corev1.Protocol) corev1.ServicePort {
+		return corev1.ServicePort{Name: name, Protocol: proto, Port: 53, TargetPort: intstr.FromInt32(53)}
+	}
+	return &corev1.Service{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: dnsName,
+			Labels: map[string]string{"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
+		Spec: corev1.ServiceSpec{
+			Type:            corev1.ServiceTypeClusterIP,
+			ClusterIP:       c.cfg.DNSIP.String(),
+			ClusterIPs:      []string{c.cfg.DNSIP.String()},
+			SessionAffinity: corev1.ServiceAffinityNone,
+			Ports:           []corev1.ServicePort{port("dns", corev1.ProtocolUDP), port("dns-tcp", corev1.ProtocolTCP)},
 		},
 	}
 }

@@ -17,7 +17,8 @@ import (
 )
 
 func run(t *testing.T, c *controltest.Client, addr string) {
-	ctl := New(Config{Client: c, Address: netip.MustParseAddrPort(addr), ServiceIP: netip.MustParseAddr("10.43.0.1")})
+	ctl := New(Config{Client: c, Address: netip.MustParseAddrPort(addr), ServiceIP: netip.MustParseAddr("10.43.0.1"),
+		DNSIP: netip.MustParseAddr("10.43.0.10")})
 	go func() { _ = ctl.Run(t.Context()) }()
 	synctest.Wait()
 }
@@ -112,5 +113,31 @@ func TestWhatTheHubTellsOfItselfIsKept(t *testing.T) {
 		if _, ok := c.Get(kube.ConfigMap, "kube-public", "petrel-cluster"); !ok {
 			t.Error("it should come back")
 		}
+	})
+}
+
+// Public charts write "resolver kube-dns.kube-system.svc.cluster.local", and tools look for the label (case 10).
+func TestDNSHasItsService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		run(t, c, "192.0.2.7:6443")
+		check := func() {
+			t.Helper()
+			svc, ok := control.Get[*corev1.Service](c, kube.Service, "kube-system", "kube-dns")
+			if !ok || svc.Labels["k8s-app"] != "kube-dns" || svc.Spec.ClusterIP != "10.43.0.10" || len(svc.Spec.Ports) != 2 ||
+				svc.Spec.Ports[0].Protocol != corev1.ProtocolUDP || svc.Spec.Ports[1].Protocol != corev1.ProtocolTCP {
+				t.Errorf("kube-dns: %+v", svc)
+			}
+		}
+		check()
+		c.Remove(kube.Service, "kube-system", "kube-dns")
+		synctest.Wait()
+		check()
+		svc, _ := control.Get[*corev1.Service](c, kube.Service, "kube-system", "kube-dns")
+		changed := svc.DeepCopy()
+		changed.Labels, changed.Spec.Ports = nil, changed.Spec.Ports[:1]
+		c.Put(changed)
+		synctest.Wait()
+		check()
 	})
 }

@@ -72,6 +72,13 @@ func (c *Client) AddIndex(gvk kube.GVK, name string, f func(kube.Object) []strin
 	c.indexes[gvk][name] = f
 }
 
+// Revision is that of the last commit.
+func (c *Client) Revision() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rev
+}
+
 // Put stores a copy of obj as it is, new or in place of what is there, status and all; only what is empty of uid,
 // creationTimestamp and generation is filled in. It is how a test plays the part of kubelet or user.
 func (c *Client) Put(obj kube.Object) kube.Object {

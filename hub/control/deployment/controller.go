@@ -158,7 +158,7 @@ func (c *Controller) lookAtPods(st *state) {
 	if !anyDark && !recreate {
 		return
 	}
-	st.dark, st.oldPods = map[types.UID]int32{}, map[types.UID]bool{}
+	st.dark, st.oldPods = map[types.UID]int64{}, map[types.UID]bool{}
 	for _, rs := range st.rss {
 		for _, p := range control.Index[*corev1.Pod](c.client, kube.Pod, control.OwnerIndex, string(rs.UID)) {
 			switch dark := control.PodDark(c.client, p); {

@@ -81,7 +81,7 @@ func decide(st state) plan {
 	return p
 }
 
-func scaledText(name string, from, to int32) string {
+func scaledText(name string, from, to int64) string {
 	way := "up"
 	if to < from {
 		way = "down"
@@ -97,7 +97,7 @@ func (r *rollout) written(rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	}
 	size := r.size[rs.UID]
 	if size != replicas(rs.Spec.Replicas) || r.touched[rs.UID] {
-		n.Spec.Replicas = &size
+		n.Spec.Replicas = new(field(size))
 		r.annotateSize(n)
 	}
 	if rs == r.current {
@@ -112,10 +112,10 @@ func (r *rollout) written(rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 
 // annotateSize notes what the size was reckoned from, and which pods go last when it shrinks.
 func (r *rollout) annotateSize(rs *appsv1.ReplicaSet) {
-	rs.Annotations[desiredAnnotation] = strconv.Itoa(int(r.want))
-	rs.Annotations[maxAnnotation] = strconv.Itoa(int(r.want + surge(r.d)))
+	rs.Annotations[desiredAnnotation] = strconv.FormatInt(r.want, 10)
+	rs.Annotations[maxAnnotation] = strconv.FormatInt(r.want+surge(r.d), 10)
 	if n := r.deferred[rs.UID]; n > 0 {
-		rs.Annotations[replicaset.DeferredAnnotation] = strconv.Itoa(int(n))
+		rs.Annotations[replicaset.DeferredAnnotation] = strconv.FormatInt(n, 10)
 	} else {
 		delete(rs.Annotations, replicaset.DeferredAnnotation)
 	}
@@ -199,7 +199,7 @@ func (r *rollout) newReplicaSet() *appsv1.ReplicaSet {
 			Annotations:     map[string]string{},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(d, kube.Deployment)},
 		},
-		Spec: appsv1.ReplicaSetSpec{Replicas: &size, MinReadySeconds: d.Spec.MinReadySeconds, Selector: selector, Template: template},
+		Spec: appsv1.ReplicaSetSpec{Replicas: new(field(size)), MinReadySeconds: d.Spec.MinReadySeconds, Selector: selector, Template: template},
 	}
 	r.annotateSize(rs)
 	r.annotate(rs)

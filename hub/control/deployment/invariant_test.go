@@ -29,12 +29,12 @@ type version struct {
 }
 
 func (m *model) state() state {
-	st := state{d: m.d, now: time.Unix(int64(1e9), 0), dark: map[types.UID]int32{}, oldPods: map[types.UID]bool{}}
+	st := state{d: m.d, now: time.Unix(int64(1e9), 0), dark: map[types.UID]int64{}, oldPods: map[types.UID]bool{}}
 	for _, s := range m.sets {
 		s.rs.Status.Replicas = s.ready + s.unready + s.dark
 		s.rs.Status.AvailableReplicas, s.rs.Status.ReadyReplicas = s.ready, s.ready
 		st.rss = append(st.rss, s.rs)
-		st.dark[s.rs.UID] = s.dark
+		st.dark[s.rs.UID] = int64(s.dark)
 		st.oldPods[s.rs.UID] = s.ready+s.unready > 0
 	}
 	return st
@@ -69,7 +69,7 @@ func (s *version) follow() {
 	s.unready += max(0, want-s.ready-s.unready-s.dark)
 	keep := int32(0)
 	if n, ok := number(s.rs, replicaset.DeferredAnnotation); ok {
-		keep = min(n, s.dark)
+		keep = min(int32(n), s.dark)
 	}
 	less := func(n *int32, floor int32) {
 		surplus := s.ready + s.unready + s.dark - want
@@ -96,8 +96,8 @@ func (m *model) count() (live, serving, deferred int32) {
 	r := newRollout(m.state())
 	cur := m.current()
 	for _, s := range m.sets {
-		live += s.ready + s.unready + s.dark - r.deferred[s.rs.UID]
-		deferred += r.deferred[s.rs.UID]
+		live += s.ready + s.unready + s.dark - int32(r.deferred[s.rs.UID])
+		deferred += int32(r.deferred[s.rs.UID])
 		serving += s.ready
 		if s == cur {
 			serving += s.dark
@@ -123,10 +123,10 @@ func TestRolloutKeepsItsPromises(t *testing.T) {
 			m.step()
 			live, serving, deferred := m.count()
 			goal := *m.d.Spec.Replicas - deferred
-			if limit := max(liveBefore, goal+surge); live > limit {
+			if limit := max(liveBefore, goal+int32(surge)); live > limit {
 				t.Fatalf("%d live pods, want at most %d (before: %d)", live, limit, liveBefore)
 			}
-			if least := min(servingBefore, goal-unavailable); serving < least && !resizing {
+			if least := min(servingBefore, goal-int32(unavailable)); serving < least && !resizing {
 				t.Fatalf("%d pods serve, want at least %d (before: %d)", serving, least, servingBefore)
 			}
 		}

@@ -55,7 +55,7 @@ func (r *rollout) recreate() bool {
 			r.size[rs.UID] = r.deferredOf(rs)
 			waiting = true
 		}
-		if r.oldPods[rs.UID] || rs.Status.Replicas > r.dark[rs.UID] {
+		if r.oldPods[rs.UID] || int64(rs.Status.Replicas) > r.dark[rs.UID] {
 			waiting = true
 		}
 	}
@@ -102,7 +102,7 @@ func (r *rollout) resize() {
 	case r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType:
 		return
 	}
-	allowed := int32(0)
+	allowed := int64(0)
 	if r.want > 0 {
 		allowed = r.goal() + surge(r.d)
 	}
@@ -120,7 +120,7 @@ func (r *rollout) resize() {
 
 // share adds delta (which may be negative) in proportion to size, the largest first and taking what rounding leaves.
 // Among equals, newer ones grow first and older ones shrink first.
-func (r *rollout) share(active []*appsv1.ReplicaSet, delta int32) {
+func (r *rollout) share(active []*appsv1.ReplicaSet, delta int64) {
 	if delta == 0 {
 		return
 	}
@@ -147,19 +147,19 @@ func (r *rollout) share(active []*appsv1.ReplicaSet, delta int32) {
 }
 
 // proportion is how much a ReplicaSet would change if all kept their share of the total.
-func (r *rollout) proportion(rs *appsv1.ReplicaSet) int32 {
+func (r *rollout) proportion(rs *appsv1.ReplicaSet) int64 {
 	if r.want == 0 {
 		return -r.size[rs.UID]
 	}
 	before, ok := number(rs, maxAnnotation)
 	if !ok || before == 0 {
-		before = r.d.Status.Replicas
+		before = int64(r.d.Status.Replicas)
 	}
 	if before == 0 {
 		return 0
 	}
 	live := float64(r.live(rs))
-	return int32(math.Round(live*float64(r.want+surge(r.d))/float64(before)) - live)
+	return int64(math.Round(live*float64(r.want+surge(r.d))/float64(before)) - live)
 }
 
 func (r *rollout) newest() *appsv1.ReplicaSet {
@@ -178,5 +178,5 @@ func (r *rollout) saturated() bool {
 		return false
 	}
 	n, ok := number(r.current, desiredAnnotation)
-	return ok && n == r.want && r.sizeOf(r.current) == r.want && r.current.Status.AvailableReplicas == r.want
+	return ok && n == r.want && r.sizeOf(r.current) == r.want && int64(r.current.Status.AvailableReplicas) == r.want
 }

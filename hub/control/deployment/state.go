@@ -2,6 +2,7 @@ package deployment
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -26,7 +27,7 @@ type state struct {
 	d   *appsv1.Deployment
 	rss []*appsv1.ReplicaSet // those that belong to d
 	// dark counts, by ReplicaSet, the active pods on dark nodes.
-	dark map[types.UID]int32
+	dark map[types.UID]int64
 	// oldPods tells, for Recreate, whether a ReplicaSet still has pods on nodes within reach that have not ended,
 	// terminating ones included.
 	oldPods map[types.UID]bool
@@ -36,19 +37,19 @@ type state struct {
 // rollout is a state put in order, and the sizes that are being decided.
 type rollout struct {
 	state
-	want    int32                // the Deployment's replicas
+	want    int64                // the Deployment's replicas
 	current *appsv1.ReplicaSet   // of the present template; nil when there is none yet
 	old     []*appsv1.ReplicaSet // all others, oldest first
-	size    map[types.UID]int32  // spec.replicas as it is to be
+	size    map[types.UID]int64  // spec.replicas as it is to be
 	// deferred is how many of a ReplicaSet's pods are left alone on dark nodes: they hold their places, and take no part
 	// in the rollout until their node is back.
-	deferred map[types.UID]int32
+	deferred map[types.UID]int64
 	touched  map[types.UID]bool // sizes or annotations that must be written even when equal
 }
 
 func newRollout(st state) *rollout {
 	r := &rollout{state: st, want: replicas(st.d.Spec.Replicas),
-		size: map[types.UID]int32{}, deferred: map[types.UID]int32{}, touched: map[types.UID]bool{}}
+		size: map[types.UID]int64{}, deferred: map[types.UID]int64{}, touched: map[types.UID]bool{}}
 	all := slices.Clone(st.rss)
 	slices.SortFunc(all, olderFirst)
 	for _, rs := range all {
@@ -74,7 +75,7 @@ func (r *rollout) deferPods() {
 	}
 }
 
-func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int32 {
+func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int64 {
 	if rs == nil {
 		return 0
 	}
@@ -82,23 +83,23 @@ func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int32 {
 }
 
 // live is how many of a ReplicaSet's pods take part in the rollout.
-func (r *rollout) live(rs *appsv1.ReplicaSet) int32 { return r.sizeOf(rs) - r.deferredOf(rs) }
+func (r *rollout) live(rs *appsv1.ReplicaSet) int64 { return r.sizeOf(rs) - r.deferredOf(rs) }
 
-func (r *rollout) deferredOf(rs *appsv1.ReplicaSet) int32 {
+func (r *rollout) deferredOf(rs *appsv1.ReplicaSet) int64 {
 	if rs == nil {
 		return 0
 	}
 	return r.deferred[rs.UID]
 }
 
-func (r *rollout) oldLive() (n int32) {
+func (r *rollout) oldLive() (n int64) {
 	for _, rs := range r.old {
 		n += r.live(rs)
 	}
 	return n
 }
 
-func (r *rollout) allDeferred() (n int32) {
+func (r *rollout) allDeferred() (n int64) {
 	for _, d := range r.deferred {
 		n += d
 	}
@@ -106,19 +107,19 @@ func (r *rollout) allDeferred() (n int32) {
 }
 
 // goal is the size that the current ReplicaSet may grow to now.
-func (r *rollout) goal() int32 { return r.want - r.allDeferred() }
+func (r *rollout) goal() int64 { return r.want - r.allDeferred() }
 
 // available is how many of an old ReplicaSet's live pods serve.
-func (r *rollout) available(rs *appsv1.ReplicaSet) int32 {
-	return min(rs.Status.AvailableReplicas, r.live(rs))
+func (r *rollout) available(rs *appsv1.ReplicaSet) int64 {
+	return min(int64(rs.Status.AvailableReplicas), r.live(rs))
 }
 
 // settled is how many pods of the current ReplicaSet need not be waited for: those that serve, and those on dark nodes.
-func (r *rollout) settled() int32 {
+func (r *rollout) settled() int64 {
 	if r.current == nil {
 		return 0
 	}
-	return min(r.sizeOf(r.current), r.current.Status.AvailableReplicas+r.dark[r.current.UID])
+	return min(r.sizeOf(r.current), int64(r.current.Status.AvailableReplicas)+r.dark[r.current.UID])
 }
 
 // all are the ReplicaSets, the current one last.
@@ -152,22 +153,26 @@ func withoutHash(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	return t
 }
 
-func replicas(n *int32) int32 {
+// replicas is reckoned with in 64 bits: API fields have 32, and sums of a few of them more.
+func replicas(n *int32) int64 {
 	if n == nil {
 		return 1
 	}
-	return *n
+	return int64(*n)
 }
 
+// field is n as an API field has it.
+func field(n int64) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
+
 // surge is how many pods more than wanted a rollout may have. Percentages round up.
-func surge(d *appsv1.Deployment) int32 {
+func surge(d *appsv1.Deployment) int64 {
 	s, _ := bounds(d)
 	return s
 }
 
 // bounds resolves maxSurge (rounding up) and maxUnavailable (rounding down). Were both 0 nothing could ever move, so then
 // one may be unavailable.
-func bounds(d *appsv1.Deployment) (surge, unavailable int32) {
+func bounds(d *appsv1.Deployment) (surge, unavailable int64) {
 	ru := d.Spec.Strategy.RollingUpdate
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType || ru == nil {
 		if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
@@ -184,7 +189,7 @@ func bounds(d *appsv1.Deployment) (surge, unavailable int32) {
 	return surge, min(unavailable, n)
 }
 
-func scaled(v *intstr.IntOrString, total int32, up bool) int32 {
+func scaled(v *intstr.IntOrString, total int64, up bool) int64 {
 	if v == nil {
 		return 0
 	}
@@ -192,13 +197,13 @@ func scaled(v *intstr.IntOrString, total int32, up bool) int32 {
 	if err != nil {
 		return 0 // validation does not let this in
 	}
-	return int32(n)
+	return int64(n)
 }
 
 // number reads an annotation that holds a count.
-func number(rs *appsv1.ReplicaSet, annotation string) (int32, bool) {
-	n, err := strconv.ParseInt(rs.Annotations[annotation], 10, 32)
-	return int32(n), err == nil && n >= 0
+func number(rs *appsv1.ReplicaSet, annotation string) (int64, bool) {
+	n, err := strconv.ParseInt(rs.Annotations[annotation], 10, 64)
+	return n, err == nil && n >= 0 && n <= 2*math.MaxInt32
 }
 
 func revision(rs *appsv1.ReplicaSet) int64 {

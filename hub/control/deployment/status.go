@@ -32,27 +32,29 @@ func (r *rollout) status() appsv1.DeploymentStatus {
 		CollisionCount:     r.d.Status.CollisionCount,
 		Conditions:         slices.Clone(r.d.Status.Conditions),
 	}
-	total, terminating, known := int32(0), int32(0), len(r.all()) > 0
+	var total, had, ready, available, terminating int64
+	known := len(r.all()) > 0
 	for _, rs := range r.all() {
 		total += r.size[rs.UID]
-		s.Replicas += rs.Status.Replicas
-		s.ReadyReplicas += rs.Status.ReadyReplicas
-		s.AvailableReplicas += rs.Status.AvailableReplicas
+		had += int64(rs.Status.Replicas)
+		ready += int64(rs.Status.ReadyReplicas)
+		available += int64(rs.Status.AvailableReplicas)
 		if t := rs.Status.TerminatingReplicas; t != nil {
-			terminating += *t
+			terminating += int64(*t)
 		} else {
 			known = false
 		}
 	}
+	s.Replicas, s.ReadyReplicas, s.AvailableReplicas = field(had), field(ready), field(available)
 	if known {
-		s.TerminatingReplicas = &terminating
+		s.TerminatingReplicas = new(field(terminating))
 	}
 	if r.current != nil {
 		s.UpdatedReplicas = r.current.Status.Replicas
 	}
-	s.UnavailableReplicas = max(0, total-s.AvailableReplicas)
+	s.UnavailableReplicas = field(total - available)
 	_, unavailable := bounds(r.d)
-	if s.AvailableReplicas >= r.want-unavailable {
+	if available >= r.want-unavailable {
 		r.set(&s, appsv1.DeploymentAvailable, corev1.ConditionTrue, "MinimumReplicasAvailable", "Deployment has minimum availability.")
 	} else {
 		r.set(&s, appsv1.DeploymentAvailable, corev1.ConditionFalse, "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
@@ -151,7 +153,7 @@ func advanced(before, now *appsv1.DeploymentStatus) bool {
 // complete is what kubectl rollout status waits for.
 func complete(d *appsv1.Deployment, s *appsv1.DeploymentStatus) bool {
 	n := replicas(d.Spec.Replicas)
-	return s.UpdatedReplicas == n && s.Replicas == n && s.AvailableReplicas == n && s.ObservedGeneration >= d.Generation
+	return int64(s.UpdatedReplicas) == n && int64(s.Replicas) == n && int64(s.AvailableReplicas) == n && s.ObservedGeneration >= d.Generation
 }
 
 // onlyDarkAreMissing: what can be done without the dark nodes is done.
@@ -160,7 +162,7 @@ func (r *rollout) onlyDarkAreMissing() bool {
 		r.sizeOf(r.current) == r.goal() && r.settled() == r.goal()
 }
 
-func (r *rollout) missingOnDark() int32 {
+func (r *rollout) missingOnDark() int64 {
 	n := r.allDeferred()
 	if r.current != nil {
 		n += min(r.dark[r.current.UID], r.sizeOf(r.current))

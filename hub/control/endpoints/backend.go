@@ -3,7 +3,6 @@ package endpoints
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -31,15 +30,16 @@ func ipFamilies(svc *corev1.Service) []discoveryv1.AddressType {
 	return out
 }
 
-// podIP is the pod's first address of the family, "" if it has none.
+// podIP is the pod's first address of the family that an endpoint may have, "" if it has none. One that the API would refuse
+// would cost the Service all other changes of the slice that it stands in.
 func podIP(p *corev1.Pod, family discoveryv1.AddressType) string {
 	ips := p.Status.PodIPs
 	if len(ips) == 0 && p.Status.PodIP != "" {
 		ips = []corev1.PodIP{{IP: p.Status.PodIP}}
 	}
 	for _, ip := range ips {
-		a, err := netip.ParseAddr(ip.IP)
-		if err == nil && a.Unmap().Is4() == (family == discoveryv1.AddressTypeIPv4) {
+		a, ok := control.EndpointAddress(ip.IP)
+		if ok && a.Is4() == (family == discoveryv1.AddressTypeIPv4) {
 			return ip.IP
 		}
 	}

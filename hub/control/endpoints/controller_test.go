@@ -137,6 +137,12 @@ slice IPv6 [http=8080/TCP/]
   fd00::2 a ready=true serving=true terminating=false node=n1 zone=quay
 endpoints [http=8080] 10.42.0.2
 `},
+		{"addresses that no endpoint may have", nil,
+			[]kube.Object{pod("a", "127.0.0.1"), pod("b", "169.254.7.7"), pod("c", "10.42.0.4"), pod("d", "::ffff:10.42.0.5"), pod("e", "nonsense")},
+			`slice IPv4 [http=8080/TCP/]
+  10.42.0.4 c ready=true serving=true terminating=false node=n1 zone=quay
+endpoints [http=8080] 10.42.0.4
+`},
 		{"no selector", func(s *corev1.Service) { s.Spec.Selector = nil }, []kube.Object{pod("a", "10.42.0.2")}, ""},
 	}
 	for _, tt := range tests {

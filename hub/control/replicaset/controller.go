@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -43,6 +44,7 @@ type Controller struct {
 	loop    *control.Loop
 	pending *control.Pending
 	orphans *control.Orphans
+	refused refusals
 }
 
 // New returns a controller; Run starts it.
@@ -93,6 +95,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	rs, ok := control.Get[*appsv1.ReplicaSet](c.client, gvk, key.Namespace, key.Name)
 	if !ok {
 		c.pending.Forget(key)
+		c.refused.forget(key)
 		return 0, nil
 	}
 	if !c.pending.Settled(key, kube.Pod, c.client) {
@@ -121,6 +124,12 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		if _, err := c.client.Update(ctx, up, "status"); control.IgnoreNotFound(err) != nil {
 			return 0, control.JoinErrors(failure, err)
 		}
+	}
+	if again, err := c.refused.standing(key, rs.Generation, now); err != nil && failure != nil {
+		if wait > 0 {
+			again = min(again, wait)
+		}
+		return again, nil // the condition and the Event tell of it
 	}
 	return wait, failure
 }
@@ -154,7 +163,12 @@ func (c *Controller) pods(ctx context.Context, rs *appsv1.ReplicaSet, selector l
 func (c *Controller) scale(ctx context.Context, key control.Key, rs *appsv1.ReplicaSet, active []*corev1.Pod, now time.Time) error {
 	switch n := diff(rs, len(active)); {
 	case n > 0:
-		return c.create(ctx, key, rs, n)
+		if _, err := c.refused.standing(key, rs.Generation, now); err != nil {
+			return err // pods come and go meanwhile, and each brings the key up
+		}
+		err := c.create(ctx, key, rs, n)
+		c.refused.note(key, rs.Generation, err, now)
+		return err
 	case n < 0:
 		return c.remove(ctx, key, rs, victims(c.candidates(rs, active), -n, now))
 	}
@@ -166,9 +180,14 @@ func (c *Controller) scale(ctx context.Context, key control.Key, rs *appsv1.Repl
 func (c *Controller) create(ctx context.Context, key control.Key, rs *appsv1.ReplicaSet, n int) error {
 	for batch := 1; n > 0; batch *= 2 {
 		size := min(batch, n)
+		var refused atomic.Bool // the others of the batch would be too
 		if err := control.InParallel(size, func(int) error {
+			if refused.Load() {
+				return nil
+			}
 			pod, err := c.client.Create(ctx, newPod(rs))
 			if err != nil {
+				refused.Store(refuses(err))
 				if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 					c.events.Event(rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
 				}

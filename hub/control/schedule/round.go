@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
 )
@@ -36,11 +37,19 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 	refused := map[types.UID]refusal{}
 	outcomes := make([]*outcome, 0, len(batch))
 	for _, e := range batch {
-		o := &outcome{entry: e, decision: s.decide(e, refused)}
-		if o.decision.Fits() {
-			s.assume(o, now)
-		} else {
-			s.park(o, now)
+		o := &outcome{entry: e}
+		err := contain.Do(s.cfg.Log, site, control.KeyOf(e.pod).String(), func() error {
+			if o.decision = s.decide(e, refused); o.decision.Fits() {
+				s.assume(o, now)
+			} else {
+				s.park(o, now)
+			}
+			return nil
+		})
+		if err != nil {
+			s.unassume(o)
+			s.retry(o, err)
+			continue
 		}
 		outcomes = append(outcomes, o)
 	}
@@ -141,16 +150,25 @@ func (s *Scheduler) commit(ctx context.Context, outcomes []*outcome) {
 	for i, o := range outcomes {
 		writes[i] = o.write
 	}
-	err := s.cfg.Client.Commit(ctx, writes)
-	if err != nil && len(outcomes) > 1 && ctx.Err() == nil {
-		for _, o := range outcomes {
-			s.settle(o, s.cfg.Client.Commit(ctx, []control.Write{o.write}))
-		}
-		return
-	}
+	err := s.write(ctx, "round", writes)
+	alone := err != nil && len(outcomes) > 1 && ctx.Err() == nil
 	for _, o := range outcomes {
+		if alone {
+			err = s.write(ctx, control.KeyOf(o.pod).String(), []control.Write{o.write})
+		}
 		s.settle(o, err)
 	}
+}
+
+// write commits; a panic on the way is the writes' error.
+func (s *Scheduler) write(ctx context.Context, key string, writes []control.Write) error {
+	return contain.Do(s.cfg.Log, site+"/write", key, func() error { return s.cfg.Client.Commit(ctx, writes) })
+}
+
+// unassume takes back what assume did.
+func (s *Scheduler) unassume(o *outcome) {
+	delete(s.assumed, o.pod.UID)
+	s.snap.RemovePod(o.pod.UID)
 }
 
 // settle does what follows from the answer to one outcome's write.
@@ -162,8 +180,7 @@ func (s *Scheduler) settle(o *outcome, err error) {
 		s.cfg.Events.Event(o.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", o.pod.Namespace, o.pod.Name, o.decision.Node)
 	case err == nil:
 	case binding:
-		delete(s.assumed, o.pod.UID)
-		s.snap.RemovePod(o.pod.UID)
+		s.unassume(o)
 		s.queue.wake(time.Now()) // its room is free again
 		s.retry(o, err)
 	default:

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
 )
@@ -62,6 +63,9 @@ func New(cfg Config) *Scheduler {
 type nobody struct{}
 
 func (nobody) Event(kube.Object, string, string, string, ...any) {}
+
+// site is where contained panics of the scheduler count: each belongs to one object or to one pod's binding.
+const site = "control/schedule"
 
 // maxBatch is how many pods are decided in one round and committed together.
 const maxBatch = 256
@@ -129,22 +133,28 @@ func (s *Scheduler) takeIn(now time.Time) {
 		s.snap.SetImage(name, architectures...)
 	}
 	for _, c := range changes {
-		switch c.GVK {
-		case kube.Pod:
-			roomier = s.pod(c) || roomier
-		case kube.Node:
-			roomier = s.node(c) || roomier
-		case kube.Namespace:
-			if c.New == nil {
-				s.snap.RemoveNamespace(c.Old.GetName())
-			} else {
-				s.snap.SetNamespace(c.New.GetName(), c.New.GetLabels())
-			}
-		}
+		contain.Go(s.cfg.Log, site, control.KeyOf(c.Object()).String(), func() { roomier = s.takeOne(c) || roomier })
 	}
 	if roomier {
 		s.queue.wake(now)
 	}
+}
+
+// takeOne takes one change in, and reports whether there may be more room now.
+func (s *Scheduler) takeOne(c control.Change) bool {
+	switch c.GVK {
+	case kube.Pod:
+		return s.pod(c)
+	case kube.Node:
+		return s.node(c)
+	case kube.Namespace:
+		if c.New == nil {
+			s.snap.RemoveNamespace(c.Old.GetName())
+		} else {
+			s.snap.SetNamespace(c.New.GetName(), c.New.GetLabels())
+		}
+	}
+	return false
 }
 
 // node takes note of a changed node and reports whether pods that fitted nowhere may fit now.

@@ -24,6 +24,8 @@ const (
 	// Frames that may wait for a node's acknowledgement when it asks for something more. A node asks one thing at a time;
 	// one that asks on and on and takes no answers would have them all kept.
 	maxAnswers = 256
+	// historyVersion is the link version that has Complete, and histories in Welcome and Refuse.
+	historyVersion = 2
 	// A probed node that has not answered by then counts as gone.
 	probeLimit = 5 * time.Second
 )
@@ -80,6 +82,8 @@ type Session struct {
 	upSeq    uint64 // last batch of reports passed to the driver
 	waiting  []*wire.Batch
 	revision func() uint64
+	version  uint32    // that the node speaks
+	complete bool      // has been said
 	probe    time.Time // zero: no probe under way
 	heard    time.Time // the last frame of the node's own
 	out      Output
@@ -155,7 +159,7 @@ func (s *Session) hello(now time.Time, frame []byte) {
 			"the agent speaks link version %d, this hub needs %d or later: update the agent", h.Version, wire.MinVersion)})
 		s.state = closing
 	default:
-		s.out.Hello = h
+		s.version, s.out.Hello = h.Version, h
 	}
 }
 
@@ -173,9 +177,13 @@ func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *
 	down.Begin(peer)
 }
 
-// Refuse ends the session before its welcome.
+// Refuse ends the session before its welcome. An agent of version 1 takes a revision that is no smaller than its own for
+// proof that its Node was deleted, which no revision is; so it gets none.
 func (s *Session) Refuse(now time.Time, r wire.Refuse) {
 	if s.state == judged {
+		if s.version < historyVersion {
+			r.Revision = 0
+		}
 		s.pipe.Send(&r)
 		s.state, s.limit = closing, now.Add(handshakeLimit)
 	}
@@ -187,6 +195,15 @@ func (s *Session) Bye(now time.Time, code wire.Code, message string) {
 		s.down.End()
 		s.pipe.Send(&wire.Bye{Code: code, Message: message})
 		s.state, s.limit = closing, now.Add(handshakeLimit)
+	}
+}
+
+// Settle says that the node has its whole desired set, once in a session and as soon as that is so. Call it only while
+// nothing that the node is to have is held back from the set.
+func (s *Session) Settle() {
+	if s.state == open && !s.complete && s.version >= historyVersion && s.down.Settled() {
+		s.complete = true
+		s.pipe.Send(&wire.Complete{Hash: s.down.Hash()})
 	}
 }
 

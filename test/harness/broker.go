@@ -1,4 +1,4 @@
-package e2e
+package harness
 
 import (
 	"context"
@@ -12,31 +12,31 @@ import (
 	"time"
 )
 
-// eachBroker runs a test on a LAN of n machines with a hub on the first, over the hub's own broker and over Mosquitto. With
+// EachBroker runs a test on a LAN of n machines with a hub on the first, over the hub's own broker and over Mosquitto. With
 // Mosquitto, which has one more machine, the others cannot reach the hub at all: everything goes by the broker.
-func eachBroker(t *testing.T, name string, n int, f func(t *testing.T, ms []machine, h *hub)) {
+func EachBroker(t *testing.T, name string, n int, f func(t *testing.T, ms []Machine, h *Hub)) {
 	t.Parallel()
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
-		ms := lan(t, name, n)
-		f(t, ms, startHub(t, ms[0]))
+		ms := LAN(t, name, n)
+		f(t, ms, StartHub(t, ms[0]))
 	})
 	t.Run("mosquitto", func(t *testing.T) {
 		t.Parallel()
-		ms := lan(t, name+"-mq", n+1)
+		ms := LAN(t, name+"-mq", n+1)
 		url := mosquitto(t, ms[n])
 		ms = ms[:n]
 		for _, m := range ms[1:] {
-			if out, err := exec.Command("ip", "-n", m.ns, "route", "add", "blackhole", ms[0].ip+"/32").CombinedOutput(); err != nil {
-				t.Fatalf("cut %s off from the hub: %v: %s", m.ns, err, out)
+			if out, err := exec.Command("ip", "-n", m.NS, "route", "add", "blackhole", ms[0].IP+"/32").CombinedOutput(); err != nil {
+				t.Fatalf("cut %s off from the hub: %v: %s", m.NS, err, out)
 			}
 		}
-		f(t, ms, startHub(t, ms[0], "--broker", url))
+		f(t, ms, StartHub(t, ms[0], "--broker", url))
 	})
 }
 
 // mosquitto starts the distribution's broker on a machine and gives its URL. Strangers are kept out by a password.
-func mosquitto(t *testing.T, on machine) string {
+func mosquitto(t *testing.T, on Machine) string {
 	t.Helper()
 	bin, err := exec.LookPath("mosquitto")
 	if err != nil {
@@ -56,12 +56,12 @@ func mosquitto(t *testing.T, on machine) string {
 	if out, err := exec.Command("mosquitto_passwd", "-U", passwords).CombinedOutput(); err != nil {
 		t.Fatalf("mosquitto_passwd: %v: %s", err, out)
 	}
-	text := fmt.Sprintf("user root\nlistener 1883 %s\nallow_anonymous false\npassword_file %s\npersistence false\nlog_dest stderr\nlog_type error\nlog_type warning\n", on.ip, passwords)
+	text := fmt.Sprintf("user root\nlistener 1883 %s\nallow_anonymous false\npassword_file %s\npersistence false\nlog_dest stderr\nlog_type error\nlog_type warning\n", on.IP, passwords)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := &lockedBuffer{}
-	cmd := on.command(context.Background(), bin, "-c", conf)
+	out := &LockedBuffer{}
+	cmd := on.Command(context.Background(), bin, "-c", conf)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -70,12 +70,12 @@ func mosquitto(t *testing.T, on machine) string {
 		_ = cmd.Process.Kill() // it keeps nothing
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("--- output of mosquitto\n%s", tail(out.String(), 20))
+			t.Logf("--- output of mosquitto\n%s", Tail(out.String(), 20))
 		}
 	})
-	address := net.JoinHostPort(on.ip, "1883")
-	eventually(t, 10*time.Second, "mosquitto listens", func() error {
-		sockets, err := on.command(t.Context(), "cat", "/proc/net/tcp").Output()
+	address := net.JoinHostPort(on.IP, "1883")
+	Eventually(t, 10*time.Second, "mosquitto listens", func() error {
+		sockets, err := on.Command(t.Context(), "cat", "/proc/net/tcp").Output()
 		if err == nil && !strings.Contains(string(sockets), ":075B 00000000:0000 0A") { // 1883, listening
 			err = fmt.Errorf("not yet at %s", address)
 		}

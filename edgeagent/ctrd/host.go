@@ -1,0 +1,80 @@
+package ctrd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/contrib/apparmor"
+	apparmorhost "github.com/containerd/containerd/v2/pkg/apparmor"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+)
+
+// Host finds out what this machine can enforce.
+func (r *Runtime) Host(ctx context.Context) podrun.Host {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return podrun.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+}
+
+// recursiveReadOnly reports whether kernel (5.12) and runc (1.1) can make a mount read-only with all that is below it.
+func recursiveReadOnly(ctx context.Context) bool {
+	// Nothing at all, asked of nothing: a kernel that has the call finds fault with the file descriptor.
+	var attr unix.MountAttr
+	if err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &attr); errors.Is(err, unix.ENOSYS) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "runc", "features").Output()
+	if err != nil {
+		return false
+	}
+	var f struct {
+		MountOptions []string `json:"mountOptions"`
+	}
+	return json.Unmarshal(out, &f) == nil && slices.Contains(f.MountOptions, "rro")
+}
+
+// defaultProfile is the AppArmor profile of containers that name no other. It is containerd's, loaded when first needed.
+const defaultProfile = "petrel-default"
+
+// loadedProfiles is the kernel's list of AppArmor profiles, a line each: "name (mode)".
+const loadedProfiles = "/sys/kernel/security/apparmor/profiles"
+
+// appArmor confines a container by the profile it asks for, where the kernel has AppArmor. The node has refused before
+// what cannot be had.
+func appArmor(s podrun.Security, supported bool) (oci.SpecOpts, error) {
+	switch {
+	case s.Privileged || s.AppArmorUnconfined || !supported && s.AppArmorProfile == "":
+		return nil, nil
+	case s.AppArmorProfile == "":
+		return apparmor.WithDefaultProfile(defaultProfile), nil
+	}
+	list, err := os.ReadFile(loadedProfiles)
+	if err != nil {
+		return nil, fmt.Errorf("%w: AppArmor profiles of this node: %v", podrun.ErrConfig, err)
+	}
+	if !profileLoaded(list, s.AppArmorProfile) {
+		return nil, fmt.Errorf("%w: apparmor profile not found %s: load it on this node with apparmor_parser", podrun.ErrConfig, s.AppArmorProfile)
+	}
+	return apparmor.WithProfile(s.AppArmorProfile), nil
+}
+
+func profileLoaded(list []byte, name string) bool {
+	for line := range bytes.Lines(list) {
+		if have, _, ok := strings.Cut(string(line), " ("); ok && have == name {
+			return true
+		}
+	}
+	return false
+}

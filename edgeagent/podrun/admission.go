@@ -1,0 +1,256 @@
+package podrun
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/node/util/sysctl"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Host is what the kernel and the runtime of this node can enforce.
+type Host struct {
+	AppArmor, SELinux bool
+	// RecursiveReadOnly: a mount can be read-only with all that is mounted below it.
+	RecursiveReadOnly bool
+}
+
+// rejection is why a pod may not run on this node, in kubelet's words. The zero value is none.
+type rejection struct{ reason, message string }
+
+// site is what a new pod finds on its node.
+type site struct {
+	name        string
+	labels      map[string]string // nil: not known yet, so nothing can be said of selectors
+	allocatable corev1.ResourceList
+	host        Host
+	others      []*corev1.Pod
+}
+
+// admit decides, once for each pod that is new to the node, whether it may run here. The scheduler has asked most of it
+// before; but a pod may name its node itself, and the hub may have known less. A pod that has been let in once is never
+// asked again: neither a restart of the agent nor a change of the node ends it.
+func (t *Table) admit(w *worker, d desired, containers []Container) {
+	w.mu.Lock()
+	known := w.mem.admitted || w.mem.rejected.reason != ""
+	if !known && (w.mem.last.StartTime != nil || len(containers) > 0) {
+		w.mem.admitted, known = true, true
+	}
+	w.mu.Unlock()
+	if known || d.deleting() {
+		return
+	}
+	t.admitting.Lock() // two pods must not both be let in to what is left for one
+	defer t.admitting.Unlock()
+	why := t.site(w).check(d.pod)
+	w.mu.Lock()
+	w.mem.admitted, w.mem.rejected = why.reason == "", why
+	w.mu.Unlock()
+	if why.reason != "" {
+		t.cfg.Log.Warn("pod refused", "pod", d.pod.Name, "namespace", d.pod.Namespace, "reason", why.reason, "message", why.message)
+		t.events.pod(d.pod, nil, corev1.EventTypeWarning, why.reason, "%s", why.message)
+	}
+}
+
+// site is the node as it is for one more pod, that of w.
+func (t *Table) site(w *worker) site {
+	t.mu.Lock()
+	set, complete := t.set, t.complete
+	workers := make([]*worker, 0, len(t.workers))
+	for _, other := range t.workers {
+		if other != w {
+			workers = append(workers, other)
+		}
+	}
+	t.mu.Unlock()
+	s := site{name: t.cfg.NodeName, allocatable: t.cfg.Allocatable, host: t.cfg.Host}
+	if set.Node != nil {
+		s.name = set.Node.Name
+		s.labels = map[string]string{corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH, corev1.LabelHostname: s.name}
+		for k, v := range set.Node.Labels {
+			s.labels[k] = v
+		}
+	}
+	for _, other := range workers {
+		if pod := other.occupies(set, complete); pod != nil {
+			s.others = append(s.others, pod)
+		}
+	}
+	return s
+}
+
+// occupies returns the pod if it takes of the node what it asks for. One that has ended, or that the hub has taken away
+// by force, takes nothing any more.
+func (w *worker) occupies(set *Set, complete bool) *corev1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	let := w.mem.admitted || w.mem.last.StartTime != nil && w.mem.rejected.reason == ""
+	if w.pod == nil || !let || w.mem.removed || ended(w.mem.last.Phase) {
+		return nil
+	}
+	if set.Pods[w.uid] == nil && (complete || w.wanted) {
+		return nil
+	}
+	return w.pod
+}
+
+// check returns why the pod may not run here.
+func (s site) check(pod *corev1.Pod) rejection {
+	for _, f := range []func(*corev1.Pod) rejection{s.system, s.sysctls, s.resources, s.selectors, s.ports, s.confinement} {
+		if why := f(pod); why.reason != "" {
+			return why
+		}
+	}
+	return rejection{}
+}
+
+func (s site) system(pod *corev1.Pod) rejection {
+	if os, ok := pod.Labels[corev1.LabelOSStable]; ok && os != runtime.GOOS {
+		return rejection{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	if pod.Spec.OS != nil && string(pod.Spec.OS.Name) != runtime.GOOS {
+		return rejection{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	return rejection{}
+}
+
+// safeSysctls are those that a pod may set: they are its own, and no other pod notices. The list is upstream's.
+var safeSysctls = []string{
+	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
+	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout",
+	"net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
+}
+
+func (s site) sysctls(pod *corev1.Pod) rejection {
+	if pod.Spec.SecurityContext == nil {
+		return rejection{}
+	}
+	for _, sc := range pod.Spec.SecurityContext.Sysctls {
+		name := sysctl.NormalizeName(sc.Name)
+		space, _, _ := sysctl.GetNamespace(name)
+		switch {
+		case !slices.Contains(safeSysctls, name):
+			return rejection{"SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowlisted", name)}
+		case space == sysctl.IPCNamespace && pod.Spec.HostIPC, space == sysctl.NetNamespace && pod.Spec.HostNetwork:
+			return rejection{"SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowed with host %s enabled", name, space)}
+		}
+	}
+	return rejection{}
+}
+
+// resources compares what the pod asks for with what the others leave of the node.
+func (s site) resources(pod *corev1.Pod) rejection {
+	lacks := func(name corev1.ResourceName, asked, used, all int64) rejection {
+		return rejection{"OutOf" + string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, asked, used, all)}
+	}
+	if all, ok := s.allocatable[corev1.ResourcePods]; ok && int64(len(s.others))+1 > all.Value() {
+		return lacks(corev1.ResourcePods, 1, int64(len(s.others)), all.Value())
+	}
+	want := kube.PodRequests(pod)
+	taken := make([]corev1.ResourceList, len(s.others))
+	for i, other := range s.others {
+		taken[i] = kube.PodRequests(other)
+	}
+	names := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
+	for name := range want {
+		if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		amount := func(list corev1.ResourceList) int64 {
+			q := list[name]
+			if name == corev1.ResourceCPU {
+				return q.MilliValue()
+			}
+			return q.Value()
+		}
+		if len(s.allocatable) == 0 || amount(want) <= 0 {
+			continue
+		}
+		used := int64(0)
+		for _, list := range taken {
+			used += amount(list)
+		}
+		if all := amount(s.allocatable); amount(want) > all-used {
+			return lacks(name, amount(want), used, all)
+		}
+	}
+	return rejection{}
+}
+
+func (s site) selectors(pod *corev1.Pod) rejection {
+	if s.labels == nil {
+		return rejection{}
+	}
+	node := &corev1.Node{}
+	node.Name, node.Labels = s.name, s.labels
+	if ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); !ok || err != nil {
+		return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+	}
+	return rejection{}
+}
+
+func (s site) ports(pod *corev1.Pod) rejection {
+	want := kube.HostPorts(&pod.Spec)
+	if len(want) == 0 {
+		return rejection{}
+	}
+	for _, other := range s.others {
+		for _, taken := range kube.HostPorts(&other.Spec) {
+			if slices.ContainsFunc(want, taken.Clashes) {
+				return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+			}
+		}
+	}
+	return rejection{}
+}
+
+func predicate(name, text string) rejection {
+	return rejection{name, fmt.Sprintf("Predicate %s failed: %s", name, text)}
+}
+
+// confinement refuses a pod that asks for a wall which this node cannot build.
+func (s site) confinement(pod *corev1.Pod) rejection {
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		p := appArmorOf(pod, &c)
+		if p == nil || p.Type == corev1.AppArmorProfileTypeUnconfined {
+			continue
+		}
+		if !s.host.AppArmor {
+			return rejection{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+		}
+		if p.Type == corev1.AppArmorProfileTypeLocalhost && (p.LocalhostProfile == nil || strings.TrimSpace(*p.LocalhostProfile) == "") {
+			return rejection{"AppArmor", fmt.Sprintf("Cannot enforce AppArmor: invalid empty AppArmor profile name: %q", p)}
+		}
+	}
+	if s.host.SELinux && asksSELinux(pod) {
+		return rejection{"UnexpectedAdmissionError", "this node has SELinux on, and its runtime sets no labels: remove seLinuxOptions, or place the pod on a node without SELinux"}
+	}
+	return rejection{}
+}
+
+// appArmorOf returns the profile that a container asks for, itself or by its pod; nil: none.
+func appArmorOf(pod *corev1.Pod, c *corev1.Container) *corev1.AppArmorProfile {
+	if c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
+		return c.SecurityContext.AppArmorProfile
+	}
+	if pod.Spec.SecurityContext != nil {
+		return pod.Spec.SecurityContext.AppArmorProfile
+	}
+	return nil
+}
+
+func asksSELinux(pod *corev1.Pod) bool {
+	if p := pod.Spec.SecurityContext; p != nil && p.SELinuxOptions != nil {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return c.SecurityContext != nil && c.SecurityContext.SELinuxOptions != nil
+	})
+}

@@ -1,0 +1,148 @@
+package storage
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Space is a file system as seen by one without privileges: what root alone may use counts as used.
+type Space struct {
+	Total, Free      int64 // bytes
+	Inodes, FreeNode int64 // 0, 0 where the file system does not count them
+	// Device tells file systems apart.
+	Device uint64
+}
+
+// Look measures the file system that path is on.
+func Look(path string) (Space, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return Space{}, fmt.Errorf("space of %s: %w", path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Space{}, fmt.Errorf("space of %s: %w", path, err)
+	}
+	unit := int64(fs.Bsize)
+	return Space{Total: int64(fs.Blocks) * unit, Free: int64(fs.Bavail) * unit, Inodes: int64(fs.Files), FreeNode: int64(fs.Ffree), Device: uint64(st.Dev)}, nil
+}
+
+// Amount is a size in bytes, or a part of the whole in percent.
+type Amount struct {
+	Bytes   int64
+	Percent float64
+}
+
+// ParseAmount reads "10%" or a quantity such as "500Mi".
+func ParseAmount(s string) (Amount, error) {
+	if p, ok := strings.CutSuffix(s, "%"); ok {
+		v, err := strconv.ParseFloat(p, 64)
+		if err != nil || !(v >= 0 && v < 100) {
+			return Amount{}, fmt.Errorf("%q is no part of a disk: a number from 0 to less than 100, as in 10%%", s)
+		}
+		return Amount{Percent: v}, nil
+	}
+	q, err := resource.ParseQuantity(s)
+	if err != nil || q.Sign() < 0 {
+		return Amount{}, fmt.Errorf("%q is no size: use a percentage or a quantity, as in 10%% or 500Mi", s)
+	}
+	return Amount{Bytes: q.Value()}, nil
+}
+
+func (a Amount) of(total int64) int64 { return a.Bytes + int64(float64(total)/100*a.Percent) }
+
+// Policy says how much of a disk stays free. The zero value is not useful; begin with Default.
+type Policy struct {
+	// High and Low are the parts of the disk in use, in percent: above High images are collected, down to Low.
+	High, Low int
+	// Floor is the free space below which pods are evicted, and the node says DiskPressure.
+	Floor Amount
+	// FloorNodes is the part of the inodes, in percent, for which the same holds.
+	FloorNodes float64
+}
+
+const (
+	// leastFloor is free space, in bytes, that no percentage goes below: a small card fills within seconds.
+	leastFloor = 128 << 20
+	// leastPart bounds leastFloor to a part of a very small disk.
+	leastPart = 4
+)
+
+// Default is kubelet's policy: images are collected from 85 % down to 80 %, pods are evicted below 10 % free.
+func Default() Policy {
+	return Policy{High: 85, Low: 80, Floor: Amount{Percent: 10}, FloorNodes: 5}
+}
+
+// Check returns what is wrong with a policy.
+func (p Policy) Check() error {
+	if p.High < 1 || p.High > 100 || p.Low < 0 || p.Low >= p.High {
+		return fmt.Errorf("image collection from %d%% down to %d%% of the disk: the first must be from 1 to 100, the second below it", p.High, p.Low)
+	}
+	return nil
+}
+
+// FloorBytes is the free space, in bytes, that is defended on a disk. One that is asked for in bytes is taken as it is.
+func (p Policy) FloorBytes(total int64) int64 {
+	floor := p.Floor.of(total)
+	if p.Floor.Percent > 0 {
+		floor = max(floor, min(leastFloor, total/leastPart))
+	}
+	return floor
+}
+
+// Pressure reports whether a disk has less free than the floor.
+func (p Policy) Pressure(s Space) bool { return p.Short(s) > 0 || p.shortOfInodes(s) }
+
+// Short is how many bytes are missing to the floor.
+func (p Policy) Short(s Space) int64 {
+	if s.Total == 0 {
+		return 0
+	}
+	return max(p.FloorBytes(s.Total)-s.Free, 0)
+}
+
+func (p Policy) shortOfInodes(s Space) bool {
+	return s.Inodes > 0 && float64(s.FreeNode)*100 < float64(s.Inodes)*p.FloorNodes
+}
+
+// Collect is how many bytes of images should go now: nothing up to High, and from there as much as leads down to Low.
+// Under pressure all that may go does.
+func (p Policy) Collect(s Space) int64 {
+	switch used := s.Total - s.Free; {
+	case s.Total == 0:
+		return 0
+	case p.Pressure(s):
+		return s.Total
+	case used*100 >= s.Total*int64(p.High):
+		return used - s.Total*int64(p.Low)/100
+	}
+	return 0
+}
+
+// Spare returns why nothing large may be written to the disk that path is on, or nil.
+func (p Policy) Spare(path string) error {
+	s, err := Look(path)
+	if err != nil {
+		return err
+	}
+	if p.Pressure(s) {
+		return fmt.Errorf("the disk of %s has %s free, less than the %s that this node keeps free; remove something, as \"petrel image prune\" does with images that nothing uses",
+			path, Size(s.Free), Size(p.FloorBytes(s.Total)))
+	}
+	return nil
+}
+
+// Size is a number of bytes for people.
+func Size(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n >= 10<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}

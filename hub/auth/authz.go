@@ -1,0 +1,86 @@
+package auth
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"petrel.dev/petrel/hub/registry"
+)
+
+// Attributes are what a request is about, as authorization sees it.
+type Attributes struct {
+	Verb        string // get, list, watch, create, update, patch, delete, deletecollection; the lower-case method for other paths
+	Path        string
+	Resource    bool // false for paths that are no objects of a served kind: /api, /openapi, /metrics
+	APIGroup    string
+	APIVersion  string
+	Plural      string
+	Subresource string
+	Namespace   string
+	Name        string
+}
+
+// Groups that authorization knows by name; Kubernetes' own.
+const (
+	groupMasters         = "system:masters"
+	groupServiceAccounts = "system:serviceaccounts"
+)
+
+// MastersOnly is who may do what until there are roles: system:masters may do everything. Everybody else who is known may
+// find out what the API is (Kubernetes' system:discovery and system:basic-user), and ServiceAccounts also how to verify
+// tokens (system:service-account-issuer-discovery). What is not named here is refused.
+type MastersOnly struct{}
+
+// Authorize decides by the user's groups. It never returns an error.
+func (MastersOnly) Authorize(_ context.Context, u registry.User, a Attributes) (allowed bool, reason string, err error) {
+	switch {
+	case slices.Contains(u.Groups, groupMasters):
+		return true, "", nil
+	case !slices.Contains(u.Groups, groupAuthenticated):
+		return false, "", nil
+	case a.Resource:
+		return selfReview(a), "", nil
+	case a.Verb != "get":
+		return false, "", nil
+	case discovery(a.Path):
+		return true, "", nil
+	}
+	return slices.Contains(u.Groups, groupServiceAccounts) && issuerDiscovery(a.Path), "", nil
+}
+
+// selfReview reports whether a asks what the user's own name and rights are.
+func selfReview(a Attributes) bool {
+	if a.Verb != "create" || a.Subresource != "" {
+		return false
+	}
+	switch a.APIGroup + "/" + a.Plural {
+	case "authentication.k8s.io/selfsubjectreviews",
+		"authorization.k8s.io/selfsubjectaccessreviews", "authorization.k8s.io/selfsubjectrulesreviews":
+		return true
+	}
+	return false
+}
+
+// discovery reports whether path tells what the API is, and nothing of what is in it. Paths of kinds that are not served
+// look like paths of objects, so depth counts: a kind that is served one day must not be open by then.
+func discovery(path string) bool {
+	p := strings.Split(strings.Trim(path, "/"), "/")
+	switch p[0] {
+	case "api":
+		return len(p) <= 2
+	case "apis":
+		return len(p) <= 3
+	case "openapi":
+		return true
+	case "version":
+		return len(p) == 1
+	case "healthz", "livez", "readyz":
+		return true
+	}
+	return false
+}
+
+func issuerDiscovery(path string) bool {
+	return path == "/openid/v1/jwks" || path == "/.well-known/openid-configuration"
+}

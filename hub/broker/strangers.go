@@ -1,0 +1,70 @@
+package broker
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// network is what connections of strangers are counted by: the address, of IPv6 its first 64 bits, which one customer of a
+// provider has at least.
+func network(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, err := ip.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Addr{}.String()
+	}
+	return p.String()
+}
+
+// admitStranger gives the connection of a device that is not known one of the few places there are for such. When they are
+// taken, the oldest connection from where the most come from gives way, unless the new one comes from there too. b.mu is held.
+func (b *Broker) admitStranger(c *conn) error {
+	from := map[string]int{}
+	for s := range b.strangers {
+		if b.known(s.node) { // has joined meanwhile
+			delete(b.strangers, s)
+			continue
+		}
+		from[s.from]++
+	}
+	if from[c.from] >= maxPerAddress {
+		return fmt.Errorf("%d connections of devices that this hub does not know come from %s already", maxPerAddress, c.from)
+	}
+	if len(b.strangers) >= maxStrangers {
+		most := c.from
+		for f, n := range from {
+			if n > from[most]+1 || n > from[most] && most != c.from {
+				most = f
+			}
+		}
+		if most == c.from {
+			return fmt.Errorf("%d connections of devices that this hub does not know are the limit", maxStrangers)
+		}
+		b.evict(most)
+	}
+	b.strangers[c] = struct{}{}
+	return nil
+}
+
+// evict closes the oldest connection of a stranger from a network.
+func (b *Broker) evict(from string) {
+	var oldest *conn
+	for s := range b.strangers {
+		if s.from == from && (oldest == nil || s.since.Before(oldest.since)) {
+			oldest = s
+		}
+	}
+	if oldest != nil {
+		delete(b.strangers, oldest)
+		oldest.Conn.Close()
+	}
+}

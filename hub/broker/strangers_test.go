@@ -1,0 +1,88 @@
+package broker
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fake is a connection that only knows where it comes from.
+type fake struct {
+	net.Conn
+	closed bool
+}
+
+func (f *fake) Close() error { f.closed = true; return nil }
+
+func stranger(n int, from string) *conn {
+	addr := &net.TCPAddr{IP: net.ParseIP(from), Port: 1000 + n%60000}
+	return &conn{Conn: &fake{}, node: fmt.Sprint("stranger", n), from: network(addr), since: time.Now()}
+}
+
+// Devices that anybody can make up share a few connections; those that the hub knows have their own.
+func TestStrangersDoNotTakeTheRoomOfKnownDevices(t *testing.T) {
+	b, err := New(Config{Cluster: "c", MaxClients: 100, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := map[string]bool{}
+	b.Guard(func(device string) bool { return strings.HasPrefix(device, "known") || joined[device] })
+	var first []*conn
+	for n := range 10_100 {
+		c := stranger(n, fmt.Sprintf("192.0.2.%d", n%4))
+		if b.enter(c) == nil {
+			first = append(first, c)
+		}
+	}
+	if n := len(b.conns); n != maxStrangers {
+		t.Errorf("%d connections of strangers, want %d", n, maxStrangers)
+	}
+	for n := range 100 {
+		if err := b.enter(&conn{Conn: &fake{}, node: fmt.Sprint("known", n)}); err != nil {
+			t.Fatalf("known device %d: %v", n, err)
+		}
+	}
+	if err := b.enter(&conn{Conn: &fake{}, node: "known100"}); err == nil {
+		t.Error("more known devices than the limit")
+	}
+	// One from elsewhere takes the place of the oldest of those who are many.
+	if err := b.enter(stranger(20_000, "198.51.100.1")); err != nil {
+		t.Errorf("a stranger from elsewhere: %v", err)
+	}
+	evicted := 0
+	for _, c := range first {
+		if c.Conn.(*fake).closed {
+			evicted++
+		}
+	}
+	if evicted != 1 {
+		t.Errorf("%d connections gave way, want 1", evicted)
+	}
+	// Who has joined needs no stranger's place any more.
+	for c := range b.strangers {
+		joined[c.node] = true
+	}
+	if err := b.enter(stranger(30_000, "192.0.2.1")); err != nil {
+		t.Errorf("after the others have joined: %v", err)
+	}
+	if n := len(b.strangers); n != 1 {
+		t.Errorf("%d strangers, want 1", n)
+	}
+}
+
+func TestStrangersPerAddress(t *testing.T) {
+	b, err := New(Config{Cluster: "c", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Guard(func(string) bool { return false })
+	for n := range 100 {
+		err := b.enter(stranger(n, fmt.Sprintf("2001:db8::%x", n)))
+		if (err == nil) != (n < maxPerAddress) {
+			t.Fatalf("connection %d of one network: %v", n, err)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+// Package endpointmirror copies Endpoints that are made by hand, for a Service without a selector, into EndpointSlices,
+// which is what proxies and DNS are fed from: the way to give a database outside of the cluster a name in it. It follows
+// Kubernetes' EndpointSliceMirroring controller: the slices have the label endpointslice.kubernetes.io/managed-by, belong
+// to the Endpoints, hold at most a thousand addresses of each subset, and go with Endpoints or Service. Endpoints with
+// the label endpointslice.kubernetes.io/skip-mirror or of a leader election are left alone.
+package endpointmirror
+
+//lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+const (
+	// ManagedBy is the value of the managed-by label on slices that this controller keeps.
+	ManagedBy = "endpointslicemirroring-controller.k8s.io"
+	// maxPerSubset is how many addresses of a subset are mirrored, as in Kubernetes.
+	maxPerSubset = 1000
+	// leaderAnnotation marks Endpoints that old programs elect a leader with; they change every few seconds.
+	leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
+)
+
+// Config is what the controller needs.
+type Config struct {
+	Client control.Client
+	Log    *slog.Logger
+}
+
+// Controller mirrors Endpoints. Its keys are those of Services, whose name the Endpoints have.
+type Controller struct {
+	client control.Client
+	loop   *control.Loop
+}
+
+// New returns a controller; Run starts it.
+func New(cfg Config) *Controller {
+	c := &Controller{client: cfg.Client}
+	c.loop = &control.Loop{
+		Name: "endpointmirror", Client: cfg.Client, Log: cfg.Log,
+		Reconcile: c.reconcile,
+		Sources: []control.Source{
+			{GVK: kube.Service, Keys: control.OwnKeyUnlessStatus},
+			{GVK: kube.Endpoints, Keys: endpointsKeys},
+			{GVK: kube.EndpointSlice, Keys: sliceKeys},
+		},
+	}
+	return c
+}
+
+// Run reconciles until ctx ends.
+func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+
+// endpointsKeys passes over what is not mirrored before and after, which leaders change all the time.
+func endpointsKeys(ch control.Change) []control.Key {
+	for _, o := range []kube.Object{ch.Old, ch.New} {
+		if o != nil && mirrored(o) {
+			return []control.Key{control.KeyOf(ch.Object())}
+		}
+	}
+	return nil
+}
+
+func sliceKeys(ch control.Change) []control.Key {
+	var keys []control.Key
+	for _, o := range []kube.Object{ch.Old, ch.New} {
+		if o != nil && o.GetLabels()[discoveryv1.LabelManagedBy] == ManagedBy {
+			if name := o.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
+				keys = append(keys, control.Key{Namespace: o.GetNamespace(), Name: name})
+			}
+		}
+	}
+	return keys
+}
+
+// mirrored tells whether Endpoints are to be copied, as far as they say so themselves.
+func mirrored(eps kube.Object) bool {
+	if eps.GetLabels()[discoveryv1.LabelSkipMirror] == "true" {
+		return false
+	}
+	_, leader := eps.GetAnnotations()[leaderAnnotation]
+	return !leader
+}
+
+func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
+	eps, there := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, key.Namespace, key.Name)
+	existing := c.slices(key)
+	var writes []control.Write
+	switch {
+	case !ok || !there || len(svc.Spec.Selector) > 0 || !mirrored(eps) || svc.DeletionTimestamp != nil || eps.DeletionTimestamp != nil:
+		for _, s := range existing {
+			writes = append(writes, control.Write{Old: s, Delete: true})
+		}
+	case control.NamespaceEnding(c.client, key.Namespace):
+		return 0, nil
+	default:
+		writes = plan(svc, eps, existing)
+	}
+	if len(writes) == 0 {
+		return 0, nil
+	}
+	err := c.client.Commit(ctx, writes)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return 0, nil
+	}
+	return 0, control.IgnoreNotFound(err)
+}
+
+// slices are those of a Service that this controller keeps.
+func (c *Controller) slices(key control.Key) []*discoveryv1.EndpointSlice {
+	mine := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: key.Name, discoveryv1.LabelManagedBy: ManagedBy})
+	var out []*discoveryv1.EndpointSlice
+	for _, s := range control.List[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, key.Namespace) {
+		if mine.Matches(labels.Set(s.Labels)) && s.DeletionTimestamp == nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,175 @@
+// Package loadbalancer says in the status of Services of type LoadBalancer where they are reached: at the nodes' addresses,
+// on each of which the service proxy listens. So `kubectl get` shows an address and `helm install --wait` returns.
+// Services with a loadBalancerClass are somebody else's and left alone.
+package loadbalancer
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Config is what the controller needs.
+type Config struct {
+	Client control.Client
+	Log    *slog.Logger
+}
+
+// Controller reconciles Services.
+type Controller struct {
+	client control.Client
+	loop   *control.Loop
+}
+
+// New returns a controller; Run starts it.
+func New(cfg Config) *Controller {
+	c := &Controller{client: cfg.Client}
+	c.loop = &control.Loop{
+		Name: "loadbalancer", Client: cfg.Client, Log: cfg.Log,
+		Reconcile: c.reconcile,
+		Sources: []control.Source{
+			{GVK: kube.Service, Keys: serviceKeys},
+			{GVK: kube.Node, Keys: c.nodeKeys},
+			{GVK: kube.EndpointSlice, Keys: c.sliceKeys},
+		},
+	}
+	return c
+}
+
+// Run reconciles until ctx ends.
+func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+
+// balanced tells whether Petrel is the Service's load balancer.
+func balanced(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass == nil && svc.DeletionTimestamp == nil
+}
+
+func serviceKeys(ch control.Change) []control.Key {
+	svc, ok := ch.New.(*corev1.Service)
+	if !ok || !balanced(svc) && len(svc.Status.LoadBalancer.Ingress) == 0 {
+		return nil
+	}
+	return []control.Key{control.KeyOf(svc)}
+}
+
+// nodeKeys: all Services of the type, when a node comes, goes, or can be reached otherwise than before.
+func (c *Controller) nodeKeys(ch control.Change) []control.Key {
+	if slices.Equal(addressesOf(ch.Old), addressesOf(ch.New)) {
+		return nil
+	}
+	var keys []control.Key
+	for _, svc := range control.List[*corev1.Service](c.client, kube.Service, "") {
+		if balanced(svc) {
+			keys = append(keys, control.KeyOf(svc))
+		}
+	}
+	return keys
+}
+
+// sliceKeys: a Service that only nodes with endpoints serve.
+func (c *Controller) sliceKeys(ch control.Change) []control.Key {
+	o := ch.Object()
+	key := control.Key{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]}
+	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
+	if !ok || !balanced(svc) || !local(svc) {
+		return nil
+	}
+	return []control.Key{key}
+}
+
+func local(svc *corev1.Service) bool {
+	return svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// addressesOf is where a node serves load balancers: its external addresses, else its internal ones; nowhere while it is
+// not ready or is excluded.
+func addressesOf(o kube.Object) (out []string) {
+	n, ok := o.(*corev1.Node)
+	if !ok || n == nil || n.DeletionTimestamp != nil {
+		return nil
+	}
+	if _, excluded := n.Labels[corev1.LabelNodeExcludeBalancers]; excluded {
+		return nil
+	}
+	if !slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	}) {
+		return nil
+	}
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeExternalIP, corev1.NodeInternalIP} {
+		for _, a := range n.Status.Addresses {
+			if a.Type == kind && !slices.Contains(out, a.Address) {
+				out = append(out, a.Address)
+			}
+		}
+		if len(out) > 0 {
+			return out
+		}
+	}
+	return nil
+}
+
+func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
+	if !ok || svc.Spec.LoadBalancerClass != nil || svc.DeletionTimestamp != nil {
+		return 0, nil
+	}
+	now := svc.DeepCopy()
+	now.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+	if balanced(svc) {
+		now.Status.LoadBalancer.Ingress = c.ingress(svc)
+	}
+	if len(now.Status.LoadBalancer.Ingress) == 0 && balanced(svc) && len(c.client.List(kube.Node, "")) > 0 && !local(svc) {
+		// All nodes are dark at the moment. They go on serving, and an address that comes and goes helps nobody.
+		return 0, nil
+	}
+	if equality.Semantic.DeepEqual(svc.Status, now.Status) {
+		return 0, nil
+	}
+	_, err := c.client.Update(ctx, now, "status")
+	return 0, control.IgnoreNotFound(err)
+}
+
+// ingress lists the addresses of the nodes that serve, in the order of the nodes' names.
+func (c *Controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
+	serving := c.nodesWithEndpoints(svc)
+	mode := corev1.LoadBalancerIPModeVIP
+	var out []corev1.LoadBalancerIngress
+	for _, n := range control.List[*corev1.Node](c.client, kube.Node, "") {
+		if local(svc) && !serving[n.Name] {
+			continue
+		}
+		for _, ip := range addressesOf(n) {
+			if !slices.ContainsFunc(out, func(o corev1.LoadBalancerIngress) bool { return o.IP == ip }) {
+				out = append(out, corev1.LoadBalancerIngress{IP: ip, IPMode: &mode})
+			}
+		}
+	}
+	return out
+}
+
+func (c *Controller) nodesWithEndpoints(svc *corev1.Service) map[string]bool {
+	out := map[string]bool{}
+	if !local(svc) {
+		return out
+	}
+	for _, s := range control.List[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, svc.Namespace) {
+		if s.Labels[discoveryv1.LabelServiceName] != svc.Name {
+			continue
+		}
+		for _, e := range s.Endpoints {
+			if e.NodeName != nil && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+				out[*e.NodeName] = true
+			}
+		}
+	}
+	return out
+}

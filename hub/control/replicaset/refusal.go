@@ -1,0 +1,75 @@
+package replicaset
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"petrel.dev/petrel/hub/control"
+)
+
+// Bounds of how long a refusal holds: doubled with each that follows.
+const (
+	firstRefusal   = time.Second
+	longestRefusal = time.Minute
+)
+
+// refusals remembers which ReplicaSets were refused a pod, because there is no room or no permission: trying again at once
+// does not help, and each pod of theirs that changes brings them up again, thousands of times.
+type refusals struct {
+	mu sync.Mutex
+	m  map[control.Key]*refusal
+}
+
+type refusal struct {
+	err        error
+	generation int64 // of the ReplicaSet: a change of its spec deserves another try
+	n          int
+	until      time.Time
+}
+
+// note takes in how a creation went.
+func (r *refusals) note(key control.Key, generation int64, err error, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil || !refuses(err) {
+		delete(r.m, key)
+		return
+	}
+	if r.m == nil {
+		r.m = map[control.Key]*refusal{}
+	}
+	was := r.m[key]
+	if was == nil || was.generation != generation {
+		was = &refusal{generation: generation}
+		r.m[key] = was
+	}
+	was.err = err
+	was.until = now.Add(min(longestRefusal, firstRefusal<<min(was.n, 10)))
+	was.n++
+}
+
+// standing returns for how long a refusal still holds for key, and what it was.
+func (r *refusals) standing(key control.Key, generation int64, now time.Time) (wait time.Duration, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.m[key]
+	if was == nil || was.generation != generation || !now.Before(was.until) {
+		return 0, nil
+	}
+	return was.until.Sub(now), was.err
+}
+
+func (r *refusals) forget(key control.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.m, key)
+}
+
+// refuses tells a refusal, which stands for a while, from a failure.
+func refuses(err error) bool {
+	status, ok := err.(apierrors.APIStatus)
+	return ok && (status.Status().Code == http.StatusForbidden || status.Status().Code == http.StatusInsufficientStorage)
+}

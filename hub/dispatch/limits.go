@@ -1,0 +1,88 @@
+package dispatch
+
+import (
+	"maps"
+	"time"
+)
+
+// bucket is a budget that fills with time. The zero value is full.
+type bucket struct {
+	used float64
+	at   time.Time // of used
+}
+
+// limit is how a bucket fills.
+type limit struct {
+	rate  float64 // a second
+	burst float64
+}
+
+func (b *bucket) settle(now time.Time, l limit) {
+	if b.used > 0 {
+		b.used = max(0, b.used-max(0, now.Sub(b.at).Seconds())*l.rate)
+	}
+	b.at = now
+}
+
+// take takes n when it is there; what is larger than the burst needs a full bucket.
+func (b *bucket) take(now time.Time, l limit, n float64) bool {
+	b.settle(now, l)
+	if b.used > 0 && b.used+n > l.burst {
+		return false
+	}
+	b.used += n
+	return true
+}
+
+// when is the earliest time at which take of n succeeds.
+func (b *bucket) when(now time.Time, l limit, n float64) time.Time {
+	b.settle(now, l)
+	over := min(b.used, b.used+n-l.burst)
+	if over <= 0 {
+		return now
+	}
+	return now.Add(time.Duration(over/l.rate*float64(time.Second)) + time.Millisecond)
+}
+
+// seldom lets each key pass once in a time. It forgets the keys whose time is over, and refuses new ones beyond max.
+type seldom struct {
+	every time.Duration
+	max   int
+	last  map[string]time.Time
+}
+
+func (s *seldom) allow(now time.Time, key string) bool {
+	if t, ok := s.last[key]; ok && now.Sub(t) < s.every {
+		return false
+	}
+	if s.last == nil {
+		s.last = map[string]time.Time{}
+	}
+	if len(s.last) >= s.max {
+		maps.DeleteFunc(s.last, func(_ string, t time.Time) bool { return now.Sub(t) >= s.every })
+		if len(s.last) >= s.max {
+			return false
+		}
+	}
+	s.last[key] = now
+	return true
+}
+
+// maxRefusalsLogged is how many refusals are logged in a minute; further ones are counted.
+const maxRefusalsLogged = 20
+
+// refusals decides which refusals of devices are logged: anybody can cause them, as many as they like.
+type refusals struct {
+	bucket bucket
+	passed int // not logged since the last that was
+}
+
+// allow reports whether to log a refusal now, and how many were not logged before it.
+func (r *refusals) allow(now time.Time) (ok bool, before int) {
+	if !r.bucket.take(now, limit{rate: maxRefusalsLogged / 60.0, burst: maxRefusalsLogged}, 1) {
+		r.passed++
+		return false, 0
+	}
+	before, r.passed = r.passed, 0
+	return true, before
+}

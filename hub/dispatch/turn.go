@@ -1,0 +1,217 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// gather takes the shares of the next transaction, in turn, and moves those who got one to the end of the turn. wait is
+// when the first of those who got none may have one.
+func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
+	i.mu.Lock()
+	turn := slices.Clone(i.turn)
+	i.mu.Unlock()
+	taken, bytes := 0, 0
+	objects := map[string]bool{}
+	for _, q := range turn {
+		if taken >= maxWrites || bytes >= maxTxBytes {
+			break
+		}
+		i.mu.Lock()
+		j := q.job
+		i.mu.Unlock()
+		if j == nil {
+			continue
+		}
+		if now.Before(j.notBefore) {
+			wait = earliest(wait, j.notBefore)
+			continue
+		}
+		s, later := i.share(now, q, j, objects)
+		if s.reports == 0 && !s.alone && j.at < len(j.batch.Puts) {
+			wait = earliest(wait, later)
+			continue
+		}
+		taken += len(s.writes)
+		bytes += s.bytes
+		shares = append(shares, s)
+		i.last(q)
+	}
+	return shares, wait
+}
+
+// last moves a queue to the end of the turn.
+func (i *intake) last(q *queue) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if k := slices.Index(i.turn, q); k >= 0 {
+		i.turn = append(append(i.turn[:k:k], i.turn[k+1:]...), q)
+	}
+}
+
+// share plans the next reports of one node. One that cannot even be planned is left to one, which knows what to do with it.
+func (i *intake) share(now time.Time, q *queue, j *job, objects map[string]bool) (s share, later time.Time) {
+	err := contain.Do(i.log, "dispatch/plan", j.node, func() error {
+		s, later = i.plans(now, q, j, objects)
+		return nil
+	})
+	if err != nil {
+		q.suspect = now.Add(suspectFor)
+		return share{q: q, job: j, alone: true}, now
+	}
+	return s, later
+}
+
+// plans is as many of the next reports as the node's budget allows, and as need nothing that another in the transaction
+// changes. later is when the budget allows the first, if it does not now.
+func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool) (s share, later time.Time) {
+	s = share{q: q, job: j}
+	for k := j.at; k < len(j.batch.Puts) && s.reports < maxShare && s.bytes < maxTxBytes/4; k++ {
+		r, first := j.report(k), k == j.at
+		paid := first && j.tries > 0
+		if t := q.when(now, r.put); !paid && t.After(now) {
+			return s, t
+		}
+		if !paid && r.put.Kind == wire.KindEvent && q.events.when(now, eventsLimit, 1).After(now) {
+			q.pay(now, r.put)
+			s.left = append(s.left, leftOut{r.put, []string{"the event, like others: a node may report one a second, and a hundred at once"}})
+			s.reports++
+			continue
+		}
+		p := i.plan(r)
+		alone := p.alone || now.Before(q.suspect)
+		if !first && alone || slices.ContainsFunc(p.writes, func(w control.Write) bool { return objects[key(w)] }) {
+			return s, now.Add(time.Millisecond) // what the other write of the object makes has to be seen first
+		}
+		if !paid {
+			q.pay(now, r.put)
+		}
+		if alone {
+			s.alone = true
+			return s, now
+		}
+		for _, w := range p.writes {
+			objects[key(w)] = true
+		}
+		if len(p.left) > 0 {
+			s.left = append(s.left, leftOut{r.put, p.left})
+		}
+		s.writes = append(s.writes, p.writes...)
+		s.reports++
+		s.bytes += len(r.put.Data)
+	}
+	return s, now
+}
+
+// when is when the node's budget allows a report.
+func (q *queue) when(now time.Time, put *wire.Put) time.Time {
+	return latest(q.writes.when(now, writeLimit, 1), q.bytes.when(now, byteLimit, float64(len(put.Data))))
+}
+
+// pay takes what a report costs out of the node's budget.
+func (q *queue) pay(now time.Time, put *wire.Put) {
+	q.writes.take(now, writeLimit, 1)
+	q.bytes.take(now, byteLimit, float64(len(put.Data)))
+	if put.Kind == wire.KindEvent {
+		q.events.take(now, eventsLimit, 1)
+	}
+}
+
+// one writes the next report of a batch by itself, and goes on behind it when it is written or turns out to mean nothing.
+// Otherwise it is tried again later, which only this node waits for.
+func (i *intake) one(ctx context.Context, q *queue, j *job) {
+	if j.at >= len(j.batch.Puts) {
+		i.advance(q, j, 0)
+		return
+	}
+	if j.tries == 0 {
+		j.since = i.written
+	}
+	j.tries++
+	now, r := time.Now(), j.report(j.at)
+	var left []string
+	err := contain.Do(i.log, "dispatch/intake", j.node, func() (err error) {
+		p := i.plan(r)
+		left = p.left
+		if err = i.writeAll(ctx, p); apierrors.IsInvalid(err) {
+			if rest, what := salvage(p, err); len(what) > 0 {
+				left = append(left, what...)
+				err = i.writeAll(ctx, rest)
+			}
+		}
+		return err
+	})
+	switch pause, why := i.verdict(j, err); {
+	case pause > 0:
+		j.notBefore = now.Add(pause)
+		if j.tries >= storeTries { // whether the Event can be written shows whose fault it is
+			i.nodeEvent(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
+		}
+		return
+	case why != "":
+		i.leftOut(now, j.node, leftOut{r.put, []string{fmt.Sprintf("all of it: %s: %v", why, err)}})
+	case err == nil:
+		i.written++
+		if len(left) > 0 {
+			i.leftOut(now, j.node, leftOut{r.put, left})
+		}
+	}
+	i.advance(q, j, 1)
+}
+
+func (i *intake) writeAll(ctx context.Context, p plan) error {
+	for _, w := range p.writes {
+		if err := i.write(ctx, w, p.alone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verdict decides what becomes of a report that could not be written: tried again after pause, given up with a reason, or,
+// when both are empty, forgotten because what it is about is gone.
+func (i *intake) verdict(j *job, err error) (pause time.Duration, why string) {
+	var panicked *contain.Panic
+	switch {
+	case err == nil:
+		return 0, ""
+	case errors.As(err, &panicked):
+		return 0, "a fault of the hub"
+	case apierrors.IsNotFound(err), apierrors.IsGone(err):
+		return 0, ""
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		if j.tries > intakeTries {
+			return 0, "it keeps losing against other writers"
+		}
+		return intakePause, ""
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
+		return 0, "the API refuses it"
+	case j.tries >= storeTries && i.written > j.since:
+		return 0, "it cannot be written, though others can"
+	}
+	// The store takes nothing: the report waits, since the node would not send it again once it is answered.
+	return min(storeRetry<<min(j.tries-1, 10), storeRetryMax), ""
+}
+
+// write makes one change. A pod with finalizers is deleted by the API's rules, not out of hand.
+func (i *intake) write(ctx context.Context, w control.Write, alone bool) error {
+	if w.Delete && alone {
+		zero := int64(0)
+		uid := w.Old.GetUID()
+		return i.client.Delete(ctx, kube.Pod, w.Old.GetNamespace(), w.Old.GetName(), metav1.DeleteOptions{
+			GracePeriodSeconds: &zero, Preconditions: &metav1.Preconditions{UID: &uid},
+		})
+	}
+	return i.client.Commit(ctx, []control.Write{w})
+}

@@ -1,0 +1,100 @@
+package registry_test
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+func limitPod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+	}
+}
+
+// TestPodsAreCapped: one pod too many is refused with the reason, whichever way it comes; what exists can be changed.
+func TestPodsAreCapped(t *testing.T) {
+	r := registrytest.Start(t, registry.Config{MaxPods: 3})
+	c := r.Client()
+	for _, name := range []string{"a", "b", "c"} {
+		create(t, r, limitPod(name))
+	}
+	target := registrytest.Target(t, kube.Pod, "default", "")
+	for _, opts := range []*metav1.CreateOptions{nil, {DryRun: []string{metav1.DryRunAll}}} {
+		_, err := r.Create(t.Context(), target, limitPod("d"), opts)
+		wantError(t, err, http.StatusForbidden, "takes 3 pods and has 3")
+	}
+	err := c.Commit(t.Context(), []control.Write{{Object: limitPod("d")}})
+	wantError(t, err, http.StatusForbidden, "--max-pods")
+	if _, err := r.Patch(t.Context(), registrytest.Target(t, kube.Pod, "default", "a"), types.MergePatchType,
+		[]byte(`{"metadata":{"labels":{"x":"y"}}}`), &metav1.PatchOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Delete(t.Context(), kube.Pod, "default", "a", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	create(t, r, limitPod("d"))
+}
+
+// TestFullStoreAnswers: over its limit the store takes no new object and says why and what helps; deletion goes on in all its
+// steps, grace periods and finalizers included, which write the object again first.
+func TestFullStoreAnswers(t *testing.T) {
+	db, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: 100 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- db.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done; db.Close() })
+	r := registrytest.Start(t, registry.Config{Store: db})
+
+	held := configMap("held", "k", "v")
+	held.Finalizers = []string{"example.com/hold"}
+	create(t, r, held)
+	bound := limitPod("bound")
+	bound.Spec.NodeName = "n1"
+	create(t, r, bound)
+	n := 0
+	for ; n < 100; n++ {
+		cm := configMap("fill", "k", strings.Repeat("x", 9000))
+		cm.Name, cm.GenerateName = "", "fill-"
+		if _, err = r.Create(t.Context(), registrytest.Target(t, kube.ConfigMap, "default", ""), cm, nil); err != nil {
+			break
+		}
+	}
+	wantError(t, err, http.StatusInsufficientStorage, "only deletions")
+	wantError(t, err, http.StatusInsufficientStorage, "--store-limit")
+	if n < 8 {
+		t.Errorf("after %d objects of 9,000 bytes", n)
+	}
+	pod := registrytest.Target(t, kube.Pod, "default", "bound")
+	if _, err := r.Delete(t.Context(), pod, nil); err != nil {
+		t.Errorf("graceful deletion: %v", err)
+	}
+	target := registrytest.Target(t, kube.ConfigMap, "default", "held")
+	if _, err := r.Delete(t.Context(), target, nil); err != nil {
+		t.Errorf("deletion with a finalizer: %v", err)
+	}
+	if _, err := r.Patch(t.Context(), target, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), &metav1.PatchOptions{}); err != nil {
+		t.Errorf("removal of the finalizer: %v", err)
+	}
+	if _, err := r.DeleteCollection(t.Context(), registrytest.Target(t, kube.ConfigMap, "default", ""), nil, nil); err != nil {
+		t.Errorf("deletion of all: %v", err)
+	}
+	create(t, r, configMap("after", "k", "v"))
+}

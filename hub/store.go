@@ -1,0 +1,80 @@
+package hub
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
+)
+
+// Defaults of what an operator may choose of the store's bounds.
+const (
+	// DefaultMaxPods leaves twice the room of the largest fleet that Petrel is made for (1,000 nodes, 10,000 pods).
+	DefaultMaxPods    = 20_000
+	DefaultStoreLimit = 256 << 20 // bytes; see sqlstore.Config.MaxBytes
+	DefaultBackups    = 3
+)
+
+// backupHour is the hour of the local day at which the store is backed up.
+const backupHour = 3
+
+// firstBackup is how long after the start the store is backed up when the last backup is older than a day.
+const firstBackup = time.Hour
+
+// openStore opens the store with the operator's bounds. Events are all that it may lose.
+func (h *Hub) openStore(ctx context.Context) (err error) {
+	var expendable []string
+	if k, ok := h.kinds.ByGVK(kube.Event); ok {
+		expendable = []string{resource.Prefix(k, "")}
+	}
+	h.db, err = sqlstore.Open(ctx, sqlstore.Config{
+		Path: filepath.Join(h.cfg.DataDir, "hub.db"), BackupDir: h.backupDir(), Log: h.part("store"),
+		MaxBytes: h.cfg.StoreLimit, Expendable: expendable, Salvage: h.cfg.Salvage,
+		OnHealth: func(error) {
+			select {
+			case h.storeHealth <- struct{}{}:
+			default:
+			}
+		},
+	})
+	return err
+}
+
+func (h *Hub) backupDir() string { return filepath.Join(h.cfg.DataDir, "backup") }
+
+// backups keeps the store backed up until ctx ends.
+func (h *Hub) backups(ctx context.Context) error {
+	if h.cfg.Backups < 0 {
+		<-ctx.Done()
+		return nil
+	}
+	return h.db.RunBackups(ctx, sqlstore.Backups{Dir: h.backupDir(), Keep: h.cfg.Backups, Hour: backupHour, FirstAfter: firstBackup})
+}
+
+// tellHealth says in an Event on the namespace kube-system when the store is full, and when it is not any more. A store on a
+// full disk may not be able to keep it: /readyz and the log tell too.
+func (h *Hub) tellHealth(ctx context.Context, events control.Events) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.storeHealth:
+		}
+		about := &corev1.Namespace{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+			ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem},
+		}
+		if err := h.db.Health(); err != nil {
+			events.Event(about, corev1.EventTypeWarning, "StoreFull", "%v", err)
+		} else {
+			events.Event(about, corev1.EventTypeNormal, "StoreHasRoom", "The store takes everything again")
+		}
+	}
+}

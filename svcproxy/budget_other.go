@@ -1,0 +1,5 @@
+//go:build !linux
+
+package svcproxy
+
+func machineBudget() budget { return budgetFor(0, 0) }

@@ -1,0 +1,107 @@
+package harness
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"petrel.dev/petrel/internal/buildinfo"
+)
+
+// Main is the TestMain of a package of such tests: it builds what they run, and waits until no other run of the same
+// package goes on in this checkout.
+func Main(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = f.Value.Set("4") // unless told otherwise: these tests spend their time waiting for links to break
+	}
+	code, err := func() (int, error) {
+		if why := unable(); why != "" {
+			if os.Getenv("CI") == "true" {
+				return 1, errors.New("end-to-end tests cannot run: " + why)
+			}
+			fmt.Println("skipping end-to-end tests:", why)
+			return 0, nil
+		}
+		release, err := alone()
+		if err != nil {
+			return 1, err
+		}
+		defer release()
+		dir, err := os.MkdirTemp("", "petrel-e2e-bin-")
+		if err != nil {
+			return 1, err
+		}
+		defer os.RemoveAll(dir)
+		if Petrel, err = binary(dir, "PETREL_BIN", "petrel", "./cmd/petrel"); err != nil {
+			return 1, err
+		}
+		if KubectlPath, err = binary(dir, "PETREL_KUBECTL", "kubectl", "./test/tools/kubectl"); err != nil {
+			return 1, err
+		}
+		return m.Run(), nil
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
+// checkout tells checkouts of this repository apart. Names made with it are the same at each run, so that what a killed
+// run left is found.
+func checkout() string {
+	wd, _ := os.Getwd() // without one, all are alike
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(wd)))
+}
+
+// alone waits until no other run of these tests goes on in this checkout.
+func alone() (release func(), err error) {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "petrel-e2e-"+checkout()+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// unable says why these tests cannot run here; "" when they can.
+func unable() string {
+	if os.Geteuid() != 0 {
+		return "not root"
+	}
+	for _, tool := range []string{"containerd", "runc", "ip", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return tool + " is not installed; `make setup` installs it"
+		}
+	}
+	return ""
+}
+
+func binary(dir, env, name, pkg string) (string, error) {
+	if path := os.Getenv(env); path != "" {
+		return filepath.Abs(path)
+	}
+	path := filepath.Join(dir, name)
+	// kubectl refuses to compare versions when its own is not one.
+	cmd := exec.Command("go", "build", "-ldflags", "-X k8s.io/component-base/version.gitVersion="+buildinfo.Kubernetes, "-o", path, pkg)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return path, nil
+}
+
+// Petrel and KubectlPath are the binaries under test, built once by Main.
+var Petrel, KubectlPath string

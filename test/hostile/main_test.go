@@ -1,0 +1,9 @@
+package hostile
+
+import (
+	"testing"
+
+	"petrel.dev/petrel/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
