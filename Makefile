@@ -78,4 +78,4 @@ setup-test:
 	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3
 
 setup-conformance:
-	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static bash-static:bash-static mmdebstrap:mmdebstrap
+	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mmdebstrap:mmdebstrap

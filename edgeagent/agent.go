@@ -38,6 +38,7 @@ type Agent struct {
 	rt    *ctrd.Runtime
 	node  *node.Node
 	known *knowledge
+	used  imageUse
 
 	mu       sync.Mutex
 	set      *podrun.Set
@@ -84,7 +85,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if a.rt, err = ctrd.Open(ctx, ctrd.Config{Address: a.cfg.ContainerdAddress, Private: a.cfg.PrivateContainerd, DataDir: a.dir, RunDir: a.cfg.RunDir,
-		Namespace: a.cfg.ContainerdNamespace, PlainHTTP: a.cfg.PlainHTTPRegistries, Log: a.log}); err != nil {
+		Namespace: a.cfg.ContainerdNamespace, PlainHTTP: a.cfg.PlainHTTPRegistries, Disk: a.cfg.Disk, Log: a.log}); err != nil {
 		return unlessStopped(ctx, err)
 	}
 	defer func() {
@@ -99,12 +100,14 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.node, err = a.newNode(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
+	a.makeRoom(ctx)
 	a.importImages(ctx) // first: pods that start now would try to pull them
 	stopped := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rt.Run(ctx) })
 	g.Go(func() error { return a.node.Run(ctx, a.report) })
 	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.keepDisk(ctx) })
 	g.Go(func() error { return lean.Run(ctx, a.log) })
 	if a.link != nil {
 		g.Go(func() error { return a.link.Run(ctx) })
@@ -172,6 +175,7 @@ func (a *Agent) completed() <-chan struct{} {
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 	cfg := node.Config{
 		Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady, ArchVariant: ctrd.ArchVariant(),
+		Disk: a.cfg.Disk, ImageDir: a.rt.ImageDir(),
 	}
 	if a.cfg.NodeIP.IsValid() {
 		cfg.Addresses = []netip.Addr{a.cfg.NodeIP}
@@ -181,6 +185,7 @@ func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 		return nil, fmt.Errorf("containerd version: %w", err)
 	}
 	cfg.RuntimeVersion = "containerd://" + v
+	cfg.RecursiveReadOnly = a.rt.Host(ctx).RecursiveReadOnly
 	cfg.NoMemoryReason, cfg.NoMemoryLimits = a.rt.NoMemoryLimits()
 	n, err := node.New(cfg)
 	if err != nil {
@@ -351,7 +356,7 @@ func (a *Agent) build(ctx context.Context, p plan) {
 	table := podrun.NewTable(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
-		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Log: a.log,
+		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Free: a.freeBytes, Log: a.log,
 	})
 	a.mu.Lock()
 	a.network, a.proxy, a.table, a.netError, a.settings = network, proxy, table, "no pod CIDR yet", p.Settings
@@ -391,6 +396,9 @@ func (a *Agent) apply(ctx context.Context, synced bool) bool {
 		a.node.Recheck()
 	}
 	a.applyProxy()
+	for _, p := range set.Pods {
+		a.used.note(podrun.ImagesOf(p), time.Now())
+	}
 	untold := a.known.want(set) // first: pulls that begin now will tell
 	a.table.Apply(set, synced)
 	a.known.look(ctx, untold)

@@ -6,9 +6,12 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"petrel.dev/petrel/edgeagent/storage"
 )
 
 // Config of an Agent. Only DataDir and Log are required on a device that has joined before.
@@ -39,9 +42,12 @@ type Config struct {
 	Bridge string
 	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
 	StopPodsOnExit bool
-	Log            *slog.Logger
+	// Disk is how much of the node's disk stays free; the zero value stands for storage.Default.
+	Disk storage.Policy
+	Log  *slog.Logger
 
-	offline bool // without a link, for tests
+	offline  bool          // without a link, for tests
+	imageAge time.Duration // how long an image must be unused to be collected; storage.MinAge but in tests
 }
 
 // DefaultPodPidsLimit is far above what a program needs, and far below what the kernel of a small board has for all.
@@ -61,6 +67,15 @@ func (c *Config) check() error {
 	}
 	if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
 		return fmt.Errorf("agent: node name %q: %s; give another with --node-name", c.NodeName, problems[0])
+	}
+	if c.Disk == (storage.Policy{}) {
+		c.Disk = storage.Default()
+	}
+	if c.imageAge == 0 {
+		c.imageAge = storage.MinAge
+	}
+	if err := c.Disk.Check(); err != nil {
+		return fmt.Errorf("agent: %w", err)
 	}
 	switch {
 	case c.PodPidsLimit == 0:

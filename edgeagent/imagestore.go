@@ -7,10 +7,14 @@ import (
 	"path/filepath"
 
 	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/podrun"
 )
 
 // Images is the image store of a node, for commands beside its agent, which may run or not.
-type Images struct{ rt *ctrd.Runtime }
+type Images struct {
+	rt      *ctrd.Runtime
+	podsDir string
+}
 
 // OpenImages opens the image store of the agent with this data directory. containerd is the agent's setting: a socket,
 // "private", or empty. A private containerd that does not run is started for as long as the store is open.
@@ -23,7 +27,7 @@ func OpenImages(ctx context.Context, dataDir, containerd string) (*Images, error
 	if err != nil {
 		return nil, err
 	}
-	return &Images{rt}, nil
+	return &Images{rt, filepath.Join(cfg.DataDir, "pods")}, nil
 }
 
 // Import reads an archive and returns the names of its images; they are pinned.
@@ -34,8 +38,10 @@ func (i *Images) Import(ctx context.Context, tar io.Reader) ([]string, error) {
 // List returns the images, sorted by name.
 func (i *Images) List(ctx context.Context) ([]ctrd.StoredImage, error) { return i.rt.List(ctx) }
 
-// Prune removes what no container uses and nobody has imported, and returns the names.
-func (i *Images) Prune(ctx context.Context) ([]string, error) { return i.rt.Prune(ctx) }
+// Prune removes what no container and no pod uses and nobody has imported, and returns the names.
+func (i *Images) Prune(ctx context.Context) ([]string, error) {
+	return i.rt.Collect(ctx, ctrd.Collection{Keep: podrun.SavedImages(i.podsDir)})
+}
 
 // Close leaves containerd as it was found.
 func (i *Images) Close() error { return i.rt.Close(i.rt.Started()) }

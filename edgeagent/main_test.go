@@ -109,6 +109,7 @@ func agentProcess() int {
 	data, run := os.Getenv("PETREL_TEST_AGENT"), os.Getenv("PETREL_TEST_RUN")
 	cfg.DataDir, cfg.RunDir, cfg.NodeName, cfg.PrivateContainerd = data, run, "edge-1", true
 	cfg.offline = true
+	cfg.imageAge, _ = time.ParseDuration(os.Getenv("PETREL_TEST_IMAGE_AGE")) // without one: zero, the default
 	cfg.StopPodsOnExit = os.Getenv("PETREL_TEST_STOP") != ""
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -140,7 +141,8 @@ type machine struct {
 	statuses map[string]corev1.PodStatus // by pod UID, latest
 	gone     map[string]bool
 	events   []corev1.Event
-	history  map[string][]string // by pod UID: phases and restart counts as they changed
+	pressed  map[corev1.NodeConditionType]bool // conditions that were True at some time
+	history  map[string][]string               // by pod UID: phases and restart counts as they changed
 }
 
 func newMachine(t *testing.T) *machine {
@@ -157,7 +159,7 @@ func newMachine(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, data: t.TempDir(), run: run, statuses: map[string]corev1.PodStatus{}, gone: map[string]bool{}, history: map[string][]string{}}
+	m := &machine{t: t, data: t.TempDir(), run: run, statuses: map[string]corev1.PodStatus{}, gone: map[string]bool{}, pressed: map[corev1.NodeConditionType]bool{}, history: map[string][]string{}}
 	t.Cleanup(func() {
 		m.powerOff()
 		os.RemoveAll(run)
@@ -270,6 +272,14 @@ func (m *machine) read(d *json.Decoder) {
 				}
 				m.history[o.UID] = append(m.history[o.UID], line)
 			}
+		case wire.KindNodeStatus:
+			var r wire.NodeReport
+			var st corev1.NodeStatus
+			if json.Unmarshal(o.Data, &r) == nil && json.Unmarshal(r.Status, &st) == nil {
+				for _, c := range st.Conditions {
+					m.pressed[c.Type] = m.pressed[c.Type] || c.Status == corev1.ConditionTrue
+				}
+			}
 		case wire.KindEvent:
 			var e corev1.Event
 			if json.Unmarshal(o.Data, &e) == nil {
@@ -278,6 +288,13 @@ func (m *machine) read(d *json.Decoder) {
 		}
 		m.mu.Unlock()
 	}
+}
+
+// hadCondition reports whether a condition of the node has been True.
+func (m *machine) hadCondition(kind corev1.NodeConditionType) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pressed[kind]
 }
 
 // kill ends the agent as a power cut would end it, and leaves everything else.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -79,6 +79,7 @@ func (h *Hub) open(ctx context.Context) error {
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki"), hosts...); err != nil {
 		return err
 	}
+	h.pki.LogTo(h.part("pki"))
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
@@ -118,14 +119,15 @@ func (h *Hub) portNumber() string {
 }
 
 // Run serves until ctx ends. Parts stop in the reverse order of their dependence: first the port, then the loops, the
-// registry, and the store last.
+// registry, and the store last, which is closed: its log is copied back, and its history's mark is up to date.
 func (h *Hub) Run(ctx context.Context) error {
-	return h.layers(ctx,
+	err := h.layers(ctx,
 		h.db.Run,
 		h.registry.Run,
 		h.loops,
 		h.serve,
 	)
+	return errors.Join(err, h.db.Close())
 }
 
 // layers runs each function in a context that ends only after those behind it have returned. When one fails, all end.
@@ -175,17 +177,13 @@ func (h *Hub) serve(ctx context.Context) error {
 		Log:           h.part("api"),
 		Closing:       closing,
 		Ready:         h.db.Health,
+		Known:         knowGuest,
 	})
 	if err != nil {
 		return err
 	}
 	p := newPort(h.listener, h.pki.ServerTLS(), h.mqtt, h.log)
-	srv := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       5 * time.Minute,
-		ErrorLog:          log.New(debugWriter{h.log}, "", 0),
-	}
+	srv := newServer(handler, h.log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(p.Run(ctx)) })
 	g.Go(func() error { return ended(srv.Serve(p)) })
@@ -201,6 +199,25 @@ func (h *Hub) serve(ctx context.Context) error {
 	})
 	h.log.Info("hub is up", "url", h.URL(), "data", h.cfg.DataDir, "version", buildinfo.GitVersion())
 	return g.Wait()
+}
+
+// newServer bounds what a connection may cost: all of it can be had without credentials.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100, // as Kubernetes' own
+			MaxReadFrameSize:              64 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			WriteByteTimeout:              30 * time.Second,
+		},
+		ConnContext: connContext,
+		ErrorLog:    stdlog.New(debugWriter{log}, "", 0),
+	}
 }
 
 func (h *Hub) version() version.Info {

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/registry"
@@ -53,8 +52,7 @@ func (h *Hub) openLink() error {
 			PodCIDR: h.cfg.ClusterCIDR.String(), ServiceCIDR: h.cfg.ServiceCIDR.String(),
 			DNSAddress: h.cfg.dnsAddr().String(), ClusterDomain: h.cfg.Domain,
 		},
-		Clock: auth.Now,
-		Log:   h.part("dispatch"),
+		Log: h.part("dispatch"),
 	})
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/broker"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -23,6 +24,7 @@ type port struct {
 	config *tls.Config
 	mqtt   func(net.Conn) // takes the connection over
 	log    *slog.Logger
+	lobby  *lobby
 
 	api  chan net.Conn
 	done chan struct{}
@@ -33,7 +35,7 @@ func newPort(l net.Listener, config *tls.Config, mqtt func(net.Conn), log *slog.
 	config = config.Clone()
 	config.NextProtos = []string{"h2", "http/1.1"}
 	config = broker.ServerTLS(config)
-	return &port{Listener: l, config: config, mqtt: mqtt, log: log, api: make(chan net.Conn), done: make(chan struct{})}
+	return &port{Listener: l, config: config, mqtt: mqtt, log: log, lobby: newLobby(), api: make(chan net.Conn), done: make(chan struct{})}
 }
 
 // Run accepts until ctx ends or the listener fails.
@@ -59,17 +61,24 @@ func (p *port) Run(ctx context.Context) error {
 			return err
 		}
 		pause = 5 * time.Millisecond
-		go p.greet(ctx, conn)
+		go contain.Go(p.log, "hub/connection", conn.RemoteAddr().String(), func() { p.greet(ctx, conn) })
 	}
 }
 
+// greet owns raw until it hands it on.
 func (p *port) greet(ctx context.Context, raw net.Conn) {
+	guest := p.lobby.enter(raw)
+	handed := false
+	defer func() {
+		if !handed {
+			guest.Close() // also after a panic
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	conn := tls.Server(raw, p.config)
+	conn := tls.Server(guest, p.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		p.log.Debug("TLS handshake failed", "peer", raw.RemoteAddr(), "error", err)
-		raw.Close()
 		return
 	}
 	if conn.ConnectionState().NegotiatedProtocol == wire.ALPN {
@@ -79,13 +88,15 @@ func (p *port) greet(ctx context.Context, raw net.Conn) {
 				p.log.Debug("TCP keepalive stays on", "peer", raw.RemoteAddr(), "error", err)
 			}
 		}
+		guest.release() // the broker has bounds of its own
 		p.mqtt(conn)
+		handed = true
 		return
 	}
 	select {
 	case p.api <- conn:
+		handed = true
 	case <-p.done:
-		conn.Close()
 	}
 }
 
@@ -97,6 +108,16 @@ func (p *port) Accept() (net.Conn, error) {
 	case <-p.done:
 		return nil, net.ErrClosed
 	}
+}
+
+// connContext gives the requests of a connection their guest.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		if g, ok := t.NetConn().(*guest); ok {
+			return withGuest(ctx, g)
+		}
+	}
+	return ctx
 }
 
 // Close implements net.Listener.

@@ -13,12 +13,12 @@ import (
 // localTokenLifetime bounds a token that is used at once by an agent of the same process.
 const localTokenLifetime = 5 * time.Minute
 
-// LocalToken makes a join token for an agent beside the hub, good for one join in the next minutes. It works once Run
-// runs, and waits until the namespace of tokens is there.
-func (h *Hub) LocalToken(ctx context.Context) (string, error) {
+// LocalToken makes a join token for the agent beside the hub that is or becomes that node, good for one join in the next
+// minutes. Whoever may start a hub may say who its own machine is, so the token also replaces. It works once Run runs, and waits until the namespace of tokens is there.
+func (h *Hub) LocalToken(ctx context.Context, node string) (string, error) {
 	cluster := h.cluster
 	cluster.Addresses = []string{h.localAddress()}
-	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: localTokenLifetime, Uses: 1, Description: "petrel up"}, time.Now(), nil)
+	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: localTokenLifetime, Uses: 1, Description: "petrel up", Replace: node}, time.Now(), nil)
 	if err != nil {
 		return "", err
 	}

@@ -1,5 +1,5 @@
 // Package sqlstore is Petrel's object log: keys and values with one dense, global sequence of revisions, kept in memory
-// for reading and in one SQLite file for ever.
+// for reading and durably in one SQLite file.
 //
 //	Commit ──► queue ──► committer ──► SQLite: one transaction, one fsync ──► publish ──► answers
 //	                        │                                                   │

@@ -76,7 +76,7 @@ var pragmas = []string{
 	"PRAGMA synchronous = FULL",
 	// The committer checkpoints after it has answered, so that no answer waits for it.
 	"PRAGMA wal_autocheckpoint = 0",
-	// One huge transaction must not leave a huge WAL for ever.
+	// One huge transaction must not leave a huge WAL behind.
 	fmt.Sprint("PRAGMA journal_size_limit = ", 8<<20),
 	// The right edge of one table is all that is hot: 1 MiB.
 	"PRAGMA cache_size = -1024",

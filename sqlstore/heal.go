@@ -87,7 +87,8 @@ func (db *DB) tend(now time.Time) {
 	if !db.room.frugal {
 		return
 	}
-	if db.recover(); db.room.frugal && now.Sub(db.healed) >= tendEvery/2 {
+	left := db.file.compacted < db.Revision() || db.file.walFrames > 0 // the reserve is not given up for nothing
+	if db.recover(); db.room.frugal && left && now.Sub(db.healed) >= tendEvery/2 {
 		db.heal(now)
 	}
 	db.tell()

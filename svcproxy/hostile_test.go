@@ -8,11 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 // The attacks of docs/security.md on proxy and DNS. neighbour is a client that does nothing wrong, and must notice nothing.
@@ -324,5 +327,36 @@ func TestHostileUDPFlows(t *testing.T) {
 	t.Logf("%d flows started, %d open", p.Stats().UDPFlows-started, p.Stats().UDPActive)
 	if n := p.Stats().UDPActive; n > maxFlowsAll*3/4 {
 		t.Errorf("the attacker has about all of %d flows", n)
+	}
+}
+
+// A fault over one packet, connection or table is that one's (M9).
+func TestPanicsAreContained(t *testing.T) {
+	p := startDNS(t)
+	to := backend(t, "a")
+	apply(t, p, Table{Services: []Service{service("good", "10.43.0.5", web, endpoint(to)), service("bad", "10.43.0.6", web, endpoint(to))}})
+	var tables atomic.Int32
+	remove := contain.Inject(func(site, key string) {
+		if site == "svcproxy/tcp" && key == "default/bad" || site == "svcproxy/table" && tables.Add(1) == 1 ||
+			site == "svcproxy/dns" && tables.Load() == 0 {
+			panic("injected")
+		}
+	})
+	defer remove()
+	m := new(dns.Msg)
+	m.SetQuestion("good.default.svc.cluster.local.", dns.TypeA)
+	c := dns.Client{Timeout: 200 * time.Millisecond}
+	if _, _, err := c.Exchange(m, net.JoinHostPort(dnsAddr.String(), "53")); err == nil {
+		t.Error("the fault was not injected")
+	}
+	if got, err := hello("10.43.0.6:80"); err == nil {
+		t.Errorf("the connection with a fault: %q", got)
+	}
+	apply(t, p, Table{Services: []Service{service("good", "10.43.0.5", web, endpoint(to))}}) // the first look at it panics
+	if got, err := hello("10.43.0.5:80"); got != "a" {
+		t.Errorf("another connection: %q, %v", got, err)
+	}
+	if r := query(t, "udp", "good.default.svc.cluster.local.", dns.TypeA); len(r.Answer) != 1 {
+		t.Errorf("the next question: %v", r)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 // Config is what a Proxy needs to know of its node and cluster.
@@ -143,7 +145,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	retry.Stop()
 	wait := retryFirst
 	for {
-		if p.reconcile() {
+		again := true // after a panic, too: a fault over one table must not end the others' traffic
+		contain.Go(p.log, "svcproxy/table", "the table", func() { again = p.reconcile() })
+		if again {
 			retry.Reset(wait)
 		} else {
 			retry.Stop()

@@ -97,6 +97,7 @@ func (p *Proxy) accepted(c *net.TCPConn, to *target) {
 	go func() {
 		defer p.work.Done()
 		defer p.connShares.give(client)
+		defer c.Close() // on every way out, a contained panic's too
 		contain.Go(p.log, "svcproxy/tcp", to.owner(), func() { p.serveConn(c, to) })
 	}()
 }
@@ -107,7 +108,6 @@ func (p *Proxy) serveConn(client *net.TCPConn, to *target) {
 		return
 	}
 	defer p.untrack(client)
-	defer client.Close() // on every way out, a contained panic's too
 	p.stats.tcpTotal.Add(1)
 	server, err := p.dial(client, to)
 	if err != nil {

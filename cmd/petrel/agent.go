@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"petrel.dev/petrel/edgeagent"
+	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/cli"
 )
 
@@ -23,6 +24,9 @@ type nodeFlags struct {
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
 	Containerd string            `help:"Socket of a containerd to use, or private. Default: the system's when it runs, else a private one." placeholder:"ADDRESS"`
 	PlainHTTP  []string          `name:"plain-http-registry" help:"Registry that speaks HTTP without TLS: HOST[:PORT]. Those on localhost are taken to anyway." placeholder:"HOST"`
+	DiskFloor  string            `help:"Free space that the node defends on its disk, by evicting pods if it must: a percentage or a quantity. Default: 10%, from 128Mi to 8Gi." placeholder:"SIZE"`
+	ImageHigh  int               `name:"image-gc-high" help:"Part of the disk in use, in percent, from which unused images are removed." default:"85" placeholder:"PERCENT"`
+	ImageLow   int               `name:"image-gc-low" help:"Part of the disk in use, in percent, down to which they are." default:"80" placeholder:"PERCENT"`
 	PodPids    int64             `name:"pod-pids-limit" default:"4096" help:"Processes and threads that a pod may have; -1: no limit." placeholder:"N"`
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
 }
@@ -47,6 +51,18 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 	}
 	if !bridgeName.MatchString(f.Bridge) {
 		return cfg, fmt.Errorf("--bridge %q is no name of an interface: 1 to 12 letters, digits, - or _", f.Bridge)
+	}
+	cfg.Disk = storage.Default()
+	cfg.Disk.High, cfg.Disk.Low = f.ImageHigh, f.ImageLow
+	if f.DiskFloor != "" {
+		floor, err := storage.ParseAmount(f.DiskFloor)
+		if err != nil {
+			return cfg, fmt.Errorf("--disk-floor: %w", err)
+		}
+		cfg.Disk.Floor, cfg.Disk.FloorMost = floor, 0
+	}
+	if err := cfg.Disk.Check(); err != nil {
+		return cfg, fmt.Errorf("--image-gc-high, --image-gc-low: %w", err)
 	}
 	if cfg.PodPidsLimit = f.PodPids; f.PodPids == 0 || f.PodPids < -1 {
 		return cfg, fmt.Errorf("--pod-pids-limit %d: a pod needs at least one process; give a number above 0, or -1 for no limit", f.PodPids)

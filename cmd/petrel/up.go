@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +35,13 @@ func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error
 		return err
 	}
 	nodeConfig.StopPodsOnExit = !c.KeepPods
+	if nodeConfig.NodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("the machine's host name: %w; give one with --node-name", err)
+		}
+		nodeConfig.NodeName = strings.ToLower(name)
+	}
 	h, err := hub.New(ctx, hubConfig)
 	if err != nil {
 		return err
@@ -44,7 +53,7 @@ func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error
 	g.Go(func() error { return h.Run(hubCtx) })
 	g.Go(func() error {
 		defer stopHub()
-		token, err := h.LocalToken(ctx)
+		token, err := h.LocalToken(ctx, nodeConfig.NodeName)
 		if err != nil {
 			return err
 		}

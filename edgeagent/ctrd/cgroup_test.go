@@ -1,6 +1,8 @@
 package ctrd
 
 import (
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,6 +137,14 @@ func TestLeastScore(t *testing.T) {
 
 // TestAppArmor: where the kernel has it a container is confined, by the profile that it names if that is loaded.
 func TestAppArmor(t *testing.T) {
+	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+	broken := false
+	load := func(string) error {
+		if broken {
+			return errors.New("apparmor_parser failed")
+		}
+		return nil
+	}
 	for _, tt := range []struct {
 		name      string
 		s         podrun.Security
@@ -144,12 +154,16 @@ func TestAppArmor(t *testing.T) {
 	}{
 		{"no AppArmor", podrun.Security{}, false, false, ""},
 		{"default", podrun.Security{}, true, true, ""},
+		{"default, broken", podrun.Security{}, true, false, ""},
+		{"asked for", podrun.Security{AppArmorDefault: true}, true, true, ""},
+		{"asked for, broken", podrun.Security{AppArmorDefault: true}, true, false, "cannot be loaded"},
 		{"unconfined", podrun.Security{AppArmorUnconfined: true}, true, false, ""},
 		{"privileged", podrun.Security{Privileged: true, AppArmorProfile: "x"}, true, false, ""},
 		{"unknown", podrun.Security{AppArmorProfile: "no-such-profile"}, true, false, "AppArmor"},
 	} {
-		opt, err := appArmor(tt.s, tt.supported)
-		if (opt != nil) != tt.confined || (err == nil) != (tt.err == "") {
+		broken = strings.HasSuffix(tt.name, "broken")
+		opt, err := r.appArmor(tt.s, tt.supported, load)
+		if (opt != nil) != tt.confined || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: confined %v, %v", tt.name, opt != nil, err)
 		}
 	}

@@ -131,7 +131,7 @@ func TestImages(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Name != testImage || !list[0].Pinned || list[0].Size == 0 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if gone, err := r.Prune(ctx); err != nil || len(gone) > 0 {
+	if gone, err := r.Collect(ctx, Collection{}); err != nil || len(gone) > 0 {
 		t.Errorf("pruned %v, %v: an import is pinned", gone, err)
 	}
 	img, err := r.client.ImageService().Get(r.ns(ctx), testImage)
@@ -142,7 +142,7 @@ func TestImages(t *testing.T) {
 	if _, err := r.client.ImageService().Update(r.ns(ctx), img, "labels"); err != nil {
 		t.Fatal(err)
 	}
-	if gone, err := r.Prune(ctx); err != nil || len(gone) != 1 {
+	if gone, err := r.Collect(ctx, Collection{}); err != nil || len(gone) != 1 {
 		t.Errorf("pruned %v, %v", gone, err)
 	}
 	if _, err := r.Image(ctx, testImage); !errors.Is(err, podrun.ErrNotFound) {

@@ -20,10 +20,13 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun"
 )
 
-// Host finds out what this machine can enforce.
+// Host finds out, once, what this machine can enforce.
 func (r *Runtime) Host(ctx context.Context) podrun.Host {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return podrun.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+	r.hostOnce.Do(func() {
+		_, err := os.Stat("/sys/fs/selinux/enforce")
+		r.host = podrun.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+	})
+	return r.host
 }
 
 // recursiveReadOnly reports whether kernel (5.12) and runc (1.1) can make a mount read-only with all that is below it.
@@ -52,13 +55,22 @@ const defaultProfile = "petrel-default"
 const loadedProfiles = "/sys/kernel/security/apparmor/profiles"
 
 // appArmor confines a container by the profile it asks for, where the kernel has AppArmor. The node has refused before
-// what cannot be had.
-func appArmor(s podrun.Security, supported bool) (oci.SpecOpts, error) {
+// what cannot be had. A container that asks for nothing gets the default profile, which load loads; where that fails it
+// runs without, as it would on a kernel without AppArmor.
+func (r *Runtime) appArmor(s podrun.Security, supported bool, load func(profile string) error) (oci.SpecOpts, error) {
 	switch {
 	case s.Privileged || s.AppArmorUnconfined || !supported && s.AppArmorProfile == "":
 		return nil, nil
 	case s.AppArmorProfile == "":
-		return apparmor.WithDefaultProfile(defaultProfile), nil
+		err := load(defaultProfile)
+		if err != nil && s.AppArmorDefault {
+			return nil, fmt.Errorf("%w: the default AppArmor profile cannot be loaded: %v", podrun.ErrConfig, err)
+		}
+		if err != nil {
+			r.cfg.Log.Warn("the default AppArmor profile cannot be loaded, containers that do not ask for it run without", "error", err)
+			return nil, nil
+		}
+		return apparmor.WithProfile(defaultProfile), nil
 	}
 	list, err := os.ReadFile(loadedProfiles)
 	if err != nil {

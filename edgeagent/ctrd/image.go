@@ -130,6 +130,8 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 	ask := question{ref: ref, name: name, stall: stallAfter}
 	if _, err := r.Image(ctx, ref); err == nil {
 		ask.by, ask.stall = time.Now().Add(patience), stallPresent
+	} else if err := r.spare(); err != nil {
+		return podrun.Image{}, err
 	}
 	var errs []error
 	for _, c := range append(slices.Clone(creds), podrun.Credential{}) {
@@ -169,9 +171,9 @@ func (r *Runtime) pull(ctx context.Context, q question, c podrun.Credential) (cl
 		cancel(fmt.Errorf("less than %d bytes in %s", leastProgress, q.stall))
 	})
 	defer alive.stop()
-	httpClient := &http.Client{Transport: alive.watch(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+	httpClient := &http.Client{Transport: alive.watch(roomy{spare: r.spare, RoundTripper: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 		DialContext:         (&net.Dialer{Timeout: 20 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 60 * time.Second, IdleConnTimeout: 10 * time.Second})}
+		TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 60 * time.Second, IdleConnTimeout: 10 * time.Second}})}
 	auth := docker.NewDockerAuthorizer(docker.WithAuthClient(httpClient), docker.WithAuthCreds(func(string) (string, string, error) {
 		if c.Token != "" {
 			return "", c.Token, nil
@@ -295,7 +297,7 @@ func (r *Runtime) Import(ctx context.Context, from io.Reader) ([]string, error) 
 }
 
 // spare returns why the disk of the images has no room for more, or nil.
-func (r *Runtime) spare() error { return r.cfg.Disk.Spare(r.cfg.DataDir) }
+func (r *Runtime) spare() error { return r.cfg.Disk.Spare(r.imageDir) }
 
 // StoredImage is one image on the node.
 type StoredImage struct {
@@ -323,32 +325,4 @@ func (r *Runtime) List(ctx context.Context) ([]StoredImage, error) {
 	}
 	slices.SortFunc(out, func(a, b StoredImage) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-// Prune removes the images that no container uses and that are not pinned, and returns their names.
-func (r *Runtime) Prune(ctx context.Context) ([]string, error) {
-	list, err := r.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx = r.ns(ctx)
-	used := map[string]bool{}
-	all, err := r.client.ContainerService().List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("containers: %w", err)
-	}
-	for _, c := range all {
-		used[c.Image] = true
-	}
-	var gone []string
-	for _, i := range list {
-		if i.Pinned || used[i.Name] {
-			continue
-		}
-		if err := r.client.ImageService().Delete(ctx, i.Name, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
-			return gone, fmt.Errorf("image %s: %w", i.Name, err)
-		}
-		gone = append(gone, i.Name)
-	}
-	return gone, nil
 }

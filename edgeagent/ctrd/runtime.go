@@ -72,9 +72,12 @@ type Runtime struct {
 	client      *client.Client
 	child       *child // nil: containerd is not ours
 	snapshotter string
+	imageDir    string // on the file system of snapshotter
 	cgroups     cgroups
 	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
 	leastOOMScore int
+	hostOnce      sync.Once
+	host          podrun.Host // valid once hostOnce is done
 	pump          *podlog.Pump
 	opened        time.Time
 
@@ -163,12 +166,16 @@ func (r *Runtime) pickSnapshotter(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("containerd plugins: %w", err)
 	}
-	usable := map[string]bool{}
+	usable, roots := map[string]bool{}, map[string]string{}
 	for _, p := range resp.Plugins {
-		usable[p.ID] = p.InitErr == nil
+		usable[p.ID], roots[p.ID] = p.InitErr == nil, p.Exports["root"]
 	}
 	for _, name := range []string{"overlayfs", "native"} {
 		if usable[name] {
+			r.imageDir = r.cfg.DataDir
+			if _, err := storage.Look(roots[name]); err == nil { // not of another machine, or of another mount namespace
+				r.imageDir = roots[name]
+			}
 			return name, nil
 		}
 	}

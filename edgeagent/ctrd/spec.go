@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	apparmorprofile "github.com/containerd/containerd/v2/contrib/apparmor"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/apparmor"
@@ -64,7 +65,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 		return nil, err
 	}
 	opts = append(opts, user...)
-	confine, err := appArmor(s.Security, apparmor.HostSupports())
+	confine, err := r.appArmor(s.Security, apparmor.HostSupports(), apparmorprofile.LoadDefaultProfile)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -27,10 +28,8 @@ import (
 
 // Thresholds below which a node calls itself short of something; those of kubelet's hard eviction.
 const (
-	minMemory   = 100 << 20 // bytes available
-	minDiskPart = 10        // percent of the file system free
-	minFiles    = 5         // percent of its inodes free
-	maxPIDPart  = 90        // percent of all process IDs in use
+	minMemory  = 100 << 20 // bytes available
+	maxPIDPart = 90        // percent of all process IDs in use
 	// calm is how long a pressure must be over before it is called over, so that a machine at the edge does not flap.
 	calm = time.Minute
 	// look is how often the machine is looked at.
@@ -46,6 +45,10 @@ type Config struct {
 	Bridge string
 	// DataDir is on the file system whose space counts.
 	DataDir string
+	// ImageDir is on the file system of images and containers; empty: on DataDir's.
+	ImageDir string
+	// Disk is how much of both stays free; the zero value stands for storage.Default.
+	Disk storage.Policy
 	// Labels of the operator's choice; they win over those found.
 	Labels map[string]string
 	// ArchVariant of the machine's architecture ("v6" of arm); empty where it makes no difference.
@@ -54,6 +57,8 @@ type Config struct {
 	MaxPods int64
 	// RuntimeVersion is as in status.nodeInfo: "containerd://1.7.24".
 	RuntimeVersion string
+	// RecursiveReadOnly: mounts can be read-only with all that is mounted below them.
+	RecursiveReadOnly bool
 	// NoMemoryLimits, if not empty, tells why memory limits cannot be kept here and what to do; NoMemoryReason is the
 	// condition's reason for it.
 	NoMemoryLimits, NoMemoryReason string
@@ -85,6 +90,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Disk == (storage.Policy{}) {
+		cfg.Disk = storage.Default()
 	}
 	if cfg.MaxPods == 0 {
 		cfg.MaxPods = 110
@@ -187,7 +195,9 @@ func (n *Node) object() (wire.Object, uint64, error) {
 func (n *Node) Status() corev1.NodeStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	st := corev1.NodeStatus{Capacity: n.capacity, Allocatable: n.allocatable(), NodeInfo: n.info}
+	st := corev1.NodeStatus{Capacity: n.capacity, Allocatable: n.allocatable(), NodeInfo: n.info, Features: &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)},
+		RuntimeHandlers: []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{
+			RecursiveReadOnlyMounts: &n.cfg.RecursiveReadOnly, UserNamespaces: new(false)}}}}
 	for _, a := range n.addresses {
 		st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
 	}
@@ -201,7 +211,7 @@ func (n *Node) allocatable() corev1.ResourceList {
 	out := n.capacity.DeepCopy()
 	out[corev1.ResourceMemory] = *resource.NewQuantity(max(n.capacity.Memory().Value()-minMemory, 0), resource.BinarySI)
 	disk := n.capacity[corev1.ResourceEphemeralStorage]
-	out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(disk.Value()/100*(100-minDiskPart), resource.BinarySI)
+	out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(max(disk.Value()-n.cfg.Disk.FloorBytes(disk.Value()), 0), resource.BinarySI)
 	return out
 }
 
@@ -241,7 +251,7 @@ func (n *Node) check() []corev1.NodeCondition {
 	}
 	mem, err := meminfo(n.cfg.Root)
 	pressure(corev1.NodeMemoryPressure, now, err == nil && mem["MemAvailable"] < minMemory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "no memory pressure")
-	pressure(corev1.NodeDiskPressure, now, shortOfDisk(n.cfg.DataDir), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "no disk pressure")
+	pressure(corev1.NodeDiskPressure, now, n.shortOfDisk(), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "no disk pressure")
 	pressure(corev1.NodePIDPressure, now, shortOfPIDs(n.cfg.Root), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "no process ID pressure")
 	if n.cfg.NoMemoryLimits != "" {
 		set("petrel.dev/MemoryLimits", false, n.cfg.NoMemoryReason, "memory limits cannot be kept on this node: "+n.cfg.NoMemoryLimits)
@@ -261,12 +271,17 @@ func (n *Node) notReady() string {
 	return n.cfg.NotReady()
 }
 
-func shortOfDisk(dir string) bool {
-	var fs unix.Statfs_t
-	if unix.Statfs(dir, &fs) != nil || fs.Blocks == 0 {
-		return false
+// shortOfDisk reports whether a disk has less free than its floor, the one below which the agent evicts pods.
+func (n *Node) shortOfDisk() bool {
+	for _, dir := range []string{n.cfg.DataDir, n.cfg.ImageDir} {
+		if dir == "" {
+			continue
+		}
+		if s, err := storage.Look(dir); err == nil && n.cfg.Disk.Pressure(s) {
+			return true
+		}
 	}
-	return fs.Bavail*100 < fs.Blocks*minDiskPart || fs.Files > 0 && fs.Ffree*100 < fs.Files*minFiles
+	return false
 }
 
 func shortOfPIDs(root string) bool {

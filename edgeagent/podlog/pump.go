@@ -34,6 +34,7 @@ type Pump struct {
 	MaxFiles int
 	log      *slog.Logger
 	now      func() time.Time
+	punch    func(f *os.File, end int64) error // gives back the space of a file up to end
 
 	notify *os.File // inotify
 	fd     int
@@ -79,7 +80,7 @@ func NewPump(log *slog.Logger) (*Pump, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container logs: inotify: %w", err)
 	}
-	return &Pump{MaxSize: 10 << 20, MaxFiles: 5, log: log, now: time.Now, notify: os.NewFile(uintptr(fd), "inotify"), fd: fd,
+	return &Pump{MaxSize: 10 << 20, MaxFiles: 5, log: log, now: time.Now, punch: punchHole, notify: os.NewFile(uintptr(fd), "inotify"), fd: fd,
 		logs: map[string]*output{}, watches: map[int32]*spool{}, behind: map[*spool]bool{}}, nil
 }
 
@@ -297,36 +298,9 @@ func (p *Pump) drain(s *spool, all bool) (more bool) {
 			break
 		}
 	}
-	if s.offset-s.freed >= punchEvery {
-		end := s.offset &^ 4095
-		if unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, end) == nil {
-			s.freed = end
-		}
-	}
+	p.release(s)
 	s.out.saveOffsets()
 	return more
-}
-
-// catchUp passes over output that would be rotated away before anyone could read it, so that the spool of a container
-// which writes faster than this can read does not grow without end.
-func (p *Pump) catchUp(s *spool) {
-	fi, err := s.file.Stat()
-	if err != nil {
-		return
-	}
-	over := fi.Size() - s.offset - p.MaxSize*int64(p.MaxFiles)
-	if over <= 0 {
-		return
-	}
-	if !s.passed {
-		s.passed = true
-		p.log.Warn("container writes faster than its log can be written, passing over what rotation would drop", "file", s.out.path, "bytes", over)
-	}
-	s.offset += over
-	buf := make([]byte, MaxLine)
-	n, _ := s.file.ReadAt(buf, s.offset)
-	s.offset += int64(bytes.IndexByte(buf[:n], '\n') + 1) // the line that was cut goes as a whole
-	s.ahead = max(s.ahead, s.offset)
 }
 
 // lines writes the lines in data to the log and returns how many bytes they took.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 // settle is how long Run waits after an event for more of them: an interface that comes up sends several.
@@ -103,7 +105,9 @@ func (n *Network) watch(ctx context.Context, changed func()) error {
 		case <-n.unreached:
 			timer.Reset(retryPeers)
 		case <-timer.C:
-			if n.again(ctx) {
+			retry := true // after a panic, too
+			contain.Go(n.log, "podnet/watch", n.cfg.Bridge, func() { retry = n.again(ctx) })
+			if retry {
 				timer.Reset(retryPeers)
 			}
 			if changed != nil {

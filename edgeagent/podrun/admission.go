@@ -30,6 +30,7 @@ type site struct {
 	allocatable corev1.ResourceList
 	host        Host
 	others      []*corev1.Pod
+	short       bool // of disk
 }
 
 // admit decides, once for each pod that is new to the node, whether it may run here. The scheduler has asked most of it
@@ -68,7 +69,7 @@ func (t *Table) site(w *worker) site {
 		}
 	}
 	t.mu.Unlock()
-	s := site{name: t.cfg.NodeName, allocatable: t.cfg.Allocatable, host: t.cfg.Host}
+	s := site{name: t.cfg.NodeName, allocatable: t.cfg.Allocatable, host: t.cfg.Host, short: t.short.Load()}
 	if set.Node != nil {
 		s.name = set.Node.Name
 		s.labels = map[string]string{corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH, corev1.LabelHostname: s.name}
@@ -101,7 +102,7 @@ func (w *worker) occupies(set *Set, complete bool) *corev1.Pod {
 
 // check returns why the pod may not run here.
 func (s site) check(pod *corev1.Pod) rejection {
-	for _, f := range []func(*corev1.Pod) rejection{s.system, s.sysctls, s.resources, s.selectors, s.ports, s.confinement} {
+	for _, f := range []func(*corev1.Pod) rejection{s.pressure, s.system, s.sysctls, s.resources, s.selectors, s.ports, s.confinement} {
 		if why := f(pod); why.reason != "" {
 			return why
 		}

@@ -19,7 +19,8 @@ type facts struct {
 	nodeName    string
 	hostIPs     []string
 	podIPs      []string
-	allocatable corev1.ResourceList // of the node: stands in for limits that are not set
+	allocatable corev1.ResourceList               // of the node: stands in for limits that are not set
+	volume      func(name string) (string, error) // where a volume of the pod is on the node
 }
 
 // environment assembles a container's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
@@ -141,6 +142,12 @@ func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *Set, f
 			return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v", r.Key, pod.Namespace, r.Name)
 		}
 		return string(v), ok, nil
+	case from.FileKeyRef != nil:
+		root, err := f.volume(from.FileKeyRef.VolumeName)
+		if err != nil {
+			return "", false, err
+		}
+		return fileValue(root, from.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("env %s: this kind of valueFrom is not supported", e.Name)
 }

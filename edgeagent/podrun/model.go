@@ -57,10 +57,19 @@ type observed struct {
 	hooks      map[string]bool       // by container ID: its postStart hook is under way
 	messages   map[string]string     // by container ID: termination messages of exited ones
 
+	evict   eviction  // set: the pod is to end, for what it has on the disk
+	discard time.Time // containers that had ended by then are removed, with their logs: the disk is short
+
 	state   State            // of the step before, in this life of the agent
 	last    corev1.PodStatus // the status of the step before, also of an earlier life of the agent
 	nodeIPs []string
 	active  time.Duration // how long the pod has been active, by a clock that nobody sets
+}
+
+// eviction is why a pod is to end.
+type eviction struct {
+	message  string // empty: it is not evicted
+	pressure bool   // for the node's sake, not for limits of its own
 }
 
 // sandboxState is the pod's sandbox and its place in the network.

@@ -58,6 +58,9 @@ type Runtime interface {
 	// Signal sends a signal to a container's first process, or to all of them when it is SIGKILL. A signal of 0 stands
 	// for the image's own stop signal. ErrNotFound when it does not run.
 	Signal(ctx context.Context, id string, sig syscall.Signal) error
+	// DiskUsage returns how many bytes a container has written to its root file system. ErrNotFound when it is not there,
+	// storage.ErrUnmeasurable when it has made too much of it to be counted.
+	DiskUsage(ctx context.Context, id string) (int64, error)
 	// Remove deletes a container that does not run, with its file system.
 	Remove(ctx context.Context, id string) error
 	// Exec runs one more process in a running container and returns its exit code.
@@ -128,6 +131,7 @@ type Security struct {
 	SeccompUnconfined     bool
 	SeccompProfile        string // path of a profile on the node
 	AppArmorUnconfined    bool
+	AppArmorDefault       bool   // the default profile was asked for, so it must be had
 	AppArmorProfile       string // one that is loaded on the node; "": the runtime's own where the kernel has AppArmor
 	UnmaskedProc          bool
 	Sysctls               map[string]string

@@ -34,6 +34,8 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 //	> agent-restart | reboot    what the agent remembers is lost; all processes too
 //	> lose x                    the runtime forgets the container's records
 //	> delete [grace] | drop     deletion is asked for; the pod leaves the set
+//	> evict limit|pressure WHY  it has too much on the disk
+//	> discard                   the disk is short: what has ended goes
 //	> image x app:2             the container's image is changed
 func TestTimelines(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -150,6 +152,10 @@ func command(t *testing.T, w *world, f []string) bool {
 		}
 	case "drop":
 		w.gone = true
+	case "evict":
+		w.o.evict = eviction{message: strings.Join(f[2:], " "), pressure: f[1] == "pressure"}
+	case "discard":
+		w.o.discard = w.now
 	case "image":
 		containerNamed(w.pod, f[1]).Image = f[2]
 	default:

@@ -30,7 +30,11 @@ func hashOf(c corev1.Container) string {
 // containerSpec describes one attempt of a container in full. memory is the node's, in bytes.
 func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int, set *Set, sb *sandboxState) (ContainerSpec, []string, error) {
 	t := w.table
-	vars, skipped, err := environment(pod, c, set, t.facts(sb))
+	facts := t.facts(sb)
+	facts.volume = func(name string) (string, error) {
+		return t.cfg.Volumes.MountSource(pod, corev1.VolumeMount{Name: name})
+	}
+	vars, skipped, err := environment(pod, c, set, facts)
 	if err != nil {
 		return ContainerSpec{}, nil, err
 	}
@@ -127,6 +131,7 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 	}
 	if p := appArmorOf(pod, c); p != nil {
 		s.AppArmorUnconfined = p.Type == corev1.AppArmorProfileTypeUnconfined
+		s.AppArmorDefault = p.Type == corev1.AppArmorProfileTypeRuntimeDefault
 		if p.Type == corev1.AppArmorProfileTypeLocalhost && p.LocalhostProfile != nil {
 			s.AppArmorProfile = *p.LocalhostProfile
 		}

@@ -1,6 +1,7 @@
 package podrun_test
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -66,7 +67,9 @@ func TestSecurityFields(t *testing.T) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount),
 				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("my/profile.json")},
 				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}
-		}, func(s *podrun.Security) { s.UnmaskedProc, s.SeccompProfile = true, "my/profile.json" }},
+		}, func(s *podrun.Security) {
+			s.UnmaskedProc, s.AppArmorDefault, s.SeccompProfile = true, true, "my/profile.json"
+		}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t, func(c *podrun.Config) { c.Host.AppArmor = true })
@@ -165,7 +168,8 @@ func TestEnvironment(t *testing.T) {
 		c.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
 		c.EnvFrom = []corev1.EnvFromSource{{Prefix: "P_", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("cm")}},
 			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("sec")}},
-			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("none"), Optional: new(true)}}}
+			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("none"), Optional: new(true)}},
+			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("none"), Optional: new(true)}}}
 		from := func(name string, s corev1.EnvVarSource) corev1.EnvVar {
 			return corev1.EnvVar{Name: name, ValueFrom: &s}
 		}
@@ -173,6 +177,7 @@ func TestEnvironment(t *testing.T) {
 			from("CM", corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref("cm"), Key: "a"}}),
 			from("SEC", corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: ref("sec"), Key: "s"}}),
 			from("NONE", corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: ref("sec"), Key: "x", Optional: new(true)}}),
+			from("NONE", corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref("none"), Key: "x", Optional: new(true)}}),
 			from("POD", corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}),
 			from("MEM", corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{ContainerName: "main", Resource: "limits.memory", Divisor: resource.MustParse("1Mi")}})}
 	}
@@ -192,10 +197,76 @@ func TestEnvironment(t *testing.T) {
 		if slices.ContainsFunc(quiet, func(kv string) bool { return strings.HasPrefix(kv, "DB_") }) {
 			t.Error("a pod that wants no links to Services has them")
 		}
-		n.apply(true, aPod("file", func(p *corev1.Pod) {
-			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "F", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v", Path: "p", Key: "k"}}}}
-		}))
-		n.want("file", "Pending main#0 CreateContainerConfigError") // said, not left out
+	})
+}
+
+// TestEnvironmentFromFile: variables from a file that an earlier container has left in an emptyDir.
+func TestEnvironmentFromFile(t *testing.T) {
+	pod := func(uid string, ref corev1.FileKeySelector) *corev1.Pod {
+		return aPod(uid, func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+			p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "app:1"}}
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "F", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &ref}}}
+		})
+	}
+	const file = "# a comment\n\nA='one'\n  B='two words' # more\nC='over\nlines'\nD= 'empty'\nE='$(A) \\n'\n"
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		for i, c := range []struct {
+			ref  corev1.FileKeySelector
+			text string // of the file "env"; "link" makes it lead out of the volume
+			want string // F, or after ! the reason that the container waits for
+		}{
+			{corev1.FileKeySelector{Key: "A"}, file, "one"},
+			{corev1.FileKeySelector{Key: "B"}, file, "two words"},
+			{corev1.FileKeySelector{Key: "C"}, file, "over\nlines"},
+			{corev1.FileKeySelector{Key: "E"}, file, `$(A) \n`},
+			{corev1.FileKeySelector{Key: "D"}, file, `!environment variable key "D" not found in file "env"`},
+			{corev1.FileKeySelector{Key: "X", Optional: new(true)}, file, ""},
+			{corev1.FileKeySelector{Key: "X", Path: "none", Optional: new(true)}, file, ""},
+			{corev1.FileKeySelector{Key: "X", Path: "none"}, file, `!file "none" is not in volume "v"; an init container has to write it`},
+			{corev1.FileKeySelector{Key: "X"}, "A=1\n", "!couldn't parse env file: env: line 1: value must be enclosed in single quotes"},
+			{corev1.FileKeySelector{Key: "X"}, "A='1\n", "!couldn't parse env file: env: line 1: unclosed single quote"},
+			{corev1.FileKeySelector{Key: "X"}, "A='1' 2\n", "!couldn't parse env file: env: line 1: unexpected content after closing quote"},
+			{corev1.FileKeySelector{Key: "X"}, "A ='1'\n", "!couldn't parse env file: env: line 1: whitespace before '=' is not allowed"},
+			{corev1.FileKeySelector{Key: "X"}, strings.Repeat("#", 1<<20), "!couldn't parse env file: env: "},
+			{corev1.FileKeySelector{Key: "X"}, "link", `!file "env" is not in volume "v"; an init container has to write it`},
+		} {
+			uid := fmt.Sprint("p", i)
+			if c.ref.VolumeName = "v"; c.ref.Path == "" {
+				c.ref.Path = "env"
+			}
+			n.apply(true, pod(uid, c.ref))
+			path := filepath.Join(n.dir, uid, ".volumes/v/env")
+			var err error
+			if c.text == "link" {
+				err = os.Symlink("/etc/hostname", path)
+			} else {
+				err = os.WriteFile(path, []byte(c.text), 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.fake.Exit(uid, "init", 0)
+			n.settle()
+			if want, waits := strings.CutPrefix(c.want, "!"); waits {
+				st := n.status[uid].ContainerStatuses[0].State.Waiting
+				if st == nil || st.Reason != "CreateContainerConfigError" || !strings.HasPrefix(st.Message, want) || strings.Contains(st.Message, n.dir) {
+					t.Errorf("%+v: %+v, want %q", c.ref, st, want)
+				}
+				continue
+			}
+			got := ""
+			for _, kv := range n.fake.Spec(uid, "main").Env {
+				if v, ok := strings.CutPrefix(kv, "F="); ok {
+					got = v
+				}
+			}
+			if got != c.want || !strings.Contains(n.line(uid), "running") {
+				t.Errorf("%+v: %q, want %q (%s)", c.ref, got, c.want, n.line(uid))
+			}
+		}
 	})
 }
 

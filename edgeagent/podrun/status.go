@@ -63,6 +63,8 @@ func (s *stepper) status() corev1.PodStatus {
 		st.Phase, st.Reason, st.Message = last.Phase, last.Reason, last.Message
 	case s.o.rejected.reason != "":
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, s.o.rejected.reason, "Pod was rejected: "+s.o.rejected.message
+	case !s.d.deleting() && s.o.evict.message != "":
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, reasonEvicted, s.o.evict.message
 	case !s.d.deleting() && s.overDeadline():
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 	}
@@ -347,6 +349,9 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 		default:
 			set(corev1.AllContainersRestarting, false, "", "")
 		}
+	}
+	if c := s.disruption(st); c != nil {
+		st.Conditions = append(st.Conditions, *c)
 	}
 	for _, c := range s.d.pod.Status.Conditions {
 		if condition(st.Conditions, c.Type) == nil {

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // stepper is one step in the making.
@@ -34,7 +36,9 @@ func step(d desired, o observed, now time.Time) decision {
 	case o.rejected.reason != "" && !ended(o.last.Phase):
 		s.out.state = Stopped
 	case ended(o.last.Phase):
-		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
+		s.stopAll(s.endGrace(), "Stopping container %s", s.release)
+	case o.evict.message != "":
+		s.stopAll(min(graceOf(d.pod), evictionGrace), "Stopping container %s", s.release)
 	case s.overDeadline():
 		s.stopAll(graceOf(d.pod), "Stopping container %s", s.release)
 	default:
@@ -66,7 +70,7 @@ func (s *stepper) wait(container, reason, message string) {
 // stopAll stops every container, sidecars last and in reverse order, then calls then.
 func (s *stepper) stopAll(grace int64, why string, then func()) {
 	s.out.state = Stopping
-	left := time.Duration(grace) * time.Second
+	left := kube.Seconds(grace)
 	if !s.o.stopFrom.IsZero() { // whoever comes last still gets a moment to act on the signal
 		left = max(left-s.now.Sub(s.o.stopFrom), min(left, leastGrace))
 	}
@@ -102,8 +106,12 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 const leastGrace = 2 * time.Second
 
 func (s *stepper) release() {
-	if !s.o.released && !s.stuck() {
+	switch {
+	case s.stuck():
+	case !s.o.released:
 		s.do(action{kind: actRelease})
+	default:
+		s.discard()
 	}
 }
 
@@ -132,7 +140,7 @@ func (s *stepper) overDeadline() bool {
 	if limit == nil || s.o.last.StartTime == nil {
 		return false
 	}
-	left := time.Duration(*limit)*time.Second - s.o.active
+	left := kube.Seconds(*limit) - s.o.active
 	if left > 0 {
 		s.at(s.now.Add(left))
 	}
@@ -302,7 +310,7 @@ func (s *stepper) stop(rec *Container, c corev1.Container, p *corev1.Probe, why 
 	if p != nil && p.TerminationGracePeriodSeconds != nil {
 		grace = *p.TerminationGracePeriodSeconds
 	}
-	s.do(action{kind: actStop, container: c.Name, id: rec.ID, grace: time.Duration(grace) * time.Second, why: why})
+	s.do(action{kind: actStop, container: c.Name, id: rec.ID, grace: kube.Seconds(grace), why: why})
 }
 
 // start starts a container as soon as its image is there and an earlier failure has cooled down.
@@ -340,10 +348,12 @@ func (s *stepper) start(c corev1.Container, attempt int, b backoff) {
 }
 
 // dropOld deletes dead attempts but the last before the newest: that one still serves "logs --previous" and lastState.
+// When the disk is short it goes as well.
 func (s *stepper) dropOld() {
 	for i := range s.o.containers {
 		c := &s.o.containers[i]
-		if cur := s.current[c.Name]; c.State != Running && c.Attempt < cur.Attempt-1 {
+		old, cur := !s.o.discard.IsZero() && c.FinishedAt.Before(s.o.discard), s.current[c.Name]
+		if c.State != Running && (c.Attempt < cur.Attempt-1 || old && c.Attempt < cur.Attempt) {
 			s.do(action{kind: actRemove, container: c.Name, id: c.ID, attempt: c.Attempt})
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/probe"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // stop ends a container beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over. Of one
@@ -160,7 +161,7 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 		return w.httpHook(ctx, pod, c, id, h.HTTPGet)
 	case h.Sleep != nil:
 		select {
-		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+		case <-time.After(kube.Seconds(h.Sleep.Seconds)):
 		case <-ctx.Done():
 		}
 		return nil

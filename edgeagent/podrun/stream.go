@@ -15,6 +15,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -318,7 +319,7 @@ func (w *worker) logs(ctx context.Context, name string, raw []byte, s wire.Strea
 	case opt.SinceTime != nil:
 		o.Since = opt.SinceTime.Time
 	case opt.SinceSeconds != nil:
-		o.Since = w.table.cfg.Now().Add(-time.Duration(*opt.SinceSeconds) * time.Second)
+		o.Since = w.table.cfg.Now().Add(-kube.Seconds(*opt.SinceSeconds))
 	}
 	if opt.Stream != nil {
 		switch *opt.Stream {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,6 +60,8 @@ type Config struct {
 	PortsChanged func()
 	// Logs of containers, and Dial into pods, serve streams; without them those are refused.
 	Logs *podlog.Pump
+	// Free returns how many bytes are free on the disks that pods write to; nil: that is not known.
+	Free func() int64
 	Dial Dialer
 	Log  *slog.Logger
 	Now  func() time.Time // nil: time.Now
@@ -74,6 +77,8 @@ type Table struct {
 	pulls     *slots // images that come
 	asks      *slots // images that are here, and may have changed: they do not queue behind the others
 	away      registries
+	short     atomic.Bool   // of disk: no pod is let in that is new to the node
+	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
 	mu       sync.Mutex
 	set      *Set
@@ -100,6 +105,7 @@ func NewTable(cfg Config) *Table {
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
 		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0),
 		pulls:  newSlots(pullsAtOnce, pullTurn, pullsBeyond), asks: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
+		limits: make(chan struct{}, 1),
 		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
@@ -112,6 +118,11 @@ func (t *Table) Run(ctx context.Context) error {
 	t.ctx = ctx
 	t.mu.Unlock()
 	t.reconcile()
+	t.wg.Add(1)
+	go func() {
+		defer t.wg.Done()
+		t.watchLimits(ctx)
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -201,6 +212,7 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 	w := newWorker(t, uid, pod)
 	contain.Go(t.cfg.Log, "podrun/load", uid, w.load) // before any worker asks what the others have of the node
 	t.workers[uid] = w
+	t.limitsChanged()
 	ctx := t.ctx
 	t.wg.Add(1)
 	go func() {

@@ -40,7 +40,8 @@ type node struct {
 	status map[string]corev1.PodStatus
 	gone   map[string]bool
 	forgot map[string]bool
-	ip     string // the node's
+	free   func() int64 // on the disk; nil: not known
+	ip     string       // the node's
 	sent   int
 	events map[string]corev1.Event // latest by UID
 }
@@ -78,7 +79,7 @@ func (n *node) start() {
 			defer n.mu.Unlock()
 			n.forgot[id.UID] = true
 			return nil
-		}, Log: slog.New(slog.DiscardHandler)}
+		}, Free: n.free, Log: slog.New(slog.DiscardHandler)}
 	if n.change != nil {
 		n.change(&cfg)
 	}

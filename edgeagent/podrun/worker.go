@@ -408,6 +408,7 @@ func (w *worker) publish(d desired, dec decision) {
 	w.mu.Unlock()
 	w.tellBackOff(d.pod, &before, &dec.status)
 	if before.Phase != dec.status.Phase {
+		w.table.limitsChanged()
 		w.table.cfg.Log.Info("pod phase", "pod", d.pod.Name, "namespace", d.pod.Namespace, "phase", dec.status.Phase, "state", dec.state.String())
 	}
 	report, err := json.Marshal(wire.PodReport{Namespace: d.pod.Namespace, Name: d.pod.Name, Gone: dec.state == Removed, Status: status})

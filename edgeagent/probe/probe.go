@@ -23,6 +23,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Target is where a probe goes.
@@ -72,7 +74,7 @@ func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok
 	if period == 0 {
 		period = 10 * time.Second
 	}
-	wait := time.Duration(p.InitialDelaySeconds) * time.Second
+	wait := kube.Seconds(p.InitialDelaySeconds)
 	if wait == 0 && ok { // of an adopted container: spread the probes of a restarted agent
 		wait = time.Duration(rand.Int64N(int64(period)))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -61,6 +62,8 @@ type Policy struct {
 	High, Low int
 	// Floor is the free space below which pods are evicted, and the node says DiskPressure.
 	Floor Amount
+	// FloorMost bounds a Floor in percent, in bytes: a tenth of a large disk is more than a node needs. Zero: no bound.
+	FloorMost int64
 	// FloorNodes is the part of the inodes, in percent, for which the same holds.
 	FloorNodes float64
 }
@@ -70,11 +73,14 @@ const (
 	leastFloor = 128 << 20
 	// leastPart bounds leastFloor to a part of a very small disk.
 	leastPart = 4
+	// mostFloor is what Default defends of a large disk, in bytes.
+	mostFloor = 8 << 30
 )
 
-// Default is kubelet's policy: images are collected from 85 % down to 80 %, pods are evicted below 10 % free.
+// Default is kubelet's policy: images are collected from 85 % down to 80 %, pods are evicted below 10 % free. Of a disk
+// of more than 80 GiB it is 8 GiB.
 func Default() Policy {
-	return Policy{High: 85, Low: 80, Floor: Amount{Percent: 10}, FloorNodes: 5}
+	return Policy{High: 85, Low: 80, Floor: Amount{Percent: 10}, FloorMost: mostFloor, FloorNodes: 5}
 }
 
 // Check returns what is wrong with a policy.
@@ -89,6 +95,9 @@ func (p Policy) Check() error {
 func (p Policy) FloorBytes(total int64) int64 {
 	floor := p.Floor.of(total)
 	if p.Floor.Percent > 0 {
+		if p.FloorMost > 0 {
+			floor = min(floor, p.FloorMost)
+		}
 		floor = max(floor, min(leastFloor, total/leastPart))
 	}
 	return floor
@@ -121,6 +130,24 @@ func (p Policy) Collect(s Space) int64 {
 		return used - s.Total*int64(p.Low)/100
 	}
 	return 0
+}
+
+// Enough reports whether a disk is back at Low.
+func (p Policy) Enough(s Space) bool {
+	return !p.Pressure(s) && (s.Total-s.Free)*100 <= s.Total*int64(p.Low)
+}
+
+// How long a disk goes without being looked at, and how fast it may be expected to fill, in bytes a second.
+const (
+	longestLook  = 30 * time.Second
+	shortestLook = 2 * time.Second
+	fillRate     = 64 << 20
+)
+
+// NextLook is how long a disk need not be looked at: the closer it is to its floor, the sooner.
+func (p Policy) NextLook(s Space) time.Duration {
+	left := max(s.Free-p.FloorBytes(s.Total), 0)
+	return min(max(time.Duration(left/fillRate)*time.Second, shortestLook), longestLook)
 }
 
 // Spare returns why nothing large may be written to the disk that path is on, or nil.

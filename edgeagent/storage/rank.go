@@ -20,11 +20,11 @@ type Image struct {
 	CreatedAt time.Time // on this node
 }
 
-// minAge is how long an image must have been here, and unused, before it is collected: its pod may be on its way.
-const minAge = 2 * time.Minute
+// MinAge is how long an image must have been here, and unused, before it is collected: its pod may be on its way.
+const MinAge = 2 * time.Minute
 
 // Collectable returns the images that may go, the one that was used longest ago first.
-func Collectable(list []Image, now time.Time) []Image {
+func Collectable(list []Image, now time.Time, minAge time.Duration) []Image {
 	var out []Image
 	for _, i := range list {
 		// A time that lies ahead was noted before the clock was set back: nobody knows its age.
@@ -75,11 +75,14 @@ func priority(pod *corev1.Pod) int32 {
 	return *pod.Spec.Priority
 }
 
+// Critical reports whether a pod is one that the node itself needs: it is neither evicted nor refused.
+func Critical(pod *corev1.Pod) bool { return priority(pod) >= systemCritical }
+
 // Rank returns the pods that may be evicted, the first to go first: those that use more than they requested, then the less
 // important, then those that use the most over their request.
 func Rank(list []Candidate) []Candidate {
 	out := slices.DeleteFunc(slices.Clone(list), func(c Candidate) bool {
-		return priority(c.Pod) >= systemCritical || c.Usage.Total() < leastGain
+		return Critical(c.Pod) || c.Usage.Total() < leastGain
 	})
 	over := func(c Candidate) int64 { return c.Usage.Total() - request(c.Pod) }
 	slices.SortStableFunc(out, func(a, b Candidate) int {

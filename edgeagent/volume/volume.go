@@ -65,6 +65,9 @@ func (m *Mounter) path(podUID, volume string) string {
 	return filepath.Join(m.Dir, podUID, volumesDir, volume)
 }
 
+// Path returns where a volume of a pod is on the node; hostPaths are elsewhere.
+func (m *Mounter) Path(podUID, volume string) string { return m.path(podUID, volume) }
+
 // Sync makes and renews all volumes of a pod. It goes on after a failure and returns all of them joined, each an *Error.
 func (m *Mounter) Sync(ctx context.Context, pod *corev1.Pod, src Source) error {
 	if err := os.MkdirAll(filepath.Join(m.Dir, string(pod.UID), volumesDir), 0o755); err != nil {

@@ -42,3 +42,17 @@ func TestFieldsRefused(t *testing.T) {
 		t.Errorf("a headless Service: %v", err)
 	}
 }
+
+// TestLoadBalancerNodePorts: allocateLoadBalancerNodePorts decides whether a LoadBalancer gets node ports.
+func TestLoadBalancerNodePorts(t *testing.T) {
+	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive)))
+	for _, allocate := range []bool{true, false} {
+		svc := service("a", ofType(corev1.ServiceTypeLoadBalancer), func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = &allocate })
+		if err := admit(t.Context(), c, svc, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := svc.Spec.Ports[0].NodePort != 0; got != allocate {
+			t.Errorf("allocateLoadBalancerNodePorts %v: node port %d", allocate, svc.Spec.Ports[0].NodePort)
+		}
+	}
+}

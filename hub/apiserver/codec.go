@@ -3,9 +3,7 @@ package apiserver
 import (
 	"encoding/hex"
 	"fmt"
-	"io"
 	"mime"
-	"net/http"
 	"reflect"
 	"strings"
 
@@ -19,9 +17,6 @@ import (
 
 	"petrel.dev/petrel/hub/resource"
 )
-
-// maxBody bounds a request's body: Kubernetes' own limit, so the same manifests pass.
-const maxBody = 3 << 20
 
 // codec reads request bodies and writes objects in forms other than the stored one.
 type codec struct {
@@ -81,22 +76,6 @@ func (c *codec) input(contentType string, strict bool) (runtime.Serializer, erro
 	return nil, unsupportedMediaType(mediaTypes)
 }
 
-// readBody reads the whole body, or says that it is too large.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
-	}
-	body := http.MaxBytesReader(w, r.Body, maxBody)
-	if n := r.ContentLength; n >= 0 {
-		buf := make([]byte, n)
-		if _, err := io.ReadFull(body, buf); err != nil {
-			return nil, apierrors.NewBadRequest("the body of the request could not be read: " + err.Error())
-		}
-		return buf, nil
-	}
-	return io.ReadAll(body)
-}
-
 // decodeBody reads an object of the wanted kind. Unknown and duplicate fields are an error, a warning or nothing, as
 // validation says ("" means Warn).
 func (x *exchange) decodeBody(body []byte, gvk schema.GroupVersionKind, into runtime.Object, validation string) (runtime.Object, error) {
@@ -105,7 +84,7 @@ func (x *exchange) decodeBody(body []byte, gvk schema.GroupVersionKind, into run
 	if err != nil {
 		return nil, err
 	}
-	obj, actual, err := s.Decode(body, &gvk, into)
+	obj, actual, err := x.parse(s, body, &gvk, into)
 	if se, ok := runtime.AsStrictDecodingError(err); ok && obj != nil && validation != metav1.FieldValidationStrict {
 		for _, e := range se.Errors() {
 			for _, w := range strictWarnings(e.Error()) {
@@ -119,6 +98,9 @@ func (x *exchange) decodeBody(body []byte, gvk schema.GroupVersionKind, into run
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", actual.GroupVersion(), gvk.GroupVersion()))
 		}
 		err = fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(obj).Elem(), internalName(gvk))
+	}
+	if apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsTooManyRequests(err) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, decodeError(err, gvk, actual, body)

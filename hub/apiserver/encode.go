@@ -14,7 +14,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"sigs.k8s.io/yaml"
 )
 
 // gzipFrom is the size from which an answer is compressed: below, the time costs more than the bytes.
@@ -35,7 +34,7 @@ func (x *exchange) writeBody(code int, out output, body []byte) {
 	contentType := mediaJSON
 	switch {
 	case out.media == mediaYAML:
-		if y, err := yaml.JSONToYAML(body); err == nil {
+		if y, ok := x.toYAML(body); ok {
 			body, contentType = y, mediaYAML
 		}
 	case out.pretty:

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +15,7 @@ import (
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/internal/contain"
 )
 
 type exchangeKey struct{}
@@ -27,7 +29,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		x := &exchange{s: s, query: r.URL.Query()}
-		out := &response{ResponseWriter: w}
+		out := &response{ResponseWriter: w, patience: s.Limits.WritePatience}
 		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 		x.w, x.r, x.ctx = out, r, r.Context()
 		defer s.finish(x, out, began)
@@ -39,21 +41,25 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.verb = verbOf(r.Method, true, false, "")
 			x.t = registry.Target{}
 		}
-		if !x.longRunning() {
-			select {
-			case s.inFlight <- struct{}{}:
-				defer func() { <-s.inFlight }()
-			default:
-				s.metrics.rejected.Inc()
-				x.fail(apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+		out.long = x.longRunning()
+		if r.ContentLength != 0 {
+			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
+		}
+		if len(p) > 0 && isHealthPath(p[0]) {
+			// Who asks whether the hub is well must get an answer above all when it is busy.
+			if err := impersonates(anonymous, r); err != nil {
+				x.fail(err)
 				return
 			}
+			next.ServeHTTP(out, r)
+			return
 		}
-		ctx, err := s.admit(x, p)
+		ctx, leave, err := s.enter(x, p)
 		if err != nil {
 			x.fail(err)
 			return
 		}
+		defer leave()
 		next.ServeHTTP(out, r.WithContext(ctx))
 	})
 }
@@ -64,7 +70,7 @@ func (s *server) finish(x *exchange, out *response, began time.Time) {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
 		}
-		s.Log.Error("request panicked", "method", x.r.Method, "path", x.r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+		contain.Go(s.Log, "hub/apiserver", x.r.Method+" "+cut(x.r.URL.Path, maxLoggedText), func() { panic(p) }) // counts, and logs the stack once
 		if out.code != 0 || out.hijacked {
 			panic(http.ErrAbortHandler) // the answer has begun: a cut connection is the only honest end
 		}
@@ -73,6 +79,53 @@ func (s *server) finish(x *exchange, out *response, began time.Time) {
 	took := time.Since(began)
 	s.metrics.observe(x, out.code, took)
 	s.Log.Debug("request", "verb", x.verb, "method", x.r.Method, "path", x.r.URL.Path, "code", out.code, "bytes", out.written, "took", took)
+}
+
+// anonymous is who asks without credentials, in words of an error.
+var anonymous = registry.User{Name: "system:anonymous"}
+
+// enter finds room for a request, decides who asks and whether they may, and counts it against its user. leave gives
+// back what enter and the request's body took.
+func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func(), err error) {
+	select {
+	case s.inFlight <- struct{}{}:
+	default:
+		s.metrics.rejected.Inc()
+		return nil, nil, tooMany("Too many requests, please try again later.")
+	}
+	slot := true
+	release := func() {
+		if slot {
+			slot = false
+			<-s.inFlight
+		}
+	}
+	ctx, err = s.admit(x, p)
+	if err != nil {
+		release() // before the answer, which a client may be slow to read
+		return nil, nil, err
+	}
+	q, user := s.budgets.of(x), x.user.Name
+	if err := q.take(user, 1); err != nil {
+		release()
+		s.metrics.rejected.Inc()
+		return nil, nil, err
+	}
+	leave = func() {
+		q.give(user, 1)
+		if x.held > 0 {
+			s.budgets.bodies.give(user, x.held)
+		}
+		release()
+	}
+	if x.longRunning() {
+		if _, err := x.readBody(); err != nil { // there is none, but from strange clients
+			leave()
+			return nil, nil, err
+		}
+		release() // watches and streams have a budget of their own
+	}
+	return ctx, leave, nil
 }
 
 func (x *exchange) longRunning() bool {
@@ -87,7 +140,8 @@ func open(p []string) bool {
 // admit answers who asks and whether they may.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if open(p) {
-		return x.ctx, impersonates(registry.User{Name: "system:anonymous"}, x.r)
+		x.user = anonymous
+		return x.ctx, impersonates(anonymous, x.r)
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
 	if err != nil {
@@ -96,7 +150,14 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if err != nil || !ok {
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
+	if s.Known != nil {
+		s.Known(x.ctx, user.Name)
+	}
+	x.user = user
 	if err := impersonates(user, x.r); err != nil {
+		return nil, err
+	}
+	if err := x.crossSite(); err != nil {
 		return nil, err
 	}
 	a := x.attributes()
@@ -110,10 +171,32 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	return registry.WithUser(x.ctx, user), nil
 }
 
-// refused logs why credentials were refused, which the client is not told. A client that goes on trying gets one line.
+// refusalLog bounds what strangers can put into the log: one line each refusalPause, with how many were left out.
+type refusalLog struct {
+	mu      sync.Mutex
+	next    time.Time // when the next line may come
+	skipped int       // since the last line
+}
+
+const (
+	refusalPause  = 10 * time.Second
+	maxLoggedText = 256 // bytes
+)
+
+// refused logs why credentials were refused, which the client does not learn.
 func (s *server) refused(r *http.Request, reason string) {
-	if last := s.lastRefusal.Swap(&reason); last == nil || *last != reason {
-		s.Log.Info("credentials refused", "from", r.RemoteAddr, "reason", reason)
+	l, now := &s.refusals, time.Now()
+	l.mu.Lock()
+	quiet := now.Before(l.next)
+	skipped := l.skipped
+	if quiet {
+		l.skipped++
+	} else {
+		l.skipped, l.next = 0, now.Add(refusalPause)
+	}
+	l.mu.Unlock()
+	if !quiet {
+		s.Log.Info("credentials refused", "from", r.RemoteAddr, "reason", strconv.QuoteToASCII(cut(reason, maxLoggedText)), "notLogged", skipped)
 	}
 }
 

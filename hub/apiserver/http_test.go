@@ -55,6 +55,7 @@ func TestErrorTexts(t *testing.T) {
 		{"unknown kind", "POST", configMaps, `{"apiVersion":"v1","kind":"Foo","metadata":{"name":"a"}}`, js, 400, "BadRequest", `Foo in version "v1" cannot be handled as a ConfigMap: no kind "Foo" is registered for version "v1" in scheme`},
 		{"wrong version", "POST", "/apis/apps/v1/namespaces/default/deployments", `{"apiVersion":"apps/v1beta1","kind":"Deployment"}`, js, 400, "BadRequest", "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)"},
 		{"wrong type", "POST", configMaps, configMap("a", `,"data":{"a":1}`), js, 400, "BadRequest", `ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string`},
+		{"value that has no internal form", "POST", "/apis/apps/v1/namespaces/default/deployments", `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a","annotations":{"deprecated.deployment.rollback.to":"x"}},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`, js, 400, "BadRequest", `Deployment in version "v1" cannot be handled as a Deployment: failed to parse annotation[deprecated.deployment.rollback.to]=x as int64: strconv.ParseInt: parsing "x": invalid syntax`},
 		{"unknown field, strict", "POST", configMaps + "?fieldValidation=Strict", configMap("a", `,"dta":{}`), js, 400, "BadRequest", `ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "dta"`},
 		{"duplicate field, strict", "POST", configMaps + "?fieldValidation=Strict", configMap("a", `,"data":{"a":"1"},"data":{"b":"2"}`), js, 400, "BadRequest", `ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: duplicate field "data"`},
 		{"duplicate key in YAML, strict", "POST", configMaps + "?fieldValidation=Strict", "kind: ConfigMap\napiVersion: v1\ndata:\n  a: one\n  a: two\n", yaml, 400, "BadRequest", `strict decoding error: yaml: unmarshal errors:` + "\n" + `  line 5: key "a" already set in map`},
@@ -412,35 +413,6 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-func TestTooManyRequests(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	entered := make(chan struct{}, 1)
-	var armed atomic.Bool
-	h := newHub(t, func(c *apiserver.Config) {
-		c.MaxInFlight = 1
-		c.Ready = func() error {
-			if armed.Load() {
-				entered <- struct{}{}
-				<-release
-			}
-			return nil
-		}
-	})
-	armed.Store(true)
-	first := make(chan answer, 1)
-	go func() { first <- h.do("GET", "/readyz", "") }()
-	<-entered
-	a := h.do("GET", "/version", "")
-	if a.code != 429 || a.header.Get("Retry-After") != "1" {
-		t.Errorf("%+v", a)
-	}
-	close(release)
-	if a := <-first; a.code != 200 {
-		t.Errorf("%+v", a)
-	}
-}
-
 func TestPanicBecomes500(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) {
@@ -485,5 +457,27 @@ func TestHealth(t *testing.T) {
 	}
 	if a := h.do("GET", "/metrics", ""); a.code != 200 || !strings.Contains(a.body, `apiserver_request_total{code="503"`) {
 		t.Errorf("%d %.300s", a.code, a.body)
+	}
+}
+
+// A watch may be asked for longer than a Duration can say; that must not end it at once.
+func TestWatchOfALongTime(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	c, err := rest.HTTPClientFor(h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Get(h.url + configMaps + "?watch=true&timeoutSeconds=10000000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if a := h.do("POST", configMaps, configMap("a", ""), "Content-Type: application/json"); a.code != 201 {
+		t.Fatalf("%+v", a)
+	}
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	if err != nil || !strings.Contains(line, `"ADDED"`) {
+		t.Errorf("%q, %v", line, err)
 	}
 }

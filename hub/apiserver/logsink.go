@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 // logSink is a client's side of a log. begin comes first; until then an error can be an ordinary HTTP error. One of end
@@ -59,18 +61,21 @@ func (l *webSocketLog) begin() error {
 	if err != nil {
 		return err
 	}
-	conn.SetReadLimit(maxBody)
+	conn.SetReadLimit(maxMessage)
 	l.conn, l.read = conn, make(chan struct{})
-	go func() {
-		defer close(l.read)
-		defer l.gone()
-		for {
-			if _, _, err := conn.NextReader(); err != nil { // a reader of logs has nothing to say but goodbye
-				return
-			}
-		}
-	}()
+	go contain.Go(l.x.s.Log, "hub/apiserver/log", cut(l.x.r.URL.Path, maxLoggedText), l.awaitEnd)
 	return nil
+}
+
+// awaitEnd reads until the client goes: a reader of logs has nothing to say but goodbye.
+func (l *webSocketLog) awaitEnd() {
+	defer close(l.read)
+	defer l.gone()
+	for {
+		if _, _, err := l.conn.NextReader(); err != nil {
+			return
+		}
+	}
 }
 
 func (l *webSocketLog) write(p []byte, _ bool) error {

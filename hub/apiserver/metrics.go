@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/apimachinery/pkg/version"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 // metrics are few on purpose: every series is memory on a small board. Names are upstream's, so dashboards work.
@@ -38,10 +40,24 @@ func newMetrics(v version.Info) *metrics {
 	})
 	info.Set(1)
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.requests, m.duration, m.watches, m.rejected, info,
+	reg.MustRegister(containedPanics{}, m.requests, m.duration, m.watches, m.rejected, info,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	m.Handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	return m
+}
+
+var containedDesc = prometheus.NewDesc("petrel_contained_panics_total",
+	"Panics that were kept at one object, node, connection or request, by part of the program. Each is a fault of Petrel.", []string{"site"}, nil)
+
+// containedPanics reports what internal/contain has counted, when it is asked.
+type containedPanics struct{}
+
+func (containedPanics) Describe(ch chan<- *prometheus.Desc) { ch <- containedDesc }
+
+func (containedPanics) Collect(ch chan<- prometheus.Metric) {
+	for site, n := range contain.Counts() {
+		ch <- prometheus.MustNewConstMetric(containedDesc, prometheus.CounterValue, float64(n), site)
+	}
 }
 
 // observe counts a finished request.

@@ -72,7 +72,10 @@ func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 			return nil, err
 		}
 		gvk := corev1DeleteOptions
-		obj, _, err := s.Decode(body, &gvk, o)
+		obj, _, err := x.parse(s, body, &gvk, o)
+		if apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsTooManyRequests(err) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -64,31 +65,11 @@ type piece struct {
 	err  error
 }
 
-// receiveLog hands on what a log stream says, until its end or the client's.
-func (x *exchange) receiveLog(st wire.Stream) <-chan piece {
-	pieces := make(chan piece)
-	go func() {
-		defer close(pieces)
-		for {
-			_, data, err := st.Recv(x.ctx)
-			if err == nil && data == nil {
-				continue // a channel ended; the stream's own end follows
-			}
-			select {
-			case pieces <- piece{data, err}:
-			case <-x.ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return pieces
-}
-
 func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSink) {
-	pieces := x.receiveLog(st)
+	pieces := make(chan piece)
+	done := make(chan struct{})
+	defer close(done)
+	go contain.Go(x.s.Log, "hub/apiserver/log", cut(x.r.URL.Path, maxLoggedText), func() { x.receiveLog(st, pieces, done) })
 	left := int64(-1)
 	if opts.LimitBytes != nil {
 		left = *opts.LimitBytes
@@ -137,6 +118,27 @@ func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSi
 					return
 				}
 			}
+		}
+	}
+}
+
+// receiveLog hands on what the node sends, until the stream ends or done is closed.
+func (x *exchange) receiveLog(st wire.Stream, pieces chan<- piece, done <-chan struct{}) {
+	defer close(pieces)
+	for {
+		_, data, err := st.Recv(x.ctx)
+		if err == nil && data == nil {
+			continue // a channel ended; the stream's own end follows
+		}
+		select {
+		case pieces <- piece{data, err}:
+		case <-x.ctx.Done():
+			return
+		case <-done:
+			return
+		}
+		if err != nil {
+			return
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -25,6 +25,8 @@ const (
 	tunnelProtocol  = "SPDY/3.1+" + forwardProtocol
 	// pairWait is how long the second stream of a pair may take.
 	pairWait = 30 * time.Second
+	// maxHalfPairs bounds the streams whose partner has not come.
+	maxHalfPairs = 16
 )
 
 // portForward carries any number of TCP connections: for each the client opens two SPDY streams with one request id,
@@ -38,26 +40,9 @@ func (x *exchange) portForward(pod *corev1.Pod) {
 	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()
 	f.ctx = ctx
-	var conn httpstream.Connection
-	switch x.upgradeOf() {
-	case "websocket":
-		ws, err := x.upgradeWebSocket([]string{tunnelProtocol})
-		if err != nil {
-			return // the client has been told
-		}
-		if conn, err = spdy.NewServerConnection(&tunnel{Conn: ws}, f.accept); err != nil {
-			ws.Close()
-			return
-		}
-	case "spdy":
-		if _, err := httpstream.Handshake(x.r, x.w, []string{forwardProtocol}); err != nil {
-			return
-		}
-		if conn = spdy.NewResponseUpgrader().UpgradeResponse(x.w, x.r, f.accept); conn == nil {
-			return
-		}
-	default:
-		x.fail(apierrors.NewBadRequest("Upgrade request required"))
+	conn, err := f.connect()
+	if err != nil {
+		x.s.Log.Debug("upgrade failed", "path", x.r.URL.Path, "error", err) // the client has been told
 		return
 	}
 	select {
@@ -69,6 +54,30 @@ func (x *exchange) portForward(pod *corev1.Pod) {
 	f.wg.Wait()
 }
 
+// connect takes over the client's connection. Streams that come at once wait until it has returned.
+func (f *forwarder) connect() (httpstream.Connection, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	x := f.x
+	var err error
+	switch x.upgradeOf() {
+	case "websocket":
+		var ws *websocket.Conn
+		if ws, err = x.upgradeWebSocket([]string{tunnelProtocol}); err == nil {
+			t := &tunnel{Conn: ws}
+			f.conn, err = x.spdyServe(t, t, f.accept)
+		}
+	case "spdy":
+		if _, err = httpstream.Handshake(x.r, x.w, []string{forwardProtocol}); err == nil {
+			f.conn, err = x.spdyUpgrade(f.accept)
+		}
+	default:
+		err = apierrors.NewBadRequest("Upgrade request required")
+		x.fail(err)
+	}
+	return f.conn, err
+}
+
 // forwarder pairs up streams and serves each pair.
 type forwarder struct {
 	x   *exchange
@@ -77,12 +86,15 @@ type forwarder struct {
 	wg  sync.WaitGroup
 
 	mu    sync.Mutex
-	pairs map[string]*streamPair // half open ones, by request id
+	conn  httpstream.Connection  // set once by connect, before the first stream is accepted
+	pairs map[string]*streamPair // half open ones, by request id; at most maxHalfPairs; guarded by mu
+	open  int                    // pairs that are being served, half open ones included; guarded by mu
 }
 
 type streamPair struct {
 	failed, data httpstream.Stream
-	complete     chan struct{}
+	complete     chan struct{}     // closed when both are there
+	replied      []<-chan struct{} // each closes when the client has been answered; complete before complete is closed
 }
 
 // accept is called for each new stream, by the connection's reader: it must not block.
@@ -104,9 +116,16 @@ func (f *forwarder) accept(s httpstream.Stream, replied <-chan struct{}) error {
 	id := h.Get(corev1.PortForwardRequestIDHeader)
 	p := f.pairs[id]
 	if p == nil {
+		if len(f.pairs) >= maxHalfPairs || f.open >= maxStreams/2 {
+			return fmt.Errorf("too many streams: %d pairs are open, %d of them half; %d and %d are allowed", f.open, len(f.pairs), maxStreams/2, maxHalfPairs)
+		}
 		p = &streamPair{complete: make(chan struct{})}
 		f.pairs[id] = p
-		f.wg.Go(func() { f.serve(id, p, int32(port), replied) })
+		f.open++
+		f.wg.Go(func() {
+			contain.Go(f.x.s.Log, "hub/apiserver/forward", f.pod.Namespace+"/"+f.pod.Name, func() { f.serve(id, p, int32(port)) })
+			f.ended(id, p)
+		})
 	}
 	if kind == corev1.StreamTypeError {
 		if p.failed != nil {
@@ -119,6 +138,7 @@ func (f *forwarder) accept(s httpstream.Stream, replied <-chan struct{}) error {
 		}
 		p.data = s
 	}
+	p.replied = append(p.replied, replied)
 	if p.failed != nil && p.data != nil {
 		close(p.complete)
 		delete(f.pairs, id)
@@ -126,7 +146,23 @@ func (f *forwarder) accept(s httpstream.Stream, replied <-chan struct{}) error {
 	return nil
 }
 
-func (f *forwarder) serve(id string, p *streamPair, port int32, replied <-chan struct{}) {
+// ended forgets a pair: the library keeps every stream of a connection until it is told.
+func (f *forwarder) ended(id string, p *streamPair) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open--
+	if f.pairs[id] == p {
+		delete(f.pairs, id)
+	}
+	for _, s := range []httpstream.Stream{p.failed, p.data} {
+		if s != nil {
+			_ = s.Reset()
+			f.conn.RemoveStreams(s)
+		}
+	}
+}
+
+func (f *forwarder) serve(id string, p *streamPair, port int32) {
 	late := time.NewTimer(pairWait)
 	defer late.Stop()
 	select {
@@ -134,20 +170,11 @@ func (f *forwarder) serve(id string, p *streamPair, port int32, replied <-chan s
 	case <-f.ctx.Done():
 		return
 	case <-late.C:
-		f.mu.Lock()
-		delete(f.pairs, id)
-		half := p.failed
-		if half == nil {
-			half = p.data
-		}
-		f.mu.Unlock()
-		if half != nil {
-			_ = half.Reset()
-		}
-		return
+		return // ended resets the half that came
 	}
-	<-replied
-	defer p.failed.Close()
+	for _, r := range p.replied {
+		<-r
+	}
 	if err := f.carry(p.data, port); err != nil {
 		// Clients print this; a lost one needs no answer.
 		_, _ = fmt.Fprintf(p.failed, "error forwarding port %d to pod %s, uid %s: %v", port, f.pod.Name, f.pod.UID, err)
@@ -166,20 +193,7 @@ func (f *forwarder) carry(data httpstream.Stream, port int32) error {
 		return err
 	}
 	defer func() { _ = st.Close(wire.StreamEnd{}) }()
-	go func() {
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := data.Read(buf)
-			if n > 0 && st.Send(ctx, wire.ChannelStdin, buf[:n]) != nil {
-				return
-			}
-			if err != nil {
-				// The client has said all it will; the pod may still answer.
-				_ = st.CloseSend(ctx, wire.ChannelStdin)
-				return
-			}
-		}
-	}()
+	go contain.Go(f.x.s.Log, "hub/apiserver/forward", f.pod.Namespace+"/"+f.pod.Name, func() { toPod(ctx, data, st) })
 	for {
 		_, b, err := st.Recv(ctx)
 		if err != nil {
@@ -195,6 +209,22 @@ func (f *forwarder) carry(data httpstream.Stream, port int32) error {
 		}
 		if _, err := data.Write(b); err != nil {
 			return nil // the client has gone
+		}
+	}
+}
+
+// toPod carries what the client says.
+func toPod(ctx context.Context, data httpstream.Stream, st wire.Stream) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := data.Read(buf)
+		if n > 0 && st.Send(ctx, wire.ChannelStdin, buf[:n]) != nil {
+			return
+		}
+		if err != nil {
+			// The client has said all it will; the pod may still answer.
+			_ = st.CloseSend(ctx, wire.ChannelStdin)
+			return
 		}
 	}
 }
@@ -239,6 +269,7 @@ func (t *tunnel) Read(b []byte) (int, error) {
 func (t *tunnel) Write(b []byte) (int, error) {
 	t.wmu.Lock()
 	defer t.wmu.Unlock()
+	// The deadline is boundedConn's.
 	if err := t.WriteMessage(websocket.BinaryMessage, b); err != nil {
 		return 0, err
 	}

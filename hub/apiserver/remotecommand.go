@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -52,7 +54,7 @@ func (x *exchange) remoteCommand(pod *corev1.Pod, kind wire.StreamKind) {
 		x.s.Log.Debug("upgrade failed", "path", x.r.URL.Path, "error", err)
 		return
 	}
-	joinTerminal(x.ctx, t, st)
+	joinTerminal(x.ctx, x.s.Log, t, st)
 }
 
 func (x *exchange) commandRequest(pod *corev1.Pod, kind wire.StreamKind) (wire.StreamRequest, error) {
@@ -90,17 +92,19 @@ func (x *exchange) upgradeOf() string {
 }
 
 // joinTerminal carries bytes between client and node until either side ends.
-func joinTerminal(ctx context.Context, t terminal, st wire.Stream) {
+func joinTerminal(ctx context.Context, log *slog.Logger, t terminal, st wire.Stream) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
 		defer cancel() // a client that has gone ends the stream
-		t.read(
-			func(ch wire.Channel, data []byte) error { return st.Send(ctx, ch, data) },
-			func(ch wire.Channel) error { return st.CloseSend(ctx, ch) },
-		)
+		contain.Go(log, "hub/apiserver/terminal", "input", func() {
+			t.read(
+				func(ch wire.Channel, data []byte) error { return st.Send(ctx, ch, data) },
+				func(ch wire.Channel) error { return st.CloseSend(ctx, ch) },
+			)
+		})
 	}()
 	var end error
 	for {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"time"
 )
 
 // response remembers what was answered, for the log, the metrics and the panic handler.
@@ -13,6 +14,9 @@ type response struct {
 	code     int
 	written  int64
 	hijacked bool
+	long     bool // a watch or stream
+	patience time.Duration
+	armed    time.Time // when the write deadline was set; zero: none is set
 }
 
 func (w *response) WriteHeader(code int) {
@@ -22,20 +26,64 @@ func (w *response) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// writePiece is what one write may hold, in bytes: each piece has to be taken by the client within the patience, so a
+// client that reads slowly is served, and one that does not read at all is left.
+const (
+	writePiece = 64 << 10
+	// rearm is the part of the patience after which a new deadline is set: setting one costs HTTP/2 a message.
+	rearm = 6
+)
+
 func (w *response) Write(b []byte) (int, error) {
 	if w.code == 0 {
 		w.code = http.StatusOK
 	}
-	n, err := w.ResponseWriter.Write(b)
-	w.written += int64(n)
-	return n, err
-}
-
-func (w *response) Flush() {
-	if f, ok := w.ResponseWriter.(http.Flusher); ok {
-		f.Flush()
+	done := 0
+	for {
+		w.arm()
+		n, err := w.ResponseWriter.Write(b[done:min(len(b), done+writePiece)])
+		done += n
+		w.written += int64(n)
+		if err != nil || done == len(b) {
+			if err == nil {
+				w.disarm()
+			}
+			return done, err
+		}
 	}
 }
+
+// disarm lets a watch or stream be silent for as long as it likes: HTTP/2 ends a stream when its deadline passes,
+// whether something is being written or not.
+func (w *response) disarm() {
+	if w.long && !w.armed.IsZero() && !w.hijacked {
+		w.armed = time.Time{}
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
+	}
+}
+
+// arm gives the client its patience from now.
+func (w *response) arm() {
+	now := time.Now()
+	if w.hijacked || !w.armed.IsZero() && now.Sub(w.armed) < w.patience/rearm {
+		return
+	}
+	w.armed = now
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.patience)) // only a test's has none
+}
+
+// FlushError sends what has been written.
+func (w *response) FlushError() error {
+	w.arm()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if err == nil {
+		w.disarm()
+	}
+	return err
+}
+
+// Flush implements http.Flusher.
+func (w *response) Flush() { _ = w.FlushError() }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

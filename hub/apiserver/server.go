@@ -50,8 +50,11 @@ type Config struct {
 	Ready func() error
 	// Closing is closed when the hub begins to stop: watches and streams end, /readyz fails, short requests finish.
 	Closing <-chan struct{}
-	// MaxInFlight bounds concurrent short requests (0: 400); more are answered with 429. Watches and streams do not count.
-	MaxInFlight int
+	// Limits bound what clients have of the hub at one time; more is answered with 429.
+	Limits Limits
+	// Known, when not nil, is called with the context of each request that was authenticated, and its user's name: the
+	// listener keeps room for connections of those whom it knows.
+	Known func(ctx context.Context, user string)
 }
 
 type server struct {
@@ -59,10 +62,10 @@ type server struct {
 	index    atomic.Pointer[kindIndex]
 	codec    *codec
 	metrics  *metrics
-	inFlight chan struct{}
+	inFlight chan struct{} // requests that are being admitted, and short ones until they end
+	budgets  *budgets
 	open     context.Context // ends when the hub begins to stop
-
-	lastRefusal atomic.Pointer[string]
+	refusals refusalLog
 }
 
 // New returns the API as a handler for a TLS server. The request's context must end when its connection does, as
@@ -74,9 +77,7 @@ func New(c Config) (http.Handler, error) {
 			return nil, fmt.Errorf("API server: its configuration has no %s, and serves nothing without one", name)
 		}
 	}
-	if c.MaxInFlight == 0 {
-		c.MaxInFlight = 400
-	}
+	c.Limits = c.Limits.withDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -84,7 +85,8 @@ func New(c Config) (http.Handler, error) {
 		Config:   c,
 		codec:    newCodec(resource.Scheme()),
 		metrics:  newMetrics(c.Version),
-		inFlight: make(chan struct{}, c.MaxInFlight),
+		inFlight: make(chan struct{}, c.Limits.InFlight),
+		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),
 	}
 	return s.filters(http.HandlerFunc(s.route)), nil
@@ -99,6 +101,8 @@ type exchange struct {
 	t    registry.Target
 	sub  *resource.Subresource
 	verb string
+	user registry.User // who asks, once admitted; nameless before
+	held int           // bytes of the body that count against the user
 	// query is parsed once; many things look at it.
 	query url.Values
 }

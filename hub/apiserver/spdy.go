@@ -4,23 +4,32 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
 // streamsWait is how long a client may take to open the streams that its request announced.
 const streamsWait = 30 * time.Second
 
+const (
+	terminalStreams = 5   // stdin, stdout, stderr, error, resize
+	maxResize       = 256 // bytes of one resize message
+)
+
 // spdyTerminal: one SPDY stream for each channel, version 4 of the protocol.
 type spdyTerminal struct {
 	conn                                  httpstream.Connection
+	log                                   *slog.Logger
 	stdin, stdout, stderr, failed, resize httpstream.Stream
 }
 
@@ -28,16 +37,20 @@ func (x *exchange) spdyTerminal(req wire.StreamRequest) (terminal, error) {
 	if _, err := httpstream.Handshake(x.r, x.w, []string{"v4.channel.k8s.io"}); err != nil {
 		return nil, err
 	}
-	arrived := make(chan httpstream.Stream, 5)
-	conn := spdy.NewResponseUpgrader().UpgradeResponse(x.w, x.r, func(s httpstream.Stream, replied <-chan struct{}) error {
-		// A stream may be used when the client knows that it was accepted.
+	arrived := make(chan httpstream.Stream, terminalStreams) // room for all: nobody waits to send
+	var accepted atomic.Int32
+	conn, err := x.spdyUpgrade(func(s httpstream.Stream, replied <-chan struct{}) error {
+		if accepted.Add(1) > terminalStreams {
+			return fmt.Errorf("a terminal has %d streams", terminalStreams)
+		}
+		// A stream may be used when the client knows that it was accepted. replied closes when accept has returned.
 		go func() { <-replied; arrived <- s }()
 		return nil
 	})
-	if conn == nil {
-		return nil, errUpgrade
+	if err != nil {
+		return nil, err
 	}
-	t := &spdyTerminal{conn: conn}
+	t := &spdyTerminal{conn: conn, log: x.s.Log}
 	if err := t.await(arrived, req); err != nil {
 		conn.Close()
 		return nil, err
@@ -85,35 +98,47 @@ func (t *spdyTerminal) read(send func(wire.Channel, []byte) error, closed func(w
 	var wg sync.WaitGroup
 	if t.stdin != nil {
 		wg.Go(func() {
-			buf := make([]byte, 32<<10)
-			for {
-				n, err := t.stdin.Read(buf)
-				if n > 0 && one.do(func() error { return send(wire.ChannelStdin, buf[:n]) }) != nil {
-					return
-				}
-				if err != nil {
-					_ = one.do(func() error { return closed(wire.ChannelStdin) })
-					return
-				}
-			}
+			contain.Go(t.log, "hub/apiserver/stdin", "terminal", func() { t.readInput(&one, send, closed) })
 		})
 	}
 	if t.resize != nil {
 		wg.Go(func() {
-			for dec := json.NewDecoder(t.resize); ; {
-				var s size
-				if dec.Decode(&s) != nil {
-					return
-				}
-				b, err := json.Marshal(s)
-				if err != nil || one.do(func() error { return send(wire.ChannelResize, b) }) != nil {
-					return
-				}
-			}
+			contain.Go(t.log, "hub/apiserver/resize", "terminal", func() { t.readSizes(&one, send) })
 		})
 	}
 	<-t.conn.CloseChan()
 	wg.Wait()
+}
+
+func (t *spdyTerminal) readInput(one *oneSender, send func(wire.Channel, []byte) error, closed func(wire.Channel) error) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := t.stdin.Read(buf)
+		if n > 0 && one.do(func() error { return send(wire.ChannelStdin, buf[:n]) }) != nil {
+			return
+		}
+		if err != nil {
+			_ = one.do(func() error { return closed(wire.ChannelStdin) })
+			return
+		}
+	}
+}
+
+// readSizes hands on resize messages. After one that is none, or is too long, it takes no more.
+func (t *spdyTerminal) readSizes(one *oneSender, send func(wire.Channel, []byte) error) {
+	defer func() { _ = t.resize.Reset() }() // what still comes is dropped by the library
+	bounded := &io.LimitedReader{R: t.resize}
+	for dec := json.NewDecoder(bounded); ; {
+		bounded.N = maxResize
+		var s size
+		if dec.Decode(&s) != nil {
+			return
+		}
+		b, err := json.Marshal(s)
+		if err != nil || one.do(func() error { return send(wire.ChannelResize, b) }) != nil {
+			return
+		}
+	}
 }
 
 func (t *spdyTerminal) write(ch wire.Channel, data []byte) error {

@@ -72,7 +72,7 @@ func (x *exchange) get() (*registry.Result, error) {
 }
 
 func (x *exchange) create() (*registry.Result, error) {
-	body, err := readBody(x.w, x.r)
+	body, err := x.readBody()
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (x *exchange) create() (*registry.Result, error) {
 }
 
 func (x *exchange) update() (*registry.Result, error) {
-	body, err := readBody(x.w, x.r)
+	body, err := x.readBody()
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (x *exchange) patch() (*registry.Result, error) {
 	if !slices.Contains(patchTypes, string(pt)) {
 		return nil, unsupportedMediaType(patchTypes)
 	}
-	body, err := readBody(x.w, x.r)
+	body, err := x.readBody()
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (x *exchange) patch() (*registry.Result, error) {
 }
 
 func (x *exchange) delete() (*registry.Result, error) {
-	body, err := readBody(x.w, x.r)
+	body, err := x.readBody()
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (x *exchange) delete() (*registry.Result, error) {
 func (x *exchange) deleteCollection(out output) {
 	// Deleting many takes its time, as a list does: only the client's patience bounds it.
 	x.ctx = x.r.Context()
-	body, err := readBody(x.w, x.r)
+	body, err := x.readBody()
 	if err != nil {
 		x.fail(err)
 		return

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // minWatch is the shortest time after which a watch without timeoutSeconds ends; the longest is twice that. Spread, so
@@ -33,7 +34,7 @@ func (x *exchange) watch() {
 	}
 	timeout := minWatch + rand.N(minWatch)
 	if opts.TimeoutSeconds != nil && *opts.TimeoutSeconds > 0 {
-		timeout = time.Duration(*opts.TimeoutSeconds) * time.Second
+		timeout = kube.Seconds(*opts.TimeoutSeconds)
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, timeout)
 	defer cancel()

@@ -27,6 +27,9 @@ const (
 	endWait = 5 * time.Second
 )
 
+// maxMessage bounds one message of a terminal, which is held whole, in bytes. Clients send 32 KiB.
+const maxMessage = 512 << 10
+
 // commandProtocols are what exec and attach speak, newest first; before version 4 the end is told as text, and not at all
 // when all went well. The empty one is a client that names none.
 var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", ""}
@@ -42,7 +45,7 @@ func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error)
 	}
 	up := websocket.Upgrader{
 		Subprotocols:    protocols,
-		CheckOrigin:     func(*http.Request) bool { return true }, // credentials are never ambient here: no cookies
+		CheckOrigin:     func(*http.Request) bool { return true }, // crossSite has looked at it
 		ReadBufferSize:  32 << 10,
 		WriteBufferSize: 32 << 10,
 	}
@@ -63,7 +66,7 @@ func (x *exchange) webSocketTerminal() (terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetReadLimit(maxBody)
+	conn.SetReadLimit(maxMessage)
 	p := conn.Subprotocol()
 	return &webSocketTerminal{conn: conn, base64: strings.HasSuffix(p, "base64.channel.k8s.io"), closes: p == "v5.channel.k8s.io",
 		texts: !strings.HasPrefix(p, "v")}, nil

@@ -13,18 +13,11 @@
 // day, so that neither certificates nor tokens become "not yet valid".
 package auth
 
-import "time"
+import (
+	"time"
 
-// epoch is a day on which this program already existed. A clock that tells an earlier time is wrong.
-var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+	"petrel.dev/petrel/internal/clock"
+)
 
-// Now is the time for judging what expires: the clock's, or epoch when the clock cannot be right.
-func Now() time.Time { return sane(time.Now()) }
-
-// sane returns t, or epoch when t cannot be right.
-func sane(t time.Time) time.Time {
-	if t.Before(epoch) {
-		return epoch
-	}
-	return t
-}
+// sane returns t, or a day on which this program already existed when t cannot be right.
+func sane(t time.Time) time.Time { return clock.Sane(t) }

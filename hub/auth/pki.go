@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ type PKI struct {
 	hosts []string
 	now   func() time.Time
 	addrs func() ([]net.Addr, error)
+	log   *slog.Logger // set before Run; nil: silent
 
 	caKey, serverKey, adminKey, saKey *ecdsa.PrivateKey
 	ca                                *x509.Certificate
@@ -72,6 +74,9 @@ func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]n
 	}
 	return p, nil
 }
+
+// LogTo sets where Run reports a renewal that failed. It is called before Run.
+func (p *PKI) LogTo(log *slog.Logger) { p.log = log }
 
 func (p *PKI) path(file string) string { return filepath.Join(p.dir, file) }
 
@@ -165,6 +170,9 @@ func (p *PKI) Run(ctx context.Context) error {
 			err := p.renew()
 			ended := p.now().After(p.admin.NotAfter) || p.now().After(p.server.Leaf.NotAfter)
 			p.mu.Unlock()
+			if err != nil && p.log != nil {
+				p.log.Error("certificates could not be renewed, and will be tried again", "error", err, "adminEnds", p.admin.NotAfter, "dir", p.dir)
+			}
 			if err != nil && ended {
 				return fmt.Errorf("pki: renew certificates: %w", err)
 			}

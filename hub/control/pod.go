@@ -46,7 +46,7 @@ func PodAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool,
 	if c.LastTransitionTime.IsZero() {
 		return false, 0
 	}
-	wait = c.LastTransitionTime.Add(time.Duration(minReadySeconds) * time.Second).Sub(now)
+	wait = c.LastTransitionTime.Add(kube.Seconds(minReadySeconds)).Sub(now)
 	return wait <= 0, max(0, wait)
 }
 

@@ -186,11 +186,7 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 		}
 	}
 	for chunk := range slices.Chunk(first, perEventCommit) {
-		if contain.Do(r.log, recorderSite, chunk[0].key.String(), func() error { r.create(ctx, chunk, now); return nil }) != nil {
-			for _, e := range chunk {
-				r.drop(e)
-			}
-		}
+		r.create(ctx, chunk, now)
 	}
 	r.mu.Lock()
 	r.dirty = append(r.dirty, later...)
@@ -198,7 +194,7 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 	return next
 }
 
-// recorderSite is where contained panics of the recorder count: each costs one event, or those that were to be written with it.
+// recorderSite is where contained panics of the recorder count: each costs one event.
 const recorderSite = "control/recorder"
 
 // drop forgets an event that could not be written: the next sighting begins anew.
@@ -241,26 +237,39 @@ func (r *Recorder) repeat(ctx context.Context, e *eventEntry, now time.Time) boo
 
 // create writes new events in one transaction or, when one of them is refused, each by itself.
 func (r *Recorder) create(ctx context.Context, entries []*eventEntry, now time.Time) {
-	writes := make([]Write, len(entries))
-	for i, e := range entries {
-		ev := e.event.DeepCopy()
-		var at metav1.Time
-		ev.Count, at = r.take(e, now)
-		ev.FirstTimestamp, ev.LastTimestamp = at, at
-		r.named = max(r.named+1, at.UnixNano()) // no two alike, though times may be
-		ev.Name = fmt.Sprintf("%s.%x", ev.InvolvedObject.Name, r.named)
-		e.stored = ev
-		writes[i] = Write{Object: ev}
+	writes := make([]Write, 0, len(entries))
+	made := make([]*eventEntry, 0, len(entries))
+	for _, e := range entries {
+		if contain.Do(r.log, recorderSite, e.key.String(), func() error { r.prepare(e, now); return nil }) != nil {
+			r.drop(e)
+			continue
+		}
+		made = append(made, e)
+		writes = append(writes, Write{Object: e.stored})
 	}
-	if len(writes) > 1 && r.client.Commit(ctx, writes) == nil {
+	if len(writes) > 1 && contain.Do(r.log, recorderSite+"/write", "batch", func() error { return r.client.Commit(ctx, writes) }) == nil {
 		return
 	}
-	for _, e := range entries {
-		if _, err := r.client.Create(ctx, e.stored); err != nil {
+	for _, e := range made {
+		if err := contain.Do(r.log, recorderSite+"/write", e.key.String(), func() error {
+			_, err := r.client.Create(ctx, e.stored)
+			return err
+		}); err != nil {
 			r.lost(ctx, e.stored, err)
 			e.stored = nil
 		}
 	}
+}
+
+// prepare makes the Event that is to be stored.
+func (r *Recorder) prepare(e *eventEntry, now time.Time) {
+	ev := e.event.DeepCopy()
+	var at metav1.Time
+	ev.Count, at = r.take(e, now)
+	ev.FirstTimestamp, ev.LastTimestamp = at, at
+	r.named = max(r.named+1, at.UnixNano()) // no two alike, though times may be
+	ev.Name = fmt.Sprintf("%s.%x", ev.InvolvedObject.Name, r.named)
+	e.stored = ev
 }
 
 func (r *Recorder) lost(ctx context.Context, ev *corev1.Event, err error) {

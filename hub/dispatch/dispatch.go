@@ -52,9 +52,7 @@ type Config struct {
 	History func() (id string, revision uint64)
 	// Settings are the cluster's networks, passed on to nodes.
 	Settings wire.Settings
-	// Clock is the time as far as it can be believed: join tokens expire by it. Nil means time.Now.
-	Clock func() time.Time
-	Log   *slog.Logger
+	Log      *slog.Logger
 }
 
 // Dispatch is the hub's end of all links.
@@ -83,9 +81,6 @@ type Dispatch struct {
 func New(cfg Config) (*Dispatch, error) {
 	if cfg.Client == nil || cfg.Bus == nil || cfg.Log == nil || cfg.Keys.ClusterID == "" {
 		return nil, errors.New("dispatch: client, bus, keys and log are needed")
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = time.Now
 	}
 	d := &Dispatch{
 		cfg: cfg, inbox: newInbox(cfg.Bus.Heard),

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/clock"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -125,7 +126,7 @@ func (d *Dispatch) tokenOf(h *wire.Hello) (*corev1.Secret, jointoken.Record, err
 	if err != nil {
 		return nil, record, fmt.Errorf("%w: %v", errRefused, err)
 	}
-	now := d.cfg.Clock()
+	now := clock.Now()
 	if err := record.Check(h.Secret, now); err != nil {
 		if errors.Is(err, jointoken.ErrExpired) && time.Since(now).Abs() > time.Hour {
 			return nil, record, fmt.Errorf("%w: %v (the hub's clock says %s, which cannot be: set it, or make a token that does not expire with: petrel token create --ttl 0)",

@@ -19,6 +19,9 @@ import (
 // maxStreams is how many streams one node serves at a time.
 const maxStreams = 64
 
+// partingTime is how long a stream that was closed before its node began to serve it can still be told to the node.
+const partingTime = 30 * time.Second
+
 // OpenStream opens a stream to a pod on a node. Its errors are statuses.
 func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.StreamRequest) (wire.Stream, error) {
 	type answer struct {
@@ -73,10 +76,15 @@ func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest
 	go func() {
 		<-e.Done()
 		d.call(func(time.Time) {
-			if n.streams[o.Stream] == e {
-				delete(n.streams, o.Stream)
-				d.inbox.streams.remove(n.id, o.Stream)
+			if n.streams[o.Stream] != e {
+				return
 			}
+			delete(n.streams, o.Stream)
+			if e.Unheard() {
+				time.AfterFunc(partingTime, func() { d.inbox.streams.remove(n.id, o.Stream) })
+				return
+			}
+			d.inbox.streams.remove(n.id, o.Stream)
 		})
 	}()
 	return e, nil

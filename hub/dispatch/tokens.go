@@ -92,7 +92,7 @@ func lifetime(seconds *int64) time.Duration {
 	if seconds == nil || *seconds == usualSeconds {
 		return usualLifetime
 	}
-	return max(time.Duration(*seconds)*time.Second, minLifetime)
+	return max(kube.Seconds(*seconds), minLifetime)
 }
 
 func (s *desired) dropTokens(n *node, uid types.UID) {

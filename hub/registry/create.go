@@ -104,7 +104,8 @@ func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
 }
 
 // planCreate runs the rules on a new object, which it owns.
-func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dry bool) (*plan, error) {
+func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dry bool) (_ *plan, err error) {
+	defer resource.RecoverConversion(&err)
 	k, rules := storedKind(t.Kind), &t.Kind.Rules
 	if err := r.refuseMorePods(k, obj); err != nil {
 		return nil, err

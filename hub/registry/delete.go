@@ -161,7 +161,7 @@ func applyGrace(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, n
 			return false, 0, pending
 		}
 		wait = *opts.GracePeriodSeconds
-		until := at.Add(time.Duration(wait-*had) * time.Second)
+		until := at.Add(kube.Seconds(wait - *had))
 		if until.Before(now) {
 			until = now
 			if wait != 0 {
@@ -174,7 +174,7 @@ func applyGrace(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, n
 		return true, wait, marked
 	}
 	wait = k.Grace(obj, opts)
-	beginDeletion(obj, now.Add(time.Duration(wait)*time.Second), &wait)
+	beginDeletion(obj, now.Add(kube.Seconds(wait)), &wait)
 	return true, wait, marked
 }
 

@@ -50,7 +50,7 @@ func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patc
 	if err != nil {
 		return nil, err
 	}
-	p := patcher{kind: pt, patch: patch, validation: opts.FieldValidation}
+	p := patcher{kind: pt, patch: patch, validation: opts.FieldValidation, turn: func(size int) (func(), error) { return r.turn(ctx, size) }}
 	if sub != nil && sub.Put != nil {
 		res, err := r.changeDerived(ctx, t, sub, dry, func(cur *current) (runtime.Object, error) {
 			now, err := derived(sub, cur.obj)
@@ -101,6 +101,7 @@ type patcher struct {
 	patch      []byte
 	validation string // fieldValidation: Ignore, Warn (also ""), Strict
 	warnings   []string
+	turn       func(size int) (done func(), err error) // waits until so many bytes may be patched; nil: at once
 }
 
 func (p *patcher) strict() bool { return p.validation != metav1.FieldValidationIgnore }
@@ -115,6 +116,13 @@ func (p *patcher) warn(res *Result) *Result {
 // apply makes into of the JSON that the patch makes of now.
 func (p *patcher) apply(now []byte, into runtime.Object) (runtime.Object, error) {
 	p.warnings = nil
+	if p.turn != nil {
+		done, err := p.turn(len(now) + len(p.patch))
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
 	if p.kind == types.StrategicMergePatchType {
 		return p.strategic(now, into)
 	}
@@ -175,6 +183,9 @@ func (p *patcher) json(now []byte) (next []byte, strictErrs []error, err error) 
 		return nil, nil, apierrors.NewRequestEntityTooLargeError(
 			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
 	}
+	if err := checkJSONPatch(now, ops); err != nil {
+		return nil, nil, err
+	}
 	if next, err = contained(func() ([]byte, error) { return ops.Apply(now) }); err != nil {
 		return nil, nil, unprocessable(err)
 	}
@@ -207,6 +218,13 @@ func (p *patcher) strategic(now []byte, into runtime.Object) (runtime.Object, er
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	schema, err := strategicpatch.NewPatchMetaFromStruct(into)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	if err := checkStrategic(original, patch, schema); err != nil {
+		return nil, err
 	}
 	merged, err := contained(func() (strategicpatch.JSONMap, error) {
 		return strategicpatch.StrategicMergeMapPatch(original, patch, into)

@@ -115,6 +115,10 @@ func TestToken(t *testing.T) {
 		"plain":     {authenticationv1.TokenRequestSpec{Audiences: []string{"a", "b"}}, "robot a b", 3600, 0, ""},
 		"pod":       {authenticationv1.TokenRequestSpec{ExpirationSeconds: seconds(600), BoundObjectRef: bound("Pod", "p", "")}, "robot for p", 600, 0, ""},
 		"too short": {authenticationv1.TokenRequestSpec{ExpirationSeconds: seconds(599)}, "", 0, 422, "may not specify a duration less than 10 minutes"},
+		"long":      {authenticationv1.TokenRequestSpec{Audiences: []string{"a"}, ExpirationSeconds: seconds(360_000_000)}, "robot a", 31_536_000, 0, ""},
+		"too long":  {authenticationv1.TokenRequestSpec{ExpirationSeconds: seconds(1 << 62)}, "", 0, 422, "may not specify a duration larger than 2^32 seconds"},
+		"audiences": {authenticationv1.TokenRequestSpec{Audiences: make([]string, 17)}, "", 0, 422, "spec.audiences: Too many: 17: must have at most 16 items"},
+		"audience":  {authenticationv1.TokenRequestSpec{Audiences: []string{strings.Repeat("a", 513)}}, "", 0, 422, "spec.audiences[0]: Too long: may not be more than 512 bytes"},
 		"no pod":    {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "q", "")}, "", 0, 404, `pods "q" not found`},
 		"other pod": {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "p", "x")}, "", 0, 409, "the UID in the bound object reference (x)"},
 		"not its":   {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "other", "")}, "", 0, 400, "to pod running with different serviceaccount name"},
@@ -132,6 +136,9 @@ func TestToken(t *testing.T) {
 			got := decodeInto[authenticationv1.TokenRequest](t, res.JSON)
 			if got.Status.Token != test.token || got.Status.ExpirationTimestamp.Unix() != test.until || got.Kind != "TokenRequest" || *got.Spec.ExpirationSeconds != test.until {
 				t.Errorf("issued %s", res.JSON)
+			}
+			if cut := test.spec.ExpirationSeconds != nil && *test.spec.ExpirationSeconds > test.until; cut != (len(res.Warnings) > 0) {
+				t.Errorf("warnings %q", res.Warnings)
 			}
 		})
 	}

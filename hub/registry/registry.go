@@ -51,6 +51,7 @@ type Registry struct {
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
+	patching  chan struct{} // capacity 1: held while a large patch is applied
 	told      *Told
 	now       func() time.Time
 	log       *slog.Logger
@@ -72,7 +73,7 @@ func New(cfg Config) *Registry {
 	r := &Registry{
 		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
-		maxPods: cfg.MaxPods,
+		maxPods: cfg.MaxPods, patching: make(chan struct{}, 1),
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}

@@ -88,7 +88,8 @@ type update struct {
 }
 
 // planUpdate runs the rules on an object's next state.
-func (r *Registry) planUpdate(ctx context.Context, u update) (*plan, error) {
+func (r *Registry) planUpdate(ctx context.Context, u update) (_ *plan, err error) {
+	defer resource.RecoverConversion(&err)
 	k, old, obj := storedKind(u.t.Kind), u.cur.obj, u.obj
 	rules := &u.t.Kind.Rules
 	if u.sub != nil && u.sub.Rules != nil {

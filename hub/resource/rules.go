@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
@@ -80,9 +81,32 @@ func (s strategy[I]) subresource(k *Kind, name string) *Subresource {
 func internal[I any](obj runtime.Object) *I {
 	out := new(I)
 	if err := legacyscheme.Scheme.Convert(obj, out, nil); err != nil {
-		panic(fmt.Sprintf("convert %T to %T: %v", obj, out, err)) // served types always convert
+		panic(&conversionError{obj.GetObjectKind().GroupVersionKind(), err})
 	}
 	return out
+}
+
+// conversionError is the panic of an object that has no internal form. Types always have one; values may not: upstream
+// keeps fields of older versions in annotations, and clients may write anything into those.
+type conversionError struct {
+	gvk kube.GVK
+	err error
+}
+
+func (e *conversionError) Error() string {
+	return fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", e.gvk.Kind, e.gvk.Version, e.gvk.Kind, e.err)
+}
+
+// RecoverConversion, deferred around the use of Rules on an object that a client sent, makes a BadRequest of the panic by
+// which they say that the object cannot be converted. Other panics go on.
+func RecoverConversion(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case *conversionError:
+		*err = apierrors.NewBadRequest(p.Error())
+	default:
+		panic(p)
+	}
 }
 
 // external converts back, into the object that the internal one was made from. It starts from nothing, because fields that
@@ -91,7 +115,7 @@ func external(in any, obj kube.Object) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	out := reflect.New(reflect.TypeOf(obj).Elem())
 	if err := legacyscheme.Scheme.Convert(in, out.Interface(), nil); err != nil {
-		panic(fmt.Sprintf("convert %T to %T: %v", in, obj, err))
+		panic(&conversionError{obj.GetObjectKind().GroupVersionKind(), err})
 	}
 	reflect.ValueOf(obj).Elem().Set(out.Elem())
 	obj.GetObjectKind().SetGroupVersionKind(gvk)

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // describePod prints what somebody wants to know of a pod, first things first: where it is and how it fares, then each
@@ -257,7 +259,7 @@ func tolerationText(t corev1.Toleration) string {
 		text += ":" + string(t.Effect)
 	}
 	if t.TolerationSeconds != nil {
-		text += " for " + (time.Duration(*t.TolerationSeconds) * time.Second).String()
+		text += " for " + (kube.Seconds(*t.TolerationSeconds)).String()
 	}
 	return text
 }

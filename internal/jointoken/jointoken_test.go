@@ -55,6 +55,7 @@ func TestRoundTrip(t *testing.T) {
 		{"used up", spent, tok.Secret, noon, ErrUsedUp},
 		{"used up, not to be used further", spent.Spend(), tok.Secret, noon, ErrUsedUp},
 		{"expired", r, tok.Secret, noon.Add(time.Hour), ErrExpired},
+		{"expired, by a hub that has just started in 1970", ending(t, r, "2025-06-01T00:00:00Z"), tok.Secret, time.Unix(100, 0), ErrExpired},
 		{"another secret", r, "x", noon, ErrUnknown},
 		{"another secret, expired", r, "x", noon.Add(time.Hour), ErrUnknown},
 	} {
@@ -68,6 +69,28 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if r, err = FromSecret(s); err != nil || r.Spend().Check(forever.Secret, noon.AddDate(50, 0, 0)) != nil {
 		t.Errorf("token without bounds: %v %v", r, err)
+	}
+}
+
+// ending is r with another end.
+func ending(t *testing.T, r Record, end string) Record {
+	t.Helper()
+	at, err := time.Parse(time.RFC3339, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Expires = at
+	return r
+}
+
+// A token that is made while the clock says 1970 is good for as long as it says.
+func TestTokenOfAMachineWithoutAClock(t *testing.T) {
+	tok, secret, err := Mint(cluster, Options{TTL: time.Hour}, time.Unix(100, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := FromSecret(secret); err != nil || r.Check(tok.Secret, time.Unix(200, 0)) != nil {
+		t.Errorf("%v: %v", err, r.Check(tok.Secret, time.Unix(200, 0)))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"petrel.dev/petrel/internal/clock"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -73,7 +74,7 @@ func Mint(c Cluster, o Options, now time.Time, rnd io.Reader) (Token, *corev1.Se
 	t := Token{Cluster: c, TokenID: hex.EncodeToString(b[:4]), Secret: base64.RawURLEncoding.EncodeToString(b[4:])}
 	r := Record{TokenID: t.TokenID, Hash: hash(t.Secret), Uses: -1, Description: o.Description, Replace: o.Replace}
 	if o.TTL > 0 {
-		r.Expires = now.Add(o.TTL).UTC().Truncate(time.Second)
+		r.Expires = clock.Sane(now).Add(o.TTL).UTC().Truncate(time.Second)
 	}
 	if o.Uses > 0 {
 		r.Uses = o.Uses
@@ -146,7 +147,7 @@ func (r Record) Check(secret string, now time.Time) error {
 	switch {
 	case subtle.ConstantTimeCompare([]byte(hash(secret)), []byte(r.Hash)) != 1:
 		return ErrUnknown
-	case !r.Expires.IsZero() && !now.Before(r.Expires):
+	case !r.Expires.IsZero() && !clock.Sane(now).Before(r.Expires):
 		return ErrExpired
 	case r.Uses == 0:
 		return ErrUsedUp

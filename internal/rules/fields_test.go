@@ -31,6 +31,7 @@ type fieldRow struct{ list, why, tests string }
 // new version of k8s.io/api that brings a field fails here until somebody has decided.
 func TestEveryFieldIsListed(t *testing.T) {
 	rows := fieldTable(t)
+	tests := fieldTests{t: t, text: map[string]string{}}
 	seen := map[string]bool{}
 	done := map[reflect.Type]bool{}
 	var walk func(t reflect.Type)
@@ -47,8 +48,14 @@ func TestEveryFieldIsListed(t *testing.T) {
 				t.Errorf("%s is in none of the lists of docs/fields.md: obey it and name the test, refuse it, or say why it means nothing here", name)
 				continue
 			}
-			if row.list == obeyed && f.typ != nil {
-				walk(f.typ) // what is refused or means nothing is so with all that is in it
+			if row.list != obeyed {
+				continue // what is refused or means nothing is so with all that is in it
+			}
+			if !tests.mention(row, f) {
+				t.Errorf("%s: none of the tests that docs/fields.md names mentions it", name)
+			}
+			if f.typ != nil {
+				walk(f.typ)
 			}
 		}
 	}
@@ -60,13 +67,19 @@ func TestEveryFieldIsListed(t *testing.T) {
 			t.Errorf("docs/fields.md lists %s, which does not exist, or lies in something that is not obeyed", name)
 		}
 	}
-	checkFieldTests(t, rows)
+	tests.exist(rows)
 }
 
-// checkFieldTests holds that each obeyed or refused field names tests that exist.
-func checkFieldTests(t *testing.T, rows map[string]fieldRow) {
+// fieldTests finds the tests that docs/fields.md names, as "directory TestName".
+type fieldTests struct {
+	t    *testing.T
+	text map[string]string // of the test files of a directory
+}
+
+// exist holds that each obeyed or refused field names tests, and that there are such tests.
+func (f fieldTests) exist(rows map[string]fieldRow) {
+	t := f.t
 	t.Helper()
-	funcs := map[string]string{} // by directory, the test files' text
 	for name, row := range rows {
 		switch {
 		case row.why == "":
@@ -77,43 +90,64 @@ func checkFieldTests(t *testing.T, rows map[string]fieldRow) {
 			t.Errorf("%s is %s, but docs/fields.md names no test that shows it", name, row.list)
 		}
 		for _, ref := range strings.Split(row.tests, ",") {
-			ref = strings.TrimSpace(ref)
-			dir, test, ok := strings.Cut(ref, " ")
+			dir, test, ok := strings.Cut(strings.TrimSpace(ref), " ")
 			if !ok {
 				t.Errorf("%s: a test is named as directory and function, not %q", name, ref)
 				continue
 			}
-			if _, ok := funcs[dir]; !ok {
-				funcs[dir] = testText(t, dir)
-			}
-			if !strings.Contains(funcs[dir], "\nfunc "+test+"(t *testing.T)") {
+			if !strings.Contains(f.files(dir, "*_test.go"), "\nfunc "+test+"(t *testing.T)") {
 				t.Errorf("%s: there is no test %s in %s", name, test, dir)
 			}
 		}
 	}
 }
 
-func testText(t *testing.T, dir string) string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
+// mention reports whether one of a field's tests has the field's name in it. Of tests that play scripts, the scripts
+// and what plays them count.
+func (f fieldTests) mention(row fieldRow, field apiField) bool {
+	name := regexp.MustCompile(`\b(` + field.goName + `|` + field.name + `)\b`)
+	for _, ref := range strings.Split(row.tests, ",") {
+		dir, test, _ := strings.Cut(strings.TrimSpace(ref), " ")
+		text := f.files(dir, "*_test.go")
+		if test == "TestScripts" || test == "TestTimelines" {
+			text += f.files(dir, "testdata/*.txt")
+		} else {
+			text = regexp.MustCompile(`(?ms)^func ` + test + `\(.*?^\}`).FindString(text)
+		}
+		if name.MatchString(text) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f fieldTests) files(dir, pattern string) string {
+	f.t.Helper()
+	key := filepath.Join("../..", dir, pattern)
+	if text, ok := f.text[key]; ok {
+		return text
+	}
+	files, err := filepath.Glob(key)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	var all strings.Builder
-	for _, f := range files {
-		b, err := os.ReadFile(f)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		all.Write(b)
 	}
-	return all.String()
+	f.text[key] = all.String()
+	return f.text[key]
 }
 
-// apiField is a field as a manifest spells it. typ is its struct, where that is one of the Kubernetes API's.
+// apiField is a field as a manifest spells it, and as Go does. typ is its struct, where that is one of the Kubernetes
+// API's.
 type apiField struct {
-	name string
-	typ  reflect.Type
+	name, goName string
+	typ          reflect.Type
 }
 
 func apiFields(t reflect.Type) []apiField {
@@ -132,7 +166,7 @@ func apiFields(t reflect.Type) []apiField {
 		if typ.Kind() != reflect.Struct || !strings.HasPrefix(typ.PkgPath(), "k8s.io/api/") {
 			typ = nil
 		}
-		out = append(out, apiField{name, typ})
+		out = append(out, apiField{name, f.Name, typ})
 	}
 	return out
 }

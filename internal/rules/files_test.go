@@ -63,6 +63,7 @@ var opens = map[string]struct {
 	"podnet/network.go":    {map[string]int{"os.ReadDir": 1}, own},
 	"podnet/thread.go":     {map[string]int{"os.OpenFile": 1, "os.WriteFile": 4}, kernel + "; or a name for a namespace in the agent's directory"},
 	"podrun/dns.go":        {map[string]int{"os.ReadFile": 2}, machine + ": its hosts and resolv.conf"},
+	"podrun/evict.go":      {map[string]int{"os.ReadDir": 1, "os.ReadFile": 1}, own},
 	"podrun/files.go":      {map[string]int{"os.OpenFile": 2}, own + ": for writing, without following or waiting; containers see the single files"},
 	"podrun/table.go":      {map[string]int{"os.ReadDir": 1}, own},
 	"podrun/worker.go":     {map[string]int{"os.WriteFile": 1}, own},

@@ -55,6 +55,7 @@ type Endpoint struct {
 	ends    [4]uint64 // channels whose end has come, a bit each
 	err     error
 	closed  bool          // Close was called here
+	parting []byte        // the last frame, when the peer may not have been there to hear it; nil once it was
 	wake    chan struct{} // closed and replaced when anything changes
 	done    chan struct{} // closed when err is set
 }
@@ -112,7 +113,13 @@ func (e *Endpoint) frame(typ byte, ch Channel, payload []byte) {
 	e.sendN++
 	head := binary.AppendUvarint(make([]byte, 0, len(payload)+32), n)
 	plain := append([]byte{typ, byte(ch)}, payload...)
-	e.publish(e.aead.Seal(head, streamNonce(e.dir, n), plain, head))
+	sealed := e.aead.Seal(head, streamNonce(e.dir, n), plain, head)
+	if typ == streamEnd && n == 0 && e.dir == 0 {
+		e.mu.Lock()
+		e.parting = sealed
+		e.mu.Unlock()
+	}
+	e.publish(sealed)
 }
 
 func (e *Endpoint) stopMark() {
@@ -263,12 +270,37 @@ func (e *Endpoint) fail(err error) {
 	}
 }
 
+// Unheard reports whether the stream was closed at the hub before the node had said anything: its request may still be on
+// the way, and the node would serve a stream that nobody has. Go on delivering to it for a while.
+func (e *Endpoint) Unheard() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.parting != nil
+}
+
+// part says the end again when the node's first frame shows that it was not there to hear it. e.mu is held.
+func (e *Endpoint) part(n uint64, head, sealed []byte) {
+	if e.parting == nil || n != 0 {
+		return
+	}
+	if _, err := e.aead.Open(nil, streamNonce(1-e.dir, n), sealed, head); err != nil {
+		return
+	}
+	last := e.parting
+	e.parting = nil
+	e.publish(last)
+}
+
 // Deliver takes a frame from the peer. It does not block.
 func (e *Endpoint) Deliver(frame []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n, l := binary.Uvarint(frame)
-	if l <= 0 || e.err != nil || n < e.recvN {
+	if l <= 0 || n < e.recvN {
+		return
+	}
+	if e.err != nil || e.parting != nil {
+		e.part(n, frame[:l], frame[l:])
 		return
 	}
 	b, err := e.aead.Open(nil, streamNonce(1-e.dir, n), frame[l:], frame[:l])

@@ -164,3 +164,24 @@ func TestEndsOfAChannelAreCountedOnce(t *testing.T) {
 		t.Errorf("%d ends are queued, want one of each channel", n)
 	}
 }
+
+// A stream that the hub closes before its node has begun to serve it ends on the node too, once it begins.
+func TestStreamClosedBeforeItIsServed(t *testing.T) {
+	key := [32]byte{1}
+	var node *Endpoint
+	hub := NewEndpoint(key, true, func(f []byte) {
+		if node != nil {
+			node.Deliver(f)
+		}
+	})
+	check(t, hub.Close(StreamEnd{Reason: "Cancelled"}))
+	if !hub.Unheard() {
+		t.Fatal("the node cannot have heard of the end")
+	}
+	node = NewEndpoint(key, false, func(f []byte) { hub.Deliver(f) })
+	node.Start()
+	_, _, err := node.Recv(t.Context())
+	if end := (*StreamEnd)(nil); !errors.As(err, &end) || end.Reason != "Cancelled" || hub.Unheard() {
+		t.Errorf("the node reads %v", err)
+	}
+}

@@ -15,7 +15,7 @@ type binaries struct {
 	// programs of the images, by name
 	agnhost, consumer, consumeCPU, issue74839 string
 	// static programs of ours for images whose originals are not in Go
-	idle, nnp string
+	idle, nnp, shell string
 	// upstream is the directory of the module k8s.io/kubernetes.
 	upstream string
 }
@@ -29,7 +29,7 @@ func build(ctx context.Context, root, cache string) (*binaries, error) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	b := &binaries{
 		suite: at("suite.test"), ginkgo: at("ginkgo"), kubectl: at("kubectl"), agnhost: at("agnhost"), consumer: at("consumer"),
-		consumeCPU: at("consume-cpu"), issue74839: at("regression-issue-74839"), idle: at("idle"), nnp: at("nnp"),
+		consumeCPU: at("consume-cpu"), issue74839: at("regression-issue-74839"), idle: at("idle"), nnp: at("nnp"), shell: at("sh"),
 	}
 	fmt.Println("building the suite, the first time takes ten minutes")
 	const kubernetes = "k8s.io/kubernetes/test/images/"
@@ -45,6 +45,7 @@ func build(ctx context.Context, root, cache string) (*binaries, error) {
 		{".", []string{"build", "-o", b.issue74839, kubernetes + "regression-issue-74839"}},
 		{".", []string{"build", "-o", b.idle, "./stand-ins/idle"}},
 		{".", []string{"build", "-o", b.nnp, "./stand-ins/nnp"}},
+		{".", []string{"build", "-o", b.shell, "./stand-ins/sh"}},
 		{root, []string{"build", "-o", b.kubectl, "./test/tools/kubectl"}},
 	} {
 		flags := "-s -w"

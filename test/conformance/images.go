@@ -87,29 +87,25 @@ func withData(page string) func(*binaries) (layer, error) {
 	}
 }
 
-// busybox is the distribution's static busybox with all its names. Its shell is bash: busybox's drops variables whose
-// names are no identifiers from the environment of what it runs, which the image that this stands for does not.
-func busybox(*binaries) (layer, error) {
-	const bin, shell = "/bin/busybox", "/bin/bash-static"
+// busybox is the distribution's static busybox with all its names, and a shell that runs it (stand-ins/sh).
+func busybox(b *binaries) (layer, error) {
+	const bin = "/bin/busybox"
 	out, err := exec.Command(bin, "--list").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s --list: %w; install busybox-static", bin, err)
 	}
 	l := layer{
-		"bin/busybox":     {file: bin, mode: 0o755},
-		"bin/bash-static": {file: shell, mode: 0o755},
-		"etc/passwd":      {text: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", mode: 0o644},
-		"etc/group":       {text: "root:x:0:\nnogroup:x:65534:\n", mode: 0o644},
-		"tmp":             {mode: fs.ModeDir | fs.ModeSticky | 0o777},
+		"bin/busybox": {file: bin, mode: 0o755},
+		"bin/sh":      {file: b.shell, mode: 0o755},
+		"usr/bin/sh":  {link: "/bin/sh"},
+		"etc/passwd":  {text: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", mode: 0o644},
+		"etc/group":   {text: "root:x:0:\nnogroup:x:65534:\n", mode: 0o644},
+		"tmp":         {mode: fs.ModeDir | fs.ModeSticky | 0o777},
 	}
 	for _, applet := range strings.Fields(string(out)) {
-		to := "/bin/busybox"
-		if applet == "sh" {
-			to = "/bin/bash-static"
-		}
-		if applet != "busybox" {
-			l["bin/"+applet] = entry{link: to}
-			l["usr/bin/"+applet] = entry{link: to}
+		if applet != "busybox" && applet != "sh" {
+			l["bin/"+applet] = entry{link: bin}
+			l["usr/bin/"+applet] = entry{link: bin}
 		}
 	}
 	return l, nil

@@ -9,7 +9,7 @@
 //	run.go     one run of ginkgo, parallel or serial, and its report
 //	report.go  table, comparison, docs/conformance.md
 //
-// It needs root, containerd, runc, iproute2, nsenter, mmdebstrap and bash-static; `make conformance` installs them.
+// It needs root, containerd, runc, iproute2, nsenter, mmdebstrap and busybox-static; `make conformance` installs them.
 package main
 
 import (

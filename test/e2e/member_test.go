@@ -30,7 +30,7 @@ func members(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	uid := strings.Fields(life)[0]
 
 	// A second device of that name is refused, goes on trying in case the first one leaves, and says why.
-	rival := &harness.Agent{T: t, On: ms[2], Name: "edge", Dir: t.TempDir(), Args: []string{"--join", h.Token()}}
+	rival := &harness.Agent{T: t, On: ms[2], Name: "edge", Dir: t.TempDir(), Args: []string{"--join", h.Token("--replace", "edge")}}
 	harness.Sweep(t, ms[2], rival.Dir)
 	rival.Start()
 	harness.Eventually(t, 30*time.Second, "the rival says why it is refused", func() error {
@@ -100,10 +100,20 @@ func members(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	h.Apply(pinned("p", "edge", "b", ""))
 	h.Running("p")
 
-	// The card is flashed anew: other keys, the old name, a new token.
+	// The card is flashed anew: other keys, the old name, a token to replace the node. Any other is not enough.
 	node := h.Kubectl("get", "node", "edge", "-o", "jsonpath={.metadata.uid}")
 	a.PowerCut()
-	flashed := h.Join(ms[2], "edge")
+	thief := &harness.Agent{T: t, On: ms[2], Name: "edge", Dir: t.TempDir(), Args: []string{"--join", h.Token()}}
+	harness.Sweep(t, ms[2], thief.Dir)
+	thief.Start()
+	harness.Eventually(t, 30*time.Second, "a plain token does not replace the node", func() error {
+		if out := thief.Out.String(); !strings.Contains(out, "petrel token create --replace edge") {
+			return fmt.Errorf("it says\n%s", harness.Tail(out, 5))
+		}
+		return nil
+	})
+	thief.Stop(syscall.SIGTERM)
+	flashed := h.JoinWith(h.Token("--replace", "edge"), ms[2], "edge")
 	if now := h.Kubectl("get", "node", "edge", "-o", "jsonpath={.metadata.uid}"); now != node {
 		t.Errorf("the node was made anew: %s, before %s", now, node)
 	}

@@ -171,8 +171,14 @@ func (h *Hub) Background(t *testing.T, args ...string) *Process {
 // Join starts an agent on a machine and waits until its node is ready.
 func (h *Hub) Join(on Machine, name string, args ...string) *Agent {
 	h.t.Helper()
+	return h.JoinWith(h.Token(), on, name, args...)
+}
+
+// JoinWith is Join with a token.
+func (h *Hub) JoinWith(token string, on Machine, name string, args ...string) *Agent {
+	h.t.Helper()
 	a := &Agent{T: h.t, On: on, Name: name, Dir: h.t.TempDir()}
-	a.Args = append([]string{"--join", h.Token()}, args...)
+	a.Args = append([]string{"--join", token}, args...)
 	h.agents = append(h.agents, a.Dir)
 	Sweep(a.T, on, a.Dir)
 	a.image()

@@ -34,6 +34,8 @@ type Fake struct {
 	ContainersError func() error
 	// RemoveSandboxError, if set, may keep a sandbox, as one in which a process hangs.
 	RemoveSandboxError func() error
+	// Written is what containers have written to their root file systems, in bytes, by name; set before the first call.
+	Written map[string]int64
 	// OnExec, if set, is what Exec does.
 	OnExec func(c podrun.Container, spec podrun.ExecSpec) (int, error)
 
@@ -206,6 +208,18 @@ func (f *Fake) Pull(ctx context.Context, ref string, _ []podrun.Credential) (pod
 	}
 	f.images[ref] = true
 	return imageOf(ref), nil
+}
+
+// DiskUsage implements podrun.Runtime.
+func (f *Fake) DiskUsage(_ context.Context, id string) (int64, error) {
+	f.enter("DiskUsage")
+	defer f.mu.Unlock()
+	for _, c := range f.list {
+		if c.ID == id {
+			return f.Written[c.Name], nil
+		}
+	}
+	return 0, fmt.Errorf("%w: container %s", podrun.ErrNotFound, id)
 }
 
 // Start implements podrun.Runtime.

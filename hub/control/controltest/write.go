@@ -201,7 +201,7 @@ func (c *Client) Delete(_ context.Context, gvk kube.GVK, namespace, name string,
 		grace = min(grace, *g) // a second deletion can only shorten the first
 	}
 	if o.GetDeletionTimestamp() == nil || (o.GetDeletionGracePeriodSeconds() != nil && grace < *o.GetDeletionGracePeriodSeconds()) {
-		t := metav1.NewTime(c.Now().Add(time.Duration(grace) * time.Second).Truncate(time.Second))
+		t := metav1.NewTime(c.Now().Add(kube.Seconds(grace)).Truncate(time.Second))
 		o.SetDeletionTimestamp(&t)
 		o.SetDeletionGracePeriodSeconds(&grace)
 	}

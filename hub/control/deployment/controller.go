@@ -241,7 +241,7 @@ func (c *Controller) create(ctx context.Context, p *plan, d *appsv1.Deployment) 
 		}
 		if hasDeadline(d) {
 			set(&p.status, time.Now(), appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonCreated, fmt.Sprintf("Created new replica set %q", rs.Name))
-			p.after = time.Duration(*d.Spec.ProgressDeadlineSeconds) * time.Second
+			p.after = kube.Seconds(*d.Spec.ProgressDeadlineSeconds)
 		}
 		return rs, nil
 	case apierrors.IsAlreadyExists(err):

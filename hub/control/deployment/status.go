@@ -9,6 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Reasons of conditions. kubectl rollout status knows ProgressDeadlineExceeded; dashboards know the others.
@@ -106,7 +108,7 @@ func (r *rollout) progress(s *appsv1.DeploymentStatus) time.Duration {
 	if r.current != nil {
 		name = fmt.Sprintf("ReplicaSet %q", r.current.Name)
 	}
-	deadline := time.Duration(*r.d.Spec.ProgressDeadlineSeconds) * time.Second
+	deadline := kube.Seconds(*r.d.Spec.ProgressDeadlineSeconds)
 	switch {
 	case complete(r.d, s):
 		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonComplete, name+" has successfully progressed.")

@@ -24,11 +24,17 @@ type rig struct {
 // handshake brings a session to where the hub has to judge the node.
 func handshake(t *testing.T) *rig {
 	t.Helper()
+	return handshakeOf(t, wire.Version)
+}
+
+// handshakeOf is handshake with a node of a version.
+func handshakeOf(t *testing.T, version uint32) *rig {
+	t.Helper()
 	hub, err := wire.NewStaticKey(rand.Reader)
 	check(t, err)
 	device, err := wire.NewStaticKey(rand.Reader)
 	check(t, err)
-	hello := &wire.Hello{Version: wire.Version, Epoch: 1}
+	hello := &wire.Hello{Version: version, Epoch: 1}
 	place := wire.Place{Cluster: "c", Node: wire.NodeID(wire.Fingerprint(hello.TLSKey[:], device.Public))}
 	init, err := wire.NewInitiator(place, device, hub.Public, nil)
 	check(t, err)
@@ -160,4 +166,71 @@ func TestHostileNodeIsCutOff(t *testing.T) {
 			t.Errorf("ended with %v", r.end)
 		}
 	})
+}
+
+// hears is what the hub has said to the node by now.
+func (r *rig) hears() (got []wire.Message) {
+	r.t.Helper()
+	for _, f := range r.s.Drain(r.now.Add(200 * time.Millisecond)).Frames {
+		msgs, err := r.node.Receive(r.now, f)
+		check(r.t, err)
+		got = append(got, msgs...)
+	}
+	return got
+}
+
+// An agent of version 1 would take a revision for proof that its Node was deleted, and knows no Complete.
+func TestAgentsOfVersion1(t *testing.T) {
+	for _, version := range []uint32{1, 2} {
+		r := handshakeOf(t, version)
+		r.s.Refuse(r.now, wire.Refuse{Code: wire.CodeUnknownDevice, Revision: 700, History: "h"})
+		got := r.hears()
+		if len(got) != 1 {
+			t.Fatalf("version %d hears %v", version, got)
+		}
+		if m := got[0].(*wire.Refuse); (m.Revision == 0) != (version == 1) {
+			t.Errorf("version %d is refused with revision %d", version, m.Revision)
+		}
+		r = handshakeOf(t, version)
+		r.s.Accept(wire.Welcome{Node: "n1"}, wire.NewSender(), wire.Hash{}, wire.NewCopy(), func() uint64 { return 1 })
+		r.s.Settle()
+		r.s.Settle()
+		complete := 0
+		for _, m := range r.hears() {
+			if _, ok := m.(*wire.Complete); ok {
+				complete++
+			}
+		}
+		if complete != int(version-1) {
+			t.Errorf("version %d hears %d times that its set is complete", version, complete)
+		}
+	}
+}
+
+// The set is not complete while a batch is unanswered.
+func TestCompleteComesAfterTheLastAnswer(t *testing.T) {
+	r := handshake(t)
+	down := wire.NewSender()
+	down.Set(&wire.Object{ID: wire.ID{Kind: wire.KindPod, UID: "u"}, Version: 1}, false)
+	r.s.Accept(wire.Welcome{Node: "n1"}, down, wire.Hash{}, wire.NewCopy(), func() uint64 { return 1 })
+	r.s.Settle()
+	var batch *wire.Batch
+	for _, m := range r.hears() {
+		switch m := m.(type) {
+		case *wire.Batch:
+			batch = m
+		case *wire.Complete:
+			t.Fatal("complete before the batch was sent")
+		}
+	}
+	r.s.Settle()
+	if got := r.hears(); len(got) > 0 {
+		t.Fatalf("before the answer: %v", got)
+	}
+	r.says(&wire.Applied{Seq: batch.Seq, Hash: batch.Hash})
+	r.s.Settle()
+	got := r.hears()
+	if len(got) != 1 || got[0].(*wire.Complete).Hash != batch.Hash {
+		t.Errorf("after the answer: %v", got)
+	}
 }

@@ -1,0 +1,91 @@
+package podlog
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func noHoles(*os.File, int64) error { return unix.EOPNOTSUPP }
+
+func held(t *testing.T, f *os.File) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Blocks * 512
+}
+
+// TestWithoutHoles: where files have no holes the spool is cut when all of it is read, and nothing is lost or doubled.
+func TestWithoutHoles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	w := newWriter(t, path)
+	p, end := newPump(t)
+	p.punch = noHoles
+	if err := p.Add(path); err != nil {
+		t.Fatal(err)
+	}
+	piece := strings.Repeat(strings.Repeat("x", 99)+"\n", 3000) // more than punchEvery
+	for i := range 20 {
+		fmt.Fprintf(w.out, "%spiece %d\n", piece, i)
+		eventually(t, "the spool is empty", func() bool {
+			fi, err := w.out.Stat()
+			return err == nil && fi.Size() == 0
+		})
+	}
+	// The agent is away and comes back: the offset is of the file as it is now.
+	end()
+	fmt.Fprint(w.out, "away\n")
+	p, end = newPump(t)
+	p.punch = noHoles
+	defer end()
+	if err := p.Add(path); err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	for i := range 20 {
+		want += fmt.Sprintf("%spiece %d\n", piece, i)
+	}
+	want += "away\n"
+	eventually(t, "all is in the log", func() bool { return len(read(t, p, path, all)) >= len(want) })
+	if got := read(t, p, path, all); got != want {
+		t.Errorf("the log has %d bytes, want %d", len(got), len(want))
+	}
+}
+
+// TestLongAway: what a container has written while no agent ran is bounded when one comes, without holes too, and when
+// the log cannot be written, as on a disk that the spool has filled.
+func TestLongAway(t *testing.T) {
+	const most = 2 << 20
+	for name, punch := range map[string]func(*os.File, int64) error{"holes": punchHole, "no holes": noHoles} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "0.log")
+			w := newWriter(t, path)
+			for range 20 {
+				fmt.Fprint(w.out, strings.Repeat(strings.Repeat("x", 99)+"\n", 10_000))
+			}
+			if err := os.Mkdir(path, 0o755); err != nil { // so no log can be written
+				t.Fatal(err)
+			}
+			p, end := newPump(t)
+			defer end()
+			p.MaxSize, p.MaxFiles, p.punch = most/2, 2, punch
+			if err := p.Add(path); err != nil {
+				t.Fatal(err)
+			}
+			if got := held(t, w.out); got > most+1<<20 {
+				t.Errorf("the spool holds %d KiB, want at most %d", got>>10, most>>10)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(w.out, "the end\n")
+			eventually(t, "the log goes on", func() bool { return strings.HasSuffix(read(t, p, path, all), "the end\n") })
+		})
+	}
+}

@@ -1,0 +1,50 @@
+package apiserver
+
+import (
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	// maxYAML bounds a body in YAML, in bytes. Its parser takes some 200 times as much memory for an unkind one; JSON
+	// takes a few times as much and may have maxBody.
+	maxYAML = 512 << 10
+	// maxYAMLOut bounds an answer in YAML, which is parsed on its way out, in bytes.
+	maxYAMLOut = 4 << 20
+)
+
+// parse decodes a body. YAML is small, and one at a time.
+func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	if c := x.s.codec; s != c.yaml && s != c.yamlStrict {
+		return s.Decode(body, gvk, into)
+	}
+	if len(body) > maxYAML {
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("a body in YAML may have %d bytes, this one has %d; send it as JSON, as kubectl does", maxYAML, len(body)))
+	}
+	select {
+	case x.s.budgets.yaml <- struct{}{}:
+		defer func() { <-x.s.budgets.yaml }()
+	case <-x.ctx.Done():
+		return nil, nil, tooMany("too many bodies in YAML at once; try again later, or send JSON, as kubectl does")
+	}
+	return s.Decode(body, gvk, into)
+}
+
+// toYAML is an answer's text in YAML; ok is false when it stays JSON, because it is large or others are being written.
+func (x *exchange) toYAML(body []byte) (out []byte, ok bool) {
+	if len(body) > maxYAMLOut {
+		return nil, false
+	}
+	select {
+	case x.s.budgets.yaml <- struct{}{}:
+		defer func() { <-x.s.budgets.yaml }()
+	case <-x.ctx.Done():
+		return nil, false
+	}
+	out, err := yaml.JSONToYAML(body)
+	return out, err == nil
+}

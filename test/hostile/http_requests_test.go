@@ -1,0 +1,239 @@
+package hostile
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"petrel.dev/petrel/test/harness"
+)
+
+// size is the number of connections of a flood.
+func size() int {
+	if Full() {
+		return 400
+	}
+	return 120
+}
+
+// hubClient is the administrator's HTTP client, and its TLS configuration for connections made by hand.
+func hubClient(t *testing.T, h *harness.Hub) (*http.Client, *tls.Config) {
+	t.Helper()
+	cfg, err := clientcmd.BuildConfigFromFlags("", h.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc, err := rest.TLSConfigFor(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc.NextProtos = []string{"http/1.1"}
+	return c, tc
+}
+
+func code(t *testing.T, c *http.Client, method, url, contentType, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// grown reports what the hub's highest memory has become, in MiB, and fails when that is over bound.
+func grown(t *testing.T, h *harness.Hub, before harness.Usage, bound int64) {
+	t.Helper()
+	after := harness.UsageOf(t, h.Cmd.Process.Pid)
+	t.Logf("hub: %d MiB before, %d MiB at most, %s of CPU", before.RSS>>10, after.Peak>>10, after.CPU-before.CPU)
+	if more := (after.Peak - before.RSS) >> 10; more > bound {
+		t.Errorf("the hub grew by %d MiB, bound %d", more, bound)
+	}
+}
+
+// Row "headers before authentication": strangers who send headers without an end.
+func TestHeaderFloods(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, tc := hubClient(t, h)
+	before := harness.UsageOf(t, h.Cmd.Process.Pid)
+	stranger := &tls.Config{RootCAs: tc.RootCAs, ServerName: tc.ServerName, NextProtos: []string{"http/1.1"}}
+	var wg sync.WaitGroup
+	for range size() {
+		wg.Go(func() {
+			conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", h.Address, stranger)
+			if err != nil {
+				return // turned out
+			}
+			t.Cleanup(func() { conn.Close() })
+			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n"); err != nil {
+				return
+			}
+			line := "X-Header: " + strings.Repeat("a", 4000) + "\r\n"
+			for range 250 { // 1 MB
+				if _, err := io.WriteString(conn, line); err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	grown(t, h, before, 150)
+	if got, body := code(t, c, "GET", "https://"+h.Address+"/api/v1/namespaces", "", ""); got != 200 {
+		t.Errorf("the administrator meanwhile: %d %s", got, body)
+	}
+}
+
+// Row "slow bodies": one pod's token sends bodies that never come.
+func TestSlowBodies(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, tc := hubClient(t, h)
+	h.Eventually(20*time.Second, "the default account", func() error { _, err := h.TryKubectl("get", "serviceaccount", "default"); return err })
+	token, err := h.TryKubectl("create", "token", "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := &tls.Config{RootCAs: tc.RootCAs, ServerName: tc.ServerName, NextProtos: []string{"http/1.1"}}
+	for _, who := range []struct {
+		name, header string
+		config       *tls.Config
+	}{
+		{"a pod", "Authorization: Bearer " + strings.TrimSpace(token) + "\r\n", pod},
+		{"a user who may write", "", tc},
+	} {
+		for range 401 {
+			conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", h.Address, who.config)
+			if err != nil {
+				break
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: hub\r\n%sContent-Type: application/json\r\nContent-Length: 3145728\r\n\r\n{", who.header)
+		}
+		for _, path := range []string{"/readyz", "/livez", "/healthz"} {
+			if got, body := code(t, c, "GET", "https://"+h.Address+path, "", ""); got != 200 {
+				t.Errorf("%s: %s answers %d %s", who.name, path, got, body)
+			}
+		}
+		if who.header == "" {
+			continue // the same user: its own requests wait for the slow ones to be refused
+		}
+		if got, body := code(t, c, "GET", "https://"+h.Address+"/api/v1/namespaces", "", ""); got != 200 {
+			t.Errorf("%s: another user meanwhile: %d %s", who.name, got, body)
+		}
+	}
+	h.Eventually(40*time.Second, "the slow user is served again", func() error {
+		if got, body := code(t, c, "GET", "https://"+h.Address+"/api/v1/namespaces", "", ""); got != 200 {
+			return fmt.Errorf("%d %s", got, body)
+		}
+		return nil
+	})
+}
+
+// Row "YAML": a body whose parsing takes 200 times its size. The largest that is taken, and one that is refused.
+func TestYAMLBombs(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, _ := hubClient(t, h)
+	before := harness.UsageOf(t, h.Cmd.Process.Pid)
+	url := "https://" + h.Address + "/api/v1/namespaces/default/configmaps"
+	bomb := func(n int) string { return "x: [" + strings.Repeat("{},", n/3-2) + "{}]" }
+	if got, body := code(t, c, "POST", url, "application/yaml", bomb(3<<20)); got != 413 {
+		t.Errorf("3 MiB: %d %.300s", got, body)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { code(t, c, "POST", url, "application/yaml", bomb(500<<10)) })
+	}
+	wg.Wait()
+	grown(t, h, before, 250)
+}
+
+// Row "patches": 350 KB of a strategic merge patch on a list as long.
+func TestPatchBombs(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, _ := hubClient(t, h)
+	var env strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&env, `,{"name":"E%d"}`, i)
+	}
+	spec := `"spec":{"selector":{"matchLabels":{"a":"b"}},"replicas":0,"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i","env":[` + env.String()[1:] + `]}]}}}`
+	url := "https://" + h.Address + "/apis/apps/v1/namespaces/default/deployments"
+	if got, body := code(t, c, "POST", url, "application/json", `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},`+spec+`}`); got != 201 {
+		t.Fatalf("%d %.300s", got, body)
+	}
+	before := harness.UsageOf(t, h.Cmd.Process.Pid)
+	got, body := code(t, c, "PATCH", url+"/web?dryRun=All", "application/strategic-merge-patch+json", `{`+spec+`}`)
+	if got != 413 || !strings.Contains(body, "comparisons of list entries") {
+		t.Errorf("%d %.300s", got, body)
+	}
+	grown(t, h, before, 150)
+}
+
+// Row "SPDY": a data stream of a port-forward without its error stream, with frames of 16 MB that nobody reads. No node
+// needs to be connected.
+func TestPortForwardFlood(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, tc := hubClient(t, h)
+	h.Eventually(20*time.Second, "the default account", func() error { _, err := h.TryKubectl("get", "serviceaccount", "default"); return err })
+	pods := "https://" + h.Address + "/api/v1/namespaces/default/pods"
+	if got, body := code(t, c, "POST", pods, "application/json", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"nodeName":"nowhere","containers":[{"name":"c","image":"i"}]}}`); got != 201 {
+		t.Fatalf("%d %.300s", got, body)
+	}
+	before := harness.UsageOf(t, h.Cmd.Process.Pid)
+	conn, err := tls.Dial("tcp", h.Address, tc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /api/v1/namespaces/default/pods/p/portforward HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\nContent-Length: 0\r\n\r\n")
+	answer := make([]byte, 0, 4096)
+	for !strings.Contains(string(answer), "\r\n\r\n") {
+		one := make([]byte, 1)
+		if _, err := conn.Read(one); err != nil {
+			t.Fatalf("%v: %s", err, answer)
+		}
+		answer = append(answer, one...)
+	}
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 101 ") {
+		t.Fatalf("%s", answer)
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := spdy.NewClientConnection(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := s.CreateStream(http.Header{"Streamtype": {"data"}, "Port": {"80"}, "Requestid": {"1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, 1<<24-1)
+	for range 40 {
+		if _, err := stream.Write(frame); err != nil {
+			break // the hub does not read what nobody takes
+		}
+	}
+	grown(t, h, before, 100)
+}
