@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Space is a file system as seen by one without privileges: what root alone may use counts as used.
@@ -147,7 +149,7 @@ const (
 // NextLook is how long a disk need not be looked at: the closer it is to its floor, the sooner.
 func (p Policy) NextLook(s Space) time.Duration {
 	left := max(s.Free-p.FloorBytes(s.Total), 0)
-	return min(max(time.Duration(left/fillRate)*time.Second, shortestLook), longestLook)
+	return min(max(kube.Seconds(left/fillRate), shortestLook), longestLook)
 }
 
 // Spare returns why nothing large may be written to the disk that path is on, or nil.
