@@ -26,7 +26,7 @@ type reserve struct {
 	held int64 // what it has
 	// pages: the database has free pages to write to, so that it need not grow and a smaller reserve will do.
 	pages bool
-	log  *slog.Logger
+	log   *slog.Logger
 }
 
 func newReserve(path string, log *slog.Logger) *reserve {
