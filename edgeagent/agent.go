@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -25,6 +24,7 @@ import (
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
+	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -66,8 +66,10 @@ func (a *Agent) podsDir() string { return filepath.Join(a.dir, "pods") }
 
 // Run is the agent, until ctx ends. Pods outlive it unless StopPodsOnExit.
 func (a *Agent) Run(ctx context.Context) (err error) {
-	if err := os.MkdirAll(a.podsDir(), 0o711); err != nil {
-		return fmt.Errorf("agent: %w", err)
+	for _, dir := range []string{a.cfg.DataDir, a.dir, a.podsDir()} {
+		if err := safefile.PrivateDir(dir, a.log); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
 	}
 	unlock, err := lockDir(a.dir)
 	if err != nil {
@@ -89,7 +91,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	defer func() {
 		// A device that could not join has no pods, so nothing needs containerd any more.
 		stop := a.cfg.StopPodsOnExit || errors.Is(err, link.ErrJoin)
-		err = errors.Join(err, a.stopPods(), a.rt.Close(stop))
+		err = errors.Join(err, atMost(stopGrace+stopLimit, "stopping the pods", a.stopPods), a.rt.Close(stop))
 		if stop && a.rt.Private() {
 			err = errors.Join(err, a.rt.Tidy())
 		}
@@ -100,6 +102,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	a.makeRoom(ctx)
 	a.importImages(ctx) // first: pods that start now would try to pull them
+	stopped := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rt.Run(ctx) })
 	g.Go(func() error { return a.node.Run(ctx, a.report) })
@@ -109,7 +112,20 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.link != nil {
 		g.Go(func() error { return a.link.Run(ctx) })
 	}
-	return unlessStopped(ctx, g.Wait())
+	return unlessStopped(stopped, a.wait(ctx, g))
+}
+
+// wait returns when the agent's parts have ended. Once one has, or the agent is to stop, the others may take stopLimit:
+// what hangs in the kernel must not keep the process.
+func (a *Agent) wait(ctx context.Context, g *errgroup.Group) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	return atMost(stopLimit, "stopping the agent's parts", func() error { return <-ended })
 }
 
 // unlessStopped is err, unless that is only what became of work that was told to stop: an agent that is stopped in the

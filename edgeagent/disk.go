@@ -167,7 +167,9 @@ func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 	}
 	a.mu.Lock()
 	for _, p := range a.set.Pods {
-		keep = append(keep, podrun.ImagesOf(p)...)
+		if p.DeletionTimestamp == nil { // what of it still runs, the containers show
+			keep = append(keep, podrun.ImagesOf(p)...)
+		}
 	}
 	a.mu.Unlock()
 	a.used.note(keep, time.Now())

@@ -28,6 +28,23 @@ func lockDir(dir string) (func(), error) {
 	return func() { f.Close() }, nil
 }
 
+// stopLimit is how long the agent's parts may take to stop, each of which has shorter limits of its own.
+const stopLimit = 40 * time.Second
+
+// atMost runs f, but waits for it only so long.
+func atMost(limit time.Duration, what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return fmt.Errorf("agent: %s has taken more than %s, leaving without it", what, limit)
+	}
+}
+
 // stopGrace is how long pods may take to end when the agent stops them on its way out.
 const stopGrace = 10 * time.Second
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"petrel.dev/petrel/internal/safefile"
 )
 
 // imported remembers an archive that is in containerd already.
@@ -26,7 +28,7 @@ func (a *Agent) importImages(ctx context.Context) {
 	}
 	memory := filepath.Join(a.dir, "images.json")
 	known := map[string]imported{}
-	if b, err := os.ReadFile(memory); err == nil {
+	if b, err := safefile.Read(memory, 1<<20); err == nil {
 		_ = json.Unmarshal(b, &known) // damaged: import once more
 	}
 	have := a.storedImages(ctx)
@@ -73,7 +75,7 @@ func (a *Agent) storedImages(ctx context.Context) []string {
 }
 
 func (a *Agent) importImage(ctx context.Context, path string, old imported, have []string) (imported, error) {
-	f, err := os.Open(path)
+	f, err := safefile.Open(path)
 	if err != nil {
 		return imported{}, err
 	}

@@ -34,6 +34,8 @@ const testImage = "petrel.test/busybox:1"
 // are this binary again.
 func TestMain(m *testing.M) {
 	switch {
+	case os.Getenv("PETREL_TEST_WALK") != "":
+		os.Exit(walkAsNobody())
 	case os.Getenv("PETREL_TEST_AGENT") != "":
 		os.Exit(agentProcess())
 	case os.Geteuid() == 0 && os.Getenv("PETREL_TEST_NETNS") == "":

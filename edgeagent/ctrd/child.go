@@ -1,10 +1,10 @@
 package ctrd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -19,6 +19,8 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/internal/safefile"
 )
 
 const systemSocket = "/run/containerd/containerd.sock"
@@ -68,7 +70,7 @@ func storeWorks(ctx context.Context, socket string) bool {
 func startChild(ctx context.Context, root, state string, oomScore int, log *slog.Logger) (*child, error) {
 	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), oomScore: oomScore, log: log}
 	for _, d := range []string{root, state} {
-		if err := os.MkdirAll(d, 0o711); err != nil {
+		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
@@ -99,32 +101,6 @@ func (c *child) killBut(serving int) {
 	}
 }
 
-// alive returns the process IDs of private containerds that run on our directories. There may be one that nobody has
-// noted, of an agent that was killed while it started it: it keeps the database locked, so that no other can serve.
-func (c *child) alive() []int {
-	ours, err := os.Stat(c.config())
-	if err != nil {
-		return nil
-	}
-	entries, _ := os.ReadDir("/proc")
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		cmd, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if !bytes.Contains(cmd, []byte("\x00--config\x00"+c.config()+"\x00")) || !running(pid) {
-			continue
-		}
-		// The same path may be another place, in a container.
-		if theirs, err := os.Stat(filepath.Join("/proc", e.Name(), "root", c.config())); err == nil && os.SameFile(ours, theirs) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
 // servedBy returns the process that listens at a socket, or 0.
 func servedBy(socket string) int {
 	conn, err := net.DialTimeout("unix", socket, time.Second)
@@ -145,16 +121,12 @@ func servedBy(socket string) int {
 	return pid
 }
 
-func running(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	i := bytes.LastIndexByte(b, ')')
-	return i < 0 || i+2 >= len(b) || b[i+2] != 'Z'
-}
-
 func (c *child) config() string { return filepath.Join(c.root, "config.toml") }
+
+func (c *child) logPath() string { return filepath.Join(c.root, "containerd.log") }
+
+// stateDir is containerd's own, where its bundles are.
+func (c *child) stateDir() string { return filepath.Join(c.state, "state") }
 
 // start runs containerd and waits until it serves. When its own database turns out to be damaged, which a power cut can
 // do, everything of it is set aside once: images are then pulled or imported again.
@@ -218,7 +190,7 @@ func (c *child) launch(ctx context.Context) error {
 	if err := os.WriteFile(c.config(), []byte(c.configText()), 0o600); err != nil {
 		return err
 	}
-	logPath := filepath.Join(c.root, "containerd.log")
+	logPath := c.logPath()
 	if fi, err := os.Stat(logPath); err == nil && fi.Size() > 4<<20 {
 		_ = os.Rename(logPath, logPath+".1")
 	}
@@ -268,12 +240,16 @@ func (c *child) launch(ctx context.Context) error {
 }
 
 func since(path string, from int64) string {
-	b, err := os.ReadFile(path)
-	if err != nil || int64(len(b)) < from {
+	f, err := safefile.Open(path)
+	if err != nil {
 		return "see " + path
 	}
-	b = b[from:]
-	return strings.TrimSpace(string(b[:min(len(b), 256<<10)]))
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, from, 256<<10))
+	if err != nil {
+		return "see " + path
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // configText leaves out what Petrel does not use: the smaller, the better on a small board.
@@ -298,7 +274,7 @@ disabled_plugins = [
 
 [debug]
   level = "warn"
-`, filepath.Join(c.root, "root"), filepath.Join(c.state, "state"), c.oomScore, c.socket, c.socket+".ttrpc")
+`, filepath.Join(c.root, "root"), c.stateDir(), c.oomScore, c.socket, c.socket+".ttrpc")
 }
 
 // supervise starts containerd again whenever it has ended; back is called when it serves again.

@@ -80,6 +80,11 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Conta
 		if errdefs.IsNotFound(err) {
 			continue // removed meanwhile
 		}
+		if err != nil && podUID == "" && ctx.Err() == nil {
+			// One shim that hangs is one pod's trouble, of which that pod hears when it asks for its own.
+			r.cfg.Log.Warn("container cannot be looked at, going on without it", "container", info.ID, "pod", c.PodUID, "error", err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("container %s: %w", info.ID, err)
 		}
@@ -96,6 +101,9 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Conta
 	})
 	return out, nil
 }
+
+// lookLimit is how long a container's shim may take to say how the container is.
+const lookLimit = 10 * time.Second
 
 // observe turns containerd's record and task into a Container; the first to see an end writes it down.
 func (r *Runtime) observe(ctx context.Context, info containers.Container) (podrun.Container, error) {
@@ -120,6 +128,8 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 	if starting {
 		return c, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	container, err := r.client.LoadContainer(ctx, c.ID)
 	if err != nil {
 		return c, err
@@ -296,7 +306,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSp
 	if err != nil {
 		return nil, err
 	}
-	opts, err := r.specOpts(ctx, id, spec, image, config)
+	opts, err := r.specOpts(ctx, id, spec, config)
 	if err != nil {
 		return nil, err
 	}

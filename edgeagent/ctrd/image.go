@@ -87,7 +87,7 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podrun.Image, error) {
 	return r.imageOf(ref, img), nil
 }
 
-// stallAfter is how long a pull may go without a byte before it is given up; what has come is kept, and the next pull
+// stallAfter is how long a pull may go without progress before it is given up; what has come is kept, and the next pull
 // goes on from there.
 const stallAfter = 2 * time.Minute
 
@@ -168,7 +168,7 @@ func (r *Runtime) pull(ctx context.Context, q question, c podrun.Credential) (cl
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	alive := newWatchdog(q.stall, func() {
-		cancel(fmt.Errorf("no data for %s", q.stall))
+		cancel(fmt.Errorf("less than %d bytes in %s", leastProgress, q.stall))
 	})
 	defer alive.stop()
 	httpClient := &http.Client{Transport: alive.watch(roomy{spare: r.spare, RoundTripper: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
@@ -238,9 +238,15 @@ func (r *Runtime) platform() string {
 
 // imageConfig reads how an image wants to be run.
 func imageConfig(ctx context.Context, img client.Image) (ocispec.ImageConfig, error) {
+	if err := describable(img.Name(), img.Target()); err != nil {
+		return ocispec.ImageConfig{}, err
+	}
 	desc, err := img.Config(ctx)
 	if err != nil {
 		return ocispec.ImageConfig{}, fmt.Errorf("image %s: config: %w", img.Name(), err)
+	}
+	if err := describable(img.Name(), desc); err != nil {
+		return ocispec.ImageConfig{}, err
 	}
 	b, err := content.ReadBlob(ctx, img.ContentStore(), desc)
 	if err != nil {

@@ -23,7 +23,16 @@ const (
 	maxDescription = 1 << 20 // bytes
 	maxListed      = 64      // platforms
 	maxNesting     = 3       // indexes in indexes
+	maxDocument    = 4 << 20 // bytes of an index, manifest or configuration that is read at all; registries have the same bound
 )
+
+// describable refuses a document of an image that is too large to be read whole.
+func describable(ref string, desc ocispec.Descriptor) error {
+	if desc.Size <= maxDocument {
+		return nil
+	}
+	return fmt.Errorf("%w: image %s: its %s has %d bytes, more than %d; build it anew", podrun.ErrConfig, ref, desc.MediaType, desc.Size, maxDocument)
+}
 
 // ArchVariant is the variant of this machine's architecture, "v6" of arm; empty where all variants run the same.
 func ArchVariant() string {
@@ -120,6 +129,11 @@ func (r *Runtime) refuseForeign(ref string) func(images.Handler) images.Handler 
 	store := r.client.ContentStore()
 	return func(h images.Handler) images.Handler {
 		return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+			if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) || images.IsConfigType(desc.MediaType) {
+				if err := describable(ref, desc); err != nil {
+					return nil, err
+				}
+			}
 			children, err := h.Handle(ctx, desc)
 			if err == nil && images.IsManifestType(desc.MediaType) {
 				var m ocispec.Manifest

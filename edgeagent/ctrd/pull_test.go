@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,15 +20,18 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
-// slowRegistry answers with a body that comes in pieces, with a pause before each.
-type slowRegistry struct{ pauses []time.Duration }
+// slowRegistry answers with a body that comes in pieces of a size, with a pause before each.
+type slowRegistry struct {
+	piece  int
+	pauses []time.Duration
+}
 
 func (s slowRegistry) RoundTrip(*http.Request) (*http.Response, error) {
 	in, out := io.Pipe()
 	go func() {
 		for _, p := range s.pauses {
 			time.Sleep(p)
-			_, _ = out.Write([]byte("x"))
+			_, _ = out.Write(make([]byte, s.piece))
 		}
 		out.Close()
 	}()
@@ -40,8 +44,8 @@ func TestWatchdog(t *testing.T) {
 		barked := time.Time{}
 		dog := newWatchdog(2*time.Minute, func() { barked = time.Now() })
 		defer dog.stop()
-		get := func(pauses ...time.Duration) {
-			resp, err := dog.watch(slowRegistry{pauses}).RoundTrip(nil)
+		get := func(piece int, pauses ...time.Duration) {
+			resp, err := dog.watch(slowRegistry{piece, pauses}).RoundTrip(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,18 +54,24 @@ func TestWatchdog(t *testing.T) {
 			}
 			resp.Body.Close()
 		}
-		get(90*time.Second, 90*time.Second)
+		get(leastProgress, 90*time.Second, 90*time.Second)
 		time.Sleep(time.Hour) // unpacking
-		get(time.Second)
+		get(1, time.Second)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if !barked.IsZero() {
 			t.Error("it barked while nothing was asked of the registry")
 		}
 		begin := time.Now()
-		get(time.Second, 3*time.Minute)
+		get(leastProgress, time.Second, 3*time.Minute)
 		if got := barked.Sub(begin); got != 2*time.Minute+time.Second {
 			t.Errorf("it barked %v after the request, want 2m1s", got)
+		}
+		// One byte every second is no progress.
+		begin = time.Now()
+		get(1, slices.Repeat([]time.Duration{time.Second}, 200)...)
+		if got := barked.Sub(begin); got != 2*time.Minute {
+			t.Errorf("a dripping registry: it barked after %v, want 2m", got)
 		}
 	})
 }

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/safefile"
 )
 
 // rescueEvery is how often output is looked for that nobody reads.
@@ -36,7 +36,7 @@ func (r *Runtime) rescue() {
 	shims := map[int][]openFile{}
 	for id, t := range tasks {
 		shim := parentOf(t.pid)
-		if shim == 0 {
+		if shim == 0 || !strings.HasPrefix(program(shim), shimProgram) {
 			continue
 		}
 		if _, known := shims[shim]; !known {
@@ -44,10 +44,14 @@ func (r *Runtime) rescue() {
 		}
 		stdout, stderr := podlog.SpoolPaths(t.logPath)
 		for i, spool := range []string{stdout, stderr} {
-			if t.taken[i] || !abandoned(shims[shim], spool, t.pid, i+1) {
+			if t.taken[i] {
 				continue
 			}
-			if err := r.takeOver(t, i); err != nil {
+			pipe, abandoned := abandoned(shims[shim], spool, t.pid, i+1)
+			if !abandoned {
+				continue
+			}
+			if err := takeOver(pipe, spool); err != nil {
 				r.cfg.Log.Warn("container's output is not read any more", "container", id, "log", t.logPath, "error", err)
 				continue
 			}
@@ -62,37 +66,41 @@ func (r *Runtime) rescue() {
 	}
 }
 
-// abandoned: a shim holds the pipe that a process writes to, but not the file that what comes out of it belongs in.
-func abandoned(shim []openFile, spool string, pid, fd int) bool {
+// abandoned returns the shim's end of the pipe that a process writes to, if the shim does not have the file open that what
+// comes out of it belongs in. What the process itself has open is only compared: it may change it at any time.
+func abandoned(shim []openFile, spool string, pid, fd int) (openFile, bool) {
 	want, err := os.Stat(spool)
 	if err != nil {
-		return false
+		return openFile{}, false
 	}
-	pipe, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
-	if err != nil || !strings.HasPrefix(pipe, "pipe:") {
-		return false
+	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+	if err != nil || !strings.HasPrefix(name, "pipe:[") {
+		return openFile{}, false
 	}
-	held := false
+	held, found := openFile{}, false
 	for _, f := range shim {
 		if f.info != nil && os.SameFile(f.info, want) {
-			return false
+			return openFile{}, false
 		}
-		held = held || f.name == pipe
+		if f.name == name {
+			held, found = f, true
+		}
 	}
-	return held
+	return held, found
 }
 
-func (r *Runtime) takeOver(t runningTask, stream int) error {
-	pipe, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", t.pid, stream+1), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// takeOver reads on from a pipe into the spool.
+func takeOver(pipe openFile, spool string) error {
+	f, err := safefile.Pipe(pipe.path, pipe.name)
 	if err != nil {
 		return err
 	}
-	stdout, stderr := podlog.SpoolPaths(t.logPath)
-	return podlog.Feed([]string{stdout, stderr}[stream], pipe)
+	return podlog.Feed(spool, f)
 }
 
 // openFile is one that a process has open.
 type openFile struct {
+	path string      // below /proc
 	name string      // as the kernel calls it
 	info os.FileInfo // nil: of no file
 }
@@ -106,7 +114,7 @@ func filesOf(pid int) []openFile {
 	var out []openFile
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		f := openFile{}
+		f := openFile{path: path}
 		if f.name, err = os.Readlink(path); err != nil {
 			continue
 		}
@@ -118,20 +126,6 @@ func filesOf(pid int) []openFile {
 	return out
 }
 
-// parentOf is the process that a process belongs to, a container's shim for its first; 0: it is gone.
-func parentOf(pid int) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 2 {
-		return 0
-	}
-	ppid, _ := strconv.Atoi(f[1])
-	return ppid
-}
-
 // runRescue rescues now and then, until ctx ends.
 func (r *Runtime) runRescue(ctx context.Context) error {
 	every := time.NewTicker(rescueEvery)
@@ -141,7 +135,7 @@ func (r *Runtime) runRescue(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-every.C:
-			r.rescue()
+			contain.Go(r.cfg.Log, "ctrd/rescue", "container output", r.rescue)
 		}
 	}
 }

@@ -63,7 +63,8 @@ func TestFullDisk(t *testing.T) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, task := range r.tasks {
-			return abandoned(filesOf(parentOf(task.pid)), stdout, task.pid, 1)
+			_, left := abandoned(filesOf(parentOf(task.pid)), stdout, task.pid, 1)
+			return left
 		}
 		return false
 	})

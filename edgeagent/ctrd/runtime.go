@@ -22,6 +22,8 @@ import (
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/storage"
+	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/safefile"
 )
 
 // Config of a Runtime.
@@ -43,13 +45,25 @@ type Config struct {
 	Log  *slog.Logger
 }
 
+// runDirs holds the run directories of all agents.
+const runDirs = "/run/petrel"
+
+// ownDirs are the directories that nobody but the agent may enter.
+func (c Config) ownDirs() []string {
+	dirs := []string{c.DataDir, c.RunDir, filepath.Join(c.RunDir, "pods"), filepath.Join(c.RunDir, "fifo")}
+	if filepath.Dir(c.RunDir) == runDirs {
+		dirs = append(dirs, runDirs)
+	}
+	return dirs
+}
+
 // DefaultRunDir is the directory in memory that belongs to a data directory.
 func DefaultRunDir(dataDir string) string {
 	if abs, err := filepath.Abs(dataDir); err == nil {
 		dataDir = abs
 	}
 	sum := sha256.Sum256([]byte(dataDir))
-	return filepath.Join("/run/petrel", hex.EncodeToString(sum[:6]))
+	return filepath.Join(runDirs, hex.EncodeToString(sum[:6]))
 }
 
 // Runtime runs containers with containerd.
@@ -95,8 +109,8 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if err := log.SetLevel("fatal"); err != nil { // the client's own chatter; what matters comes back as errors
 		return nil, err
 	}
-	for _, d := range []string{cfg.DataDir, cfg.RunDir, filepath.Join(cfg.RunDir, "pods"), filepath.Join(cfg.RunDir, "fifo")} {
-		if err := os.MkdirAll(d, 0o711); err != nil {
+	for _, d := range cfg.ownDirs() {
+		if err := safefile.PrivateDir(d, cfg.Log); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
@@ -260,7 +274,7 @@ func (r *Runtime) watch(ctx context.Context) error {
 				}
 				open = false
 			case e := <-events:
-				r.event(e.Event)
+				contain.Go(r.cfg.Log, "ctrd/event", e.Topic, func() { r.event(e.Event) })
 			}
 		}
 		cancel()

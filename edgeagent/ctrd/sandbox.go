@@ -1,22 +1,20 @@
 package ctrd
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/safefile"
 )
 
 const nsfsMagic = 0x6e736673
@@ -32,6 +30,9 @@ func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sa
 	}
 	dir := r.sandboxDir(spec.PodUID)
 	sb, err := r.sandbox(dir, spec)
+	if err == nil {
+		err = mountFiles(r.Files(spec.PodUID), spec.FilesRoom)
+	}
 	if err != nil {
 		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
 	}
@@ -43,13 +44,13 @@ func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sa
 
 func (r *Runtime) sandbox(dir string, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
 	ipc, uts, shm, idFile := filepath.Join(dir, "ipc"), filepath.Join(dir, "uts"), filepath.Join(dir, "shm"), filepath.Join(dir, "id")
-	if id, err := os.ReadFile(idFile); err == nil && len(id) > 0 && pinned(ipc) && pinned(uts) {
+	if id, err := safefile.Read(idFile, 64); err == nil && len(id) > 0 && pinned(ipc) && pinned(uts) {
 		return podrun.Sandbox{ID: string(id)}, nil
 	}
 	if err := r.unpin(dir); err != nil { // half made, or of before the reboot
 		return podrun.Sandbox{}, err
 	}
-	if err := os.MkdirAll(shm, 0o711); err != nil {
+	if err := os.MkdirAll(shm, 0o700); err != nil {
 		return podrun.Sandbox{}, err
 	}
 	for _, p := range []string{ipc, uts} {
@@ -127,35 +128,8 @@ func (r *Runtime) killStrays(podUID string) {
 	}
 }
 
-// shims are the processes that serve a pod's containers for containerd. One works in the directory that it was started
-// for; containerd deletes that when it has been told to end.
-func (r *Runtime) shims(podUID string) []int {
-	entries, _ := os.ReadDir("/proc")
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		cmd, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		program, _, _ := bytes.Cut(cmd, []byte{0})
-		if !bytes.Contains(program, []byte("containerd-shim")) || !bytes.Contains(cmd, []byte("\x00-namespace\x00"+r.cfg.Namespace+"\x00")) {
-			continue
-		}
-		var spec struct{ Annotations map[string]string }
-		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cwd", "config.json"))
-		if err == nil && json.Unmarshal(b, &spec) == nil && spec.Annotations[shimGroup] == podUID {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// shimGroup is the annotation by which containers share a shim: those of one pod do.
-const shimGroup = "io.containerd.runc.v2.group"
-
 func (r *Runtime) unpin(dir string) error {
-	for _, name := range []string{"ipc", "uts", "shm"} {
+	for _, name := range []string{"ipc", "uts", "shm", filesDir} {
 		p := filepath.Join(dir, name)
 		for { // a mount may lie on a mount
 			err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

@@ -1,16 +1,14 @@
 package ctrd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/client"
 	apparmorprofile "github.com/containerd/containerd/v2/contrib/apparmor"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
@@ -20,12 +18,13 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/safefile"
 )
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // specOpts says in the OCI runtime's terms how a container runs.
-func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpec, image client.Image, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
+func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
 	args, err := arguments(s, config)
 	if err != nil {
 		return nil, err
@@ -61,7 +60,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 	if s.TTY {
 		opts = append(opts, oci.WithTTY)
 	}
-	user, err := r.user(s, image, config)
+	user, err := r.user(s, config)
 	if err != nil {
 		return nil, err
 	}
@@ -112,23 +111,12 @@ func environment(s podrun.ContainerSpec, config ocispec.ImageConfig) []string {
 		out = append(out, defaultPath)
 	}
 	if !set["HOSTNAME"] && !s.HostNet {
-		out = append(out, "HOSTNAME="+hostnameOf(s))
+		out = append(out, "HOSTNAME="+cmp.Or(s.Hostname, s.Pod))
 	}
 	if s.TTY && !set["TERM"] {
 		out = append(out, "TERM=xterm")
 	}
 	return append(out, s.Env...)
-}
-
-func hostnameOf(s podrun.ContainerSpec) string {
-	for _, m := range s.Mounts {
-		if m.Target == "/etc/hostname" {
-			if b, err := os.ReadFile(m.Source); err == nil {
-				return strings.TrimSpace(string(b))
-			}
-		}
-	}
-	return s.Pod
 }
 
 func setEnv(env []string) oci.SpecOpts {
@@ -252,47 +240,6 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 	}
 }
 
-// user picks who the container runs as.
-func (r *Runtime) user(s podrun.ContainerSpec, image client.Image, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
-	name := config.User
-	if s.Security.RunAsUser != nil {
-		name = strconv.FormatInt(*s.Security.RunAsUser, 10)
-	} else if s.Security.NonRoot {
-		user, _, _ := strings.Cut(config.User, ":")
-		if n, err := strconv.Atoi(user); user == "" || err == nil && n == 0 {
-			return nil, fmt.Errorf("%w: container has runAsNonRoot and image will run as root (set runAsUser, or use an image with another user)", podrun.ErrConfig)
-		} else if err != nil {
-			return nil, fmt.Errorf("%w: container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", podrun.ErrConfig, user)
-		}
-	}
-	if s.Security.NonRoot && name == "0" {
-		return nil, fmt.Errorf("%w: container's runAsUser breaks non-root policy", podrun.ErrConfig)
-	}
-	if name == "" {
-		name = "0"
-	}
-	if s.Security.RunAsGroup != nil {
-		user, _, _ := strings.Cut(name, ":")
-		name = user + ":" + strconv.FormatInt(*s.Security.RunAsGroup, 10)
-	}
-	opts := []oci.SpecOpts{oci.WithUser(name)}
-	if !s.Security.StrictGroups {
-		user, _, _ := strings.Cut(name, ":")
-		opts = append(opts, oci.WithAdditionalGIDs(user))
-	}
-	return append(opts, func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
-		for _, g := range s.Security.Groups {
-			if !slices.Contains(spec.Process.User.AdditionalGids, uint32(g)) {
-				spec.Process.User.AdditionalGids = append(spec.Process.User.AdditionalGids, uint32(g))
-			}
-		}
-		if !slices.Contains(spec.Process.User.AdditionalGids, spec.Process.User.GID) {
-			spec.Process.User.AdditionalGids = append([]uint32{spec.Process.User.GID}, spec.Process.User.AdditionalGids...)
-		}
-		return nil
-	}), nil
-}
-
 // security sets what the container's processes may do.
 func security(s podrun.Security) []oci.SpecOpts {
 	var opts []oci.SpecOpts
@@ -341,10 +288,13 @@ func capabilities(names []string) []string {
 	return out
 }
 
+// maxProfile bounds a seccomp profile. Bytes.
+const maxProfile = 1 << 20
+
 // seccompFile uses a profile from the directory where kubelet would look for it.
 func seccompFile(name string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
-		b, err := os.ReadFile(filepath.Join("/var/lib/kubelet/seccomp", filepath.Clean("/"+name)))
+		b, err := safefile.ReadInRoot("/var/lib/kubelet/seccomp", name, maxProfile)
 		if err != nil {
 			return fmt.Errorf("%w: seccomp profile: %v", podrun.ErrConfig, err)
 		}

@@ -9,7 +9,8 @@ import (
 	"github.com/containerd/platforms"
 )
 
-// watchdog calls back when a registry owes an answer, or the rest of one, and sends nothing for a while. While nothing
+// watchdog calls back when a registry owes an answer, or the rest of one, and sends next to nothing for a while: a byte now
+// and then is no progress, and would hold what others wait for. While nothing
 // is asked of the registry it sleeps: to unpack a large layer takes a slow card many minutes.
 type watchdog struct {
 	after time.Duration
@@ -17,6 +18,7 @@ type watchdog struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	open  int // requests without an answer yet, and answers not read to their ends
+	got   int // bytes since the timer was set last
 }
 
 func newWatchdog(after time.Duration, bark func()) *watchdog {
@@ -27,10 +29,25 @@ func newWatchdog(after time.Duration, bark func()) *watchdog {
 
 func (w *watchdog) stop() { w.timer.Stop() }
 
-// note changes how much is open; the registry has just shown life, or is asked for it.
+// leastProgress is how many bytes count as progress: within stallAfter that is 136 bytes a second, less than a share of
+// the slowest link.
+const leastProgress = 16 << 10
+
+// progress counts what a registry has sent.
+func (w *watchdog) progress(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.got += n; w.got >= leastProgress && w.open > 0 {
+		w.got = 0
+		w.timer.Reset(w.after)
+	}
+}
+
+// note changes how much is open; the registry has just answered, or is asked to.
 func (w *watchdog) note(change int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.got = 0
 	if w.open += change; w.open > 0 {
 		w.timer.Reset(w.after)
 	} else {
@@ -38,7 +55,7 @@ func (w *watchdog) note(change int) {
 	}
 }
 
-// watch pets the watchdog with every byte that comes through a transport.
+// watch tells the watchdog of every byte that comes through a transport.
 func (w *watchdog) watch(t http.RoundTripper) http.RoundTripper { return watched{t, w} }
 
 type watched struct {
@@ -67,7 +84,7 @@ type watchedBody struct {
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
-		b.w.note(0)
+		b.w.progress(n)
 	}
 	if err != nil {
 		b.end()

@@ -40,7 +40,8 @@ func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool 
 	case actStop:
 		w.stop(ctx, d.pod, a)
 	case actRemove:
-		if err := w.table.cfg.Runtime.Remove(ctx, a.id); err != nil {
+		err := w.try(ctx, stepLimit, "removing container "+a.id, func(ctx context.Context) error { return w.table.cfg.Runtime.Remove(ctx, a.id) })
+		if err != nil {
 			w.table.cfg.Log.Warn("old container not removed", "container", a.id, "error", err)
 			return false
 		}
@@ -94,21 +95,29 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	if pod.Spec.HostNetwork {
 		sb.ips = t.cfg.NodeIPs()
 	} else {
-		at, err := t.cfg.Network.Attach(ctx, w.uid)
+		at, err := atMost(w, ctx, stepLimit, "attaching the pod to the network", func(ctx context.Context) (Attachment, error) {
+			return t.cfg.Network.Attach(ctx, w.uid)
+		})
 		if err != nil {
 			fail(err)
 			return
 		}
 		sb.netns, sb.ips = at.Netns, at.IPs
 	}
-	made, err := t.cfg.Runtime.Sandbox(ctx, SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
-		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit)})
+	texts, err := w.sharedFiles(pod, sb)
+	if err != nil {
+		fail(err)
+		return
+	}
+	spec := SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
+		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit), FilesRoom: roomFor(texts)}
+	made, err := atMost(w, ctx, stepLimit, "the sandbox", func(ctx context.Context) (Sandbox, error) { return t.cfg.Runtime.Sandbox(ctx, spec) })
 	if err != nil {
 		fail(err)
 		return
 	}
 	sb.id = made.ID
-	if err := w.writeFiles(pod, sb); err != nil {
+	if err := w.writeFiles(texts); err != nil {
 		fail(err)
 		return
 	}
@@ -120,7 +129,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 
 func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
 	set, _ := w.table.current()
-	err := w.table.cfg.Volumes.Sync(ctx, pod, set)
+	err := w.try(ctx, stepLimit, "making the volumes", func(ctx context.Context) error { return w.table.cfg.Volumes.Sync(ctx, pod, set) })
 	begun := slices.ContainsFunc(o.containers, func(c Container) bool { return c.State == Running })
 	w.mu.Lock()
 	if err == nil || begun { // a running pod keeps what it has when its ConfigMap is deleted
@@ -160,8 +169,12 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 		w.mu.Unlock()
 		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
-	spec, skipped, err := w.containerSpec(pod, c, a.attempt, set, sb)
-	if err != nil {
+	var skipped []string
+	spec, err := atMost(w, ctx, stepLimit, "finding what container "+c.Name+" mounts", func(context.Context) (described, error) {
+		spec, skipped, err := w.containerSpec(pod, c, a.attempt, set, sb)
+		return described{spec, skipped}, err
+	})
+	if skipped = spec.skipped; err != nil {
 		fail(reasonConfig, err)
 		return
 	}
@@ -169,14 +182,10 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
 			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", skipped)
 	}
-	select {
-	case t.starts <- struct{}{}:
-	case <-ctx.Done():
-		return
-	}
-	id, err := t.cfg.Runtime.Start(ctx, spec)
-	<-t.starts
+	id, err := w.startInTurn(ctx, pod, c, spec.ContainerSpec)
 	switch {
+	case ctx.Err() != nil && id == "":
+		return
 	case errors.Is(err, ErrConfig):
 		fail(reasonConfig, err)
 		return
@@ -199,28 +208,51 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 }
 
+// described is a container's spec, and the keys that are no names of variables.
+type described struct {
+	ContainerSpec
+	skipped []string
+}
+
+// startLimit is how long one start of a container may take: the snapshot of a large image on a slow card, or under load,
+// takes its time; what does not answer for so long will not.
+const startLimit = 4 * time.Minute
+
+// startInTurn starts a container when it is its turn. One that takes too long gives its slot back and is abandoned later.
+func (w *worker) startInTurn(ctx context.Context, pod *corev1.Pod, c *corev1.Container, spec ContainerSpec) (id string, err error) {
+	t := w.table
+	late := func() {
+		t.events.pod(pod, c, corev1.EventTypeWarning, "SlowStart", "Container %s has been starting for %s; others are started meanwhile", c.Name, startTurn)
+	}
+	err = t.starts.run(ctx, late, func(ctx context.Context) (err error) {
+		id, err = atMost(w, ctx, startLimit, "starting container "+c.Name, func(ctx context.Context) (string, error) { return t.cfg.Runtime.Start(ctx, spec) })
+		return err
+	})
+	return id, err
+}
+
 // release gives back what the pod holds on the node. all: its containers, logs and directory too.
 func (w *worker) release(ctx context.Context, d desired, o observed, all bool) bool {
 	t := w.table
 	err := func() error {
 		if all {
 			for _, c := range o.containers {
-				if err := t.cfg.Runtime.Remove(ctx, c.ID); err != nil && !errors.Is(err, ErrNotFound) {
+				err := w.try(ctx, stepLimit, "removing container "+c.Name, func(ctx context.Context) error { return t.cfg.Runtime.Remove(ctx, c.ID) })
+				if err != nil && !errors.Is(err, ErrNotFound) {
 					return fmt.Errorf("container %s: %w", c.Name, err)
 				}
 			}
 		}
-		if err := t.cfg.Runtime.RemoveSandbox(ctx, w.uid); err != nil {
-			return err
-		}
-		if err := t.cfg.Network.Detach(ctx, w.uid); err != nil {
-			return err
-		}
-		if err := t.cfg.Volumes.Remove(ctx, w.uid); err != nil {
-			return err
+		for _, part := range []struct {
+			what string
+			undo func(context.Context, string) error
+		}{{"removing the sandbox", t.cfg.Runtime.RemoveSandbox}, {"taking the pod off the network", t.cfg.Network.Detach}, {"removing the volumes", t.cfg.Volumes.Remove}} {
+			if err := w.try(ctx, stepLimit, part.what, func(ctx context.Context) error { return part.undo(ctx, w.uid) }); err != nil {
+				return err
+			}
 		}
 		if all {
-			return os.RemoveAll(w.dir)
+			return w.try(ctx, stepLimit, "removing the pod's directory", func(context.Context) error { return os.RemoveAll(w.dir) })
 		}
 		return nil
 	}()

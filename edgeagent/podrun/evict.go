@@ -273,7 +273,7 @@ func (t *Table) Images() []string {
 	var out []string
 	for _, w := range t.all() {
 		w.mu.Lock()
-		if w.pod != nil {
+		if w.pod != nil && !w.mem.removed {
 			out = append(out, ImagesOf(w.pod)...)
 		}
 		w.mu.Unlock()

@@ -41,10 +41,10 @@ func TestHostname(t *testing.T) {
 			if got := n.fake.Hostname(c.pod); got != c.want {
 				t.Errorf("%s: the kernel's name is %q, want %q", c.pod, got, c.want)
 			}
-			if b, err := os.ReadFile(filepath.Join(n.dir, c.pod, ".etc/hostname")); err != nil || string(b) != c.want+"\n" {
+			if b, err := os.ReadFile(filepath.Join(n.fake.Files(c.pod), "hostname")); err != nil || string(b) != c.want+"\n" {
 				t.Errorf("%s: /etc/hostname is %q, %v", c.pod, b, err)
 			}
-			if b, err := os.ReadFile(filepath.Join(n.dir, c.pod, ".etc/hosts")); err != nil || !strings.Contains(string(b), "\n"+c.hosts+"\n") {
+			if b, err := os.ReadFile(filepath.Join(n.fake.Files(c.pod), "hosts")); err != nil || !strings.Contains(string(b), "\n"+c.hosts+"\n") {
 				t.Errorf("%s: /etc/hosts is %q, %v", c.pod, b, err)
 			}
 		}

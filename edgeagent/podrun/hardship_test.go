@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -54,7 +53,7 @@ func TestLessPatience(t *testing.T) {
 			n.apply(true, deleted(p, 5))
 			time.Sleep(6 * time.Second)
 			n.settle()
-			if !n.gone["p"] {
+			if !n.isGone("p") {
 				t.Errorf("hook %v: pod is not gone: %s", hook, n.line("p"))
 			}
 		})
@@ -88,7 +87,7 @@ func TestRuntimeAwayWhileStopping(t *testing.T) {
 		}
 		time.Sleep(15 * time.Second)
 		n.settle()
-		if !n.gone["p"] || n.fake.Count("Signal") != 2 {
+		if !n.isGone("p") || n.fake.Count("Signal") != 2 {
 			t.Errorf("after the grace: %s, %d signals", n.line("p"), n.fake.Count("Signal"))
 		}
 	})
@@ -172,13 +171,13 @@ func TestNodeAddressChanges(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
 		n.apply(true, aPod("p", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
-		if got := n.status["p"].PodIP; got != "192.0.2.1" {
+		if got := n.statusOf("p").PodIP; got != "192.0.2.1" {
 			t.Errorf("at %q", got)
 		}
-		n.ip = "192.0.2.77"
+		n.move("192.0.2.77")
 		n.table.Refresh()
 		n.settle()
-		if st := n.status["p"]; st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
+		if st := n.statusOf("p"); st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
 			t.Errorf("pod at %q on a host at %q", st.PodIP, st.HostIP)
 		}
 	})
@@ -201,13 +200,13 @@ func TestPostStart(t *testing.T) {
 			p.Spec.Containers = append(p.Spec.Containers, second)
 		}))
 		n.want("p", "Pending main#0 running second#0 ContainerCreating")
-		if n.status["p"].ContainerStatuses[0].Ready {
+		if n.statusOf("p").ContainerStatuses[0].Ready {
 			t.Error("ready before the hook is done")
 		}
 		time.Sleep(11 * time.Second)
 		n.settle()
 		n.want("p", "Running main#0 running second#0 running")
-		if !n.status["p"].ContainerStatuses[0].Ready {
+		if !n.statusOf("p").ContainerStatuses[0].Ready {
 			t.Error("not ready after the hook")
 		}
 	})
@@ -219,7 +218,7 @@ func TestHTTPHook(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("X") + r.URL.String() }))
 	defer srv.Close()
 	addr := srv.Listener.Addr().(*net.TCPAddr)
-	fake := runtimetest.NewFake("app:1")
+	fake := fakeIn(t, "app:1")
 	dir := t.TempDir()
 	table := podrun.NewTable(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
 		NodeIPs: func() []string { return nil }, Report: func(wire.Object) error { return nil }, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
@@ -252,7 +251,7 @@ func TestHostsFile(t *testing.T) {
 		defer n.stop()
 		n.apply(true, aPod("own"), aPod("host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }))
 		for pod, want := range map[string]string{"own": "# Kubernetes-managed hosts file.", "host": "# Kubernetes-managed hosts file (host network)."} {
-			b, err := os.ReadFile(filepath.Join(n.dir, pod, ".etc/hosts"))
+			b, err := os.ReadFile(filepath.Join(n.fake.Files(pod), "hosts"))
 			if got, _, _ := strings.Cut(string(b), "\n"); err != nil || got != want {
 				t.Errorf("%s: %q, %v", pod, got, err)
 			}
@@ -286,7 +285,7 @@ func TestStuckPod(t *testing.T) {
 		stuck.Store(false)
 		time.Sleep(31 * time.Second)
 		n.settle()
-		if !n.gone["p"] {
+		if !n.isGone("p") {
 			t.Errorf("not gone: %s", n.line("p"))
 		}
 	})
@@ -326,11 +325,14 @@ func TestPresentDoesNotQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
-		n.fake.PullWait = func(_ context.Context, ref string) {
+		n.fake.PullWait = func(ctx context.Context, ref string) {
+			wait := 5 * time.Second
 			if strings.HasPrefix(ref, "away.test/") {
-				time.Sleep(time.Minute)
-			} else {
-				time.Sleep(5 * time.Second)
+				wait = time.Minute
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
 			}
 		}
 		n.fake.PullError = func(string) error { return podrun.ErrUnreachable }

@@ -89,6 +89,7 @@ type imageState struct {
 
 // failure is why something could not be done, in the words of a status, and when to try again.
 type failure struct {
+	fault           bool // a panic of this program: nothing but time helps
 	reason, message string
 	retry           time.Time
 	delay           time.Duration // of the back-off that retry came from

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/probe"
+	"petrel.dev/petrel/internal/contain"
 )
 
 // probeJob is the probing of one running container.
@@ -72,17 +73,29 @@ func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.
 	if spec.StartupProbe == nil && spec.ReadinessProbe == nil && spec.LivenessProbe == nil {
 		return
 	}
-	w.jobs.Add(1)
-	go func() {
-		defer w.jobs.Done()
-		w.runProbes(ctx, pod, spec, c.ID, first)
-	}()
+	id := c.ID
+	w.job("podrun/probes", func() error { w.runProbes(ctx, pod, spec, id, first); return nil }, func(error) {})
+}
+
+// contained runs one kind of probe of a container until it is over or ctx ends; a panic in it is a failure of that probe,
+// which is then begun anew a while later.
+func (w *worker) contained(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, kind string, run func()) {
+	for delay := backoffFirst; ctx.Err() == nil; delay = min(2*delay, backoffMax) {
+		err := contain.Do(w.table.cfg.Log, "podrun/probe", w.uid+"/"+spec.Name+"/"+kind, func() error { run(); return nil })
+		if err == nil {
+			return
+		}
+		w.table.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", kind, err)
+		w.pause(ctx, delay)
+	}
 }
 
 func (w *worker) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, id string, first probeState) {
 	run := func(kind string, p *corev1.Probe, ok bool, report func(ok bool, output string) bool) {
-		probe.Run(ctx, p, w.probeTarget(spec, id), ok, report, func(output string) {
-			w.table.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
+		w.contained(ctx, pod, spec, kind, func() {
+			probe.Run(ctx, p, w.probeTarget(spec, id), ok, report, func(output string) {
+				w.table.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
+			})
 		})
 	}
 	if p := spec.StartupProbe; p != nil && !first.started {

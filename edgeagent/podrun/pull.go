@@ -34,19 +34,24 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 	w.pulls[c.Name] = job
 	w.mu.Unlock()
-	w.jobs.Add(1)
-	go func() {
-		defer w.jobs.Done()
-		defer cancel()
-		fail := w.fetch(ctx, pod, c, set, old.fail)
+	fail := failure{}
+	w.job("podrun/pull", func() error {
+		fail = w.fetch(ctx, pod, c, set, old.fail)
+		return nil
+	}, func(err error) {
+		if err != nil { // a panic
+			fail = w.pullFailed(ctx, pod, c, old.fail, reasonPull, err)
+			fail.fault = true
+		}
 		w.mu.Lock()
 		if w.pulls[c.Name] == job {
 			delete(w.pulls, c.Name)
 			w.mem.images[c.Name] = imageState{ref: c.Image, ready: fail.reason == "" && ctx.Err() == nil, fail: fail}
 		}
 		w.mu.Unlock()
+		cancel()
 		w.poke()
-	}()
+	})
 }
 
 // pulling is an image on its way to this node.
@@ -66,20 +71,7 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	t := w.table
 	_, missing := t.cfg.Runtime.Image(ctx, c.Image)
 	policy := pullPolicy(c)
-	failed := func(reason string, err error) failure {
-		if ctx.Err() != nil {
-			return failure{}
-		}
-		delay := min(max(2*before.delay, backoffFirst), backoffMax)
-		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", c.Image, err)
-		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %s", reason)
-		f := failure{reason: reason, message: err.Error(), retry: t.cfg.Now().Add(delay), delay: delay}
-		if before.reason != "" && reason == reasonPull {
-			t.events.pod(pod, c, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", c.Image)
-			f.reason, f.message = reasonPullWait, fmt.Sprintf("Back-off pulling image %q: %s: %v", c.Image, reasonPull, err)
-		}
-		return f
-	}
+	failed := func(reason string, err error) failure { return w.pullFailed(ctx, pod, c, before, reason, err) }
 	switch {
 	case errors.Is(missing, ErrConfig):
 		return failed(reasonBadImage, missing)
@@ -98,19 +90,55 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	case missing != nil && !errors.Is(missing, ErrNotFound):
 		return failed(reasonPull, missing)
 	}
+	var f failure
 	slots := t.pulls
 	if missing == nil {
 		slots = t.asks
 	}
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-ctx.Done():
+	err := w.pullInTurn(ctx, slots, func(ctx context.Context) (err error) {
+		f, err = w.fromRegistry(ctx, pod, c, set, missing == nil)
+		return err
+	})
+	if err != nil {
+		return failed(reasonPull, err)
+	}
+	return f
+}
+
+// pullFailed is what becomes of a pull that has failed. before is the failure of the last try.
+func (w *worker) pullFailed(ctx context.Context, pod *corev1.Pod, c *corev1.Container, before failure, reason string, err error) failure {
+	t := w.table
+	if ctx.Err() != nil {
 		return failure{}
 	}
-	if missing == nil && t.away.is(registryOf(c.Image), t.cfg.Now()) {
+	delay := min(max(2*before.delay, backoffFirst), backoffMax)
+	t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", c.Image, err)
+	t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %s", reason)
+	f := failure{reason: reason, message: err.Error(), retry: t.cfg.Now().Add(delay), delay: delay}
+	if before.reason != "" && reason == reasonPull {
+		t.events.pod(pod, c, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", c.Image)
+		f.reason, f.message = reasonPullWait, fmt.Sprintf("Back-off pulling image %q: %s: %v", c.Image, reasonPull, err)
+	}
+	return f
+}
+
+// pullInTurn runs a pull when the pod, of which one image comes at a time, and the node have a slot for it.
+func (w *worker) pullInTurn(ctx context.Context, slots *slots, pull func(context.Context) error) error {
+	select {
+	case w.pullTurn <- struct{}{}:
+		defer func() { <-w.pullTurn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return slots.run(ctx, nil, pull)
+}
+
+// fromRegistry asks an image's registry for it. present: the image is here already, and does when the registry is away.
+func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Container, set *Set, present bool) (failure, error) {
+	t := w.table
+	if present && t.away.is(registryOf(c.Image), t.cfg.Now()) {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q did not answer a moment ago, using the image that is present", c.Image)
-		return failure{}
+		return failure{}, nil
 	}
 	t.events.pod(pod, c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
 	begin := t.cfg.Now()
@@ -122,13 +150,13 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	case err == nil:
 		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image ID: %s", c.Image,
 			t.cfg.Now().Sub(begin).Round(time.Millisecond), img.ID)
-		return failure{}
-	case missing == nil && errors.Is(err, ErrUnreachable):
+		return failure{}, nil
+	case present && errors.Is(err, ErrUnreachable):
 		// Offline is a normal state: what is here runs, and a later start asks the registry again.
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
-		return failure{}
+		return failure{}, nil
 	}
-	return failed(reasonPull, err)
+	return failure{}, err
 }
 
 // awayFor is how long a registry that did not answer is not asked about images that are here: after a reboot without a

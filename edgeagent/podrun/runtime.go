@@ -38,6 +38,10 @@ type Runtime interface {
 	// Sandbox makes what a pod's containers share (IPC and UTS namespaces, /dev/shm, the parent cgroup), or finds it.
 	// Its ID changes exactly when it had to be made anew, as after a reboot.
 	Sandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error)
+	// Files is the directory of a pod's own small files, which its containers see one by one: hosts, hostname, resolv.conf and
+	// termination messages. Sandbox makes it, with spec.FilesRoom bytes and a little more in it; whatever containers write
+	// there, it holds no more than that. RemoveSandbox deletes it.
+	Files(podUID string) string
 	// RemoveSandbox undoes Sandbox; what is not there is no error.
 	RemoveSandbox(ctx context.Context, podUID string) error
 	// Containers returns every container of a pod, running or not, oldest attempt first; "" asks for all pods'.
@@ -75,6 +79,7 @@ type SandboxSpec struct {
 	HostIPC   bool
 	HostNet   bool // the pod keeps the node's host name
 	Resources Resources
+	FilesRoom int64 // bytes that the agent itself writes to Files
 }
 
 // Sandbox is what the containers of a pod share, made.
@@ -145,6 +150,7 @@ type ContainerSpec struct {
 	Args       []string // nil: the image's, unless Command is set
 	Env        []string // KEY=value, over the image's
 	WorkingDir string
+	Hostname   string // for $HOSTNAME; "": the pod's name
 	Mounts     []Mount
 	Security   Security
 	Resources  Resources

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -48,6 +47,9 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 		SharePID: isTrue(pod.Spec.ShareProcessNamespace) && !pod.Spec.HostPID,
 		LogPath:  w.logPath(c.Name, attempt),
 	}
+	if names, err := namesOf(pod, t.cfg.DNS.Domain); err == nil { // otherwise the pod has no sandbox
+		spec.Hostname = names.kernel
+	}
 	for _, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
 			if m.SubPath, err = expandKnown(m.SubPathExpr, vars); err != nil {
@@ -75,7 +77,7 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 		}
 		spec.Mounts = append(spec.Mounts, mount)
 	}
-	more, err := w.fileMounts(pod, c, attempt, spec.Mounts)
+	more, err := w.fileMounts(pod, c, attempt, spec.Security.ReadOnlyRoot, spec.Mounts)
 	spec.Mounts = append(spec.Mounts, more...)
 	return spec, skipped, err
 }
@@ -96,46 +98,8 @@ func recursive(m corev1.VolumeMount, host Host) (bool, error) {
 	return host.RecursiveReadOnly, nil
 }
 
-// fileMounts are the files that every container finds: hosts, resolv.conf, and where it leaves its last words.
-func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, have []Mount) ([]Mount, error) {
-	taken := func(target string) bool {
-		return slices.ContainsFunc(have, func(m Mount) bool { return filepath.Clean(m.Target) == target })
-	}
-	var out []Mount
-	if !taken("/etc/hosts") {
-		out = append(out, Mount{Source: filepath.Join(w.dir, ".etc", "hosts"), Target: "/etc/hosts"})
-	}
-	if !taken("/etc/resolv.conf") {
-		out = append(out, Mount{Source: filepath.Join(w.dir, ".etc", "resolv.conf"), Target: "/etc/resolv.conf"})
-	}
-	if !taken("/etc/hostname") {
-		out = append(out, Mount{Source: filepath.Join(w.dir, ".etc", "hostname"), Target: "/etc/hostname"})
-	}
-	path := w.messagePath(c.Name, attempt)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := f.Chmod(0o666); err != nil { // whatever user the container runs as
-		return nil, err
-	}
-	target := c.TerminationMessagePath
-	if target == "" {
-		target = corev1.TerminationMessagePathDefault
-	}
-	return append(out, Mount{Source: path, Target: target}), nil
-}
-
 func (w *worker) logPath(container string, attempt int) string {
 	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".log")
-}
-
-func (w *worker) messagePath(container string, attempt int) string {
-	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".message")
 }
 
 // securityOf joins the pod's and the container's security contexts; the container's wins.
@@ -239,31 +203,4 @@ func namesOf(pod *corev1.Pod, domain string) (podNames, error) {
 			n.kernel, kernelNameMax, len(n.kernel))
 	}
 	return n, nil
-}
-
-// writeFiles makes the files that the pod's containers share.
-func (w *worker) writeFiles(pod *corev1.Pod, sb *sandboxState) error {
-	dir := filepath.Join(w.dir, ".etc")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	names, err := namesOf(pod, w.table.cfg.DNS.Domain)
-	if err != nil {
-		return err
-	}
-	resolv, err := resolvConf(pod, w.table.cfg.DNS)
-	if err != nil {
-		return err
-	}
-	for name, text := range map[string]string{"hosts": hostsFile(pod, sb, names), "hostname": names.kernel + "\n", "resolv.conf": resolv} {
-		path := filepath.Join(dir, name)
-		// In place: running containers have these files mounted.
-		if old, err := os.ReadFile(path); err == nil && string(old) == text {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return fmt.Errorf("pod files: %w", err)
-		}
-	}
-	return nil
 }

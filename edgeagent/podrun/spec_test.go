@@ -67,7 +67,9 @@ func TestSecurityFields(t *testing.T) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount),
 				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("my/profile.json")},
 				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}
-		}, func(s *podrun.Security) { s.UnmaskedProc, s.AppArmorDefault, s.SeccompProfile = true, true, "my/profile.json" }},
+		}, func(s *podrun.Security) {
+			s.UnmaskedProc, s.AppArmorDefault, s.SeccompProfile = true, true, "my/profile.json"
+		}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t, func(c *podrun.Config) { c.Host.AppArmor = true })
@@ -274,7 +276,7 @@ func TestResolver(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
 		read := func(uid, file string) string {
-			b, err := os.ReadFile(filepath.Join(n.dir, uid, ".etc", file))
+			b, err := os.ReadFile(filepath.Join(n.fake.Files(uid), file))
 			if err != nil {
 				t.Error(err)
 			}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/probe"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -48,10 +46,7 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 		c = &corev1.Container{Name: a.container}
 	}
 	t.events.pod(pod, c, corev1.EventTypeNormal, "Killing", "%s", a.why)
-	w.jobs.Add(1)
-	go func() {
-		defer w.jobs.Done()
-		err := w.end(ctx, patience, pod, c, a)
+	w.job("podrun/stop", func() error { return w.end(ctx, patience, pod, c, a) }, func(err error) {
 		hurry()
 		w.mu.Lock()
 		delete(w.hurry, a.id)
@@ -65,7 +60,7 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 			return
 		}
 		w.poke()
-	}()
+	})
 }
 
 // end returns when the container has ended. patience ends with its grace.
@@ -139,10 +134,7 @@ func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 	w.mu.Lock()
 	w.mem.hooks[id] = true
 	w.mu.Unlock()
-	w.jobs.Add(1)
-	go func() {
-		defer w.jobs.Done()
-		err := w.hook(ctx, pod, c, id, c.Lifecycle.PostStart)
+	w.job("podrun/hook", func() error { return w.hook(ctx, pod, c, id, c.Lifecycle.PostStart) }, func(err error) {
 		w.mu.Lock()
 		delete(w.mem.hooks, id)
 		w.mu.Unlock()
@@ -152,7 +144,7 @@ func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 		}
 		w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
 		w.stop(ctx, pod, action{container: c.Name, id: id, grace: time.Duration(graceOf(pod)) * time.Second, why: "FailedPostStartHook"})
-	}()
+	})
 }
 
 // hook runs one lifecycle handler.
@@ -234,29 +226,6 @@ func (l *limited) Write(p []byte) (int, error) {
 		l.buf.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
-}
-
-const (
-	messageMax     = 4096
-	messageLogMax  = 2048
-	messageLogRows = 80
-)
-
-// lastWords is a container's termination message: its message file, or the end of its log where the policy allows that.
-func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
-	f, err := os.Open(w.messagePath(c.Name, c.Attempt))
-	if err == nil {
-		defer f.Close()
-		b, _ := io.ReadAll(io.LimitReader(f, messageMax))
-		if len(b) > 0 {
-			return string(b)
-		}
-	}
-	spec := containerNamed(pod, c.Name)
-	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {
-		return ""
-	}
-	return podlog.Tail(w.logPath(c.Name, c.Attempt), messageLogRows, messageLogMax)
 }
 
 // removeLogs deletes a log with its rotated parts and its spool.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -33,7 +34,11 @@ type Dialer func(ctx context.Context, netns string, port int) (net.Conn, error)
 func (t *Table) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	end, err := t.serve(ctx, req, s)
+	var end wire.StreamEnd
+	err := contain.Do(t.cfg.Log, "podrun/stream", req.PodUID, func() (err error) {
+		end, err = t.serve(ctx, req, s)
+		return err
+	})
 	if err != nil {
 		end = refusal(err)
 	}
@@ -155,6 +160,12 @@ func (w sender) Write(p []byte) (int, error) {
 // receive reads what comes in until the stream ends: stdin, its end, and sizes of the terminal. It cancels when the
 // peer goes, because then nobody waits for the process.
 func receive(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- Size) {
+	if err := contain.Do(nil, "podrun/receive", "stream", func() error { receiving(ctx, cancel, s, stdin, resize); return nil }); err != nil {
+		cancel(err)
+	}
+}
+
+func receiving(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- Size) {
 	closeStdin := func() {
 		if stdin != nil {
 			stdin.Close()

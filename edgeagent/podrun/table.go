@@ -15,6 +15,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -72,9 +73,9 @@ type Table struct {
 	events *recorder
 	// admitting is held while a new pod is compared with the others.
 	admitting sync.Mutex
-	starts    chan struct{} // a slot for each container that may be starting at once
-	pulls     chan struct{} // the same for images that come
-	asks      chan struct{} // the same for images that are here, and may have changed: they do not queue behind the others
+	starts    *slots // containers that are being started
+	pulls     *slots // images that come
+	asks      *slots // images that are here, and may have changed: they do not queue behind the others
 	away      registries
 	short     atomic.Bool   // of disk: no pod is let in that is new to the node
 	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
@@ -87,13 +88,23 @@ type Table struct {
 	ctx      context.Context // of Run; nil before it and after
 }
 
+// Bounds of what pods share on the node. A start that takes longer than its turn waits for something; a pull may be a large
+// image on a slow link, which goes on beside the next ones, but not any number of them.
+const (
+	startTurn   = 30 * time.Second
+	pullsAtOnce = 3
+	pullTurn    = 10 * time.Minute
+	pullsBeyond = 3
+)
+
 // NewTable makes a Table. It does nothing before Run.
 func NewTable(cfg Config) *Table {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
-		starts: make(chan struct{}, max(2, runtime.NumCPU())), pulls: make(chan struct{}, 3), asks: make(chan struct{}, 3),
+		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0),
+		pulls:  newSlots(pullsAtOnce, pullTurn, pullsBeyond), asks: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
 		limits: make(chan struct{}, 1),
 		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
@@ -118,7 +129,7 @@ func (t *Table) Run(ctx context.Context) error {
 			t.mu.Lock()
 			t.ctx = nil
 			t.mu.Unlock()
-			t.wg.Wait()
+			t.await()
 			return nil
 		case uid, ok := <-events:
 			if !ok {
@@ -126,6 +137,30 @@ func (t *Table) Run(ctx context.Context) error {
 				continue
 			}
 			t.wake(uid)
+		}
+	}
+}
+
+// stopLimit is how long the workers may take to stop. Each has its own limits; one that hangs in the kernel keeps none, and
+// must not keep the agent.
+const stopLimit = 20 * time.Second
+
+// await waits until the workers have stopped, or stopLimit has passed.
+func (t *Table) await() {
+	stopped := make(chan struct{})
+	go func() {
+		t.wg.Wait()
+		close(stopped)
+	}()
+	late := time.NewTimer(stopLimit)
+	defer late.Stop()
+	select {
+	case <-stopped:
+	case <-late.C:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for uid := range t.workers {
+			t.cfg.Log.Error("the work on a pod does not stop, going without it", "pod", uid, "waited", stopLimit)
 		}
 	}
 }
@@ -175,7 +210,7 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 		return
 	}
 	w := newWorker(t, uid, pod)
-	w.load() // before any worker asks what the others have of the node
+	contain.Go(t.cfg.Log, "podrun/load", uid, w.load) // before any worker asks what the others have of the node
 	t.workers[uid] = w
 	t.limitsChanged()
 	ctx := t.ctx

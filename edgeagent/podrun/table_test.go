@@ -53,8 +53,15 @@ func (fakeNet) Attach(context.Context, string) (podrun.Attachment, error) {
 }
 func (fakeNet) Detach(context.Context, string) error { return nil }
 
+// fakeIn is a fake runtime that keeps its files where the test's are.
+func fakeIn(t *testing.T, images ...string) *runtimetest.Fake {
+	f := runtimetest.NewFake(images...)
+	f.Dir = t.TempDir()
+	return f
+}
+
 func newNode(t *testing.T, change ...func(*podrun.Config)) *node {
-	n := &node{t: t, fake: runtimetest.NewFake("app:1"), dir: t.TempDir(), status: map[string]corev1.PodStatus{}, gone: map[string]bool{},
+	n := &node{t: t, fake: fakeIn(t, "app:1"), dir: t.TempDir(), status: map[string]corev1.PodStatus{}, gone: map[string]bool{},
 		forgot: map[string]bool{}, ip: "192.0.2.1", events: map[string]corev1.Event{}}
 	for _, f := range change {
 		n.change = f
@@ -66,7 +73,7 @@ func newNode(t *testing.T, change ...func(*podrun.Config)) *node {
 // start is a new life of the agent.
 func (n *node) start() {
 	cfg := podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
-		NodeIPs: func() []string { return []string{n.ip} }, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
+		NodeIPs: n.addresses, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
 		Report: n.report, Forget: func(id wire.ID) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -106,6 +113,44 @@ func (n *node) report(o wire.Object) error {
 	}
 	n.status[o.UID], n.gone[o.UID] = st, r.Gone
 	return nil
+}
+
+// The table's goroutines report while a test looks.
+
+func (n *node) statusOf(uid string) corev1.PodStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status[uid]
+}
+
+func (n *node) isGone(uid string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gone[uid]
+}
+
+func (n *node) isForgotten(uid string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.forgot[uid]
+}
+
+func (n *node) reports() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sent
+}
+
+func (n *node) addresses() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return []string{n.ip}
+}
+
+func (n *node) move(ip string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ip = ip
 }
 
 func (n *node) apply(complete bool, objects ...any) {
@@ -227,11 +272,11 @@ func TestIdleIsIdle(t *testing.T) {
 		defer n.stop()
 		n.apply(true, aPod("p"), aPod("q"))
 		n.want("p", "Running main#0 running")
-		calls, sent := n.fake.Calls(), n.sent
+		calls, sent := n.fake.Calls(), n.reports()
 		time.Sleep(24 * time.Hour)
 		n.settle()
-		if n.fake.Calls() != calls || n.sent != sent {
-			t.Errorf("in an idle day: %d calls of the runtime and %d reports", n.fake.Calls()-calls, n.sent-sent)
+		if n.fake.Calls() != calls || n.reports() != sent {
+			t.Errorf("in an idle day: %d calls of the runtime and %d reports", n.fake.Calls()-calls, n.reports()-sent)
 		}
 	})
 }
@@ -263,14 +308,14 @@ func TestGrace(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		n.settle()
-		if !n.gone["p"] {
+		if !n.isGone("p") {
 			t.Errorf("pod is not gone after its grace: %s", n.line("p"))
 		}
 		if _, err := os.Stat(filepath.Join(n.dir, "p")); err == nil {
 			t.Error("its directory is left")
 		}
 		n.apply(true)
-		if !n.forgot["p"] || n.table.Running() != 0 {
+		if !n.isForgotten("p") || n.table.Running() != 0 {
 			t.Error("it is not forgotten once the set has dropped it")
 		}
 	})
@@ -384,9 +429,7 @@ func TestProbesDecide(t *testing.T) {
 		is := func(ready, started bool) {
 			t.Helper()
 			n.settle()
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			c := n.status["p"].ContainerStatuses[0]
+			c := n.statusOf("p").ContainerStatuses[0]
 			if c.Ready != ready || *c.Started != started {
 				t.Errorf("ready %v started %v, want %v %v", c.Ready, *c.Started, ready, started)
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"hash/fnv"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -31,6 +34,10 @@ type worker struct {
 
 	hurry map[string]context.CancelFunc // by container ID: ends the grace of one that is being stopped; guarded by mu
 	pulls map[string]*pulling           // by container name; guarded by mu
+	stuck map[string]bool               // steps under way, or abandoned and not back yet; guarded by mu
+
+	pullTurn chan struct{} // held by the one pull of this pod that has a slot of the node's, or waits for it
+	faults   int           // panics since the last step without one
 
 	published []byte // the report that went out last
 	saved     []byte // the pod as it is on disk
@@ -43,7 +50,7 @@ type worker struct {
 
 func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
 	return &worker{table: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
-		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{},
+		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: make(chan struct{}, 1),
 		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
 			stops: map[string]time.Time{}, probes: map[string]probeState{}, hooks: map[string]bool{}, messages: map[string]string{}}}
 }
@@ -59,10 +66,34 @@ func (w *worker) poke() {
 // maxSteps bounds the steps between two waits: a step that keeps asking for the same thing must not eat a core.
 const maxSteps = 50
 
-// run steps until the pod is removed or ctx ends.
+// run steps until the pod is removed or ctx ends. A panic ends only the round that it happens in.
 func (w *worker) run(ctx context.Context) {
 	defer w.jobs.Wait()
 	defer w.stopProbes()
+	for ctx.Err() == nil {
+		err := contain.Do(w.table.cfg.Log, "podrun/worker", w.uid, func() error {
+			w.rounds(ctx)
+			return nil
+		})
+		if err == nil {
+			return
+		}
+		w.pause(ctx, w.panicked(err))
+	}
+}
+
+// pause waits, whatever else happens, until ctx ends.
+func (w *worker) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// rounds steps until the pod is removed or ctx ends.
+func (w *worker) rounds(ctx context.Context) {
 	log := w.table.cfg.Log
 	for steps := 0; ctx.Err() == nil; steps++ {
 		d := w.desired()
@@ -71,7 +102,10 @@ func (w *worker) run(ctx context.Context) {
 		}
 		wait := time.Time{}
 		containers, err := w.observe(ctx, d)
+		var fault *contain.Panic
 		switch {
+		case errors.As(err, &fault):
+			wait = w.table.cfg.Now().Add(w.panicked(err))
 		case err != nil:
 			if ctx.Err() == nil {
 				log.Warn("pod cannot be observed", "pod", w.uid, "error", err)
@@ -105,6 +139,7 @@ func (w *worker) run(ctx context.Context) {
 				log.Error("pod does not settle, slowing down", "pod", d.pod.Name, "namespace", d.pod.Namespace, "state", dec.state)
 				wait = w.table.cfg.Now().Add(time.Second)
 			}
+			w.faults = 0
 		}
 		steps = -1
 		w.sleep(ctx, wait)
@@ -203,7 +238,7 @@ func (w *worker) affected(set *Set) bool {
 
 // observe asks the runtime for the pod's containers and reads the last words of those that have ended.
 func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
-	list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+	list, err := w.containers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -236,13 +271,20 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 	return list, nil
 }
 
+// containers asks the runtime for the pod's containers.
+func (w *worker) containers(ctx context.Context) ([]Container, error) {
+	return atMost(w, ctx, lookLimit, "looking at the containers", func(ctx context.Context) ([]Container, error) {
+		return w.table.cfg.Runtime.Containers(ctx, w.uid)
+	})
+}
+
 // retryImages ends the back-off of images that have come in another way, by an import for example.
 func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
 	w.mu.Lock()
 	var failed []imageState
 	for name, img := range w.mem.images {
 		c := containerNamed(pod, name)
-		if img.fail.reason != "" && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
+		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
 			failed = append(failed, img)
 		}
 	}
@@ -291,13 +333,14 @@ func (w *worker) address() (*corev1.Pod, []string) {
 const (
 	podFile    = "pod.json"
 	statusFile = "status.json"
+	maxOwnFile = 16 << 20 // bytes of either that are read
 )
 
 // load reads what an earlier life of the agent has left of the pod.
 func (w *worker) load() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if b, err := os.ReadFile(filepath.Join(w.dir, statusFile)); err == nil {
+	if b, err := safefile.Read(filepath.Join(w.dir, statusFile), maxOwnFile); err == nil {
 		var st corev1.PodStatus
 		if err := json.Unmarshal(b, &st); err != nil {
 			w.table.cfg.Log.Warn("saved pod status is damaged, going on without", "pod", w.uid, "error", err)
@@ -306,7 +349,7 @@ func (w *worker) load() {
 		}
 	}
 	if w.pod == nil {
-		if b, err := os.ReadFile(filepath.Join(w.dir, podFile)); err == nil {
+		if b, err := safefile.Read(filepath.Join(w.dir, podFile), maxOwnFile); err == nil {
 			var p corev1.Pod
 			if json.Unmarshal(b, &p) == nil && string(p.UID) == w.uid {
 				w.pod = &p
@@ -327,7 +370,7 @@ func (w *worker) save(pod *corev1.Pod) {
 		return
 	}
 	if w.saved == nil {
-		if old, err := os.ReadFile(filepath.Join(w.dir, podFile)); err == nil && bytes.Equal(old, b) {
+		if old, err := safefile.Read(filepath.Join(w.dir, podFile), maxOwnFile); err == nil && bytes.Equal(old, b) {
 			w.saved = b
 			return
 		}
@@ -373,7 +416,7 @@ func (w *worker) publish(d desired, dec decision) {
 		return
 	}
 	if dec.state != Removed {
-		if old, err := os.ReadFile(filepath.Join(w.dir, statusFile)); err != nil || !bytes.Equal(old, status) {
+		if old, err := safefile.Read(filepath.Join(w.dir, statusFile), maxOwnFile); err != nil || !bytes.Equal(old, status) {
 			w.write(statusFile, status)
 		}
 	}

@@ -146,8 +146,8 @@ const (
 
 // NextLook is how long a disk need not be looked at: the closer it is to its floor, the sooner.
 func (p Policy) NextLook(s Space) time.Duration {
-	left := max(s.Free-p.FloorBytes(s.Total), 0)
-	return min(max(time.Duration(left/fillRate)*time.Second, shortestLook), longestLook)
+	left := min(max(s.Free-p.FloorBytes(s.Total), 0), 60*fillRate) // beyond longestLook in any case
+	return min(max(time.Duration(float64(left)/fillRate*float64(time.Second)), shortestLook), longestLook)
 }
 
 // Spare returns why nothing large may be written to the disk that path is on, or nil.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"petrel.dev/petrel/internal/safefile"
 )
 
 const dataLink = "..data"
@@ -130,7 +132,7 @@ func same(dir string, files map[string]file, group *int64) bool {
 		if !ok {
 			return os.ErrInvalid
 		}
-		b, err := os.ReadFile(p)
+		b, err := safefile.Read(p, len(f.data))
 		if err != nil {
 			return err
 		}

@@ -209,7 +209,7 @@ func hostPath(v *corev1.HostPathVolumeSource) error {
 		}
 	case corev1.HostPathFileOrCreate:
 		if errors.Is(err, os.ErrNotExist) {
-			f, err := os.OpenFile(v.Path, os.O_CREATE|os.O_WRONLY, 0o644)
+			f, err := os.OpenFile(v.Path, os.O_CREATE|os.O_WRONLY|unix.O_NONBLOCK, 0o644)
 			if err != nil {
 				return err
 			}
@@ -269,26 +269,26 @@ func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (st
 	if slices.Contains(strings.Split(sub, "/"), "..") {
 		return "", fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", sub)
 	}
-	r, err := os.OpenRoot(root)
+	r, err := openRoot(root)
 	if err != nil {
 		return "", fmt.Errorf("subPath %q: %w", sub, err)
 	}
 	defer r.Close()
 	sub = filepath.Clean(sub)
-	fi, err := r.Stat(sub)
+	f, err := openPath(r, sub)
 	if errors.Is(err, os.ErrNotExist) { // in a volume made of API objects too: an optional file that is not there yet
 		if err = makeLike(r, sub); err == nil {
-			fi, err = r.Stat(sub)
+			f, err = openPath(r, sub)
 		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("subPath %q: %w", sub, err)
 	}
-	f, err := r.Open(sub)
+	defer f.Close()
+	fi, err := f.Stat()
 	if err != nil {
 		return "", fmt.Errorf("subPath %q: %w", sub, err)
 	}
-	defer f.Close()
 	sum := sha256.Sum256([]byte(v.Name + "/" + sub))
 	target := filepath.Join(m.Dir, podUID, subPathsDir, hex.EncodeToString(sum[:8]))
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -312,6 +312,48 @@ func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (st
 		return "", fmt.Errorf("subPath %q: bind: %w", sub, err)
 	}
 	return target, nil
+}
+
+// openRoot opens a volume's directory as a root, and does not wait where a hostPath is a FIFO.
+func openRoot(path string) (*os.Root, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d/.", fd))
+}
+
+// maxLinks bounds the links that one subPath may lead over.
+const maxLinks = 40
+
+// openPath opens what is at a path below a root for a bind mount only (O_PATH): a FIFO, a socket or a device there is
+// neither waited for nor touched, and the container gets it, as upstream's does. Links are followed as long as they are
+// relative and stay below the root.
+func openPath(r *os.Root, path string) (*os.File, error) {
+	for range maxLinks {
+		f, err := r.OpenFile(path, unix.O_PATH, 0)
+		if err != nil {
+			return nil, err
+		}
+		fi, err := f.Stat()
+		if err == nil && fi.Mode()&os.ModeSymlink == 0 {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		target, err := r.Readlink(path)
+		if err != nil {
+			return nil, err
+		}
+		if filepath.IsAbs(target) {
+			return nil, fmt.Errorf("%s is a link to %s, which leads out of the volume", path, target)
+		}
+		path = filepath.Dir(path) + "/" + target // not cleaned: what is before a ".." may be a link
+	}
+	return nil, fmt.Errorf("%s: too many links", path)
 }
 
 // makeLike makes a directory with those above it, each with the volume's own mode: whoever may write to the volume may

@@ -2,11 +2,13 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -274,6 +276,55 @@ func TestEmptyDirAndSubPath(t *testing.T) {
 	}
 	if _, err := m.MountSource(p, corev1.VolumeMount{Name: "none"}); err == nil {
 		t.Error("a volume that is not there is mounted")
+	}
+}
+
+// TestSubPathOfSpecialFiles: what a container has put at a subPath is bound as it is, and never waited for or opened; links
+// are followed within the volume.
+func TestSubPathOfSpecialFiles(t *testing.T) {
+	need(t)
+	m := mounter(t)
+	p := podWith(vol("e", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}))
+	if err := m.Sync(t.Context(), p, objects{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := m.path("u", "e")
+	if err := errors.Join(unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600), unix.Mknod(filepath.Join(dir, "device"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 5))),
+		unix.Mknod(filepath.Join(dir, "socket"), unix.S_IFSOCK|0o600, 0), os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755),
+		os.WriteFile(filepath.Join(dir, "file"), []byte("hello"), 0o600), os.Symlink("../../file", filepath.Join(dir, "a", "b", "link")),
+		os.Symlink("a/b", filepath.Join(dir, "ab")), os.Symlink("loop", filepath.Join(dir, "loop")), os.Symlink("../../outside", filepath.Join(dir, "up"))); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{"fifo": os.ModeNamedPipe, "device": os.ModeDevice | os.ModeCharDevice, "socket": os.ModeSocket,
+		"ab": os.ModeDir, "ab/link": 0, "a/b/link": 0} {
+		done := make(chan error, 1)
+		go func() {
+			src, err := m.MountSource(p, corev1.VolumeMount{Name: "e", SubPath: name})
+			if err == nil {
+				var fi os.FileInfo
+				if fi, err = os.Lstat(src); err == nil && fi.Mode().Type() != want {
+					err = fmt.Errorf("it is %s, want %s", fi.Mode(), want)
+				}
+			}
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: it hangs", name)
+		}
+	}
+	for _, name := range []string{"loop", "up", "up/x"} {
+		if src, err := m.MountSource(p, corev1.VolumeMount{Name: "e", SubPath: name}); err == nil {
+			t.Errorf("%s leads to %s", name, src)
+		}
+	}
+	// A hostPath that is a FIFO is no directory, and is not waited for either.
+	if _, err := openRoot(filepath.Join(dir, "fifo")); err == nil {
+		t.Error("a FIFO is a volume's directory")
 	}
 }
 

@@ -147,7 +147,7 @@ func (d *Dispatch) knock(now time.Time, id string, tag wire.Tag, b []byte) {
 }
 
 // strangerKnocks is how many handshakes of devices that are not known are begun: each costs the hub some arithmetic.
-var strangerKnocks = limit{rate: 20, burst: 128}
+var strangerKnocks = limit{rate: 50, burst: 128}
 
 // makeRoom ends the oldest handshake of a device that has not come to its hello, if there is one. Over a broker that lets
 // others publish on the device's topics, they would otherwise fill its room.
@@ -167,7 +167,7 @@ func (d *Dispatch) makeRoom(now time.Time, n *node) bool {
 }
 
 // evictStranger forgets the stranger that has been at it for longest when there are too many. A join takes well under a
-// second; at the rate that knocks are taken, a device has three.
+// second; at the rate that knocks are taken, a device has more than one.
 func (d *Dispatch) evictStranger(now time.Time) {
 	if len(d.pending) < maxStrangers {
 		return

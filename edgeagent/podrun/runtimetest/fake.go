@@ -21,11 +21,15 @@ import (
 type Fake struct {
 	// Host runs containers' commands as processes; for the conformance suite.
 	Host string // a directory for its scratch files; "": no processes
+	// Dir holds pods' own files; "": a new one in the system's directory for temporary files, which sandboxes are removed from.
+	Dir string
 	// Deaf containers, by name, ignore all signals but SIGKILL.
 	Deaf map[string]bool
 	// PullError, if set, may refuse a pull; otherwise every pull succeeds. PullWait, if set, goes on for as long as a pull takes.
 	PullError func(ref string) error
 	PullWait  func(ctx context.Context, ref string)
+	// StartWait, if set, goes on for as long as a start takes.
+	StartWait func(ctx context.Context, spec podrun.ContainerSpec)
 	// ContainersError, if set, may refuse a look at the containers, as a runtime does that is away.
 	ContainersError func() error
 	// RemoveSandboxError, if set, may keep a sandbox, as one in which a process hangs.
@@ -35,6 +39,7 @@ type Fake struct {
 	// OnExec, if set, is what Exec does.
 	OnExec func(c podrun.Container, spec podrun.ExecSpec) (int, error)
 
+	dirOnce   sync.Once
 	mu        sync.Mutex
 	calls     map[string]int
 	sandboxes map[string]sandbox
@@ -118,7 +123,17 @@ func (f *Fake) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandb
 		sb = sandbox{fmt.Sprint("sandbox-", f.made), spec.Hostname}
 		f.sandboxes[spec.PodUID] = sb
 	}
-	return podrun.Sandbox{ID: sb.id}, nil
+	return podrun.Sandbox{ID: sb.id}, os.MkdirAll(f.Files(spec.PodUID), 0o700)
+}
+
+// Files implements podrun.Runtime.
+func (f *Fake) Files(podUID string) string {
+	f.dirOnce.Do(func() {
+		if f.Dir == "" {
+			f.Dir = filepath.Join(os.TempDir(), fmt.Sprintf("petrel-fake-%d-%p", os.Getpid(), f))
+		}
+	})
+	return filepath.Join(f.Dir, podUID+".files")
 }
 
 // RemoveSandbox implements podrun.Runtime.
@@ -131,7 +146,7 @@ func (f *Fake) RemoveSandbox(_ context.Context, podUID string) error {
 		}
 	}
 	delete(f.sandboxes, podUID)
-	return nil
+	return os.RemoveAll(f.Files(podUID))
 }
 
 // Containers implements podrun.Runtime.
@@ -208,7 +223,13 @@ func (f *Fake) DiskUsage(_ context.Context, id string) (int64, error) {
 }
 
 // Start implements podrun.Runtime.
-func (f *Fake) Start(_ context.Context, spec podrun.ContainerSpec) (string, error) {
+func (f *Fake) Start(ctx context.Context, spec podrun.ContainerSpec) (string, error) {
+	if f.StartWait != nil {
+		f.StartWait(ctx, spec)
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
 	f.enter("Start")
 	defer f.mu.Unlock()
 	id := fmt.Sprintf("%s-%s-%d-%s", spec.PodUID, spec.Name, spec.Attempt, spec.SandboxID)

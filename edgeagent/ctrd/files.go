@@ -1,0 +1,55 @@
+package ctrd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// filesDir is the directory of a pod's own files in its sandbox: a file system in memory, whose size is what the pod's
+// containers can write to all of them together. The kernel counts it as memory of the container that writes, so that it is
+// within the pod's limit too; it is gone with the sandbox, and with a reboot.
+const filesDir = "files"
+
+// What a pod's own files may take beside what the agent writes there. Most of it is for termination messages, of which
+// 4096 bytes each are read.
+const (
+	filesSlack  = 256 << 10 // bytes
+	filesInodes = 512       // files; a container can make none, the agent makes one for each attempt of a container
+)
+
+// Files implements podrun.Runtime.
+func (r *Runtime) Files(podUID string) string { return filepath.Join(r.sandboxDir(podUID), filesDir) }
+
+// mountFiles mounts the file system for a pod's own files, or makes the one that is there large enough.
+func mountFiles(dir string, room int64) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	page := int64(os.Getpagesize())
+	size := (room/page+4)*page + filesSlack // each file ends with a page that is not full
+	options := fmt.Sprintf("mode=0700,size=%d,nr_inodes=%d", size, filesInodes)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if mountPoint(dir) {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			return fmt.Errorf("pod files: %w", err)
+		}
+		if int64(st.Blocks)*st.Bsize >= size {
+			return nil
+		}
+		flags |= unix.MS_REMOUNT
+	}
+	if err := unix.Mount("petrel-files", dir, "tmpfs", flags, options); err != nil {
+		return fmt.Errorf("pod files: mounting a tmpfs: %w", err)
+	}
+	return nil
+}
+
+// mountPoint reports whether a file system is mounted on a directory of the agent's own.
+func mountPoint(dir string) bool {
+	var a, b unix.Stat_t
+	return unix.Lstat(dir, &a) == nil && unix.Lstat(filepath.Dir(dir), &b) == nil && a.Dev != b.Dev
+}

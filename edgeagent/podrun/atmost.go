@@ -1,0 +1,108 @@
+package podrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/contain"
+)
+
+// Bounds of one step of a pod's worker. What a step waits for may never come: a disk or file server that does not answer,
+// a shim or containerd that hangs. Then the step is abandoned, the pod hears why, and it is tried again later.
+const (
+	lookLimit   = 30 * time.Second // looking at the pod's containers
+	stepLimit   = 2 * time.Minute  // sandbox, volumes, network, removal
+	noticeLimit = 5 * time.Second  // how long an abandoned step may take to notice
+)
+
+// atMost runs one step in a goroutine of its own and returns its result, or an error when limit has passed or ctx has
+// ended: then the step goes on alone, with its context ended, and what it returns is thrown away. As long as it does, the
+// same step is not begun once more. A panic in it is an error of this pod.
+func atMost[T any](w *worker, ctx context.Context, limit time.Duration, what string, step func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	w.mu.Lock()
+	if w.stuck[what] {
+		w.mu.Unlock()
+		return none, fmt.Errorf("%s: an earlier try hangs still, in the kernel or a file system that does not answer", what)
+	}
+	w.stuck[what] = true
+	w.mu.Unlock()
+	inner, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		r.err = contain.Do(w.table.cfg.Log, "podrun/step", w.uid, func() (err error) {
+			r.value, err = step(inner)
+			return err
+		})
+		w.mu.Lock()
+		delete(w.stuck, what)
+		w.mu.Unlock()
+		done <- r
+	}()
+	overdue := func(err error) error {
+		if ctx.Err() == nil && errors.Is(inner.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("%s has taken more than %s: %w", what, limit, err)
+		}
+		return err
+	}
+	select {
+	case r := <-done:
+		if r.err != nil {
+			r.err = overdue(r.err)
+		}
+		return r.value, r.err
+	case <-inner.Done():
+	}
+	notice := time.NewTimer(noticeLimit)
+	defer notice.Stop()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			r.err = overdue(r.err)
+		}
+		return r.value, r.err
+	case <-notice.C:
+		return none, overdue(inner.Err())
+	}
+}
+
+// try is atMost for a step that only fails or not.
+func (w *worker) try(ctx context.Context, limit time.Duration, what string, step func(context.Context) error) error {
+	_, err := atMost(w, ctx, limit, what, func(ctx context.Context) (struct{}, error) { return struct{}{}, step(ctx) })
+	return err
+}
+
+// job runs something beside the worker; a panic in it is returned as an error, like any other failure of it.
+func (w *worker) job(site string, f func() error, after func(error)) {
+	w.jobs.Add(1)
+	go func() {
+		defer w.jobs.Done()
+		after(contain.Do(w.table.cfg.Log, site, w.uid, f))
+	}()
+}
+
+// panicked makes a fault of this program in one pod's work that pod's own: the pod's events tell of it, and it is left
+// alone for a while, the longer the more often it happens.
+func (w *worker) panicked(err error) time.Duration {
+	w.faults++
+	w.mu.Lock()
+	pod := w.pod
+	w.mu.Unlock()
+	if pod != nil {
+		_ = contain.Do(nil, "podrun/event", w.uid, func() error {
+			w.table.events.pod(pod, nil, corev1.EventTypeWarning, "FailedSync", "Error syncing pod, skipping: %v", err)
+			return nil
+		})
+	}
+	return min(time.Second<<min(w.faults-1, 10), backoffMax)
+}

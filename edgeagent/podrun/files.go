@@ -1,0 +1,131 @@
+package podrun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/safefile"
+)
+
+// The files that the agent makes for every pod lie in the runtime's Files directory. Containers may write to them: so they
+// are bounded there, the agent never reads one to learn something, and of the termination message only the first bytes.
+// Names in it are the agent's own; a container sees single files and can neither replace nor remove one.
+
+// sharedFiles are the texts of the files that the pod's containers share, by name.
+func (w *worker) sharedFiles(pod *corev1.Pod, sb *sandboxState) (map[string]string, error) {
+	names, err := namesOf(pod, w.table.cfg.DNS.Domain)
+	if err != nil {
+		return nil, err
+	}
+	resolv, err := resolvConf(pod, w.table.cfg.DNS)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"hosts": hostsFile(pod, sb, names), "hostname": names.kernel + "\n", "resolv.conf": resolv}, nil
+}
+
+// roomFor is how many bytes texts take.
+func roomFor(texts map[string]string) int64 {
+	n := int64(0)
+	for _, text := range texts {
+		n += int64(len(text))
+	}
+	return n
+}
+
+// writeFiles writes the files that the pod's containers share: in place, because running containers have them mounted,
+// and without a moment in which a reader finds them empty.
+func (w *worker) writeFiles(texts map[string]string) error {
+	dir := w.table.cfg.Runtime.Files(w.uid)
+	for name, text := range texts {
+		err := overwrite(filepath.Join(dir, name), text)
+		if errors.Is(err, syscall.ENOSPC) { // its containers have filled what the pod has; the others do not care
+			w.table.cfg.Log.Warn("pod file not renewed: the pod's containers have filled its own files", "pod", w.uid, "file", name)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("pod files: %w", err)
+		}
+	}
+	return nil
+}
+
+func overwrite(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Chmod(0o644); err != nil { // whatever the umask
+		return err
+	}
+	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(text)))
+}
+
+// fileMounts are the files that every container finds: hosts, hostname, resolv.conf, and where it leaves its last words.
+// A container whose root is read-only cannot write to the first three either; its last words it can leave, as upstream's.
+func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, readOnly bool, have []Mount) ([]Mount, error) {
+	var out []Mount
+	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+		target := "/etc/" + name
+		if slices.ContainsFunc(have, func(m Mount) bool { return filepath.Clean(m.Target) == target }) {
+			continue
+		}
+		out = append(out, Mount{Source: filepath.Join(w.table.cfg.Runtime.Files(w.uid), name), Target: target, ReadOnly: readOnly})
+	}
+	path := w.messagePath(c.Name, attempt)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Chmod(0o666); err != nil { // whatever user the container runs as
+		return nil, err
+	}
+	target := c.TerminationMessagePath
+	if target == "" {
+		target = corev1.TerminationMessagePathDefault
+	}
+	return append(out, Mount{Source: path, Target: target}), nil
+}
+
+func (w *worker) messagePath(container string, attempt int) string {
+	return filepath.Join(w.table.cfg.Runtime.Files(w.uid), "message."+container+"."+strconv.Itoa(attempt))
+}
+
+const (
+	messageMax     = 4096
+	messageLogMax  = 2048
+	messageLogRows = 80
+)
+
+// lastWords is a container's termination message: its message file, or the end of its log where the policy allows that.
+// The file is gone after a reboot; then what an earlier life of the agent has reported stands. The caller holds mu.
+func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
+	if old := lastStatus(&w.mem.last, c.Name); old != nil {
+		for _, t := range []*corev1.ContainerStateTerminated{old.State.Terminated, old.LastTerminationState.Terminated} {
+			if t != nil && t.ContainerID == "containerd://"+c.ID && t.Message != "" {
+				return t.Message
+			}
+		}
+	}
+	if b, err := safefile.Head(w.messagePath(c.Name, c.Attempt), messageMax); err == nil && len(b) > 0 {
+		return string(b)
+	}
+	spec := containerNamed(pod, c.Name)
+	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {
+		return ""
+	}
+	return podlog.Tail(w.logPath(c.Name, c.Attempt), messageLogRows, messageLogMax)
+}
