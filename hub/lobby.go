@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"petrel.dev/petrel/hub/broker"
 )
 
 // Bounds of the connections to the hub's port.
@@ -65,7 +67,7 @@ type guest struct {
 // enter waits for a place for a new connection. It returns nil when too many wait already, or ctx has ended; the connection
 // is the caller's then.
 func (l *lobby) enter(ctx context.Context, c net.Conn) *guest {
-	g := &guest{Conn: c, lobby: l, from: addressOf(c), in: make(chan struct{})}
+	g := &guest{Conn: c, lobby: l, from: broker.Network(c.RemoteAddr()), in: make(chan struct{})}
 	queued := false
 	l.change(func() {
 		if queued = l.waiting.Len() < maxWaiting && l.waitingBy[g.from] < maxWaitingPerAddress; queued {
@@ -209,24 +211,6 @@ func (g *guest) release() {
 func (g *guest) Close() error {
 	g.release()
 	return g.Conn.Close()
-}
-
-// addressOf is whose share a connection takes: its peer's address, of IPv6 the network that one machine may have.
-func addressOf(c net.Conn) netip.Prefix {
-	a, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip := a.Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }
 
 type guestKey struct{}
