@@ -18,9 +18,9 @@ const (
 	maxStrangers = 256
 	// maxStrangersPerAddress is the part of them that one address may have (an IPv6 /64 counts as one).
 	maxStrangersPerAddress = 64
-	// minStay is how long a stranger may stay when others wait for its place: a handshake over a slow link fits, while many
-	// others are under way.
-	minStay = time.Second
+	// minStay is how long a stranger may stay when others wait for its place: a handshake over a slow link fits, or on a slow
+	// board while many others are under way.
+	minStay = 2 * time.Second
 	// maxWaiting bounds the connections that wait for a place among the strangers, and maxWaitingPerAddress those of one
 	// address. TLS has not begun: each costs a socket and a goroutine.
 	maxWaiting           = 512
@@ -36,6 +36,8 @@ const (
 // those who come with credentials, which takes moments, are let in whatever others do. Known connections have room of their
 // own; over that they stay in the lobby, are served, and may have to go.
 type lobby struct {
+	minStay time.Duration // set before use
+
 	mu        sync.Mutex
 	strangers list.List // of *guest, oldest first; guarded by mu
 	byAddress map[netip.Prefix]int
@@ -48,7 +50,7 @@ type lobby struct {
 }
 
 func newLobby() *lobby {
-	return &lobby{byAddress: map[netip.Prefix]int{}, waitingBy: map[netip.Prefix]int{}, byUser: map[string]int{}}
+	return &lobby{minStay: minStay, byAddress: map[netip.Prefix]int{}, waitingBy: map[netip.Prefix]int{}, byUser: map[string]int{}}
 }
 
 // guest is one connection that the lobby counts, until it is closed or released.
@@ -125,7 +127,7 @@ func (l *lobby) admit(now time.Time) (out []*guest) {
 	}
 	if l.waiting.Len() > 0 && !l.armed {
 		l.armed = true
-		time.AfterFunc(minStay/4, func() { l.change(func() { l.armed = false }) })
+		time.AfterFunc(l.minStay/4, func() { l.change(func() { l.armed = false }) })
 	}
 	return out
 }
@@ -140,7 +142,7 @@ func (l *lobby) room(from netip.Prefix, now time.Time) (leaver *guest, ok bool) 
 	default:
 		return nil, true
 	}
-	return leaver, leaver != nil && now.Sub(leaver.since) >= minStay
+	return leaver, leaver != nil && now.Sub(leaver.since) >= l.minStay
 }
 
 // crowd is the address with most strangers. l.mu is held.
