@@ -32,7 +32,7 @@ const (
 
 // lobby bounds connections. Strangers stay in it until they are known; when all places are taken, newcomers wait, first
 // come first served. A fleet that comes back all at once from behind one address so gets in, one after the other. While
-// somebody waits, the oldest stranger of the address that has most of them has to go when its minStay is over, so that
+// any waits, the oldest stranger of the address that has most of them has to go when its minStay is over, so that
 // those who come with credentials, which takes moments, are let in whatever others do. Known connections have room of their
 // own; over that they stay in the lobby, are served, and may have to go.
 type lobby struct {

@@ -198,7 +198,7 @@ func TestAPanicIsOnePods(t *testing.T) {
 	soon(t, func() string { return bound("poison") })
 }
 
-// TestAPanicInParallelIsTheCallers: one in a goroutine of InParallel is seen by whoever contains the caller.
+// TestAPanicInParallelIsTheCallers: one in a goroutine of InParallel is seen by what contains the caller.
 func TestAPanicInParallelIsTheCallers(t *testing.T) {
 	var ran atomic.Int32
 	err := contain.Do(nil, "test/parallel", "k", func() error {

@@ -130,7 +130,7 @@ func newKeys(t *testing.T) Keys {
 	return keys
 }
 
-// However many devices somebody makes up, those that the hub knows have room of their own.
+// However many devices a stranger makes up, those that the hub knows have room of their own.
 func TestStrangersDoNotLockOutKnownDevices(t *testing.T) {
 	keys := newKeys(t)
 	known := newDevice(t, keys)

@@ -1,6 +1,6 @@
 // Package loadbalancer says in the status of Services of type LoadBalancer where they are reached: at the nodes' addresses,
 // on each of which the service proxy listens. So `kubectl get` shows an address and `helm install --wait` returns.
-// Services with a loadBalancerClass are somebody else's and left alone.
+// Services with a loadBalancerClass belong to another implementation and are left alone.
 package loadbalancer
 
 import (

@@ -139,7 +139,7 @@ func TestLocalTrafficNeedsLocalEndpoints(t *testing.T) {
 	})
 }
 
-// loadBalancerClass names somebody else's implementation, whose status this is (case 04).
+// loadBalancerClass names another implementation, whose status this is (case 04).
 func TestAnotherClassIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc, class := balancer(), "example.com/other"
