@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/storage"
+	"petrel.dev/petrel/internal/kube"
 )
 
 const (
@@ -46,7 +47,7 @@ func (s *stepper) discard() {
 
 // disruption is the condition that tells controllers a pod was ended for the node's sake, or nil.
 func (s *stepper) disruption(st *corev1.PodStatus) *corev1.PodCondition {
-	if old := condition(s.o.last.Conditions, corev1.DisruptionTarget); old != nil {
+	if old := kube.FindCondition(s.o.last.Conditions, corev1.DisruptionTarget); old != nil {
 		return old
 	}
 	if st.Reason != reasonEvicted || !s.o.evict.pressure {

@@ -51,30 +51,17 @@ func (w words) hear(conds []corev1.NodeCondition) {
 func conditions(old []corev1.NodeCondition, said words, dark bool, since, now time.Time) []corev1.NodeCondition {
 	at := metav1.NewTime(now.Truncate(time.Second))
 	out := slices.Clone(old)
-	find := func(t corev1.NodeConditionType) *corev1.NodeCondition {
-		for i := range out {
-			if out[i].Type == t {
-				return &out[i]
-			}
-		}
-		return nil
-	}
-	c := find(kube.DarkCondition)
-	switch {
-	case dark && (c == nil || c.Status != corev1.ConditionTrue):
-		if c == nil {
-			out = append(out, corev1.NodeCondition{Type: kube.DarkCondition})
-			c = &out[len(out)-1]
-		}
-		*c = corev1.NodeCondition{Type: kube.DarkCondition, Status: corev1.ConditionTrue, Reason: "NotHeardOf",
+	switch was := kube.IsConditionTrue(out, kube.DarkCondition); {
+	case dark && !was:
+		out = kube.SetCondition(out, corev1.NodeCondition{Type: kube.DarkCondition, Status: corev1.ConditionTrue, Reason: "NotHeardOf",
 			LastHeartbeatTime: at, LastTransitionTime: at,
-			Message: fmt.Sprintf("The hub has not heard of this node since %s. Its pods most likely go on running.", since.UTC().Format(time.RFC3339))}
-	case !dark && c != nil && c.Status == corev1.ConditionTrue:
-		*c = corev1.NodeCondition{Type: kube.DarkCondition, Status: corev1.ConditionFalse, Reason: "Connected",
-			LastHeartbeatTime: at, LastTransitionTime: at, Message: "The node has a session with the hub."}
+			Message: fmt.Sprintf("The hub has not heard of this node since %s. Its pods most likely go on running.", since.UTC().Format(time.RFC3339))})
+	case !dark && was:
+		out = kube.SetCondition(out, corev1.NodeCondition{Type: kube.DarkCondition, Status: corev1.ConditionFalse, Reason: "Connected",
+			LastHeartbeatTime: at, LastTransitionTime: at, Message: "The node has a session with the hub."})
 	}
 	if dark {
-		if find(corev1.NodeReady) == nil {
+		if kube.FindCondition(out, corev1.NodeReady) == nil {
 			out = append(out, corev1.NodeCondition{Type: corev1.NodeReady})
 		}
 		for i := range out {
@@ -117,8 +104,7 @@ func taints(n *corev1.Node, dark bool, now time.Time) []corev1.Taint {
 	want := map[id]bool{}
 	want[id{corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule}] = n.Spec.Unschedulable
 	for t, key := range pressure {
-		c := control.NodeCondition(n, t)
-		want[id{key, corev1.TaintEffectNoSchedule}] = c != nil && c.Status == corev1.ConditionTrue
+		want[id{key, corev1.TaintEffectNoSchedule}] = kube.IsConditionTrue(n.Status.Conditions, t)
 	}
 	ready := control.NodeCondition(n, corev1.NodeReady)
 	notReady := !dark && (ready == nil || ready.Status == corev1.ConditionFalse)

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // maxBurst bounds what one reconcile creates or deletes, so that one ReplicaSet of ten thousand does not hold up others.
@@ -79,19 +80,11 @@ func status(rs *appsv1.ReplicaSet, active []*corev1.Pod, terminating int, failur
 
 // failureCondition sets ReplicaFailure, or takes it away. The first failure stays until there is none.
 func failureCondition(conds []appsv1.ReplicaSetCondition, surplus int, failure error, now time.Time) []appsv1.ReplicaSetCondition {
-	var out []appsv1.ReplicaSetCondition
-	has := false
-	for _, c := range conds {
-		if c.Type == appsv1.ReplicaSetReplicaFailure {
-			if failure == nil {
-				continue
-			}
-			has = true
-		}
-		out = append(out, c)
-	}
-	if failure == nil || has {
-		return out
+	switch {
+	case failure == nil:
+		return kube.RemoveCondition(conds, appsv1.ReplicaSetReplicaFailure)
+	case kube.FindCondition(conds, appsv1.ReplicaSetReplicaFailure) != nil:
+		return conds
 	}
 	reason := ""
 	switch {
@@ -100,7 +93,7 @@ func failureCondition(conds []appsv1.ReplicaSetCondition, surplus int, failure e
 	case surplus > 0:
 		reason = "FailedDelete"
 	}
-	return append(out, appsv1.ReplicaSetCondition{
+	return kube.SetCondition(conds, appsv1.ReplicaSetCondition{
 		Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
 		LastTransitionTime: metav1.NewTime(now), Reason: reason, Message: failure.Error(),
 	})
