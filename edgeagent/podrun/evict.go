@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/safefile"
 )
 
 const (
@@ -303,7 +304,7 @@ func SavedImages(dir string) []string {
 	var out []string
 	for _, e := range entries {
 		var p corev1.Pod
-		if b, err := os.ReadFile(filepath.Join(dir, e.Name(), podFile)); err == nil && json.Unmarshal(b, &p) == nil {
+		if b, err := safefile.ReadIn(dir, filepath.Join(e.Name(), podFile), maxOwnFile); err == nil && json.Unmarshal(b, &p) == nil {
 			out = append(out, ImagesOf(&p)...)
 		}
 	}
