@@ -71,7 +71,7 @@ func tolerated(p *corev1.Pod, n *corev1.Node, t *corev1.Taint) time.Duration {
 		}
 		found = true
 		if tol.TolerationSeconds != nil {
-			shortest = min(shortest, time.Duration(max(0, *tol.TolerationSeconds))*time.Second)
+			shortest = min(shortest, kube.Seconds(max(0, *tol.TolerationSeconds)))
 		}
 	}
 	switch {
