@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -158,8 +159,9 @@ func (i *intake) planNode(r report) plan {
 	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}, left: left}
 }
 
-// nodeStatus merges what the node says into the stored status. Conditions of other writers stay; the time of a transition
-// is the hub's, since a node's clock may be anything.
+// nodeStatus merges what the node says into the stored status. Conditions of other writers stay; those of
+// Petrel's own types that the node says no more are over. The time of a transition is the hub's, since a node's clock may
+// be anything.
 func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) control.Write {
 	now := metav1.Now()
 	conds := said.Conditions
@@ -167,7 +169,10 @@ func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) cont
 		conds[k].LastHeartbeatTime, conds[k].LastTransitionTime = now, now
 		kube.KeepTransition(old.Status.Conditions, &conds[k])
 	}
-	said.Conditions = append(kube.OtherConditions(old.Status.Conditions, conds), conds...)
+	kept := slices.DeleteFunc(kube.OtherConditions(old.Status.Conditions, conds), func(c corev1.NodeCondition) bool {
+		return strings.HasPrefix(string(c.Type), kube.NodeConditionPrefix)
+	})
+	said.Conditions = append(kept, conds...)
 	if said.Phase == "" {
 		said.Phase = old.Status.Phase
 	}
