@@ -170,7 +170,7 @@ func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) cont
 		kube.KeepTransition(old.Status.Conditions, &conds[k])
 	}
 	kept := slices.DeleteFunc(kube.OtherConditions(old.Status.Conditions, conds), func(c corev1.NodeCondition) bool {
-		return strings.HasPrefix(string(c.Type), kube.NodeConditionPrefix)
+		return strings.HasPrefix(string(c.Type), kube.NodeConditionPrefix) && c.Type != kube.DarkCondition
 	})
 	said.Conditions = append(kept, conds...)
 	if said.Phase == "" {
