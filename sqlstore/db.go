@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // Config says where a store lives and how much history it keeps.
@@ -150,7 +152,7 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 	}
 	if loaded.rev == 0 { // perhaps just made: its name must survive a power cut as its first commit does
-		if err := syncDir(filepath.Dir(cfg.Path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(cfg.Path)); err != nil {
 			f.close()
 			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 		}

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // Effort of writing a snapshot: after each portion of so many bytes it is made durable, so that no commit waits behind a long
@@ -126,13 +127,10 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 		err = writeSnapshot(ctx, part, s.rev, true, func(yield func(*Entry) bool) { s.index.scan("", "", yield) })
 	}
 	if err == nil {
-		err = os.Rename(part, path)
+		err = durable.Rename(part, path)
 	}
 	if err != nil {
 		_ = os.Remove(part)
-		return fmt.Errorf("backup to %s: %w", path, err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
 	return nil

@@ -122,6 +122,14 @@ func (b *Broker) Run(ctx context.Context, receive func(topic string, frame []byt
 	return ctx.Err()
 }
 
+// Health returns why no node can be reached, or nil while Run runs.
+func (b *Broker) Health() error {
+	if b.to.Load() == nil {
+		return errors.New("the embedded broker does not run: no node is reached")
+	}
+	return nil
+}
+
 // Publish sends a frame to a node. It never blocks; a frame for a node that is not there, or does not keep up, is dropped.
 func (b *Broker) Publish(topic string, frame []byte) {
 	// The only errors are of the library's own making: an inline client, QoS 0, a topic of ours.
