@@ -33,9 +33,7 @@ const (
 
 // Networks of a cluster unless its operator chooses others.
 const (
-	DefaultPodCIDR     = "10.42.0.0/16" // cut into one /24 for each node
 	DefaultServiceCIDR = "10.43.0.0/16"
-	DefaultDNSAddress  = "10.43.0.10"
 	DefaultDomain      = "cluster.local"
 )
 
