@@ -277,6 +277,9 @@ func TestBrowsersOfOtherSites(t *testing.T) {
 		{"the same origin", 201, post("Origin: https://"+host, "Content-Type: application/json")},
 		{"no browser", 201, post("Content-Type: application/json")},
 		{"no browser, no type", 201, post()},
+		{"a library that has to name an origin", 201, post("Origin: http://localhost", "Content-Type: application/json")},
+		{"a page of a server on the user's machine", 403, post("Origin: http://localhost:3000", "Sec-Fetch-Site: cross-site", "Content-Type: application/json")},
+		{"a name that only begins like it", 403, post("Origin: http://localhost.evil.example", "Content-Type: application/json")},
 		{"reading", 200, h.do("GET", configMaps, "", "Origin: https://evil.example").code},
 		{"exec in a pod", 403, h.do("GET", "/api/v1/namespaces/default/pods/x/exec?command=sh&stdin=1", "", "Origin: https://evil.example", "Connection: Upgrade", "Upgrade: websocket").code},
 	} {
