@@ -32,7 +32,7 @@ type Config struct {
 	// MaxBytes bounds what all objects take in memory; over it Commit takes only what does not make the store grow. 0: 256 MiB.
 	MaxBytes int64
 	// Expendable are prefixes of keys whose objects may be lost when nothing else helps, and whose creation a full store still
-	// takes: Events. Somebody else must bound them.
+	// takes: Events. The caller must bound them.
 	Expendable []string
 	// Salvage has a damaged file set aside and a new store made of what can be read of it; a report beside it names the rest.
 	// Bad rows of expendable keys in a sound file are always set aside like that.

@@ -19,7 +19,7 @@ const (
 )
 
 // writeSnapshot makes path, which must not exist, a store of exactly what scan yields, as of revision rev: without history,
-// and without the name of one, so that whoever opens it begins a new one. paced leaves the disk to others most of the time.
+// and without the name of one, so that a store that is opened from it begins a new one. paced leaves the disk to others most of the time.
 func writeSnapshot(ctx context.Context, path string, rev Revision, paced bool, scan func(yield func(*Entry) bool)) (err error) {
 	if err := createPrivate(path); err != nil {
 		return err

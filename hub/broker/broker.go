@@ -169,7 +169,7 @@ func (b *Broker) ServeConn(c net.Conn) {
 	case <-starting.C:
 		return
 	}
-	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: network(c.RemoteAddr()), since: time.Now()}
+	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: Network(c.RemoteAddr()), since: time.Now()}
 	_ = contain.Do(b.cfg.Log, "broker/connection", nc.node, func() error { b.serve(nc); return nil })
 }
 
