@@ -13,9 +13,7 @@ import (
 
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
-	"internal/contain.Inject":           "panics where a test of another package wants one",
-	"edgeagent/podnet.Network.Problems": "what tests wait for; an operator reads the same in the log",
-	"svcproxy.Proxy.Problems":           "what tests wait for; an operator reads the same in the log",
+	"internal/contain.Inject": "panics where a test of another package wants one",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.
