@@ -2,13 +2,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +26,7 @@ type results struct {
 // result is one test. A test that was not run has no State.
 type result struct {
 	Name    string
-	State   string        `json:",omitempty"` // passed, failed, timedout, panicked, interrupted, skipped
+	State   string        `json:",omitempty"` // passed, failed, timedout, panicked, interrupted, skipped, crashed
 	Took    time.Duration `json:",omitempty"`
 	Failure string        `json:",omitempty"` // first line
 }
@@ -143,13 +145,16 @@ func focusOf(o options) (string, error) {
 
 // ginkgo runs the suite with some arguments on the hub's machine. That tests fail is no error.
 func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...string) ([]result, error) {
-	report := filepath.Join(c.dir, part+".json")
+	dir := filepath.Join(c.dir, part)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
 	log, err := os.Create(filepath.Join(c.dir, part+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	args = append(args, "--no-color", "--silence-skips", "--timeout=3h", "--json-report="+filepath.Base(report), "--output-dir="+c.dir, b.suite, "--",
+	args = append(args, "--no-color", "--silence-skips", "--timeout=3h", b.suite, "--", "--results-in="+dir,
 		"--kubeconfig="+c.kubeconfig, "--provider=skeleton", "--disable-log-dump", "--minStartupPods=0", "--system-pods-startup-timeout=5s",
 		"--kubectl-path="+b.kubectl, fmt.Sprintf("--num-nodes=%d", nodeCount))
 	cmd := c.on(ctx, "hub", b.ginkgo, args...)
@@ -157,7 +162,10 @@ func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...s
 	cmd.Env = append(cmd.Env, "KUBE_TEST_REPO_LIST="+filepath.Join(c.dir, "repositories.yaml"), "HOME="+c.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	runErr := cmd.Run()
-	tests, err := readReport(report)
+	tests, err := readDir(dir)
+	if err == nil && len(tests) == 0 {
+		err = errors.New("no test was run")
+	}
 	if err != nil {
 		tail, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("ginkgo, %s part: %w (%v)\n%s", part, err, runErr, tail[max(0, len(tail)-2000):])
@@ -165,26 +173,36 @@ func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...s
 	return tests, nil
 }
 
-// readReport reads ginkgo's JSON report. Tests that the focus left out are not in the result.
-func readReport(file string) ([]result, error) {
-	b, err := os.ReadFile(file)
+// readDir reads what the suite's processes wrote. A test that started and never ended took its process down.
+func readDir(dir string) ([]result, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if err != nil {
 		return nil, err
 	}
-	var reports []types.Report
-	if err := json.Unmarshal(b, &reports); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	var out []result
-	for _, report := range reports {
-		for _, s := range report.SpecReports {
-			if s.LeafNodeType != types.NodeTypeIt || s.State == types.SpecStateSkipped && s.Failure.Message == "" {
-				continue
+	last := map[string]result{}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for d := json.NewDecoder(bytes.NewReader(b)); ; {
+			var r result
+			if err := d.Decode(&r); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
 			}
-			out = append(out, result{Name: s.FullText(), State: s.State.String(), Took: s.RunTime, Failure: firstLine(s.Failure.Message)})
+			if r.State == "started" {
+				r.State, r.Failure = "crashed", "the test's process ended in it"
+			}
+			r.Failure = firstLine(r.Failure)
+			last[r.Name] = r
 		}
 	}
-	slices.SortFunc(out, func(a, b result) int { return strings.Compare(a.Name, b.Name) })
+	out := make([]result, 0, len(last))
+	for _, name := range sortedKeys(last) {
+		out = append(out, last[name])
+	}
 	return out, nil
 }
 

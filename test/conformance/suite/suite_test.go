@@ -5,8 +5,11 @@ package suite
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -44,6 +47,7 @@ import (
 
 var (
 	specLimit = flag.Duration("spec-limit", 5*time.Minute, "how long one test may take")
+	resultsIn = flag.String("results-in", "", "write one line of JSON for each test that starts or ends to a file in this `directory`")
 	podLimit  = flag.Duration("pod-limit", time.Minute, "how long to wait for a pod to start or to go")
 )
 
@@ -96,4 +100,29 @@ func takesContext(args []any) bool {
 		}
 	}
 	return false
+}
+
+// Each process writes what it knows as soon as it knows it: ginkgo's own report is lost when a test takes a process down.
+var (
+	_ = ginkgo.ReportBeforeEach(func(r ginkgo.SpecReport) { record(r, "started") })
+	_ = ginkgo.ReportAfterEach(func(r ginkgo.SpecReport) { record(r, r.State.String()) })
+)
+
+func record(r ginkgo.SpecReport, state string) {
+	if *resultsIn == "" || r.State == types.SpecStateSkipped && r.Failure.Message == "" {
+		return
+	}
+	line, err := json.Marshal(map[string]any{"Name": r.FullText(), "State": state, "Took": r.RunTime, "Failure": r.Failure.Message})
+	if err != nil {
+		panic(err)
+	}
+	name := filepath.Join(*resultsIn, fmt.Sprintf("%d.jsonl", ginkgo.GinkgoParallelProcess()))
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		panic(err)
+	}
 }

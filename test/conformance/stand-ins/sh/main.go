@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	argv, env := append([]string{"sh"}, os.Args[1:]...), os.Environ()
+	argv, env := os.Args, os.Environ()
 	if slices.Equal(os.Args[1:], []string{"-c", "env"}) {
 		argv = []string{"env"}
 	}
