@@ -2,6 +2,7 @@ package edgeagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -48,6 +49,10 @@ func (m *machine) awaitLog(uid, container, text string) {
 // TestPod runs one pod that uses about everything.
 func TestPod(t *testing.T) {
 	m := newMachine(t)
+	images := filepath.Join(m.data, "images", "busybox.tar") // on a stick, say, with a link to it
+	if err := errors.Join(os.Rename(images, filepath.Join(m.data, "elsewhere")), os.Symlink("../elsewhere", images)); err != nil {
+		t.Fatal(err)
+	}
 	p := pod("all", corev1.Container{Name: "main", Command: []string{"/bin/sh", "-c"}, Args: []string{
 		`echo "env $COLOUR $PREFIX_SIZE $SECRET_KEY $POD $IP $NODE $(ME)"; cat /cfg/greeting; cat /sec/password; cat /var/run/token; ` +
 			`cat /pod/labels; hostname; cat /etc/resolv.conf; cat /scratch/from-init; id -u; touch /ro 2>&1; ls /mem; cat /one; sleep 1000`},

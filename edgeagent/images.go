@@ -75,7 +75,11 @@ func (a *Agent) storedImages(ctx context.Context) []string {
 }
 
 func (a *Agent) importImage(ctx context.Context, path string, old imported, have []string) (imported, error) {
-	f, err := safefile.Open(path)
+	target, err := filepath.EvalSymlinks(path) // an archive may lie elsewhere, as on a stick
+	if err != nil {
+		return imported{}, err
+	}
+	f, err := safefile.Open(target)
 	if err != nil {
 		return imported{}, err
 	}

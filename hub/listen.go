@@ -14,8 +14,12 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// handshakeTimeout bounds a TLS handshake: a stranger who opens a connection and says nothing holds no goroutine for long.
-const handshakeTimeout = 10 * time.Second
+const (
+	// lobbyTimeout bounds the wait for a place in the lobby.
+	lobbyTimeout = 10 * time.Second
+	// handshakeTimeout bounds a TLS handshake: a stranger who opens a connection and says nothing holds no goroutine for long.
+	handshakeTimeout = 10 * time.Second
+)
 
 // port is the hub's one port: it finishes the TLS handshake of each connection, hands those that asked for MQTT in it
 // (ALPN) to the broker, and is the net.Listener of the API for all others.
@@ -67,7 +71,12 @@ func (p *port) Run(ctx context.Context) error {
 
 // greet owns raw until it hands it on.
 func (p *port) greet(ctx context.Context, raw net.Conn) {
-	guest := p.lobby.enter(raw)
+	guest := p.enter(ctx, raw)
+	if guest == nil {
+		raw.Close()
+		p.log.Debug("connection refused: too many wait whose owner is not known", "peer", raw.RemoteAddr())
+		return
+	}
 	handed := false
 	defer func() {
 		if !handed {
@@ -98,6 +107,12 @@ func (p *port) greet(ctx context.Context, raw net.Conn) {
 		handed = true
 	case <-p.done:
 	}
+}
+
+func (p *port) enter(ctx context.Context, raw net.Conn) *guest {
+	ctx, cancel := context.WithTimeout(ctx, lobbyTimeout)
+	defer cancel()
+	return p.lobby.enter(ctx, raw)
 }
 
 // Accept implements net.Listener for the API's server.

@@ -6,34 +6,47 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
-// Bounds of the connections to the hub's port. Each may cost 64 KiB of headers and as much of TLS.
+// Bounds of the connections to the hub's port.
 const (
 	// maxStrangers bounds the connections of which nobody knows whose they are: in the TLS handshake, or without an
-	// authenticated request yet.
+	// authenticated request yet. Each may cost 64 KiB of headers and as much of TLS.
 	maxStrangers = 256
 	// maxStrangersPerAddress is the part of them that one address may have (an IPv6 /64 counts as one).
 	maxStrangersPerAddress = 64
+	// minStay is how long a stranger may stay when others wait for its place: a handshake over a slow link fits, while many
+	// others are under way.
+	minStay = time.Second
+	// maxWaiting bounds the connections that wait for a place among the strangers, and maxWaitingPerAddress those of one
+	// address. TLS has not begun: each costs a socket and a goroutine.
+	maxWaiting           = 512
+	maxWaitingPerAddress = maxWaiting / 2
 	// maxKnown bounds the API connections that have shown good credentials, and maxKnownPerUser those of one user.
 	maxKnown        = 1024
 	maxKnownPerUser = maxKnown / 3
 )
 
-// lobby bounds connections. Strangers wait in it; over a bound the oldest stranger of the address that has most of them
-// has to go, so that those who come with credentials, which takes moments, are let in whatever others do. Known
-// connections have room of their own; over that they stay in the lobby, are served, and may have to go.
+// lobby bounds connections. Strangers stay in it until they are known; when all places are taken, newcomers wait, first
+// come first served. A fleet that comes back all at once from behind one address so gets in, one after the other. While
+// somebody waits, the oldest stranger of the address that has most of them has to go when its minStay is over, so that
+// those who come with credentials, which takes moments, are let in whatever others do. Known connections have room of their
+// own; over that they stay in the lobby, are served, and may have to go.
 type lobby struct {
 	mu        sync.Mutex
 	strangers list.List // of *guest, oldest first; guarded by mu
 	byAddress map[netip.Prefix]int
+	waiting   list.List // of *guest, oldest first; guarded by mu
+	waitingBy map[netip.Prefix]int
+	armed     bool // a timer is going to look at the waiting again; guarded by mu
 	known     int
 	byUser    map[string]int
 	turnedOut uint64 // strangers that had to go; grows only
 }
 
 func newLobby() *lobby {
-	return &lobby{byAddress: map[netip.Prefix]int{}, byUser: map[string]int{}}
+	return &lobby{byAddress: map[netip.Prefix]int{}, waitingBy: map[netip.Prefix]int{}, byUser: map[string]int{}}
 }
 
 // guest is one connection that the lobby counts, until it is closed or released.
@@ -41,33 +54,91 @@ type guest struct {
 	net.Conn
 	lobby *lobby
 	from  netip.Prefix
+	wait  *list.Element // among the waiting; nil otherwise; guarded by lobby.mu
+	in    chan struct{} // closed when it has got its place
+	since time.Time     // of place
 	place *list.Element // among the strangers; nil when known or released; guarded by lobby.mu
 	user  string        // whose it is, when known; guarded by lobby.mu
 	own   bool          // known; guarded by lobby.mu
 }
 
-// enter counts a new connection. It closes others to make room for it.
-func (l *lobby) enter(c net.Conn) *guest {
-	g := &guest{Conn: c, lobby: l, from: addressOf(c)}
+// enter waits for a place for a new connection. It returns nil when too many wait already, or ctx has ended; the connection
+// is the caller's then.
+func (l *lobby) enter(ctx context.Context, c net.Conn) *guest {
+	g := &guest{Conn: c, lobby: l, from: addressOf(c), in: make(chan struct{})}
+	queued := false
+	l.change(func() {
+		if queued = l.waiting.Len() < maxWaiting && l.waitingBy[g.from] < maxWaitingPerAddress; queued {
+			g.wait = l.waiting.PushBack(g)
+			l.waitingBy[g.from]++
+		}
+	})
+	if !queued {
+		return nil
+	}
+	select {
+	case <-g.in:
+		return g
+	case <-ctx.Done():
+		g.release()
+		return nil
+	}
+}
+
+// change runs f with l.mu held, lets in those who may come in then, and closes those who have to go for them.
+func (l *lobby) change(f func()) {
 	l.mu.Lock()
-	var out *guest
-	switch {
-	case l.byAddress[g.from] >= maxStrangersPerAddress:
-		out = l.oldest(g.from)
-	case l.strangers.Len() >= maxStrangers:
-		out = l.oldest(l.crowd())
-	}
-	if out != nil {
-		l.remove(out)
-		l.turnedOut++
-	}
-	g.place = l.strangers.PushBack(g)
-	l.byAddress[g.from]++
+	f()
+	out := l.admit(time.Now())
 	l.mu.Unlock()
-	if out != nil {
-		out.Conn.Close()
+	for _, g := range out {
+		g.Conn.Close()
 	}
-	return g
+}
+
+// admit gives places to those who wait, and returns who had to go. When some still wait, it has itself called again. l.mu is
+// held.
+func (l *lobby) admit(now time.Time) (out []*guest) {
+	full := map[netip.Prefix]bool{}
+	for e := l.waiting.Front(); e != nil; {
+		g := e.Value.(*guest)
+		e = e.Next()
+		if full[g.from] {
+			continue
+		}
+		leaver, ok := l.room(g.from, now)
+		if !ok {
+			full[g.from] = true
+			continue
+		}
+		if leaver != nil {
+			l.remove(leaver)
+			l.turnedOut++
+			out = append(out, leaver)
+		}
+		l.remove(g)
+		g.since, g.place = now, l.strangers.PushBack(g)
+		l.byAddress[g.from]++
+		close(g.in)
+	}
+	if l.waiting.Len() > 0 && !l.armed {
+		l.armed = true
+		time.AfterFunc(minStay/4, func() { l.change(func() { l.armed = false }) })
+	}
+	return out
+}
+
+// room reports whether a connection from an address may come in, and who has to go for it, if anybody. l.mu is held.
+func (l *lobby) room(from netip.Prefix, now time.Time) (leaver *guest, ok bool) {
+	switch {
+	case l.byAddress[from] >= maxStrangersPerAddress:
+		leaver = l.oldest(from)
+	case l.strangers.Len() >= maxStrangers:
+		leaver = l.oldest(l.crowd())
+	default:
+		return nil, true
+	}
+	return leaver, leaver != nil && now.Sub(leaver.since) >= minStay
 }
 
 // crowd is the address with most strangers. l.mu is held.
@@ -92,6 +163,13 @@ func (l *lobby) oldest(from netip.Prefix) *guest {
 
 // remove takes g off all counts. l.mu is held.
 func (l *lobby) remove(g *guest) {
+	if g.wait != nil {
+		l.waiting.Remove(g.wait)
+		g.wait = nil
+		if l.waitingBy[g.from]--; l.waitingBy[g.from] == 0 {
+			delete(l.waitingBy, g.from)
+		}
+	}
 	if g.place != nil {
 		l.strangers.Remove(g.place)
 		g.place = nil
@@ -111,22 +189,20 @@ func (l *lobby) remove(g *guest) {
 // know moves g out of the lobby, into its user's room, if there is any left.
 func (g *guest) know(user string) {
 	l := g.lobby
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if g.own || g.place == nil || l.known >= maxKnown || l.byUser[user] >= maxKnownPerUser {
-		return
-	}
-	l.remove(g)
-	g.own, g.user = true, user
-	l.known++
-	l.byUser[user]++
+	l.change(func() {
+		if g.own || g.place == nil || l.known >= maxKnown || l.byUser[user] >= maxKnownPerUser {
+			return
+		}
+		l.remove(g)
+		g.own, g.user = true, user
+		l.known++
+		l.byUser[user]++
+	})
 }
 
 // release ends the lobby's part: another bounds the connection from here on.
 func (g *guest) release() {
-	g.lobby.mu.Lock()
-	defer g.lobby.mu.Unlock()
-	g.lobby.remove(g)
+	g.lobby.change(func() { g.lobby.remove(g) })
 }
 
 // Close implements net.Conn.

@@ -109,7 +109,7 @@ func (p Backups) next(now time.Time) time.Duration {
 func (db *DB) backupIfDue(ctx context.Context, p Backups, now time.Time) error {
 	b := backupFile{at: now, rev: db.Revision(), history: db.id[:8]}
 	have := listBackups(p.Dir)
-	if b.rev == 0 || len(have) > 0 && have[0].rev == b.rev && have[0].history == b.history {
+	if b.rev == 0 || slices.ContainsFunc(have, func(o backupFile) bool { return o.rev == b.rev && o.history == b.history }) {
 		return nil
 	}
 	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
@@ -125,7 +125,9 @@ func (db *DB) backupIfDue(ctx context.Context, p Backups, now time.Time) error {
 		return err
 	}
 	db.cfg.Log.Info("store backed up", "path", path, "revision", int64(b.rev), "took", time.Since(begin))
-	for _, old := range listBackups(p.Dir)[min(max(p.Keep, 1), len(have)+1):] {
+	// The new one stays, whatever the clock says: a board without a battery may have made others in its future.
+	have = slices.DeleteFunc(listBackups(p.Dir), func(o backupFile) bool { return o.path == path })
+	for _, old := range have[min(max(p.Keep, 1)-1, len(have)):] {
 		if err := os.Remove(old.path); err != nil {
 			db.cfg.Log.Warn("old backup could not be removed", "path", old.path, "error", err)
 		}

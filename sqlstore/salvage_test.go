@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -281,6 +282,22 @@ func TestNightlyBackups(t *testing.T) {
 		found := backups()
 		if len(found) != 4 || found[3] != others {
 			t.Errorf("after six nights with changes: %v", found)
+		}
+		// A board without a battery: what it has backed up was made in its future.
+		for _, path := range found[:3] {
+			if err := os.Rename(path, strings.Replace(path, "hub-2000", "hub-2040", 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write()
+		time.Sleep(24 * time.Hour)
+		found = backups()
+		if len(found) != 4 || !strings.Contains(found[0], "hub-2000") {
+			t.Errorf("with backups of the future: %v", found)
+		}
+		time.Sleep(24 * time.Hour)
+		if again := backups(); !slices.Equal(again, found) {
+			t.Errorf("a night without a change, with backups of the future: %v, before %v", again, found)
 		}
 	})
 }

@@ -144,7 +144,9 @@ func (c cgroups) bound(name string, res podrun.Resources) error {
 		if res.CPUQuota > 0 {
 			errs = append(errs, set("cpu", "cpu.cfs_period_us", decimal(res.CPUPeriod)))
 		}
-		errs = append(errs, set("cpu", "cpu.cfs_quota_us", limit(res.CPUQuota, "-1")))
+		if res.CPUQuota > 0 || exists(filepath.Join(c.root, "cpu", name, "cpu.cfs_quota_us")) {
+			errs = append(errs, set("cpu", "cpu.cfs_quota_us", limit(res.CPUQuota, "-1")))
+		}
 	}
 	if c.memory {
 		_ = set("memory", "memory.use_hierarchy", "1") // always so on newer kernels
@@ -182,7 +184,9 @@ func (c cgroups) boundUnified(name string, res podrun.Resources) error {
 	set := func(file, value string) { errs = append(errs, writeKnob(filepath.Join(dir, file), value)) }
 	if c.cpu && res.CPUShares > 0 {
 		set("cpu.weight", decimal(weightOf(res.CPUShares)))
-		set("cpu.max", limit(res.CPUQuota, "max")+" "+decimal(max(res.CPUPeriod, 100_000)))
+		if res.CPUQuota > 0 || exists(filepath.Join(dir, "cpu.max")) {
+			set("cpu.max", limit(res.CPUQuota, "max")+" "+decimal(max(res.CPUPeriod, 100_000)))
+		}
 	}
 	if c.memory {
 		set("memory.max", limit(res.MemoryLimit, "max"))
@@ -197,6 +201,13 @@ func (c cgroups) boundUnified(name string, res podrun.Resources) error {
 func next(dir, target string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(target, dir+"/"), "/")
 	return first
+}
+
+// exists reports whether the kernel has a knob. Kernels without CFS bandwidth, those of older boards among them, have none
+// for CPU quotas; where there is no limit to set or to lift, none is needed.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func decimal[N int64 | uint64](n N) string { return fmt.Sprint(n) }

@@ -3,6 +3,7 @@ package ctrd
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,15 @@ var (
 	version2 = map[string]string{"cgroup.controllers": "cpuset cpu io memory pids"}
 )
 
+const absent = "no such file"
+
+// with is files with one more that is there already, as the kernel makes it.
+func with(files map[string]string, name string) map[string]string {
+	out := maps.Clone(files)
+	out[name] = "50000"
+	return out
+}
+
 // TestCgroupFiles: what is written where, in both versions of cgroups, and that a limit which is gone is lifted.
 func TestCgroupFiles(t *testing.T) {
 	full := podrun.Resources{CPUShares: 512, CPUQuota: 50_000, CPUPeriod: 100_000, MemoryLimit: 64 << 20, PidsLimit: 4096}
@@ -43,13 +53,15 @@ func TestCgroupFiles(t *testing.T) {
 	}{
 		{"version 1", version1, full, map[string]string{"cpu/petrel/podx/cpu.shares": "512", "cpu/petrel/podx/cpu.cfs_quota_us": "50000",
 			"cpu/petrel/podx/cpu.cfs_period_us": "100000", "memory/petrel/podx/memory.limit_in_bytes": "67108864", "pids/petrel/podx/pids.max": "4096"}},
-		{"version 1, no limits", version1, podrun.Resources{}, map[string]string{"cpu/petrel/podx/cpu.shares": "2", "cpu/petrel/podx/cpu.cfs_quota_us": "-1",
+		{"version 1, no limits", with(version1, "cpu/petrel/podx/cpu.cfs_quota_us"), podrun.Resources{}, map[string]string{"cpu/petrel/podx/cpu.shares": "2", "cpu/petrel/podx/cpu.cfs_quota_us": "-1",
 			"memory/petrel/podx/memory.limit_in_bytes": "-1", "pids/petrel/podx/pids.max": "max"}},
 		{"version 2", version2, full, map[string]string{"cgroup.subtree_control": "+cpu +memory +pids", "petrel/cgroup.subtree_control": "+cpu +memory +pids",
 			"petrel/podx/cgroup.subtree_control": "+cpu +memory +pids", "petrel/podx/cpu.weight": "20", "petrel/podx/cpu.max": "50000 100000",
 			"petrel/podx/memory.max": "67108864", "petrel/podx/pids.max": "4096"}},
-		{"version 2, no limits", version2, podrun.Resources{}, map[string]string{"petrel/podx/cpu.weight": "1", "petrel/podx/cpu.max": "max 100000",
+		{"version 2, no limits", with(version2, "petrel/podx/cpu.max"), podrun.Resources{}, map[string]string{"petrel/podx/cpu.weight": "1", "petrel/podx/cpu.max": "max 100000",
 			"petrel/podx/memory.max": "max", "petrel/podx/pids.max": "max"}},
+		{"version 1, no limits, no CFS bandwidth", version1, podrun.Resources{}, map[string]string{"cpu/petrel/podx/cpu.cfs_quota_us": absent}},
+		{"version 2, no limits, no CFS bandwidth", version2, podrun.Resources{}, map[string]string{"petrel/podx/cpu.max": absent}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,7 +71,12 @@ func TestCgroupFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, want := range tt.want {
-				if b, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(b) != want {
+				b, err := os.ReadFile(filepath.Join(root, name))
+				if want == absent {
+					if !errors.Is(err, os.ErrNotExist) {
+						t.Errorf("%s: %q, %v; the kernel has no such file, and would fail", name, b, err)
+					}
+				} else if err != nil || string(b) != want {
 					t.Errorf("%s: %q, %v; want %q", name, b, err, want)
 				}
 			}

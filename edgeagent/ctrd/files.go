@@ -16,8 +16,8 @@ const filesDir = "files"
 // What a pod's own files may take beside what the agent writes there. Most of it is for termination messages, of which
 // 4096 bytes each are read.
 const (
-	filesSlack  = 256 << 10 // bytes
-	filesInodes = 512       // files; a container can make none, the agent makes one for each attempt of a container
+	filesSlack  = 64  // pages: a file of a few bytes takes one, and boards with pages of 16 KiB have as many messages as others
+	filesInodes = 512 // files; a container can make none, the agent makes one for each attempt of a container
 )
 
 // Files implements podrun.Runtime.
@@ -28,8 +28,7 @@ func mountFiles(dir string, room int64) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	page := int64(os.Getpagesize())
-	size := (room/page+4)*page + filesSlack // each file ends with a page that is not full
+	size := filesSize(room, int64(os.Getpagesize()))
 	options := fmt.Sprintf("mode=0700,size=%d,nr_inodes=%d", size, filesInodes)
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
 	if mountPoint(dir) {
@@ -46,6 +45,11 @@ func mountFiles(dir string, room int64) error {
 		return fmt.Errorf("pod files: mounting a tmpfs: %w", err)
 	}
 	return nil
+}
+
+// filesSize is how large the file system for a pod's own files is, in bytes, on a kernel with pages of that size.
+func filesSize(room, page int64) int64 {
+	return (room/page + 4 + filesSlack) * page // each of the agent's files ends with a page that is not full
 }
 
 // mountPoint reports whether a file system is mounted on a directory of the agent's own.

@@ -218,6 +218,16 @@ func TestOwnFilesAreBounded(t *testing.T) {
 	}
 }
 
+// TestRoomForMessages: whatever size the kernel's pages have, a pod has room for the last words of many containers.
+func TestRoomForMessages(t *testing.T) {
+	for _, page := range []int64{4 << 10, 16 << 10, 64 << 10} {
+		const own = 3 // hosts, hostname, resolv.conf: a page each, and what is beyond
+		if pages := filesSize(300, page)/page - own; pages < 64 {
+			t.Errorf("pages of %d bytes: room for %d messages, want 64", page, pages)
+		}
+	}
+}
+
 // hostileImage is an image in which /etc/passwd is a FIFO, or a link.
 func hostileImage(t *testing.T, ref, link string) io.Reader {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/storage"
+	"petrel.dev/petrel/internal/safefile"
 )
 
 const (
@@ -302,7 +303,7 @@ func SavedImages(dir string) []string {
 	var out []string
 	for _, e := range entries {
 		var p corev1.Pod
-		if b, err := os.ReadFile(filepath.Join(dir, e.Name(), podFile)); err == nil && json.Unmarshal(b, &p) == nil {
+		if b, err := safefile.ReadIn(dir, filepath.Join(e.Name(), podFile), maxOwnFile); err == nil && json.Unmarshal(b, &p) == nil {
 			out = append(out, ImagesOf(&p)...)
 		}
 	}

@@ -1,15 +1,21 @@
 package podrun_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
 func (n *node) podStatus(uid string) corev1.PodStatus {
@@ -216,6 +222,31 @@ func TestPressureEvicts(t *testing.T) {
 		n.want("urgent", "Running urgent#0 running")
 		n.want("empty", "Running empty#0 running")
 	})
+}
+
+// TestSavedImages: the images of saved pods; what is no plain file there is neither waited for nor followed.
+func TestSavedImages(t *testing.T) {
+	dir := t.TempDir()
+	for _, uid := range []string{"good", "fifo", "link"} {
+		if err := os.Mkdir(filepath.Join(dir, uid), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := errors.Join(os.WriteFile(filepath.Join(dir, "good/pod.json"), []byte(`{"spec":{"containers":[{"image":"example.com/app:1"}]}}`), 0o600),
+		unix.Mkfifo(filepath.Join(dir, "fifo/pod.json"), 0o600), os.Symlink("../good/pod.json", filepath.Join(dir, "link/pod.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []string, 1)
+	go func() { got <- podrun.SavedImages(dir) }()
+	select {
+	case images := <-got:
+		if !slices.Equal(images, []string{"example.com/app:1"}) {
+			t.Errorf("images: %v", images)
+		}
+	case <-time.After(runtimetest.Hope):
+		t.Fatal("it waits for somebody to write to a FIFO")
+	}
 }
 
 func conditionOf(st corev1.PodStatus, kind corev1.PodConditionType) *corev1.PodCondition {

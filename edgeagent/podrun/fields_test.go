@@ -1,6 +1,7 @@
 package podrun_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +175,7 @@ func TestTerminationMessage(t *testing.T) {
 			"fallback":  {corev1.TerminationMessageFallbackToLogsOnError, "", 1, "one\nDONE"},
 			"both":      {corev1.TerminationMessageFallbackToLogsOnError, "OK", 1, "OK"},
 			"succeeded": {corev1.TerminationMessageFallbackToLogsOnError, "", 0, ""},
+			"long":      {corev1.TerminationMessageReadFile, strings.Repeat("-", 4096) + "why", 1, strings.Repeat("-", 4093) + "why"},
 		} {
 			s := n.started(aPod(uid, func(p *corev1.Pod) {
 				p.Spec.RestartPolicy = corev1.RestartPolicyNever
@@ -197,6 +199,38 @@ func TestTerminationMessage(t *testing.T) {
 			end := n.status[uid].ContainerStatuses[0].State.Terminated
 			if end == nil || end.Message != c.want {
 				t.Errorf("%s: %+v, want %q", uid, end, c.want)
+			}
+		}
+	})
+}
+
+// TestMessagesShareTheirRoom: the messages of a pod with many containers are cut to equal shares of 12 KiB, as kubelet does.
+func TestMessagesShareTheirRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("many", func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyNever
+			for i := range 5 {
+				more := *p.Spec.Containers[0].DeepCopy()
+				more.Name = fmt.Sprint("more-", i)
+				p.Spec.Containers = append(p.Spec.Containers, more)
+			}
+			p.Spec.Containers[0].TerminationMessagePath = "/last"
+		}))
+		n.settle()
+		for _, m := range n.fake.Spec("many", "main").Mounts {
+			if m.Target == "/last" {
+				if err := os.WriteFile(m.Source, []byte("begin"+strings.Repeat("-", 4000)), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		n.fake.Exit("many", "main", 1)
+		n.settle()
+		for _, c := range n.status["many"].ContainerStatuses {
+			if end := c.State.Terminated; c.Name == "main" && (end == nil || len(end.Message) != 2048 || !strings.HasPrefix(end.Message, "begin")) {
+				t.Errorf("%+v, want 2048 bytes", end)
 			}
 		}
 	})

@@ -16,7 +16,7 @@ import (
 )
 
 // The files that the agent makes for every pod lie in the runtime's Files directory. Containers may write to them: so they
-// are bounded there, the agent never reads one to learn something, and of the termination message only the first bytes.
+// are bounded there, the agent never reads one to learn something, and of the termination message only the last bytes.
 // Names in it are the agent's own; a container sees single files and can neither replace nor remove one.
 
 // sharedFiles are the texts of the files that the pod's containers share, by name.
@@ -105,12 +105,14 @@ func (w *worker) messagePath(container string, attempt int) string {
 }
 
 const (
-	messageMax     = 4096
+	messageMax     = 4096     // bytes of one container's
+	messagesMax    = 12 << 10 // bytes of all of a pod's, shared out equally
 	messageLogMax  = 2048
 	messageLogRows = 80
 )
 
-// lastWords is a container's termination message: its message file, or the end of its log where the policy allows that.
+// lastWords is a container's termination message: the end of its message file, or of its log where the policy allows that,
+// cut to its share of what a pod may have. The rules are kubelet's.
 // The file is gone after a reboot; then what an earlier life of the agent has reported stands. The caller holds mu.
 func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
 	if old := lastStatus(&w.mem.last, c.Name); old != nil {
@@ -120,7 +122,13 @@ func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
 			}
 		}
 	}
-	if b, err := safefile.Head(w.messagePath(c.Name, c.Attempt), messageMax); err == nil && len(b) > 0 {
+	text := w.said(pod, c)
+	share := messagesMax / max(len(pod.Spec.InitContainers)+len(pod.Spec.Containers), 1)
+	return text[:min(len(text), share)]
+}
+
+func (w *worker) said(pod *corev1.Pod, c *Container) string {
+	if b, err := safefile.Tail(w.messagePath(c.Name, c.Attempt), messageMax); err == nil && len(b) > 0 {
 		return string(b)
 	}
 	spec := containerNamed(pod, c.Name)

@@ -42,6 +42,9 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.t = registry.Target{}
 		}
 		out.long = x.longRunning()
+		if out.long && x.verb != "watch" {
+			out.patience = streamPatience
+		}
 		if r.ContentLength != 0 {
 			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
 		}
@@ -93,39 +96,57 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 		s.metrics.rejected.Inc()
 		return nil, nil, tooMany("Too many requests, please try again later.")
 	}
-	slot := true
-	release := func() {
-		if slot {
-			slot = false
-			<-s.inFlight
+	place := &place{s: s, x: x, slot: true}
+	entered := false
+	defer func() {
+		if !entered { // refused: before the answer, which a client may be slow to read. Or a panic: others need the room.
+			place.leave()
 		}
-	}
+	}()
 	ctx, err = s.admit(x, p)
 	if err != nil {
-		release() // before the answer, which a client may be slow to read
 		return nil, nil, err
 	}
-	q, user := s.budgets.of(x), x.user.Name
-	if err := q.take(user, 1); err != nil {
-		release()
+	q := s.budgets.of(x)
+	if err := q.take(x.user.Name, 1); err != nil {
 		s.metrics.rejected.Inc()
 		return nil, nil, err
 	}
-	leave = func() {
-		q.give(user, 1)
-		if x.held > 0 {
-			s.budgets.bodies.give(user, x.held)
-		}
-		release()
-	}
+	place.quota = q
 	if x.longRunning() {
 		if _, err := x.readBody(); err != nil { // there is none, but from strange clients
-			leave()
 			return nil, nil, err
 		}
-		release() // watches and streams have a budget of their own
+		place.release() // watches and streams have a budget of their own
 	}
-	return ctx, leave, nil
+	entered = true
+	return ctx, place.leave, nil
+}
+
+// place is what a request takes up. One goroutine uses it.
+type place struct {
+	s     *server
+	x     *exchange
+	slot  bool   // one of s.inFlight
+	quota *quota // that counts it; nil: none yet
+}
+
+func (p *place) release() {
+	if p.slot {
+		p.slot = false
+		<-p.s.inFlight
+	}
+}
+
+// leave gives everything back. It is called once.
+func (p *place) leave() {
+	if p.quota != nil {
+		p.quota.give(p.x.user.Name, 1)
+	}
+	if p.x.held > 0 {
+		p.s.budgets.bodies.give(p.x.user.Name, p.x.held)
+	}
+	p.release()
 }
 
 func (x *exchange) longRunning() bool {

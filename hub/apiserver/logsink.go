@@ -79,7 +79,7 @@ func (l *webSocketLog) awaitEnd() {
 }
 
 func (l *webSocketLog) write(p []byte, _ bool) error {
-	if err := l.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
 		return err
 	}
 	if l.conn.Subprotocol() == "base64.binary.k8s.io" {

@@ -29,7 +29,7 @@ func (w *response) WriteHeader(code int) {
 // writePiece is what one write may hold, in bytes: each piece has to be taken by the client within the patience, so a
 // client that reads slowly is served, and one that does not read at all is left.
 const (
-	writePiece = 64 << 10
+	writePiece = 16 << 10
 	// rearm is the part of the patience after which a new deadline is set: setting one costs HTTP/2 a message.
 	rearm = 6
 )

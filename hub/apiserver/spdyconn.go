@@ -37,7 +37,7 @@ const (
 )
 
 // boundedConn is a client's SPDY connection: what comes in is cut into small data frames and refused when it is no frame
-// that a client of ours needs; what goes out must be taken within writeWait. One goroutine reads; any may write.
+// that a client of ours needs; what goes out must be taken within streamPatience. One goroutine reads; any may write.
 type boundedConn struct {
 	net.Conn
 	r io.Reader // the connection, behind what was read ahead
@@ -100,9 +100,9 @@ func (c *boundedConn) next() error {
 	return nil
 }
 
-// Write gives the client writeWait to take it.
+// Write gives the client streamPatience to take it.
 func (c *boundedConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)

@@ -26,6 +26,13 @@ func (x *exchange) short() {
 		x.fail(err)
 		return
 	}
+	var body []byte // read first: how long it takes to come is not the work's time
+	if x.verb != "get" {
+		if body, err = x.readBody(); err != nil {
+			x.fail(err)
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)
 	defer cancel()
 	x.ctx = ctx
@@ -34,15 +41,15 @@ func (x *exchange) short() {
 	case "get":
 		res, err = x.get()
 	case "create":
-		res, err = x.create()
+		res, err = x.create(body)
 	case "update":
-		res, err = x.update()
+		res, err = x.update(body)
 	case "patch":
-		res, err = x.patch()
+		res, err = x.patch(body)
 	case "delete":
-		res, err = x.delete()
+		res, err = x.delete(body)
 	case "deletecollection":
-		x.deleteCollection(out)
+		x.deleteCollection(out, body)
 		return
 	default:
 		err = fmt.Errorf("verb %q is declared by %s but not served", x.verb, x.t.Kind.Plural)
@@ -71,11 +78,7 @@ func (x *exchange) get() (*registry.Result, error) {
 	return x.s.Verbs.Get(x.ctx, x.t, o)
 }
 
-func (x *exchange) create() (*registry.Result, error) {
-	body, err := x.readBody()
-	if err != nil {
-		return nil, err
-	}
+func (x *exchange) create(body []byte) (*registry.Result, error) {
 	o, err := x.createOptions()
 	if err != nil {
 		return nil, err
@@ -87,11 +90,7 @@ func (x *exchange) create() (*registry.Result, error) {
 	return x.s.Verbs.Create(x.ctx, x.t, obj, o)
 }
 
-func (x *exchange) update() (*registry.Result, error) {
-	body, err := x.readBody()
-	if err != nil {
-		return nil, err
-	}
+func (x *exchange) update(body []byte) (*registry.Result, error) {
 	o, err := x.updateOptions()
 	if err != nil {
 		return nil, err
@@ -134,15 +133,11 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 
 var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
 
-func (x *exchange) patch() (*registry.Result, error) {
+func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	media, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
 	pt := types.PatchType(strings.TrimSpace(media))
 	if !slices.Contains(patchTypes, string(pt)) {
 		return nil, unsupportedMediaType(patchTypes)
-	}
-	body, err := x.readBody()
-	if err != nil {
-		return nil, err
 	}
 	o, err := x.patchOptions(pt)
 	if err != nil {
@@ -151,11 +146,7 @@ func (x *exchange) patch() (*registry.Result, error) {
 	return x.s.Verbs.Patch(x.ctx, x.t, pt, body, o)
 }
 
-func (x *exchange) delete() (*registry.Result, error) {
-	body, err := x.readBody()
-	if err != nil {
-		return nil, err
-	}
+func (x *exchange) delete(body []byte) (*registry.Result, error) {
 	o, err := x.deleteOptions(body)
 	if err != nil {
 		return nil, err
@@ -163,14 +154,9 @@ func (x *exchange) delete() (*registry.Result, error) {
 	return x.s.Verbs.Delete(x.ctx, x.t, o)
 }
 
-func (x *exchange) deleteCollection(out output) {
+func (x *exchange) deleteCollection(out output, body []byte) {
 	// Deleting many takes its time, as a list does: only the client's patience bounds it.
 	x.ctx = x.r.Context()
-	body, err := x.readBody()
-	if err != nil {
-		x.fail(err)
-		return
-	}
 	list, err := x.listOptions()
 	if err != nil {
 		x.fail(err)

@@ -21,11 +21,8 @@ const (
 	channelClose = 255
 )
 
-const (
-	writeWait = 30 * time.Second
-	// endWait is how long a client may take to read the end before the connection goes.
-	endWait = 5 * time.Second
-)
+// endWait is how long a client may take to read the end before the connection goes.
+const endWait = 5 * time.Second
 
 // maxMessage bounds one message of a terminal, which is held whole, in bytes. Clients send 32 KiB.
 const maxMessage = 512 << 10
@@ -112,7 +109,7 @@ func (t *webSocketTerminal) write(ch wire.Channel, data []byte) error {
 func (t *webSocketTerminal) message(ch byte, data []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+	if err := t.conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
 		return err
 	}
 	if t.base64 {

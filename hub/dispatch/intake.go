@@ -34,11 +34,13 @@ const (
 // storeRetryMax is the longest pause between two tries of a report that the store does not take.
 const storeRetryMax = 30 * time.Second
 
-// What one node's reports may cost. A node with 110 pods that start at once fits into the burst.
+// What one node's reports may cost. A node with 110 pods that start at once fits into the burst: each has some five Events,
+// which are left out, not only late, when they are too many. In an hour, the time that Events are kept, a node has less than
+// half of all.
 var (
 	writeLimit  = limit{rate: 100, burst: 512}
 	byteLimit   = limit{rate: 256 << 10, burst: 4 << 20}
-	eventsLimit = limit{rate: 1, burst: 100}
+	eventsLimit = limit{rate: 1, burst: 600}
 )
 
 // job is a batch of one node's reports. done is called, from the intake's goroutine, when all that may be taken of it is

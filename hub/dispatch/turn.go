@@ -85,7 +85,7 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 		}
 		if !paid && r.put.Kind == wire.KindEvent && q.events.when(now, eventsLimit, 1).After(now) {
 			q.pay(now, r.put)
-			s.left = append(s.left, leftOut{r.put, []string{"the event, like others: a node may report one a second, and a hundred at once"}})
+			s.left = append(s.left, leftOut{r.put, []string{"the event, like others: a node may report one a second, and six hundred at once"}})
 			s.reports++
 			continue
 		}

@@ -33,12 +33,19 @@ var (
 	ErrNotRegular = errors.New("not a regular file")
 	// ErrTooLarge is returned for a file of more bytes than were asked for.
 	ErrTooLarge = errors.New("file too large")
+	// ErrTooDeep is returned where a name leads through more directories than are held open for it.
+	ErrTooDeep = fmt.Errorf("more than %d directories deep", maxDepth)
 	// ErrLink is returned where a symbolic link lies in the way of a form that follows none, or too many of them do.
 	ErrLink = errors.New("symbolic link in the way")
 )
 
-// maxLinks bounds the links that one name may lead over, as the kernel does.
-const maxLinks = 40
+const (
+	// maxLinks bounds the links that one name may lead over, as the kernel does.
+	maxLinks = 40
+	// maxDepth bounds how many directories deep a name may lead, each of which is held open: whoever makes directories and
+	// links could otherwise use up the process's descriptors.
+	maxDepth = 256
+)
 
 // Open opens a regular file for reading. The directories above it are trusted and may be links; the file itself may not.
 func Open(path string) (*os.File, error) {
@@ -83,14 +90,22 @@ func ReadInRoot(root, name string, max int) ([]byte, error) {
 	return whole(f, max)
 }
 
-// Head returns the first max bytes of what Open finds, or all of it when that is less.
-func Head(path string, max int) ([]byte, error) {
+// Tail returns the last max bytes of what Open finds, or all of it when that is less.
+func Tail(path string, max int) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, int64(max)))
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	from := fi.Size() - int64(max)
+	if from < 0 {
+		from = 0
+	}
+	return io.ReadAll(io.NewSectionReader(f, from, int64(max)))
 }
 
 // Pipe opens the reading end of the pipe that path, a link of /proc/PID/fd, leads to now; want is its name as the kernel
@@ -217,6 +232,9 @@ func openBelow(dir, name string, links bool) (*os.File, error) {
 			parts = append(strings.Split(target, "/"), parts...)
 		case len(parts) == 0:
 			return reopen(fd, full)
+		case len(at) > maxDepth:
+			unix.Close(fd)
+			return fail(ErrTooDeep)
 		default:
 			at = append(at, fd) // no directory: the next part says so
 		}

@@ -49,7 +49,7 @@ func TestOnlyRegularFiles(t *testing.T) {
 	for _, name := range []string{"fifo", "socket", "link", "zero", "root"} {
 		for form, read := range map[string]func() ([]byte, error){
 			"Read":   func() ([]byte, error) { return Read(filepath.Join(dir, name), 100) },
-			"Head":   func() ([]byte, error) { return Head(filepath.Join(dir, name), 100) },
+			"Tail":   func() ([]byte, error) { return Tail(filepath.Join(dir, name), 100) },
 			"ReadIn": func() ([]byte, error) { return ReadIn(dir, name, 100) },
 		} {
 			if b, err := read(); !errors.Is(err, ErrNotRegular) && !errors.Is(err, ErrLink) {
@@ -73,8 +73,13 @@ func TestBounded(t *testing.T) {
 		if b, err := Read(filepath.Join(dir, name), 4); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "4 bytes") {
 			t.Errorf("%s: %d bytes, %v", name, len(b), err)
 		}
-		if b, err := Head(filepath.Join(dir, name), 4); err != nil || len(b) != 4 {
-			t.Errorf("head of %s: %q, %v", name, b, err)
+		if b, err := Tail(filepath.Join(dir, name), 4); err != nil || len(b) != 4 {
+			t.Errorf("tail of %s: %q, %v", name, b, err)
+		}
+	}
+	for max, want := range map[int]string{3: "llo", 5: "hello", 100: "hello"} {
+		if b, err := Tail(filepath.Join(dir, "plain"), max); err != nil || string(b) != want {
+			t.Errorf("the last %d bytes: %q, %v; want %q", max, b, err, want)
 		}
 	}
 	// A file that says it is empty, and is not.
@@ -103,6 +108,34 @@ func TestNoWayOut(t *testing.T) {
 	for _, name := range []string{"abs", "dir/passwd", "../outside", "etc/../etc/passwd", "up"} {
 		if b, err := ReadIn(root, name, 100); err == nil {
 			t.Errorf("below a directory, %s: %q", name, b)
+		}
+	}
+}
+
+// TestDeepNames: links into very deep directories do not hold as many descriptors as somebody has made directories.
+func TestDeepNames(t *testing.T) {
+	root := t.TempDir()
+	deep := strings.Repeat("d/", maxDepth-1)
+	if err := os.MkdirAll(filepath.Join(root, deep, "d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{deep + "file", deep + "d/d/../file"} {
+		if err := os.MkdirAll(filepath.Join(root, deep, "d/d"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(deep+"d/d/../file", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := ReadInRoot(root, deep+"file", 1); err != nil || string(b) != "x" {
+		t.Errorf("%d directories deep: %q, %v", maxDepth-1, b, err)
+	}
+	for _, name := range []string{deep + "d/d/../file", "link"} {
+		if _, err := ReadInRoot(root, name, 1); !errors.Is(err, ErrTooDeep) {
+			t.Errorf("deeper: %v", err)
 		}
 	}
 }
