@@ -22,6 +22,7 @@ import (
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/buildinfo"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 	"petrel.dev/petrel/internal/safefile"
@@ -174,7 +175,7 @@ func (a *Agent) completed() <-chan struct{} {
 
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 	cfg := node.Config{
-		Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady, ArchVariant: ctrd.ArchVariant(),
+		Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady, Problems: a.problems, ArchVariant: ctrd.ArchVariant(),
 		Disk: a.cfg.Disk, ImageDir: a.rt.ImageDir(),
 	}
 	if a.cfg.NodeIP.IsValid() {
@@ -264,12 +265,14 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 	addresses := a.nodeIPs()
 	g.Go(func() error {
 		return a.network.Run(ctx, func() {
-			a.proxy.Refresh()
-			a.node.Recheck()
-			if now := a.nodeIPs(); !slices.Equal(now, addresses) {
-				addresses = now
-				a.table.Refresh()
-			}
+			contain.Go(a.log, "agent/addresses", a.nodeName, func() {
+				a.proxy.Refresh()
+				a.node.Recheck()
+				if now := a.nodeIPs(); !slices.Equal(now, addresses) {
+					addresses = now
+					a.table.Refresh()
+				}
+			})
 		})
 	})
 	g.Go(func() error {
@@ -277,7 +280,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 		defer retry.Stop()
 		completed, synced := a.completed(), false
 		for {
-			if !a.apply(ctx, synced) {
+			if !a.applied(ctx, synced) {
 				retry.Reset(2 * time.Second)
 			}
 			for news := false; !news; {
@@ -356,7 +359,7 @@ func (a *Agent) build(ctx context.Context, p plan) {
 	table := podrun.NewTable(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
-		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.applyProxy, Logs: a.rt.Logs(), Dial: dialInside, Free: a.freeBytes, Log: a.log,
+		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: dialInside, Free: a.freeBytes, Log: a.log,
 	})
 	a.mu.Lock()
 	a.network, a.proxy, a.table, a.netError, a.settings = network, proxy, table, "no pod CIDR yet", p.Settings
@@ -377,12 +380,21 @@ func (a *Agent) nodeIPs() []string {
 	return out
 }
 
+// applied is apply; a panic in it is tried again like any other failure.
+func (a *Agent) applied(ctx context.Context, synced bool) (ok bool) {
+	contain.Go(a.log, "agent/apply", a.nodeName, func() { ok = a.apply(ctx, synced) })
+	return ok
+}
+
 // apply hands the desired set, as it is now, to everything that works on it; false: try again soon. synced: what is not
 // in it is not wanted.
 func (a *Agent) apply(ctx context.Context, synced bool) bool {
 	a.mu.Lock()
-	a.set = podrun.DecodeSet(a.cache.Desired(), a.set, a.log)
-	set := a.set
+	before := a.set
+	a.mu.Unlock()
+	set := podrun.DecodeSet(a.cache.Desired(), before, a.log) // without the lock, which a panic in it would keep
+	a.mu.Lock()
+	a.set = set
 	a.mu.Unlock()
 	why := a.applyNetwork(ctx, set)
 	a.mu.Lock()
@@ -429,26 +441,6 @@ func podCIDRs(n *corev1.Node) []netip.Prefix {
 		if p, err := netip.ParsePrefix(s); err == nil {
 			out = append(out, p)
 		}
-	}
-	return out
-}
-
-// applyProxy hands Services and host ports to the proxy.
-func (a *Agent) applyProxy() {
-	a.mu.Lock()
-	set, table, proxy := a.set, a.table, a.proxy
-	a.mu.Unlock()
-	if table == nil {
-		return
-	}
-	proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: table.HostPorts()})
-}
-
-// serviceSockets are the proxy's sockets as podnet wants them.
-func serviceSockets(open []svcproxy.Socket) []podnet.ServiceSocket {
-	out := make([]podnet.ServiceSocket, 0, len(open))
-	for _, s := range open {
-		out = append(out, podnet.ServiceSocket{Addr: s.Addr, UDP: s.Protocol == svcproxy.UDP, Port: s.Port, At: s.At})
 	}
 	return out
 }

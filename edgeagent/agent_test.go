@@ -171,10 +171,13 @@ func (m *machine) nothingLeft(uid string) {
 // takes them over without touching them. What they wrote meanwhile is in their logs.
 func TestAgentRestartAdopts(t *testing.T) {
 	m := newMachine(t)
-	m.want(pod("a", sh("main", "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done")), pod("b", sh("one", "sleep 1000"), sh("two", "sleep 1000")))
+	shared := pod("s", sh("one", "sleep 1000"), sh("two", "sleep 1000"))
+	shared.Spec.ShareProcessNamespace = ptr(true)
+	m.want(shared, pod("a", sh("main", "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done")), pod("b", sh("one", "sleep 1000"), sh("two", "sleep 1000")))
 	m.boot()
 	a := m.await("uid-a", "ready", ready)
 	b := m.await("uid-b", "ready", ready)
+	s := m.await("uid-s", "ready", ready)
 	m.awaitLog("uid-a", "main", "line 10\n")
 	m.kill()
 	time.Sleep(300 * time.Millisecond)
@@ -193,6 +196,7 @@ func TestAgentRestartAdopts(t *testing.T) {
 	}
 	same("uid-a", a)
 	same("uid-b", b)
+	same("uid-s", s)
 	m.awaitLog("uid-a", "main", "line 40\n")
 	lines := strings.Split(strings.TrimSpace(m.logOf("uid-a", "main")), "\n")
 	seen := 0
@@ -215,6 +219,7 @@ func TestAgentRestartAdopts(t *testing.T) {
 	m.boot()
 	same("uid-a", a)
 	same("uid-b", b)
+	same("uid-s", s)
 	// An ordinary end leaves the pods alone as well, and while the agent runs containerd may die.
 	pid, _ = os.ReadFile(filepath.Join(m.run, "containerd", "pid"))
 	fmt.Sscan(string(pid), &n)

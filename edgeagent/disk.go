@@ -9,6 +9,7 @@ import (
 	"petrel.dev/petrel/edgeagent/ctrd"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/storage"
+	"petrel.dev/petrel/internal/contain"
 )
 
 const (
@@ -63,7 +64,8 @@ type keeper struct {
 func (a *Agent) keepDisk(ctx context.Context) error {
 	k := &keeper{agent: a, policy: a.cfg.Disk}
 	for {
-		next := k.look(ctx)
+		next := time.Minute // after a panic
+		contain.Go(a.log, "agent/disk", "free space", func() { next = k.look(ctx) })
 		select {
 		case <-ctx.Done():
 			return nil

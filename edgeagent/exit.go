@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/contain"
 )
 
 // lockDir keeps a second agent out of a data directory.
@@ -34,7 +35,7 @@ const stopLimit = 40 * time.Second
 // atMost runs f, but waits for it only so long.
 func atMost(limit time.Duration, what string, f func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- f() }()
+	go func() { done <- contain.Do(nil, "agent/stop", what, f) }()
 	late := time.NewTimer(limit)
 	defer late.Stop()
 	select {

@@ -3,12 +3,12 @@ package edgeagent
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"petrel.dev/petrel/internal/durable"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -45,7 +45,7 @@ func (a *Agent) importImages(ctx context.Context) {
 		now[filepath.Base(path)] = entry
 	}
 	if b, err := json.Marshal(now); err == nil {
-		if err := os.WriteFile(memory, b, 0o600); err != nil {
+		if err := durable.WriteVolatile(memory, b, 0o600); err != nil {
 			a.log.Warn("imported archives not noted", "error", err)
 		}
 	}

@@ -38,7 +38,9 @@ type Hub struct {
 	registry *registry.Registry
 	dispatch *dispatch.Dispatch
 	mqtt     func(net.Conn) // what becomes of an agent's connection
-	cluster  jointoken.Cluster
+	// busHealth is why no node can be reached, or nil.
+	busHealth func() error
+	cluster   jointoken.Cluster
 	// published is what the hub tells of itself: objects that are kept as they are here.
 	published []kube.Object
 	listener  net.Listener
@@ -176,7 +178,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,
-		Ready:         h.db.Health,
+		Ready:         h.checks(),
 		Known:         knowGuest,
 	})
 	if err != nil {

@@ -27,13 +27,14 @@ func (h *Hub) openLink() error {
 		if err != nil {
 			return err
 		}
-		bus, h.mqtt = b, b.ServeConn
+		bus, h.mqtt, h.busHealth = b, b.ServeConn, b.Health
 	} else {
 		b, err := broker.NewExternal(broker.ExternalConfig{URL: h.cfg.Broker, Cluster: keys.ClusterID, Log: h.part("broker")})
 		if err != nil {
 			return err
 		}
-		bus, h.mqtt = b, func(c net.Conn) { c.Close() } // agents of this hub meet it elsewhere
+		h.mqtt = func(c net.Conn) { c.Close() } // agents of this hub meet it elsewhere
+		bus, h.busHealth = b, b.Health
 	}
 	h.cluster = jointoken.Cluster{ID: keys.ClusterID, Addresses: h.addresses(), Pin: h.pki.ServerSPKI(), Key: keys.Static.Public}
 	h.published = []kube.Object{jointoken.ToConfigMap(h.cluster)}

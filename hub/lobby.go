@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"petrel.dev/petrel/hub/broker"
 )
 
 // Bounds of the connections to the hub's port.
@@ -16,9 +18,9 @@ const (
 	maxStrangers = 256
 	// maxStrangersPerAddress is the part of them that one address may have (an IPv6 /64 counts as one).
 	maxStrangersPerAddress = 64
-	// minStay is how long a stranger may stay when others wait for its place: a handshake over a slow link fits, while many
-	// others are under way.
-	minStay = time.Second
+	// minStay is how long a stranger may stay when others wait for its place: a handshake over a slow link fits, or on a slow
+	// board while many others are under way.
+	minStay = 2 * time.Second
 	// maxWaiting bounds the connections that wait for a place among the strangers, and maxWaitingPerAddress those of one
 	// address. TLS has not begun: each costs a socket and a goroutine.
 	maxWaiting           = 512
@@ -30,10 +32,12 @@ const (
 
 // lobby bounds connections. Strangers stay in it until they are known; when all places are taken, newcomers wait, first
 // come first served. A fleet that comes back all at once from behind one address so gets in, one after the other. While
-// somebody waits, the oldest stranger of the address that has most of them has to go when its minStay is over, so that
+// any waits, the oldest stranger of the address that has most of them has to go when its minStay is over, so that
 // those who come with credentials, which takes moments, are let in whatever others do. Known connections have room of their
 // own; over that they stay in the lobby, are served, and may have to go.
 type lobby struct {
+	minStay time.Duration // set before use
+
 	mu        sync.Mutex
 	strangers list.List // of *guest, oldest first; guarded by mu
 	byAddress map[netip.Prefix]int
@@ -46,7 +50,7 @@ type lobby struct {
 }
 
 func newLobby() *lobby {
-	return &lobby{byAddress: map[netip.Prefix]int{}, waitingBy: map[netip.Prefix]int{}, byUser: map[string]int{}}
+	return &lobby{minStay: minStay, byAddress: map[netip.Prefix]int{}, waitingBy: map[netip.Prefix]int{}, byUser: map[string]int{}}
 }
 
 // guest is one connection that the lobby counts, until it is closed or released.
@@ -65,7 +69,7 @@ type guest struct {
 // enter waits for a place for a new connection. It returns nil when too many wait already, or ctx has ended; the connection
 // is the caller's then.
 func (l *lobby) enter(ctx context.Context, c net.Conn) *guest {
-	g := &guest{Conn: c, lobby: l, from: addressOf(c), in: make(chan struct{})}
+	g := &guest{Conn: c, lobby: l, from: broker.Network(c.RemoteAddr()), in: make(chan struct{})}
 	queued := false
 	l.change(func() {
 		if queued = l.waiting.Len() < maxWaiting && l.waitingBy[g.from] < maxWaitingPerAddress; queued {
@@ -123,7 +127,7 @@ func (l *lobby) admit(now time.Time) (out []*guest) {
 	}
 	if l.waiting.Len() > 0 && !l.armed {
 		l.armed = true
-		time.AfterFunc(minStay/4, func() { l.change(func() { l.armed = false }) })
+		time.AfterFunc(l.minStay/4, func() { l.change(func() { l.armed = false }) })
 	}
 	return out
 }
@@ -138,7 +142,7 @@ func (l *lobby) room(from netip.Prefix, now time.Time) (leaver *guest, ok bool) 
 	default:
 		return nil, true
 	}
-	return leaver, leaver != nil && now.Sub(leaver.since) >= minStay
+	return leaver, leaver != nil && now.Sub(leaver.since) >= l.minStay
 }
 
 // crowd is the address with most strangers. l.mu is held.
@@ -209,24 +213,6 @@ func (g *guest) release() {
 func (g *guest) Close() error {
 	g.release()
 	return g.Conn.Close()
-}
-
-// addressOf is whose share a connection takes: its peer's address, of IPv6 the network that one machine may have.
-func addressOf(c net.Conn) netip.Prefix {
-	a, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip := a.Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }
 
 type guestKey struct{}

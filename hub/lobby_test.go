@@ -119,13 +119,3 @@ func TestLobbyOfKnown(t *testing.T) {
 		t.Error("another user has no room")
 	}
 }
-
-func TestAddressOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.7:80": "192.0.2.7/32", "[::ffff:192.0.2.7]:80": "192.0.2.7/32", "[2001:db8:1:2:3::4]:80": "2001:db8:1:2::/64", "[fe80::1%eth0]:80": "fe80::/64",
-	} {
-		if got := addressOf(&peer{from: in}); got.String() != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}

@@ -4,17 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 )
 
-// syncDir makes the names in dir durable, as new files need it.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // which has no such call and does it by itself
-		return nil
-	}
-	return syncFile(dir)
-}
-
+// syncFile makes what was written to path durable.
 func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

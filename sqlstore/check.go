@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"modernc.org/sqlite"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // DamagedError says that the file is not sound. It has been set aside, and the store stays shut until somebody decides:
@@ -100,10 +102,7 @@ func setAside(ctx context.Context, cfg Config, reason error) error {
 // would pass every check; refuseAside moves the rest.
 func moveAside(path, aside string) error {
 	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Rename(path+suffix, aside+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := durable.Rename(path+suffix, aside+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
@@ -130,7 +129,7 @@ func dropStaleWAL(cfg Config) error {
 	if err := os.Remove(cfg.Path + "-shm"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return os.Rename(wal, aside)
+	return durable.Rename(wal, aside)
 }
 
 // namedWithoutWAL reports whether the database alone, without its WAL, has the name of a history.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // Config says where a store lives and how much history it keeps.
@@ -30,7 +32,7 @@ type Config struct {
 	// MaxBytes bounds what all objects take in memory; over it Commit takes only what does not make the store grow. 0: 256 MiB.
 	MaxBytes int64
 	// Expendable are prefixes of keys whose objects may be lost when nothing else helps, and whose creation a full store still
-	// takes: Events. Somebody else must bound them.
+	// takes: Events. The caller must bound them.
 	Expendable []string
 	// Salvage has a damaged file set aside and a new store made of what can be read of it; a report beside it names the rest.
 	// Bad rows of expendable keys in a sound file are always set aside like that.
@@ -150,7 +152,7 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 	}
 	if loaded.rev == 0 { // perhaps just made: its name must survive a power cut as its first commit does
-		if err := syncDir(filepath.Dir(cfg.Path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(cfg.Path)); err != nil {
 			f.close()
 			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 		}

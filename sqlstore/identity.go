@@ -5,12 +5,12 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // History names the sequence of revisions that this store belongs to: a random word that changes whenever what is in the
@@ -68,21 +68,7 @@ func writeMark(path string, m seen) error {
 	if err != nil {
 		return err
 	}
-	part := markPath(path) + ".part"
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(part, markPath(path))
-	}
-	if err != nil {
-		_ = os.Remove(part)
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.WriteFile(markPath(path), append(b, '\n'), 0o600)
 }
 
 // identify finds the name of the file's history, or gives it a new one and says why. It never fails: a name that cannot be

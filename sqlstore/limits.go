@@ -85,7 +85,7 @@ func (g *growth) count(op *Op, old *Entry, expendable bool) {
 type room struct {
 	living int64 // bytes of all entries
 	limit  int64
-	// expendable are prefixes of keys that may be lost, and that somebody else bounds.
+	// expendable are prefixes of keys that may be lost, and that the caller bounds.
 	expendable []string
 	refused    bool // the limit has refused growth since it was last cleared
 	// frugal: the disk is short, so deletions go without their last value and nothing may grow.

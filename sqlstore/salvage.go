@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // badRow is one that could not be read as it was written.
@@ -63,10 +65,7 @@ func salvage(ctx context.Context, cfg Config, aside string) error {
 		}
 	})
 	if err == nil {
-		err = os.Rename(part, cfg.Path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(cfg.Path))
+		err = durable.Rename(part, cfg.Path)
 	}
 	if err != nil {
 		return fmt.Errorf("salvage %s: %w", aside, err)
@@ -217,7 +216,7 @@ func writeReport(path string, bad []badRow) error {
 		}
 		fmt.Fprintf(w, "revision %d key %q: %s; %s; bytes %q\n", b.rev, b.key, b.reason, became, b.value)
 	}
-	return errors.Join(w.Flush(), f.Sync(), f.Close())
+	return errors.Join(w.Flush(), f.Sync(), f.Close(), durable.SyncDir(filepath.Dir(path)))
 }
 
 // setRowsAside takes expendable rows that are bad out of the file, which is otherwise sound. Revisions stay dense: one that

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // Effort of writing a snapshot: after each portion of so many bytes it is made durable, so that no commit waits behind a long
@@ -18,7 +19,7 @@ const (
 )
 
 // writeSnapshot makes path, which must not exist, a store of exactly what scan yields, as of revision rev: without history,
-// and without the name of one, so that whoever opens it begins a new one. paced leaves the disk to others most of the time.
+// and without the name of one, so that a store that is opened from it begins a new one. paced leaves the disk to others most of the time.
 func writeSnapshot(ctx context.Context, path string, rev Revision, paced bool, scan func(yield func(*Entry) bool)) (err error) {
 	if err := createPrivate(path); err != nil {
 		return err
@@ -126,13 +127,10 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 		err = writeSnapshot(ctx, part, s.rev, true, func(yield func(*Entry) bool) { s.index.scan("", "", yield) })
 	}
 	if err == nil {
-		err = os.Rename(part, path)
+		err = durable.Rename(part, path)
 	}
 	if err != nil {
 		_ = os.Remove(part)
-		return fmt.Errorf("backup to %s: %w", path, err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
 	return nil

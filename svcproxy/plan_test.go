@@ -193,7 +193,7 @@ func TestAffinityMemoryIsBounded(t *testing.T) {
 
 func inServiceNet(a netip.Addr) bool { return netip.MustParsePrefix(serviceNet).Contains(a) }
 
-// Somebody gives a Service the address of another as an external IP, or a port of the node that another has (CVE-2020-8554):
+// A client gives a Service the address of another as an external IP, or a port of the node that another has (CVE-2020-8554):
 // the first is refused, and of two that want the same port the older has it, whatever their names.
 func TestExternalIPsTakeNothing(t *testing.T) {
 	owner := service("victim", "10.43.0.5", web, endpoint(netip.MustParseAddrPort("10.42.0.1:8080")))

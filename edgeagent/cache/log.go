@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // A record is magic (2 bytes), type (1), length of the payload (4), checksum of type, length and payload (4), payload.
@@ -109,9 +111,9 @@ func openLog(path string) (l *logFile, records []record, damaged int, err error)
 		_ = f.Truncate(int64(end))
 	}
 	if b == nil {
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 			f.Close()
-			return nil, nil, 0, err
+			return nil, nil, 0, fmt.Errorf("cache: sync the directory of %s: %w", path, err)
 		}
 	}
 	return &logFile{path: path, f: f, size: int64(end)}, records, damaged, nil
@@ -141,26 +143,15 @@ func (l *logFile) rewrite(records []record) error {
 	for _, r := range records {
 		b = r.appendTo(b)
 	}
-	tmp := l.path + ".new"
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := durable.Replace(l.path, b, 0o600)
+	if f != nil { // in place, even if its name may not be on disk yet
+		l.f.Close()
+		l.f, l.size = f, int64(len(b))
+	}
 	if err != nil {
 		return fmt.Errorf("cache: rewrite %s: %w", l.path, err)
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(tmp, l.path)
-	}
-	if err != nil {
-		f.Close()
-		os.Remove(tmp)
-		return fmt.Errorf("cache: rewrite %s: %w", l.path, err)
-	}
-	l.f.Close()
-	l.f, l.size = f, int64(len(b))
-	return syncDir(filepath.Dir(l.path))
+	return nil
 }
 
 // cut makes the log end at size. A failure is harmless: the next write goes there, and the next reader cuts again.
@@ -174,15 +165,3 @@ func (l *logFile) cut(size int64) {
 func (l *logFile) wasteful(live int64) bool { return l.size > compactFrom && live*4 < l.size }
 
 func (l *logFile) close() error { return l.f.Close() }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("cache: open %s: %w", dir, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("cache: sync %s: %w", dir, err)
-	}
-	return nil
-}

@@ -102,8 +102,13 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Conta
 	return out, nil
 }
 
-// lookLimit is how long a container's shim may take to say how the container is.
-const lookLimit = 10 * time.Second
+const (
+	// lookLimit is how long a container's shim may take to say how the container is.
+	lookLimit = 10 * time.Second
+	// endLimit is how long it may take to write down how it has ended and to take what is left of its log: a write to a busy
+	// card can take longer than a look may. What is begun is not cut off with the look.
+	endLimit = time.Minute
+)
 
 // observe turns containerd's record and task into a Container; the first to see an end writes it down.
 func (r *Runtime) observe(ctx context.Context, info containers.Container) (podrun.Container, error) {
@@ -172,6 +177,8 @@ func (r *Runtime) noteTask(c podrun.Container, pid int) {
 // ended writes down how a container ended and lets go of its task. One caller at a time does so for a container: a
 // second one, which saw the task gone, must not take it for lost.
 func (r *Runtime) ended(ctx context.Context, container client.Container, c podrun.Container) (podrun.Container, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit)
+	defer cancel()
 	mu, _ := r.ending.LoadOrStore(c.ID, &sync.Mutex{})
 	mu.(*sync.Mutex).Lock()
 	defer mu.(*sync.Mutex).Unlock()

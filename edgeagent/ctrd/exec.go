@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/contain"
 )
 
 // Exec implements podrun.Runtime.
@@ -44,18 +45,19 @@ func (r *Runtime) Exec(ctx context.Context, id string, spec podrun.ExecSpec) (in
 	}
 	var b [8]byte
 	rand.Read(b[:])
-	opts := []cio.Opt{cio.WithStreams(nil, orDiscard(spec.Stdout), orDiscard(spec.Stderr)), cio.WithFIFODir(filepath.Join(r.cfg.RunDir, "fifo"))}
+	stdout, stderr := r.output(id, spec.Stdout), r.output(id, spec.Stderr)
+	opts := []cio.Opt{cio.WithStreams(nil, stdout, stderr), cio.WithFIFODir(filepath.Join(r.cfg.RunDir, "fifo"))}
 	var closeStdin func()
 	stdinDone := make(chan struct{})
 	if spec.Stdin != nil {
 		in, feed := io.Pipe()
 		closeStdin = func() { feed.Close() }
 		go func() {
-			_, _ = io.Copy(feed, spec.Stdin)
-			feed.Close()
-			close(stdinDone)
+			defer close(stdinDone)
+			defer feed.Close()
+			contain.Go(r.cfg.Log, "ctrd/stdin", id, func() { _, _ = io.Copy(feed, spec.Stdin) })
 		}()
-		opts[0] = cio.WithStreams(in, orDiscard(spec.Stdout), orDiscard(spec.Stderr))
+		opts[0] = cio.WithStreams(in, stdout, stderr)
 	}
 	if spec.TTY {
 		opts = append(opts, cio.WithTerminal)
@@ -119,12 +121,24 @@ func waitIO(streams cio.IO, limit time.Duration) {
 	}
 }
 
-func orDiscard(w io.Writer) io.Writer {
+// output is w for the output of a process in a container, or io.Discard. containerd's library writes to it in goroutines
+// of its own, so a panic in w becomes an error of that write.
+func (r *Runtime) output(id string, w io.Writer) io.Writer {
 	if w == nil {
 		return io.Discard
 	}
-	return w
+	return writerFunc(func(p []byte) (n int, err error) {
+		err = contain.Do(r.cfg.Log, "ctrd/output", id, func() (err error) {
+			n, err = w.Write(p)
+			return err
+		})
+		return n, err
+	})
 }
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // Stdin opens the way into a container that was started with stdin. To close it is the end of the container's input when
 // that is for one client only; else other clients may follow.

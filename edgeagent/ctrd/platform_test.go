@@ -13,7 +13,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -247,5 +249,31 @@ func TestPlatformsOf(t *testing.T) {
 	}
 	if got := names(platformsOf(context.Background(), b, b.index(t, many...), maxNesting)); len(got) != maxListed {
 		t.Errorf("%d platforms", len(got))
+	}
+}
+
+// TestLargeDocuments: an index, manifest or configuration that is too large to be read whole is not even fetched; a layer
+// may have any size.
+func TestLargeDocuments(t *testing.T) {
+	c, err := client.New("", client.WithServices(client.WithContentStore(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetched := 0
+	handle := (&Runtime{client: c}).refuseForeign("img:1")(images.HandlerFunc(func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		fetched++
+		return nil, nil
+	}))
+	for _, kind := range []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig} {
+		_, err := handle.Handle(t.Context(), ocispec.Descriptor{MediaType: kind, Size: maxDocument + 1})
+		if !errors.Is(err, podrun.ErrConfig) || !strings.Contains(err.Error(), "4194305 bytes") {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if fetched > 0 {
+		t.Errorf("%d of them were fetched", fetched)
+	}
+	if _, err := handle.Handle(t.Context(), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Size: 1 << 40}); err != nil || fetched != 1 {
+		t.Errorf("a layer: %v", err)
 	}
 }

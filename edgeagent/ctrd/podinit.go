@@ -22,6 +22,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/durable"
 )
 
 // The first process of a pod whose containers share a process namespace. It holds the namespace while containers come and
@@ -129,16 +130,7 @@ func (r *Runtime) initRoot() (string, error) {
 	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask: it is nobody who looks in
 		return "", err
 	}
-	next, err := os.CreateTemp(filepath.Dir(root), "new-")
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(next.Name())
-	_, err = next.Write(program)
-	if err = errors.Join(err, next.Chmod(0o555), next.Sync(), next.Close()); err != nil {
-		return "", err
-	}
-	return root, os.Rename(next.Name(), file)
+	return root, durable.WriteFile(file, program, 0o555)
 }
 
 // endInit ends the first process of a pod, and with it all that is left in its process namespace.

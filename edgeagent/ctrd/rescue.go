@@ -51,7 +51,7 @@ func (r *Runtime) rescue() {
 			if !abandoned {
 				continue
 			}
-			if err := takeOver(pipe, spool); err != nil {
+			if err := r.takeOver(pipe, spool); err != nil {
 				r.cfg.Log.Warn("container's output is not read any more", "container", id, "log", t.logPath, "error", err)
 				continue
 			}
@@ -90,12 +90,12 @@ func abandoned(shim []openFile, spool string, pid, fd int) (openFile, bool) {
 }
 
 // takeOver reads on from a pipe into the spool.
-func takeOver(pipe openFile, spool string) error {
+func (r *Runtime) takeOver(pipe openFile, spool string) error {
 	f, err := safefile.Pipe(pipe.path, pipe.name)
 	if err != nil {
 		return err
 	}
-	return podlog.Feed(spool, f)
+	return podlog.Feed(r.cfg.Log, spool, f)
 }
 
 // openFile is one that a process has open.

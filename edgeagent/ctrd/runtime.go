@@ -210,7 +210,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		for ; ; time.Sleep(time.Second) { // containerd may have died since Open
-			err := r.adoptLogs(ctx)
+			err := contain.Do(r.cfg.Log, "ctrd/adopt", "container logs", func() error { return r.adoptLogs(ctx) })
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -64,6 +64,8 @@ type Config struct {
 	NoMemoryLimits, NoMemoryReason string
 	// NotReady returns why pods cannot run yet, or "".
 	NotReady func() string
+	// Problems returns what does not work in the node's network, in a stable order, though pods run; nil: there are none.
+	Problems func() []string
 	// Root is where the kernel's files are; "/" when empty. Tests have others.
 	Root string
 	Now  func() time.Time
@@ -256,12 +258,39 @@ func (n *Node) check() []corev1.NodeCondition {
 	if n.cfg.NoMemoryLimits != "" {
 		set("petrel.dev/MemoryLimits", false, n.cfg.NoMemoryReason, "memory limits cannot be kept on this node: "+n.cfg.NoMemoryLimits)
 	}
+	if n.cfg.Problems != nil {
+		if list := n.cfg.Problems(); len(list) > 0 {
+			set("petrel.dev/Network", false, "NetworkProblems", summary(list))
+		}
+	}
 	if why := n.notReady(); why != "" {
 		set(corev1.NodeReady, false, "KubeletNotReady", why)
 	} else {
 		set(corev1.NodeReady, true, "KubeletReady", "the petrel agent is ready")
 	}
 	return list
+}
+
+// What a condition says of problems: some of them, and of each the beginning.
+const (
+	shownProblems = 4
+	problemLength = 400 // bytes
+)
+
+// summary joins problems to the message of a condition.
+func summary(list []string) string {
+	var shown []string
+	for _, p := range list[:min(len(list), shownProblems)] {
+		if len(p) > problemLength {
+			p = strings.ToValidUTF8(p[:problemLength], "") + "..."
+		}
+		shown = append(shown, p)
+	}
+	text := strings.Join(shown, "; ")
+	if more := len(list) - len(shown); more > 0 {
+		text += fmt.Sprintf("; and %d more, which the agent's log names", more)
+	}
+	return text
 }
 
 func (n *Node) notReady() string {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -58,6 +59,37 @@ func cond(st corev1.NodeStatus, kind corev1.NodeConditionType) corev1.NodeCondit
 		}
 	}
 	return corev1.NodeCondition{}
+}
+
+// TestNetworkProblems: what does not work in the network is a condition as long as it does not, and of bounded length.
+func TestNetworkProblems(t *testing.T) {
+	var problems []string
+	root := machineDir(t, nil)
+	n, err := New(Config{Name: "pi", Root: root, DataDir: root, Problems: func() []string { return problems }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := cond(n.Status(), "petrel.dev/Network"); c.Type != "" {
+		t.Errorf("without problems: %+v", c)
+	}
+	problems = []string{"service guard: no nftables"}
+	st := n.Status()
+	if c := cond(st, "petrel.dev/Network"); c.Status != corev1.ConditionFalse || c.Reason != "NetworkProblems" || c.Message != problems[0] {
+		t.Errorf("one problem: %+v", c)
+	}
+	if c := cond(st, corev1.NodeReady); c.Status != corev1.ConditionTrue {
+		t.Errorf("pods run all the same: %+v", c)
+	}
+	for range 500 {
+		problems = append(problems, strings.Repeat("é", 1000))
+	}
+	if c := cond(n.Status(), "petrel.dev/Network"); len(c.Message) > 4<<10 || !strings.Contains(c.Message, "and 497 more") || !utf8.ValidString(c.Message) {
+		t.Errorf("many: %d bytes: %s", len(c.Message), c.Message)
+	}
+	problems = nil
+	if c := cond(n.Status(), "petrel.dev/Network"); c.Type != "" {
+		t.Errorf("when they are over: %+v", c)
+	}
 }
 
 func TestBoard(t *testing.T) {

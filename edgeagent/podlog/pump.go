@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"petrel.dev/petrel/internal/contain"
 )
 
 const (
@@ -220,12 +222,19 @@ func (p *Pump) Run(ctx context.Context) error {
 		}
 		p.touched(buf[:n])
 		for _, s := range p.late() {
-			p.mu.Lock()
-			if p.watches[s.watch] != s || !p.drain(s, false) {
-				delete(p.behind, s)
-			}
-			p.mu.Unlock()
+			p.step(s)
 		}
+	}
+}
+
+// step takes one turn's worth of a spool. A panic in it leaves that spool alone until its container writes again.
+func (p *Pump) step(s *spool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	more := false
+	contain.Go(p.log, "podlog/step", s.out.path, func() { more = p.watches[s.watch] == s && p.drain(s, false) })
+	if !more {
+		delete(p.behind, s)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -88,4 +89,31 @@ func TestLongAway(t *testing.T) {
 			eventually(t, "the log goes on", func() bool { return strings.HasSuffix(read(t, p, path, all), "the end\n") })
 		})
 	}
+}
+
+// TestPanicIsOneLogs: a panic over one container's output leaves the others' logs alone, and that one is read on when its
+// container writes again.
+func TestPanicIsOneLogs(t *testing.T) {
+	dir := t.TempDir()
+	bad, good := newWriter(t, filepath.Join(dir, "bad.log")), newWriter(t, filepath.Join(dir, "good.log"))
+	p, end := newPump(t)
+	defer end()
+	var panics atomic.Int32
+	p.punch = func(f *os.File, _ int64) error {
+		if strings.Contains(f.Name(), "bad") && panics.Add(1) == 1 {
+			panic("poison")
+		}
+		return nil
+	}
+	for _, name := range []string{"bad.log", "good.log"} {
+		if err := p.Add(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Fprint(bad.out, strings.Repeat(strings.Repeat("x", 99)+"\n", 30_000))
+	eventually(t, "the panic", func() bool { return panics.Load() > 0 })
+	fmt.Fprint(good.out, "hello\n")
+	eventually(t, "the other log", func() bool { return read(t, p, filepath.Join(dir, "good.log"), all) == "hello\n" })
+	fmt.Fprint(bad.out, "and on\n")
+	eventually(t, "the log of the panic", func() bool { return strings.HasSuffix(read(t, p, filepath.Join(dir, "bad.log"), all), "x\nand on\n") })
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
 // gateway is the address of the bridge in a podCIDR: its first usable one.
@@ -135,28 +137,5 @@ func (n *Network) owners() (map[netip.Addr]string, error) {
 
 // writeRecord makes dir/name hold one line, all of it or nothing, and on disk before it returns.
 func writeRecord(dir, name, line string) error {
-	tmp, err := os.CreateTemp(dir, ".new-")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.WriteString(line + "\n")
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.WriteFile(filepath.Join(dir, name), []byte(line+"\n"), 0o600)
 }

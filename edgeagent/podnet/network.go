@@ -303,6 +303,18 @@ func (n *Network) Problems() map[string]string {
 	return out
 }
 
+// NodeProblems lists those of Problems that are the node's own, sorted: not which peers are out of reach.
+func (n *Network) NodeProblems() []string {
+	var out []string
+	for subject, reason := range n.Problems() {
+		if !strings.HasPrefix(subject, peerProblem) {
+			out = append(out, subject+": "+reason)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func (n *Network) netnsDir() string               { return filepath.Join(n.cfg.StateDir, "netns") }
 func (n *Network) netnsPath(podUID string) string { return filepath.Join(n.netnsDir(), podUID) }
 func (n *Network) ipamDir() string                { return filepath.Join(n.cfg.StateDir, "ipam") }

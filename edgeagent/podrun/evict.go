@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/storage"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -184,7 +185,7 @@ func (t *Table) watchLimits(ctx context.Context) {
 		case <-tick:
 			next = t.cfg.Now().Add(storage.MeasureTick)
 			for w, pod := range pods {
-				last[w] = t.measure(ctx, w, pod, last[w], begin)
+				contain.Go(t.cfg.Log, "podrun/measure", w.uid, func() { last[w] = t.measure(ctx, w, pod, last[w], begin) })
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package podrun_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -174,6 +175,7 @@ func TestTerminationMessage(t *testing.T) {
 			"none":      {corev1.TerminationMessageReadFile, "", 1, ""},
 			"fallback":  {corev1.TerminationMessageFallbackToLogsOnError, "", 1, "one\nDONE"},
 			"both":      {corev1.TerminationMessageFallbackToLogsOnError, "OK", 1, "OK"},
+			"upgrade":   {corev1.TerminationMessageReadFile, "of the agent before", 0, "of the agent before"},
 			"succeeded": {corev1.TerminationMessageFallbackToLogsOnError, "", 0, ""},
 			"long":      {corev1.TerminationMessageReadFile, strings.Repeat("-", 4096) + "why", 1, strings.Repeat("-", 4093) + "why"},
 		} {
@@ -183,7 +185,11 @@ func TestTerminationMessage(t *testing.T) {
 			}))
 			for _, m := range s.Mounts {
 				if m.Target == "/last" {
-					if err := os.WriteFile(m.Source, []byte(c.file), 0o666); err != nil {
+					path := m.Source
+					if uid == "upgrade" {
+						path = filepath.Join(n.dir, uid, "main", "0.message")
+					}
+					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(c.file), 0o666)); err != nil {
 						t.Fatal(err)
 					}
 				}

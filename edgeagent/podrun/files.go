@@ -128,8 +128,12 @@ func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
 }
 
 func (w *worker) said(pod *corev1.Pod, c *Container) string {
-	if b, err := safefile.Tail(w.messagePath(c.Name, c.Attempt), messageMax); err == nil && len(b) > 0 {
-		return string(b)
+	// A container that an older agent has started has its message file beside its log, until it is started anew.
+	before := filepath.Join(w.dir, c.Name, strconv.Itoa(c.Attempt)+".message")
+	for _, path := range []string{w.messagePath(c.Name, c.Attempt), before} {
+		if b, err := safefile.Tail(path, messageMax); err == nil && len(b) > 0 {
+			return string(b)
+		}
 	}
 	spec := containerNamed(pod, c.Name)
 	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {

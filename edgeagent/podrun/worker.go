@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/durable"
 	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -385,10 +386,7 @@ func (w *worker) write(name string, b []byte) {
 	path := filepath.Join(w.dir, name)
 	err := os.MkdirAll(w.dir, 0o755)
 	if err == nil {
-		err = os.WriteFile(path+".tmp", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
+		err = durable.WriteVolatile(path, b, 0o600)
 	}
 	if err != nil {
 		w.table.cfg.Log.Warn("pod file not written", "file", path, "error", err)

@@ -11,9 +11,21 @@ func isHealthPath(p string) bool {
 	return p == "healthz" || p == "livez" || p == "readyz"
 }
 
+// Check is one named thing that /readyz looks at.
+type Check struct {
+	Name string // one path segment
+	// Health returns what is wrong now, or nil. It returns at once and may be called from any goroutine. Strangers read its
+	// text: it names no address, user or secret.
+	Health func() error
+	// Advisory marks what the API does without: its failure is listed, and fails /readyz/NAME, but leaves the hub ready.
+	Advisory bool
+}
+
+// check is the result of one Check.
 type check struct {
-	name string
-	err  error
+	name     string
+	err      error
+	advisory bool // a failure does not fail the whole
 }
 
 // serveHealth answers "ok", or says which check failed. ?verbose lists all; /readyz/NAME asks for one; ?exclude=NAME
@@ -21,9 +33,8 @@ type check struct {
 func (s *server) serveHealth(x *exchange, p []string) {
 	checks := []check{{name: "ping"}}
 	if p[0] == "readyz" {
-		ready := check{name: "hub"}
-		if s.Ready != nil {
-			ready.err = s.Ready()
+		for _, c := range s.Ready {
+			checks = append(checks, check{name: c.Name, err: c.Health(), advisory: c.Advisory})
 		}
 		stopping := check{name: "shutdown"}
 		select {
@@ -31,13 +42,14 @@ func (s *server) serveHealth(x *exchange, p []string) {
 			stopping.err = errClosing
 		default:
 		}
-		checks = append(checks, ready, stopping)
+		checks = append(checks, stopping)
 	}
 	if len(p) > 1 {
 		name := strings.Join(p[1:], "/")
 		one := checks[:0]
 		for _, c := range checks {
 			if c.name == name {
+				c.advisory = false // it is what was asked for
 				one = append(one, c)
 			}
 		}
@@ -58,7 +70,7 @@ func (x *exchange) writeHealth(path string, checks []check) {
 		case slices.Contains(excluded, c.name):
 			fmt.Fprintf(&b, "[+]%s excluded: ok\n", c.name)
 		case c.err != nil:
-			failed = true
+			failed = failed || !c.advisory
 			fmt.Fprintf(&b, "[-]%s failed: %v\n", c.name, c.err)
 		default:
 			fmt.Fprintf(&b, "[+]%s ok\n", c.name)

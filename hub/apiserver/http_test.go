@@ -417,7 +417,7 @@ func TestPanicBecomes500(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) {
 		c.Log = nil
-		c.Ready = func() error { panic("out of cheese") }
+		c.Ready = []apiserver.Check{{Name: "store", Health: func() error { panic("out of cheese") }}}
 	})
 	a := h.do("GET", "/readyz", "")
 	if a.code != 500 || !strings.Contains(a.body, `"reason":"InternalError"`) {
@@ -430,31 +430,46 @@ func TestPanicBecomes500(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	var busy atomic.Bool
-	h := newHub(t, func(c *apiserver.Config) {
-		c.Ready = func() error {
-			if busy.Load() {
-				return errors.New("the store is still being checked")
+	var busy, away atomic.Bool
+	failing := func(when *atomic.Bool, text string) func() error {
+		return func() error {
+			if when.Load() {
+				return errors.New(text)
 			}
 			return nil
 		}
+	}
+	h := newHub(t, func(c *apiserver.Config) {
+		c.Ready = []apiserver.Check{
+			{Name: "store", Health: failing(&busy, "the store is still being checked")},
+			{Name: "broker", Health: failing(&away, "the broker is away"), Advisory: true},
+		}
 	})
-	if a := h.do("GET", "/readyz", ""); a.code != 200 || a.body != "ok" {
-		t.Errorf("%+v", a)
+	expect := func(path string, code int, body string) {
+		t.Helper()
+		if a := h.do("GET", path, ""); a.code != code || !strings.Contains(a.body, body) {
+			t.Errorf("%s: %+v, want %d with %q", path, a, code, body)
+		}
 	}
-	if a := h.do("GET", "/readyz?verbose", ""); a.body != "[+]ping ok\n[+]hub ok\n[+]shutdown ok\nreadyz check passed\n" {
-		t.Errorf("%q", a.body)
-	}
+	const all = "[+]ping ok\n[+]store ok\n[+]broker ok\n[+]shutdown ok\nreadyz check passed\n"
+	expect("/readyz", 200, "ok")
+	expect("/readyz?verbose", 200, all)
+	expect("/readyz/store", 200, "ok")
+	expect("/readyz/other", 404, "")
+
+	// What the API does without is listed, and does not make the hub unready.
+	away.Store(true)
+	expect("/readyz", 200, "ok")
+	expect("/readyz?verbose", 200, "[-]broker failed: the broker is away\n[+]shutdown ok\nreadyz check passed\n")
+	expect("/readyz/broker", 503, "[-]broker failed: the broker is away\nreadyz check failed\n")
+	expect("/readyz/store", 200, "ok")
+
 	busy.Store(true)
-	if a := h.do("GET", "/readyz", ""); a.code != 503 || !strings.Contains(a.body, "[-]hub failed: the store is still being checked") {
-		t.Errorf("%+v", a)
-	}
-	if a := h.do("GET", "/readyz/ping", ""); a.code != 200 {
-		t.Errorf("%+v", a)
-	}
-	if a := h.do("GET", "/livez", ""); a.code != 200 {
-		t.Errorf("%+v", a)
-	}
+	expect("/readyz", 503, "[-]store failed: the store is still being checked")
+	expect("/readyz?exclude=store", 200, "ok")
+	expect("/readyz/store", 503, "[-]store failed: the store is still being checked")
+	expect("/readyz/ping", 200, "ok")
+	expect("/livez", 200, "ok")
 	if a := h.do("GET", "/metrics", ""); a.code != 200 || !strings.Contains(a.body, `apiserver_request_total{code="503"`) {
 		t.Errorf("%d %.300s", a.code, a.body)
 	}

@@ -46,8 +46,8 @@ type Config struct {
 	Version       version.Info
 	Log           *slog.Logger
 
-	// Ready says why the hub cannot serve yet; nil, or a nil error: it can. It is what /readyz tells.
-	Ready func() error
+	// Ready is what /readyz checks besides "ping" and "shutdown", in this order.
+	Ready []Check
 	// Closing is closed when the hub begins to stop: watches and streams end, /readyz fails, short requests finish.
 	Closing <-chan struct{}
 	// Limits bound what clients have of the hub at one time; more is answered with 429.

@@ -11,43 +11,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"petrel.dev/petrel/internal/durable"
 )
 
-// writeFile replaces path so that a power cut leaves either the old content or the new one, never a part.
-func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
-	if err != nil {
+// writeFile is durable.WriteFile, with an error that names the file by its final name.
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	if err := durable.WriteFile(path, data, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if err = tmp.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err = tmp.Write(data); err != nil {
-		return err
-	}
-	if err = tmp.Sync(); err != nil {
-		return err
-	}
-	if err = tmp.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return nil
 }
 
 // loadKey reads a P-256 key, or makes it when the file does not exist and mayCreate says that nothing depends on an older one.

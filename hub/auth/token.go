@@ -113,7 +113,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.
 }
 
 // ended reports whether o is being deleted and should have been gone for longer than the leeway: a pod on a node that is
-// dark, or an object with a finalizer, may stay so for as long as somebody likes.
+// dark, or an object with a finalizer, may stay so for any time.
 func ended(o kube.Object, now time.Time) bool {
 	at := o.GetDeletionTimestamp()
 	return at != nil && sane(now).After(at.Add(deletedLeeway))

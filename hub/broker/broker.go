@@ -120,6 +120,14 @@ func (b *Broker) Run(ctx context.Context, receive func(topic string, frame []byt
 	return ctx.Err()
 }
 
+// Health returns why no node can be reached, or nil while Run runs.
+func (b *Broker) Health() error {
+	if b.to.Load() == nil {
+		return errors.New("the embedded broker does not run: no node is reached")
+	}
+	return nil
+}
+
 // Publish sends a frame to a node. It never blocks; a frame for a node that is not there, or does not keep up, is dropped.
 func (b *Broker) Publish(topic string, frame []byte) {
 	// The only errors are of the library's own making: an inline client, QoS 0, a topic of ours.
@@ -161,7 +169,7 @@ func (b *Broker) ServeConn(c net.Conn) {
 	case <-starting.C:
 		return
 	}
-	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: network(c.RemoteAddr()), since: time.Now()}
+	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: Network(c.RemoteAddr()), since: time.Now()}
 	_ = contain.Do(b.cfg.Log, "broker/connection", nc.node, func() error { b.serve(nc); return nil })
 }
 

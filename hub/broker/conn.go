@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -16,9 +17,9 @@ const (
 // the keepalive by them. A failed write closes the connection, since the library goes on after one.
 type conn struct {
 	net.Conn
-	node   string // id in topics
-	fp     string // fingerprint of the device
-	from   string // network that it comes from
+	node   string       // id in topics
+	fp     string       // fingerprint of the device
+	from   netip.Prefix // network that it comes from
 	since  time.Time
 	device *device
 	will   []byte // last words, from CONNECT

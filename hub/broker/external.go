@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -41,6 +42,7 @@ type External struct {
 	server string
 	user   *url.Userinfo
 	out    chan outgoing
+	up     atomic.Bool // there is a session, and its subscriptions stand
 }
 
 type outgoing struct {
@@ -71,6 +73,15 @@ func (e *External) Publish(topic string, frame []byte) {
 
 // Heard cannot tell: keepalives are between the node and its broker, which only says when it has given a node up.
 func (e *External) Heard(string) time.Time { return time.Time{} }
+
+// Health returns why no node can be reached, or nil while there is a session with the broker. Strangers may read it: where the
+// broker is and what it answered is in the hub's log only.
+func (e *External) Health() error {
+	if !e.up.Load() {
+		return errors.New("the external broker is not connected: no node is reached, the API serves; the hub's log says why")
+	}
+	return nil
+}
 
 // Guard does nothing: who may connect to such a broker is its own affair.
 func (e *External) Guard(func(device string) bool) {}
@@ -158,6 +169,8 @@ func (e *External) session(ctx context.Context, receive func(string, []byte), co
 			return fmt.Errorf("broker refuses the hub's subscription to %s: allow it in the broker's access rules", topic)
 		}
 	}
+	e.up.Store(true)
+	defer e.up.Store(false)
 	connected(true)
 	defer connected(false)
 	for {

@@ -6,12 +6,12 @@ import (
 	"net/netip"
 )
 
-// network is what connections of strangers are counted by: the address, of IPv6 its first 64 bits, which one customer of a
-// provider has at least.
-func network(a net.Addr) string {
+// Network is what connections of strangers are counted by: the peer's address, of IPv6 its first 64 bits, which one customer
+// of a provider has at least. The zero Prefix is what is no TCP.
+func Network(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
-		return ""
+		return netip.Prefix{}
 	}
 	ip := tcp.AddrPort().Addr().Unmap()
 	bits := 32
@@ -20,15 +20,15 @@ func network(a net.Addr) string {
 	}
 	p, err := ip.WithZone("").Prefix(bits)
 	if err != nil {
-		return netip.Addr{}.String()
+		return netip.Prefix{}
 	}
-	return p.String()
+	return p
 }
 
 // admitStranger gives the connection of a device that is not known one of the few places there are for such. When they are
 // taken, the oldest connection from where the most come from gives way, unless the new one comes from there too. b.mu is held.
 func (b *Broker) admitStranger(c *conn) error {
-	from := map[string]int{}
+	from := map[netip.Prefix]int{}
 	for s := range b.strangers {
 		if b.known(s.node) { // has joined meanwhile
 			delete(b.strangers, s)
@@ -56,7 +56,7 @@ func (b *Broker) admitStranger(c *conn) error {
 }
 
 // evict closes the oldest connection of a stranger from a network.
-func (b *Broker) evict(from string) {
+func (b *Broker) evict(from netip.Prefix) {
 	var oldest *conn
 	for s := range b.strangers {
 		if s.from == from && (oldest == nil || s.since.Before(oldest.since)) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func (f *fake) Close() error { f.closed = true; return nil }
 
 func stranger(n int, from string) *conn {
 	addr := &net.TCPAddr{IP: net.ParseIP(from), Port: 1000 + n%60000}
-	return &conn{Conn: &fake{}, node: fmt.Sprint("stranger", n), from: network(addr), since: time.Now()}
+	return &conn{Conn: &fake{}, node: fmt.Sprint("stranger", n), from: Network(addr), since: time.Now()}
 }
 
 // Devices that anybody can make up share a few connections; those that the hub knows have their own.
@@ -83,6 +84,16 @@ func TestStrangersPerAddress(t *testing.T) {
 		err := b.enter(stranger(n, fmt.Sprintf("2001:db8::%x", n)))
 		if (err == nil) != (n < maxPerAddress) {
 			t.Fatalf("connection %d of one network: %v", n, err)
+		}
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.7:80": "192.0.2.7/32", "[::ffff:192.0.2.7]:80": "192.0.2.7/32", "[2001:db8:1:2:3::4]:80": "2001:db8:1:2::/64", "[fe80::1%eth0]:80": "fe80::/64",
+	} {
+		if got := Network(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(in))); got.String() != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
 }

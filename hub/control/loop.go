@@ -70,7 +70,7 @@ type Loop struct {
 	Sources []Source
 	// Reconcile brings one key from what is to what should be. A positive requeueAfter asks for another call then at the
 	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
-	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (somebody else was faster, or the cache was behind) is not worth a log line.
+	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (another writer was faster, or the cache was behind) is not worth a log line.
 	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
 	// Workers is how many keys may be reconciled at a time (default 1).
 	Workers int

@@ -132,9 +132,12 @@ func TestAPanicIsOneKeys(t *testing.T) {
 				}
 			}
 			soon(t, func() string { return done("good") })
-			if n := contain.Counts()[c.site] - before; n == 0 {
-				t.Fatal("the fault was never met")
-			}
+			soon(t, func() string { // the good one may have been first
+				if contain.Counts()[c.site] == before {
+					return "the fault was never met"
+				}
+				return ""
+			})
 			if c.broken != "unseen" && done("poison") == "" {
 				t.Error("the fault kept nothing from happening")
 			}
@@ -195,7 +198,7 @@ func TestAPanicIsOnePods(t *testing.T) {
 	soon(t, func() string { return bound("poison") })
 }
 
-// TestAPanicInParallelIsTheCallers: one in a goroutine of InParallel is seen by whoever contains the caller.
+// TestAPanicInParallelIsTheCallers: one in a goroutine of InParallel is seen by what contains the caller.
 func TestAPanicInParallelIsTheCallers(t *testing.T) {
 	var ran atomic.Int32
 	err := contain.Do(nil, "test/parallel", "k", func() error {

@@ -167,7 +167,7 @@ func TestLoadBalancerFields(t *testing.T) {
 	}
 	class := "example.com/other"
 	if s := get(func(svc *corev1.Service) { svc.Spec.LoadBalancerClass = &class }); s.LoadBalancer {
-		t.Error("a Service of somebody else's class is served")
+		t.Error("a Service of another class is served")
 	}
 	if s := get(func(*corev1.Service) {}); !s.LoadBalancer || s.Filtered || s.Created != 77 {
 		t.Errorf("a plain one: %+v", s)

@@ -199,6 +199,12 @@ func (d *Dispatch) history() (id string, revision uint64) {
 // call runs f on the loop.
 func (d *Dispatch) call(f func(now time.Time)) { d.inbox.call(f) }
 
+// callOn runs f, which works on one device, on the loop: a panic in it ends the device's sessions, see guard. Otherwise they
+// would go on with half of the work done, waiting for an answer that does not come.
+func (d *Dispatch) callOn(n *node, f func(now time.Time)) {
+	d.call(func(now time.Time) { d.guard(now, n, func() { f(now) }) })
+}
+
 // wakeAt has tick run at t or before.
 func (d *Dispatch) wakeAt(t time.Time) {
 	if !t.IsZero() && (d.wake.IsZero() || t.Before(d.wake)) {

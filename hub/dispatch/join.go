@@ -48,7 +48,7 @@ func (d *Dispatch) checkToken(n *node, c *conn) {
 			case <-time.After(joinPause):
 			}
 		}
-		d.call(func(now time.Time) {
+		d.callOn(n, func(now time.Time) {
 			switch {
 			case n.conns[c.tag] != c:
 			case err != nil:
@@ -67,7 +67,7 @@ func (d *Dispatch) join(n *node, c *conn) {
 	h, fp := c.hello, c.s.Fingerprint
 	d.beside(n, func() error {
 		err := d.commitJoin(d.ctx, h, fp)
-		d.call(func(now time.Time) {
+		d.callOn(n, func(now time.Time) {
 			switch {
 			case n.conns[c.tag] != c:
 			case err != nil:

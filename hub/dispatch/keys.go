@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"petrel.dev/petrel/internal/durable"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -66,38 +67,13 @@ func createKeys(path string) (Keys, error) {
 		Public:    base64.RawURLEncoding.EncodeToString(k.Static.Public[:]),
 	}, "", "  ")
 	if err == nil {
-		err = writeDurably(path, append(b, '\n'))
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = durable.WriteFile(path, append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		return k, fmt.Errorf("link keys: %w", err)
 	}
 	return k, nil
-}
-
-func writeDurably(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -48,7 +48,7 @@ func allowedLabel(key, value string) bool {
 }
 
 // mergeLabels has a Node carry what its device says of itself, and returns what it may not say. A label that the Node has with
-// another value than the device reported before is somebody else's, and stays.
+// another value than the device reported before is another writer's, and stays.
 func mergeLabels(node *corev1.Node, said map[string]string) (left []string) {
 	var before map[string]string
 	_ = json.Unmarshal([]byte(node.Annotations[kube.NodeLabelsAnnotation]), &before) // absent or damaged: all is others'

@@ -44,3 +44,15 @@ func TestNodeLease(t *testing.T) {
 		t.Errorf("uids %s, %s", a, b)
 	}
 }
+
+// TestConditionsOfTheAgentEnd: a condition of Petrel's own that a node says no more is over; those of other writers stay.
+func TestConditionsOfTheAgentEnd(t *testing.T) {
+	old := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+		{Type: "petrel.dev/MemoryLimits", Status: corev1.ConditionFalse}, {Type: "example.com/Battery", Status: corev1.ConditionTrue},
+		{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}}}
+	said := corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
+	got := (&intake{}).nodeStatus(old.DeepCopy(), old, said).Object.(*corev1.Node).Status.Conditions
+	if len(got) != 2 || got[0].Type != "example.com/Battery" || got[1].Type != corev1.NodeReady || got[1].Status != corev1.ConditionTrue {
+		t.Errorf("conditions %+v", got)
+	}
+}

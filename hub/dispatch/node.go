@@ -252,7 +252,7 @@ func (d *Dispatch) drainConn(now time.Time, n *node, c *conn) {
 		for _, b := range out.Batches {
 			d.imageReports(now, n, b)
 			d.in.add(job{device: n.id, node: n.name, batch: b, done: func() {
-				d.call(func(now time.Time) {
+				d.callOn(n, func(now time.Time) {
 					if n.conns[c.tag] == c {
 						c.s.Committed(b.Seq)
 						d.drainConn(now, n, c)

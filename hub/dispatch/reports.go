@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -168,8 +169,9 @@ func (i *intake) planNode(r report) plan {
 	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}, left: left}
 }
 
-// nodeStatus merges what the node says into the stored status. Conditions of other writers stay; the time of a transition
-// is the hub's, since a node's clock may be anything.
+// nodeStatus merges what the node says into the stored status. Conditions of other writers stay; those of
+// Petrel's own types that the node says no more are over. The time of a transition is the hub's, since a node's clock may
+// be anything.
 func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) control.Write {
 	now := metav1.Now()
 	conds := said.Conditions
@@ -186,7 +188,7 @@ func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) cont
 	}
 	var kept []corev1.NodeCondition
 	for _, o := range old.Status.Conditions {
-		if !has[o.Type] {
+		if !has[o.Type] && !strings.HasPrefix(string(o.Type), kube.NodeConditionPrefix) {
 			kept = append(kept, o)
 		}
 	}

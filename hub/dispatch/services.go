@@ -17,7 +17,7 @@ import (
 func serviceObject(s *corev1.Service, endpoints map[string]*discoveryv1.EndpointSlice) (*wire.Object, error) {
 	j := svcproxy.Service{
 		Namespace: s.Namespace, Name: s.Name, ExternalName: s.Spec.ExternalName,
-		// A class names somebody else's load balancer, which alone may serve such a Service.
+		// A class names another load balancer, which alone may serve such a Service.
 		LoadBalancer:    s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass == nil,
 		PublishNotReady: s.Spec.PublishNotReadyAddresses,
 	}

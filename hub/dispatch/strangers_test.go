@@ -9,8 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
@@ -130,7 +132,7 @@ func newKeys(t *testing.T) Keys {
 	return keys
 }
 
-// However many devices somebody makes up, those that the hub knows have room of their own.
+// However many devices a stranger makes up, those that the hub knows have room of their own.
 func TestStrangersDoNotLockOutKnownDevices(t *testing.T) {
 	keys := newKeys(t)
 	known := newDevice(t, keys)
@@ -234,5 +236,42 @@ func TestPanicOverADeviceIsThatDevices(t *testing.T) {
 			}
 			again.join(t, hub, b, "n2")
 		})
+	}
+}
+
+// What comes back to the loop for a device ends, if it panics, that device's session: it must not wait for an answer.
+func TestPanicInACallOnADeviceIsThatDevices(t *testing.T) {
+	keys := newKeys(t)
+	one, two := newDevice(t, keys), newDevice(t, keys)
+	hub, b := hubOf(t, keys, one.node("n1"), two.node("n2"))
+	one.join(t, hub, b, "n1")
+	two.join(t, hub, b, "n2")
+	hub.call(func(time.Time) {
+		hub.callOn(hub.byName["n2"], func(time.Time) { panic("poison") })
+	})
+	within(t, "the device loses its session", func() bool { ok, _ := hub.Presence("n2"); return !ok })
+	if ok, _ := hub.Presence("n1"); !ok {
+		t.Error("the other device lost its session too")
+	}
+}
+
+// poisoned is a cache that panics over Nodes.
+type poisoned struct{ control.Client }
+
+func (p poisoned) Get(gvk kube.GVK, namespace, name string) (kube.Object, bool) {
+	if gvk == kube.Node {
+		panic("poison")
+	}
+	return p.Client.Get(gvk, namespace, name)
+}
+
+// A panic while a stream is opened is an answer to who waits for the stream.
+func TestPanicWhileAStreamIsOpened(t *testing.T) {
+	hub, _ := hubOf(t, newKeys(t))
+	hub.call(func(time.Time) { hub.cfg.Client = poisoned{hub.cfg.Client} })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := hub.OpenStream(ctx, "n1", wire.StreamRequest{}); !apierrors.IsInternalError(err) {
+		t.Errorf("%v", err)
 	}
 }

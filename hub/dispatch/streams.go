@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -30,12 +31,12 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 	}
 	got := make(chan answer, 1)
 	d.call(func(now time.Time) {
+		a := answer{err: apierrors.NewInternalError(errors.New("opening the stream caused a panic; the hub's log has it"))}
+		defer func() { got <- a }() // also after a panic: the caller waits
 		e, err := d.openStream(now, nodeName, req)
-		if err != nil {
-			got <- answer{nil, err}
-			return
+		if a.err = err; err == nil {
+			a.s = e
 		}
-		got <- answer{e, nil}
 	})
 	select {
 	case a := <-got:

@@ -190,7 +190,7 @@ func (s *desired) issue(n *node, t *saToken) {
 			return err
 		})
 		<-issuing
-		d.call(func(now time.Time) {
+		d.callOn(n, func(now time.Time) {
 			if n.tokens[t.id.UID] != t {
 				return
 			}

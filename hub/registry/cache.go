@@ -23,8 +23,10 @@ type cache struct {
 	decoded *decoded
 	log     *slog.Logger
 
+	feed feedHealth
+
 	mu    sync.RWMutex
-	rev   sqlstore.Revision     // all commits up to here have been applied
+	rev   sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo
 	kinds map[string]*kindCache // by the kind's part of the key
 
 	hookPrefix string // set before run
@@ -46,7 +48,15 @@ type cached struct {
 }
 
 func newCache(s Store, d *decoded, log *slog.Logger) *cache {
-	return &cache{store: s, decoded: d, log: log, rev: s.Revision(), kinds: map[string]*kindCache{}}
+	c := &cache{store: s, decoded: d, log: log, kinds: map[string]*kindCache{}}
+	c.moveTo(s.Revision())
+	return c
+}
+
+// moveTo notes that all commits up to rev have been applied. c.mu is held, or nobody else has c.
+func (c *cache) moveTo(rev sqlstore.Revision) {
+	c.rev = rev
+	c.feed.applied.Store(int64(rev))
 }
 
 // onEvent has f called by the feed for every change below prefix. Before run only.
@@ -179,6 +189,8 @@ func (kc *kindCache) drop(key string) {
 
 // run applies the store's changes until ctx ends.
 func (c *cache) run(ctx context.Context) error {
+	c.feed.running.Store(true)
+	defer c.feed.running.Store(false)
 	for {
 		c.mu.RLock()
 		from := c.rev
@@ -211,7 +223,7 @@ func (c *cache) follow(ctx context.Context, from sqlstore.Revision) error {
 func (c *cache) refill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rev = c.store.Revision()
+	c.moveTo(c.store.Revision())
 	for _, kc := range c.kinds {
 		c.fill(kc, resource.Prefix(kc.kind, ""))
 	}
@@ -225,7 +237,7 @@ func (c *cache) apply(events []sqlstore.Event) {
 	for i, ev := range events {
 		contain.Go(c.log, "registry/cache", ev.Key, func() { c.applyOne(ev, objs[i]) })
 	}
-	c.rev = events[len(events)-1].Rev
+	c.moveTo(events[len(events)-1].Rev)
 }
 
 // applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll looked. c.mu is

@@ -13,6 +13,8 @@ const (
 	// NodeLabelsAnnotation on a Node holds the labels that its device has last reported of itself, as JSON: those it may
 	// change. A label that somebody has set otherwise stays as it is.
 	NodeLabelsAnnotation = "petrel.dev/node-labels"
+	// NodeConditionPrefix begins the types of conditions that only a node's own agent writes.
+	NodeConditionPrefix = "petrel.dev/"
 	// BoardLabel tells which board a node is, for example "raspberry-pi-4".
 	BoardLabel = "petrel.dev/board"
 	// ArchVariantLabel tells which variant of kubernetes.io/arch a node is ("v6" of arm), where not every variant runs

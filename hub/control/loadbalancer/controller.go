@@ -1,6 +1,6 @@
 // Package loadbalancer says in the status of Services of type LoadBalancer where they are reached: at the nodes' addresses,
 // on each of which the service proxy listens. So `kubectl get` shows an address and `helm install --wait` returns.
-// Services with a loadBalancerClass are somebody else's and left alone.
+// Services with a loadBalancerClass belong to another implementation and are left alone.
 package loadbalancer
 
 import (
@@ -16,6 +16,10 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
 )
+
+// maxIngress bounds the addresses in one status. Any of them will do, and with those of a thousand nodes each node that goes
+// dark or comes back would rewrite 50 KB for every Service.
+const maxIngress = 16
 
 // Config is what the controller needs.
 type Config struct {
@@ -138,20 +142,40 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// ingress lists the addresses of the nodes that serve, in the order of the nodes' names.
+// ingress lists addresses of nodes that serve, in the order of the nodes' names. When there are more than a status may have,
+// those that it has already stay.
 func (c *Controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
 	serving := c.nodesWithEndpoints(svc)
-	mode := corev1.LoadBalancerIPModeVIP
-	var out []corev1.LoadBalancerIngress
+	var all []string
+	seen := map[string]bool{}
 	for _, n := range control.List[*corev1.Node](c.client, kube.Node, "") {
 		if local(svc) && !serving[n.Name] {
 			continue
 		}
 		for _, ip := range addressesOf(n) {
-			if !slices.ContainsFunc(out, func(o corev1.LoadBalancerIngress) bool { return o.IP == ip }) {
-				out = append(out, corev1.LoadBalancerIngress{IP: ip, IPMode: &mode})
+			if !seen[ip] {
+				seen[ip] = true
+				all = append(all, ip)
 			}
 		}
+	}
+	kept := map[string]bool{}
+	for _, i := range svc.Status.LoadBalancer.Ingress {
+		if seen[i.IP] && len(kept) < maxIngress {
+			kept[i.IP] = true
+		}
+	}
+	room := maxIngress - len(kept)
+	mode := corev1.LoadBalancerIPModeVIP
+	var out []corev1.LoadBalancerIngress
+	for _, ip := range all {
+		if !kept[ip] {
+			if room == 0 {
+				continue
+			}
+			room--
+		}
+		out = append(out, corev1.LoadBalancerIngress{IP: ip, IPMode: &mode})
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,36 @@ func TestStatusHasTheNodesAddresses(t *testing.T) {
 	})
 }
 
+// With a thousand nodes the status has some of their addresses, and nodes that come and go do not rewrite it all the time.
+func TestStatusOfALargeFleetIsSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet := func(k int, ready corev1.ConditionStatus) *corev1.Node {
+			return node(fmt.Sprintf("node-%04d", k), ready, internal(fmt.Sprintf("192.0.%d.%d", k/250, k%250)))
+		}
+		c := controltest.New(t, balancer())
+		for k := range 1000 {
+			c.Put(fleet(k, corev1.ConditionTrue))
+		}
+		start(t, c)
+		first := "192.0.0.0 192.0.0.1 192.0.0.2 192.0.0.3 192.0.0.4 192.0.0.5 192.0.0.6 192.0.0.7 192.0.0.8 192.0.0.9 192.0.0.10 192.0.0.11 192.0.0.12 192.0.0.13 192.0.0.14 192.0.0.15"
+		expect(t, c, first)
+		c.Writes() // forgotten
+		for k := 16; k < 1000; k++ {
+			c.Put(fleet(k, corev1.ConditionUnknown))
+			c.Put(fleet(k, corev1.ConditionTrue))
+		}
+		expect(t, c, first)
+		if n := len(c.Writes()); n != 0 {
+			t.Errorf("%d writes for nodes whose addresses are not in the status", n)
+		}
+		c.Put(fleet(0, corev1.ConditionUnknown))
+		without := strings.TrimPrefix(first, "192.0.0.0 ") + " 192.0.0.16"
+		expect(t, c, without)
+		c.Put(fleet(0, corev1.ConditionTrue))
+		expect(t, c, without)
+	})
+}
+
 func TestLocalTrafficNeedsLocalEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := balancer()
@@ -108,7 +139,7 @@ func TestLocalTrafficNeedsLocalEndpoints(t *testing.T) {
 	})
 }
 
-// loadBalancerClass names somebody else's implementation, whose status this is (case 04).
+// loadBalancerClass names another implementation, whose status this is (case 04).
 func TestAnotherClassIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc, class := balancer(), "example.com/other"
