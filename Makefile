@@ -50,7 +50,7 @@ hostile: setup-test build ## the attacks of docs/security.md at full size: pods,
 
 # FOCUS=regexp, SIG=node, PROCS=n choose; UPDATE=1 adds what passes to the list, and after a whole run writes docs/conformance.md.
 conformance: setup-conformance build ## Kubernetes' conformance suite against a hub and two agents, compared with test/conformance/passing.txt
-	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -focus '$(FOCUS)' -sig '$(SIG)' -procs $(or $(PROCS),4) $(if $(UPDATE),-update) $(if $(KEEP),-keep)
+	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -focus '$(FOCUS)' -sig '$(SIG)' -procs $(or $(PROCS),10) $(if $(UPDATE),-update) $(if $(KEEP),-keep)
 
 # qemu by name, kmod for depmod, e2fsprogs for mke2fs: all of them for building and starting the guests.
 boards: setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64; some 20 minutes a board (BOARDS=name: one)

@@ -77,7 +77,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
-	if a.cache, err = cache.Open(filepath.Join(a.dir, "cache"), a.log); err != nil {
+	if a.cache, err = cache.Open(link.CacheDir(a.dir), a.log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.cache.Close()) }()

@@ -283,9 +283,12 @@ func TestReboot(t *testing.T) {
 // TestStopPodsOnExit leaves nothing running, and the next start brings the pods back.
 func TestStopPodsOnExit(t *testing.T) {
 	m := newMachine(t)
-	m.want(pod("a", sh("main", "trap 'exit 0' TERM; while true; do sleep 0.1; done")))
+	shared := pod("s", sh("main", "exec sleep 1000"))
+	shared.Spec.ShareProcessNamespace = ptr(true)
+	m.want(shared, pod("a", sh("main", "trap 'exit 0' TERM; while true; do sleep 0.1; done")))
 	m.boot("PETREL_TEST_STOP=1")
 	m.await("uid-a", "ready", ready)
+	m.await("uid-s", "ready", ready)
 	m.term()
 	if left := m.processes(); len(left) > 0 {
 		t.Errorf("processes are left: %v", left)
@@ -295,6 +298,7 @@ func TestStopPodsOnExit(t *testing.T) {
 		t.Error("mounts are left")
 	}
 	m.boot()
+	m.await("uid-s", "ready again", ready)
 	m.await("uid-a", "ready again", func(st corev1.PodStatus) bool { return ready(st) && st.ContainerStatuses[0].RestartCount == 1 })
 }
 

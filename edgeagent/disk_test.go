@@ -98,7 +98,7 @@ func (m *machine) smallDisk() string {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size=256m"); err != nil {
 		m.t.Fatal(err)
 	}
 	return dir

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -37,8 +38,9 @@ func TestAFleetConnectsAtOnce(t *testing.T) {
 	go func() { _ = p.Run(ctx) }()
 
 	const agents = 300
-	cfg := pki.ClientTLS()
-	cfg.NextProtos, cfg.ServerName = []string{wire.ALPN}, "127.0.0.1"
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pki.CA())
+	cfg := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{selfSigned(t)}, NextProtos: []string{wire.ALPN}, ServerName: "127.0.0.1"}
 	var conns []net.Conn
 	for range agents {
 		c, err := net.Dial("tcp", l.Addr().String())

@@ -185,9 +185,6 @@ func createPrivate(path string) error {
 // Revision is the last committed revision.
 func (db *DB) Revision() Revision { return db.state.Load().rev }
 
-// Compacted is the oldest revision that can still be listed, or watched from.
-func (db *DB) Compacted() Revision { return db.history.oldest() }
-
 // Len is the number of keys.
 func (db *DB) Len() int { return db.state.Load().index.len() }
 

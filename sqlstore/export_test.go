@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// Compacted is the oldest revision that can still be listed, or watched from.
+func (db *DB) Compacted() Revision { return db.history.oldest() }
+
 // LimitMemory keeps at most n changes in memory, so that older ones are read from the file.
 func (db *DB) LimitMemory(n int) {
 	db.history.mu.Lock()

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"petrel.dev/petrel/edgeagent/podrun"
 )
 
@@ -188,6 +191,21 @@ func TestAppArmor(t *testing.T) {
 	for name, want := range map[string]bool{"petrel-default": true, "/usr/bin/man": true, "spaced name": true, "petrel": false, "petrel-default (enforce)": false, "": false} {
 		if profileLoaded(list, name) != want {
 			t.Errorf("%q: loaded %v", name, !want)
+		}
+	}
+}
+
+// TestNoSeccomp: on a kernel without seccomp filters those run without who have not asked for the default profile.
+func TestNoSeccomp(t *testing.T) {
+	for _, tt := range []struct {
+		enabled, asked, confined, refused bool
+	}{
+		{true, true, true, false}, {true, false, true, false}, {false, true, false, true}, {false, false, false, false},
+	} {
+		spec := &oci.Spec{Linux: &specs.Linux{}, Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
+		err := defaultSeccomp(tt.enabled, tt.asked)(t.Context(), nil, nil, spec)
+		if (spec.Linux.Seccomp != nil) != tt.confined || errors.Is(err, podrun.ErrConfig) != tt.refused || err != nil && !tt.refused {
+			t.Errorf("%+v: %+v, %v", tt, spec.Linux.Seccomp, err)
 		}
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	kernelseccomp "github.com/containerd/containerd/v2/pkg/seccomp"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -70,7 +70,7 @@ func (r *Runtime) podInit(ctx context.Context, s podrun.ContainerSpec) (uint32, 
 	r.pods[id] = s.PodUID // whose events its own are
 	r.mu.Unlock()
 	container, err := r.client.NewContainer(ctx, id, client.WithContainerLabels(map[string]string{labelInit: s.PodUID}),
-		client.WithNewSpec(oci.WithDefaultSpec(), r.initSpec(s, id, root), seccomp.WithDefaultProfile()))
+		client.WithNewSpec(oci.WithDefaultSpec(), r.initSpec(s, id, root), defaultSeccomp(kernelseccomp.IsEnabled(), false)))
 	if err != nil {
 		return 0, err
 	}

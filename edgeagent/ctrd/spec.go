@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	kernelseccomp "github.com/containerd/containerd/v2/pkg/seccomp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -273,9 +274,23 @@ func security(s podrun.Security) []oci.SpecOpts {
 	case s.SeccompProfile != "":
 		opts = append(opts, seccompFile(s.SeccompProfile))
 	case !s.SeccompUnconfined:
-		opts = append(opts, seccomp.WithDefaultProfile())
+		opts = append(opts, defaultSeccomp(kernelseccomp.IsEnabled(), s.SeccompDefault))
 	}
 	return opts
+}
+
+// defaultSeccomp confines a container by the default profile where the kernel has seccomp. Where it has not, one that asks
+// for the profile does not start, and others run without, as upstream has it.
+func defaultSeccomp(enabled, asked bool) oci.SpecOpts {
+	switch {
+	case enabled:
+		return seccomp.WithDefaultProfile()
+	case asked:
+		return func(context.Context, oci.Client, *containers.Container, *oci.Spec) error {
+			return fmt.Errorf("%w: seccompProfile RuntimeDefault: the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)", podrun.ErrConfig)
+		}
+	}
+	return func(context.Context, oci.Client, *containers.Container, *oci.Spec) error { return nil }
 }
 
 func capabilities(names []string) []string {

@@ -81,7 +81,7 @@ type Node struct {
 
 	mu         sync.Mutex
 	addresses  []netip.Addr
-	conditions map[corev1.NodeConditionType]corev1.NodeCondition
+	conditions []corev1.NodeCondition                 // as last reported, each type once
 	pressed    map[corev1.NodeConditionType]time.Time // when it was last seen under pressure
 }
 
@@ -99,7 +99,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.MaxPods == 0 {
 		cfg.MaxPods = 110
 	}
-	n := &Node{cfg: cfg, kick: make(chan struct{}, 1), conditions: map[corev1.NodeConditionType]corev1.NodeCondition{}, pressed: map[corev1.NodeConditionType]time.Time{}}
+	n := &Node{cfg: cfg, kick: make(chan struct{}, 1), pressed: map[corev1.NodeConditionType]time.Time{}}
 	mem, err := meminfo(cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)
@@ -226,17 +226,14 @@ func (n *Node) check() []corev1.NodeCondition {
 		if on {
 			c.Status = corev1.ConditionTrue
 		}
-		old, known := n.conditions[kind]
-		switch {
-		case known && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message:
-			c = old
-		case known && old.Status == c.Status:
-			c.LastTransitionTime, c.LastHeartbeatTime = old.LastTransitionTime, metav1.NewTime(now.Truncate(time.Second))
-		default:
-			c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
-			c.LastHeartbeatTime = c.LastTransitionTime
+		if old := kube.FindCondition(n.conditions, kind); old != nil && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+			list = append(list, *old)
+			return
 		}
-		n.conditions[kind] = c
+		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
+		c.LastHeartbeatTime = c.LastTransitionTime
+		kube.KeepTransition(n.conditions, &c)
+		n.conditions = kube.SetCondition(n.conditions, c)
 		list = append(list, c)
 	}
 	pressure := func(kind corev1.NodeConditionType, now time.Time, on bool, bad, good, text string) {

@@ -264,13 +264,7 @@ func (n *Network) detach(podUID string) error {
 	return nil
 }
 
-// Attached lists the UIDs of all pods that have a namespace or an address here, live or left over.
-func (n *Network) Attached() ([]string, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.attached()
-}
-
+// attached lists the UIDs of all pods that have a namespace or an address here, live or left over. n.mu is held.
 func (n *Network) attached() ([]string, error) {
 	entries, err := os.ReadDir(n.netnsDir())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -103,7 +103,9 @@ func TestRebootKeepsAddress(t *testing.T) {
 
 	m.restart()
 	must(t, m.net.Setup(ctx, prefixes("10.42.0.0/24")))
-	uids, err := m.net.Attached()
+	m.net.mu.Lock()
+	uids, err := m.net.attached()
+	m.net.mu.Unlock()
 	must(t, err)
 	if len(uids) != 2 {
 		t.Fatalf("after the reboot known: %v", uids)

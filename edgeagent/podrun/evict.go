@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -48,7 +49,7 @@ func (s *stepper) discard() {
 
 // disruption is the condition that tells controllers a pod was ended for the node's sake, or nil.
 func (s *stepper) disruption(st *corev1.PodStatus) *corev1.PodCondition {
-	if old := condition(s.o.last.Conditions, corev1.DisruptionTarget); old != nil {
+	if old := kube.FindCondition(s.o.last.Conditions, corev1.DisruptionTarget); old != nil {
 		return old
 	}
 	if st.Reason != reasonEvicted || !s.o.evict.pressure {

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // TestInvariants lets anything happen to any pod, in any order, and checks what must hold always.
@@ -144,11 +146,11 @@ func (c *checker) settled() string {
 	if running["a"] > 0 && (running["x"] > 0 || running["y"] > 0) {
 		return "an init container runs beside the others"
 	}
-	ready := condition(st.Conditions, corev1.PodReady).Status == corev1.ConditionTrue
+	ready := kube.IsConditionTrue(st.Conditions, corev1.PodReady)
 	if ready && (running["x"] != 1 || running["y"] != 1) {
 		return "the pod is ready, but not all of it runs"
 	}
-	if ready != (condition(st.Conditions, corev1.ContainersReady).Status == corev1.ConditionTrue) {
+	if ready != (kube.IsConditionTrue(st.Conditions, corev1.ContainersReady)) {
 		return "Ready and ContainersReady differ without a gate"
 	}
 	in := desired{pod: w.pod, gone: w.gone}

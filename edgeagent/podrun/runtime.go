@@ -129,6 +129,7 @@ type Security struct {
 	NoNewPrivileges       bool
 	AddCaps, DropCaps     []string // without "CAP_"; "ALL" is all
 	SeccompUnconfined     bool
+	SeccompDefault        bool   // the default profile was asked for, so it must be had
 	SeccompProfile        string // path of a profile on the node
 	AppArmorUnconfined    bool
 	AppArmorDefault       bool   // the default profile was asked for, so it must be had

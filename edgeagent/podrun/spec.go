@@ -109,7 +109,7 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
 		if p == nil {
 			return
 		}
-		s.SeccompUnconfined, s.SeccompProfile = p.Type == corev1.SeccompProfileTypeUnconfined, ""
+		s.SeccompUnconfined, s.SeccompDefault, s.SeccompProfile = p.Type == corev1.SeccompProfileTypeUnconfined, p.Type == corev1.SeccompProfileTypeRuntimeDefault, ""
 		if p.Type == corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile != nil {
 			s.SeccompProfile = *p.LocalhostProfile
 		}

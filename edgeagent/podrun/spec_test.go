@@ -70,6 +70,9 @@ func TestSecurityFields(t *testing.T) {
 		}, func(s *podrun.Security) {
 			s.UnmaskedProc, s.AppArmorDefault, s.SeccompProfile = true, true, "my/profile.json"
 		}},
+		"default profile": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
+		}, func(s *podrun.Security) { s.SeccompDefault = true }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t, func(c *podrun.Config) { c.Host.AppArmor = true })

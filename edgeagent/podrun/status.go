@@ -298,9 +298,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 				}
 			}
 		}
-		if old := condition(s.o.last.Conditions, kind); old != nil && old.Status == c.Status {
-			c.LastTransitionTime = old.LastTransitionTime
-		}
+		kube.KeepTransition(s.o.last.Conditions, &c)
 		st.Conditions = append(st.Conditions, c)
 	}
 	done := st.Phase == corev1.PodSucceeded
@@ -354,11 +352,11 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 		st.Conditions = append(st.Conditions, *c)
 	}
 	for _, c := range s.d.pod.Status.Conditions {
-		if condition(st.Conditions, c.Type) == nil {
+		if kube.FindCondition(st.Conditions, c.Type) == nil {
 			st.Conditions = append(st.Conditions, c)
 		}
 	}
-	if condition(st.Conditions, corev1.PodScheduled) == nil {
+	if kube.FindCondition(st.Conditions, corev1.PodScheduled) == nil {
 		set(corev1.PodScheduled, true, "", "")
 	}
 }
@@ -367,7 +365,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 func (s *stepper) gates() string {
 	var missing []string
 	for _, g := range s.d.pod.Spec.ReadinessGates {
-		c := condition(s.d.pod.Status.Conditions, g.ConditionType)
+		c := kube.FindCondition(s.d.pod.Status.Conditions, g.ConditionType)
 		switch {
 		case c == nil:
 			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", string(g.ConditionType)))
@@ -376,13 +374,4 @@ func (s *stepper) gates() string {
 		}
 	}
 	return strings.Join(missing, ", ")
-}
-
-func condition(list []corev1.PodCondition, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range list {
-		if list[i].Type == kind {
-			return &list[i]
-		}
-	}
-	return nil
 }

@@ -198,7 +198,7 @@ func (s *stepper) settingUp(c corev1.Container) bool {
 func (s *stepper) stopSidecars() {
 	for _, ic := range s.d.pod.Spec.InitContainers {
 		if c := s.current[ic.Name]; c != nil && c.State == Running && s.o.stops[c.ID].IsZero() {
-			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: time.Duration(graceOf(s.d.pod)) * time.Second, why: "Stopping container " + c.Name})
+			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: kube.Seconds(graceOf(s.d.pod)), why: "Stopping container " + c.Name})
 		}
 	}
 }

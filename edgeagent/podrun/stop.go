@@ -143,7 +143,7 @@ func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 			return
 		}
 		w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
-		w.stop(ctx, pod, action{container: c.Name, id: id, grace: time.Duration(graceOf(pod)) * time.Second, why: "FailedPostStartHook"})
+		w.stop(ctx, pod, action{container: c.Name, id: id, grace: kube.Seconds(graceOf(pod)), why: "FailedPostStartHook"})
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // world is a node without a kernel: it carries out what a step decides, at once and without fail unless told otherwise,
@@ -174,7 +176,7 @@ func (w *world) summary() string {
 	conds := ""
 	for kind, short := range map[corev1.PodConditionType]string{corev1.PodReadyToStartContainers: "N", corev1.PodInitialized: "I", corev1.ContainersReady: "C", corev1.PodReady: "R",
 		corev1.AllContainersRestarting: "A"} {
-		if c := condition(st.Conditions, kind); c != nil && c.Status == corev1.ConditionTrue {
+		if kube.IsConditionTrue(st.Conditions, kind) {
 			conds += short
 		}
 	}

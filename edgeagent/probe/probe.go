@@ -70,7 +70,7 @@ func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok
 	if g.Failure == 0 {
 		g.Failure = 3
 	}
-	period := time.Duration(max(p.PeriodSeconds, 0)) * time.Second
+	period := kube.Seconds(max(p.PeriodSeconds, 0))
 	if period == 0 {
 		period = 10 * time.Second
 	}
@@ -107,7 +107,7 @@ var errUnasked = errors.New("probe could not be carried out")
 
 // Check asks once. An error says that there is no answer.
 func Check(ctx context.Context, p *corev1.Probe, t Target) (ok bool, output string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(p.TimeoutSeconds, 1))*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, kube.Seconds(max(p.TimeoutSeconds, 1)))
 	defer cancel()
 	output, err = check(ctx, p, t)
 	switch {

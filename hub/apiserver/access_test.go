@@ -87,7 +87,7 @@ func callers(t *testing.T, pki *auth.PKI) map[string]func(*http.Request) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := x509.ParseCertificate(pki.ClientTLS().Certificates[0].Certificate[0])
+	admin, err := x509.ParseCertificate(clientTLS(t, pki).Certificates[0].Certificate[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func BenchmarkList5000(b *testing.B) {
 	}
 	for _, proto := range []string{"h2", "http/1.1"} {
 		b.Run(proto, func(b *testing.B) {
-			cfg := h.pki.ClientTLS()
+			cfg := clientTLS(h.t, h.pki)
 			cfg.NextProtos = []string{proto}
 			tr := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: proto == "h2"}
 			if proto != "h2" {

@@ -117,7 +117,7 @@ func TestDeletionCodes(t *testing.T) {
 func TestStrangersAreRefused(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.pki.ClientTLS().RootCAs}}}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: clientTLS(h.t, h.pki).RootCAs}}}
 	for path, code := range map[string]int{
 		"/api": 401, "/apis": 401, "/api/v1/secrets": 401, "/openapi/v2": 401, "/metrics": 401, "/nowhere": 401, "/": 401,
 		"/version": 200, "/healthz": 200, "/livez": 200, "/readyz": 200,
@@ -387,7 +387,7 @@ func TestGzip(t *testing.T) {
 		h.do("POST", configMaps, configMap(fmt.Sprint("big", i), `,"data":{"a":"`+strings.Repeat("x", 100<<10)+`"}`), "Content-Type: application/json")
 	}
 	plain := h.do("GET", configMaps, "").body
-	admin, err := x509.ParseCertificate(h.pki.ClientTLS().Certificates[0].Certificate[0])
+	admin, err := x509.ParseCertificate(clientTLS(h.t, h.pki).Certificates[0].Certificate[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package apiserver_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -108,6 +110,28 @@ func newHub(t testing.TB, opts ...option) *hub {
 	h.config.QPS = -1
 	h.namespace("default")
 	return h
+}
+
+// clientTLS is a client configuration with the administrator's certificate, as the kubeconfig has it.
+func clientTLS(t testing.TB, pki *auth.PKI) *tls.Config {
+	t.Helper()
+	kubeconfig, err := pki.Kubeconfig("https://hub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.X509KeyPair(cfg.CertData, cfg.KeyData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(cfg.CAData) {
+		t.Fatal("the kubeconfig has no CA")
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{cert}}
 }
 
 func (h *hub) namespace(name string) {

@@ -21,7 +21,7 @@ import (
 // byHand opens a connection that the test speaks HTTP/1.1 on by hand, with the administrator's certificate.
 func (h *hub) byHand(t *testing.T) *tls.Conn {
 	t.Helper()
-	cfg := h.pki.ClientTLS()
+	cfg := clientTLS(h.t, h.pki)
 	cfg.NextProtos = []string{"http/1.1"}
 	c, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), cfg)
 	if err != nil {
@@ -42,7 +42,7 @@ func (h *hub) robot(t *testing.T) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.pki.ClientTLS().RootCAs}}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: clientTLS(h.t, h.pki).RootCAs}}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: bearerTransport{tr, token}}
 }
@@ -110,7 +110,7 @@ func TestSlowBodies(t *testing.T) {
 func TestSlowBodyOfStranger(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{BodyGrace: 300 * time.Millisecond} })
-	c, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), &tls.Config{RootCAs: h.pki.ClientTLS().RootCAs, NextProtos: []string{"http/1.1"}})
+	c, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), &tls.Config{RootCAs: clientTLS(h.t, h.pki).RootCAs, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestStalledWatchEnds(t *testing.T) {
 			t.Parallel()
 			h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: time.Second} })
 			if proto == "h2" {
-				tr := &http.Transport{TLSClientConfig: h.pki.ClientTLS(), ForceAttemptHTTP2: true}
+				tr := &http.Transport{TLSClientConfig: clientTLS(h.t, h.pki), ForceAttemptHTTP2: true}
 				resp, err := (&http.Client{Transport: tr}).Get(h.url + configMaps + "?watch=true&timeoutSeconds=3600")
 				if err != nil || resp.ProtoMajor != 2 {
 					t.Fatal(resp, err)
@@ -215,7 +215,7 @@ func TestSilentWatchGoesOn(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: 200 * time.Millisecond} })
 	for _, proto := range []string{"http/1.1", "h2"} {
-		cfg := h.pki.ClientTLS()
+		cfg := clientTLS(h.t, h.pki)
 		cfg.NextProtos = []string{proto}
 		tr := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: proto == "h2"}
 		resp, err := (&http.Client{Transport: tr}).Get(h.url + configMaps + "?watch=true")
@@ -277,6 +277,9 @@ func TestBrowsersOfOtherSites(t *testing.T) {
 		{"the same origin", 201, post("Origin: https://"+host, "Content-Type: application/json")},
 		{"no browser", 201, post("Content-Type: application/json")},
 		{"no browser, no type", 201, post()},
+		{"a library that has to name an origin", 201, post("Origin: http://localhost", "Content-Type: application/json")},
+		{"a page of a server on the user's machine", 403, post("Origin: http://localhost:3000", "Sec-Fetch-Site: cross-site", "Content-Type: application/json")},
+		{"a name that only begins like it", 403, post("Origin: http://localhost.evil.example", "Content-Type: application/json")},
 		{"reading", 200, h.do("GET", configMaps, "", "Origin: https://evil.example").code},
 		{"exec in a pod", 403, h.do("GET", "/api/v1/namespaces/default/pods/x/exec?command=sh&stdin=1", "", "Origin: https://evil.example", "Connection: Upgrade", "Upgrade: websocket").code},
 	} {
@@ -326,7 +329,7 @@ func TestRefusalsInTheLogAreBounded(t *testing.T) {
 	t.Parallel()
 	var log lines
 	h := newHub(t, func(c *apiserver.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.pki.ClientTLS().RootCAs}}}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: clientTLS(h.t, h.pki).RootCAs}}}
 	for i := range 50 {
 		token := "letmein"
 		if i%2 == 1 {

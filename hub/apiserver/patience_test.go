@@ -150,7 +150,7 @@ func TestPausedLogGoesOn(t *testing.T) {
 	})
 	h.pod("web", "pi-1", "app")
 	for _, proto := range []string{"http/1.1", "h2"} {
-		cfg := h.pki.ClientTLS()
+		cfg := clientTLS(h.t, h.pki)
 		cfg.NextProtos = []string{proto}
 		tr := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: proto == "h2"}
 		defer tr.CloseIdleConnections()

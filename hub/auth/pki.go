@@ -222,16 +222,3 @@ func (p *PKI) ServerSPKI() [32]byte {
 
 // CA returns the CA's certificate as PEM: the content of kube-root-ca.crt.
 func (p *PKI) CA() []byte { return certPEM(p.ca) }
-
-// ClientTLS is a client configuration with the administrator's certificate, for programs in the hub's process.
-func (p *PKI) ClientTLS() *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(p.ca)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		RootCAs:      pool,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{p.admin.Raw}, PrivateKey: p.adminKey, Leaf: p.admin}},
-	}
-}

@@ -27,6 +27,8 @@ const (
 	maxInflight  = 64  // unacknowledged QoS 1 packets of one node
 	maxKeepalive = 300 // seconds
 	maxPerNode   = 4   // connections of one device: its own old ones, and clones, which the hub will name
+	// maxSilence is how long a connection of a device that has maxPerNode may say nothing when the device opens another.
+	maxSilence = 5 * time.Second
 
 	// Devices that the hub does not know share these: anybody can make as many keys as they like.
 	maxStrangers  = 64               // connections of all of them
@@ -114,7 +116,7 @@ func (b *Broker) Run(ctx context.Context, receive func(topic string, frame []byt
 	b.mu.Lock()
 	b.done = true
 	for c := range b.conns {
-		c.Conn.Close()
+		c.cut()
 	}
 	b.mu.Unlock()
 	return ctx.Err()
@@ -213,15 +215,34 @@ func (b *Broker) enter(c *conn) error {
 		d = &device{}
 		b.devices[c.node] = d
 	}
-	if d.conns >= maxPerNode {
+	if d.conns >= maxPerNode && !b.closeSilent(c.node) {
 		delete(b.strangers, c)
 		return fmt.Errorf("device has %d connections already", maxPerNode)
 	}
 	d.conns++
-	d.hear()
 	c.device = d
+	c.hear()
 	b.conns[c] = struct{}{}
 	return nil
+}
+
+// closeSilent closes the connection of a device that has said nothing for longest, and reports whether there was one to close.
+// A device that moves from network to network leaves connections behind whose end nobody tells, for as long as a keepalive
+// lasts. b.mu is held.
+func (b *Broker) closeSilent(node string) bool {
+	var silent *conn
+	for c := range b.conns {
+		if c.node == node && !c.given && (silent == nil || c.heard.Load() < silent.heard.Load()) {
+			silent = c
+		}
+	}
+	if silent == nil || time.Since(start)-time.Duration(silent.heard.Load()) < maxSilence {
+		return false
+	}
+	silent.given = true
+	silent.device.conns--
+	silent.cut()
+	return true
 }
 
 func (b *Broker) leave(c *conn) {
@@ -229,7 +250,10 @@ func (b *Broker) leave(c *conn) {
 	defer b.mu.Unlock()
 	delete(b.conns, c)
 	delete(b.strangers, c)
-	if c.device.conns--; c.device.conns == 0 {
+	if !c.given {
+		c.device.conns--
+	}
+	if c.device.conns == 0 {
 		delete(b.devices, c.node)
 	}
 }

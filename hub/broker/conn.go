@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,13 +24,21 @@ type conn struct {
 	from   netip.Prefix // network that it comes from
 	since  time.Time
 	device *device
-	will   []byte // last words, from CONNECT
+	heard  atomic.Int64 // when it last sent anything, as device.heard
+	given  bool         // its place is another's, and it is being closed; guarded by Broker.mu
+	will   []byte       // last words, from CONNECT
+}
+
+// hear notes that the device has said something.
+func (c *conn) hear() {
+	c.device.hear()
+	c.heard.Store(c.device.heard.Load())
 }
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.device.hear()
+		c.hear()
 	}
 	return n, err
 }
@@ -42,6 +52,16 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.Conn.Close()
 	}
 	return n, err
+}
+
+// cut ends the connection at once, for those who hold a lock: TLS says good-bye first, and gives a peer that takes nothing
+// five seconds for it.
+func (c *conn) cut() {
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	c.Conn.Close()
 }
 
 func (c *conn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t) }

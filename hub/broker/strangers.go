@@ -65,6 +65,6 @@ func (b *Broker) evict(from netip.Prefix) {
 	}
 	if oldest != nil {
 		delete(b.strangers, oldest)
-		oldest.Conn.Close()
+		oldest.cut()
 	}
 }

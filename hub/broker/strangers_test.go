@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -86,6 +87,46 @@ func TestStrangersPerAddress(t *testing.T) {
 			t.Fatalf("connection %d of one network: %v", n, err)
 		}
 	}
+}
+
+// A device that comes back again and again from another network has left connections behind that nobody has ended yet. Its
+// new one takes the place of the one that is silent for longest; those that it uses stay.
+func TestADeviceThatMovesAbout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := New(Config{Cluster: "c", Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var conns []*conn
+		for range maxPerNode {
+			c := &conn{Conn: &fake{}, node: "known"}
+			if err := b.enter(c); err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, c)
+			time.Sleep(time.Millisecond)
+		}
+		if err := b.enter(&conn{Conn: &fake{}, node: "known"}); err == nil {
+			t.Error("more at once than there may be")
+		}
+		time.Sleep(maxSilence)
+		conns[0].hear()
+		fresh := &conn{Conn: &fake{}, node: "known"}
+		if err := b.enter(fresh); err != nil {
+			t.Error(err)
+		}
+		for k, c := range conns {
+			if closed := c.Conn.(*fake).closed; closed != (k == 1) {
+				t.Errorf("connection %d: closed %v", k, closed)
+			}
+		}
+		for _, c := range append(conns, fresh) {
+			b.leave(c)
+		}
+		if len(b.devices) != 0 || len(b.conns) != 0 {
+			t.Errorf("%d devices, %d connections are left", len(b.devices), len(b.conns))
+		}
+	})
 }
 
 func TestNetwork(t *testing.T) {

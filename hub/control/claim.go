@@ -13,6 +13,10 @@ import (
 // Claim settles who belongs to owner (of kind gvk): of the objects it controls it lets go those that no longer match
 // the selector, and of the orphans it adopts those that do. It returns what belongs to owner afterwards. An owner that
 // is being deleted adopts nothing. Conflicts on one object do not keep the others from being claimed.
+//
+// owner is as the cache has it, and the cache may be behind. Before the first adoption the store is asked whether it is
+// unchanged: what is given to an owner that is gone, or that another one of its name has replaced, would be collected as
+// garbage. When it is gone nothing is adopted; when it has changed the error is a Conflict.
 func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selector labels.Selector, owned, orphans []kube.Object) ([]kube.Object, error) {
 	var mine []kube.Object
 	var errs []error
@@ -32,9 +36,17 @@ func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selec
 	if owner.GetDeletionTimestamp() != nil {
 		return mine, JoinErrors(errs...)
 	}
+	checked := false
 	for _, obj := range orphans {
 		if !selector.Matches(labels.Set(obj.GetLabels())) || obj.GetDeletionTimestamp() != nil || metav1.GetControllerOfNoCopy(obj) != nil {
 			continue
+		}
+		if !checked {
+			if err := unchanged(ctx, w, owner); err != nil {
+				errs = append(errs, IgnoreNotFound(err))
+				break
+			}
+			checked = true
 		}
 		taken := obj.DeepCopyObject().(kube.Object)
 		refs := slices.DeleteFunc(taken.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.GetUID() })
@@ -46,4 +58,10 @@ func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selec
 		errs = append(errs, IgnoreNotFound(err))
 	}
 	return mine, JoinErrors(errs...)
+}
+
+// unchanged returns nil when the store has owner at the very revision that the cache has. It is a write that changes
+// nothing: none is made, but its conditions are checked against what is stored.
+func unchanged(ctx context.Context, w Writer, owner kube.Object) error {
+	return w.Commit(ctx, []Write{{Object: owner, Old: owner, Subresource: "status"}})
 }

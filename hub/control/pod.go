@@ -20,19 +20,11 @@ func PodFinished(p *corev1.Pod) bool {
 
 // PodCondition returns the condition of that type, or nil. It points into the pod.
 func PodCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
-	for i := range p.Status.Conditions {
-		if p.Status.Conditions[i].Type == t {
-			return &p.Status.Conditions[i]
-		}
-	}
-	return nil
+	return kube.FindCondition(p.Status.Conditions, t)
 }
 
-// PodReady: the pod may serve.
-func PodReady(p *corev1.Pod) bool {
-	c := PodCondition(p, corev1.PodReady)
-	return c != nil && c.Status == corev1.ConditionTrue
-}
+// PodReady reports whether the pod may serve.
+func PodReady(p *corev1.Pod) bool { return kube.IsConditionTrue(p.Status.Conditions, corev1.PodReady) }
 
 // PodAvailable: ready for at least minReadySeconds. When it is ready but not for long enough, wait is what is missing.
 func PodAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool, wait time.Duration) {
@@ -52,19 +44,13 @@ func PodAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool,
 
 // NodeCondition returns the condition of that type, or nil. It points into the node.
 func NodeCondition(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondition {
-	for i := range n.Status.Conditions {
-		if n.Status.Conditions[i].Type == t {
-			return &n.Status.Conditions[i]
-		}
-	}
-	return nil
+	return kube.FindCondition(n.Status.Conditions, t)
 }
 
-// NodeDark: the hub has not heard of the node for longer than its grace. What its pods do is unknown; most likely, they
-// run.
+// NodeDark reports whether the hub has not heard of the node for longer than its grace. What its pods do is unknown; most
+// likely, they run.
 func NodeDark(n *corev1.Node) bool {
-	c := NodeCondition(n, kube.DarkCondition)
-	return c != nil && c.Status == corev1.ConditionTrue
+	return kube.IsConditionTrue(n.Status.Conditions, kube.DarkCondition)
 }
 
 // PodDark: the pod is bound to a dark node.

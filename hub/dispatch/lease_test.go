@@ -6,7 +6,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"petrel.dev/petrel/internal/kube"
 )
 
 func TestNodeLease(t *testing.T) {
@@ -54,5 +56,16 @@ func TestConditionsOfTheAgentEnd(t *testing.T) {
 	got := (&intake{}).nodeStatus(old.DeepCopy(), old, said).Object.(*corev1.Node).Status.Conditions
 	if len(got) != 2 || got[0].Type != "example.com/Battery" || got[1].Type != corev1.NodeReady || got[1].Status != corev1.ConditionTrue {
 		t.Errorf("conditions %+v", got)
+	}
+}
+
+// TestDarkIsTheHubsCondition: a report does not take away the condition that only the node controller writes. It tells from
+// it that the node was dark, and what to take back.
+func TestDarkIsTheHubsCondition(t *testing.T) {
+	old := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: kube.DarkCondition, Status: corev1.ConditionTrue}}}}
+	said := corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
+	got := (&intake{}).nodeStatus(old.DeepCopy(), old, said).Object.(*corev1.Node)
+	if !kube.IsConditionTrue(got.Status.Conditions, kube.DarkCondition) || !kube.IsConditionTrue(got.Status.Conditions, corev1.NodeReady) {
+		t.Errorf("conditions %+v", got.Status.Conditions)
 	}
 }

@@ -121,17 +121,7 @@ func (i *intake) planPod(r report) plan {
 // mergePodStatus keeps what the hub says and the node does not: conditions of other writers, and fields that the node
 // leaves empty because they are not its own.
 func mergePodStatus(stored, said corev1.PodStatus) corev1.PodStatus {
-	has := map[corev1.PodConditionType]bool{}
-	for _, c := range said.Conditions {
-		has[c.Type] = true
-	}
-	var kept []corev1.PodCondition
-	for _, c := range stored.Conditions {
-		if !has[c.Type] {
-			kept = append(kept, c)
-		}
-	}
-	said.Conditions = append(kept, said.Conditions...)
+	said.Conditions = append(kube.OtherConditions(stored.Conditions, said.Conditions), said.Conditions...)
 	if said.QOSClass == "" {
 		said.QOSClass = stored.QOSClass
 	}
@@ -175,23 +165,13 @@ func (i *intake) planNode(r report) plan {
 func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) control.Write {
 	now := metav1.Now()
 	conds := said.Conditions
-	has := map[corev1.NodeConditionType]bool{}
 	for k := range conds {
-		c := &conds[k]
-		has[c.Type] = true
-		c.LastHeartbeatTime, c.LastTransitionTime = now, now
-		for _, o := range old.Status.Conditions {
-			if o.Type == c.Type && o.Status == c.Status {
-				c.LastTransitionTime = o.LastTransitionTime
-			}
-		}
+		conds[k].LastHeartbeatTime, conds[k].LastTransitionTime = now, now
+		kube.KeepTransition(old.Status.Conditions, &conds[k])
 	}
-	var kept []corev1.NodeCondition
-	for _, o := range old.Status.Conditions {
-		if !has[o.Type] && !strings.HasPrefix(string(o.Type), kube.NodeConditionPrefix) {
-			kept = append(kept, o)
-		}
-	}
+	kept := slices.DeleteFunc(kube.OtherConditions(old.Status.Conditions, conds), func(c corev1.NodeCondition) bool {
+		return strings.HasPrefix(string(c.Type), kube.NodeConditionPrefix) && c.Type != kube.DarkCondition
+	})
 	said.Conditions = append(kept, conds...)
 	if said.Phase == "" {
 		said.Phase = old.Status.Phase

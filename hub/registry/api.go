@@ -108,29 +108,15 @@ type Attributes struct {
 type Operation string
 
 const (
-	OpCreate  Operation = "CREATE"
-	OpUpdate  Operation = "UPDATE"
-	OpDelete  Operation = "DELETE"
-	OpConnect Operation = "CONNECT"
+	OpCreate Operation = "CREATE"
+	OpUpdate Operation = "UPDATE"
+	OpDelete Operation = "DELETE"
 )
 
-// User is who asks, carried in the request's context by hub/apiserver and read by admission, strategies and audit.
+// User is who asks.
 type User struct {
 	Name   string
 	UID    string
 	Groups []string
 	Extra  map[string][]string
-}
-
-type userKey struct{}
-
-// WithUser returns a context that carries u.
-func WithUser(ctx context.Context, u User) context.Context {
-	return context.WithValue(ctx, userKey{}, u)
-}
-
-// UserFrom returns the user of ctx; writes by Petrel's own loops have none.
-func UserFrom(ctx context.Context) (User, bool) {
-	u, ok := ctx.Value(userKey{}).(User)
-	return u, ok
 }

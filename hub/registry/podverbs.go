@@ -111,24 +111,11 @@ func assign(pod *corev1.Pod, b *corev1.Binding, now time.Time) error {
 		}
 		maps.Copy(pod.Labels, b.Labels)
 	}
-	setCondition(&pod.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, now)
+	pod.Status.Conditions = kube.SetCondition(pod.Status.Conditions, corev1.PodCondition{
+		Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
+		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
+	})
 	return nil
-}
-
-// setCondition adds or replaces a condition; its transition time changes with its status only.
-func setCondition(s *corev1.PodStatus, c corev1.PodCondition, now time.Time) {
-	c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
-	for i, had := range s.Conditions {
-		if had.Type != c.Type {
-			continue
-		}
-		if had.Status == c.Status {
-			c.LastTransitionTime = had.LastTransitionTime
-		}
-		s.Conditions[i] = c
-		return
-	}
-	s.Conditions = append(s.Conditions, c)
 }
 
 // evict deletes a pod with grace and says in its status why. There are no disruption budgets to ask yet.
@@ -167,10 +154,11 @@ func (r *Registry) evict(ctx context.Context, t Target, body runtime.Object, dry
 			return p, err
 		}
 		if pod, ok := p.obj.(*corev1.Pod); ok {
-			setCondition(&pod.Status, corev1.PodCondition{
+			pod.Status.Conditions = kube.SetCondition(pod.Status.Conditions, corev1.PodCondition{
 				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 				Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
-			}, r.now())
+				LastTransitionTime: metav1.NewTime(r.now().Truncate(time.Second)),
+			})
 		}
 		return p, p.encode() // a new condition at least, or a removal
 	})

@@ -18,9 +18,8 @@ type Table struct {
 }
 
 type snapshot struct {
-	kinds      []*Kind // in the order in which they were added
-	byGVK      map[schema.GroupVersionKind]*Kind
-	byResource map[schema.GroupVersionResource]*Kind
+	kinds []*Kind // in the order in which they were added
+	byGVK map[schema.GroupVersionKind]*Kind
 }
 
 // New returns the table of built-in kinds.
@@ -62,12 +61,6 @@ func (t *Table) Remove(gvk schema.GroupVersionKind) {
 	t.snap.Store(s)
 }
 
-// ByResource finds a kind by the plural name in its path.
-func (t *Table) ByResource(group, version, plural string) (*Kind, bool) {
-	k, ok := t.snap.Load().byResource[schema.GroupVersionResource{Group: group, Version: version, Resource: plural}]
-	return k, ok
-}
-
 // ByGVK finds a kind by its type.
 func (t *Table) ByGVK(gvk schema.GroupVersionKind) (*Kind, bool) {
 	k, ok := t.snap.Load().byGVK[gvk]
@@ -79,19 +72,19 @@ func (t *Table) All() []*Kind { return t.snap.Load().kinds }
 
 func index(kinds []*Kind) (*snapshot, error) {
 	s := &snapshot{
-		kinds:      kinds,
-		byGVK:      make(map[schema.GroupVersionKind]*Kind, len(kinds)),
-		byResource: make(map[schema.GroupVersionResource]*Kind, len(kinds)),
+		kinds: kinds,
+		byGVK: make(map[schema.GroupVersionKind]*Kind, len(kinds)),
 	}
+	byResource := make(map[schema.GroupVersionResource]*Kind, len(kinds))
 	for _, k := range kinds {
 		if old, ok := s.byGVK[k.GVK]; ok {
 			return nil, fmt.Errorf("kind %s is declared twice, as %s and as %s", k.GVK, old.Plural, k.Plural)
 		}
 		gvr := k.GVR()
-		if old, ok := s.byResource[gvr]; ok {
+		if old, ok := byResource[gvr]; ok {
 			return nil, fmt.Errorf("resource %s is declared twice, by %s and by %s", gvr, old.GVK, k.GVK)
 		}
-		s.byGVK[k.GVK], s.byResource[gvr] = k, k
+		s.byGVK[k.GVK], byResource[gvr] = k, k
 	}
 	return s, nil
 }

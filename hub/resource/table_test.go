@@ -58,13 +58,23 @@ func testSubresource(t *testing.T, name string, s *Subresource) {
 	}
 }
 
+// served finds a kind by its path.
+func served(table *Table, group, version, plural string) (*Kind, bool) {
+	for _, k := range table.All() {
+		if k.GVK.Group == group && k.GVK.Version == version && k.Plural == plural {
+			return k, true
+		}
+	}
+	return nil, false
+}
+
 func TestTableLookup(t *testing.T) {
 	table := New()
-	pods, ok := table.ByResource("", "v1", "pods")
+	pods, ok := served(table, "", "v1", "pods")
 	if !ok || pods.GVK != kube.Pod {
 		t.Fatalf("pods: %v, %v", pods, ok)
 	}
-	if _, ok := table.ByResource("", "v2", "pods"); ok {
+	if _, ok := served(table, "", "v2", "pods"); ok {
 		t.Error("v2 pods exist")
 	}
 	if k, ok := table.ByGVK(kube.Deployment); !ok || k.Plural != "deployments" {
@@ -90,7 +100,7 @@ func TestTableChanges(t *testing.T) {
 	if len(table.All()) != len(before)+1 {
 		t.Errorf("%d kinds, want %d", len(table.All()), len(before)+1)
 	}
-	if _, ok := table.ByResource("example.com", "v1", "widgets"); !ok {
+	if _, ok := served(table, "example.com", "v1", "widgets"); !ok {
 		t.Error("widgets are not found")
 	}
 	widget.FieldLabels = []string{"metadata.name"}
@@ -111,7 +121,7 @@ func TestTableChanges(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	table := New()
-	events, _ := table.ByResource("events.k8s.io", "v1", "events")
+	events, _ := served(table, "events.k8s.io", "v1", "events")
 	deployments, _ := table.ByGVK(kube.Deployment)
 	nodes, _ := table.ByGVK(kube.Node)
 	for _, c := range []struct {

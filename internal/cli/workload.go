@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/printers"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Scale sets how many pods a workload has.
@@ -138,10 +140,8 @@ func rolloutStep(d *appsv1.Deployment) (line string, done bool, err error) {
 	if d.Generation > d.Status.ObservedGeneration {
 		return "Waiting for deployment spec update to be observed...", false, nil
 	}
-	for _, cond := range d.Status.Conditions {
-		if cond.Type == appsv1.DeploymentProgressing && cond.Reason == "ProgressDeadlineExceeded" {
-			return "", false, fmt.Errorf("deployment %q exceeded its progress deadline", d.Name)
-		}
+	if c := kube.FindCondition(d.Status.Conditions, appsv1.DeploymentProgressing); c != nil && c.Reason == "ProgressDeadlineExceeded" {
+		return "", false, fmt.Errorf("deployment %q exceeded its progress deadline", d.Name)
 	}
 	st := d.Status
 	switch {

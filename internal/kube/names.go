@@ -13,7 +13,8 @@ const (
 	// NodeLabelsAnnotation on a Node holds the labels that its device has last reported of itself, as JSON: those it may
 	// change. A label that somebody has set otherwise stays as it is.
 	NodeLabelsAnnotation = "petrel.dev/node-labels"
-	// NodeConditionPrefix begins the types of conditions that only a node's own agent writes.
+	// NodeConditionPrefix begins the types of conditions that only a node's own agent writes, except DarkCondition, which is
+	// the hub's.
 	NodeConditionPrefix = "petrel.dev/"
 	// BoardLabel tells which board a node is, for example "raspberry-pi-4".
 	BoardLabel = "petrel.dev/board"
@@ -32,9 +33,7 @@ const (
 
 // Networks of a cluster unless its operator chooses others.
 const (
-	DefaultPodCIDR     = "10.42.0.0/16" // cut into one /24 for each node
 	DefaultServiceCIDR = "10.43.0.0/16"
-	DefaultDNSAddress  = "10.43.0.10"
 	DefaultDomain      = "cluster.local"
 )
 

@@ -1,6 +1,7 @@
 // Package kube is the small vocabulary that the whole house shares about Kubernetes objects: what an object is, the
 // group-version-kinds that Petrel's own code names, the well-known labels, annotations and taints of Petrel, and the
-// rules about a pod's resources that hub, scheduler and node must answer alike. It holds no behaviour of any component.
+// rules that hub, scheduler and node must answer alike: about a pod's resources, and about when a condition has changed. It
+// holds no behaviour of any component.
 package kube
 
 import (

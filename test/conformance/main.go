@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&o.root, "root", "../..", "the repository's `directory`")
 	flag.StringVar(&o.focus, "focus", os.Getenv("FOCUS"), "only tests whose name matches this `regexp`")
 	flag.StringVar(&o.sig, "sig", os.Getenv("SIG"), "only tests of this SIG, such as node")
-	flag.IntVar(&o.procs, "procs", 4, "tests at a time in the parallel part")
+	flag.IntVar(&o.procs, "procs", 10, "tests at a time in the parallel part: most of a test is waiting")
 	flag.BoolVar(&o.short, "short", false, "only the tests of short.txt, as in make test")
 	flag.BoolVar(&o.update, "update", false, "add tests that pass to passing.txt; after a whole run also write docs/conformance.md")
 	flag.BoolVar(&o.keep, "keep", false, "leave logs and reports in the run's directory")

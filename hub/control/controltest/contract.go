@@ -58,6 +58,17 @@ func Contract(t *testing.T, c control.Client, settle func()) {
 		t.Errorf("spec update: %+v", r)
 	}
 
+	if err := c.Commit(ctx, []control.Write{{Object: got, Old: got, Subresource: "status"}}); err != nil {
+		t.Errorf("a commit that changes nothing: %v", err)
+	}
+	if err := c.Commit(ctx, []control.Write{{Object: made, Old: made, Subresource: "status"}}); !apierrors.IsConflict(err) {
+		t.Errorf("a commit that changes nothing, on an old revision: %v", err)
+	}
+	settle()
+	if now, _ := c.Get(kube.ReplicaSet, "default", "web"); now.GetResourceVersion() != got.GetResourceVersion() {
+		t.Error("a commit that changes nothing has written")
+	}
+
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "web-",
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(made, kube.ReplicaSet)}},
 		Spec: *rs.Spec.Template.Spec.DeepCopy()}
@@ -118,5 +129,8 @@ func Contract(t *testing.T, c control.Client, settle func()) {
 	}
 	if err := c.Delete(ctx, kube.ReplicaSet, "default", "web", metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("delete of nothing: %v", err)
+	}
+	if err := c.Commit(ctx, []control.Write{{Object: last, Old: last, Subresource: "status"}}); !apierrors.IsNotFound(err) {
+		t.Errorf("a commit that changes nothing, of nothing: %v", err)
 	}
 }

@@ -144,8 +144,7 @@ func merge(gvk kube.GVK, o, old kube.Object, sub string) (kube.Object, error) {
 }
 
 func setScheduled(pod *corev1.Pod) {
-	pod.Status.Conditions = slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
-	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
+	pod.Status.Conditions = append(kube.RemoveCondition(pod.Status.Conditions, corev1.PodScheduled), corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 }
 
 // apply commits an update; an object whose deletion waited only for what the update took away goes.

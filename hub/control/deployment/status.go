@@ -84,11 +84,9 @@ func (r *rollout) pauseCondition(s *appsv1.DeploymentStatus) {
 // failure hands a ReplicaSet's failure up, the current one's before all others.
 func (r *rollout) failure(s *appsv1.DeploymentStatus) {
 	for _, rs := range slices.Backward(r.all()) {
-		for _, c := range rs.Status.Conditions {
-			if c.Type == appsv1.ReplicaSetReplicaFailure {
-				r.set(s, appsv1.DeploymentReplicaFailure, c.Status, c.Reason, c.Message)
-				return
-			}
+		if c := kube.FindCondition(rs.Status.Conditions, appsv1.ReplicaSetReplicaFailure); c != nil {
+			r.set(s, appsv1.DeploymentReplicaFailure, c.Status, c.Reason, c.Message)
+			return
 		}
 	}
 	unset(s, appsv1.DeploymentReplicaFailure)
@@ -135,13 +133,7 @@ func (r *rollout) progress(s *appsv1.DeploymentStatus) time.Duration {
 
 // renew notes progress: lastUpdateTime moves even when the condition was the same before.
 func (r *rollout) renew(s *appsv1.DeploymentStatus, message string) {
-	since := metav1.NewTime(r.now.Truncate(time.Second))
-	if c := condition(s, appsv1.DeploymentProgressing); c != nil && c.Status == corev1.ConditionTrue {
-		since = c.LastTransitionTime
-	}
-	unset(s, appsv1.DeploymentProgressing)
-	r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonUpdated, message)
-	condition(s, appsv1.DeploymentProgressing).LastTransitionTime = since
+	place(s, r.now, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonUpdated, message)
 }
 
 // advanced: since the last status there are more pods that are updated, ready or available, or fewer old ones.
@@ -177,12 +169,7 @@ func hasDeadline(d *appsv1.Deployment) bool {
 }
 
 func condition(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType) *appsv1.DeploymentCondition {
-	for i := range s.Conditions {
-		if s.Conditions[i].Type == t {
-			return &s.Conditions[i]
-		}
-	}
-	return nil
+	return kube.FindCondition(s.Conditions, t)
 }
 
 func (r *rollout) set(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType, status corev1.ConditionStatus, reason, message string) {
@@ -191,21 +178,20 @@ func (r *rollout) set(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionTy
 
 // set puts a condition in place; one with the same status and reason stays as it is, times and message included.
 func set(s *appsv1.DeploymentStatus, now time.Time, t appsv1.DeploymentConditionType, status corev1.ConditionStatus, reason, message string) {
-	at := metav1.NewTime(now.Truncate(time.Second))
-	since := at
-	if c := condition(s, t); c != nil {
-		if c.Status == status && c.Reason == reason {
-			return
-		}
-		if c.Status == status {
-			since = c.LastTransitionTime
-		}
+	if c := condition(s, t); c != nil && c.Status == status && c.Reason == reason {
+		return
 	}
-	unset(s, t)
-	s.Conditions = append(s.Conditions, appsv1.DeploymentCondition{
-		Type: t, Status: status, LastUpdateTime: at, LastTransitionTime: since, Reason: reason, Message: message})
+	place(s, now, t, status, reason, message)
+}
+
+// place puts a condition at the end of the list, as Kubernetes' deployment controller does; lastUpdateTime is now.
+func place(s *appsv1.DeploymentStatus, now time.Time, t appsv1.DeploymentConditionType, status corev1.ConditionStatus, reason, message string) {
+	at := metav1.NewTime(now.Truncate(time.Second))
+	c := appsv1.DeploymentCondition{Type: t, Status: status, LastUpdateTime: at, LastTransitionTime: at, Reason: reason, Message: message}
+	kube.KeepTransition(s.Conditions, &c)
+	s.Conditions = append(kube.RemoveCondition(s.Conditions, t), c)
 }
 
 func unset(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType) {
-	s.Conditions = slices.DeleteFunc(slices.Clone(s.Conditions), func(c appsv1.DeploymentCondition) bool { return c.Type == t })
+	s.Conditions = kube.RemoveCondition(s.Conditions, t)
 }

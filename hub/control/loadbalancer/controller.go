@@ -103,9 +103,7 @@ func addressesOf(o kube.Object) (out []string) {
 	if _, excluded := n.Labels[corev1.LabelNodeExcludeBalancers]; excluded {
 		return nil
 	}
-	if !slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	}) {
+	if !kube.IsConditionTrue(n.Status.Conditions, corev1.NodeReady) {
 		return nil
 	}
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeExternalIP, corev1.NodeInternalIP} {

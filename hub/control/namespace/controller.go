@@ -186,16 +186,7 @@ func conditions(old []corev1.NamespaceCondition, left remains, failure error, no
 	}
 	for i := range want {
 		want[i].LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
-		for _, c := range old {
-			if c.Type == want[i].Type && c.Status == want[i].Status {
-				want[i].LastTransitionTime = c.LastTransitionTime
-			}
-		}
+		kube.KeepTransition(old, &want[i])
 	}
-	for _, c := range old {
-		if !slices.ContainsFunc(want, func(w corev1.NamespaceCondition) bool { return w.Type == c.Type }) {
-			want = append(want, c)
-		}
-	}
-	return want
+	return append(want, kube.OtherConditions(old, want)...)
 }

@@ -4,7 +4,58 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
 )
+
+// networks is the first job: every Node gets a pod network of its own, and keeps it.
+type networks struct {
+	reader control.Reader
+	alloc  *allocator
+	// allocated are the networks that the cache may not show yet, by node. An entry goes when the cache shows it, or with the Node.
+	allocated map[string]netip.Prefix
+}
+
+func newNetworks(r control.Reader, cluster netip.Prefix) (*networks, error) {
+	alloc, err := newAllocator(cluster)
+	if err != nil {
+		return nil, err
+	}
+	return &networks{reader: r, alloc: alloc, allocated: map[string]netip.Prefix{}}, nil
+}
+
+func (w *networks) forget(node string) { delete(w.allocated, node) }
+
+// assign writes a network into n, the caller's copy of a Node, if it has none.
+func (w *networks) assign(n *corev1.Node) error {
+	if n.Spec.PodCIDR != "" {
+		delete(w.allocated, n.Name)
+		return nil
+	}
+	p, ok := w.allocated[n.Name]
+	if !ok {
+		var used []netip.Prefix
+		for _, o := range control.List[*corev1.Node](w.reader, kube.Node, "") {
+			if u, err := netip.ParsePrefix(o.Spec.PodCIDR); err == nil {
+				used = append(used, u)
+			}
+		}
+		for _, u := range w.allocated {
+			used = append(used, u)
+		}
+		var err error
+		if p, err = w.alloc.free(used); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+		w.allocated[n.Name] = p
+	}
+	n.Spec.PodCIDR = p.String()
+	n.Spec.PodCIDRs = []string{p.String()}
+	return nil
+}
 
 // nodeBits is the size of a node's pod network: 254 addresses, and a mask that people can read.
 const nodeBits = 24

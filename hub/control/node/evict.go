@@ -1,104 +1,118 @@
 package node
 
 import (
-	"fmt"
+	"context"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
 )
 
-// defaultToleration is how long a pod that says nothing about it stays on a node that is unreachable or not ready: what
-// the DefaultTolerationSeconds admission writes into pods.
-const defaultToleration = 300 * time.Second
+// settling is how long after a start of the hub, or after all nodes were dark, a node may take to be heard of before its
+// darkness is held against its pods: longer than the longest pause that an agent makes between two attempts to connect
+// (5 minutes).
+const settling = 6 * time.Minute
 
-// forever is the autonomy of a node that keeps its pods however long it is dark.
-const forever = time.Duration(1<<63 - 1)
-
-// autonomy reads kube.AutonomyAnnotation from the pod or, if it has none, from its node. set is false when neither has
-// one that can be read; bad then tells what is wrong with it.
-func autonomy(p *corev1.Pod, n *corev1.Node) (d time.Duration, set bool, bad error) {
-	for _, a := range []map[string]string{p.Annotations, n.Annotations} {
-		v, ok := a[kube.AutonomyAnnotation]
-		if !ok {
-			continue
-		}
-		if v == "forever" {
-			return forever, true, nil
-		}
-		d, err := time.ParseDuration(v)
-		if err != nil || d < 0 {
-			return 0, false, fmt.Errorf("annotation %s: %q is neither \"forever\" nor a duration such as 30m or 72h", kube.AutonomyAnnotation, v)
-		}
-		return d, true, nil
-	}
-	return 0, false, nil
+// eviction is the fourth job: pods that do not tolerate a node's NoExecute taints are deleted when their time is up.
+type eviction struct {
+	client   control.Client
+	events   control.Events
+	fleet    *fleet
+	start    time.Time                         // of Run, set before the first reconcile
+	observed map[string]map[string]observation // by node and taint: see taintAges
 }
 
-// evictAt tells when the node's NoExecute taints drive the pod out; ok is false when they do not. age tells for how long
-// a taint has been there.
-func evictAt(p *corev1.Pod, n *corev1.Node, age func(*corev1.Taint) time.Duration) (wait time.Duration, by string, ok bool) {
-	for i := range n.Spec.Taints {
-		t := &n.Spec.Taints[i]
+func (e *eviction) forget(node string) { delete(e.observed, node) }
+
+// run deletes the pods that the node's NoExecute taints drive out now, and returns when the next is due (0: none).
+func (e *eviction) run(ctx context.Context, n *corev1.Node, who contact, now time.Time) (next time.Duration, err error) {
+	age := e.taintAges(n, now)
+	if len(e.observed[n.Name]) == 0 {
+		return 0, nil
+	}
+	if control.NodeDark(n) {
+		if e.fleet.alone(n.Name) {
+			return 0, nil // fleet.saw brings this node up again when another one is seen
+		}
+		if wait := e.holdOff(who, now); wait > 0 {
+			return wait, nil
+		}
+	}
+	var errs []error
+	for _, p := range podsOn(e.client, n.Name) {
+		if p.DeletionTimestamp != nil || control.PodFinished(p) {
+			continue
+		}
+		if _, _, bad := autonomy(p, n); bad != nil {
+			e.events.Event(p, corev1.EventTypeWarning, "InvalidAutonomy", "%v; the pod's tolerations decide", bad)
+		}
+		wait, by, ok := evictAt(p, n, age)
+		switch {
+		case !ok:
+		case wait > 0:
+			next = soonest(next, wait)
+		default:
+			uid := p.UID
+			derr := e.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+			if derr == nil {
+				e.events.Event(p, corev1.EventTypeNormal, "TaintManagerEviction", "Deleting pod %s/%s because of taint %s on node %s", p.Namespace, p.Name, by, n.Name)
+			} else if !apierrors.IsConflict(derr) {
+				errs = append(errs, control.IgnoreNotFound(derr))
+			}
+		}
+	}
+	return next, control.JoinErrors(errs...)
+}
+
+// holdOff returns how much longer a dark node's pods are left alone because it may be the hub that was away.
+func (e *eviction) holdOff(who contact, now time.Time) time.Duration {
+	since := e.fleet.brightSince()
+	if since.Before(e.start) {
+		since = e.start
+	}
+	if who.seen.After(since) {
+		return 0
+	}
+	return max(0, settling-now.Sub(since))
+}
+
+// observation is when this process first saw a taint, and how old it was then.
+type observation struct {
+	at  time.Time
+	old time.Duration
+}
+
+// taintAges returns for how long a NoExecute taint of the node has been there. A wall clock that jumps, as that of a board
+// without a battery does, must not evict a fleet: so time passes by this process's own clock, and the time stored in the
+// taint counts only for what was before its first observation.
+func (e *eviction) taintAges(n *corev1.Node, now time.Time) func(*corev1.Taint) time.Duration {
+	was := e.observed[n.Name]
+	is := map[string]observation{}
+	for _, t := range n.Spec.Taints {
 		if t.Effect != corev1.TaintEffectNoExecute {
 			continue
 		}
-		d := tolerated(p, n, t)
-		if d == forever {
-			continue
+		k := t.Key + "=" + t.Value
+		s, ok := was[k]
+		if !ok {
+			s = observation{at: now}
+			if t.TimeAdded != nil {
+				s.old = max(0, now.Sub(t.TimeAdded.Time))
+			}
 		}
-		if w := max(0, d-age(t)); !ok || w < wait {
-			wait, by, ok = w, t.Key, true
-		}
+		is[k] = s
 	}
-	return wait, by, ok
-}
-
-// tolerated is how long the pod bears the taint: forever, or counted from when the taint was added.
-func tolerated(p *corev1.Pod, n *corev1.Node, t *corev1.Taint) time.Duration {
-	if t.Key == kube.TaintUnreachable {
-		if d, set, _ := autonomy(p, n); set {
-			return d
-		}
+	if len(is) == 0 {
+		delete(e.observed, n.Name)
+	} else {
+		e.observed[n.Name] = is
 	}
-	found := false
-	shortest := forever
-	for i := range p.Spec.Tolerations {
-		tol := &p.Spec.Tolerations[i]
-		if !tolerates(tol, t) {
-			continue
-		}
-		found = true
-		if tol.TolerationSeconds != nil {
-			shortest = min(shortest, time.Duration(max(0, *tol.TolerationSeconds))*time.Second)
-		}
+	return func(t *corev1.Taint) time.Duration {
+		s := is[t.Key+"="+t.Value]
+		return s.old + now.Sub(s.at)
 	}
-	switch {
-	case found:
-		return shortest
-	case t.Key == kube.TaintUnreachable || t.Key == kube.TaintNotReady:
-		return defaultToleration
-	}
-	return 0
-}
-
-// tolerates: the toleration matches the taint, by Kubernetes' rules.
-func tolerates(tol *corev1.Toleration, t *corev1.Taint) bool {
-	if tol.Effect != "" && tol.Effect != t.Effect {
-		return false
-	}
-	if tol.Key == "" {
-		return tol.Operator == corev1.TolerationOpExists
-	}
-	if tol.Key != t.Key {
-		return false
-	}
-	switch tol.Operator {
-	case "", corev1.TolerationOpEqual:
-		return tol.Value == t.Value
-	case corev1.TolerationOpExists:
-		return true
-	}
-	return false
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"math"
 	"net/netip"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ func TestTolerated(t *testing.T) {
 		{"everything for ever", custom, "", "", []corev1.Toleration{tol("", "Exists", "", nil)}, forever},
 		{"the shortest of several", unreachable, "", "", []corev1.Toleration{tol("", "Exists", "", ptr.To[int64](60)), tol(kube.TaintUnreachable, "Exists", "", ptr.To[int64](30))}, 30 * time.Second},
 		{"negative is at once", unreachable, "", "", []corev1.Toleration{tol(kube.TaintUnreachable, "Exists", "", ptr.To[int64](-1))}, 0},
+		{"longer than a Duration holds", unreachable, "", "", []corev1.Toleration{tol(kube.TaintUnreachable, "Exists", "", ptr.To[int64](10_000_000_000))}, math.MaxInt64 / time.Second * time.Second},
 		{"equal value", custom, "", "", []corev1.Toleration{tol("smoke", "Equal", "black", nil)}, forever},
 		{"other value", custom, "", "", []corev1.Toleration{tol("smoke", "", "white", nil)}, 0},
 		{"the pod's autonomy", unreachable, "72h", "", []corev1.Toleration{tol(kube.TaintUnreachable, "Exists", "", ptr.To[int64](30))}, 72 * time.Hour},

@@ -3,8 +3,6 @@ package replicaset
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -270,50 +268,6 @@ func TestNeverOverCreatesOnAnOldCache(t *testing.T) {
 			}
 		})
 	})
-}
-
-func TestVictimOrder(t *testing.T) {
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
-	pod := func(name string, change ...func(*candidate)) candidate {
-		c := candidate{pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: ago(time.Hour)},
-			Spec: corev1.PodSpec{NodeName: "n"}, Status: corev1.PodStatus{Phase: corev1.PodRunning,
-				Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: ago(time.Hour)}}}}}
-		for _, f := range change {
-			f(&c)
-		}
-		return c
-	}
-	// From the first to go to the last.
-	want := []candidate{
-		pod("unassigned", func(c *candidate) { c.pod.Spec.NodeName = "" }),
-		pod("pending", func(c *candidate) { c.pod.Status.Phase = corev1.PodPending }),
-		pod("unknown", func(c *candidate) { c.pod.Status.Phase = corev1.PodUnknown }),
-		pod("not-ready", func(c *candidate) { c.pod.Status.Conditions = nil }),
-		pod("cheap", func(c *candidate) { c.pod.Annotations = map[string]string{corev1.PodDeletionCost: "-10"} }),
-		pod("crowded", func(c *candidate) { c.colocated = 3 }),
-		pod("just-ready", func(c *candidate) { c.pod.Status.Conditions[0].LastTransitionTime = ago(time.Minute) }),
-		pod("restarted", func(c *candidate) {
-			c.pod.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: 4}}
-		}),
-		pod("younger", func(c *candidate) { c.pod.CreationTimestamp = ago(10 * time.Minute) }),
-		pod("plain"),
-		pod("dear", func(c *candidate) { c.pod.Annotations = map[string]string{corev1.PodDeletionCost: "10"} }),
-		pod("deferred", func(c *candidate) { c.keep = true; c.pod.Spec.NodeName = "" }),
-	}
-	var names []string
-	for _, c := range want {
-		names = append(names, c.pod.Name)
-	}
-	shuffled := slices.Clone(want)
-	slices.Reverse(shuffled)
-	var got []string
-	for _, p := range victims(shuffled, len(shuffled), now) {
-		got = append(got, p.Name)
-	}
-	if fmt.Sprint(got) != fmt.Sprint(names) {
-		t.Errorf("order of deletion\n got %v\nwant %v", got, names)
-	}
 }
 
 func TestNothingIsMadeInANamespaceThatEnds(t *testing.T) {

@@ -9,14 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/podset"
+	"petrel.dev/petrel/internal/kube"
 )
-
-// maxBurst bounds what one reconcile creates or deletes, so that one ReplicaSet of ten thousand does not hold up others.
-const maxBurst = 500
 
 // diff is how many pods to create (positive) or delete (negative) now.
 func diff(rs *appsv1.ReplicaSet, active int) int {
-	return max(-maxBurst, min(maxBurst, replicas(rs)-active))
+	return max(-podset.MaxBurst, min(podset.MaxBurst, replicas(rs)-active))
 }
 
 func replicas(rs *appsv1.ReplicaSet) int {
@@ -26,39 +25,17 @@ func replicas(rs *appsv1.ReplicaSet) int {
 	return int(*rs.Spec.Replicas)
 }
 
-// newPod is a pod of the template.
-func newPod(rs *appsv1.ReplicaSet) *corev1.Pod {
-	t := rs.Spec.Template.DeepCopy()
-	return &corev1.Pod{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName:    podPrefix(rs.Name),
-			Namespace:       rs.Namespace,
-			Labels:          t.Labels,
-			Annotations:     t.Annotations,
-			Finalizers:      t.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs, gvk)},
-		},
-		Spec: t.Spec,
-	}
-}
-
-// podPrefix leaves room for the five characters that generateName adds; a pod's name is a DNS subdomain of at most 253.
-func podPrefix(name string) string {
-	return name[:min(len(name), 253-6)] + "-"
-}
-
 // status is what the ReplicaSet's pods amount to. wait is when the next ready pod becomes available (0: none is waiting).
 // failure is what went wrong with creating or deleting, nil if nothing did.
-func status(rs *appsv1.ReplicaSet, active []*corev1.Pod, terminating int, failure error, now time.Time) (s appsv1.ReplicaSetStatus, wait time.Duration) {
+func status(rs *appsv1.ReplicaSet, mine podset.Claimed, failure error, now time.Time) (s appsv1.ReplicaSetStatus, wait time.Duration) {
 	s = *rs.Status.DeepCopy()
 	s.ObservedGeneration = rs.Generation
-	s.Replicas = int32(len(active))
+	s.Replicas = int32(len(mine.Active))
 	s.FullyLabeledReplicas, s.ReadyReplicas, s.AvailableReplicas = 0, 0, 0
-	n := int32(terminating)
+	n := int32(len(mine.Ending))
 	s.TerminatingReplicas = &n
 	template := labels.SelectorFromSet(rs.Spec.Template.Labels)
-	for _, p := range active {
+	for _, p := range mine.Active {
 		if template.Matches(labels.Set(p.Labels)) {
 			s.FullyLabeledReplicas++
 		}
@@ -73,25 +50,17 @@ func status(rs *appsv1.ReplicaSet, active []*corev1.Pod, terminating int, failur
 			wait = w
 		}
 	}
-	s.Conditions = failureCondition(s.Conditions, len(active)-replicas(rs), failure, now)
+	s.Conditions = failureCondition(s.Conditions, len(mine.Active)-replicas(rs), failure, now)
 	return s, wait
 }
 
 // failureCondition sets ReplicaFailure, or takes it away. The first failure stays until there is none.
 func failureCondition(conds []appsv1.ReplicaSetCondition, surplus int, failure error, now time.Time) []appsv1.ReplicaSetCondition {
-	var out []appsv1.ReplicaSetCondition
-	has := false
-	for _, c := range conds {
-		if c.Type == appsv1.ReplicaSetReplicaFailure {
-			if failure == nil {
-				continue
-			}
-			has = true
-		}
-		out = append(out, c)
-	}
-	if failure == nil || has {
-		return out
+	switch {
+	case failure == nil:
+		return kube.RemoveCondition(conds, appsv1.ReplicaSetReplicaFailure)
+	case kube.FindCondition(conds, appsv1.ReplicaSetReplicaFailure) != nil:
+		return conds
 	}
 	reason := ""
 	switch {
@@ -100,7 +69,7 @@ func failureCondition(conds []appsv1.ReplicaSetCondition, surplus int, failure e
 	case surplus > 0:
 		reason = "FailedDelete"
 	}
-	return append(out, appsv1.ReplicaSetCondition{
+	return kube.SetCondition(conds, appsv1.ReplicaSetCondition{
 		Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
 		LastTransitionTime: metav1.NewTime(now), Reason: reason, Message: failure.Error(),
 	})

@@ -129,15 +129,7 @@ func (s *Scheduler) tell(e *entry, message string, now time.Time) {
 func setScheduled(pod *corev1.Pod, c corev1.PodCondition, now time.Time) {
 	c.ObservedGeneration = pod.Generation
 	c.LastTransitionTime = metav1.NewTime(now)
-	have := control.PodCondition(pod, corev1.PodScheduled)
-	if have == nil {
-		pod.Status.Conditions = append(pod.Status.Conditions, c)
-		return
-	}
-	if have.Status == c.Status {
-		c.LastTransitionTime = have.LastTransitionTime
-	}
-	*have = c
+	pod.Status.Conditions = kube.SetCondition(pod.Status.Conditions, c)
 }
 
 // commit writes all outcomes in one transaction. When that fails, one of the pods has changed meanwhile, as a rule: each

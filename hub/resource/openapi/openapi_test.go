@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 func unpack(t *testing.T, packed []byte) map[string]any {
@@ -114,7 +115,7 @@ func TestRebuiltWhenKindsChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, ok := table.ByResource("coordination.k8s.io", "v1", "leases")
+	k, ok := table.ByGVK(kube.Lease)
 	if !ok {
 		t.Fatal("leases are not served")
 	}

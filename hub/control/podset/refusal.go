@@ -1,4 +1,4 @@
-package replicaset
+package podset
 
 import (
 	"net/http"
@@ -16,8 +16,8 @@ const (
 	longestRefusal = time.Minute
 )
 
-// refusals remembers which ReplicaSets were refused a pod, because there is no room or no permission: trying again at once
-// does not help, and each pod of theirs that changes brings them up again, thousands of times.
+// refusals remembers which owners were refused a pod, because there is no room or no permission: trying again at once does
+// not help, and each pod of theirs that changes brings them up again, thousands of times. The zero value is ready to use.
 type refusals struct {
 	mu sync.Mutex
 	m  map[control.Key]*refusal
@@ -25,12 +25,12 @@ type refusals struct {
 
 type refusal struct {
 	err        error
-	generation int64 // of the ReplicaSet: a change of its spec deserves another try
-	n          int
+	generation int64 // of the owner: a change of its spec deserves another try
+	n          int   // how many in a row
 	until      time.Time
 }
 
-// note takes in how a creation went.
+// note records how a creation went; nil, or an error that is no refusal, ends what stood.
 func (r *refusals) note(key control.Key, generation int64, err error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +68,7 @@ func (r *refusals) forget(key control.Key) {
 	delete(r.m, key)
 }
 
-// refuses tells a refusal, which stands for a while, from a failure.
+// refuses reports whether err is a refusal, which stands for a while, and not a failure.
 func refuses(err error) bool {
 	status, ok := err.(apierrors.APIStatus)
 	return ok && (status.Status().Code == http.StatusForbidden || status.Status().Code == http.StatusInsufficientStorage)

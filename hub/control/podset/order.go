@@ -1,4 +1,4 @@
-package replicaset
+package podset
 
 import (
 	"cmp"
@@ -12,42 +12,60 @@ import (
 	"petrel.dev/petrel/hub/control"
 )
 
-// candidate is an active pod with what its place in the order of deletion depends on.
-type candidate struct {
-	pod *corev1.Pod
-	// keep: the pod is on a dark node and one of those that the Deployment has deferred.
-	keep bool
-	// colocated is how many active pods of the same application are on its node.
-	colocated int
-	cost      int
+// Candidate is an active pod with what its place in the order of deletion depends on.
+type Candidate struct {
+	Pod *corev1.Pod
+	// Keep has the pod go after all others that are not kept.
+	Keep bool
+	// Colocated is how many active pods of the same application are on its node.
+	Colocated int
+
+	cost int // controller.kubernetes.io/pod-deletion-cost, filled in by Victims
 }
 
-// victims picks n of the candidates to delete: those whose loss hurts least. The order is Kubernetes' own, documented
-// with ReplicaSet ("Scaling a ReplicaSet") and controller.kubernetes.io/pod-deletion-cost. Before all that come pods
-// that are deferred: they go last.
-func victims(cands []candidate, n int, now time.Time) []*corev1.Pod {
-	for i := range cands {
-		cands[i].cost = deletionCost(cands[i].pod)
+// Candidates adds to each active pod how many of the related ones, those of the same application, share its node, and
+// whether it is to be kept. keep is asked once for each pod, in their order; nil keeps none.
+func Candidates(active, related []*corev1.Pod, keep func(*corev1.Pod) bool) []Candidate {
+	perNode := map[string]int{}
+	for _, p := range related {
+		if control.PodActive(p) {
+			perNode[p.Spec.NodeName]++
+		}
 	}
-	slices.SortStableFunc(cands, func(a, b candidate) int { return order(a, b, now) })
+	out := make([]Candidate, len(active))
+	for i, p := range active {
+		out[i] = Candidate{Pod: p, Colocated: perNode[p.Spec.NodeName], Keep: keep != nil && keep(p)}
+	}
+	return out
+}
+
+// Victims picks n of the candidates to delete: those whose loss hurts least. The order is Kubernetes' own, documented
+// with ReplicaSet ("Scaling a ReplicaSet") and controller.kubernetes.io/pod-deletion-cost: not yet on a node, pending,
+// unready, cheap, doubled up on a node, ready for a shorter time, restarted more often, younger. Before all that counts
+// whether a pod is to be kept. It sorts cands in place.
+func Victims(cands []Candidate, n int, now time.Time) []*corev1.Pod {
+	for i := range cands {
+		cands[i].cost = deletionCost(cands[i].Pod)
+	}
+	slices.SortStableFunc(cands, func(a, b Candidate) int { return order(a, b, now) })
 	out := make([]*corev1.Pod, 0, n)
 	for _, c := range cands[:min(n, len(cands))] {
-		out = append(out, c.pod)
+		out = append(out, c.Pod)
 	}
 	return out
 }
 
 // order is negative when a should be deleted before b.
-func order(a, b candidate, now time.Time) int {
-	p, q := a.pod, b.pod
+func order(a, b Candidate, now time.Time) int {
+	p, q := a.Pod, b.Pod
 	pReady, qReady := control.PodReady(p), control.PodReady(q)
 	return cmp.Or(
-		falseFirst(a.keep, b.keep),
+		falseFirst(a.Keep, b.Keep),
 		falseFirst(p.Spec.NodeName != "", q.Spec.NodeName != ""),
 		cmp.Compare(phaseRank(p), phaseRank(q)),
 		falseFirst(pReady, qReady),
 		cmp.Compare(a.cost, b.cost),
-		cmp.Compare(b.colocated, a.colocated),
+		cmp.Compare(b.Colocated, a.Colocated),
 		byAge(readySince(p), readySince(q), pReady && qReady, now),
 		cmp.Compare(restarts(q), restarts(p)),
 		byAge(p.CreationTimestamp.Time, q.CreationTimestamp.Time, true, now),

@@ -1,0 +1,164 @@
+package podset
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Config says whose pods they are.
+type Config[O kube.Object] struct {
+	Client   control.Client
+	Events   control.Events // as the owner's controller
+	Kind     kube.GVK       // of the owners
+	Selector func(owner O) *metav1.LabelSelector
+}
+
+// Pods finds, makes and deletes the pods of owners of one kind. Its methods may be called from several workers, each with
+// an owner of its own, as control.Loop does. owner is as the cache has it.
+type Pods[O kube.Object] struct {
+	cfg     Config[O]
+	pending *control.Pending // what was done and the cache does not show yet, by owner
+	orphans *control.Orphans // pods without a controller, kept by Keys
+	refused refusals
+}
+
+// New returns the Pods of a controller. Keys must be its loop's only source of Pods.
+func New[O kube.Object](cfg Config[O]) *Pods[O] {
+	return &Pods[O]{cfg: cfg, pending: control.NewPending(), orphans: control.NewOrphans()}
+}
+
+// Keys is the Source.Keys for Pods. It returns the owners that the pod belongs to or has belonged to, and for a pod without
+// a controller those whose selector matches it. It must see every change of a pod, in order: Settled and Claim rely on it.
+func (p *Pods[O]) Keys(ch control.Change) []control.Key {
+	p.pending.Saw(ch)
+	p.orphans.Saw(ch)
+	var keys []control.Key
+	for _, obj := range []kube.Object{ch.Old, ch.New} {
+		if obj == nil {
+			continue
+		}
+		if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
+			if ref.Kind == p.cfg.Kind.Kind {
+				keys = append(keys, control.Key{Namespace: obj.GetNamespace(), Name: ref.Name})
+			}
+			continue
+		}
+		if obj == ch.New {
+			keys = append(keys, p.selecting(obj)...)
+		}
+	}
+	return keys
+}
+
+// selecting returns the owners that would adopt a pod.
+func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
+	for _, owner := range control.List[O](p.cfg.Client, p.cfg.Kind, pod.GetNamespace()) {
+		s, err := metav1.LabelSelectorAsSelector(p.cfg.Selector(owner))
+		if err == nil && !s.Empty() && s.Matches(labels.Set(pod.GetLabels())) {
+			keys = append(keys, control.KeyOf(owner))
+		}
+	}
+	return keys
+}
+
+// Settled reports whether the cache shows all that was done for the owner. When it does not, there is nothing to count:
+// the change that is still to come brings the owner up again.
+func (p *Pods[O]) Settled(owner control.Key) bool {
+	return p.pending.Settled(owner, kube.Pod, p.cfg.Client)
+}
+
+// Forget drops what is remembered of an owner that is gone.
+func (p *Pods[O]) Forget(owner control.Key) {
+	p.pending.Forget(owner)
+	p.refused.forget(owner)
+}
+
+// Claim returns the owner's pods, after it has let go the active ones that its selector no longer matches and adopted those
+// without a controller that it does.
+func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
+	selector, err := metav1.LabelSelectorAsSelector(p.cfg.Selector(owner))
+	if err != nil {
+		return Claimed{}, fmt.Errorf("%s %s: selector: %w", strings.ToLower(p.cfg.Kind.Kind), control.KeyOf(owner), err)
+	}
+	c := divide(owner, control.Index[*corev1.Pod](p.cfg.Client, kube.Pod, control.OwnerIndex, string(owner.GetUID())))
+	var owned, orphans []kube.Object
+	for _, pod := range c.Active {
+		owned = append(owned, pod)
+	}
+	for _, obj := range p.orphans.In(owner.GetNamespace()) {
+		if control.PodActive(obj.(*corev1.Pod)) {
+			orphans = append(orphans, obj)
+		}
+	}
+	mine, err := control.Claim(ctx, p.cfg.Client, owner, p.cfg.Kind, selector, owned, orphans)
+	c.Active = nil
+	for _, obj := range mine {
+		c.Active = append(c.Active, obj.(*corev1.Pod))
+	}
+	return c, err
+}
+
+// Create makes n pods, pod(0) to pod(n-1), slowly at first. While a refusal holds it makes none and returns the refusal.
+// In a namespace that is being deleted it makes none either, and that is no error: all of it is about to go.
+func (p *Pods[O]) Create(ctx context.Context, owner O, n int, now time.Time, pod func(i int) *corev1.Pod) error {
+	key, generation := control.KeyOf(owner), owner.GetGeneration()
+	if _, err := p.refused.standing(key, generation, now); err != nil {
+		return err // pods come and go meanwhile, and each brings the owner up
+	}
+	err := slowStart(n, func(i int) error {
+		made, err := p.cfg.Client.Create(ctx, pod(i))
+		if err != nil {
+			if !namespaceEnds(err) {
+				p.cfg.Events.Event(owner, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
+			}
+			return err
+		}
+		p.pending.Created(key, made)
+		p.cfg.Events.Event(owner, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", made.GetName())
+		return nil
+	})
+	if namespaceEnds(err) {
+		err = nil
+	}
+	p.refused.note(key, generation, err, now)
+	return err
+}
+
+func namespaceEnds(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// RefusedFor returns how long a refusal still keeps Create from making pods for the owner; 0 when none does.
+func (p *Pods[O]) RefusedFor(owner O, now time.Time) time.Duration {
+	wait, _ := p.refused.standing(control.KeyOf(owner), owner.GetGeneration(), now)
+	return wait
+}
+
+// Delete deletes the pods, each only if it is still the one that the cache showed. One that is gone is no error.
+func (p *Pods[O]) Delete(ctx context.Context, owner O, pods []*corev1.Pod) error {
+	key := control.KeyOf(owner)
+	return control.InParallel(len(pods), func(i int) error {
+		pod := pods[i]
+		err := p.cfg.Client.Delete(ctx, kube.Pod, pod.Namespace, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+			return nil // gone already, or another pod of that name by now
+		}
+		if err != nil {
+			p.cfg.Events.Event(owner, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
+			return err
+		}
+		p.pending.Deleted(key, pod)
+		p.cfg.Events.Event(owner, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
+		return nil
+	})
+}
