@@ -2,6 +2,8 @@ package harness
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
 // Agent is a running node.
@@ -22,14 +27,27 @@ type Agent struct {
 	Dir  string
 	Name string
 	Args []string
+
+	images map[string]v1.Image
 }
 
-// image puts the demonstration image where the agent imports it from at its start.
-func (a *Agent) image() {
+// bringImages puts the demonstration image, and what the hub's test has named, where the agent imports them from at its start.
+func (a *Agent) bringImages() {
 	a.T.Helper()
 	out, err := exec.Command(Petrel, "image", "build-hello", "petrel.local/hello:v1", filepath.Join(a.Dir, "images", "hello.tar")).CombinedOutput()
 	if err != nil {
 		a.T.Fatalf("petrel image build-hello: %v: %s", err, out)
+	}
+	n := 0
+	for ref, img := range a.images {
+		b, err := io.ReadAll(runtimetest.Tar(a.T, ref, img))
+		if err != nil {
+			a.T.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(a.Dir, "images", fmt.Sprintf("%d.tar", n)), b, 0o600); err != nil {
+			a.T.Fatal(err)
+		}
+		n++
 	}
 }
 

@@ -81,33 +81,45 @@ func (m Machine) port(t *testing.T, args ...string) {
 	}
 }
 
-// Listen opens a port on a machine, from within this process.
-func (m Machine) Listen(t *testing.T, port string) net.Listener {
+// Inside runs f with the network of the machine, or of a process, e.g. one of a pod. Sockets that f makes stay there.
+// f must not start goroutines that make sockets.
+func (m Machine) Inside(t *testing.T, f func() error) {
 	t.Helper()
-	type result struct {
-		l   net.Listener
-		err error
+	if err := inNetwork("/run/netns/"+m.NS, f); err != nil {
+		t.Fatal(err)
 	}
-	got := make(chan result)
+}
+
+// InsidePod is Inside with the network of a pod's process.
+func InsidePod(pid int, f func() error) error {
+	return inNetwork(fmt.Sprintf("/proc/%d/ns/net", pid), f)
+}
+
+func inNetwork(path string, f func() error) error {
+	got := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and nobody else gets it
-		f, err := os.Open("/run/netns/" + m.NS)
+		n, err := os.Open(path)
 		if err == nil {
-			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
-			f.Close()
+			err = unix.Setns(int(n.Fd()), unix.CLONE_NEWNET)
+			n.Close()
 		}
-		if err != nil {
-			got <- result{nil, err}
-			return
+		if err == nil {
+			err = f()
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort(m.IP, port))
-		got <- result{l, err}
+		got <- err
 	}()
-	r := <-got
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	return r.l
+	return <-got
+}
+
+// Listen opens a port on a machine, from within this process.
+func (m Machine) Listen(t *testing.T, port string) (l net.Listener) {
+	t.Helper()
+	m.Inside(t, func() (err error) {
+		l, err = net.Listen("tcp", net.JoinHostPort(m.IP, port))
+		return err
+	})
+	return l
 }
 
 // Fetch gets a URL from a machine.

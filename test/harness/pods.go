@@ -112,7 +112,10 @@ func (h *Hub) NoDoubles(t *testing.T) {
 }
 
 // ContainerPID is the process of the hello container of a pod, found by its cgroup; 0 when there is none.
-func ContainerPID(uid string) int {
+func ContainerPID(uid string) int { return PodProcess(uid, "serve\x00") }
+
+// PodProcess is a process of a pod that has a text in its command line, found by its cgroup; 0 when there is none.
+func PodProcess(uid, text string) int {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cgroup")
 	for _, file := range procs {
 		b, err := os.ReadFile(file)
@@ -121,7 +124,7 @@ func ContainerPID(uid string) int {
 		}
 		dir := filepath.Dir(file)
 		cmdline, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if err != nil || !bytes.Contains(cmdline, []byte("serve\x00")) {
+		if err != nil || !bytes.Contains(cmdline, []byte(text)) {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(dir))
