@@ -46,7 +46,7 @@ import (
 )
 
 var (
-	specLimit = flag.Duration("spec-limit", 5*time.Minute, "how long one test may take")
+	specLimit = flag.Duration("spec-limit", 7*time.Minute, "how long one test may take; some of upstream's watch for five minutes that nothing happens")
 	resultsIn = flag.String("results-in", "", "write one line of JSON for each test that starts or ends to a file in this `directory`")
 	podLimit  = flag.Duration("pod-limit", time.Minute, "how long to wait for a pod to start or to go")
 )
