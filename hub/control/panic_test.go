@@ -50,7 +50,8 @@ func served(c control.Client, namespace string) string {
 		return "no ServiceAccount in " + namespace
 	}
 	for _, o := range c.List(kube.Endpoints, namespace) {
-		if e := o.(*corev1.Endpoints); e.Name == "web" && len(e.Subsets) == 1 && len(e.Subsets[0].Addresses) == 2 { //nolint:staticcheck // served for old clients
+		//lint:ignore SA1019 deprecated, and served for as long as Kubernetes serves them
+		if e := o.(*corev1.Endpoints); e.Name == "web" && len(e.Subsets) == 1 && len(e.Subsets[0].Addresses) == 2 {
 			return ""
 		}
 	}
