@@ -2,16 +2,16 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
@@ -26,7 +26,7 @@ type results struct {
 // result is one test. A test that was not run has no State.
 type result struct {
 	Name    string
-	State   string        `json:",omitempty"` // passed, failed, timedout, panicked, interrupted, skipped, crashed
+	State   string        `json:",omitempty"` // passed, failed, timedout, panicked, interrupted, skipped
 	Took    time.Duration `json:",omitempty"`
 	Failure string        `json:",omitempty"` // first line
 }
@@ -145,27 +145,24 @@ func focusOf(o options) (string, error) {
 
 // ginkgo runs the suite with some arguments on the hub's machine. That tests fail is no error.
 func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...string) ([]result, error) {
-	dir := filepath.Join(c.dir, part)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
-	}
+	report := filepath.Join(c.dir, part+".json")
 	log, err := os.Create(filepath.Join(c.dir, part+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	args = append(args, "--no-color", "--silence-skips", "--timeout=3h", b.suite, "--", "--results-in="+dir, fmt.Sprintf("--listing=%t", part == "list"),
+	args = append(args, "--no-color", "--silence-skips", "--timeout=3h", "--json-report="+filepath.Base(report), "--output-dir="+c.dir, b.suite, "--",
 		"--kubeconfig="+c.kubeconfig, "--provider=skeleton", "--disable-log-dump", "--minStartupPods=0", "--system-pods-startup-timeout=5s",
 		"--kubectl-path="+b.kubectl, fmt.Sprintf("--num-nodes=%d", nodeCount))
 	cmd := c.on(ctx, "hub", b.ginkgo, args...)
 	cmd.Dir = c.dir
 	cmd.Env = append(cmd.Env, "KUBE_TEST_REPO_LIST="+filepath.Join(c.dir, "repositories.yaml"), "HOME="+c.dir)
 	cmd.Stdout, cmd.Stderr = log, log
+	// The suite's processes are ginkgo's children: all of them end when the run is interrupted.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	runErr := cmd.Run()
-	tests, err := readDir(dir, part)
-	if err == nil && len(tests) == 0 {
-		err = errors.New("no test was run")
-	}
+	tests, err := readReport(report)
 	if err != nil {
 		tail, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("ginkgo, %s part: %w (%v)\n%s", part, err, runErr, tail[max(0, len(tail)-2000):])
@@ -173,39 +170,29 @@ func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...s
 	return tests, nil
 }
 
-// readDir reads what the suite's processes wrote. A test that started and never ended took its process down.
-func readDir(dir, part string) ([]result, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+// readReport reads ginkgo's JSON report. Tests that the focus left out are not in the result.
+func readReport(file string) ([]result, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	last := map[string]result{}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		for d := json.NewDecoder(bytes.NewReader(b)); ; {
-			var r result
-			if err := d.Decode(&r); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
+	var reports []types.Report
+	if err := json.Unmarshal(b, &reports); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	var out []result
+	for _, report := range reports {
+		for _, s := range report.SpecReports {
+			if s.LeafNodeType != types.NodeTypeIt || s.State == types.SpecStateSkipped && s.Failure.Message == "" {
+				continue
 			}
-			if r.State == "passed" && r.Took == 0 && part != "list" {
-				continue // of the dry run with which upstream's suite begins
-			}
-			if r.State == "started" {
-				r.State, r.Failure = "crashed", "the test's process ended in it"
-			}
-			r.Failure = firstLine(r.Failure)
-			last[r.Name] = r
+			out = append(out, result{Name: s.FullText(), State: s.State.String(), Took: s.RunTime, Failure: firstLine(s.Failure.Message)})
 		}
 	}
-	out := make([]result, 0, len(last))
-	for _, name := range sortedKeys(last) {
-		out = append(out, last[name])
+	if len(out) == 0 {
+		return nil, errors.New("ginkgo's report is empty: a test ended the process that it ran in, and with it the report of all; the log says which process, run again with -focus to find the test")
 	}
+	slices.SortFunc(out, func(a, b result) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

@@ -5,11 +5,8 @@ package suite
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
-	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -47,8 +44,6 @@ import (
 
 var (
 	specLimit = flag.Duration("spec-limit", 7*time.Minute, "how long one test may take; some of upstream's watch for five minutes that nothing happens")
-	resultsIn = flag.String("results-in", "", "write one line of JSON for each test that starts or ends to a file in this `directory`")
-	listing   = flag.Bool("listing", false, "this is a dry run for the names of the tests")
 	podLimit  = flag.Duration("pod-limit", time.Minute, "how long to wait for a pod to start or to go")
 )
 
@@ -101,33 +96,4 @@ func takesContext(args []any) bool {
 		}
 	}
 	return false
-}
-
-// Each process writes what it knows as soon as it knows it: ginkgo's own report is lost when a test takes a process down.
-var (
-	_ = ginkgo.ReportBeforeEach(func(r ginkgo.SpecReport) { record(r, "started") })
-	_ = ginkgo.ReportAfterEach(func(r ginkgo.SpecReport) { record(r, r.State.String()) })
-)
-
-func record(r ginkgo.SpecReport, state string) {
-	if *resultsIn == "" || r.State == types.SpecStateSkipped && r.Failure.Message == "" {
-		return
-	}
-	// Upstream's suite begins with a dry run of its own: there, what is about to run has no start.
-	if r.StartTime.IsZero() && !*listing {
-		return
-	}
-	line, err := json.Marshal(map[string]any{"Name": r.FullText(), "State": state, "Took": r.RunTime, "Failure": r.Failure.Message})
-	if err != nil {
-		panic(err)
-	}
-	name := filepath.Join(*resultsIn, fmt.Sprintf("%d.jsonl", ginkgo.GinkgoParallelProcess()))
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		panic(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		panic(err)
-	}
 }
