@@ -21,7 +21,7 @@ type cgroups struct {
 	mounted           bool
 	unified           bool // version 2
 	cpu, memory, pids bool
-	// kernelMemory: the kernel has the memory controller, whether or not it can be had at root.
+	// kernelMemory reports whether the kernel has the memory controller, even if it cannot be had at root.
 	kernelMemory bool
 }
 
