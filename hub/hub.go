@@ -34,7 +34,7 @@ type Hub struct {
 	log      *slog.Logger
 	db       *sqlstore.DB
 	pki      *auth.PKI
-	kinds    *resource.Table
+	kinds    *resource.Kinds
 	registry *registry.Registry
 	dispatch *dispatch.Dispatch
 	mqtt     func(net.Conn) // what becomes of an agent's connection

@@ -31,7 +31,7 @@ const firstBackup = time.Hour
 // openStore opens the store with the operator's bounds. Events are all that it may lose.
 func (h *Hub) openStore(ctx context.Context) (err error) {
 	var expendable []string
-	if k, ok := h.kinds.ByGVK(kube.Event); ok {
+	if k, ok := h.kinds.Lookup(kube.Event); ok {
 		expendable = []string{resource.Prefix(k, "")}
 	}
 	h.db, err = sqlstore.Open(ctx, sqlstore.Config{

@@ -28,10 +28,12 @@ type Authorizer interface {
 	Authorize(ctx context.Context, u registry.User, a auth.Attributes) (allowed bool, reason string, err error)
 }
 
-// Kinds lists the served kinds in order of preference, in a slice that is another one after each change; *resource.Table
-// is one.
+// Kinds are the served kinds, which may change at any time; *resource.Kinds is one.
 type Kinds interface {
+	// All lists them in order of preference. The slice is shared: read-only.
 	All() []*resource.Kind
+	// Generation is another number after each change.
+	Generation() uint64
 }
 
 // Config is what a handler needs. Verbs, Kinds, Authenticator and Authorizer are required.

@@ -28,6 +28,6 @@ func kindPart(key string) string {
 
 // kindFor returns the declaration of gvk, nil when it is not served.
 func (r *Registry) kindFor(gvk kube.GVK) *resource.Kind {
-	k, _ := r.kinds.ByGVK(gvk)
+	k, _ := r.kinds.Lookup(gvk)
 	return k
 }

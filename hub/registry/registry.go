@@ -17,9 +17,9 @@ type TokenIssuer interface {
 	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
 }
 
-// Kinds finds the served kinds, which may change while the registry runs; *resource.Table is one.
+// Kinds finds the served kinds, which may change while the registry runs; *resource.Kinds is one.
 type Kinds interface {
-	ByGVK(kube.GVK) (*resource.Kind, bool)
+	Lookup(kube.GVK) (*resource.Kind, bool)
 }
 
 // Config is what a Registry needs. Store and Kinds are required.

@@ -38,7 +38,7 @@ func BenchmarkPodTable(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := pods.Table(context.Background(), objs, nil); err != nil {
+		if _, err := pods.Columns(context.Background(), objs, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -68,7 +68,7 @@ func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func()
 			return list
 		},
 	}
-	k.Table = func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	k.Columns = func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
 		return table(k, objs, opts)
 	}
 	k.selectFields(func(kube.Object, fields.Set) {})

@@ -47,10 +47,24 @@ type Kind struct {
 	Fields func(kube.Object) fields.Set
 	// FieldLabels are the accepted field selector keys; any other is an error naming it.
 	FieldLabels []string
-	// Table renders kubectl's columns. objs are of this kind.
-	Table func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error)
+	// Columns renders kubectl's columns. objs are of this kind.
+	Columns func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error)
 	// Indexes for controllers, by name: the values an object is found under (for example "node" → spec.nodeName).
 	Indexes map[string]func(kube.Object) []string
+}
+
+// GVR is the kind's group, version and plural.
+func (k *Kind) GVR() schema.GroupVersionResource { return k.GVK.GroupVersion().WithResource(k.Plural) }
+
+// Resource is the kind's group and plural: how errors name it.
+func (k *Kind) Resource() schema.GroupResource { return k.GVR().GroupResource() }
+
+// Stored is the kind whose objects are in the store: itself, unless it is a view of another.
+func (k *Kind) Stored() *Kind {
+	if k.StoredAs != nil {
+		return k.StoredAs
+	}
+	return k
 }
 
 // Rules say what a write of an object (or of one of its subresources) means. All functions work on the stored version;

@@ -87,7 +87,7 @@ func standsRules(t *rapid.T, k *Kind, obj kube.Object) {
 	if _, _, err := Encode(obj); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Stored().Table(ctx, []kube.Object{obj}, &metav1.TableOptions{}); err != nil {
+	if _, err := k.Stored().Columns(ctx, []kube.Object{obj}, &metav1.TableOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -334,7 +334,7 @@ func TestColumns(t *testing.T) {
 	} {
 		plural, group, _ := strings.Cut(kind, ".")
 		k := byResource(t, plural, group)
-		table, err := k.Table(context.Background(), []kube.Object{made(t, k)}, nil)
+		table, err := k.Columns(context.Background(), []kube.Object{made(t, k)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +351,7 @@ func TestColumns(t *testing.T) {
 		}
 	}
 	k := byResource(t, "pods", "")
-	table, err := k.Table(context.Background(), nil, &metav1.TableOptions{NoHeaders: true})
+	table, err := k.Columns(context.Background(), nil, &metav1.TableOptions{NoHeaders: true})
 	if err != nil || len(table.ColumnDefinitions) != 0 {
 		t.Errorf("columns without headers: %v, %v", table, err)
 	}

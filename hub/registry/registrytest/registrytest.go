@@ -73,7 +73,7 @@ func Store(t testing.TB) *sqlstore.DB {
 // Target names an object, or with an empty name a collection, of a built-in kind. sub is a subresource or nothing.
 func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) registry.Target {
 	t.Helper()
-	k, ok := builtin.ByGVK(gvk)
+	k, ok := builtin.Lookup(gvk)
 	if !ok {
 		t.Fatalf("%s is not a built-in kind", gvk)
 	}

@@ -115,7 +115,7 @@ func TestRebuiltWhenKindsChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, ok := table.ByGVK(kube.Lease)
+	k, ok := table.Lookup(kube.Lease)
 	if !ok {
 		t.Fatal("leases are not served")
 	}
