@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"petrel.dev/petrel/hub/registry"
-	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -42,7 +41,7 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 		objs[0] = one
 	} else {
 		for i, item := range items {
-			obj, err := resource.Decode(k.GVK, item)
+			obj, err := k.Codec.Decode(item)
 			if err != nil {
 				return nil, err
 			}

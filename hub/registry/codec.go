@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -28,7 +29,7 @@ type encoded struct {
 // encode makes the stored form of obj, whose TypeMeta it sets.
 func encode(k *resource.Kind, obj kube.Object) (encoded, error) {
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	b, at, err := resource.Encode(obj)
+	b, at, err := k.Codec.Encode(obj)
 	if err != nil {
 		return encoded{}, fmt.Errorf("%s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
 	}
@@ -55,10 +56,10 @@ func (e encoded) same(stored []byte, rev sqlstore.Revision) bool {
 }
 
 // decode makes the typed form of stored bytes.
-func decode(k *resource.Kind, raw []byte) (kube.Object, error) { return resource.Decode(k.GVK, raw) }
+func decode(k *resource.Kind, raw []byte) (kube.Object, error) { return k.Codec.Decode(raw) }
 
-// storedRevision reads the resourceVersion out of stored bytes; 0 when there is none. The first such field is the
-// object's own: nothing that a user can write comes before it in a typed object's JSON.
+// storedRevision reads the resourceVersion out of stored bytes; 0 when there is none. The first such field is the object's
+// own: a Codec writes nothing before it that could look like it.
 func storedRevision(raw []byte) (rev sqlstore.Revision, start, end int) {
 	i := bytes.Index(raw, rvField)
 	if i < 0 {
@@ -106,16 +107,8 @@ func asKube(body runtime.Object) (kube.Object, bool) {
 	return o, ok
 }
 
-// toStored turns a body of the target's kind into an object of the stored kind, which the caller owns.
-func toStored(k *resource.Kind, body kube.Object) (kube.Object, error) {
-	if k.StoredAs == nil {
-		return body, nil
-	}
-	return k.ToStored(body)
-}
-
 // view turns stored bytes into JSON of the target's kind: without change unless the kind is a view, or the object told.
-func (r *Registry) view(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) ([]byte, error) {
+func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) ([]byte, error) {
 	if from := r.toldFrom(k, key); from != nil {
 		obj, err := r.tell(k, from, key, rev, raw)
 		if err != nil {
@@ -130,10 +123,9 @@ func (r *Registry) view(k *resource.Kind, key string, rev sqlstore.Revision, raw
 	if err != nil {
 		return nil, err
 	}
-	v, err := k.FromStored(obj.DeepCopyObject().(kube.Object))
+	shown, err := k.FromStored(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
-	v.GetObjectKind().SetGroupVersionKind(k.GVK)
-	return encodeBody(v)
+	return encodeBody(shown[0])
 }

@@ -46,7 +46,7 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	if err := r.refuseToldCreate(t, obj); err != nil {
 		return nil, err
 	}
-	obj, err := toStored(t.Kind, obj)
+	obj, err := t.Kind.ToStored(ctx, obj)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
@@ -75,7 +75,7 @@ func (r *Registry) createOnce(ctx context.Context, t Target, obj kube.Object, dr
 		return nil, r.exists(t, p, cur)
 	}
 	if dry {
-		return r.uncommitted(t, p)
+		return r.uncommitted(ctx, t, p)
 	}
 	name := p.obj.GetName()
 	revs, err := r.commit(ctx, p)
@@ -88,7 +88,7 @@ func (r *Registry) createOnce(ctx context.Context, t Target, obj kube.Object, dr
 		return nil, storeFailure(t.Kind, "create", err)
 	}
 	t.Name = name
-	return r.committed(t, p, revs[0])
+	return r.committed(ctx, t, p, revs[0])
 }
 
 // exists says so, and whether the name will be free soon.

@@ -18,12 +18,12 @@ import (
 )
 
 // List hands out stored bytes, all as of one revision.
-func (r *Registry) List(_ context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
-	res, _, err := r.list(t, opts)
+func (r *Registry) List(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
+	res, _, err := r.list(ctx, t, opts)
 	return res, err
 }
 
-func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
+func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
 	}
@@ -44,7 +44,7 @@ func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqls
 	}
 	res := &ListResult{ResourceVersion: formatRevision(page.Rev), Items: make([]json.RawMessage, len(page.Entries))}
 	for i, e := range page.Entries {
-		b, err := r.view(t.Kind, e.Key, e.Rev, e.Value)
+		b, err := r.view(ctx, t.Kind, e.Key, e.Rev, e.Value)
 		if err != nil {
 			return nil, nil, apierrors.NewInternalError(err)
 		}

@@ -37,7 +37,7 @@ func groupKindOfResource(k *resource.Kind) schema.GroupKind {
 }
 
 // Get returns the object's stored bytes, or a subresource's body.
-func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*Result, error) {
+func (r *Registry) Get(ctx context.Context, t Target, opts *metav1.GetOptions) (*Result, error) {
 	sub, err := subresource(t, "get")
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*R
 		return nil, notFound(t.Kind, t.Name)
 	}
 	if told {
-		b, err := r.view(t.Kind, key, e.Rev, e.Value)
+		b, err := r.view(ctx, t.Kind, key, e.Rev, e.Value)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -76,7 +76,7 @@ func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*R
 	if o, ok := r.cache.at(key, e.Rev); ok {
 		res.Object = o
 	}
-	return r.asViewed(t, key, e.Rev, res)
+	return r.asViewed(ctx, t, key, e.Rev, res)
 }
 
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and

@@ -17,7 +17,7 @@ import (
 // Watch follows the objects that t and opts select. It begins with the revision asked for, or (resourceVersion "" or "0",
 // or sendInitialEvents) with an ADDED for each object that exists now. A revision that is no longer kept shows in the
 // first Next, as Kubernetes sends it: on an open stream.
-func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
+func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
 	}
@@ -44,7 +44,7 @@ func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) 
 		}
 	}
 	if initial {
-		if from, err = w.begin(opts.SendInitialEvents != nil); err != nil {
+		if from, err = w.begin(ctx, opts.SendInitialEvents != nil); err != nil {
 			return nil, err
 		}
 	}
@@ -69,14 +69,14 @@ type watcher struct {
 }
 
 // begin lists what exists now, as the first events. list: the client asked to be told where the list ends.
-func (w *watcher) begin(list bool) (sqlstore.Revision, error) {
+func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, error) {
 	page, err := w.r.page(w.sel, "", 0, 0)
 	if err != nil {
 		return 0, storeFailure(w.sel.kind, "watch", err)
 	}
 	w.first = make([]WatchEvent, 0, len(page.Entries)+1)
 	for _, e := range page.Entries {
-		b, err := w.r.view(w.sel.kind, e.Key, e.Rev, e.Value)
+		b, err := w.r.view(ctx, w.sel.kind, e.Key, e.Rev, e.Value)
 		if err != nil {
 			return 0, apierrors.NewInternalError(err)
 		}
@@ -102,7 +102,7 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		events, err := w.wait(ctx)
 		switch {
 		case err == nil:
-			if out := w.translate(events); len(out) > 0 {
+			if out := w.translate(ctx, events); len(out) > 0 {
 				return out, nil
 			}
 		case ctx.Err() != nil:
@@ -164,7 +164,7 @@ func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 }
 
 // translate turns changes of the log into what they mean for the selection.
-func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
+func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []WatchEvent {
 	out := make([]WatchEvent, 0, len(events))
 	for _, ev := range events {
 		if !w.sel.hasKey(ev.Key) {
@@ -174,7 +174,7 @@ func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
 		if !ok {
 			continue
 		}
-		b, err := w.r.view(w.sel.kind, key, ev.Rev, we.JSON)
+		b, err := w.r.view(ctx, w.sel.kind, key, ev.Rev, we.JSON)
 		if err != nil {
 			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "err", err)
 			continue

@@ -134,7 +134,7 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 			return nil, nil, err
 		}
 		if dry || p.noop() {
-			res, err := r.uncommitted(t, p)
+			res, err := r.uncommitted(ctx, t, p)
 			return p, res, err
 		}
 		revs, err := r.commit(ctx, p)
@@ -148,14 +148,14 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 		if err != nil {
 			return nil, nil, storeFailure(t.Kind, "update", err)
 		}
-		res, err := r.committed(t, p, revs[0])
+		res, err := r.committed(ctx, t, p, revs[0])
 		return p, res, err
 	}
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
 // committed answers with what has just been written.
-func (r *Registry) committed(t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
+func (r *Registry) committed(ctx context.Context, t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
 	if e, ok := r.store.Get(p.key); ok && e.Rev == rev {
 		res.JSON = e.Value
@@ -166,45 +166,40 @@ func (r *Registry) committed(t Target, p *plan, rev sqlstore.Revision) (*Result,
 		}
 		res.JSON = b
 	}
-	return r.asViewed(t, p.key, rev, res)
+	return r.asViewed(ctx, t, p.key, rev, res)
 }
 
 // uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
-func (r *Registry) uncommitted(t Target, p *plan) (*Result, error) {
+func (r *Registry) uncommitted(ctx context.Context, t Target, p *plan) (*Result, error) {
 	res := &Result{Warnings: p.warnings, Created: p.old == nil}
 	var rev sqlstore.Revision
 	switch {
 	case p.noop():
 		res.JSON, res.Object, rev = p.old.entry.Value, p.old.obj, p.old.entry.Rev
-		return r.asViewed(t, p.key, rev, res)
+		return r.asViewed(ctx, t, p.key, rev, res)
 	case p.old == nil:
 		p.obj.SetResourceVersion("")
 	default:
 		p.obj.SetResourceVersion(formatRevision(p.ifRev()))
 	}
-	obj := p.obj
-	if t.Kind.StoredAs != nil {
-		v, err := t.Kind.FromStored(obj)
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		v.GetObjectKind().SetGroupVersionKind(t.Kind.GVK)
-		obj = v
-	}
-	b, err := encodeBody(obj)
+	shown, err := t.Kind.FromStored(ctx, p.obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	res.JSON, res.Object = b, obj
+	b, err := encodeBody(shown[0])
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	res.JSON, res.Object = b, shown[0]
 	return res, nil
 }
 
 // asViewed converts a result to the target's kind when that is a view of the stored one.
-func (r *Registry) asViewed(t Target, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
+func (r *Registry) asViewed(ctx context.Context, t Target, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
 	if t.Kind.StoredAs == nil {
 		return res, nil
 	}
-	b, err := r.view(t.Kind, key, rev, res.JSON)
+	b, err := r.view(ctx, t.Kind, key, rev, res.JSON)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

@@ -33,7 +33,7 @@ func TestEveryKind(t *testing.T) {
 }
 
 func testRoundTrip(t *testing.T, k *Kind, obj kube.Object) {
-	data, at, err := Encode(obj)
+	data, at, err := k.Codec.Encode(obj)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func testRoundTrip(t *testing.T, k *Kind, obj kube.Object) {
 	if !bytes.Contains(stored, []byte(`"resourceVersion":"4711"`)) || !json.Valid(stored) {
 		t.Fatalf("the revision's place is off: %s", stored)
 	}
-	got, err := Decode(k.GVK, stored)
+	got, err := k.Codec.Decode(stored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +57,9 @@ func testRoundTrip(t *testing.T, k *Kind, obj kube.Object) {
 
 // An update that changes nothing but a label is accepted and leaves old alone.
 func testUpdate(t *testing.T, k *Kind, obj kube.Object) {
-	old := obj
-	if k.ToStored != nil {
-		old, _ = k.ToStored(obj)
+	old, err := k.ToStored(context.Background(), obj)
+	if err != nil {
+		t.Fatal(err)
 	}
 	before := old.DeepCopyObject()
 	changed := old.DeepCopyObject().(kube.Object)

@@ -17,7 +17,7 @@ func TestKindsAreComplete(t *testing.T) {
 			for what, ok := range map[string]bool{
 				"Plural": k.Plural != "", "Singular": k.Singular != "", "Verbs": len(k.Verbs) > 0,
 				"Default": k.Rules.Default != nil, "ValidateCreate": k.Rules.ValidateCreate != nil,
-				"ValidateUpdate": k.Rules.ValidateUpdate != nil, "Fields": k.Fields != nil, "Columns": k.Columns != nil,
+				"ValidateUpdate": k.Rules.ValidateUpdate != nil, "Fields": k.Fields != nil, "Columns": k.Columns != nil, "Codec": k.Codec != nil,
 				"owner index": k.Indexes["owner"] != nil,
 			} {
 				if !ok {
@@ -32,9 +32,6 @@ func TestKindsAreComplete(t *testing.T) {
 			}
 			if !slices.IsSorted(k.Verbs) {
 				t.Errorf("verbs %v are not in the order of discovery", k.Verbs)
-			}
-			if (k.StoredAs != nil) != (k.ToStored != nil) || (k.StoredAs != nil) != (k.FromStored != nil) {
-				t.Error("a view needs StoredAs, ToStored and FromStored together")
 			}
 			for name, s := range k.Subresources {
 				testSubresource(t, name, s)
@@ -86,7 +83,7 @@ func TestKindsLookup(t *testing.T) {
 func TestKindsChange(t *testing.T) {
 	table := New()
 	before := table.All()
-	widget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets", Namespaced: true}
+	widget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets", Namespaced: true}.Kind()
 	if err := table.Add(widget); err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func edit(patch string) func(*testing.T, kube.Object) kube.Object {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := Decode(obj.GetObjectKind().GroupVersionKind(), after)
+		out, err := (schemeCodec{obj.GetObjectKind().GroupVersionKind()}).Decode(after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestDeploymentDefaults(t *testing.T) {
 
 func TestEventViews(t *testing.T) {
 	view, stored := byResource(t, "events", "events.k8s.io"), byResource(t, "events", "")
-	obj, err := view.ToStored(sample(t, view))
+	obj, err := view.ToStored(t.Context(), sample(t, view))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,9 +294,13 @@ func TestEventViews(t *testing.T) {
 	if e.Kind != "Event" || e.APIVersion != "v1" || e.InvolvedObject.Name != "p" || e.ReportingController != "petrel.dev/agent" {
 		t.Errorf("stored as %+v", e)
 	}
-	back, err := view.FromStored(obj)
-	if err != nil || back.(*eventsv1.Event).Regarding.Name != "p" || back.(*eventsv1.Event).APIVersion != "events.k8s.io/v1" {
-		t.Errorf("seen as %+v, %v", back, err)
+	shown, err := view.FromStored(t.Context(), obj)
+	if err != nil || len(shown) != 1 {
+		t.Fatal(shown, err)
+	}
+	back := shown[0]
+	if back.(*eventsv1.Event).Regarding.Name != "p" || back.(*eventsv1.Event).APIVersion != "events.k8s.io/v1" {
+		t.Errorf("seen as %+v", back)
 	}
 	selector, err := view.FieldSelector(fields.OneTermEqualSelector("regarding.name", "p"))
 	if err != nil || !selector.Matches(stored.Fields(e)) || !selector.Matches(view.Fields(back)) {
