@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -29,9 +30,9 @@ type Config struct {
 	Kinds         Kinds
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
-	Streams       Streams       // nil: pods have no logs, exec, attach, port-forward (503)
-	OpenAPI       OpenAPI       // nil: no schemas (404)
-	JWKS          func() []byte // public token keys for /openid/v1/jwks; nil: not served
+	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
+	OpenAPI       OpenAPI           // nil: no schemas (404)
+	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
 
@@ -48,6 +49,7 @@ type Config struct {
 
 type server struct {
 	Config
+	streams  *podstream.Server // nil: no link to the nodes
 	index    atomic.Pointer[kindIndex]
 	codec    *codec
 	metrics  *metrics
@@ -77,6 +79,9 @@ func New(c Config) (http.Handler, error) {
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),
+	}
+	if c.Streams != nil {
+		s.streams = podstream.New(podstream.Config{Streams: c.Streams, Status: statusOf, Log: c.Log})
 	}
 	return s.filters(http.HandlerFunc(s.route)), nil
 }

@@ -1,14 +1,10 @@
-package apiserver
+package podstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"log/slog"
-	"strings"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -18,29 +14,30 @@ import (
 
 // terminal is the client's side of exec or attach, whatever protocol it speaks.
 type terminal interface {
-	// read calls send for everything that the client says, and closed when it has ended a channel, until the client goes
+	// read calls send for everything that the client sends, and closed when it has ended a channel, until the client goes
 	// away or one of them fails. send may be called by one goroutine at a time only; read sees to that.
 	read(send func(wire.Channel, []byte) error, closed func(wire.Channel) error)
 	write(ch wire.Channel, data []byte) error
-	// end tells how it went, and closes the connection when the client has had its chance to read that.
+	// end sends how it went, and closes the connection when the client has had its chance to read that.
 	end(*metav1.Status)
 }
 
-func (x *exchange) remoteCommand(pod *corev1.Pod, kind wire.StreamKind) {
-	req, err := x.commandRequest(pod, kind)
+// remoteCommand serves exec and attach.
+func (x *stream) remoteCommand(kind wire.StreamKind) {
+	req, err := x.commandRequest(kind)
 	if err != nil {
-		x.fail(err)
+		x.Fail(err)
 		return
 	}
 	upgrade := x.upgradeOf()
 	if upgrade == "" {
-		x.fail(apierrors.NewBadRequest("Upgrade request required"))
+		x.Fail(apierrors.NewBadRequest("Upgrade request required"))
 		return
 	}
 	// The stream is opened before the upgrade: a dark node is then an ordinary HTTP error.
-	st, err := x.open(x.ctx, pod, req)
+	st, err := x.open(x.ctx, req)
 	if err != nil {
-		x.fail(err)
+		x.Fail(err)
 		return
 	}
 	var t terminal
@@ -51,19 +48,19 @@ func (x *exchange) remoteCommand(pod *corev1.Pod, kind wire.StreamKind) {
 	}
 	if err != nil { // the client has been told
 		_ = st.Close(wire.StreamEnd{Reason: string(metav1.StatusReasonBadRequest), Message: "the client could not be reached"})
-		x.s.Log.Debug("upgrade failed", "path", x.r.URL.Path, "error", err)
+		x.Log.Debug("upgrade failed", "path", x.R.URL.Path, "error", err)
 		return
 	}
-	joinTerminal(x.ctx, x.s.Log, t, st)
+	x.join(t, st)
 }
 
-func (x *exchange) commandRequest(pod *corev1.Pod, kind wire.StreamKind) (wire.StreamRequest, error) {
+func (x *stream) commandRequest(kind wire.StreamKind) (wire.StreamRequest, error) {
 	req := wire.StreamRequest{
 		Kind: kind, Stdin: x.boolQuery("stdin"), Stdout: x.boolQuery("stdout"), Stderr: x.boolQuery("stderr"), TTY: x.boolQuery("tty"),
 		Command: x.query["command"],
 	}
 	var err error
-	if req.Container, err = containerOf(pod, x.query.Get("container")); err != nil {
+	if req.Container, err = containerOf(x.Pod, x.query.Get("container")); err != nil {
 		return req, err
 	}
 	switch {
@@ -77,29 +74,15 @@ func (x *exchange) commandRequest(pod *corev1.Pod, kind wire.StreamKind) (wire.S
 	return req, nil
 }
 
-// upgradeOf is the protocol that the client wants to change to: "websocket", "spdy" or "".
-func (x *exchange) upgradeOf() string {
-	if !strings.Contains(strings.ToLower(x.r.Header.Get("Connection")), "upgrade") {
-		return ""
-	}
-	switch up := strings.ToLower(x.r.Header.Get("Upgrade")); {
-	case up == "websocket":
-		return "websocket"
-	case strings.HasPrefix(up, "spdy/3.1"):
-		return "spdy"
-	}
-	return ""
-}
-
-// joinTerminal carries bytes between client and node until either side ends.
-func joinTerminal(ctx context.Context, log *slog.Logger, t terminal, st wire.Stream) {
-	ctx, cancel := context.WithCancel(ctx)
+// join carries bytes between client and node until either side ends.
+func (x *stream) join(t terminal, st wire.Stream) {
+	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
 		defer cancel() // a client that has gone ends the stream
-		contain.Go(log, "hub/apiserver/terminal", "input", func() {
+		contain.Go(x.Log, "hub/apiserver/podstream/terminal", x.key(), func() {
 			t.read(
 				func(ch wire.Channel, data []byte) error { return st.Send(ctx, ch, data) },
 				func(ch wire.Channel) error { return st.CloseSend(ctx, ch) },
@@ -111,8 +94,9 @@ func joinTerminal(ctx context.Context, log *slog.Logger, t terminal, st wire.Str
 		ch, data, err := st.Recv(ctx)
 		if err != nil {
 			end = err
-			if context.Cause(ctx) == errClosing {
-				end = apierrors.NewServiceUnavailable(errClosing.Error())
+			// A cause of its own is a reason that the client does not know; without one, client or node went.
+			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
+				end = apierrors.NewServiceUnavailable(cause.Error())
 			}
 			break
 		}
@@ -124,7 +108,7 @@ func joinTerminal(ctx context.Context, log *slog.Logger, t terminal, st wire.Str
 		}
 	}
 	_ = st.Close(wire.StreamEnd{})
-	t.end(endStatus(end))
+	t.end(endStatus(end, x.Status))
 	<-gone
 }
 
@@ -138,14 +122,6 @@ func (o *oneSender) do(f func() error) error {
 	o.Lock()
 	defer o.Unlock()
 	return f()
-}
-
-func statusJSON(s *metav1.Status) []byte {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic("apiserver: a Status has a JSON form: " + err.Error())
-	}
-	return b
 }
 
 var errUpgrade = errors.New("the client speaks none of the subprotocols")

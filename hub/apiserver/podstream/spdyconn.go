@@ -1,4 +1,4 @@
-package apiserver
+package podstream
 
 import (
 	"encoding/binary"
@@ -37,7 +37,7 @@ const (
 )
 
 // boundedConn is a client's SPDY connection: what comes in is cut into small data frames and refused when it is no frame
-// that a client of ours needs; what goes out must be taken within streamPatience. One goroutine reads; any may write.
+// that a client of ours needs; what goes out must be taken within Patience. One goroutine reads; any may write.
 type boundedConn struct {
 	net.Conn
 	r io.Reader // the connection, behind what was read ahead
@@ -100,21 +100,21 @@ func (c *boundedConn) next() error {
 	return nil
 }
 
-// Write gives the client streamPatience to take it.
+// Write gives the client Patience to take it.
 func (c *boundedConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
 }
 
 // spdyUpgrade takes over the client's connection, as SPDY/3.1.
-func (x *exchange) spdyUpgrade(accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
-	h := x.w.Header()
+func (x *stream) spdyUpgrade(accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
+	h := x.W.Header()
 	h.Set(httpstream.HeaderConnection, httpstream.HeaderUpgrade)
 	h.Set(httpstream.HeaderUpgrade, spdy.HeaderSpdy31)
-	x.w.WriteHeader(http.StatusSwitchingProtocols)
-	conn, ahead, err := http.NewResponseController(x.w).Hijack()
+	x.W.WriteHeader(http.StatusSwitchingProtocols)
+	conn, ahead, err := http.NewResponseController(x.W).Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("take over the connection: %w", err)
 	}
@@ -122,10 +122,10 @@ func (x *exchange) spdyUpgrade(accept httpstream.NewStreamHandler) (httpstream.C
 }
 
 // spdyServe speaks SPDY on conn, whose bytes come from r. accept is called for each stream, by the connection's reader.
-func (x *exchange) spdyServe(conn net.Conn, r io.Reader, accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
+func (x *stream) spdyServe(conn net.Conn, r io.Reader, accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
 	bounded := &boundedConn{Conn: conn, r: r}
 	c, err := spdy.NewServerConnection(bounded, func(s httpstream.Stream, replied <-chan struct{}) error {
-		return contain.Do(x.s.Log, "hub/apiserver/stream", cut(x.r.URL.Path, maxLoggedText), func() error { return accept(s, replied) })
+		return contain.Do(x.Log, "hub/apiserver/podstream/stream", x.key(), func() error { return accept(s, replied) })
 	})
 	if err != nil {
 		conn.Close()

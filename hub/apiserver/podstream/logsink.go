@@ -1,4 +1,4 @@
-package apiserver
+package podstream
 
 import (
 	"context"
@@ -24,19 +24,19 @@ type logSink interface {
 }
 
 // httpLog is a log as the body of a response.
-type httpLog struct{ x *exchange }
+type httpLog struct{ x *stream }
 
 func (l *httpLog) begin() error {
-	l.x.w.Header().Set("Content-Type", "text/plain")
-	l.x.w.WriteHeader(http.StatusOK)
-	return http.NewResponseController(l.x.w).Flush()
+	l.x.W.Header().Set("Content-Type", "text/plain")
+	l.x.W.WriteHeader(http.StatusOK)
+	return http.NewResponseController(l.x.W).Flush()
 }
 
 func (l *httpLog) write(p []byte, now bool) error {
-	if _, err := l.x.w.Write(p); err != nil || !now {
+	if _, err := l.x.W.Write(p); err != nil || !now {
 		return err
 	}
-	return http.NewResponseController(l.x.w).Flush()
+	return http.NewResponseController(l.x.W).Flush()
 }
 
 func (l *httpLog) end() {}
@@ -50,7 +50,7 @@ var logProtocols = []string{"binary.k8s.io", "base64.binary.k8s.io", ""}
 
 // webSocketLog is a log as the messages of a websocket, without channels.
 type webSocketLog struct {
-	x    *exchange
+	x    *stream
 	gone context.CancelFunc // called when the client has gone
 	conn *websocket.Conn    // nil until begin
 	read chan struct{}      // closed when nothing more comes from the client
@@ -63,7 +63,7 @@ func (l *webSocketLog) begin() error {
 	}
 	conn.SetReadLimit(maxMessage)
 	l.conn, l.read = conn, make(chan struct{})
-	go contain.Go(l.x.s.Log, "hub/apiserver/log", cut(l.x.r.URL.Path, maxLoggedText), l.awaitEnd)
+	go contain.Go(l.x.Log, "hub/apiserver/podstream/log", l.x.key(), l.awaitEnd)
 	return nil
 }
 
@@ -79,7 +79,7 @@ func (l *webSocketLog) awaitEnd() {
 }
 
 func (l *webSocketLog) write(p []byte, _ bool) error {
-	if err := l.conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return err
 	}
 	if l.conn.Subprotocol() == "base64.binary.k8s.io" {

@@ -1,13 +1,10 @@
-package apiserver
+package podstream
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,18 +28,18 @@ const (
 
 // portForward carries any number of TCP connections: for each the client opens two SPDY streams with one request id,
 // "error" and "data". New clients put the same SPDY connection through a WebSocket, which more proxies let pass.
-func (x *exchange) portForward(pod *corev1.Pod) {
-	if pod.Spec.NodeName == "" {
-		x.fail(apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name)))
+func (x *stream) portForward() {
+	if x.Pod.Spec.NodeName == "" {
+		x.Fail(apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", x.Pod.Name)))
 		return
 	}
-	f := &forwarder{x: x, pod: pod, pairs: map[string]*streamPair{}}
+	f := &forwarder{x: x, pairs: map[string]*streamPair{}}
 	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()
 	f.ctx = ctx
 	conn, err := f.connect()
 	if err != nil {
-		x.s.Log.Debug("upgrade failed", "path", x.r.URL.Path, "error", err) // the client has been told
+		x.Log.Debug("upgrade failed", "path", x.R.URL.Path, "error", err) // the client has been told
 		return
 	}
 	select {
@@ -68,20 +65,19 @@ func (f *forwarder) connect() (httpstream.Connection, error) {
 			f.conn, err = x.spdyServe(t, t, f.accept)
 		}
 	case "spdy":
-		if _, err = httpstream.Handshake(x.r, x.w, []string{forwardProtocol}); err == nil {
+		if _, err = httpstream.Handshake(x.R, x.W, []string{forwardProtocol}); err == nil {
 			f.conn, err = x.spdyUpgrade(f.accept)
 		}
 	default:
 		err = apierrors.NewBadRequest("Upgrade request required")
-		x.fail(err)
+		x.Fail(err)
 	}
 	return f.conn, err
 }
 
 // forwarder pairs up streams and serves each pair.
 type forwarder struct {
-	x   *exchange
-	pod *corev1.Pod
+	x   *stream
 	ctx context.Context
 	wg  sync.WaitGroup
 
@@ -123,7 +119,7 @@ func (f *forwarder) accept(s httpstream.Stream, replied <-chan struct{}) error {
 		f.pairs[id] = p
 		f.open++
 		f.wg.Go(func() {
-			contain.Go(f.x.s.Log, "hub/apiserver/forward", f.pod.Namespace+"/"+f.pod.Name, func() { f.serve(id, p, int32(port)) })
+			contain.Go(f.x.Log, "hub/apiserver/podstream/forward", f.x.key(), func() { f.serve(id, p, int32(port)) })
 			f.ended(id, p)
 		})
 	}
@@ -177,7 +173,7 @@ func (f *forwarder) serve(id string, p *streamPair, port int32) {
 	}
 	if err := f.carry(p.data, port); err != nil {
 		// Clients print this; a lost one needs no answer.
-		_, _ = fmt.Fprintf(p.failed, "error forwarding port %d to pod %s, uid %s: %v", port, f.pod.Name, f.pod.UID, err)
+		_, _ = fmt.Fprintf(p.failed, "error forwarding port %d to pod %s, uid %s: %v", port, f.x.Pod.Name, f.x.Pod.UID, err)
 		_ = p.data.Reset()
 		return
 	}
@@ -188,12 +184,12 @@ func (f *forwarder) serve(id string, p *streamPair, port int32) {
 func (f *forwarder) carry(data httpstream.Stream, port int32) error {
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
-	st, err := f.x.open(ctx, f.pod, wire.StreamRequest{Kind: wire.StreamPortForward, Port: port})
+	st, err := f.x.open(ctx, wire.StreamRequest{Kind: wire.StreamPortForward, Port: port})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = st.Close(wire.StreamEnd{}) }()
-	go contain.Go(f.x.s.Log, "hub/apiserver/forward", f.pod.Namespace+"/"+f.pod.Name, func() { toPod(ctx, data, st) })
+	go contain.Go(f.x.Log, "hub/apiserver/podstream/forward", f.x.key(), func() { toPod(ctx, data, st) })
 	for {
 		_, b, err := st.Recv(ctx)
 		if err != nil {
@@ -227,65 +223,4 @@ func toPod(ctx context.Context, data httpstream.Stream, st wire.Stream) {
 			return
 		}
 	}
-}
-
-// tunnel is a WebSocket as a net.Conn: binary messages are a byte stream.
-type tunnel struct {
-	*websocket.Conn
-	message io.Reader
-	wmu     sync.Mutex
-	once    sync.Once
-}
-
-var _ net.Conn = (*tunnel)(nil)
-
-func (t *tunnel) Read(b []byte) (int, error) {
-	for {
-		if t.message == nil {
-			kind, r, err := t.NextReader()
-			if err != nil {
-				if websocket.IsCloseError(err, websocket.CloseNormalClosure) || strings.Contains(err.Error(), "use of closed") {
-					return 0, io.EOF
-				}
-				return 0, err
-			}
-			if kind != websocket.BinaryMessage {
-				return 0, errors.New("the client sent a text message through the tunnel")
-			}
-			t.message = r
-		}
-		n, err := t.message.Read(b)
-		if err == io.EOF {
-			t.message = nil
-			if n == 0 {
-				continue
-			}
-			err = nil
-		}
-		return n, err
-	}
-}
-
-func (t *tunnel) Write(b []byte) (int, error) {
-	t.wmu.Lock()
-	defer t.wmu.Unlock()
-	// The deadline is boundedConn's.
-	if err := t.WriteMessage(websocket.BinaryMessage, b); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
-func (t *tunnel) Close() error {
-	var err error
-	t.once.Do(func() {
-		bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-		_ = t.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
-		err = t.Conn.Close()
-	})
-	return err
-}
-
-func (t *tunnel) SetDeadline(at time.Time) error {
-	return errors.Join(t.SetReadDeadline(at), t.SetWriteDeadline(at))
 }

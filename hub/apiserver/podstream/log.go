@@ -1,4 +1,4 @@
-package apiserver
+package podstream
 
 import (
 	"context"
@@ -17,18 +17,19 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// firstBytes is how long a followed log may stay silent before the client is told that it has begun. Until then an error
-// of the node can still become an HTTP error.
+// firstBytes is how long a followed log may stay silent before the answer begins. Until then an error of the node can still
+// become an HTTP error.
 const firstBytes = 2 * time.Second
 
-func (x *exchange) podLog(pod *corev1.Pod) {
-	if x.verb != "get" {
-		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, x.resource(), "", "", 0, false))
+// log answers with what a container has written.
+func (x *stream) log() {
+	if x.R.Method != http.MethodGet && x.R.Method != http.MethodHead {
+		x.Fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.R.Method, corev1.Resource("pods"), "", "", 0, false))
 		return
 	}
-	opts, err := x.logOptions(pod)
+	opts, err := x.logOptions()
 	if err != nil {
-		x.fail(err)
+		x.Fail(err)
 		return
 	}
 	var out logSink = &httpLog{x: x}
@@ -39,7 +40,7 @@ func (x *exchange) podLog(pod *corev1.Pod) {
 		out = &webSocketLog{x: x, gone: cancel}
 	}
 	defer out.close()
-	if pod.Spec.NodeName == "" { // not on a node yet: nothing has been said
+	if x.Pod.Spec.NodeName == "" { // not on a node yet: nothing has been written
 		if out.begin() == nil {
 			out.end()
 		}
@@ -47,29 +48,29 @@ func (x *exchange) podLog(pod *corev1.Pod) {
 	}
 	body, err := json.Marshal(opts)
 	if err != nil {
-		x.fail(err)
+		x.Fail(err)
 		return
 	}
-	st, err := x.open(x.ctx, pod, wire.StreamRequest{Kind: wire.StreamLogs, Container: opts.Container, Log: body})
+	st, err := x.open(x.ctx, wire.StreamRequest{Kind: wire.StreamLogs, Container: opts.Container, Log: body})
 	if err != nil {
-		x.fail(err)
+		x.Fail(err)
 		return
 	}
 	defer func() { _ = st.Close(wire.StreamEnd{}) }()
 	x.copyLog(st, opts, out)
 }
 
-// piece is what a log stream said: bytes, or its end.
+// piece is one message of a log stream: bytes, or its end.
 type piece struct {
 	data []byte
 	err  error
 }
 
-func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSink) {
+func (x *stream) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSink) {
 	pieces := make(chan piece)
 	done := make(chan struct{})
 	defer close(done)
-	go contain.Go(x.s.Log, "hub/apiserver/log", cut(x.r.URL.Path, maxLoggedText), func() { x.receiveLog(st, pieces, done) })
+	go contain.Go(x.Log, "hub/apiserver/podstream/log", x.key(), func() { x.receiveLog(st, pieces, done) })
 	left := int64(-1)
 	if opts.LimitBytes != nil {
 		left = *opts.LimitBytes
@@ -123,7 +124,7 @@ func (x *exchange) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSi
 }
 
 // receiveLog hands on what the node sends, until the stream ends or done is closed.
-func (x *exchange) receiveLog(st wire.Stream, pieces chan<- piece, done <-chan struct{}) {
+func (x *stream) receiveLog(st wire.Stream, pieces chan<- piece, done <-chan struct{}) {
 	defer close(pieces)
 	for {
 		_, data, err := st.Recv(x.ctx)
@@ -143,8 +144,8 @@ func (x *exchange) receiveLog(st wire.Stream, pieces chan<- piece, done <-chan s
 	}
 }
 
-// endLog tells how a log ended. Once bytes have gone out, a broken link can only be told by breaking off.
-func (x *exchange) endLog(err error, begun bool, out logSink) {
+// endLog ends the answer as the log ended. Once bytes have gone out, breaking off is all that can show a broken link.
+func (x *stream) endLog(err error, begun bool, out logSink) {
 	var end *wire.StreamEnd
 	switch {
 	case errors.As(err, &end) && end.Reason == "":
@@ -153,17 +154,17 @@ func (x *exchange) endLog(err error, begun bool, out logSink) {
 		}
 	case x.ctx.Err() != nil:
 	case begun:
-		x.s.Log.Info("log stream broke", "path", x.r.URL.Path, "error", err)
+		x.Log.Info("log stream broke", "path", x.R.URL.Path, "error", err)
 		out.abort()
 	case end != nil:
-		x.fail(reasonError(end))
+		x.Fail(reasonError(end))
 	default:
-		x.fail(apierrors.NewServiceUnavailable("the link to the node broke: " + err.Error()))
+		x.Fail(apierrors.NewServiceUnavailable("the link to the node broke: " + err.Error()))
 	}
 }
 
 // logOptions reads the query of a log request.
-func (x *exchange) logOptions(pod *corev1.Pod) (*corev1.PodLogOptions, error) {
+func (x *stream) logOptions() (*corev1.PodLogOptions, error) {
 	o := &corev1.PodLogOptions{
 		Follow: x.boolQuery("follow"), Previous: x.boolQuery("previous"), Timestamps: x.boolQuery("timestamps"),
 		InsecureSkipTLSVerifyBackend: x.boolQuery("insecureSkipTLSVerifyBackend"),
@@ -205,9 +206,9 @@ func (x *exchange) logOptions(pod *corev1.Pod) (*corev1.PodLogOptions, error) {
 		o.Stream = &s
 	}
 	if len(errs) > 0 {
-		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), pod.Name, errs)
+		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), x.Pod.Name, errs)
 	}
 	var err error
-	o.Container, err = containerOf(pod, x.query.Get("container"))
+	o.Container, err = containerOf(x.Pod, x.query.Get("container"))
 	return o, err
 }

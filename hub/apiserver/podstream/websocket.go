@@ -1,4 +1,4 @@
-package apiserver
+package podstream
 
 import (
 	"encoding/base64"
@@ -31,13 +31,13 @@ const maxMessage = 512 << 10
 // when all went well. The empty one is a client that names none.
 var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", ""}
 
-func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error) {
-	asked := websocket.Subprotocols(x.r)
+func (x *stream) upgradeWebSocket(protocols []string) (*websocket.Conn, error) {
+	asked := websocket.Subprotocols(x.R)
 	if len(asked) == 0 {
 		asked = []string{""}
 	}
 	if !slices.ContainsFunc(asked, func(p string) bool { return slices.Contains(protocols, p) }) {
-		http.Error(x.w, errUpgrade.Error(), http.StatusForbidden)
+		http.Error(x.W, errUpgrade.Error(), http.StatusForbidden)
 		return nil, errUpgrade
 	}
 	up := websocket.Upgrader{
@@ -46,7 +46,7 @@ func (x *exchange) upgradeWebSocket(protocols []string) (*websocket.Conn, error)
 		ReadBufferSize:  32 << 10,
 		WriteBufferSize: 32 << 10,
 	}
-	return up.Upgrade(x.w, x.r, nil)
+	return up.Upgrade(x.W, x.R, nil)
 }
 
 // webSocketTerminal: each message's first byte is its channel.
@@ -58,7 +58,7 @@ type webSocketTerminal struct {
 	mu     sync.Mutex
 }
 
-func (x *exchange) webSocketTerminal() (terminal, error) {
+func (x *stream) webSocketTerminal() (terminal, error) {
 	conn, err := x.upgradeWebSocket(commandProtocols)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (t *webSocketTerminal) write(ch wire.Channel, data []byte) error {
 func (t *webSocketTerminal) message(ch byte, data []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
+	if err := t.conn.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return err
 	}
 	if t.base64 {

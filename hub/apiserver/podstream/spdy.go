@@ -1,4 +1,4 @@
-package apiserver
+package podstream
 
 import (
 	"encoding/json"
@@ -30,11 +30,12 @@ const (
 type spdyTerminal struct {
 	conn                                  httpstream.Connection
 	log                                   *slog.Logger
+	key                                   string // names the pod where a panic is contained
 	stdin, stdout, stderr, failed, resize httpstream.Stream
 }
 
-func (x *exchange) spdyTerminal(req wire.StreamRequest) (terminal, error) {
-	if _, err := httpstream.Handshake(x.r, x.w, []string{"v4.channel.k8s.io"}); err != nil {
+func (x *stream) spdyTerminal(req wire.StreamRequest) (terminal, error) {
+	if _, err := httpstream.Handshake(x.R, x.W, []string{"v4.channel.k8s.io"}); err != nil {
 		return nil, err
 	}
 	arrived := make(chan httpstream.Stream, terminalStreams) // room for all: nobody waits to send
@@ -50,7 +51,7 @@ func (x *exchange) spdyTerminal(req wire.StreamRequest) (terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &spdyTerminal{conn: conn, log: x.s.Log}
+	t := &spdyTerminal{conn: conn, log: x.Log, key: x.key()}
 	if err := t.await(arrived, req); err != nil {
 		conn.Close()
 		return nil, err
@@ -98,12 +99,12 @@ func (t *spdyTerminal) read(send func(wire.Channel, []byte) error, closed func(w
 	var wg sync.WaitGroup
 	if t.stdin != nil {
 		wg.Go(func() {
-			contain.Go(t.log, "hub/apiserver/stdin", "terminal", func() { t.readInput(&one, send, closed) })
+			contain.Go(t.log, "hub/apiserver/podstream/stdin", t.key, func() { t.readInput(&one, send, closed) })
 		})
 	}
 	if t.resize != nil {
 		wg.Go(func() {
-			contain.Go(t.log, "hub/apiserver/resize", "terminal", func() { t.readSizes(&one, send) })
+			contain.Go(t.log, "hub/apiserver/podstream/resize", t.key, func() { t.readSizes(&one, send) })
 		})
 	}
 	<-t.conn.CloseChan()
