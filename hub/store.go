@@ -28,6 +28,9 @@ const backupHour = 3
 // firstBackup is how long after the start the store is backed up when the last backup is older than a day.
 const firstBackup = time.Hour
 
+// storePatience is how long a session's handshake waits for the store to say its revision.
+const storePatience = 5 * time.Second
+
 // openStore opens the store with the operator's bounds. Events are all that it may lose.
 func (h *Hub) openStore(ctx context.Context) (err error) {
 	var expendable []string

@@ -146,7 +146,7 @@ func BenchmarkList(b *testing.B) {
 		b.Run(fmt.Sprintf("of=5000,limit=%d", limit), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if p, err := db.List("/registry/pods/", "", limit, 0); err != nil || len(p.Entries) == 0 {
+				if p, err := db.List(b.Context(), "/registry/pods/", "", limit, 0); err != nil || len(p.Entries) == 0 {
 					b.Fatal(err)
 				}
 			}
@@ -157,8 +157,8 @@ func BenchmarkList(b *testing.B) {
 func BenchmarkGet(b *testing.B) {
 	db := filled(b, 5000)
 	for b.Loop() {
-		if _, ok := db.Get("/registry/pods/default/pod-002500"); !ok {
-			b.Fatal("gone")
+		if _, ok, err := db.Get(b.Context(), "/registry/pods/default/pod-002500"); !ok || err != nil {
+			b.Fatal("gone", err)
 		}
 	}
 }
@@ -174,7 +174,7 @@ func benchmarkOpen(b *testing.B, rounds int) {
 	path := filepath.Join(b.TempDir(), "hub.db")
 	full := filled(b, 10_000)
 	for range rounds {
-		p, err := full.List("", "", 0, 0)
+		p, err := full.List(b.Context(), "", "", 0, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func BenchmarkCommitWatched(b *testing.B) {
 		b.Run(fmt.Sprintf("watchers=%d", n), func(b *testing.B) {
 			db := start(b, sqlstore.Config{})
 			for i := range n {
-				w, err := db.Watch(fmt.Sprintf("/registry/secrets/ns-%d/", i), db.Revision())
+				w, err := db.Watch(b.Context(), fmt.Sprintf("/registry/secrets/ns-%d/", i), revision(b, db))
 				if err != nil {
 					b.Fatal(err)
 				}

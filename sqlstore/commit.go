@@ -140,7 +140,7 @@ func (db *DB) commitBatch(batch []*request) {
 	if db.room.frugal {
 		db.recover()
 	}
-	before := db.Revision()
+	before := db.rev()
 	switch err := db.try(commits); {
 	case isFull(err):
 		db.rescue(commits)
@@ -159,7 +159,7 @@ func (db *DB) commitBatch(batch []*request) {
 			close(r.done)
 		}
 	}
-	if db.Revision() != before {
+	if db.rev() != before {
 		db.upkeep(time.Now())
 		db.tend(time.Now())
 	}
@@ -170,7 +170,7 @@ func (db *DB) commitBatch(batch []*request) {
 // nothing of any of them was committed.
 func (db *DB) try(commits []*request) error {
 	var b batchBuilder
-	b.begin(db.file.index, db.Revision(), &db.room)
+	b.begin(db.file.index, db.rev(), &db.room)
 	for _, r := range commits {
 		r.revs, r.err = b.add(r.ops)
 	}

@@ -17,7 +17,7 @@ const (
 // Compact deletes history up to and including revision to: what was superseded or deleted by then. It waits for Run like
 // Commit. Compaction happens by itself; this is for operators and tests.
 func (db *DB) Compact(ctx context.Context, to Revision) error {
-	if cur := db.Revision(); to > cur {
+	if cur := db.rev(); to > cur {
 		return &FutureError{Asked: to, Current: cur}
 	}
 	return db.queue.do(ctx, &request{compact: to})

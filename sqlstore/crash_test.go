@@ -46,7 +46,11 @@ func writeUntilKilled(path string) error {
 	errs := make(chan error)
 	for i := range crashWriters {
 		go func() {
-			start, _ := db.Get(crashKey("left", i))
+			start, _, err := db.Get(context.Background(), crashKey("left", i))
+			if err != nil {
+				errs <- err
+				return
+			}
 			n, _ := strconv.Atoi(string(start.Value))
 			for {
 				n++
@@ -68,11 +72,14 @@ func raise(db *sqlstore.DB, writer, n int) error {
 		return sqlstore.Op{Key: crashKey(side, writer), Value: []byte(strconv.Itoa(n)), RevAt: -1, If: sqlstore.AnyRevision}
 	}
 	flicker := op("flicker")
-	_, flicker.Delete = db.Get(flicker.Key)
+	var err error
+	if _, flicker.Delete, err = db.Get(context.Background(), flicker.Key); err != nil {
+		return err
+	}
 	if n%10 == 0 {
 		flicker.Value = value(n * 10 % 5000) // some are large
 	}
-	_, err := db.Commit(context.Background(), op("left"), flicker, op("right"))
+	_, err = db.Commit(context.Background(), op("left"), flicker, op("right"))
 	return err
 }
 
@@ -134,8 +141,8 @@ func checkAfterCrash(t *testing.T, path string, acked []int) {
 	}
 	defer db.Close()
 	for i, n := range acked {
-		left, _ := db.Get(crashKey("left", i))
-		right, _ := db.Get(crashKey("right", i))
+		left, _ := get(t, db, crashKey("left", i))
+		right, _ := get(t, db, crashKey("right", i))
 		got, _ := strconv.Atoi(string(left.Value))
 		if got != n && got != n+1 {
 			t.Errorf("writer %d: acknowledged %d, found %d", i, n, got)
@@ -146,15 +153,15 @@ func checkAfterCrash(t *testing.T, path string, acked []int) {
 		}
 	}
 	from := db.Compacted()
-	if from == db.Revision() {
+	if from == revision(t, db) {
 		return
 	}
-	w, err := db.Watch("", from)
+	w, err := db.Watch(t.Context(), "", from)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	for from < db.Revision() {
+	for from < revision(t, db) {
 		events, err := w.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)

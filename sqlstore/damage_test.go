@@ -87,8 +87,8 @@ func TestDamageIsSetAsideAndNeverForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 			db := start(t, cfg)
-			if db.Len() != 300 || db.Revision() != 300 {
-				t.Errorf("restored %d keys at revision %d", db.Len(), db.Revision())
+			if db.Len() != 300 || revision(t, db) != 300 {
+				t.Errorf("restored %d keys at revision %d", db.Len(), revision(t, db))
 			}
 			if _, err := db.Commit(t.Context(), put("/key/new", "1", 0)); err != nil {
 				t.Error(err)

@@ -59,6 +59,8 @@ func (c *Config) setDefaults() {
 	}
 }
 
+var _ Store = (*DB)(nil)
+
 // DB is an open store. All methods are safe for concurrent use.
 type DB struct {
 	cfg  Config
@@ -182,19 +184,30 @@ func createPrivate(path string) error {
 	return f.Close()
 }
 
-// Revision is the last committed revision.
-func (db *DB) Revision() Revision { return db.state.Load().rev }
+// rev is the last committed revision.
+func (db *DB) rev() Revision { return db.state.Load().rev }
+
+// Revision implements Store.
+func (db *DB) Revision(context.Context) (Revision, error) {
+	if db.closing.Err() != nil {
+		return 0, ErrClosed
+	}
+	return db.rev(), nil
+}
 
 // Len is the number of keys.
 func (db *DB) Len() int { return db.state.Load().index.len() }
 
-// Get returns the current entry of key.
-func (db *DB) Get(key string) (Entry, bool) {
+// Get implements Store.
+func (db *DB) Get(_ context.Context, key string) (Entry, bool, error) {
+	if db.closing.Err() != nil {
+		return Entry{}, false, ErrClosed
+	}
 	e, ok := db.state.Load().index.get(key)
 	if !ok {
-		return Entry{}, false
+		return Entry{}, false, nil
 	}
-	return *e, true
+	return *e, true, nil
 }
 
 // Run commits and compacts until ctx ends or Close is called; it returns nil then. Whatever it has not committed by then
@@ -218,7 +231,7 @@ func (db *DB) Close() error {
 		db.queue.shut()
 		db.running.Lock() // Run has returned, and cannot begin again
 		db.history.closeWatchers()
-		if rev := db.Revision(); rev != db.marked {
+		if rev := db.rev(); rev != db.marked {
 			db.record(time.Now(), rev)
 		}
 		db.closeErr = db.read.close()

@@ -31,6 +31,24 @@ func start(t testing.TB, cfg sqlstore.Config) *sqlstore.DB {
 	return db
 }
 
+func get(t testing.TB, db *sqlstore.DB, key string) (sqlstore.Entry, bool) {
+	t.Helper()
+	e, ok, err := db.Get(context.Background(), key)
+	if err != nil {
+		t.Errorf("get %s: %v", key, err)
+	}
+	return e, ok
+}
+
+func revision(t testing.TB, db *sqlstore.DB) sqlstore.Revision {
+	t.Helper()
+	rev, err := db.Revision(context.Background())
+	if err != nil {
+		t.Errorf("revision: %v", err)
+	}
+	return rev
+}
+
 // TestConformance runs with history in memory, and with all of it read from the file.
 func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
@@ -85,8 +103,8 @@ func TestNoConflictWithWhatWasNotWritten(t *testing.T) {
 			t.Errorf("answered %v, want the disk's error", err)
 		}
 	}
-	if db.Revision() != 0 || db.Len() != 0 {
-		t.Errorf("%d objects at revision %d", db.Len(), db.Revision())
+	if revision(t, db) != 0 || db.Len() != 0 {
+		t.Errorf("%d objects at revision %d", db.Len(), revision(t, db))
 	}
 }
 
@@ -104,7 +122,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 	if _, err := db.Commit(t.Context(), put("/b", "2", 2), sqlstore.Op{Key: "/a", Delete: true, RevAt: -1, If: 1}); err != nil {
 		t.Fatal(err)
 	}
-	w, err := db.Watch("/", 0)
+	w, err := db.Watch(t.Context(), "/", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,14 +134,14 @@ func TestReopenKeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	db = start(t, sqlstore.Config{Path: path})
-	if e, ok := db.Get("/b"); !ok || string(e.Value) != "2" || e.Rev != 3 || e.Created != 2 {
+	if e, ok := get(t, db, "/b"); !ok || string(e.Value) != "2" || e.Rev != 3 || e.Created != 2 {
 		t.Fatalf("%+v %v", e, ok)
 	}
-	p, err := db.List("/", "", 0, 2)
+	p, err := db.List(t.Context(), "/", "", 0, 2)
 	if err != nil || len(p.Entries) != 2 || string(p.Entries[1].Value) != "1" {
 		t.Fatalf("%v %+v", err, p)
 	}
-	w, err = db.Watch("/", 2)
+	w, err = db.Watch(t.Context(), "/", 2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,10 +53,10 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal("10 MB went into 2 MB")
 	}
 	t.Logf("after %d objects: %v", stored, err)
-	if db.Revision() != sqlstore.Revision(stored) || db.Len() != stored {
-		t.Errorf("%d objects at revision %d, %d were acknowledged", db.Len(), db.Revision(), stored)
+	if revision(t, db) != sqlstore.Revision(stored) || db.Len() != stored {
+		t.Errorf("%d objects at revision %d, %d were acknowledged", db.Len(), revision(t, db), stored)
 	}
-	if _, ok := db.Get(fmt.Sprintf("/key/%d", stored)); ok {
+	if _, ok := get(t, db, fmt.Sprintf("/key/%d", stored)); ok {
 		t.Error("the failed commit shows")
 	}
 	if err := os.Remove(ballast); err != nil {

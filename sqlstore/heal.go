@@ -60,7 +60,7 @@ func (db *DB) heal(now time.Time) {
 
 // makeRoom forgets all history and gives the log's room back.
 func (db *DB) makeRoom() {
-	if err := db.compactTo(db.Revision()); err != nil {
+	if err := db.compactTo(db.rev()); err != nil {
 		db.cfg.Log.Warn("history could not be given up for room", "error", err)
 	}
 	if err := db.file.truncateWAL(); err != nil {
@@ -87,7 +87,7 @@ func (db *DB) tend(now time.Time) {
 	if !db.room.frugal {
 		return
 	}
-	left := db.file.compacted < db.Revision() || db.file.walFrames > 0 // the reserve is not given up for nothing
+	left := db.file.compacted < db.rev() || db.file.walFrames > 0 // the reserve is not given up for nothing
 	if db.recover(); db.room.frugal && left && now.Sub(db.healed) >= tendEvery/2 {
 		db.heal(now)
 	}

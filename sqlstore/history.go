@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -79,7 +80,7 @@ func (h *history) inMemory() Revision { return h.rev - Revision(len(h.ring)) }
 
 // before tells how keys with the prefix differed at revision at from what they are at cur or later: key → its entry then,
 // nil when it did not exist. Keys that did not change are left out.
-func (h *history) before(prefix string, at, cur Revision) (map[string]*Entry, error) {
+func (h *history) before(ctx context.Context, prefix string, at, cur Revision) (map[string]*Entry, error) {
 	h.mu.RLock()
 	if at < h.compacted {
 		err := &CompactedError{Asked: at, Oldest: h.compacted}
@@ -104,7 +105,7 @@ func (h *history) before(prefix string, at, cur Revision) (map[string]*Entry, er
 		return past, nil
 	}
 	h.mu.RUnlock()
-	if err := h.read.changes(prefix, at, cur, note); err != nil {
+	if err := h.read.changes(ctx, prefix, at, cur, note); err != nil {
 		return nil, err
 	}
 	return past, h.stillKept(at)
@@ -123,7 +124,7 @@ func (h *history) stillKept(from Revision) error {
 
 // since returns some events with the prefix after from, maybe none, and the commit boundary up to which it looked: about
 // readWindow events, or nextBytes of values.
-func (h *history) since(prefix string, from Revision) (events []Event, upTo Revision, err error) {
+func (h *history) since(ctx context.Context, prefix string, from Revision) (events []Event, upTo Revision, err error) {
 	h.mu.RLock()
 	if from < h.compacted {
 		err := &CompactedError{Asked: from, Oldest: h.compacted}
@@ -150,11 +151,11 @@ func (h *history) since(prefix string, from Revision) (events []Event, upTo Revi
 		return events, upTo, nil
 	}
 	h.mu.RUnlock()
-	if upTo, err = h.read.boundary(from+readWindow, cur); err != nil {
+	if upTo, err = h.read.boundary(ctx, from+readWindow, cur); err != nil {
 		return nil, 0, err
 	}
 	var tx Revision
-	err = h.read.changes(prefix, from, upTo, func(c *change) bool {
+	err = h.read.changes(ctx, prefix, from, upTo, func(c *change) bool {
 		if bytes >= nextBytes && c.begun() != tx {
 			upTo = c.begun() - 1
 			return false

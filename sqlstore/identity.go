@@ -133,7 +133,7 @@ func (f *file) setHistoryID(id string) error {
 
 // mark records how far the store has come, when that is due.
 func (db *DB) mark(now time.Time) {
-	rev := db.Revision()
+	rev := db.rev()
 	if now.Sub(db.markedAt) < markEvery || rev == db.marked {
 		return
 	}

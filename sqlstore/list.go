@@ -1,13 +1,16 @@
 package sqlstore
 
 import (
+	"context"
 	"sort"
 	"strings"
 )
 
-// List returns entries with the prefix in key order: those with a key greater than after (if set), at most limit (0: all),
-// exactly as of revision at (0: now). Errors: *CompactedError, *FutureError, and the disk's for history that has left memory.
-func (db *DB) List(prefix, after string, limit int, at Revision) (Page, error) {
+// List implements Store. Only history that has left memory is read from the disk.
+func (db *DB) List(ctx context.Context, prefix, after string, limit int, at Revision) (Page, error) {
+	if db.closing.Err() != nil {
+		return Page{}, ErrClosed
+	}
 	s := db.state.Load()
 	if at == 0 || at == s.rev {
 		return s.list(prefix, after, limit), nil
@@ -15,8 +18,11 @@ func (db *DB) List(prefix, after string, limit int, at Revision) (Page, error) {
 	if at < 0 || at > s.rev {
 		return Page{}, &FutureError{Asked: at, Current: s.rev}
 	}
-	past, err := db.history.before(prefix, at, s.rev)
-	if err != nil {
+	past, err := db.history.before(ctx, prefix, at, s.rev)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return Page{}, ctx.Err() // SQLite only says that it was interrupted
+	case err != nil:
 		return Page{}, err
 	}
 	if len(past) == 0 {

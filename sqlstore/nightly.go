@@ -107,7 +107,7 @@ func (p Backups) next(now time.Time) time.Duration {
 
 // backupIfDue makes a backup unless the newest one holds what the store does.
 func (db *DB) backupIfDue(ctx context.Context, p Backups, now time.Time) error {
-	b := backupFile{at: now, rev: db.Revision(), history: db.id[:8]}
+	b := backupFile{at: now, rev: db.rev(), history: db.id[:8]}
 	have := listBackups(p.Dir)
 	if b.rev == 0 || slices.ContainsFunc(have, func(o backupFile) bool { return o.rev == b.rev && o.history == b.history }) {
 		return nil

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"net/url"
@@ -49,7 +50,7 @@ func (r *reads) close() error {
 }
 
 // changes calls f in order for each change of keys with the prefix in (from, upTo], until it returns false.
-func (r *reads) changes(prefix string, from, upTo Revision, f func(*change) bool) error {
+func (r *reads) changes(ctx context.Context, prefix string, from, upTo Revision, f func(*change) bool) error {
 	db, err := r.open()
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (r *reads) changes(prefix string, from, upTo Revision, f func(*change) bool
 		text += " AND l.key < ?"
 		args = append(args, end)
 	}
-	rows, err := db.Query(text+" ORDER BY l.rev", args...)
+	rows, err := db.QueryContext(ctx, text+" ORDER BY l.rev", args...)
 	if err != nil {
 		return fmt.Errorf("read history after revision %d: %w", from, err)
 	}
@@ -92,7 +93,7 @@ func (r *reads) changes(prefix string, from, upTo Revision, f func(*change) bool
 }
 
 // boundary is the first commit boundary at or after rev; cur, which is one, when none is before it.
-func (r *reads) boundary(rev, cur Revision) (Revision, error) {
+func (r *reads) boundary(ctx context.Context, rev, cur Revision) (Revision, error) {
 	if rev >= cur {
 		return cur, nil
 	}
@@ -101,7 +102,7 @@ func (r *reads) boundary(rev, cur Revision) (Revision, error) {
 		return 0, err
 	}
 	var next sql.NullInt64
-	err = db.QueryRow("SELECT rev FROM log WHERE rev > ? AND rev <= ? AND pos = 0 ORDER BY rev LIMIT 1", int64(rev), int64(cur)).Scan(&next)
+	err = db.QueryRowContext(ctx, "SELECT rev FROM log WHERE rev > ? AND rev <= ? AND pos = 0 ORDER BY rev LIMIT 1", int64(rev), int64(cur)).Scan(&next)
 	switch {
 	case err == sql.ErrNoRows:
 		return cur, nil

@@ -59,8 +59,8 @@ func TestBadEventDoesNotStopTheHub(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, ok := db.Get("/events/a"); ok || db.Len() != 2 || db.Revision() != 3 {
-					t.Errorf("%d objects at revision %d, the bad one there: %v", db.Len(), db.Revision(), ok)
+				if _, ok := get(t, db, "/events/a"); ok || db.Len() != 2 || revision(t, db) != 3 {
+					t.Errorf("%d objects at revision %d, the bad one there: %v", db.Len(), revision(t, db), ok)
 				}
 				if db.History() == before {
 					t.Error("the history is the old one")
@@ -117,10 +117,10 @@ func TestSalvage(t *testing.T) {
 				t.Fatal(err)
 			}
 			go db.Run(t.Context())
-			if db.Len() < c.least || db.Len() >= 300 || db.Revision() != 300 {
-				t.Errorf("salvaged %d of 300 objects at revision %d, want at least %d", db.Len(), db.Revision(), c.least)
+			if db.Len() < c.least || db.Len() >= 300 || revision(t, db) != 300 {
+				t.Errorf("salvaged %d of 300 objects at revision %d, want at least %d", db.Len(), revision(t, db), c.least)
 			}
-			page, err := db.List("/key/", "", 0, 0)
+			page, err := db.List(t.Context(), "/key/", "", 0, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,10 +213,10 @@ func TestRestoreOverACrashedStore(t *testing.T) {
 	}
 	copyFile(t, filepath.Join(cfg.BackupDir, "good.db"), crashed)
 	db = start(t, sqlstore.Config{Path: crashed})
-	if db.Len() != 300 || db.Revision() != 300 {
-		t.Errorf("%d objects at revision %d", db.Len(), db.Revision())
+	if db.Len() != 300 || revision(t, db) != 300 {
+		t.Errorf("%d objects at revision %d", db.Len(), revision(t, db))
 	}
-	if e, _ := db.Get("/key/000"); string(e.Value) != `{"name":"value-000"}` {
+	if e, _ := get(t, db, "/key/000"); string(e.Value) != `{"name":"value-000"}` {
 		t.Errorf("/key/000 is %s", e.Value)
 	}
 	if stale, _ := filepath.Glob(crashed + "-wal.stale-*"); len(stale) != 1 {

@@ -46,7 +46,7 @@ func TestChurnIsBounded(t *testing.T) {
 	if n := size(t, path+"-wal"); n > 10<<20 {
 		t.Errorf("the WAL is %d bytes", n)
 	}
-	if kept := db.Revision() - db.Compacted(); kept < 1000 || kept > 2500 {
+	if kept := revision(t, db) - db.Compacted(); kept < 1000 || kept > 2500 {
 		t.Errorf("%d revisions are kept", kept)
 	}
 }
@@ -72,7 +72,7 @@ func TestHistoryAges(t *testing.T) {
 		t.Errorf("history since %d is kept", db.Compacted())
 	}
 	var compacted *sqlstore.CompactedError
-	if _, err := db.Watch("/", 1); !errors.As(err, &compacted) {
+	if _, err := db.Watch(t.Context(), "/", 1); !errors.As(err, &compacted) {
 		t.Errorf("watch: %v", err)
 	}
 }
@@ -93,8 +93,8 @@ func TestIdleWritesNothing(t *testing.T) {
 	}
 	before, _ := written()
 	time.Sleep(300 * time.Millisecond)
-	db.Get("/key")
-	if _, err := db.List("/", "", 0, 0); err != nil {
+	get(t, db, "/key")
+	if _, err := db.List(t.Context(), "/", "", 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := written(); after != before {
@@ -147,10 +147,10 @@ func TestLifecycle(t *testing.T) {
 	if err := db.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "running already") {
 		t.Errorf("second run: %v", err)
 	}
-	if _, ok := db.Get("/given/up"); ok || db.Revision() != 1 {
+	if _, ok := get(t, db, "/given/up"); ok || revision(t, db) != 1 {
 		t.Errorf("a commit that was given up was committed")
 	}
-	w, err := db.Watch("/", 1)
+	w, err := db.Watch(t.Context(), "/", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestLifecycle(t *testing.T) {
 	if _, err := db.Commit(t.Context(), put("/late", "1", 0)); !errors.Is(err, sqlstore.ErrClosed) {
 		t.Errorf("commit: %v", err)
 	}
-	if _, err := db.Watch("/", 1); !errors.Is(err, sqlstore.ErrClosed) {
+	if _, err := db.Watch(t.Context(), "/", 1); !errors.Is(err, sqlstore.ErrClosed) {
 		t.Errorf("watch: %v", err)
 	}
 	if err := db.Close(); err != nil {
@@ -191,8 +191,8 @@ func TestInvalidOps(t *testing.T) {
 			t.Errorf("%s was accepted", name)
 		}
 	}
-	if revs, err := db.Commit(t.Context()); err != nil || len(revs) != 0 || db.Revision() != 0 {
-		t.Errorf("nothing to commit: %v, %v, revision %d", revs, err, db.Revision())
+	if revs, err := db.Commit(t.Context()); err != nil || len(revs) != 0 || revision(t, db) != 0 {
+		t.Errorf("nothing to commit: %v, %v, revision %d", revs, err, revision(t, db))
 	}
 }
 
@@ -218,7 +218,7 @@ func FuzzKeys(f *testing.F) {
 		}
 		check := func(db *sqlstore.DB) {
 			for key, want := range map[string]string{a: "a2", b: "b"} {
-				if e, ok := db.Get(key); !ok || string(e.Value) != want || e.Key != key {
+				if e, ok := get(t, db, key); !ok || string(e.Value) != want || e.Key != key {
 					t.Fatalf("get %q: %+v", key, e)
 				}
 			}
@@ -233,7 +233,7 @@ func FuzzKeys(f *testing.F) {
 					}
 				}
 				for at, want := range map[sqlstore.Revision]int{0: now, 3: then, 4: then} {
-					if p, err := db.List(prefix, "", 0, at); err != nil || len(p.Entries) != want {
+					if p, err := db.List(t.Context(), prefix, "", 0, at); err != nil || len(p.Entries) != want {
 						t.Fatalf("list %q at %d: %d entries, want %d (%v)", prefix, at, len(p.Entries), want, err)
 					}
 				}

@@ -13,8 +13,8 @@ const maxPending = 1024
 // read holds one such portion.
 const nextBytes = 1 << 20
 
-// Watch follows every change of keys with the prefix after revision from. Errors: *CompactedError, *FutureError, ErrClosed.
-func (db *DB) Watch(prefix string, from Revision) (Watcher, error) {
+// Watch implements Store.
+func (db *DB) Watch(_ context.Context, prefix string, from Revision) (Watcher, error) {
 	if db.closing.Err() != nil {
 		return nil, ErrClosed
 	}
@@ -105,7 +105,7 @@ func (w *watcher) Next(ctx context.Context) ([]Event, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		events, err := w.poll()
+		events, err := w.poll(ctx)
 		if err != nil || len(events) > 0 {
 			return events, err
 		}
@@ -117,7 +117,7 @@ func (w *watcher) Next(ctx context.Context) ([]Event, error) {
 }
 
 // poll returns what there is now: nothing when the watcher has seen everything.
-func (w *watcher) poll() ([]Event, error) {
+func (w *watcher) poll(ctx context.Context) ([]Event, error) {
 	h := w.history
 	for {
 		h.mu.Lock()
@@ -136,7 +136,8 @@ func (w *watcher) poll() ([]Event, error) {
 		from := w.pos
 		h.mu.Unlock()
 
-		events, upTo, err := h.since(w.prefix, from)
+		// A portion is small and is read to its end, whatever becomes of ctx: half of one would have to be read again.
+		events, upTo, err := h.since(context.WithoutCancel(ctx), w.prefix, from)
 		if err != nil {
 			return nil, err
 		}

@@ -83,6 +83,18 @@ func runScript(t *testing.T, file string) {
 	}
 }
 
+// compactAll forgets all history.
+func compactAll(t *testing.T, db *sqlstore.DB) {
+	t.Helper()
+	rev, err := db.Revision(t.Context())
+	if err == nil {
+		err = db.Compact(t.Context(), rev)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 type script struct {
 	t       *testing.T
 	db      *sqlstore.DB
@@ -127,9 +139,7 @@ func (s *script) do(words []string) []string {
 		}
 		return nil
 	case "compact":
-		if err := s.db.Compact(ctx, s.db.Revision()); err != nil {
-			s.t.Fatal(err)
-		}
+		compactAll(s.t, s.db)
 		return nil
 	case "watch":
 		return s.watch(ctx, words[1], words[2:])
