@@ -3,7 +3,7 @@ package sqlstore
 import "context"
 
 // Store is a revisioned object log, the contract between what keeps objects and what serves them. All methods are safe for
-// concurrent use. Values that it returns are shared with it: read them, never write to them.
+// concurrent use; what they return is shared, see Ownership above.
 //
 // ctx bounds how long a call may wait. A call that has its answer at hand may give it although ctx has ended; otherwise it
 // returns ctx's error. Any method may also fail with an error of the engine's own (a disk, a connection), and all return
@@ -21,8 +21,7 @@ type Store interface {
 	// List returns keys with the prefix in order, those greater than after (if set), at most limit (0: all), exactly as of
 	// revision at (0: now). *CompactedError when that is no longer kept, *FutureError when it has not been reached.
 	List(ctx context.Context, prefix, after string, limit int, at Revision) (Page, error)
-	// Watch follows every change of keys with the prefix after revision from, which must be a commit boundary. ctx bounds
-	// the opening only: the Watcher lives until it is closed, and each Next has a ctx of its own. *CompactedError,
-	// *FutureError.
+	// Watch follows every change of keys with the prefix after revision from. ctx bounds the opening only: the Watcher
+	// lives until it is closed, and each Next has a ctx of its own. *CompactedError, *FutureError.
 	Watch(ctx context.Context, prefix string, from Revision) (Watcher, error)
 }

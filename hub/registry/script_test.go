@@ -20,7 +20,6 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata really answer into them")
@@ -84,7 +83,7 @@ func runScript(t *testing.T, file string) {
 }
 
 // compactAll forgets all history.
-func compactAll(t *testing.T, db *sqlstore.DB) {
+func compactAll(t *testing.T, db registrytest.TestStore) {
 	t.Helper()
 	rev, err := db.Revision(t.Context())
 	if err == nil {
@@ -97,7 +96,7 @@ func compactAll(t *testing.T, db *sqlstore.DB) {
 
 type script struct {
 	t       *testing.T
-	db      *sqlstore.DB
+	db      registrytest.TestStore
 	r       *registry.Registry
 	watches map[string]registry.Watch
 	token   string
