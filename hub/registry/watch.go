@@ -32,7 +32,11 @@ func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions
 	if err != nil {
 		return nil, badRevision(opts.ResourceVersion, err)
 	}
-	if now := r.store.Revision(); from > now {
+	now, err := r.store.Revision(ctx)
+	if err != nil {
+		return nil, storeFailure(sel.kind, "watch", err)
+	}
+	if from > now {
 		return nil, tooLarge(from, now)
 	}
 	w := &watcher{r: r, sel: sel, bookmarks: opts.AllowWatchBookmarks}
@@ -40,7 +44,7 @@ func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions
 	if opts.SendInitialEvents != nil {
 		initial = *opts.SendInitialEvents
 		if !initial && from == 0 {
-			from = r.store.Revision()
+			from = now
 		}
 	}
 	if initial {
@@ -49,7 +53,7 @@ func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions
 		}
 	}
 	w.told = from
-	if w.src, err = r.store.Watch(sel.watched(), from); err != nil {
+	if w.src, err = r.store.Watch(ctx, sel.watched(), from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 	}
 	w.due = time.Now().Add(r.bookmark)
@@ -70,7 +74,7 @@ type watcher struct {
 
 // begin lists what exists now, as the first events. list: the client asked to be told where the list ends.
 func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, error) {
-	page, err := w.r.page(w.sel, "", 0, 0)
+	page, err := w.r.page(ctx, w.sel, "", 0, 0)
 	if err != nil {
 		return 0, storeFailure(w.sel.kind, "watch", err)
 	}
