@@ -22,7 +22,6 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/internal/contain"
-	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 )
 
@@ -52,13 +51,13 @@ func (h *Hub) loops(ctx context.Context) error {
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: client, CA: h.pki.CA(), Log: h.part("serviceaccount")}),
-		namespace.New(namespace.Config{Client: client, Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
+		namespace.New(namespace.Config{Client: client, Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: client, Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
 		endpointmirror.New(endpointmirror.Config{Client: client, Log: h.part("endpointmirror")}),
 		loadbalancer.New(loadbalancer.Config{Client: client, Log: h.part("loadbalancer")}),
-		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
+		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
@@ -68,28 +67,6 @@ func (h *Hub) loops(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
-}
-
-// namespacedKinds are the stored kinds that live in namespaces: what goes when a namespace goes.
-func (h *Hub) namespacedKinds() []namespace.Kind {
-	var out []namespace.Kind
-	for _, k := range h.kinds.All() {
-		if k.Namespaced && k.StoredAs == nil {
-			out = append(out, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
-		}
-	}
-	return out
-}
-
-// ownableKinds are the stored kinds that owner references may lead to or from.
-func (h *Hub) ownableKinds() []gc.Kind {
-	var out []gc.Kind
-	for _, k := range h.kinds.All() {
-		if k.StoredAs == nil && k.GVK != kube.Event {
-			out = append(out, gc.Kind{GVK: k.GVK, Namespaced: k.Namespaced})
-		}
-	}
-	return out
 }
 
 // podFacingAddress is where pods reach the API: the first address of the hub that is not loopback. Where only names are

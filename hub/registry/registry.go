@@ -9,18 +9,12 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
 // TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
 type TokenIssuer interface {
 	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
-}
-
-// Kinds finds the served kinds, which may change while the registry runs; *resource.Kinds is one.
-type Kinds interface {
-	Lookup(kube.GVK) (*resource.Kind, bool)
 }
 
 // Config is what a Registry needs. Store and Kinds are required.

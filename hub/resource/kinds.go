@@ -1,7 +1,9 @@
 package resource
 
 import (
+	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -82,6 +84,23 @@ func (s *Kinds) All() []*Kind { return s.snap.Load().kinds }
 // Generation counts the changes. What is derived from All is up to date as long as the generation is the one that was read
 // before All.
 func (s *Kinds) Generation() uint64 { return s.snap.Load().generation }
+
+// Changes yields the kinds as they are now, and again after changes until ctx ends: changes that follow each other while the
+// loop's body runs come as one. The slices are shared: read-only.
+func (s *Kinds) Changes(ctx context.Context) iter.Seq[[]*Kind] {
+	return func(yield func([]*Kind) bool) {
+		for ctx.Err() == nil {
+			snap := s.snap.Load()
+			if !yield(snap.kinds) {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-snap.replaced:
+			}
+		}
+	}
+}
 
 // index checks that kinds do not contradict each other.
 func index(kinds []*Kind) (*snapshot, error) {

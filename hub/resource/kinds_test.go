@@ -1,8 +1,10 @@
 package resource
 
 import (
+	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -114,6 +116,50 @@ func TestKindsChange(t *testing.T) {
 	if !slices.Equal(table.All(), before) {
 		t.Error("removing did not restore the table")
 	}
+}
+
+// Whoever follows the kinds sees the set as it is at first and at last, however many changes come in between; a change of
+// nothing is none.
+func TestKindsAreFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kinds := New()
+		widget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets"}
+		ctx, cancel := context.WithCancel(t.Context())
+		seen, hold := make(chan int, 10), make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for all := range kinds.Changes(ctx) {
+				seen <- len(all)
+				<-hold
+			}
+		}()
+		n, first := <-seen, kinds.Generation()
+		for range 3 { // while the follower is busy
+			if err := kinds.Add(widget); err != nil {
+				t.Fatal(err)
+			}
+			kinds.Remove(widget.GVK)
+		}
+		if err := kinds.Add(widget); err != nil {
+			t.Fatal(err)
+		}
+		if got := kinds.Generation() - first; got != 7 {
+			t.Errorf("seven changes are counted as %d", got)
+		}
+		hold <- struct{}{}
+		if got := <-seen; got != n+1 {
+			t.Errorf("%d kinds after the changes, want %d", got, n+1)
+		}
+		hold <- struct{}{}
+		kinds.Remove(kube.GVK{Kind: "Nothing"})
+		synctest.Wait()
+		if len(seen) != 0 || kinds.Generation()-first != 7 {
+			t.Error("removing a kind that is not served counts as a change")
+		}
+		cancel()
+		<-ended
+	})
 }
 
 func TestKeys(t *testing.T) {
