@@ -57,11 +57,11 @@ func dialLoopback(ctx context.Context, port int) (net.Conn, error) {
 // ServeStream serves one stream that the hub has opened to a pod of this node, and closes it.
 func (a *Agent) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
 	a.mu.Lock()
-	table := a.table
+	manager := a.manager
 	a.mu.Unlock()
-	if table == nil {
+	if manager == nil {
 		_ = s.Close(wire.StreamEnd{Reason: "ServiceUnavailable", Message: "the agent is still starting"})
 		return
 	}
-	table.ServeStream(ctx, req, s)
+	manager.ServeStream(ctx, req, s)
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -25,7 +26,7 @@ type facts struct {
 
 // environment assembles a container's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
 // in env refers to what came before. An error is what "CreateContainerConfigError" tells the user.
-func environment(pod *corev1.Pod, c *corev1.Container, set *Set, f facts) (map[string]string, []string, error) {
+func environment(pod *corev1.Pod, c *corev1.Container, set *desired.Set, f facts) (map[string]string, []string, error) {
 	vars := map[string]string{}
 	if pod.Spec.EnableServiceLinks == nil || *pod.Spec.EnableServiceLinks {
 		for _, s := range set.Services {
@@ -67,7 +68,7 @@ func environment(pod *corev1.Pod, c *corev1.Container, set *Set, f facts) (map[s
 	return vars, skipped, nil
 }
 
-func envFrom(namespace string, from corev1.EnvFromSource, set *Set) (map[string]string, error) {
+func envFrom(namespace string, from corev1.EnvFromSource, set *desired.Set) (map[string]string, error) {
 	switch {
 	case from.ConfigMapRef != nil:
 		cm := set.ConfigMap(namespace, from.ConfigMapRef.Name)
@@ -96,7 +97,7 @@ func envFrom(namespace string, from corev1.EnvFromSource, set *Set) (map[string]
 }
 
 // envValue is the value of one env entry; false: an optional source has none.
-func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *Set, f facts, vars map[string]string) (string, bool, error) {
+func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *desired.Set, f facts, vars map[string]string) (string, bool, error) {
 	from := e.ValueFrom
 	if from == nil {
 		return expand(e.Value, vars), true, nil

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 )
 
 // pull has the image of a container's next attempt ready, as its policy wants; it works beside the worker.
@@ -19,7 +22,7 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
 	if c == nil {
 		return
 	}
-	set, _ := w.table.current()
+	set, _ := w.m.current()
 	ctx, cancel := context.WithCancel(ctx)
 	job := &pulling{cancel}
 	w.mu.Lock()
@@ -67,13 +70,13 @@ func (w *worker) stopPulls() {
 }
 
 // fetch finds or pulls an image. before is the failure of the last try.
-func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container, set *Set, before failure) failure {
-	t := w.table
+func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container, set *desired.Set, before failure) failure {
+	t := w.m
 	_, missing := t.cfg.Runtime.Image(ctx, c.Image)
 	policy := pullPolicy(c)
 	failed := func(reason string, err error) failure { return w.pullFailed(ctx, pod, c, before, reason, err) }
 	switch {
-	case errors.Is(missing, ErrConfig):
+	case errors.Is(missing, cruntime.ErrConfig):
 		return failed(reasonBadImage, missing)
 	case policy == corev1.PullNever && missing == nil, policy == corev1.PullIfNotPresent && missing == nil:
 		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
@@ -81,13 +84,13 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	case policy == corev1.PullNever:
 		t.events.pod(pod, c, corev1.EventTypeWarning, reasonNeverPull, "Container image %q is not present with pull policy of Never", c.Image)
 		why := fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image)
-		if e := (*PlatformError)(nil); errors.As(missing, &e) {
+		if e := (*cruntime.PlatformError)(nil); errors.As(missing, &e) {
 			why = e
 		}
 		f := failed(reasonNeverPull, why)
 		f.retry = t.cfg.Now().Add(backoffFirst) // it may be imported at any moment
 		return f
-	case missing != nil && !errors.Is(missing, ErrNotFound):
+	case missing != nil && !errors.Is(missing, cruntime.ErrNotFound):
 		return failed(reasonPull, missing)
 	}
 	var f failure
@@ -107,7 +110,7 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 
 // pullFailed is what becomes of a pull that has failed. before is the failure of the last try.
 func (w *worker) pullFailed(ctx context.Context, pod *corev1.Pod, c *corev1.Container, before failure, reason string, err error) failure {
-	t := w.table
+	t := w.m
 	if ctx.Err() != nil {
 		return failure{}
 	}
@@ -134,8 +137,8 @@ func (w *worker) pullInTurn(ctx context.Context, slots *slots, pull func(context
 }
 
 // fromRegistry asks an image's registry for it. present: the image is here already, and does when the registry is away.
-func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Container, set *Set, present bool) (failure, error) {
-	t := w.table
+func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Container, set *desired.Set, present bool) (failure, error) {
+	t := w.m
 	if present && t.away.is(registryOf(c.Image), t.cfg.Now()) {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q did not answer a moment ago, using the image that is present", c.Image)
 		return failure{}, nil
@@ -143,7 +146,7 @@ func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	t.events.pod(pod, c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
 	begin := t.cfg.Now()
 	img, err := t.cfg.Runtime.Pull(ctx, c.Image, credentials(pod, c.Image, set))
-	if errors.Is(err, ErrUnreachable) {
+	if errors.Is(err, cruntime.ErrUnreachable) {
 		t.away.note(registryOf(c.Image), t.cfg.Now())
 	}
 	switch {
@@ -151,7 +154,7 @@ func (w *worker) fromRegistry(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		t.events.pod(pod, c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image ID: %s", c.Image,
 			t.cfg.Now().Sub(begin).Round(time.Millisecond), img.ID)
 		return failure{}, nil
-	case present && errors.Is(err, ErrUnreachable):
+	case present && errors.Is(err, cruntime.ErrUnreachable):
 		// Offline is a normal state: what is here runs, and a later start asks the registry again.
 		t.events.pod(pod, c, corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q does not answer, using the image that is present: %v", c.Image, err)
 		return failure{}, nil
@@ -203,9 +206,9 @@ func pullPolicy(c *corev1.Container) corev1.PullPolicy {
 }
 
 // credentials finds the logins for an image's registry in the pod's imagePullSecrets, the most specific first.
-func credentials(pod *corev1.Pod, image string, set *Set) []Credential {
-	var out []Credential
-	best := map[int][]Credential{}
+func credentials(pod *corev1.Pod, image string, set *desired.Set) []cruntime.Credential {
+	var out []cruntime.Credential
+	best := map[int][]cruntime.Credential{}
 	longest := 0
 	for _, ref := range pod.Spec.ImagePullSecrets {
 		s := set.Secret(pod.Namespace, ref.Name)
@@ -231,7 +234,7 @@ type loginEntry struct {
 }
 
 // registryLogins reads a docker config, of either age.
-func registryLogins(s *corev1.Secret) map[string]Credential {
+func registryLogins(s *corev1.Secret) map[string]cruntime.Credential {
 	entries := map[string]loginEntry{}
 	if b, ok := s.Data[corev1.DockerConfigJsonKey]; ok {
 		var f struct{ Auths map[string]loginEntry }
@@ -241,14 +244,14 @@ func registryLogins(s *corev1.Secret) map[string]Credential {
 	} else if b, ok := s.Data[corev1.DockerConfigKey]; ok {
 		_ = json.Unmarshal(b, &entries) // a damaged one holds no login
 	}
-	out := map[string]Credential{}
+	out := map[string]cruntime.Credential{}
 	for host, e := range entries {
 		if e.Username == "" && e.Auth != "" {
 			if b, err := base64.StdEncoding.DecodeString(e.Auth); err == nil {
 				e.Username, e.Password, _ = strings.Cut(strings.TrimRight(string(b), "\x00"), ":")
 			}
 		}
-		out[host] = Credential{Username: e.Username, Password: e.Password, Token: e.IdentityToken}
+		out[host] = cruntime.Credential{Username: e.Username, Password: e.Password, Token: e.IdentityToken}
 	}
 	return out
 }

@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 var update = flag.Bool("update", false, "write the outputs of testdata/*.txt anew")
@@ -142,7 +144,7 @@ func command(t *testing.T, w *world, f []string) bool {
 	case "reboot":
 		w.reboot()
 	case "lose":
-		w.o.containers = slices.DeleteFunc(w.o.containers, func(c Container) bool { return c.Name == f[1] })
+		w.o.containers = slices.DeleteFunc(w.o.containers, func(c cruntime.Container) bool { return c.Name == f[1] })
 	case "delete":
 		now := metav1.NewTime(w.now)
 		w.pod.DeletionTimestamp = &now

@@ -12,6 +12,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/node/util/sysctl"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 )
 
 // hashOf tells one definition of a container from another. Only what may change in a running pod counts.
@@ -28,17 +31,17 @@ func hashOf(c corev1.Container) string {
 }
 
 // containerSpec describes one attempt of a container in full. memory is the node's, in bytes.
-func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int, set *Set, sb *sandboxState) (ContainerSpec, []string, error) {
-	t := w.table
+func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int, set *desired.Set, sb *sandboxState) (cruntime.ContainerSpec, []string, error) {
+	t := w.m
 	facts := t.facts(sb)
 	facts.volume = func(name string) (string, error) {
 		return t.cfg.Volumes.MountSource(pod, corev1.VolumeMount{Name: name})
 	}
 	vars, skipped, err := environment(pod, c, set, facts)
 	if err != nil {
-		return ContainerSpec{}, nil, err
+		return cruntime.ContainerSpec{}, nil, err
 	}
-	spec := ContainerSpec{
+	spec := cruntime.ContainerSpec{
 		PodUID: string(pod.UID), Namespace: pod.Namespace, Pod: pod.Name, Name: c.Name, Attempt: attempt, SandboxID: sb.id, Hash: hashOf(*c),
 		Image: c.Image, Command: expandAll(c.Command, vars), Args: expandAll(c.Args, vars), Env: sortedEnv(vars), WorkingDir: c.WorkingDir,
 		Security: securityOf(pod, c), Resources: resourcesOf(pod, c, t.cfg.Memory),
@@ -53,16 +56,16 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 	for _, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
 			if m.SubPath, err = expandKnown(m.SubPathExpr, vars); err != nil {
-				return ContainerSpec{}, nil, err
+				return cruntime.ContainerSpec{}, nil, err
 			}
 		}
 		src, err := t.cfg.Volumes.MountSource(pod, m)
 		if err != nil {
-			return ContainerSpec{}, nil, err
+			return cruntime.ContainerSpec{}, nil, err
 		}
-		mount := Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || t.cfg.Volumes.ReadOnly(pod, m.Name)}
+		mount := cruntime.Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || t.cfg.Volumes.ReadOnly(pod, m.Name)}
 		if mount.Recursive, err = recursive(m, t.cfg.Host); err != nil {
-			return ContainerSpec{}, nil, err
+			return cruntime.ContainerSpec{}, nil, err
 		}
 		if m.MountPropagation != nil {
 			switch *m.MountPropagation {
@@ -83,7 +86,7 @@ func (w *worker) containerSpec(pod *corev1.Pod, c *corev1.Container, attempt int
 }
 
 // recursive reports whether a mount is to be read-only with all that is below it, in kubelet's way.
-func recursive(m corev1.VolumeMount, host Host) (bool, error) {
+func recursive(m corev1.VolumeMount, host cruntime.Host) (bool, error) {
 	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
 		return false, nil
 	}
@@ -103,8 +106,8 @@ func (w *worker) logPath(container string, attempt int) string {
 }
 
 // securityOf joins the pod's and the container's security contexts; the container's wins.
-func securityOf(pod *corev1.Pod, c *corev1.Container) Security {
-	var s Security
+func securityOf(pod *corev1.Pod, c *corev1.Container) cruntime.Security {
+	var s cruntime.Security
 	profile := func(p *corev1.SeccompProfile) {
 		if p == nil {
 			return

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -97,8 +98,8 @@ func (s *stepper) pendingInit() []string {
 		switch {
 		case rec != nil && s.o.sandbox != nil && rec.SandboxID != s.o.sandbox.id:
 			names = append(names, c.Name)
-		case rec != nil && isSidecar(c) && rec.State == Running && s.o.probes[rec.ID].started:
-		case rec != nil && !isSidecar(c) && rec.State == Exited && rec.ExitCode == 0 && !rec.Lost:
+		case rec != nil && isSidecar(c) && rec.State == cruntime.Running && s.o.probes[rec.ID].started:
+		case rec != nil && !isSidecar(c) && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
 		default:
 			names = append(names, c.Name)
 		}
@@ -150,7 +151,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		st.LastTerminationState = old.LastTerminationState
 	}
 	switch rec.State {
-	case Running:
+	case cruntime.Running:
 		p := s.o.probes[rec.ID]
 		st.State.Running = &corev1.ContainerStateRunning{StartedAt: timeOf(rec.StartedAt)}
 		*st.Started = p.started
@@ -158,7 +159,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		st.Ready = p.started && p.ready
 		st.Resources = c.Resources.DeepCopy()
 		st.AllocatedResources = c.Resources.Requests.DeepCopy()
-	case Exited:
+	case cruntime.Exited:
 		if waits && !ended(s.o.last.Phase) {
 			st.State.Waiting = &wait
 			st.LastTerminationState.Terminated = s.terminated(rec)
@@ -185,7 +186,7 @@ func (s *stepper) isPlainInit(name string) bool {
 	return false
 }
 
-func (s *stepper) attempt(name string, n int) *Container {
+func (s *stepper) attempt(name string, n int) *cruntime.Container {
 	for i := range s.o.containers {
 		if c := &s.o.containers[i]; c.Name == name && c.Attempt == n {
 			return c
@@ -194,7 +195,7 @@ func (s *stepper) attempt(name string, n int) *Container {
 	return nil
 }
 
-func (s *stepper) terminated(c *Container) *corev1.ContainerStateTerminated {
+func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: endCode(c), Reason: "Completed", Message: s.o.messages[c.ID],
 		StartedAt: timeOf(c.StartedAt), FinishedAt: timeOf(c.FinishedAt), ContainerID: "containerd://" + c.ID,

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
@@ -22,16 +23,16 @@ import (
 // Attacher is a Runtime whose containers can be spoken to; without it, attach is refused.
 type Attacher interface {
 	// Stdin opens the way into a container that was started with stdin.
-	Stdin(ctx context.Context, c Container) (io.WriteCloser, error)
+	Stdin(ctx context.Context, c cruntime.Container) (io.WriteCloser, error)
 	// Resize sets the size of a container's terminal.
-	Resize(ctx context.Context, id string, s Size) error
+	Resize(ctx context.Context, id string, s cruntime.Size) error
 }
 
 // Dialer connects to a port inside a network namespace; "" is the node's own.
 type Dialer func(ctx context.Context, netns string, port int) (net.Conn, error)
 
 // ServeStream serves one stream to a pod and closes it.
-func (t *Table) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
+func (t *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var end wire.StreamEnd
@@ -64,13 +65,13 @@ func refusal(err error) wire.StreamEnd {
 	switch {
 	case errors.As(err, &e):
 		return wire.StreamEnd{Reason: string(e.reason), Message: e.text}
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, cruntime.ErrNotFound):
 		return wire.StreamEnd{Reason: string(metav1.StatusReasonNotFound), Message: err.Error()}
 	}
 	return wire.StreamEnd{Reason: string(metav1.StatusReasonInternalError), Message: err.Error()}
 }
 
-func (t *Table) serve(ctx context.Context, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
+func (t *Manager) serve(ctx context.Context, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
 	w := t.worker(req.PodUID)
 	if w == nil {
 		return wire.StreamEnd{}, &streamError{metav1.StatusReasonNotFound, fmt.Sprintf("pod %s/%s is not on this node", req.Namespace, req.Pod)}
@@ -106,12 +107,12 @@ func (w *worker) current() *corev1.Pod {
 }
 
 // newest returns the newest attempt of a container, or the one before it.
-func (w *worker) newest(ctx context.Context, name string, previous bool) (*Container, error) {
-	list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+func (w *worker) newest(ctx context.Context, name string, previous bool) (*cruntime.Container, error) {
+	list, err := w.m.cfg.Runtime.Containers(ctx, w.uid)
 	if err != nil {
 		return nil, err
 	}
-	var last, before *Container
+	var last, before *cruntime.Container
 	for i := range list {
 		if list[i].Name == name {
 			before, last = last, &list[i]
@@ -123,7 +124,7 @@ func (w *worker) newest(ctx context.Context, name string, previous bool) (*Conta
 	return last, nil
 }
 
-func (w *worker) runningContainer(ctx context.Context, name string) (*Container, error) {
+func (w *worker) runningContainer(ctx context.Context, name string) (*cruntime.Container, error) {
 	pod := w.current()
 	if pod != nil && containerNamed(pod, name) == nil {
 		return nil, badRequest("container %s is not valid for pod %s", name, pod.Name)
@@ -132,7 +133,7 @@ func (w *worker) runningContainer(ctx context.Context, name string) (*Container,
 	if err != nil {
 		return nil, err
 	}
-	if c == nil || c.State != Running {
+	if c == nil || c.State != cruntime.Running {
 		return nil, &streamError{metav1.StatusReasonNotFound, fmt.Sprintf("container not found (%q)", name)}
 	}
 	return c, nil
@@ -159,13 +160,13 @@ func (w sender) Write(p []byte) (int, error) {
 
 // receive reads what comes in until the stream ends: stdin, its end, and sizes of the terminal. It cancels when the
 // peer goes, because then nobody waits for the process.
-func receive(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- Size) {
+func receive(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- cruntime.Size) {
 	if err := contain.Do(nil, "podrun/receive", "stream", func() error { receiving(ctx, cancel, s, stdin, resize); return nil }); err != nil {
 		cancel(err)
 	}
 }
 
-func receiving(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- Size) {
+func receiving(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- cruntime.Size) {
 	closeStdin := func() {
 		if stdin != nil {
 			stdin.Close()
@@ -187,7 +188,7 @@ func receiving(ctx context.Context, cancel context.CancelCauseFunc, s wire.Strea
 				closeStdin()
 			}
 		case ch == wire.ChannelResize && data != nil:
-			var size Size
+			var size cruntime.Size
 			if json.Unmarshal(data, &size) == nil {
 				select {
 				case resize <- size:
@@ -198,14 +199,14 @@ func receiving(ctx context.Context, cancel context.CancelCauseFunc, s wire.Strea
 	}
 }
 
-func (w *worker) exec(ctx context.Context, c *Container, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
+func (w *worker) exec(ctx context.Context, c *cruntime.Container, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
 	if len(req.Command) == 0 {
 		return wire.StreamEnd{}, badRequest("you must specify at least one command for the container")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	spec := ExecSpec{Command: req.Command, TTY: req.TTY}
-	resize := make(chan Size, 4)
+	spec := cruntime.ExecSpec{Command: req.Command, TTY: req.TTY}
+	resize := make(chan cruntime.Size, 4)
 	spec.Resize = resize
 	var feed io.WriteCloser
 	if req.Stdin {
@@ -220,7 +221,7 @@ func (w *worker) exec(ctx context.Context, c *Container, req wire.StreamRequest,
 		spec.Stderr = sender{ctx, s, wire.ChannelStderr}
 	}
 	go receive(ctx, cancel, s, feed, resize)
-	code, err := w.table.cfg.Runtime.Exec(ctx, c.ID, spec)
+	code, err := w.m.cfg.Runtime.Exec(ctx, c.ID, spec)
 	if err != nil {
 		return wire.StreamEnd{}, err
 	}
@@ -231,14 +232,14 @@ func (w *worker) exec(ctx context.Context, c *Container, req wire.StreamRequest,
 	return end, nil
 }
 
-func (w *worker) attach(ctx context.Context, c *Container, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
-	at, ok := w.table.cfg.Runtime.(Attacher)
-	if !ok || w.table.cfg.Logs == nil {
+func (w *worker) attach(ctx context.Context, c *cruntime.Container, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
+	at, ok := w.m.cfg.Runtime.(Attacher)
+	if !ok || w.m.cfg.Logs == nil {
 		return wire.StreamEnd{}, badRequest("this node's container runtime cannot attach")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	output, stop, ok := w.table.cfg.Logs.Subscribe(c.LogPath)
+	output, stop, ok := w.m.cfg.Logs.Subscribe(c.LogPath)
 	if !ok {
 		return wire.StreamEnd{}, &streamError{metav1.StatusReasonNotFound, fmt.Sprintf("container not found (%q)", c.Name)}
 	}
@@ -253,7 +254,7 @@ func (w *worker) attach(ctx context.Context, c *Container, req wire.StreamReques
 			return wire.StreamEnd{}, err
 		}
 	}
-	resize := make(chan Size, 4)
+	resize := make(chan cruntime.Size, 4)
 	go receive(ctx, cancel, s, stdin, resize)
 	for {
 		select {
@@ -261,7 +262,7 @@ func (w *worker) attach(ctx context.Context, c *Container, req wire.StreamReques
 			return wire.StreamEnd{}, context.Cause(ctx)
 		case size := <-resize:
 			if err := at.Resize(ctx, c.ID, size); err != nil {
-				w.table.cfg.Log.Debug("terminal not resized", "container", c.Name, "error", err)
+				w.m.cfg.Log.Debug("terminal not resized", "container", c.Name, "error", err)
 			}
 		case out, ok := <-output:
 			if !ok {
@@ -302,13 +303,13 @@ func (w *worker) logs(ctx context.Context, name string, raw []byte, s wire.Strea
 		return err
 	case c == nil && opt.Previous:
 		return badRequest("previous terminated container %q in pod %q not found", name, w.podName())
-	case c == nil || c.State == Created || w.table.cfg.Logs == nil:
+	case c == nil || c.State == cruntime.Created || w.m.cfg.Logs == nil:
 		return badRequest("container %q in pod %q is waiting to start: %s", name, w.podName(), w.waitingReason(name))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go receive(ctx, cancel, s, nil, nil) // sees the reader go
-	o := podlog.Options{Follow: opt.Follow && c.State == Running, Tail: -1, Timestamps: opt.Timestamps}
+	o := podlog.Options{Follow: opt.Follow && c.State == cruntime.Running, Tail: -1, Timestamps: opt.Timestamps}
 	if opt.TailLines != nil {
 		o.Tail = *opt.TailLines
 	}
@@ -319,7 +320,7 @@ func (w *worker) logs(ctx context.Context, name string, raw []byte, s wire.Strea
 	case opt.SinceTime != nil:
 		o.Since = opt.SinceTime.Time
 	case opt.SinceSeconds != nil:
-		o.Since = w.table.cfg.Now().Add(-kube.Seconds(*opt.SinceSeconds))
+		o.Since = w.m.cfg.Now().Add(-kube.Seconds(*opt.SinceSeconds))
 	}
 	if opt.Stream != nil {
 		switch *opt.Stream {
@@ -329,7 +330,7 @@ func (w *worker) logs(ctx context.Context, name string, raw []byte, s wire.Strea
 			o.Stream = "stderr"
 		}
 	}
-	return w.table.cfg.Logs.Read(ctx, c.LogPath, o, sender{ctx, s, wire.ChannelStdout})
+	return w.m.cfg.Logs.Read(ctx, c.LogPath, o, sender{ctx, s, wire.ChannelStdout})
 }
 
 func (w *worker) podName() string {
@@ -357,7 +358,7 @@ func (w *worker) forward(ctx context.Context, req wire.StreamRequest, s wire.Str
 		return &streamError{metav1.StatusReasonNotFound, fmt.Sprintf("pod %s/%s is not running", req.Namespace, req.Pod)}
 	}
 	dial, stop := context.WithTimeout(ctx, 10*time.Second)
-	conn, err := w.table.cfg.Dial(dial, sb.netns, int(req.Port))
+	conn, err := w.m.cfg.Dial(dial, sb.netns, int(req.Port))
 	stop()
 	if err != nil {
 		return badRequest("port %s of pod %s: %v", strconv.Itoa(int(req.Port)), req.Pod, err)

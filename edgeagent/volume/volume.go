@@ -436,3 +436,37 @@ func unmountBelow(base string) error {
 	}
 	return nil
 }
+
+// Objects returns the objects that a pod's volumes are made of, nil for missing ones, the pod first. Where src shares objects
+// that have not changed, comparing the pointers shows whether Sync has anything to do.
+func Objects(pod *corev1.Pod, src Source) []any {
+	out := []any{pod}
+	add := func(configMap, secret string) {
+		if configMap != "" {
+			out = append(out, src.ConfigMap(pod.Namespace, configMap))
+		}
+		if secret != "" {
+			out = append(out, src.Secret(pod.Namespace, secret))
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		switch {
+		case v.ConfigMap != nil:
+			add(v.ConfigMap.Name, "")
+		case v.Secret != nil:
+			add("", v.Secret.SecretName)
+		case v.Projected != nil:
+			for _, p := range v.Projected.Sources {
+				switch {
+				case p.ConfigMap != nil:
+					add(p.ConfigMap.Name, "")
+				case p.Secret != nil:
+					add("", p.Secret.Name)
+				case p.ServiceAccountToken != nil:
+					out = append(out, src.Token(string(pod.UID), p.ServiceAccountToken.Audience))
+				}
+			}
+		}
+	}
+	return out
+}

@@ -65,7 +65,7 @@ var opens = map[string]struct {
 	"podrun/dns.go":        {map[string]int{"os.ReadFile": 2}, machine + ": its hosts and resolv.conf"},
 	"podrun/evict.go":      {map[string]int{"os.ReadDir": 1}, own},
 	"podrun/files.go":      {map[string]int{"os.OpenFile": 2}, own + ": for writing, without following or waiting; containers see the single files"},
-	"podrun/table.go":      {map[string]int{"os.ReadDir": 1}, own},
+	"podrun/manager.go":    {map[string]int{"os.ReadDir": 1}, own},
 	"volume/atomic.go":     {map[string]int{"filepath.WalkDir": 1, "os.ReadDir": 1, "os.WriteFile": 1}, "lies in a volume that containers see read-only"},
 	"volume/volume.go": {map[string]int{"filepath.EvalSymlinks": 1, "os.OpenFile": 2, "os.OpenRoot": 1, "os.ReadFile": 1, "unix.Open": 1},
 		"is opened with O_PATH or O_NONBLOCK, or " + own},

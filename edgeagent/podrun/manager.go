@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
@@ -34,9 +36,9 @@ type Attachment struct {
 	IPs   []string
 }
 
-// Config is what a Table needs. All fields are required unless they say otherwise.
+// Config is what a Manager needs. All fields are required unless they say otherwise.
 type Config struct {
-	Runtime Runtime
+	Runtime cruntime.Runtime
 	Network Network
 	Volumes *volume.Mounter
 	// Dir holds one directory for each pod, named by UID.
@@ -47,7 +49,7 @@ type Config struct {
 	// Allocatable is what the node has for pods. A pod that asks for more than is left of it is refused.
 	Allocatable corev1.ResourceList
 	// Host is what this node can enforce.
-	Host Host
+	Host cruntime.Host
 	// Memory of the whole machine, in bytes.
 	Memory int64
 	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
@@ -67,8 +69,8 @@ type Config struct {
 	Now  func() time.Time // nil: time.Now
 }
 
-// Table is the pods of a node. It owns one worker for each.
-type Table struct {
+// Manager is the pods of a node. It owns one worker for each.
+type Manager struct {
 	cfg    Config
 	events *recorder
 	// admitting is held while a new pod is compared with the others.
@@ -81,7 +83,7 @@ type Table struct {
 	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
 	mu       sync.Mutex
-	set      *Set
+	set      *desired.Set
 	complete bool
 	workers  map[string]*worker
 	wg       sync.WaitGroup
@@ -97,12 +99,12 @@ const (
 	pullsBeyond = 3
 )
 
-// NewTable makes a Table. It does nothing before Run.
-func NewTable(cfg Config) *Table {
+// NewManager makes a Manager. It does nothing before Run.
+func NewManager(cfg Config) *Manager {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
+	return &Manager{cfg: cfg, workers: map[string]*worker{}, set: &desired.Set{},
 		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0),
 		pulls:  newSlots(pullsAtOnce, pullTurn, pullsBeyond), asks: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
 		limits: make(chan struct{}, 1),
@@ -112,7 +114,7 @@ func NewTable(cfg Config) *Table {
 }
 
 // Run works until ctx ends; pods that run keep running then.
-func (t *Table) Run(ctx context.Context) error {
+func (t *Manager) Run(ctx context.Context) error {
 	events := t.cfg.Runtime.Events(ctx)
 	t.mu.Lock()
 	t.ctx = ctx
@@ -146,7 +148,7 @@ func (t *Table) Run(ctx context.Context) error {
 const stopLimit = 20 * time.Second
 
 // await waits until the workers have stopped, or stopLimit has passed.
-func (t *Table) await() {
+func (t *Manager) await() {
 	stopped := make(chan struct{})
 	go func() {
 		t.wg.Wait()
@@ -165,10 +167,10 @@ func (t *Table) await() {
 	}
 }
 
-// Apply gives the table a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
+// Apply gives the manager a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
 // all that the hub wants, so that what an earlier life of the agent has left and the set does not name goes as well.
 // Without it (the cache may have been damaged, and the hub is out of reach) such pods go on, from their copies on disk.
-func (t *Table) Apply(set *Set, complete bool) {
+func (t *Manager) Apply(set *desired.Set, complete bool) {
 	t.mu.Lock()
 	t.set = set
 	t.complete = t.complete || complete
@@ -186,7 +188,7 @@ func (t *Table) Apply(set *Set, complete bool) {
 }
 
 // reconcile has a worker for each pod that is wanted or that there is something left of.
-func (t *Table) reconcile() {
+func (t *Manager) reconcile() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ctx == nil {
@@ -205,7 +207,7 @@ func (t *Table) reconcile() {
 }
 
 // ensure starts a worker for a pod unless it has one; pod is nil for one that is not wanted any more.
-func (t *Table) ensure(uid string, pod *corev1.Pod) {
+func (t *Manager) ensure(uid string, pod *corev1.Pod) {
 	if t.workers[uid] != nil {
 		return
 	}
@@ -230,10 +232,10 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 }
 
 // Refresh has every pod looked at: the node's addresses have changed.
-func (t *Table) Refresh() { t.wake("") }
+func (t *Manager) Refresh() { t.wake("") }
 
 // wake makes one worker, or all of them, take a step.
-func (t *Table) wake(uid string) {
+func (t *Manager) wake(uid string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, w := range t.workers {
@@ -243,26 +245,26 @@ func (t *Table) wake(uid string) {
 	}
 }
 
-func (t *Table) worker(uid string) *worker {
+func (t *Manager) worker(uid string) *worker {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.workers[uid]
 }
 
 // current is the set as of now, and whether absence from it means something.
-func (t *Table) current() (*Set, bool) {
+func (t *Manager) current() (*desired.Set, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.set, t.complete
 }
 
-func (t *Table) portsChanged() {
+func (t *Manager) portsChanged() {
 	if t.cfg.PortsChanged != nil {
 		t.cfg.PortsChanged()
 	}
 }
 
-func (t *Table) facts(sb *sandboxState) facts {
+func (t *Manager) facts(sb *sandboxState) facts {
 	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
 	if sb != nil {
 		f.podIPs = sb.ips
@@ -271,7 +273,7 @@ func (t *Table) facts(sb *sandboxState) facts {
 }
 
 // HostPorts are the node's ports that its running pods ask for.
-func (t *Table) HostPorts() []svcproxy.HostPort {
+func (t *Manager) HostPorts() []svcproxy.HostPort {
 	t.mu.Lock()
 	workers := make([]*worker, 0, len(t.workers))
 	for _, w := range t.workers {
@@ -306,8 +308,8 @@ func (t *Table) HostPorts() []svcproxy.HostPort {
 	return out
 }
 
-// Running counts the pods that the table looks after.
-func (t *Table) Running() int {
+// Running counts the pods that the manager looks after.
+func (t *Manager) Running() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.workers)
