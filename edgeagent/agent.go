@@ -21,6 +21,7 @@ import (
 	"petrel.dev/petrel/edgeagent/node"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/contain"
@@ -353,7 +354,7 @@ func (a *Agent) build(ctx context.Context, p plan) {
 	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: p.services, ClusterCIDRs: p.pods, Log: a.log})
 	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns,
 		Sockets: func(open []svcproxy.Socket) error { return network.SetServiceSockets(serviceSockets(open)) }, Log: a.log})
-	dns := podrun.DNS{Domain: p.domain}
+	dns := podspec.DNS{Domain: p.domain}
 	if p.dns.IsValid() {
 		dns.Server = p.dns.String()
 	}

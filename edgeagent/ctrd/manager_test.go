@@ -28,6 +28,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -56,7 +57,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, runtime: r, statuses: map[string]corev1.PodStatus{}}
 	dir := filepath.Join(t.TempDir(), "pods")
 	b.manager = podrun.NewManager(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n", PodPidsLimit: 64,
-		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podrun.DNS{Domain: "cluster.local"},
+		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podspec.DNS{Domain: "cluster.local"},
 		Report: b.report, Forget: func(wire.ID) error { return nil }, Logs: r.Logs(),
 		Dial: func(ctx context.Context, _ string, port int) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

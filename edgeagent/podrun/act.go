@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
+	"petrel.dev/petrel/internal/kube"
 )
 
 const (
@@ -84,8 +86,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		t.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		w.block(failure{reason: "ContainerCreating", message: err.Error()})
 	}
-	names, err := namesOf(pod, t.cfg.DNS.Domain)
-	if err != nil {
+	if _, err := podspec.Names(pod, t.cfg.DNS.Domain); err != nil {
 		fail(err)
 		return
 	}
@@ -106,13 +107,17 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		}
 		sb.netns, sb.ips = at.Netns, at.IPs
 	}
-	texts, err := w.sharedFiles(pod, sb)
+	node := t.node()
+	var err error
+	if node.Hosts, node.ResolvConf, err = machineFiles(); err != nil {
+		fail(err)
+		return
+	}
+	spec, texts, err := node.Sandbox(pod, sb.place())
 	if err != nil {
 		fail(err)
 		return
 	}
-	spec := cruntime.SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
-		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit), FilesRoom: roomFor(texts)}
 	made, err := atMost(w, ctx, stepLimit, "the sandbox", func(ctx context.Context) (cruntime.Sandbox, error) { return t.cfg.Runtime.Sandbox(ctx, spec) })
 	if err != nil {
 		fail(err)
@@ -152,7 +157,7 @@ func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
 // start starts one attempt of a container; its image is there.
 func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 	t := w.m
-	c := containerNamed(pod, a.container)
+	c := kube.ContainerNamed(pod, a.container)
 	set, _ := t.current()
 	w.mu.Lock()
 	sb := w.mem.sandbox
@@ -171,18 +176,17 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 		w.mu.Unlock()
 		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
-	var skipped []string
+	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.attempt, Set: set, Place: sb.place(), Volumes: t.cfg.Volumes, LogPath: w.logPath(c.Name, a.attempt)}
 	spec, err := atMost(w, ctx, stepLimit, "finding what container "+c.Name+" mounts", func(context.Context) (described, error) {
-		spec, skipped, err := w.containerSpec(pod, c, a.attempt, set, sb)
-		return described{spec, skipped}, err
+		return w.containerSpec(attempt)
 	})
-	if skipped = spec.skipped; err != nil {
+	if err != nil {
 		fail(reasonConfig, err)
 		return
 	}
-	if len(skipped) > 0 {
+	if len(spec.skipped) > 0 {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
-			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", skipped)
+			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", spec.skipped)
 	}
 	id, err := w.startInTurn(ctx, pod, c, spec.ContainerSpec)
 	switch {
@@ -208,6 +212,17 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
 		w.postStart(ctx, pod, c, id)
 	}
+}
+
+// containerSpec describes one attempt of a container in full.
+func (w *worker) containerSpec(a podspec.Attempt) (described, error) {
+	spec, skipped, err := w.m.node().Container(a)
+	if err != nil {
+		return described{}, err
+	}
+	more, err := w.fileMounts(a.Pod, a.Container, a.Number, spec.Security.ReadOnlyRoot, spec.Mounts)
+	spec.Mounts = append(spec.Mounts, more...)
+	return described{spec, skipped}, err
 }
 
 // described is a container's spec, and the keys that are no names of variables.

@@ -12,6 +12,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -214,7 +215,7 @@ func predicate(name, text string) rejection {
 // confinement refuses a pod that asks for a wall which this node cannot build.
 func (s site) confinement(pod *corev1.Pod) rejection {
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		p := appArmorOf(pod, &c)
+		p := podspec.AppArmor(pod, &c)
 		if p == nil || p.Type == corev1.AppArmorProfileTypeUnconfined {
 			continue
 		}
@@ -229,17 +230,6 @@ func (s site) confinement(pod *corev1.Pod) rejection {
 		return rejection{"UnexpectedAdmissionError", "this node has SELinux on, and its runtime sets no labels: remove seLinuxOptions, or place the pod on a node without SELinux"}
 	}
 	return rejection{}
-}
-
-// appArmorOf returns the profile that a container asks for, itself or by its pod; nil: none.
-func appArmorOf(pod *corev1.Pod, c *corev1.Container) *corev1.AppArmorProfile {
-	if c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
-		return c.SecurityContext.AppArmorProfile
-	}
-	if pod.Spec.SecurityContext != nil {
-		return pod.Spec.SecurityContext.AppArmorProfile
-	}
-	return nil
 }
 
 func asksSELinux(pod *corev1.Pod) bool {

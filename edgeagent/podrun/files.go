@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -20,26 +21,26 @@ import (
 // are bounded there, the agent never reads one to learn something, and of the termination message only the last bytes.
 // Names in it are the agent's own; a container sees single files and can neither replace nor remove one.
 
-// sharedFiles are the texts of the files that the pod's containers share, by name.
-func (w *worker) sharedFiles(pod *corev1.Pod, sb *sandboxState) (map[string]string, error) {
-	names, err := namesOf(pod, w.m.cfg.DNS.Domain)
-	if err != nil {
-		return nil, err
+// machineFiles reads what pods have of the machine's own hosts and resolv.conf. A machine without them has nothing to give.
+func machineFiles() (hosts, resolv string, err error) {
+	if b, err := os.ReadFile("/etc/hosts"); err == nil {
+		hosts = string(b)
 	}
-	resolv, err := resolvConf(pod, w.m.cfg.DNS)
-	if err != nil {
-		return nil, err
+	path := "/etc/resolv.conf"
+	// systemd-resolved's stub listens on the node's loopback, which a pod cannot reach.
+	if _, err := os.Stat("/run/systemd/resolve/resolv.conf"); err == nil {
+		path = "/run/systemd/resolve/resolv.conf"
 	}
-	return map[string]string{"hosts": hostsFile(pod, sb, names), "hostname": names.kernel + "\n", "resolv.conf": resolv}, nil
+	b, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return "", "", fmt.Errorf("node's resolver: %w", err)
+	}
+	return hosts, string(b), nil
 }
 
-// roomFor is how many bytes texts take.
-func roomFor(texts map[string]string) int64 {
-	n := int64(0)
-	for _, text := range texts {
-		n += int64(len(text))
-	}
-	return n
+// logPath is where the log of a container's attempt is.
+func (w *worker) logPath(container string, attempt int) string {
+	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".log")
 }
 
 // writeFiles writes the files that the pod's containers share: in place, because running containers have them mounted,
@@ -136,7 +137,7 @@ func (w *worker) said(pod *corev1.Pod, c *cruntime.Container) string {
 			return string(b)
 		}
 	}
-	spec := containerNamed(pod, c.Name)
+	spec := kube.ContainerNamed(pod, c.Name)
 	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {
 		return ""
 	}

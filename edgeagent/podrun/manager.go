@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
@@ -54,7 +55,7 @@ type Config struct {
 	Memory int64
 	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
 	PodPidsLimit int64
-	DNS          DNS
+	DNS          podspec.DNS
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -264,12 +265,10 @@ func (t *Manager) portsChanged() {
 	}
 }
 
-func (t *Manager) facts(sb *sandboxState) facts {
-	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
-	if sb != nil {
-		f.podIPs = sb.ips
-	}
-	return f
+// node is this node as pods find it now.
+func (t *Manager) node() podspec.Node {
+	return podspec.Node{Name: t.cfg.NodeName, IPs: t.cfg.NodeIPs(), Allocatable: t.cfg.Allocatable, Memory: t.cfg.Memory,
+		PodPids: t.cfg.PodPidsLimit, Host: t.cfg.Host, DNS: t.cfg.DNS}
 }
 
 // HostPorts are the node's ports that its running pods ask for.

@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
@@ -75,7 +76,7 @@ func newNode(t *testing.T, change ...func(*podrun.Config)) *node {
 // start is a new life of the agent.
 func (n *node) start() {
 	cfg := podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
-		NodeIPs: n.addresses, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
+		NodeIPs: n.addresses, DNS: podspec.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
 		Report: n.report, Forget: func(id wire.ID) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()

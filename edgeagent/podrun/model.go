@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 )
 
 // State is how far a pod has come. It only ever grows.
@@ -79,6 +80,11 @@ type sandboxState struct {
 	id    string
 	netns string   // "": host network
 	ips   []string // of the pod
+}
+
+// place is the sandbox as container specs name it.
+func (s *sandboxState) place() podspec.Place {
+	return podspec.Place{SandboxID: s.id, Netns: s.netns, IPs: s.ips}
 }
 
 // imageState is how far the image of a container's next attempt is.

@@ -10,6 +10,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/probe"
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // probeJob is the probing of one running container.
@@ -22,7 +23,7 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []crunti
 	running := map[string]bool{}
 	for i := range containers {
 		c := &containers[i]
-		spec := containerNamed(pod, c.Name)
+		spec := kube.ContainerNamed(pod, c.Name)
 		if c.State != cruntime.Running || spec == nil || state >= Stopping {
 			continue
 		}
@@ -153,8 +154,10 @@ func (w *worker) setProbe(id string, change func(*probeState)) {
 func (w *worker) probeTarget(spec *corev1.Container, id string) probe.Target {
 	return probe.Target{
 		Host: func() string {
-			_, ips := w.address()
-			return first(ips)
+			if _, ips := w.address(); len(ips) > 0 {
+				return ips[0]
+			}
+			return ""
 		},
 		Port: func(p intstr.IntOrString) (int, error) { return portOf(p, spec) },
 		Exec: func(ctx context.Context, command []string) (int, string, error) {

@@ -14,11 +14,12 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // pull has the image of a container's next attempt ready, as its policy wants; it works beside the worker.
 func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a action) {
-	c := containerNamed(pod, a.container)
+	c := kube.ContainerNamed(pod, a.container)
 	if c == nil {
 		return
 	}

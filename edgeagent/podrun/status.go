@@ -98,8 +98,8 @@ func (s *stepper) pendingInit() []string {
 		switch {
 		case rec != nil && s.o.sandbox != nil && rec.SandboxID != s.o.sandbox.id:
 			names = append(names, c.Name)
-		case rec != nil && isSidecar(c) && rec.State == cruntime.Running && s.o.probes[rec.ID].started:
-		case rec != nil && !isSidecar(c) && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
+		case rec != nil && kube.IsSidecar(&c) && rec.State == cruntime.Running && s.o.probes[rec.ID].started:
+		case rec != nil && !kube.IsSidecar(&c) && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
 		default:
 			names = append(names, c.Name)
 		}
@@ -180,7 +180,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 func (s *stepper) isPlainInit(name string) bool {
 	for _, c := range s.d.pod.Spec.InitContainers {
 		if c.Name == name {
-			return !isSidecar(c)
+			return !kube.IsSidecar(&c)
 		}
 	}
 	return false
@@ -223,13 +223,13 @@ const (
 func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 	all := s.allRestarter() != nil
 	again := func(name string, t *corev1.ContainerStateTerminated) bool {
-		c := containerNamed(s.d.pod, name)
+		c := kube.ContainerNamed(s.d.pod, name)
 		return all || restarts(&s.d.pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
 	}
 	pendingInit := false
 	for i, c := range s.d.pod.Spec.InitContainers {
 		cs := st.InitContainerStatuses[i]
-		if isSidecar(c) {
+		if kube.IsSidecar(&c) {
 			continue
 		}
 		t := cs.State.Terminated
@@ -312,7 +312,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	}
 	var unready []string
 	for i, c := range s.d.pod.Spec.InitContainers {
-		if isSidecar(c) && !st.InitContainerStatuses[i].Ready {
+		if kube.IsSidecar(&c) && !st.InitContainerStatuses[i].Ready {
 			unready = append(unready, c.Name)
 		}
 	}

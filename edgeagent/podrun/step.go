@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -85,7 +86,7 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 	}
 	sidecar := map[string]bool{}
 	for _, c := range s.d.pod.Spec.InitContainers {
-		sidecar[c.Name] = isSidecar(c)
+		sidecar[c.Name] = kube.IsSidecar(&c)
 	}
 	for i := range s.o.containers {
 		if c := &s.o.containers[i]; c.State == cruntime.Running && !sidecar[c.Name] {
@@ -210,7 +211,7 @@ func (s *stepper) initialise() bool {
 	for _, c := range s.d.pod.Spec.InitContainers {
 		rec := s.inSandbox(c.Name)
 		switch {
-		case isSidecar(c):
+		case kube.IsSidecar(&c):
 			up := s.keep(c, true) && s.o.probes[rec.ID].started
 			if !up && !begun {
 				s.out.state = max(s.out.state, Initialising)
@@ -265,7 +266,7 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 			s.stop(rec, c, c.StartupProbe, fmt.Sprintf("Container %s failed startup probe%s", c.Name, then))
 		case p.failed == "Liveness":
 			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
-		case rec.Hash != hashOf(c):
+		case rec.Hash != podspec.Hash(c):
 			s.stop(rec, c, nil, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
 		}
 		return inSandbox
@@ -278,7 +279,7 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 		return false
 	}
 	b := s.o.backoffs[c.Name]
-	if rec.Hash != hashOf(c) { // what failed is not what is wanted now
+	if rec.Hash != podspec.Hash(c) { // what failed is not what is wanted now
 		b = backoff{}
 	}
 	if until := b.until(rec.FinishedAt, s.now); inSandbox && s.now.Before(until) {
@@ -360,13 +361,9 @@ func (s *stepper) dropOld() {
 	}
 }
 
-func isSidecar(c corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-}
-
 // sidecars are the init containers that run beside the others.
 func sidecars(pod *corev1.Pod) []corev1.Container {
-	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !isSidecar(c) })
+	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !kube.IsSidecar(&c) })
 }
 
 func graceOf(p *corev1.Pod) int64 { return int64Or(p.Spec.TerminationGracePeriodSeconds, 30) }

@@ -42,7 +42,7 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 	w.hurry[a.id] = hurry
 	w.mu.Unlock()
-	c := containerNamed(pod, a.container)
+	c := kube.ContainerNamed(pod, a.container)
 	if c == nil {
 		c = &corev1.Container{Name: a.container}
 	}

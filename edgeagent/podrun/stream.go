@@ -126,7 +126,7 @@ func (w *worker) newest(ctx context.Context, name string, previous bool) (*crunt
 
 func (w *worker) runningContainer(ctx context.Context, name string) (*cruntime.Container, error) {
 	pod := w.current()
-	if pod != nil && containerNamed(pod, name) == nil {
+	if pod != nil && kube.ContainerNamed(pod, name) == nil {
 		return nil, badRequest("container %s is not valid for pod %s", name, pod.Name)
 	}
 	c, err := w.newest(ctx, name, false)
@@ -294,7 +294,7 @@ func (w *worker) logs(ctx context.Context, name string, raw []byte, s wire.Strea
 		name = opt.Container
 	}
 	pod := w.current()
-	if pod != nil && containerNamed(pod, name) == nil {
+	if pod != nil && kube.ContainerNamed(pod, name) == nil {
 		return badRequest("container %s is not valid for pod %s", name, pod.Name)
 	}
 	c, err := w.newest(ctx, name, opt.Previous)

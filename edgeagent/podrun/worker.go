@@ -20,6 +20,7 @@ import (
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/durable"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -287,7 +288,7 @@ func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
 	w.mu.Lock()
 	var failed []imageState
 	for name, img := range w.mem.images {
-		c := containerNamed(pod, name)
+		c := kube.ContainerNamed(pod, name)
 		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
 			failed = append(failed, img)
 		}

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -103,7 +104,7 @@ func (w *world) do(a action) {
 	case actVolumes:
 		w.o.volumes = true
 	case actPull:
-		c := containerNamed(w.pod, a.container)
+		c := kube.ContainerNamed(w.pod, a.container)
 		img := imageState{ref: c.Image, ready: true}
 		if why := w.pullFails[c.Image]; why != "" {
 			delay := min(max(2*w.o.images[a.container].fail.delay, 10*time.Second), 5*time.Minute)
@@ -122,7 +123,7 @@ func (w *world) do(a action) {
 		w.o.backoffs[a.container] = a.backoff
 		w.id++
 		c := cruntime.Container{ID: fmt.Sprint("c", w.id), Name: a.container, Attempt: a.attempt, SandboxID: w.o.sandbox.id, State: cruntime.Running,
-			Image: containerNamed(w.pod, a.container).Image, Hash: hashOf(*containerNamed(w.pod, a.container)), CreatedAt: w.now, StartedAt: w.now}
+			Image: kube.ContainerNamed(w.pod, a.container).Image, Hash: podspec.Hash(*kube.ContainerNamed(w.pod, a.container)), CreatedAt: w.now, StartedAt: w.now}
 		w.o.containers = append(w.o.containers, c)
 		slices.SortStableFunc(w.o.containers, func(a, b cruntime.Container) int { return strings.Compare(a.Name, b.Name) })
 	case actStop:

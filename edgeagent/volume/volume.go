@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -258,6 +259,12 @@ func (m *Mounter) MountSource(pod *corev1.Pod, vm corev1.VolumeMount) (string, e
 		return root, nil
 	}
 	return m.subPath(string(pod.UID), v, root, vm.SubPath)
+}
+
+// ReadFile reads a file below root, which MountSource has returned, without leaving it. What holds more than limit bytes is an
+// error.
+func (*Mounter) ReadFile(root, path string, limit int) ([]byte, error) {
+	return safefile.ReadInRoot(root, path, limit)
 }
 
 // subPath opens a path inside a volume without ever leaving it, and binds what it found to a place that no container

@@ -1,4 +1,4 @@
-package podrun
+package podspec
 
 import (
 	"testing"
