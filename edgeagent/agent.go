@@ -361,7 +361,7 @@ func (a *Agent) build(ctx context.Context, p plan) {
 	manager := podrun.NewManager(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
-		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: dialInside, Free: a.freeBytes, Log: a.log,
+		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: podnet.Dial, Free: a.freeBytes, Log: a.log,
 	})
 	a.mu.Lock()
 	a.network, a.proxy, a.manager, a.netError, a.settings = network, proxy, manager, "no pod CIDR yet", p.Settings

@@ -17,14 +17,10 @@ import (
 )
 
 const (
-	reasonConfig    = "CreateContainerConfigError"
-	reasonKill      = "FailedKillPod"
-	reasonCrash     = "CrashLoopBackOff"
-	reasonCreate    = "CreateContainerError"
-	reasonPull      = "ErrImagePull"
-	reasonPullWait  = "ImagePullBackOff"
-	reasonNeverPull = "ErrImageNeverPull"
-	reasonBadImage  = "InvalidImageName"
+	reasonConfig = "CreateContainerConfigError"
+	reasonKill   = "FailedKillPod"
+	reasonCrash  = "CrashLoopBackOff"
+	reasonCreate = "CreateContainerError"
 )
 
 func uidOf(s string) types.UID { return types.UID(s) }
@@ -241,7 +237,7 @@ func (w *worker) startInTurn(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 	late := func() {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "SlowStart", "Container %s has been starting for %s; others are started meanwhile", c.Name, startTurn)
 	}
-	err = t.starts.run(ctx, late, func(ctx context.Context) (err error) {
+	err = t.starts.Run(ctx, late, func(ctx context.Context) (err error) {
 		id, err = atMost(w, ctx, startLimit, "starting container "+c.Name, func(ctx context.Context) (string, error) { return t.cfg.Runtime.Start(ctx, spec) })
 		return err
 	})

@@ -16,6 +16,9 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/podrun/pull"
+	"petrel.dev/petrel/edgeagent/podrun/slots"
+	"petrel.dev/petrel/edgeagent/podrun/stream"
 	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
@@ -65,7 +68,7 @@ type Config struct {
 	Logs *podlog.Pump
 	// Free returns how many bytes are free on the disks that pods write to; nil: that is not known.
 	Free func() int64
-	Dial Dialer
+	Dial stream.Dialer
 	Log  *slog.Logger
 	Now  func() time.Time // nil: time.Now
 }
@@ -76,10 +79,9 @@ type Manager struct {
 	events *recorder
 	// admitting is held while a new pod is compared with the others.
 	admitting sync.Mutex
-	starts    *slots // containers that are being started
-	pulls     *slots // images that come
-	asks      *slots // images that are here, and may have changed: they do not queue behind the others
-	away      registries
+	starts    *slots.Slots // containers that are being started
+	pulls     *pull.Puller
+	streams   *stream.Server
 	short     atomic.Bool   // of disk: no pod is let in that is new to the node
 	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
@@ -91,27 +93,42 @@ type Manager struct {
 	ctx      context.Context // of Run; nil before it and after
 }
 
-// Bounds of what pods share on the node. A start that takes longer than its turn waits for something; a pull may be a large
-// image on a slow link, which goes on beside the next ones, but not any number of them.
-const (
-	startTurn   = 30 * time.Second
-	pullsAtOnce = 3
-	pullTurn    = 10 * time.Minute
-	pullsBeyond = 3
-)
+// startTurn is how long a start of a container may hold its slot; one that takes longer waits for something.
+const startTurn = 30 * time.Second
 
 // NewManager makes a Manager. It does nothing before Run.
 func NewManager(cfg Config) *Manager {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Manager{cfg: cfg, workers: map[string]*worker{}, set: &desired.Set{},
-		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0),
-		pulls:  newSlots(pullsAtOnce, pullTurn, pullsBeyond), asks: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
+	m := &Manager{cfg: cfg, workers: map[string]*worker{}, set: &desired.Set{},
+		starts: slots.New(max(2, runtime.NumCPU()), startTurn, 0), pulls: pull.New(cfg.Runtime, cfg.Now),
 		limits: make(chan struct{}, 1),
-		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
+	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, Now: cfg.Now, Log: cfg.Log})
+	return m
+}
+
+// ServeStream serves one stream to a pod and closes it.
+func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
+	m.streams.Serve(ctx, req, s)
+}
+
+// streamPod is what streams have to know of a pod.
+func (m *Manager) streamPod(uid string) (stream.Pod, bool) {
+	w := m.worker(uid)
+	if w == nil {
+		return stream.Pod{}, false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := w.mem.last // each step makes a new one; nothing in it changes
+	p := stream.Pod{UID: uid, Object: w.pod, Status: &last}
+	if sb := w.mem.sandbox; sb != nil {
+		p.Place = &stream.Place{Netns: sb.netns}
+	}
+	return p, true
 }
 
 // Run works until ctx ends; pods that run keep running then.

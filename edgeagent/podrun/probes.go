@@ -65,7 +65,7 @@ func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.
 	w.probes[c.ID] = &probeJob{cancel: cancel}
 	first := probeState{started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil}
 	w.mu.Lock()
-	if old := lastStatus(&w.mem.last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
+	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
 		first.started = first.started || *old.Started
 		first.ready = first.ready || old.Ready
 	}

@@ -110,7 +110,7 @@ func (s *stepper) pendingInit() []string {
 // containerStatus writes one container's status from its newest record, the one before, and why it waits.
 func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.ContainerStatus {
 	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-	old := lastStatus(&s.o.last, c.Name)
+	old := kube.ContainerStatusNamed(&s.o.last, c.Name)
 	rec := s.current[c.Name]
 	wait, waits := s.waiting[c.Name]
 	if rec == nil {

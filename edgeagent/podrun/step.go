@@ -301,7 +301,7 @@ func (s *stepper) nextAttempt(name string, rec *cruntime.Container) int {
 	if rec != nil {
 		n = rec.Attempt + 1
 	}
-	if old := lastStatus(&s.o.last, name); old != nil && old.ContainerID != "" {
+	if old := kube.ContainerStatusNamed(&s.o.last, name); old != nil && old.ContainerID != "" {
 		n = max(n, int(old.RestartCount)+1)
 	}
 	return n
@@ -373,17 +373,6 @@ func int64Or(p *int64, d int64) int64 {
 		return d
 	}
 	return *p
-}
-
-func lastStatus(st *corev1.PodStatus, name string) *corev1.ContainerStatus {
-	for _, list := range [][]corev1.ContainerStatus{st.ContainerStatuses, st.InitContainerStatuses} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
 }
 
 func timeOf(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }

@@ -17,6 +17,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/podrun/pull"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/durable"
@@ -41,8 +42,8 @@ type worker struct {
 	pulls map[string]*pulling           // by container name; guarded by mu
 	stuck map[string]bool               // steps under way, or abandoned and not back yet; guarded by mu
 
-	pullTurn chan struct{} // held by the one pull of this pod that has a slot of the node's, or waits for it
-	faults   int           // panics since the last step without one
+	pullTurn pull.Turn
+	faults   int // panics since the last step without one
 
 	published []byte // the report that went out last
 	saved     []byte // the pod as it is on disk
@@ -55,7 +56,7 @@ type worker struct {
 
 func newWorker(t *Manager, uid string, pod *corev1.Pod) *worker {
 	return &worker{m: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
-		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: make(chan struct{}, 1),
+		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: pull.NewTurn(),
 		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
 			stops: map[string]time.Time{}, probes: map[string]probeState{}, hooks: map[string]bool{}, messages: map[string]string{}}}
 }
@@ -289,7 +290,7 @@ func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
 	var failed []imageState
 	for name, img := range w.mem.images {
 		c := kube.ContainerNamed(pod, name)
-		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
+		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pull.Policy(c) != corev1.PullAlways {
 			failed = append(failed, img)
 		}
 	}
@@ -441,7 +442,7 @@ func (w *worker) tellBackOff(pod *corev1.Pod, before, now *corev1.PodStatus) {
 		return st != nil && st.State.Waiting != nil && st.State.Waiting.Reason == reasonCrash
 	}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		if waits(lastStatus(now, c.Name)) && !waits(lastStatus(before, c.Name)) {
+		if waits(kube.ContainerStatusNamed(now, c.Name)) && !waits(kube.ContainerStatusNamed(before, c.Name)) {
 			w.m.events.pod(pod, &c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
 				c.Name, pod.Name, pod.Namespace, pod.UID)
 		}
