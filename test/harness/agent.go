@@ -16,7 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"petrel.dev/petrel/edgeagent/ctrd"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // Agent is a running node.
