@@ -1,4 +1,4 @@
-package registry_test
+package objects_test
 
 import (
 	"context"
@@ -8,14 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
 
 // stalledStore is a store that has commits which its watchers get one by one, when the test lets them.
 type stalledStore struct {
-	registry.Store
+	objects.Store
 	rev  atomic.Int64
 	next chan sqlstore.Revision
 }
@@ -43,10 +43,10 @@ func (s *stalledStore) Close() {}
 func TestFeedHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stalledStore{next: make(chan sqlstore.Revision)}
-		r := registry.New(registry.Config{Store: s, Kinds: resource.New()})
+		r := objects.New(objects.Config{Store: s, Kinds: resource.New()})
 		expect := func(text string) {
 			t.Helper()
-			err := r.FeedHealth()
+			err := r.Health()
 			if text == "" && err != nil || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {
 				t.Errorf("health %v, want %q", err, text)
 			}

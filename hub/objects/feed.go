@@ -1,4 +1,4 @@
-package registry
+package objects
 
 import (
 	"errors"
@@ -28,10 +28,13 @@ type feedHealth struct {
 	since time.Time // when it was first seen there; zero when it was not behind
 }
 
-// FeedHealth returns why controllers, watches of synthesized objects and typed reads do not see what the store holds, or nil.
-// A feed that stands still is noticed ten seconds after the first call that found it behind.
-func (r *Registry) FeedHealth() error {
-	return r.cache.feed.check(r.store.Revision(), time.Now())
+// revision returns the one up to which all commits have been applied.
+func (f *feedHealth) revision() sqlstore.Revision { return sqlstore.Revision(f.applied.Load()) }
+
+// Health returns why controllers and typed reads do not see what the store holds, or nil. A feed that stands still is noticed
+// ten seconds after the first call that found it behind.
+func (c *Cache) Health() error {
+	return c.feed.check(c.store.Revision(), time.Now())
 }
 
 func (f *feedHealth) check(store sqlstore.Revision, now time.Time) error {
