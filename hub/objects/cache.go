@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tidwall/btree"
 
@@ -16,13 +17,6 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Store is what the cache reads of the object log; see sqlstore for each method.
-type Store interface {
-	Revision() sqlstore.Revision
-	List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error)
-	Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error)
-}
-
 // Kinds finds the served kinds, which may change while the cache runs; *resource.Table is one.
 type Kinds interface {
 	ByGVK(kube.GVK) (*resource.Kind, bool)
@@ -30,7 +24,7 @@ type Kinds interface {
 
 // Config is what a Cache needs. Store and Kinds are required.
 type Config struct {
-	Store Store
+	Store sqlstore.Store
 	Kinds Kinds
 	Log   *slog.Logger // nil: discarded
 }
@@ -39,7 +33,7 @@ type Config struct {
 // kind enters at its first reader and stays. All methods may be called from any goroutine, also before Run; what reads show
 // stands still until Run.
 type Cache struct {
-	store   Store
+	store   sqlstore.Store
 	kinds   Kinds
 	decoded *decoded
 	log     *slog.Logger
@@ -58,6 +52,7 @@ type Cache struct {
 // kindCache is one kind. Guarded by Cache.mu.
 type kindCache struct {
 	kind    *resource.Kind
+	filled  bool              // false while the store has not been able to say what exists
 	from    sqlstore.Revision // the snapshot that it started from; older events are in it
 	items   btree.Map[string, cached]
 	indexes map[string]*index
@@ -76,7 +71,10 @@ func New(cfg Config) *Cache {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), log: log, cached: map[string]*kindCache{}}
-	c.moveTo(cfg.Store.Revision())
+	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
+	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
+		c.moveTo(rev)
+	}
 	return c
 }
 
@@ -95,7 +93,7 @@ func (c *Cache) OnEvent(prefix string, f func(sqlstore.Event)) {
 func (c *Cache) read(k *resource.Kind, f func(*kindCache)) {
 	part := resource.Prefix(k, "")
 	c.mu.RLock()
-	if kc := c.cached[part]; kc != nil {
+	if kc := c.cached[part]; kc != nil && kc.filled {
 		f(kc)
 		c.mu.RUnlock()
 		return
@@ -111,6 +109,9 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 	k = k.Stored()
 	part := resource.Prefix(k, "")
 	if kc := c.cached[part]; kc != nil {
+		if !kc.filled {
+			c.fill(kc, part)
+		}
 		return kc
 	}
 	kc := &kindCache{kind: k, subs: map[*subscription]struct{}{}, indexes: map[string]*index{}}
@@ -122,11 +123,18 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 	return kc
 }
 
-// fill replaces the content of kc by what the store holds now and gives subscribers the difference. c.mu is held.
+// fillTimeout bounds how long the cache waits for the store while readers wait for the cache.
+const fillTimeout = 10 * time.Second
+
+// fill replaces the content of kc by what the store holds now and gives subscribers the difference. When the store cannot
+// say, the next reader or event of the kind tries again. c.mu is held.
 func (c *Cache) fill(kc *kindCache, prefix string) {
-	page, err := c.store.List(prefix, "", 0, 0)
-	if err != nil {
-		return // only a closed store refuses to list the present; its feed ends too
+	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so of none
+	defer cancel()
+	page, err := c.store.List(ctx, prefix, "", 0, 0)
+	if kc.filled = err == nil; err != nil {
+		c.log.Error("objects cannot be listed; controllers do not see them", "kind", kc.kind.GVK.String(), "error", err)
+		return
 	}
 	kc.from = page.Rev
 	seen := make(map[string]struct{}, len(page.Entries))
@@ -206,12 +214,14 @@ func (c *Cache) Run(ctx context.Context) error {
 		if !errors.As(err, &compacted) {
 			return err
 		}
-		c.refill()
+		if err := c.refill(ctx); err != nil {
+			return err
+		}
 	}
 }
 
 func (c *Cache) follow(ctx context.Context, from sqlstore.Revision) error {
-	w, err := c.store.Watch("", from)
+	w, err := c.store.Watch(ctx, "", from)
 	if err != nil {
 		return err
 	}
@@ -226,15 +236,19 @@ func (c *Cache) follow(ctx context.Context, from sqlstore.Revision) error {
 }
 
 // refill brings all kinds to the present after the feed fell behind the store's history.
-func (c *Cache) refill() {
+func (c *Cache) refill(ctx context.Context) error {
+	rev, err := c.store.Revision(ctx)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
-	rev := c.store.Revision()
 	c.moveTo(rev)
 	for _, kc := range c.cached {
 		c.fill(kc, resource.Prefix(kc.kind, ""))
 	}
 	c.mu.Unlock()
 	c.waiters.wake(rev)
+	return nil
 }
 
 // apply brings one or more whole commits into the cache.
@@ -256,7 +270,10 @@ func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 		c.hook(ev)
 	}
 	kc := c.cached[kindPart(ev.Key)]
-	if kc == nil || ev.Rev <= kc.from {
+	if kc != nil && !kc.filled {
+		c.fill(kc, resource.Prefix(kc.kind, ""))
+	}
+	if kc == nil || !kc.filled || ev.Rev <= kc.from {
 		return
 	}
 	if ev.Deleted {

@@ -50,7 +50,13 @@ func (c *Cache) WaitFor(ctx context.Context, rev sqlstore.Revision) error {
 }
 
 // CatchUp returns nil once reads show all that was committed before the call; see WaitFor.
-func (c *Cache) CatchUp(ctx context.Context) error { return c.WaitFor(ctx, c.store.Revision()) }
+func (c *Cache) CatchUp(ctx context.Context) error {
+	rev, err := c.store.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	return c.WaitFor(ctx, rev)
+}
 
 // add reports whether there is something to wait for.
 func (ws *waiters) add(w *waiter) bool {

@@ -11,6 +11,7 @@ import (
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
 )
 
 // TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
@@ -25,7 +26,7 @@ type Kinds interface {
 
 // Config is what a Registry needs. Store, Kinds and Objects are required.
 type Config struct {
-	Store     Store
+	Store     sqlstore.Store
 	Kinds     Kinds
 	Objects   *objects.Cache   // of Store
 	Admission Admission        // nil: everything is admitted
@@ -49,7 +50,7 @@ type Config struct {
 // Registry is Verbs for hub/apiserver, and has a control.Client for the hub's own loops. All methods may be called from any
 // goroutine, also before Run; typed reads stand still until Run feeds them.
 type Registry struct {
-	store     Store
+	store     sqlstore.Store
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
@@ -106,7 +107,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if k := r.kindFor(eventGVK); k != nil {
-		if err := r.expiry.load(resource.Prefix(k, "")); err != nil {
+		if err := r.expiry.load(ctx, resource.Prefix(k, "")); err != nil {
 			return err
 		}
 		r.objects.OnEvent(resource.Prefix(k, ""), r.expiry.saw)
