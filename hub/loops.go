@@ -83,6 +83,3 @@ func (h *Hub) podFacingAddress() netip.AddrPort {
 	}
 	return netip.AddrPortFrom(netip.Addr{}, uint16(port))
 }
-
-// reader gives admission its view of what is stored; the registry, which it comes from, is made after it.
-type reader struct{ control.Reader }

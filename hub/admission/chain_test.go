@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -17,14 +18,17 @@ import (
 
 var kinds = resource.New()
 
-// store is a control.Reader of what tests put into it, indexed as the kinds declare.
+// store is what tests put into it, indexed as the kinds declare.
 type store struct {
-	mu   sync.Mutex
-	objs map[string]kube.Object
+	mu     sync.Mutex
+	objs   map[string]kube.Object
+	subs   []func(control.Change)
+	behind chan struct{} // closed when reads show all that was committed
 }
 
 func newStore(objs ...kube.Object) *store {
-	s := &store{objs: map[string]kube.Object{}}
+	s := &store{objs: map[string]kube.Object{}, behind: make(chan struct{})}
+	close(s.behind)
 	for _, o := range objs {
 		s.put(o)
 	}
@@ -41,6 +45,28 @@ func (s *store) put(o kube.Object) {
 	defer s.mu.Unlock()
 	gvk := gvkOf(o)
 	s.objs[key(gvk, o.GetNamespace(), o.GetName())] = o
+	for _, f := range s.subs {
+		f(control.Change{GVK: gvk, New: o})
+	}
+}
+
+// Subscribe follows all kinds.
+func (s *store) Subscribe(_ context.Context, f func(control.Change), _ ...kube.GVK) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.objs {
+		f(control.Change{GVK: gvkOf(o), New: o})
+	}
+	s.subs = append(s.subs, f)
+}
+
+func (s *store) CatchUp(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.behind:
+		return nil
+	}
 }
 
 func (s *store) remove(o kube.Object) {
@@ -95,7 +121,7 @@ func account(ns, name string) *corev1.ServiceAccount {
 
 func newChain(t *testing.T, s *store) *Chain {
 	t.Helper()
-	c, err := New(Config{Reader: s})
+	c, err := New(Config{Objects: s})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
 // Package control is the shape that every controller of the hub has, and what they may know of the API.
 //
-//	changes of some kinds ─► keys ─► queue ─► Reconcile(key): read the cache, decide, write
-//	                                   ▲                        │ error: again, later each time
-//	                                   └────────────────────────┘ "again after": at a known deadline
+//	changes of some kinds ─► keys ─► queue ─► CatchUp ─► Reconcile(key): read the cache, decide, write
+//	                                   ▲                                   │ error: again, later each time
+//	                                   └───────────────────────────────────┘ "again after": at a known deadline
 //
 // A controller is level-triggered: Reconcile looks at what is, never at what happened, so a change that was missed, seen
 // twice or seen late costs time and nothing else. There is no periodic resync: a key comes up when something it depends
@@ -70,9 +70,10 @@ type Loop struct {
 	Sources []Source
 	// Every has the loop follow all stored kinds besides; nil: only Sources.
 	Every *EveryKind
-	// Reconcile brings one key from what is to what should be. A positive requeueAfter asks for another call then at the
+	// Reconcile brings one key from what is to what should be. It reads all that was committed before it is called, what an
+	// earlier call wrote above all: a loop that counts never acts twice. A positive requeueAfter asks for another call then at the
 	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
-	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (another writer was faster, or the cache was behind) is not worth a log line.
+	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (another writer was faster) is not worth a log line.
 	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
 	// Workers is how many keys may be reconciled at a time (default 1).
 	Workers int
@@ -86,7 +87,7 @@ type Loop struct {
 const (
 	firstRetry   = 5 * time.Millisecond
 	longestRetry = 5 * time.Minute
-	// longestConflict: a conflict resolves as soon as the cache has caught up.
+	// longestConflict is short: the next call sees what the other writer made.
 	longestConflict = time.Second
 )
 
@@ -179,6 +180,9 @@ func (l *Loop) work(ctx context.Context, failures *failureCount) {
 		}
 		var after time.Duration
 		err := contain.Do(l.Log, "control/"+l.Name, key.String(), func() (err error) {
+			if err := l.Client.CatchUp(ctx); err != nil {
+				return err
+			}
 			after, err = l.Reconcile(ctx, key)
 			return err
 		})

@@ -284,47 +284,77 @@ func TestGVKOf(t *testing.T) {
 	control.GVKOf(&unstructured.Unstructured{Object: map[string]any{}})
 }
 
-func TestPending(t *testing.T) {
-	c := controltest.New(t)
-	p := control.NewPending()
-	owner := control.Key{Namespace: "default", Name: "rs"}
-	settled := func() bool { return p.Settled(owner, kube.ConfigMap, c) }
+// However far the cache is behind, Reconcile is called when it shows what was committed before: what an earlier call created
+// or deleted, and what others did.
+func TestReconcileSeesItsOwnWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		write, calls := func() {}, 0
+		l := &control.Loop{Name: "t", Client: c, Reconcile: func(context.Context, control.Key) (time.Duration, error) {
+			calls++
+			write()
+			return 0, nil
+		}}
+		run(t, l)
+		// settled reports whether a key that comes up now is reconciled at once.
+		settled := func() bool {
+			before := calls
+			l.Enqueue(control.Key{Namespace: "default", Name: "rs"})
+			synctest.Wait()
+			return calls == before+1
+		}
+		once := func(f func()) func() { return sync.OnceFunc(f) }
 
-	c.Lag(true)
-	made, err := c.Create(t.Context(), configMap("a"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Created(owner, made)
-	if settled() {
-		t.Fatal("settled before the cache has the created object")
-	}
-	c.Lag(false)
-	got, _ := c.Get(kube.ConfigMap, "default", "a")
-	p.Saw(control.Change{GVK: kube.ConfigMap, New: got})
-	if !settled() {
-		t.Fatal("not settled although the cache has the object")
-	}
+		c.Lag(true)
+		write = once(func() {
+			for _, name := range []string{"a", "b", "c"} {
+				if _, err := c.Create(t.Context(), configMap(name)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if !settled() {
+			t.Fatal("nothing was committed before")
+		}
+		if settled() {
+			t.Fatal("settled before the cache has any of the created objects")
+		}
+		for range 2 {
+			c.Step(1)
+			if synctest.Wait(); calls != 1 {
+				t.Fatal("settled before the cache has all the created objects")
+			}
+		}
+		c.Step(1)
+		if synctest.Wait(); calls != 2 {
+			t.Fatal("not settled although the cache has the objects")
+		}
 
-	// The change was seen before the note was made, and the object is gone again.
-	made, _ = c.Create(t.Context(), configMap("b"))
-	p.Saw(control.Change{GVK: kube.ConfigMap, New: made})
-	c.Remove(kube.ConfigMap, "default", "b")
-	p.Created(owner, made)
-	if !settled() {
-		t.Fatal("waits for an object that has come and gone")
-	}
+		// An object that has come and gone is nothing to wait for.
+		c.Lag(false)
+		if _, err := c.Create(t.Context(), configMap("d")); err != nil {
+			t.Fatal(err)
+		}
+		c.Remove(kube.ConfigMap, "default", "d")
+		if !settled() {
+			t.Fatal("waits for an object that has come and gone")
+		}
 
-	c.Lag(true)
-	if err := c.Delete(t.Context(), kube.ConfigMap, "default", "a", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	p.Deleted(owner, got)
-	if settled() {
-		t.Fatal("settled before the cache shows the deletion")
-	}
-	c.Lag(false)
-	if !settled() {
-		t.Fatal("not settled although the object is gone")
-	}
+		c.Lag(true)
+		write = once(func() {
+			if err := c.Delete(t.Context(), kube.ConfigMap, "default", "a", metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+		if !settled() {
+			t.Fatal("nothing was committed before")
+		}
+		if settled() {
+			t.Fatal("settled before the cache shows the deletion")
+		}
+		c.Lag(false)
+		if synctest.Wait(); calls != 5 {
+			t.Fatalf("not settled although the object is gone: %d calls", calls)
+		}
+	})
 }

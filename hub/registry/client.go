@@ -4,78 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
-// client is control.Client in process: the same rules as over HTTP without encoding anything for the way.
-type client struct{ r *Registry }
+// client is control.Client in process: the same rules as over HTTP without encoding anything for the way. It reads the cache.
+type client struct {
+	*objects.Cache
+	r *Registry
+}
 
 // Client returns what controllers, the scheduler's driver and the dispatcher use. Objects that its methods return are
 // shared, as all objects of control.Reader: read-only. Objects given to it are only read.
-func (r *Registry) Client() control.Client { return &client{r} }
-
-// Get implements control.Reader.
-func (c *client) Get(gvk kube.GVK, namespace, name string) (obj kube.Object, ok bool) {
-	k := c.r.kindFor(gvk)
-	if k == nil {
-		return nil, false
-	}
-	c.r.cache.read(k, func(kc *kindCache) {
-		var it cached
-		it, ok = kc.items.Get(resource.Key(k, namespace, name))
-		obj = it.obj
-	})
-	return obj, ok
-}
-
-// List implements control.Reader.
-func (c *client) List(gvk kube.GVK, namespace string) (objs []kube.Object) {
-	k := c.r.kindFor(gvk)
-	if k == nil {
-		return nil
-	}
-	prefix := resource.Prefix(k, namespace)
-	c.r.cache.read(k, func(kc *kindCache) {
-		if namespace == "" {
-			objs = make([]kube.Object, 0, kc.items.Len())
-		}
-		kc.items.Ascend(prefix, func(key string, it cached) bool {
-			if !strings.HasPrefix(key, prefix) {
-				return false
-			}
-			objs = append(objs, it.obj)
-			return true
-		})
-	})
-	return objs
-}
-
-// Index implements control.Reader. An index that the kind does not declare finds nothing.
-func (c *client) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
-	k := c.r.kindFor(gvk)
-	if k == nil {
-		return nil
-	}
-	c.r.cache.read(k, func(kc *kindCache) {
-		ix := kc.indexes[name]
-		if ix == nil {
-			return
-		}
-		for _, e := range ix.under[value] {
-			objs = append(objs, e.obj)
-		}
-	})
-	return objs
-}
+func (r *Registry) Client() control.Client { return &client{r.objects, r} }
 
 // target says what obj is.
 func (c *client) target(obj kube.Object) (Target, error) {
@@ -206,7 +155,7 @@ func (c *client) plan(ctx context.Context, w control.Write) (Target, *plan, erro
 	if cur == nil {
 		return t, nil, notFound(t.Kind, t.Name)
 	}
-	if w.Old != nil && w.Old.GetResourceVersion() != formatRevision(cur.entry.Rev) {
+	if w.Old != nil && w.Old.GetResourceVersion() != objects.FormatRevision(cur.entry.Rev) {
 		return t, nil, modified(t.Kind, t.Name)
 	}
 	switch {
@@ -225,7 +174,7 @@ func (c *client) plan(ctx context.Context, w control.Write) (Target, *plan, erro
 		return t, nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", w.Subresource))
 	}
 	obj := w.Object.DeepCopyObject().(kube.Object)
-	obj.SetResourceVersion(formatRevision(cur.entry.Rev))
+	obj.SetResourceVersion(objects.FormatRevision(cur.entry.Rev))
 	if uid := obj.GetUID(); uid != "" && uid != cur.obj.GetUID() {
 		return t, nil, uidMismatch(t.Kind, t.Name, uid, cur.obj.GetUID())
 	}

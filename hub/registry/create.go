@@ -104,7 +104,7 @@ func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
 	if e.Value == nil {
 		return err
 	}
-	if o, derr := r.typed(p.kind, p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
+	if o, derr := r.objects.Typed(p.kind, p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
 		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -44,11 +45,11 @@ func FuzzPatch(f *testing.F) {
 	k, _ := resource.New().Lookup(kube.Pod)
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	pod.Name, pod.Namespace = "p", "default"
-	enc, err := encode(k, pod)
+	enc, err := objects.Encode(k, pod)
 	if err != nil {
 		f.Fatal(err)
 	}
-	now := enc.with(1)
+	now := enc.With(1)
 	for _, patch := range []string{
 		`{}`, `{"spec":null}`, `[{"op":"add","path":"/spec/containers/-","value":{}}]`, `[{"op":"move","from":"/spec","path":"/metadata"}]`,
 		`[{"op":"copy","from":"","path":"/spec/containers/0"}]`, `{"spec":{"containers":[{"name":"c","$patch":"delete"}]}}`,

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -41,7 +42,7 @@ func (r *Registry) bind(ctx context.Context, t Target, body runtime.Object, dry 
 		if cur == nil {
 			return nil, notFound(t.Kind, t.Name)
 		}
-		if b.ResourceVersion != "" && b.ResourceVersion != formatRevision(cur.entry.Rev) {
+		if b.ResourceVersion != "" && b.ResourceVersion != objects.FormatRevision(cur.entry.Rev) {
 			return nil, modified(t.Kind, t.Name)
 		}
 		return r.planBinding(ctx, t, cur, b, dry)

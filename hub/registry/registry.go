@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -17,10 +18,11 @@ type TokenIssuer interface {
 	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
 }
 
-// Config is what a Registry needs. Store and Kinds are required.
+// Config is what a Registry needs. Store, Kinds and Objects are required.
 type Config struct {
 	Store     sqlstore.Store
 	Kinds     Kinds
+	Objects   *objects.Cache   // of Store
 	Admission Admission        // nil: everything is admitted
 	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
 	Clock     func() time.Time // nil: time.Now
@@ -53,8 +55,7 @@ type Registry struct {
 	bookmark  time.Duration
 	maxPods   int
 
-	decoded *decoded
-	cache   *cache
+	objects *objects.Cache
 	expiry  *expiry
 }
 
@@ -66,7 +67,7 @@ var (
 // New returns a registry on cfg.Store. Nothing runs until Run.
 func New(cfg Config) *Registry {
 	r := &Registry{
-		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
+		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
 		maxPods: cfg.MaxPods, patching: make(chan struct{}, 1),
 	}
@@ -91,9 +92,6 @@ func New(cfg Config) *Registry {
 	if cfg.MaxEventBytes <= 0 {
 		cfg.MaxEventBytes = 16 << 20
 	}
-	r.decoded = newDecoded()
-	r.decoded.log = r.log
-	r.cache = newCache(cfg.Store, r.decoded, r.log)
 	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, eventBounds{cfg.MaxEvents, cfg.MaxEventBytes}, r.log)
 	return r
 }
@@ -106,7 +104,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		if err := r.expiry.load(ctx, resource.Prefix(k, "")); err != nil {
 			return err
 		}
-		r.cache.onEvent(resource.Prefix(k, ""), r.expiry.saw)
+		r.objects.OnEvent(resource.Prefix(k, ""), r.expiry.saw)
 		expired := make(chan struct{})
 		go func() {
 			defer close(expired)
@@ -114,7 +112,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		}()
 		defer func() { cancel(); <-expired }()
 	}
-	return r.cache.run(ctx)
+	return r.objects.Run(ctx)
 }
 
 // admitAll is the admission of a registry that was given none.

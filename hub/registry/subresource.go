@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -76,7 +77,7 @@ func (r *Registry) Get(ctx context.Context, t Target, opts *metav1.GetOptions) (
 		return derived(sub, cur.obj)
 	}
 	res := &Result{JSON: e.Value}
-	if o, ok := r.cache.at(key, e.Rev); ok {
+	if o, ok := r.objects.At(key, e.Rev); ok {
 		res.Object = o
 	}
 	return r.asViewed(ctx, t, key, e.Rev, res)
@@ -85,7 +86,7 @@ func (r *Registry) Get(ctx context.Context, t Target, opts *metav1.GetOptions) (
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and
 // waiting would be for ever.
 func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string) error {
-	rev, err := parseRevision(version)
+	rev, err := objects.ParseRevision(version)
 	if err != nil {
 		return badRevision(version, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -98,7 +99,7 @@ func (r *Registry) planUpdate(ctx context.Context, u update) (_ *plan, err error
 	if err := checkVersion(u.t, k, u.cur, obj); err != nil {
 		return nil, err
 	}
-	obj.SetResourceVersion(formatRevision(u.cur.entry.Rev)) // an unconditional update is one of the current revision
+	obj.SetResourceVersion(objects.FormatRevision(u.cur.entry.Rev)) // an unconditional update is one of the current revision
 	if err := ensureNamespace(k, u.t.Namespace, obj); err != nil {
 		return nil, err
 	}
@@ -186,8 +187,8 @@ func checkVersion(t Target, k *resource.Kind, cur *current, obj kube.Object) err
 		return apierrors.NewInvalid(groupKindOfResource(t.Kind), t.Name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata").Child("resourceVersion"), 0, "must be specified for an update")})
 	}
-	if given != formatRevision(cur.entry.Rev) {
-		if _, err := parseRevision(given); err != nil {
+	if given != objects.FormatRevision(cur.entry.Rev) {
+		if _, err := objects.ParseRevision(given); err != nil {
 			return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: it is not one that this server gave out", given))
 		}
 		return modified(t.Kind, t.Name)

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/sqlstore"
 )
 
@@ -28,7 +29,7 @@ func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions
 	if err != nil {
 		return nil, err
 	}
-	from, err := parseRevision(opts.ResourceVersion)
+	from, err := objects.ParseRevision(opts.ResourceVersion)
 	if err != nil {
 		return nil, badRevision(opts.ResourceVersion, err)
 	}
@@ -156,7 +157,7 @@ func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 		Kind       string `json:"kind"`
 		APIVersion string `json:"apiVersion"`
 		Metadata   meta   `json:"metadata"`
-	}{w.sel.kind.GVK.Kind, w.sel.kind.GVK.GroupVersion().String(), meta{ResourceVersion: formatRevision(rev)}}
+	}{w.sel.kind.GVK.Kind, w.sel.kind.GVK.GroupVersion().String(), meta{ResourceVersion: objects.FormatRevision(rev)}}
 	if endOfList {
 		obj.Metadata.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 	}
@@ -201,7 +202,7 @@ func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool
 	case ev.Deleted:
 		last := ev.Value
 		if last == nil {
-			last = withRevision(ev.Prev, ev.Rev)
+			last = objects.WithRevision(ev.Prev, ev.Rev)
 		}
 		return WatchEvent{Type: watch.Deleted, JSON: last}, ev.Key, true
 	}
@@ -212,7 +213,7 @@ func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool
 	case is:
 		return WatchEvent{Type: watch.Added, JSON: ev.Value}, ev.Key, true
 	case was:
-		return WatchEvent{Type: watch.Deleted, JSON: withRevision(ev.Prev, ev.Rev)}, "", true
+		return WatchEvent{Type: watch.Deleted, JSON: objects.WithRevision(ev.Prev, ev.Rev)}, "", true
 	}
 	return we, "", false
 }
@@ -222,7 +223,7 @@ func (w *watcher) selected(key string, prev []byte) bool {
 	if w.sel.plain() {
 		return true
 	}
-	rev, _, _ := storedRevision(prev)
+	rev := objects.StoredRevision(prev)
 	return w.r.selectsShared(w.sel, key, rev, prev)
 }
 
@@ -235,7 +236,7 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 		obj, err := r.tell(s.kind, from, key, rev, raw)
 		return err == nil && s.matches(obj)
 	}
-	obj, err := r.typed(storedKind(s.kind), key, rev, raw)
+	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -23,19 +24,16 @@ func New(t testing.TB) *registry.Registry {
 	return Start(t, registry.Config{})
 }
 
-// Start is New with a configuration. Store and Kinds are filled in where they are nil; a Store that is given must be
+// Start is New with a configuration. Store, Kinds and Objects are filled in where they are nil; a Store in cfg must be
 // running.
 func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	g, ctx := errgroup.WithContext(ctx)
-	if cfg.Kinds == nil {
-		cfg.Kinds = resource.New()
-	}
 	if cfg.Store == nil {
 		cfg.Store = Store(t)
 	}
-	r := registry.New(cfg)
+	r := Make(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
@@ -44,6 +42,17 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 		}
 	})
 	return r
+}
+
+// Make returns a registry on cfg.Store that does not run. Kinds and Objects are filled in where they are nil.
+func Make(cfg registry.Config) *registry.Registry {
+	if cfg.Kinds == nil {
+		cfg.Kinds = resource.New()
+	}
+	if cfg.Objects == nil {
+		cfg.Objects = objects.New(objects.Config{Store: cfg.Store, Kinds: cfg.Kinds})
+	}
+	return registry.New(cfg)
 }
 
 // TestStore is a store that can be made to forget its history.
