@@ -50,24 +50,26 @@ func revision(t testing.TB, db *sqlite.DB) sqlstore.Revision {
 	return rev
 }
 
-// TestConformance runs with history in memory, and with all of it read from the file.
-func TestConformance(t *testing.T) {
-	t.Run("memory", func(t *testing.T) {
-		storetest.Run(t, func(t testing.TB) storetest.Store { return start(t, sqlite.Config{}) })
-	})
-	for _, n := range []int{0, 3} {
-		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) {
-			storetest.Run(t, func(t testing.TB) storetest.Store {
-				return start(t, sqlite.LimitMemory(sqlite.Config{}, n))
-			})
-		})
-	}
+// engine makes stores for storetest, with at most so many changes in memory.
+type engine struct{ inMemory int }
+
+func (e engine) Open(t testing.TB) storetest.Store {
+	return start(t, sqlite.LimitMemory(sqlite.Config{}, e.inMemory))
 }
 
-func TestLimitsConformance(t *testing.T) {
-	storetest.RunLimits(t, func(t testing.TB, limit int64) storetest.Store {
-		return start(t, sqlite.Config{MaxBytes: limit, Expendable: []string{storetest.ExpendablePrefix}})
-	})
+func (e engine) OpenLimited(t testing.TB, limit int64) storetest.Store {
+	cfg := sqlite.Config{MaxBytes: limit, Expendable: []string{storetest.ExpendablePrefix}}
+	return start(t, sqlite.LimitMemory(cfg, e.inMemory))
+}
+
+func (engine) NewPlace(t testing.TB) storetest.Place { return place{t.TempDir()} }
+
+// TestConformance runs with history in memory, and with all of it read from the file.
+func TestConformance(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { storetest.Run(t, engine{4096}) })
+	for _, n := range []int{0, 3} {
+		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) { storetest.Run(t, engine{n}) })
+	}
 }
 
 func put(key, value string, cond sqlstore.Revision) sqlstore.Op {

@@ -42,10 +42,6 @@ func (p place) Restore(t testing.TB) {
 	}
 }
 
-func TestHistoryConformance(t *testing.T) {
-	storetest.RunHistory(t, func(t testing.TB) storetest.Place { return place{t.TempDir()} })
-}
-
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	in, err := os.Open(from)
