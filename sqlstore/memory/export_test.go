@@ -2,5 +2,5 @@ package memory
 
 import "petrel.dev/petrel/sqlstore"
 
-// Compacted is the oldest revision that can still be listed, or watched from.
+// Compacted returns the oldest revision that can still be listed, or watched from.
 func (s *Store) Compacted() sqlstore.Revision { return s.log.Compacted() }

@@ -76,8 +76,8 @@ func put(key, value string, cond sqlstore.Revision) sqlstore.Op {
 	return sqlstore.Op{Key: key, Value: []byte(value), RevAt: -1, If: cond}
 }
 
-// Of two that create one key in one batch the second conflicts with the first; when the disk takes neither, there is
-// nothing to conflict with, and both hear of the disk.
+// TestNoConflictWithWhatWasNotWritten has two create one key in one batch. The second conflicts with the first; when the disk
+// takes neither, there is nothing to conflict with, and both get the disk's error.
 func TestNoConflictWithWhatWasNotWritten(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db")})
 	if err != nil {

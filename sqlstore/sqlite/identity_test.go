@@ -61,7 +61,7 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
-// TestRollbackIsSeen: older copies of the store's files, put back by hand.
+// TestRollbackIsSeen puts back older copies of the store's files, as a person would by hand.
 func TestRollbackIsSeen(t *testing.T) {
 	// life opens the store, writes n times and returns the history; clean: it is closed afterwards, otherwise it is left as a
 	// crash leaves it.

@@ -111,8 +111,8 @@ func (m *model) watch(r *rapid.T) {
 	}
 }
 
-// next takes what a watcher has to tell. A store may deliver in several portions what Spec delivers at once, and may
-// still have events that have been compacted since; it must never tell less than it promises.
+// next takes what a watcher has. A store may deliver in several portions what Spec delivers at once, and may
+// still have events that have been compacted since; it must never deliver less than it promises.
 func (m *model) next(r *rapid.T) {
 	if len(m.watchers) == 0 {
 		r.Skip("no watcher")

@@ -217,7 +217,7 @@ func (w *specWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
 	}
 }
 
-// next is closed at the next commit.
+// next returns a channel that is closed at the next commit.
 func (m *Spec) next() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,7 +1,7 @@
 // Package storetest is the conformance suite of Petrel's object log. Whatever claims to be an engine passes Run: the SQLite
 // one, the one in memory, the naive one in this package that serves as their specification, and every engine to come.
 //
-// The suite has timelines in testdata/*.txt that tell what a user sees, step by step; concurrency that text cannot tell; a model
+// The suite has timelines in testdata/*.txt that show what a user sees, step by step; concurrency that text cannot show; a model
 // test that drives the store and [Spec] with the same random operations; and, of engines that can do such things, what a full
 // store takes and what is there when it is opened again.
 package storetest
