@@ -64,9 +64,23 @@ func (e engine) OpenLimited(t testing.TB, limit int64) storetest.Store {
 
 func (engine) NewPlace(t testing.TB) storetest.Place { return place{t.TempDir()} }
 
+// killable is an engine of which storetest kills processes.
+type killable struct{ engine }
+
+func (killable) OpenIn(ctx context.Context, dir string) (storetest.Store, error) {
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "hub.db"), MaxHistory: 300}) // proves that there is no gap
+	if err != nil {
+		return nil, err
+	}
+	go db.Run(context.Background())
+	return db, nil
+}
+
+func TestMain(m *testing.M) { storetest.Main(m, killable{}) }
+
 // TestConformance runs with history in memory, and with all of it read from the file.
 func TestConformance(t *testing.T) {
-	t.Run("memory", func(t *testing.T) { storetest.Run(t, engine{4096}) })
+	t.Run("memory", func(t *testing.T) { storetest.Run(t, killable{engine{4096}}) })
 	for _, n := range []int{0, 3} {
 		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) { storetest.Run(t, engine{n}) })
 	}

@@ -3,7 +3,7 @@
 //
 // The suite has timelines in testdata/*.txt that show what a user sees, step by step; concurrency that text cannot show; a model
 // test that drives the store and [Spec] with the same random operations; and, of engines that can do such things, what a full
-// store takes and what is there when it is opened again.
+// store takes, what is there when it is opened again, and what when its process was killed.
 package storetest
 
 import (
@@ -24,7 +24,7 @@ type Store interface {
 	Close() error
 }
 
-// Engine is what is under test. It may also be a Limiter and a Durable.
+// Engine is what is under test. It may also be a Limiter, a Durable and a Killable.
 type Engine interface {
 	// Open makes an empty store, ready for Commit, and closes it in t.Cleanup.
 	Open(t testing.TB) Store
@@ -53,6 +53,9 @@ func Run(t *testing.T, e Engine) {
 	}
 	if d, ok := e.(Durable); ok {
 		t.Run("durable", func(t *testing.T) { runDurable(t, d.NewPlace) })
+	}
+	if k, ok := e.(Killable); ok {
+		t.Run("killed", func(t *testing.T) { testKill(t, k) })
 	}
 }
 
