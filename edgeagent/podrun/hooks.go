@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -71,7 +72,7 @@ func (h *handle) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 func (h *handle) httpHook(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, get *corev1.HTTPGetAction) error {
 	target := h.probeTarget(c, id)
 	_, _, err := probe.Get(ctx, get, target, probe.Lifecycle)
-	if err == nil || !strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+	if !errors.Is(err, http.ErrSchemeMismatch) {
 		return err
 	}
 	plain := get.DeepCopy()
