@@ -192,7 +192,7 @@ func beginDeletion(obj kube.Object, at time.Time, grace *int64) {
 
 // setPolicyFinalizers leaves the garbage collector its orders: what to do with the dependents before the object may go.
 func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions) {
-	if k.GVK == eventGVK {
+	if k.TTL != nil {
 		return
 	}
 	order := policyFinalizer(obj, opts)

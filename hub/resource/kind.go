@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -46,6 +47,9 @@ type Kind struct {
 	// Finalizers of the spec: while there are any, deleting only marks the object (deletionTimestamp, phase). A Namespace
 	// has them.
 	Finalizers func(obj kube.Object) (spec []string)
+
+	// TTL is nil for a kind whose objects stay until they are deleted.
+	TTL *TTL
 
 	// Fields are the field selectors' values: metadata.name, metadata.namespace and those of the kind.
 	Fields func(kube.Object) fields.Set
@@ -129,6 +133,17 @@ func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err
 	}
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
 	return obj, append(forgiven, unknown...), nil
+}
+
+// TTL has a kind's objects go by themselves. Nothing waits for such objects: they own nothing, and are no reason for anything
+// else to stay.
+type TTL struct {
+	After      time.Duration // since the last write; more than 0
+	MaxObjects int           // how many are kept, the oldest go first; 0: no bound
+	MaxBytes   int           // of JSON that are kept; 0: no bound
+	// LastWrite estimates from stored JSON when an object was last written, for those that are there when the hub starts; nil:
+	// when it was created. The zero time is not known.
+	LastWrite func(data []byte) time.Time
 }
 
 // Rules say what a write of an object (or of one of its subresources) means. All functions work on the stored version;
