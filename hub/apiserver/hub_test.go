@@ -40,6 +40,7 @@ type hub struct {
 	url        string
 	kubeconfig string
 	pki        *auth.PKI
+	kinds      *resource.Kinds // what is served, for tests that change it
 	reg        *registry.Registry
 	config     *rest.Config
 	closing    chan struct{}
@@ -50,13 +51,13 @@ type option func(*apiserver.Config)
 
 func newHub(t testing.TB, opts ...option) *hub {
 	t.Helper()
-	h := &hub{t: t, reg: registrytest.New(t), closing: make(chan struct{})}
+	kinds := resource.New()
+	h := &hub{t: t, kinds: kinds, reg: registrytest.Start(t, registry.Config{Kinds: kinds}), closing: make(chan struct{})}
 	dir := t.TempDir()
 	var err error
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki")); err != nil {
 		t.Fatal(err)
 	}
-	kinds := resource.New()
 	cfg := apiserver.Config{
 		Verbs:         h.reg,
 		Kinds:         kinds,
