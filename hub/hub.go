@@ -92,7 +92,14 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Objects: h.objects, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), MaxPods: h.cfg.MaxPods, Log: h.part("registry")})
+	store, err := h.overlayStore()
+	if err != nil {
+		return err
+	}
+	h.registry = registry.New(registry.Config{
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Tokens: h.pki,
+		MaxPods: h.cfg.MaxPods, Log: h.part("registry"),
+	})
 	return h.openLink()
 }
 

@@ -43,7 +43,7 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", t.Kind.GVK.Kind))
 	}
-	if err := r.refuseToldCreate(ctx, t, obj); err != nil {
+	if err := r.creatable(ctx, t, obj); err != nil {
 		return nil, err
 	}
 	obj, err := toStored(t.Kind, obj)

@@ -34,7 +34,7 @@ func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patc
 	if opts == nil {
 		opts = &metav1.PatchOptions{}
 	}
-	if err := r.refuseTold(t); err != nil {
+	if err := r.writable(t); err != nil {
 		return nil, err
 	}
 	switch pt {

@@ -32,8 +32,11 @@ type Config struct {
 	Admission Admission        // nil: everything is admitted
 	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
 	Clock     func() time.Time // nil: time.Now
-	Told      *Told            // nil: every object is stored
 	Log       *slog.Logger     // nil: discarded
+
+	// ReadOnly returns the refusal, an API status, of a write of key, or of all objects of a collection whose keys begin with
+	// it; nil when it is written as usual. Commit refuses the same. nil: everything can be written.
+	ReadOnly func(key string) error
 
 	// EventTTL is how long an Event is kept after its last write; 0 means one hour, as in Kubernetes.
 	EventTTL time.Duration
@@ -55,7 +58,7 @@ type Registry struct {
 	admission Admission
 	tokens    TokenIssuer
 	patching  chan struct{} // capacity 1: held while a large patch is applied
-	told      *Told
+	readOnly  func(key string) error
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
@@ -73,9 +76,12 @@ var (
 // New returns a registry on cfg.Store. Nothing runs until Run.
 func New(cfg Config) *Registry {
 	r := &Registry{
-		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
+		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, tokens: cfg.Tokens, readOnly: cfg.ReadOnly,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
 		maxPods: cfg.MaxPods, patching: make(chan struct{}, 1),
+	}
+	if r.readOnly == nil {
+		r.readOnly = func(string) error { return nil }
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}

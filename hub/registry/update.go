@@ -24,7 +24,7 @@ func (r *Registry) Update(ctx context.Context, t Target, body runtime.Object, op
 	if err := invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
 		return nil, err
 	}
-	if err := r.refuseTold(t); err != nil {
+	if err := r.writable(t); err != nil {
 		return nil, err
 	}
 	dry := len(opts.DryRun) > 0
