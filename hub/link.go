@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/internal/jointoken"
@@ -41,7 +42,7 @@ func (h *Hub) openLink() error {
 		h.published = append(h.published, jointoken.BrokerSecret(h.cfg.Broker))
 	}
 	h.dispatch, err = dispatch.New(dispatch.Config{
-		Client:    h.registry.Client(),
+		Client:    h.registry.ClientAs(auth.Dispatcher),
 		Bus:       bus,
 		Tokens:    h.pki,
 		Keys:      keys,

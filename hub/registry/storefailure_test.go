@@ -55,6 +55,7 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 	s := &brokenStore{Store: registrytest.Store(t)}
 	view := objects.New(objects.Config{Store: s, Kinds: builtinKinds})
 	r := registrytest.Start(t, registry.Config{Store: s, Kinds: builtinKinds, Objects: view})
+	eventually(t, "the feed runs", func() bool { return view.Health() == nil })
 	create(t, r, configMap("a"))
 	one := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	all := registrytest.Target(t, kube.ConfigMap, "default", "")
@@ -91,7 +92,9 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 // TestTypedReadsRecover has a kind's first reader come while the store does not answer.
 func TestTypedReadsRecover(t *testing.T) {
 	s := &brokenStore{Store: registrytest.Store(t)}
-	r := registrytest.Start(t, registry.Config{Store: s})
+	view := objects.New(objects.Config{Store: s, Kinds: builtinKinds})
+	r := registrytest.Start(t, registry.Config{Store: s, Kinds: builtinKinds, Objects: view})
+	eventually(t, "the feed runs", func() bool { return view.Health() == nil })
 	create(t, r, configMap("a"))
 	s.broken.Store(true)
 	if _, ok := r.Client().Get(kube.ConfigMap, "default", "a"); ok {

@@ -18,6 +18,7 @@ import (
 	"petrel.dev/petrel/hub/objects/overlay"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -74,7 +75,7 @@ func TestSynthesized(t *testing.T) {
 	if *first.Spec.HolderIdentity == *second.Spec.HolderIdentity {
 		t.Error("it was not made anew")
 	}
-	list := func(at registry.Target, opts metav1.ListOptions) string {
+	list := func(at resource.Target, opts metav1.ListOptions) string {
 		res, err := r.List(ctx, at, &opts)
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +88,7 @@ func TestSynthesized(t *testing.T) {
 		return strings.Join(names, ", ")
 	}
 	for _, c := range []struct {
-		at   registry.Target
+		at   resource.Target
 		opts metav1.ListOptions
 		want string
 	}{

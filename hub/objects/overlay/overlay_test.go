@@ -58,7 +58,7 @@ func over(t testing.TB, below sqlstore.Store, synthetics ...overlay.Synthetic) *
 // shown is an overlay with what else the conformance suite asks of a store.
 type shown struct {
 	*overlay.Store
-	below *storetest.Memory
+	below *storetest.Spec
 }
 
 func (s shown) History() string { return s.below.History() }
@@ -67,16 +67,20 @@ func (s shown) Compact(ctx context.Context, to sqlstore.Revision) error {
 	return s.below.Compact(ctx, to)
 }
 
+func (s shown) Close() error { return s.below.Close() }
+
+// engine opens overlays.
+type engine []overlay.Synthetic
+
+func (e engine) Open(t testing.TB) storetest.Store {
+	below := &storetest.Spec{}
+	return shown{over(t, below, e...), below}
+}
+
 // An overlay is a store like any other, with or without synthesized objects beside what is stored.
 func TestConformance(t *testing.T) {
-	for name, synthetics := range map[string][]overlay.Synthetic{"empty": nil, "with leases": {leasesOfNodes()}} {
-		t.Run(name, func(t *testing.T) {
-			storetest.Run(t, func(t testing.TB) storetest.Store {
-				below := &storetest.Memory{}
-				return shown{over(t, below, synthetics...), below}
-			})
-		})
-	}
+	t.Run("empty", func(t *testing.T) { storetest.Run(t, engine(nil)) })
+	t.Run("with leases", func(t *testing.T) { storetest.Run(t, engine{leasesOfNodes()}) })
 }
 
 func put(t fataler, s sqlstore.Store, obj kube.Object) {
@@ -150,7 +154,7 @@ func model(t fataler, below sqlstore.Store, at sqlstore.Revision) (rows []string
 var names = []string{"a", "aa", "b", "c"}
 
 // write changes something at random: a node, a lease beside the range, or one that the range hides.
-func write(t *rapid.T, below *storetest.Memory) {
+func write(t *rapid.T, below *storetest.Spec) {
 	name := rapid.SampledFrom(names).Draw(t, "name")
 	x := rapid.SampledFrom([]string{"1", "2"}).Draw(t, "x")
 	var obj kube.Object = node(name, x)
@@ -188,7 +192,7 @@ func prefixes() []string {
 func TestListsAreExact(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
-		below := &storetest.Memory{}
+		below := &storetest.Spec{}
 		s := over(outer, below, leasesOfNodes())
 		for range rapid.IntRange(1, 25).Draw(t, "writes") {
 			write(t, below)
@@ -255,7 +259,7 @@ func keysOf(t *rapid.T, s sqlstore.Store) (keys []string) {
 func TestWatchesAreExact(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
-		below := &storetest.Memory{}
+		below := &storetest.Spec{}
 		s := over(outer, below, leasesOfNodes())
 		for range rapid.IntRange(1, 25).Draw(t, "writes") {
 			write(t, below)
@@ -318,7 +322,7 @@ func replay(t *rapid.T, s sqlstore.Store, prefix string, from sqlstore.Revision,
 
 // Nobody writes a synthesized object, not even among other ops.
 func TestCommitRefuses(t *testing.T) {
-	below := &storetest.Memory{}
+	below := &storetest.Spec{}
 	s := over(t, below, leasesOfNodes())
 	put(t, s, node("a", "1"))
 	put(t, s, lease("default", "leader", "me"))
@@ -341,7 +345,7 @@ func TestCommitRefuses(t *testing.T) {
 
 // Objects may be where their sources are, in several namespaces, and there may be several kinds of them.
 func TestNamespacedSources(t *testing.T) {
-	below := &storetest.Memory{}
+	below := &storetest.Spec{}
 	s := over(t, below, leasesOfNodes(), overlay.Synthetic{
 		Kind: kind(kube.ConfigMap), Source: kind(kube.Secret), Why: "they show the secrets' names",
 		Build: func(o kube.Object) kube.Object { return &corev1.ConfigMap{Data: map[string]string{"of": o.GetName()}} },
@@ -392,7 +396,7 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		bad := leasesOfNodes()
 		change(&bad)
-		if _, err := overlay.New(overlay.Config{Store: &storetest.Memory{}}, good, bad); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := overlay.New(overlay.Config{Store: &storetest.Spec{}}, good, bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}

@@ -1,21 +1,20 @@
-// Package registrytest gives tests a registry as the hub has it: a real store in a temporary directory and all built-in
+// Package registrytest gives tests a registry as the hub has it: a real store of its own and all built-in
 // kinds, running until the test ends.
 package registrytest
 
 import (
 	"context"
 	"errors"
-	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
-	"petrel.dev/petrel/sqlstore/sqlite"
 )
 
 // New returns a running registry on an empty store of its own.
@@ -47,19 +46,12 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 // Make returns a registry on cfg.Store that does not run. Kinds and Objects are filled in where they are nil.
 func Make(cfg registry.Config) *registry.Registry {
 	if cfg.Kinds == nil {
-		cfg.Kinds = resource.New()
+		cfg.Kinds = Kinds()
 	}
 	if cfg.Objects == nil {
 		cfg.Objects = objects.New(objects.Config{Store: cfg.Store, Kinds: cfg.Kinds})
 	}
 	return registry.New(cfg)
-}
-
-// TestStore is a store that can be made to forget its history.
-type TestStore interface {
-	sqlstore.Store
-	// Compact forgets history up to and including revision to.
-	Compact(ctx context.Context, to sqlstore.Revision) error
 }
 
 // Store returns a running, empty store.
@@ -72,11 +64,7 @@ func Store(t testing.TB) TestStore {
 func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit})
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
+	db := open(t, limit)
 	done := make(chan error, 1)
 	go func() { done <- db.Run(ctx) }()
 	t.Cleanup(func() {
@@ -92,17 +80,33 @@ func Limited(t testing.TB, limit int64) TestStore {
 }
 
 // Target names an object, or with an empty name a collection, of a built-in kind. sub is a subresource or nothing.
-func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) registry.Target {
+func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
 	t.Helper()
-	k, ok := builtin.ByGVK(gvk)
+	return TargetOf(t, builtin(), gvk, namespace, name, sub...)
+}
+
+// TargetOf is Target for a kind of a test's own table.
+func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
+	t.Helper()
+	k, ok := kinds.ByGVK(gvk)
 	if !ok {
-		t.Fatalf("%s is not a built-in kind", gvk)
+		t.Fatalf("%s is not declared", gvk)
 	}
-	target := registry.Target{Kind: k, Namespace: namespace, Name: name}
+	target := resource.Target{Kind: k, Namespace: namespace, Name: name}
 	if len(sub) > 0 {
 		target.Subresource = sub[0]
 	}
 	return target
 }
 
-var builtin = resource.New()
+// Kinds returns the built-in kinds with their handlers, of which the one for tokens issues none.
+func Kinds() *resource.Table {
+	kinds := resource.New()
+	if err := podverbs.Install(kinds, nil); err != nil {
+		panic(err) // a subresource is not declared any more
+	}
+	return kinds
+}
+
+// builtin are the kinds that Target reads.
+var builtin = sync.OnceValue(Kinds)
