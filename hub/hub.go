@@ -185,6 +185,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Authenticator: auth.NewAuthenticator(h.pki, h.objects),
 		Authorizer:    auth.MastersOnly{},
 		Streams:       h.dispatch,
+		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),

@@ -25,7 +25,6 @@ var foreign = map[string]string{
 	"LogValue":            "slog.LogValuer",
 	"Provides":            "mochi's Hook",
 	"ServeDNS":            "miekg's Handler",
-	"SetDeadline":         "net.Conn",
 	"WrappedRoundTripper": "apimachinery's RoundTripperWrapper",
 }
 
