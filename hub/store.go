@@ -47,7 +47,7 @@ type engine interface {
 // openStore opens the store with the operator's bounds. Events are all that it may lose.
 func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string
-	if k, ok := h.kinds.ByGVK(kube.Event); ok {
+	if k, ok := h.kinds.Lookup(kube.Event); ok {
 		expendable = []string{resource.Prefix(k, "")}
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{
