@@ -36,7 +36,7 @@ type Hub struct {
 	db       engine                          // set before Run, never nil after
 	backUp   func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
 	pki      *auth.PKI
-	kinds    *resource.Table
+	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
 	dispatch *dispatch.Dispatch

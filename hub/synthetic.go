@@ -11,8 +11,8 @@ import (
 
 // overlayStore returns the store with the objects in it that are made when a client asks for them.
 func (h *Hub) overlayStore() (*overlay.Store, error) {
-	lease, ok := h.kinds.ByGVK(kube.Lease)
-	node, served := h.kinds.ByGVK(kube.Node)
+	lease, ok := h.kinds.Lookup(kube.Lease)
+	node, served := h.kinds.Lookup(kube.Node)
 	if !ok || !served {
 		return nil, fmt.Errorf("leases of nodes: %s or %s is not served", kube.Lease, kube.Node)
 	}

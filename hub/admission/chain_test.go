@@ -36,7 +36,7 @@ func newStore(objs ...kube.Object) *store {
 }
 
 func key(gvk kube.GVK, namespace, name string) string {
-	k, _ := kinds.ByGVK(gvk)
+	k, _ := kinds.Lookup(gvk)
 	return resource.Key(k, namespace, name)
 }
 
@@ -102,7 +102,7 @@ func (s *store) List(gvk kube.GVK, namespace string) (out []kube.Object) {
 }
 
 func (s *store) Index(gvk kube.GVK, index, value string) (out []kube.Object) {
-	k, _ := kinds.ByGVK(gvk)
+	k, _ := kinds.Lookup(gvk)
 	for _, o := range s.List(gvk, "") {
 		if slices.Contains(k.Indexes[index](o), value) {
 			out = append(out, o)
@@ -137,7 +137,7 @@ func request(obj, old kube.Object) *registry.AdmissionRequest {
 	case obj == nil:
 		some, op = old, registry.OpDelete
 	}
-	k, _ := kinds.ByGVK(gvkOf(some))
+	k, _ := kinds.Lookup(gvkOf(some))
 	return &registry.AdmissionRequest{
 		Request:   resource.Request{Target: resource.Target{Kind: k, Namespace: some.GetNamespace(), Name: some.GetName()}},
 		Operation: op, Object: obj, Old: old,

@@ -66,8 +66,10 @@ type Source struct {
 type Loop struct {
 	Name   string
 	Client Client
-	// Sources are the kinds followed. At the start each existing object counts as created.
+	// Sources are the kinds followed. At the start each existing object counts as created. Follow adds more.
 	Sources []Source
+	// Every has the loop follow all stored kinds besides; nil: only Sources.
+	Every *EveryKind
 	// Reconcile brings one key from what is to what should be. It reads all that was committed before it is called, what an
 	// earlier call wrote above all: a loop that counts never acts twice. A positive requeueAfter asks for another call then at the
 	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
@@ -118,6 +120,15 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	failures := &failureCount{n: map[Key]int{}}
 	var wg sync.WaitGroup
+	if l.Every != nil {
+		// A reconcile that does not know all kinds yet would take them for absent.
+		known := make(chan struct{})
+		wg.Go(func() { l.followKinds(ctx, sync.OnceFunc(func() { close(known) })) })
+		select {
+		case <-known:
+		case <-ctx.Done():
+		}
+	}
 	for range max(1, l.Workers) {
 		wg.Go(func() { l.work(ctx, failures) })
 	}
@@ -139,21 +150,25 @@ func (l *Loop) kinds() []kube.GVK {
 
 func (l *Loop) changed(c Change) {
 	for _, s := range l.Sources {
-		if s.GVK != c.GVK {
-			continue
+		if s.GVK == c.GVK {
+			l.offer(s, c)
 		}
-		if s.Keys == nil {
-			l.queue.add(KeyOf(c.Object()))
-			continue
-		}
-		var keys []Key
-		own := KeyOf(c.Object())
-		if contain.Do(l.Log, "control/"+l.Name+"/keys", own.String(), func() error { keys = s.Keys(c); return nil }) != nil {
-			keys = []Key{own} // the best guess: what else depends on it comes up with its own changes
-		}
-		for _, k := range keys {
-			l.queue.add(k)
-		}
+	}
+}
+
+// offer queues the keys that a change of a source's kind concerns.
+func (l *Loop) offer(s Source, c Change) {
+	own := KeyOf(c.Object())
+	if s.Keys == nil {
+		l.queue.add(own)
+		return
+	}
+	var keys []Key
+	if contain.Do(l.Log, "control/"+l.Name+"/keys", own.String(), func() error { keys = s.Keys(c); return nil }) != nil {
+		keys = []Key{own} // the best guess: what else depends on it comes up with its own changes
+	}
+	for _, k := range keys {
+		l.queue.add(k)
 	}
 }
 

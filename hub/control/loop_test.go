@@ -5,13 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/control"
@@ -181,6 +186,102 @@ func TestLoopNeverRunsOneKeyTwiceAtATime(t *testing.T) {
 			t.Errorf("%d calls, %d at a time; want 12 (active ones come again, waiting ones do not) and 4", n, together)
 		}
 	})
+}
+
+// A source can be added while the loop runs; its objects come up as at a start, and no more once it has ended.
+func TestLoopFollowsAndLetsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, configMap("old"))
+		got := newCalls()
+		l := &control.Loop{Name: "t", Client: c, Reconcile: func(_ context.Context, k control.Key) (time.Duration, error) {
+			got.add(k)
+			return 0, nil
+		}}
+		run(t, l)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		l.Follow(ctx, control.Source{GVK: kube.ConfigMap})
+		c.Put(configMap("new"))
+		synctest.Wait()
+		if len(got.of("old")) != 1 || len(got.of("new")) != 1 {
+			t.Errorf("followed: old %v, new %v", got.of("old"), got.of("new"))
+		}
+		cancel()
+		synctest.Wait()
+		c.Put(configMap("late"))
+		synctest.Wait()
+		if len(got.of("late")) != 0 {
+			t.Error("a source that has ended brings up a key")
+		}
+	})
+}
+
+// A loop of every kind knows all kinds before its first reconcile, and follows those that come and no longer those that go.
+func TestLoopFollowsEveryKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, configMap("a"))
+		secret := func(name string) *corev1.Secret {
+			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+		}
+		c.Put(secret("s"))
+		configMaps, secrets := control.StoredKind{GVK: kube.ConfigMap}, control.StoredKind{GVK: kube.Secret}
+		kinds := controltest.NewKinds(configMaps, control.StoredKind{GVK: kube.Event, Expires: true})
+		got := newCalls()
+		var known atomic.Int32
+		l := &control.Loop{Name: "t", Client: c, Every: &control.EveryKind{
+			Kinds: kinds, Changed: func(now []control.StoredKind) { known.Store(int32(len(now))) },
+			Source: func(k control.StoredKind) (control.Source, bool) { return control.Source{GVK: k.GVK}, !k.Expires },
+		}, Reconcile: func(_ context.Context, k control.Key) (time.Duration, error) {
+			if known.Load() == 0 {
+				t.Errorf("%v is reconciled before the kinds are known", k)
+			}
+			got.add(k)
+			return 0, nil
+		}}
+		l.Enqueue(control.Key{Name: "first"})
+		run(t, l)
+		synctest.Wait()
+		if len(got.of("a")) != 1 || len(got.of("s")) != 0 || known.Load() != 2 {
+			t.Errorf("at the start: a %v, s %v, %d kinds", got.of("a"), got.of("s"), known.Load())
+		}
+		kinds.Set(configMaps, secrets)
+		synctest.Wait()
+		if len(got.of("a")) != 1 || len(got.of("s")) != 1 {
+			t.Errorf("a kind has come: a %v, s %v", got.of("a"), got.of("s"))
+		}
+		kinds.Set(configMaps)
+		synctest.Wait()
+		c.Put(secret("late"))
+		synctest.Wait()
+		if len(got.of("late")) != 0 {
+			t.Error("a kind that has gone brings up a key")
+		}
+		kinds.Set(configMaps, secrets)
+		synctest.Wait()
+		if len(got.of("late")) != 1 {
+			t.Error("a kind that has come again does not bring up its objects")
+		}
+	})
+}
+
+func TestGVKOf(t *testing.T) {
+	custom := &unstructured.Unstructured{}
+	custom.SetAPIVersion("example.dev/v1")
+	custom.SetKind("Widget")
+	for want, obj := range map[kube.GVK]kube.Object{
+		kube.Lease: &coordinationv1.Lease{}, kube.Pod: &corev1.Pod{}, kube.EndpointSlice: &discoveryv1.EndpointSlice{}, kube.ReplicaSet: &appsv1.ReplicaSet{},
+		{Group: "example.dev", Version: "v1", Kind: "Widget"}: custom,
+	} {
+		if got := control.GVKOf(obj); got != want {
+			t.Errorf("%T is a %s, want %s", obj, got, want)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("an object of no known kind has one")
+		}
+	}()
+	control.GVKOf(&unstructured.Unstructured{Object: map[string]any{}})
 }
 
 // However far the cache is behind, Reconcile is called when it shows what was committed before: what an earlier call created

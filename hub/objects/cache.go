@@ -17,9 +17,9 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Kinds finds the served kinds, which may change while the cache runs; *resource.Table is one.
+// Kinds finds the served kinds, which may change while the cache runs; *resource.Kinds is one.
 type Kinds interface {
-	ByGVK(kube.GVK) (*resource.Kind, bool)
+	Lookup(kube.GVK) (*resource.Kind, bool)
 }
 
 // Config is what a Cache needs. Store and Kinds are required.

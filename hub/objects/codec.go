@@ -25,7 +25,7 @@ type Encoded struct {
 // Encode makes the stored form of obj, whose TypeMeta it sets.
 func Encode(k *resource.Kind, obj kube.Object) (Encoded, error) {
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	b, at, err := resource.Encode(obj)
+	b, at, err := k.Codec.Encode(obj)
 	if err != nil {
 		return Encoded{}, fmt.Errorf("%s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
 	}
@@ -52,7 +52,7 @@ func (e Encoded) Same(stored []byte, rev sqlstore.Revision) bool {
 }
 
 // Decode makes the typed form of stored bytes.
-func Decode(k *resource.Kind, raw []byte) (kube.Object, error) { return resource.Decode(k.GVK, raw) }
+func Decode(k *resource.Kind, raw []byte) (kube.Object, error) { return k.Codec.Decode(raw) }
 
 // StoredRevision returns the resourceVersion in stored bytes; 0 when there is none.
 func StoredRevision(raw []byte) sqlstore.Revision {
@@ -60,8 +60,8 @@ func StoredRevision(raw []byte) sqlstore.Revision {
 	return rev
 }
 
-// findRevision also returns where the digits are, start 0 when there are none. The first such field is the object's own:
-// nothing that a user can write comes before it in a typed object's JSON.
+// findRevision also returns where the digits are, start 0 when there are none. The first such field is the object's own: a
+// Codec writes nothing before it that could look like it.
 func findRevision(raw []byte) (rev sqlstore.Revision, start, end int) {
 	i := bytes.Index(raw, rvField)
 	if i < 0 {

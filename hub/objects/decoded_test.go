@@ -15,7 +15,7 @@ import (
 
 func encodedMap(t *testing.T, name, value string) (*resource.Kind, *corev1.ConfigMap, Encoded) {
 	t.Helper()
-	k, ok := resource.New().ByGVK(kube.ConfigMap)
+	k, ok := resource.New().Lookup(kube.ConfigMap)
 	if !ok {
 		t.Fatal("no ConfigMaps")
 	}

@@ -10,7 +10,7 @@ import (
 
 // Get implements control.Reader.
 func (c *Cache) Get(gvk kube.GVK, namespace, name string) (obj kube.Object, ok bool) {
-	k, served := c.kinds.ByGVK(gvk)
+	k, served := c.kinds.Lookup(gvk)
 	if !served {
 		return nil, false
 	}
@@ -24,7 +24,7 @@ func (c *Cache) Get(gvk kube.GVK, namespace, name string) (obj kube.Object, ok b
 
 // List implements control.Reader.
 func (c *Cache) List(gvk kube.GVK, namespace string) (objs []kube.Object) {
-	k, served := c.kinds.ByGVK(gvk)
+	k, served := c.kinds.Lookup(gvk)
 	if !served {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (c *Cache) List(gvk kube.GVK, namespace string) (objs []kube.Object) {
 
 // Index implements control.Reader. An index that the kind does not declare finds nothing.
 func (c *Cache) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
-	k, served := c.kinds.ByGVK(gvk)
+	k, served := c.kinds.Lookup(gvk)
 	if !served {
 		return nil
 	}

@@ -66,7 +66,7 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 	var now []control.Change
 	c.mu.Lock()
 	for _, gvk := range kinds {
-		k, served := c.kinds.ByGVK(gvk)
+		k, served := c.kinds.Lookup(gvk)
 		if !served {
 			continue
 		}

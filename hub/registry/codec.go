@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,16 +22,8 @@ func asKube(body runtime.Object) (kube.Object, bool) {
 	return o, ok
 }
 
-// toStored turns a body of the target's kind into an object of the stored kind, which the caller owns.
-func toStored(k *resource.Kind, body kube.Object) (kube.Object, error) {
-	if k.StoredAs == nil {
-		return body, nil
-	}
-	return k.ToStored(body)
-}
-
 // view turns stored bytes into JSON of the target's kind: without change unless the kind is a view.
-func (r *Registry) view(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) ([]byte, error) {
+func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) ([]byte, error) {
 	if k.StoredAs == nil {
 		return raw, nil
 	}
@@ -38,10 +31,9 @@ func (r *Registry) view(k *resource.Kind, key string, rev sqlstore.Revision, raw
 	if err != nil {
 		return nil, err
 	}
-	v, err := k.FromStored(obj.DeepCopyObject().(kube.Object))
+	shown, err := k.FromStored(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
-	v.GetObjectKind().SetGroupVersionKind(k.GVK)
-	return encodeBody(v)
+	return encodeBody(shown[0])
 }

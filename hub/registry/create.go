@@ -48,7 +48,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err := r.creatable(ctx, t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = toStored(t.Kind, obj); err != nil {
+	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
@@ -80,7 +80,7 @@ func (r *Registry) createOnce(ctx context.Context, q *request, obj kube.Object) 
 		return nil, r.exists(q, p, cur)
 	}
 	if q.DryRun {
-		return r.uncommitted(q, p)
+		return r.uncommitted(ctx, q, p)
 	}
 	revs, err := r.commit(ctx, p)
 	var lost *sqlstore.ConflictError

@@ -15,6 +15,6 @@ func groupResource(k *resource.Kind) schema.GroupResource { return k.Resource() 
 
 // kindFor returns the declaration of gvk, nil when it is not served.
 func (r *Registry) kindFor(gvk kube.GVK) *resource.Kind {
-	k, _ := r.kinds.ByGVK(gvk)
+	k, _ := r.kinds.Lookup(gvk)
 	return k
 }

@@ -49,7 +49,7 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	}
 	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev), Items: make([]json.RawMessage, len(page.Entries))}
 	for i, e := range page.Entries {
-		b, err := r.view(t.Kind, e.Key, e.Rev, e.Value)
+		b, err := r.view(ctx, t.Kind, e.Key, e.Rev, e.Value)
 		if err != nil {
 			return nil, nil, apierrors.NewInternalError(err)
 		}

@@ -62,7 +62,7 @@ func operations() *rapid.Generator[string] {
 
 // However a patch is put together, it makes an object or is refused with a status.
 func TestNonsensePatches(t *testing.T) {
-	k, _ := resource.New().ByGVK(kube.Pod)
+	k, _ := resource.New().Lookup(kube.Pod)
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	pod.Name, pod.Namespace = "p", "default"
 	enc, err := objects.Encode(k, pod)

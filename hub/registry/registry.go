@@ -12,11 +12,6 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Kinds finds the served kinds, which may change while the registry runs; *resource.Table is one.
-type Kinds interface {
-	ByGVK(kube.GVK) (*resource.Kind, bool)
-}
-
 // Config is what a Registry needs. Store, Kinds and Objects are required.
 type Config struct {
 	Store     sqlstore.Store

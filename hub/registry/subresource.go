@@ -52,7 +52,7 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 	if o, ok := r.objects.At(key, e.Rev); ok {
 		res.Object = o
 	}
-	return r.asViewed(t.Kind, key, e.Rev, res)
+	return r.asViewed(ctx, t.Kind, key, e.Rev, res)
 }
 
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and

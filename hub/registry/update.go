@@ -41,7 +41,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if err := checkName(t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = toStored(t.Kind, obj); err != nil {
+	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	// Without a resourceVersion a lost race starts again, with the body as it came.

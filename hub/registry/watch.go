@@ -85,7 +85,7 @@ func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, erro
 	}
 	w.first = make([]WatchEvent, 0, len(page.Entries)+1)
 	for _, e := range page.Entries {
-		b, err := w.r.view(w.sel.kind, e.Key, e.Rev, e.Value)
+		b, err := w.r.view(ctx, w.sel.kind, e.Key, e.Rev, e.Value)
 		if err != nil {
 			return 0, apierrors.NewInternalError(err)
 		}
@@ -111,7 +111,7 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		events, err := w.wait(ctx)
 		switch {
 		case err == nil:
-			if out := w.translate(events); len(out) > 0 {
+			if out := w.translate(ctx, events); len(out) > 0 {
 				return out, nil
 			}
 		case ctx.Err() != nil:
@@ -173,7 +173,7 @@ func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 }
 
 // translate turns changes of the log into what they mean for the selection.
-func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
+func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []WatchEvent {
 	out := make([]WatchEvent, 0, len(events))
 	for _, ev := range events {
 		if !w.sel.hasKey(ev.Key) {
@@ -183,7 +183,7 @@ func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
 		if !ok {
 			continue
 		}
-		b, err := w.r.view(w.sel.kind, key, ev.Rev, we.JSON)
+		b, err := w.r.view(ctx, w.sel.kind, key, ev.Rev, we.JSON)
 		if err != nil {
 			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "err", err)
 			continue

@@ -164,7 +164,7 @@ func (r *Registry) change(ctx context.Context, q *request, prepare func(*current
 			return nil, nil, err
 		}
 		if q.DryRun || p.noop() {
-			res, err := r.uncommitted(q, p)
+			res, err := r.uncommitted(ctx, q, p)
 			return p, res, err
 		}
 		revs, err := r.commit(ctx, p)
@@ -196,45 +196,40 @@ func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlst
 		}
 		res.JSON = b
 	}
-	return r.asViewed(q.Kind, p.key, rev, res)
+	return r.asViewed(ctx, q.Kind, p.key, rev, res)
 }
 
 // uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
-func (r *Registry) uncommitted(q *request, p *plan) (*Result, error) {
+func (r *Registry) uncommitted(ctx context.Context, q *request, p *plan) (*Result, error) {
 	res := &Result{Warnings: p.warnings, Created: p.old == nil}
 	var rev sqlstore.Revision
 	switch {
 	case p.noop():
 		res.JSON, res.Object, rev = p.old.entry.Value, p.old.obj, p.old.entry.Rev
-		return r.asViewed(q.Kind, p.key, rev, res)
+		return r.asViewed(ctx, q.Kind, p.key, rev, res)
 	case p.old == nil:
 		p.obj.SetResourceVersion("")
 	default:
 		p.obj.SetResourceVersion(objects.FormatRevision(p.ifRev()))
 	}
-	obj := p.obj
-	if q.Kind.StoredAs != nil {
-		v, err := q.Kind.FromStored(obj)
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		v.GetObjectKind().SetGroupVersionKind(q.Kind.GVK)
-		obj = v
-	}
-	b, err := encodeBody(obj)
+	shown, err := q.Kind.FromStored(ctx, p.obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	res.JSON, res.Object = b, obj
+	b, err := encodeBody(shown[0])
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	res.JSON, res.Object = b, shown[0]
 	return res, nil
 }
 
 // asViewed converts a result to k when that is a view of the stored kind.
-func (r *Registry) asViewed(k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
+func (r *Registry) asViewed(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
 	if k.StoredAs == nil {
 		return res, nil
 	}
-	b, err := r.view(k, key, rev, res.JSON)
+	b, err := r.view(ctx, k, key, rev, res.JSON)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

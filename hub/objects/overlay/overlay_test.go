@@ -26,7 +26,7 @@ import (
 var kinds = resource.New()
 
 func kind(gvk kube.GVK) *resource.Kind {
-	k, ok := kinds.ByGVK(gvk)
+	k, ok := kinds.Lookup(gvk)
 	if !ok {
 		panic(gvk.String())
 	}

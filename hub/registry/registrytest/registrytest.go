@@ -86,9 +86,9 @@ func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) r
 }
 
 // TargetOf is Target for a kind of a test's own table.
-func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
+func TargetOf(t testing.TB, kinds *resource.Kinds, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
 	t.Helper()
-	k, ok := kinds.ByGVK(gvk)
+	k, ok := kinds.Lookup(gvk)
 	if !ok {
 		t.Fatalf("%s is not declared", gvk)
 	}
@@ -100,7 +100,7 @@ func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name
 }
 
 // Kinds returns the built-in kinds with their handlers, of which the one for tokens issues none.
-func Kinds() *resource.Table {
+func Kinds() *resource.Kinds {
 	kinds := resource.New()
 	if err := podverbs.Install(kinds, nil); err != nil {
 		panic(err) // a subresource is not declared any more
