@@ -46,7 +46,7 @@ type Chain struct {
 }
 
 // step changes a.Object, or refuses the write with an *apierrors.StatusError.
-type step func(ctx context.Context, a registry.Attributes) error
+type step func(ctx context.Context, a *registry.AdmissionRequest) error
 
 var _ registry.Admission = (*Chain)(nil)
 
@@ -86,7 +86,7 @@ func New(cfg Config) (*Chain, error) {
 
 // Mutate implements registry.Admission. Its steps see all that was committed before the write came: what a client made a
 // moment ago is there for its next request.
-func (c *Chain) Mutate(ctx context.Context, a registry.Attributes) error {
+func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error {
 	if looks(a) {
 		if err := c.objects.CatchUp(ctx); err != nil {
 			return behind(a, err)
@@ -96,12 +96,12 @@ func (c *Chain) Mutate(ctx context.Context, a registry.Attributes) error {
 }
 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
-func looks(a registry.Attributes) bool {
+func looks(a *registry.AdmissionRequest) bool {
 	return a.Target.Kind.GVK == kube.Service || a.Operation == registry.OpCreate && a.Target.Kind.Namespaced && a.Target.Subresource == ""
 }
 
 // behind answers a write that could not be checked against what is stored.
-func behind(a registry.Attributes, err error) error {
+func behind(a *registry.AdmissionRequest, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return apierrors.NewServerTimeout(a.Target.Kind.Resource(), strings.ToLower(string(a.Operation)), 2)
 	}
@@ -109,11 +109,11 @@ func behind(a registry.Attributes, err error) error {
 }
 
 // Validate implements registry.Admission.
-func (c *Chain) Validate(ctx context.Context, a registry.Attributes) error {
+func (c *Chain) Validate(ctx context.Context, a *registry.AdmissionRequest) error {
 	return run(ctx, c.validate, a)
 }
 
-func run(ctx context.Context, steps []step, a registry.Attributes) error {
+func run(ctx context.Context, steps []step, a *registry.AdmissionRequest) error {
 	for _, s := range steps {
 		if err := s(ctx, a); err != nil {
 			return err
@@ -123,7 +123,7 @@ func run(ctx context.Context, steps []step, a registry.Attributes) error {
 }
 
 // forbidden refuses a, naming the object as far as its name is known.
-func forbidden(a registry.Attributes, why error) *apierrors.StatusError {
+func forbidden(a *registry.AdmissionRequest, why error) *apierrors.StatusError {
 	name := a.Target.Name
 	if name == "" && a.Object != nil {
 		name = a.Object.GetName()

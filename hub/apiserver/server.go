@@ -96,7 +96,7 @@ type exchange struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	ctx  context.Context
-	t    registry.Target
+	t    resource.Target
 	sub  *resource.Subresource
 	verb string
 	user auth.User // who asks, once admitted; nameless before

@@ -47,7 +47,7 @@ func TestCustomKindLeavesNothing(t *testing.T) {
 			if err := kinds.Add(k); err != nil {
 				t.Fatal(err)
 			}
-			all := registry.Target{Kind: k, Namespace: "default"}
+			all := resource.Target{Kind: k, Namespace: "default"}
 			var watching sync.WaitGroup
 			for range 8 {
 				w, err := r.Watch(ctx, all, &metav1.ListOptions{AllowWatchBookmarks: true})

@@ -45,7 +45,6 @@ type Cache struct {
 
 	mu     sync.RWMutex
 	rev    sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo
-	known  bool                  // false while rev is 0 only because the store has not answered
 	cached map[string]*kindCache // by the kind's part of the key
 	// subs outlive what is cached: a kind that is served again is one that its subscribers follow. Its sets are shared with
 	// cached, and are only emptied.
@@ -85,7 +84,7 @@ func New(cfg Config) *Cache {
 
 // moveTo notes that all commits up to rev have been applied. c.mu is held, or nobody else has c.
 func (c *Cache) moveTo(rev sqlstore.Revision) {
-	c.rev, c.known = rev, true
+	c.rev = rev
 	c.feed.applied.Store(int64(rev))
 }
 
@@ -117,7 +116,7 @@ func (c *Cache) read(k *resource.Kind, f func(*kindCache)) {
 	f(c.enter(k))
 }
 
-// enter returns the kind's cache, filled if it is new. c.mu is held for writing.
+// enter returns the kind's cache, filled with what exists now if it is new. c.mu is held for writing.
 func (c *Cache) enter(k *resource.Kind) *kindCache {
 	k = k.Stored()
 	part := resource.Prefix(k, "")
@@ -139,13 +138,12 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 // fillTimeout bounds how long the cache waits for the store while readers wait for the cache.
 const fillTimeout = 10 * time.Second
 
-// fill replaces the content of kc by what the store held at the cache's revision and gives subscribers the difference. Not by what
-// it holds now: the kinds would show different moments, and an object be there before what it refers to. When the store cannot
+// fill replaces the content of kc by what the store holds now and gives subscribers the difference. When the store cannot
 // say, the next reader or event of the kind tries again. c.mu is held.
 func (c *Cache) fill(kc *kindCache, prefix string) {
 	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so of none
 	defer cancel()
-	page, err := c.list(ctx, prefix)
+	page, err := c.store.List(ctx, prefix, "", 0, 0)
 	if kc.filled = err == nil; err != nil {
 		c.log.Error("objects cannot be listed; controllers do not see them", "kind", kc.kind.GVK.String(), "error", err)
 		return
@@ -157,7 +155,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		if it, ok := kc.items.Get(e.Key); ok && it.rev == e.Rev {
 			continue
 		}
-		obj, ok := c.decoded.peek(e.Rev)
+		obj, ok := c.decoded.peek(e.Key, e.Rev)
 		if !ok {
 			if obj, err = c.decode(kc.kind, e); err != nil {
 				c.unreadable(e.Key, e.Rev, err)
@@ -176,19 +174,6 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 	for _, key := range gone {
 		kc.drop(key)
 	}
-}
-
-// list returns what the store held at the cache's revision. c.mu is held.
-func (c *Cache) list(ctx context.Context, prefix string) (sqlstore.Page, error) {
-	if c.known && c.rev == 0 { // which List takes for now
-		return sqlstore.Page{}, nil
-	}
-	page, err := c.store.List(ctx, prefix, "", 0, c.rev)
-	var compacted *sqlstore.CompactedError
-	if errors.As(err, &compacted) { // the feed is that far behind, and will start anew itself
-		return c.store.List(ctx, prefix, "", 0, 0)
-	}
-	return page, err
 }
 
 // decode is Decode of one entry; a panic of a decoder is its error.

@@ -8,9 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
@@ -129,58 +126,5 @@ func TestKindsComeAndGo(t *testing.T) {
 		synctest.Wait()
 		putWidget(t, store, "d")
 		expect("after the subscription", "", true)
-	})
-}
-
-// gate is a store whose watchers bring nothing while it is closed.
-type gate struct {
-	sqlstore.Store
-	open chan struct{}
-}
-
-func (g *gate) Watch(ctx context.Context, prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
-	w, err := g.Store.Watch(ctx, prefix, from)
-	return &gatedWatcher{w, g}, err
-}
-
-type gatedWatcher struct {
-	sqlstore.Watcher
-	g *gate
-}
-
-func (w *gatedWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
-	select {
-	case <-w.g.open:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	return w.Watcher.Next(ctx)
-}
-
-// Whenever a kind enters the cache, it shows the same moment as the others: no object is there before its owner is.
-func TestKindsShowOneMoment(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &gate{memory.New(memory.Config{}), make(chan struct{})}
-		kinds := resource.New()
-		c := objects.New(objects.Config{Store: store, Kinds: kinds})
-		run(t, c)
-		owners := func() int { return len(c.List(kube.ConfigMap, "")) }
-		dependents := func() int { return len(c.List(kube.Secret, "")) }
-		if owners() != 0 {
-			t.Fatal("an empty store has ConfigMaps")
-		}
-		configMaps, _ := kinds.Lookup(kube.ConfigMap)
-		secrets, _ := kinds.Lookup(kube.Secret)
-		put(t, store, configMaps, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "owner"}})
-		put(t, store, secrets, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "dependent"}})
-		synctest.Wait()
-		if dependents() != 0 || owners() != 0 {
-			t.Errorf("while the feed brings nothing there are %d dependents of %d owners", dependents(), owners())
-		}
-		close(store.open)
-		synctest.Wait()
-		if dependents() != 1 || owners() != 1 {
-			t.Errorf("afterwards there are %d dependents of %d owners", dependents(), owners())
-		}
 	})
 }

@@ -36,8 +36,8 @@ func TestWatchesEndWithTheirKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := registrytest.Start(t, registry.Config{Kinds: kinds})
-	all := registry.Target{Kind: k, Namespace: "default"}
-	open := func(target registry.Target) registry.Watch {
+	all := resource.Target{Kind: k, Namespace: "default"}
+	open := func(target resource.Target) registry.Watch {
 		t.Helper()
 		w, err := r.Watch(ctx, target, nil)
 		if err != nil {
@@ -90,8 +90,8 @@ func TestAnyKindMayExpire(t *testing.T) {
 	if err := kinds.Add(k); err != nil {
 		t.Fatal(err)
 	}
-	all := registry.Target{Kind: k, Namespace: "default"}
-	list := func(all registry.Target) map[types.UID]string {
+	all := resource.Target{Kind: k, Namespace: "default"}
+	list := func(all resource.Target) map[types.UID]string {
 		t.Helper()
 		res, err := r.List(ctx, all, nil)
 		if err != nil {

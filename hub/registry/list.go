@@ -15,18 +15,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
 
 // List hands out stored bytes, all as of one revision.
-func (r *Registry) List(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
+func (r *Registry) List(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, error) {
 	res, _, err := r.list(ctx, t, opts)
 	return res, err
 }
 
-func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
+func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
+	}
+	if _, err := served(t, "list"); err != nil {
+		return nil, nil, err
 	}
 	if err := checkListOptions(opts, false); err != nil {
 		return nil, nil, err
@@ -53,7 +57,7 @@ func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions)
 	}
 	if page.More {
 		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)
-		if sel.plain() && sel.also == "" {
+		if sel.plain() {
 			left := int64(page.Remain)
 			res.Remaining = &left
 		}
@@ -62,7 +66,7 @@ func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions)
 }
 
 func checkListOptions(opts *metav1.ListOptions, watch bool) error {
-	return invalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
+	return InvalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
 		Watch: watch, AllowWatchBookmarks: opts.AllowWatchBookmarks, ResourceVersion: opts.ResourceVersion,
 		ResourceVersionMatch: opts.ResourceVersionMatch, Limit: opts.Limit, Continue: opts.Continue,
 		SendInitialEvents: opts.SendInitialEvents,
@@ -103,7 +107,7 @@ func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.Li
 
 // page reads up to limit selected entries, all as of one revision.
 func (r *Registry) page(ctx context.Context, sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
-	if sel.plain() && sel.key == "" && sel.also == "" {
+	if sel.plain() && sel.key == "" {
 		return r.store.List(ctx, sel.prefix, after, limit, at)
 	}
 	chunk := 0
@@ -111,16 +115,11 @@ func (r *Registry) page(ctx context.Context, sel *selection, after string, limit
 		chunk = max(4*limit, 500)
 	}
 	out := sqlstore.Page{}
-	prefix := sel.prefix
-	if sel.also != "" && strings.HasPrefix(after, sel.also) {
-		prefix = sel.also
-	}
 	for {
-		page, err := r.store.List(ctx, prefix, after, chunk, at)
+		page, err := r.store.List(ctx, sel.prefix, after, chunk, at)
 		if err != nil {
 			return page, err
 		}
-		last := sel.also == "" || prefix == sel.also
 		at, out.Rev = page.Rev, page.Rev
 		for i, e := range page.Entries {
 			if !sel.hasKey(e.Key) || !r.selects(sel, e.Key, e.Rev, e.Value) {
@@ -128,18 +127,14 @@ func (r *Registry) page(ctx context.Context, sel *selection, after string, limit
 			}
 			out.Entries = append(out.Entries, e)
 			if limit > 0 && len(out.Entries) == limit {
-				out.More = page.More || i < len(page.Entries)-1 || !last
+				out.More = page.More || i < len(page.Entries)-1
 				return out, nil
 			}
 		}
-		switch {
-		case page.More:
-			after = page.Entries[len(page.Entries)-1].Key
-		case last:
+		if !page.More {
 			return out, nil
-		default:
-			prefix, after = sel.also, ""
 		}
+		after = page.Entries[len(page.Entries)-1].Key
 	}
 }
 
@@ -204,9 +199,5 @@ func decodeContinue(sel *selection, token string) (after string, at sqlstore.Rev
 		return bad("%v", c.Start)
 	}
 	// The token says where to go on from, the store wants the last key already given.
-	after = sel.prefix + strings.TrimSuffix(start[1:], "\x00")
-	if sel.also != "" && strings.HasPrefix(start, sel.also) {
-		after = strings.TrimSuffix(start, "\x00") // only in the first range are keys given without their prefix
-	}
-	return after, max(c.Revision, 0), nil
+	return sel.prefix + strings.TrimSuffix(start[1:], "\x00"), max(c.Revision, 0), nil
 }

@@ -13,15 +13,19 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
 
 // Watch follows the objects that t and opts select. It begins with the revision asked for, or (resourceVersion "" or "0",
 // or sendInitialEvents) with an ADDED for each object that exists now. A revision that is no longer kept shows in the
 // first Next, as Kubernetes sends it: on an open stream.
-func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
+func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (Watch, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
+	}
+	if _, err := served(t, "watch"); err != nil {
+		return nil, err
 	}
 	if err := checkListOptions(opts, true); err != nil {
 		return nil, err
@@ -55,7 +59,7 @@ func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions
 		}
 	}
 	w.told = from
-	if w.src, err = r.store.Watch(ctx, sel.watched(), from); err != nil {
+	if w.src, err = r.store.Watch(ctx, sel.prefix, from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 		return w, nil
 	}
@@ -241,10 +245,6 @@ func (w *watcher) selected(key string, prev []byte) bool {
 func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
 	if s.plain() {
 		return true
-	}
-	if from := r.toldFrom(s.kind, key); from != nil {
-		obj, err := r.tell(s.kind, from, key, rev, raw)
-		return err == nil && s.matches(obj)
 	}
 	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
 	return err == nil && s.matches(obj)

@@ -76,6 +76,31 @@ func (p *plan) encodeChange() error {
 	return nil
 }
 
+// writable refuses to write what cannot be written, before anything else is looked at.
+func (r *Registry) writable(t resource.Target) error {
+	return r.readOnly(resource.Key(t.Kind, t.Namespace, t.Name))
+}
+
+// creatable is writable for a new object, whose name may be taken.
+func (r *Registry) creatable(ctx context.Context, t resource.Target, obj kube.Object) error {
+	if t.Namespace == "" {
+		t.Namespace = obj.GetNamespace()
+	}
+	t.Name = obj.GetName()
+	refused := r.writable(t)
+	if refused == nil {
+		return nil
+	}
+	_, taken, err := r.store.Get(ctx, resource.Key(t.Kind, t.Namespace, t.Name))
+	switch {
+	case err != nil:
+		return storeFailure(t.Kind, "create", err)
+	case taken:
+		return apierrors.NewAlreadyExists(groupResource(t.Kind), t.Name)
+	}
+	return refused
+}
+
 // current reads an object; nil when it does not exist.
 func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*current, error) {
 	e, ok, err := r.store.Get(ctx, key)
@@ -126,7 +151,8 @@ const maxTries = 300
 
 // change runs prepare on the current object (nil when there is none) and commits its plan, again from the new current when
 // another write came between.
-func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(*current) (*plan, error)) (*plan, *Result, error) {
+func (r *Registry) change(ctx context.Context, q *request, prepare func(*current) (*plan, error)) (*plan, *Result, error) {
+	t := q.Target
 	key := resource.Key(t.Kind, t.Namespace, t.Name)
 	for range maxTries {
 		cur, err := r.current(ctx, t.Kind, key)
@@ -137,8 +163,8 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 		if err != nil {
 			return nil, nil, err
 		}
-		if dry || p.noop() {
-			res, err := r.uncommitted(ctx, t, p)
+		if q.DryRun || p.noop() {
+			res, err := r.uncommitted(ctx, q, p)
 			return p, res, err
 		}
 		revs, err := r.commit(ctx, p)
@@ -152,14 +178,14 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 		if err != nil {
 			return nil, nil, storeFailure(t.Kind, "update", err)
 		}
-		res, err := r.committed(ctx, t, p, revs[0])
+		res, err := r.committed(ctx, q, p, revs[0])
 		return p, res, err
 	}
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
 // committed answers with what has just been written. A store that cannot say any more leaves it to what was handed to it.
-func (r *Registry) committed(ctx context.Context, t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
+func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
 	if e, ok, err := r.store.Get(ctx, p.key); err == nil && ok && e.Rev == rev {
 		res.JSON = e.Value
@@ -170,23 +196,23 @@ func (r *Registry) committed(ctx context.Context, t Target, p *plan, rev sqlstor
 		}
 		res.JSON = b
 	}
-	return r.asViewed(ctx, t, p.key, rev, res)
+	return r.asViewed(ctx, q.Kind, p.key, rev, res)
 }
 
 // uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
-func (r *Registry) uncommitted(ctx context.Context, t Target, p *plan) (*Result, error) {
+func (r *Registry) uncommitted(ctx context.Context, q *request, p *plan) (*Result, error) {
 	res := &Result{Warnings: p.warnings, Created: p.old == nil}
 	var rev sqlstore.Revision
 	switch {
 	case p.noop():
 		res.JSON, res.Object, rev = p.old.entry.Value, p.old.obj, p.old.entry.Rev
-		return r.asViewed(ctx, t, p.key, rev, res)
+		return r.asViewed(ctx, q.Kind, p.key, rev, res)
 	case p.old == nil:
 		p.obj.SetResourceVersion("")
 	default:
 		p.obj.SetResourceVersion(objects.FormatRevision(p.ifRev()))
 	}
-	shown, err := t.Kind.FromStored(ctx, p.obj)
+	shown, err := q.Kind.FromStored(ctx, p.obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -198,12 +224,12 @@ func (r *Registry) uncommitted(ctx context.Context, t Target, p *plan) (*Result,
 	return res, nil
 }
 
-// asViewed converts a result to the target's kind when that is a view of the stored one.
-func (r *Registry) asViewed(ctx context.Context, t Target, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
-	if t.Kind.StoredAs == nil {
+// asViewed converts a result to k when that is a view of the stored kind.
+func (r *Registry) asViewed(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
+	if k.StoredAs == nil {
 		return res, nil
 	}
-	b, err := r.view(ctx, t.Kind, key, rev, res.JSON)
+	b, err := r.view(ctx, k, key, rev, res.JSON)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

@@ -24,6 +24,7 @@ func eventKind() *Kind {
 	k := declare(kube.Event, "events", "event",
 		func() kube.Object { return &corev1.Event{} }, func() runtime.Object { return &corev1.EventList{} })
 	k.ShortNames = []string{"ev"}
+	k.NoGarbageCollection = true
 	k.Rules = eventRules(corev1.SchemeGroupVersion)
 	k.TTL = &TTL{After: time.Hour, MaxObjects: 10_000, MaxBytes: 16 << 20, LastWrite: lastSeen} // the hour is Kubernetes' own
 	k.selectFields(selectEvent, eventFields...)
