@@ -155,7 +155,7 @@ func (w *worker) release(ctx context.Context, d target, o observed, all bool) bo
 		for _, part := range []struct {
 			what string
 			undo func(context.Context, string) error
-		}{{"removing the sandbox", m.cfg.Runtime.RemoveSandbox}, {"taking the pod off the network", m.cfg.Network.Detach}, {"removing the volumes", m.cfg.Volumes.Remove}} {
+		}{{"removing the sandbox", m.cfg.Runtime.RemoveSandbox}, {"taking the pod off the network", m.cfg.Network.Detach}, {"removing the volumes", func(ctx context.Context, _ string) error { return m.cfg.Volumes.Remove(ctx, d.pod) }}} {
 			if err := w.try(ctx, stepLimit, part.what, func(ctx context.Context) error { return part.undo(ctx, w.uid) }); err != nil {
 				return err
 			}
