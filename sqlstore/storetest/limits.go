@@ -8,11 +8,11 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// ExpendablePrefix is the prefix of expendable keys in stores that RunLimits asks for.
+// ExpendablePrefix is the prefix of expendable keys in stores that a Limiter makes.
 const ExpendablePrefix = "/expendable/"
 
-// RunLimits checks what a store over its limit takes. open makes an empty store that may hold limit bytes.
-func RunLimits(t *testing.T, open func(t testing.TB, limit int64) Store) {
+// runLimits checks what a store over its limit takes. open makes an empty store that may hold limit bytes.
+func runLimits(t *testing.T, open func(t testing.TB, limit int64) Store) {
 	const limit = 64 << 10
 	value := func(n int) []byte { return make([]byte, n) }
 	put := func(key string, n int) sqlstore.Op {

@@ -1,11 +1,10 @@
-// Package registrytest gives tests a registry as the hub has it: a real store in a temporary directory and all built-in
+// Package registrytest gives tests a registry as the hub has it: a real store of its own and all built-in
 // kinds, running until the test ends.
 package registrytest
 
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -13,8 +12,6 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
-	"petrel.dev/petrel/sqlstore/sqlite"
 )
 
 // New returns a running registry on an empty store of its own.
@@ -46,13 +43,6 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	return r
 }
 
-// TestStore is a store that can be made to forget its history.
-type TestStore interface {
-	sqlstore.Store
-	// Compact forgets history up to and including revision to.
-	Compact(ctx context.Context, to sqlstore.Revision) error
-}
-
 // Store returns a running, empty store.
 func Store(t testing.TB) TestStore {
 	t.Helper()
@@ -63,11 +53,7 @@ func Store(t testing.TB) TestStore {
 func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit})
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
+	db := open(t, limit)
 	done := make(chan error, 1)
 	go func() { done <- db.Run(ctx) }()
 	t.Cleanup(func() {
