@@ -69,7 +69,7 @@ func (w *worker) block(f failure) {
 	w.mem.blocked = f
 }
 
-// errNoUserNamespaces: without the right user IDs on its image and volumes a pod would not be the pod that was asked for.
+// errNoUserNamespaces refuses a pod that could not have the right user IDs on its image and volumes.
 var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
 
 // sandbox makes sure of the pod's network, namespaces, cgroup and shared files.

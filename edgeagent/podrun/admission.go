@@ -15,13 +15,13 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// rejection is why a pod may not run on this node, in kubelet's words. The zero value is none.
+// rejection is why a pod may not run on this node, with kubelet's reason and text. The zero value is none.
 type rejection struct{ reason, message string }
 
 // site is what a new pod finds on its node.
 type site struct {
 	name        string
-	labels      map[string]string // nil: not known yet, so nothing can be said of selectors
+	labels      map[string]string // nil: not known yet, so selectors cannot be checked
 	allocatable corev1.ResourceList
 	host        cruntime.Host
 	others      []*corev1.Pod

@@ -45,7 +45,7 @@ func (s *stepper) discard() {
 	}
 }
 
-// disruption is the condition that tells controllers a pod was ended for the node's sake, or nil.
+// disruption returns the condition by which controllers see that a pod was ended for the node's sake, or nil.
 func (s *stepper) disruption(st *corev1.PodStatus) *corev1.PodCondition {
 	if old := kube.FindCondition(s.o.last.Conditions, corev1.DisruptionTarget); old != nil {
 		return old
@@ -72,7 +72,7 @@ type evicted struct{ eviction }
 
 func (r evicted) apply(_ context.Context, w *worker) { w.mem.evict = r.eviction }
 
-// discarded: containers that had ended at that time go, for their space.
+// discarded is the order to remove what had ended at that time, for its space.
 type discarded struct{ before time.Time }
 
 func (r discarded) apply(_ context.Context, w *worker) { w.mem.discard = r.before }
@@ -216,7 +216,7 @@ func (m *Manager) Discard() {
 }
 
 // Evict ends the pod whose use of the disk is the least justified, and waits until it has given its space back. floor and
-// free are the disk's, in bytes. false: there is none whose end would free anything.
+// free are the disk's, in bytes. It reports whether there was one whose end would free anything.
 func (m *Manager) Evict(ctx context.Context, floor, free int64) bool {
 	var list []storage.Candidate
 	handles := map[*corev1.Pod]*handle{}
@@ -257,7 +257,7 @@ func (h *handle) givenBack(ctx context.Context) bool {
 	return err == nil && len(list) == 0
 }
 
-// SetDiskPressure says whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
+// SetDiskPressure sets whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
 func (m *Manager) SetDiskPressure(on bool) { m.short.Store(on) }
 
 // pressure refuses pods while the node's disk is short, as kubelet does.

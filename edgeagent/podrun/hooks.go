@@ -67,8 +67,8 @@ func (h *handle) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 	return errors.New("this kind of lifecycle hook is not supported")
 }
 
-// httpHook asks a container by HTTP; whatever it answers will do. One that turns out to speak plain HTTP where HTTPS was
-// said is asked so, as kubelet does.
+// httpHook asks a container by HTTP; any answer will do. One that turns out to speak plain HTTP where the
+// pod has HTTPS is asked so, as kubelet does.
 func (h *handle) httpHook(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, get *corev1.HTTPGetAction) error {
 	target := h.probeTarget(c, id)
 	_, _, err := probe.Get(ctx, get, target, probe.Lifecycle)

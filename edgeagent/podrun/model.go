@@ -28,7 +28,7 @@ var stateNames = [...]string{"Wanted", "Sandboxed", "Pulling", "Initialising", "
 
 func (s State) String() string { return stateNames[s] }
 
-// target is what the set says of one pod.
+// target is what is wanted of one pod.
 type target struct {
 	pod *corev1.Pod // never nil: of a pod that has left the set, the copy kept on disk
 	// gone: the pod is not in the set any more, so nobody waits for its status.
@@ -66,7 +66,7 @@ type observed struct {
 	state   State            // of the step before, in this life of the agent
 	last    corev1.PodStatus // the status of the step before, also of an earlier life of the agent
 	nodeIPs []string
-	active  time.Duration // how long the pod has been active, by a clock that nobody sets
+	active  time.Duration // how long the pod has been active, by a monotonic clock
 }
 
 // eviction is why a pod is to end.
@@ -95,7 +95,7 @@ type imageState struct {
 	fail     failure
 }
 
-// failure is why something could not be done, in the words of a status, and when to try again.
+// failure is why something could not be done, as a status has it, and when to try again.
 type failure struct {
 	fault           bool // a panic of this program: nothing but time helps
 	reason, message string
@@ -103,7 +103,7 @@ type failure struct {
 	delay           time.Duration // of the back-off that retry came from
 }
 
-// probeState is what the probes of a running container say. A container without a probe of a kind passes it.
+// probeState is what the probes of a running container have found. A container without a probe of a kind passes it.
 type probeState struct {
 	started bool
 	ready   bool
@@ -159,7 +159,7 @@ const (
 )
 
 // until returns when a container that ended at may start again; a time not after now means at once. One that ended in
-// the future did so before the clock was set back, nobody knows when.
+// the future did so before the clock was set back, at an unknown time.
 func (b backoff) until(ended, now time.Time) time.Time {
 	if b.delay == 0 || ended.Sub(b.since) > 2*backoffMax || ended.After(now.Add(time.Second)) {
 		return time.Time{}

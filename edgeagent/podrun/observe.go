@@ -29,7 +29,7 @@ func (w *worker) observe(ctx context.Context, d target) ([]cruntime.Container, e
 		if c.State == cruntime.Exited {
 			delete(w.mem.stops, c.ID)
 			if _, ok := w.mem.messages[c.ID]; !ok {
-				w.mem.messages[c.ID] = w.lastWords(d.pod, c)
+				w.mem.messages[c.ID] = w.terminationMessage(d.pod, c)
 			}
 		}
 	}

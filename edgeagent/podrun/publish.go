@@ -46,7 +46,7 @@ func (w *worker) publish(d target, dec decision) {
 			w.write(statusFile, status)
 		}
 	}
-	if d.gone { // nobody waits for it
+	if d.gone { // the hub has dropped the pod
 		w.published = report
 		return
 	}

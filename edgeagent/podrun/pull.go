@@ -62,7 +62,7 @@ func (r pulled) apply(_ context.Context, w *worker) {
 	}
 }
 
-// stopPulls gives up what the pod is waiting for: nobody wants it any more, and the link is for others.
+// stopPulls gives up the images of a pod that is to go: the link is for others.
 func (w *worker) stopPulls() {
 	for _, p := range w.pulls {
 		p.cancel()

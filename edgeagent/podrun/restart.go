@@ -29,7 +29,7 @@ func endCode(c *cruntime.Container) int32 {
 	return int32(c.ExitCode)
 }
 
-// restarts reports whether a container that ended with a code runs again. seen is false when nobody saw it end: then
+// restarts reports whether a container that ended with a code runs again. seen is false when its end was not observed: then
 // there is no exit code to which its rules could be put.
 func restarts(pod *corev1.PodSpec, c *corev1.Container, code int32, seen bool) bool {
 	policy := pod.RestartPolicy
@@ -141,7 +141,7 @@ func (s *stepper) restartAll() bool {
 	return true
 }
 
-// waitBackOff says that a container waits for its back-off.
+// waitBackOff records that a container waits for its back-off.
 func (s *stepper) waitBackOff(name string, b backoff) {
 	s.wait(name, reasonCrash, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
 		b.delay, name, s.d.pod.Name+"_"+s.d.pod.Namespace, s.d.pod.UID))

@@ -82,7 +82,7 @@ func (s *stepper) phase() corev1.PodPhase {
 	return st.Phase
 }
 
-// initialised: every init container has done its work, or the others have begun.
+// initialised reports whether every init container has done its work, or the others have begun.
 func (s *stepper) initialised() bool {
 	if s.begun() || ended(s.o.last.Phase) && len(s.pendingInit()) == 0 {
 		return true
@@ -114,7 +114,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 	rec := s.current[c.Name]
 	wait, waits := s.waiting[c.Name]
 	if rec == nil {
-		if old != nil && old.ContainerID != "" { // the runtime has lost it; what was said of it last is all there is
+		if old != nil && old.ContainerID != "" { // the runtime has lost it; its last status is all there is
 			st.RestartCount, st.ImageID, st.ContainerID = old.RestartCount, old.ImageID, old.ContainerID
 			st.LastTerminationState = old.LastTerminationState
 			if old.State.Terminated != nil {
@@ -213,7 +213,7 @@ func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTermin
 	return t
 }
 
-// Reasons of containers that nobody saw end: cut off, or lost by the runtime.
+// Reasons of containers whose end was not observed: cut off, or lost by the runtime.
 const (
 	reasonUnseen  = "Unknown"
 	reasonLocated = "ContainerStatusUnknown"
@@ -292,7 +292,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 			ObservedGeneration: s.d.pod.Generation, LastTransitionTime: timeOf(s.now)}
 		if ok {
 			c.Status = corev1.ConditionTrue
-			if kind != corev1.AllContainersRestarting { // reason and message of the others say why not
+			if kind != corev1.AllContainersRestarting { // reason and message of the others are why not
 				c.Message = ""
 				if reason != "PodCompleted" {
 					c.Reason = ""
@@ -362,7 +362,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	}
 }
 
-// gates says which readiness gates are not met; empty: all are.
+// gates returns why readiness gates are not fulfilled; empty: all are.
 func (s *stepper) gates() string {
 	var missing []string
 	for _, g := range s.d.pod.Spec.ReadinessGates {

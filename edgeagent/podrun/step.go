@@ -73,13 +73,13 @@ func (s *stepper) wait(container, reason, message string) {
 func (s *stepper) stopAll(grace int64, why string, then func()) {
 	s.out.state = Stopping
 	left := kube.Seconds(grace)
-	if !s.o.stopFrom.IsZero() { // whoever comes last still gets a moment to act on the signal
+	if !s.o.stopFrom.IsZero() { // the last one still has a moment to act on the signal
 		left = max(left-s.now.Sub(s.o.stopFrom), min(left, leastGrace))
 	}
 	running := 0
 	stop := func(c *cruntime.Container) {
 		running++
-		// Again when it is to be sooner: somebody has asked a second time, with less patience.
+		// Again when it is to be sooner: deletion was asked for once more, with a shorter grace.
 		if end := s.o.stops[c.ID]; end.IsZero() || end.After(s.now.Add(left+time.Second)) {
 			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: left, why: fmt.Sprintf(why, c.Name)})
 		}
@@ -127,7 +127,7 @@ func (s *stepper) purge() {
 	}
 }
 
-// stuck: what the pod holds could not be given back just now; it is tried again a little later each time.
+// stuck reports whether what the pod holds could not be given back just now; it is tried again a little later each time.
 func (s *stepper) stuck() bool {
 	if s.o.blocked.reason != reasonKill || !s.now.Before(s.o.blocked.retry) {
 		return false
@@ -136,7 +136,7 @@ func (s *stepper) stuck() bool {
 	return true
 }
 
-// overDeadline: the pod has run longer than activeDeadlineSeconds allows.
+// overDeadline reports whether the pod has run longer than activeDeadlineSeconds allows.
 func (s *stepper) overDeadline() bool {
 	limit := s.d.pod.Spec.ActiveDeadlineSeconds
 	if limit == nil || s.o.last.StartTime == nil {
@@ -186,7 +186,7 @@ func (s *stepper) run() {
 	s.dropOld()
 }
 
-// settingUp: a container's postStart hook is under way, or will be as soon as its image is here.
+// settingUp reports whether a container's postStart hook is under way, or will be as soon as its image is here.
 func (s *stepper) settingUp(c corev1.Container) bool {
 	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
 		return false
@@ -205,7 +205,7 @@ func (s *stepper) stopSidecars() {
 	}
 }
 
-// initialise goes through the init containers in order; true: the others may run.
+// initialise goes through the init containers in order and reports whether the others may run.
 func (s *stepper) initialise() bool {
 	begun := s.begun()
 	for _, c := range s.d.pod.Spec.InitContainers {
@@ -228,7 +228,7 @@ func (s *stepper) initialise() bool {
 	return true
 }
 
-// begun: a regular container has been started in this sandbox, so the init containers are behind it.
+// begun reports whether a regular container has been started in this sandbox, so the init containers are behind it.
 func (s *stepper) begun() bool {
 	for _, c := range s.d.pod.Spec.Containers {
 		if s.inSandbox(c.Name) != nil {
@@ -245,7 +245,7 @@ func (s *stepper) inSandbox(name string) *cruntime.Container {
 	return nil
 }
 
-// keep keeps one container as its policy wants, or always; true: it runs.
+// keep keeps one container as its policy wants, or always, and reports whether it runs.
 func (s *stepper) keep(c corev1.Container, always bool) bool {
 	rec := s.current[c.Name]
 	if rec == nil {

@@ -126,7 +126,7 @@ func (w *worker) rounds(ctx context.Context) {
 }
 
 // activeFor is how long the pod has been active. In one life of the agent the monotonic clock counts, so that a clock
-// which is set ends nobody's deadline. Of an earlier life only the start is known, by a clock that may have been wrong:
+// which is set ends no deadline. Of an earlier life only the start is known, by a clock that may have been wrong:
 // it was no earlier than the pod's creation, which the hub's clock has stamped, and it is not in the future.
 func (w *worker) activeFor(pod *corev1.Pod, start *metav1.Time, now time.Time) time.Duration {
 	if w.active.IsZero() {
@@ -187,7 +187,7 @@ func (w *worker) target() target {
 		w.pod = w.unknownPod()
 	}
 	gone := want.complete || w.wanted
-	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may not hear of it from the hub
+	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may have no link to the hub
 		p := w.pod.DeepCopy()
 		p.DeletionTimestamp = &metav1.Time{Time: w.m.cfg.Now()}
 		w.pod = p

@@ -18,7 +18,7 @@ type Plugin interface {
 	Mount(ctx context.Context, r Request) error
 	// Unmount undoes Mount, however much of it there is; r has no Source. Directories need not be removed.
 	Unmount(ctx context.Context, r Request) error
-	// ReadOnly reports whether containers must not write to the volume, whatever their mount says.
+	// ReadOnly reports whether containers must not write to the volume, even where their mount allows it.
 	ReadOnly() bool
 }
 
@@ -60,7 +60,7 @@ var kinds = []kind{
 	{"projected", projected{}},
 }
 
-// pluginFor returns the plug-in of a volume, or an error that says which there are.
+// pluginFor returns the plug-in of a volume, or an error with the kinds that there are.
 func pluginFor(v *corev1.Volume) (Plugin, error) {
 	for _, k := range kinds {
 		if k.Supports(v) {

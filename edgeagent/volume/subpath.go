@@ -110,7 +110,7 @@ func openPath(r *os.Root, path string) (*os.File, error) {
 	return nil, fmt.Errorf("%s: too many links", path)
 }
 
-// makeLike makes a directory with those above it, each with the volume's own mode: whoever may write to the volume may
+// makeLike makes a directory with those above it, each with the volume's own mode: those who may write to the volume may
 // write to a subPath of it.
 func makeLike(r *os.Root, sub string) error {
 	root, err := r.Stat(".")

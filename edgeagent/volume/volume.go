@@ -33,7 +33,7 @@ type Source interface {
 	Token(podUID, audience string) *wire.Token
 }
 
-// Error is why a volume cannot be mounted, in kubelet's words.
+// Error is why a volume cannot be mounted, with kubelet's text.
 type Error struct {
 	Volume string
 	Err    error
@@ -127,7 +127,7 @@ func (*Mounter) ReadFile(root, path string, limit int) ([]byte, error) {
 	return safefile.ReadInRoot(root, path, limit)
 }
 
-// ReadOnly reports whether containers must not write to a volume, whatever their mount says.
+// ReadOnly reports whether containers must not write to a volume, even where their mount allows it.
 func (*Mounter) ReadOnly(pod *corev1.Pod, volume string) bool {
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == volume {
