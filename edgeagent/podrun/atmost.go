@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/internal/contain"
 )
 
@@ -90,5 +91,5 @@ func (w *worker) panicked(err error) time.Duration {
 			return nil
 		})
 	}
-	return min(time.Second<<min(w.faults-1, 10), backoffMax)
+	return min(time.Second<<min(w.faults-1, 10), lifecycle.BackoffMax)
 }

@@ -117,7 +117,7 @@ const (
 // cut to its share of what a pod may have. The rules are kubelet's.
 // The file is gone after a reboot; then what an earlier life of the agent has reported stands.
 func (w *worker) terminationMessage(pod *corev1.Pod, c *cruntime.Container) string {
-	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil {
+	if old := kube.ContainerStatusNamed(&w.mem.Last, c.Name); old != nil {
 		for _, t := range []*corev1.ContainerStateTerminated{old.State.Terminated, old.LastTerminationState.Terminated} {
 			if t != nil && t.ContainerID == "containerd://"+c.ID && t.Message != "" {
 				return t.Message
