@@ -173,6 +173,7 @@ func (s *stepper) isPlainInit(name string) bool {
 	return false
 }
 
+// attempt returns the record of a container's n-th attempt, or nil.
 func (s *stepper) attempt(name string, n int) *cruntime.Container {
 	for i := range s.o.Containers {
 		if c := &s.o.Containers[i]; c.Name == name && c.Attempt == n {
@@ -182,6 +183,7 @@ func (s *stepper) attempt(name string, n int) *cruntime.Container {
 	return nil
 }
 
+// terminated is how a record's container has ended, with kubelet's reasons.
 func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: endCode(c), Reason: "Completed", Message: s.o.Messages[c.ID],
