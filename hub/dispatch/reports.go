@@ -2,8 +2,6 @@ package dispatch
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -15,19 +13,6 @@ import (
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
-
-// plan is what a report changes; nothing, when it is of no consequence or not the node's to say.
-type plan struct {
-	writes []control.Write
-	alone  bool     // must not share a transaction
-	left   []string // what of the report is not taken, and why
-}
-
-// report is one thing that a node says.
-type report struct {
-	node string
-	put  *wire.Put
-}
 
 // maxReports bounds a report in bytes, by its kind: a pod of 110 containers with their last words fits.
 var maxReports = map[wire.Kind]int{
@@ -47,36 +32,6 @@ func (i *intake) plan(r report) plan {
 		return i.planEvent(r)
 	}
 	return plan{}
-}
-
-// unread is the plan for a report of which nothing is taken.
-func unread(format string, args ...any) plan {
-	return plan{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
-}
-
-// decode reads a status as far as it can be read: one field of a wrong type does not cost the others.
-func decode[T any](data []byte, status *T) (left []string, err error) {
-	if json.Unmarshal(data, status) == nil {
-		return nil, nil
-	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, err
-	}
-	*status = *new(T)
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
-		if err == nil {
-			err = json.Unmarshal(one, new(T))
-		}
-		if err == nil {
-			err = json.Unmarshal(one, status)
-		}
-		if err != nil && len(left) < maxLeft {
-			left = append(left, fmt.Sprintf("%.50q, which cannot be read: %.200s", name, err))
-		}
-	}
-	return left, nil
 }
 
 // planPod: only the node that a pod is bound to may speak of it, and only of the very pod (by UID).
