@@ -2,16 +2,12 @@ package desired
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,13 +15,12 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/scripttest"
 	"petrel.dev/petrel/internal/wire"
 )
 
-var update = flag.Bool("update", false, "write the traces in testdata anew")
-
-// Timelines as text: each block of testdata/*.txt is a few commands, "----", and what goes out; of each command by node and
-// object, and of one object in order. A version is a number by the content of an object: @1 is the first, @2 the next other one. Commands:
+// Timelines as text (testdata/*.txt): changes, and what goes out; of each command by node and object, and of one object in
+// order. A version is a number by the content of an object: @1 is the first, @2 the next other one. Commands:
 //
 //	pod NAME KEY=VALUE...        keys: on, uid, configmap, secret, phase, status
 //	node NAME KEY=VALUE...       keys: uid, cidr, ip
@@ -41,40 +36,7 @@ var update = flag.Bool("update", false, "write the traces in testdata anew")
 //	release|cancel NODE POD
 //	pass DURATION                and then what has expired is sent
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := newWorld(t, Table())
-			var out strings.Builder
-			for block := range strings.SplitSeq(strings.TrimSpace(string(raw)), "\n\n") {
-				commands, _, _ := strings.Cut(block, "----")
-				out.WriteString(strings.TrimSpace(commands) + "\n----\n")
-				for line := range strings.Lines(commands) {
-					if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-						out.WriteString(strings.Join(append(w.command(strings.Fields(line)), ""), "\n"))
-					}
-				}
-				out.WriteString("\n")
-			}
-			got := strings.TrimSpace(out.String()) + "\n"
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := gocmp.Diff(strings.TrimSpace(string(raw))+"\n", got); d != "" {
-				t.Errorf("the trace has changed (-update writes it anew):\n%s", d)
-			}
-		})
-	}
+	scripttest.Run(t, func(t *testing.T) func([]string) []string { return newWorld(t, Table()).command })
 }
 
 // world is an API and the sets that follow it.
