@@ -12,21 +12,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 )
-
-// Authenticator tells who sends a request. ok is false when the request carries no credentials; err says why those it
-// carries were refused. Both are answered with 401.
-type Authenticator interface {
-	Authenticate(r *http.Request) (user registry.User, ok bool, err error)
-}
-
-// Authorizer decides whether a user may do something. reason explains a refusal to the person who meets it.
-type Authorizer interface {
-	Authorize(ctx context.Context, u registry.User, a auth.Attributes) (allowed bool, reason string, err error)
-}
 
 // Kinds lists the served kinds in order of preference, in a slice that is another one after each change; *resource.Table
 // is one.
@@ -38,11 +28,11 @@ type Kinds interface {
 type Config struct {
 	Verbs         registry.Verbs
 	Kinds         Kinds
-	Authenticator Authenticator
-	Authorizer    Authorizer
-	Streams       Streams       // nil: pods have no logs, exec, attach, port-forward (503)
-	OpenAPI       OpenAPI       // nil: no schemas (404)
-	JWKS          func() []byte // public token keys for /openid/v1/jwks; nil: not served
+	Authenticator auth.Authenticator
+	Authorizer    auth.Authorizer
+	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
+	OpenAPI       OpenAPI           // nil: no schemas (404)
+	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
 
@@ -59,6 +49,7 @@ type Config struct {
 
 type server struct {
 	Config
+	streams  *podstream.Server // nil: no link to the nodes
 	index    atomic.Pointer[kindIndex]
 	codec    *codec
 	metrics  *metrics
@@ -89,6 +80,9 @@ func New(c Config) (http.Handler, error) {
 		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),
 	}
+	if c.Streams != nil {
+		s.streams = podstream.New(podstream.Config{Streams: c.Streams, Status: statusOf, Log: c.Log})
+	}
 	return s.filters(http.HandlerFunc(s.route)), nil
 }
 
@@ -101,8 +95,8 @@ type exchange struct {
 	t    registry.Target
 	sub  *resource.Subresource
 	verb string
-	user registry.User // who asks, once admitted; nameless before
-	held int           // bytes of the body that count against the user
+	user auth.User // who asks, once admitted; nameless before
+	held int       // bytes of the body that count against the user
 	// query is parsed once; many things look at it.
 	query url.Values
 }

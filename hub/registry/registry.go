@@ -10,6 +10,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
 )
 
 // TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
@@ -24,7 +25,7 @@ type Kinds interface {
 
 // Config is what a Registry needs. Store and Kinds are required.
 type Config struct {
-	Store     Store
+	Store     sqlstore.Store
 	Kinds     Kinds
 	Admission Admission        // nil: everything is admitted
 	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
@@ -47,7 +48,7 @@ type Config struct {
 // Registry is Verbs for hub/apiserver, and has a control.Client for the hub's own loops. All methods may be called from any
 // goroutine, also before Run; typed reads stand still until Run feeds them.
 type Registry struct {
-	store     Store
+	store     sqlstore.Store
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
@@ -108,7 +109,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if k := r.kindFor(eventGVK); k != nil {
-		if err := r.expiry.load(resource.Prefix(k, "")); err != nil {
+		if err := r.expiry.load(ctx, resource.Prefix(k, "")); err != nil {
 			return err
 		}
 		r.cache.onEvent(resource.Prefix(k, ""), r.expiry.saw)

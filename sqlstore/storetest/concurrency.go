@@ -16,7 +16,7 @@ func runConcurrency(t *testing.T, open func(t testing.TB) Store) {
 	t.Run("one of many wins each revision", func(t *testing.T) { testCounter(t, open(t)) })
 	t.Run("every watcher sees every commit whole", func(t *testing.T) { testWatchers(t, open(t)) })
 	t.Run("a slow watcher misses nothing", func(t *testing.T) { testSlow(t, open(t)) })
-	t.Run("what a conflict tells of can be read", func(t *testing.T) { testConflictShows(t, open(t)) })
+	t.Run("what a conflict names can be read", func(t *testing.T) { testConflictShows(t, open(t)) })
 	t.Run("a canceled commit leaves nothing", func(t *testing.T) { testCanceled(t, open(t)) })
 	t.Run("close ends next", func(t *testing.T) { testClose(t, open(t)) })
 }
@@ -28,7 +28,7 @@ func testCounter(t *testing.T, s Store) {
 	for range writers {
 		wg.Go(func() {
 			for done := 0; done < each; {
-				e, _ := s.Get("/counter")
+				e, _ := get(t, s, "/counter")
 				n, _ := strconv.Atoi(string(e.Value))
 				_, err := s.Commit(t.Context(), sqlstore.Op{Key: "/counter", Value: []byte(strconv.Itoa(n + 1)), RevAt: -1, If: e.Rev})
 				var conflict *sqlstore.ConflictError
@@ -43,12 +43,12 @@ func testCounter(t *testing.T, s Store) {
 		})
 	}
 	wg.Wait()
-	if e, _ := s.Get("/counter"); string(e.Value) != strconv.Itoa(writers*each) || e.Rev != writers*each || e.Created != 1 {
+	if e, _ := get(t, s, "/counter"); string(e.Value) != strconv.Itoa(writers*each) || e.Rev != writers*each || e.Created != 1 {
 		t.Errorf("counter is %s at revision %d, created at %d", e.Value, e.Rev, e.Created)
 	}
 }
 
-// testConflictShows has many create one key at once: who is told that it exists finds it.
+// testConflictShows has many create one key at once: each that gets a conflict finds the key.
 func testConflictShows(t *testing.T, s Store) {
 	var wg sync.WaitGroup
 	for round := range 20 {
@@ -57,7 +57,7 @@ func testConflictShows(t *testing.T, s Store) {
 			wg.Go(func() {
 				_, err := s.Commit(t.Context(), sqlstore.Op{Key: key, Value: []byte("x"), RevAt: -1})
 				var conflict *sqlstore.ConflictError
-				switch e, ok := s.Get(key); {
+				switch e, ok := get(t, s, key); {
 				case err != nil && !errors.As(err, &conflict):
 					t.Error(err)
 				case !ok || err != nil && e.Rev != conflict.Have:
@@ -69,13 +69,13 @@ func testConflictShows(t *testing.T, s Store) {
 	}
 }
 
-// testWatchers: transactions of three keys, in two prefixes, by many writers; watchers check what each batch may look like.
+// testWatchers has many writers commit transactions of three keys, in two prefixes; watchers check what each batch may look like.
 func testWatchers(t *testing.T, s Store) {
 	const writers, each = 6, 30
 	const total = writers * each
 	var wg sync.WaitGroup
 	for _, prefix := range []string{"/", "/left/", "/right/", "/left/"} {
-		w, err := s.Watch(prefix, 0)
+		w, err := s.Watch(t.Context(), prefix, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,8 +118,8 @@ func followTransactions(t *testing.T, s Store, w sqlstore.Watcher, prefix string
 			}
 			last = e.Rev
 		}
-		if s.Revision() < last || w.Revision() < last {
-			t.Errorf("watch %s: store at %d, watcher at %d, event at %d", prefix, s.Revision(), w.Revision(), last)
+		if revision(t, s) < last || w.Revision() < last {
+			t.Errorf("watch %s: store at %d, watcher at %d, event at %d", prefix, revision(t, s), w.Revision(), last)
 		}
 		seen += len(events)
 	}
@@ -127,7 +127,7 @@ func followTransactions(t *testing.T, s Store, w sqlstore.Watcher, prefix string
 
 // testSlow writes far more than a store would buffer for a watcher before the watcher first looks.
 func testSlow(t *testing.T, s Store) {
-	w, err := s.Watch("/many/", 0)
+	w, err := s.Watch(t.Context(), "/many/", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,13 +176,13 @@ func testCanceled(t *testing.T, s Store) {
 	if _, err := s.Commit(ctx, sqlstore.Op{Key: "/x", RevAt: -1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("commit: %v", err)
 	}
-	if _, ok := s.Get("/x"); ok || s.Revision() != 0 {
-		t.Errorf("a canceled commit was committed, revision %d", s.Revision())
+	if _, ok := get(t, s, "/x"); ok || revision(t, s) != 0 {
+		t.Errorf("a canceled commit was committed, revision %d", revision(t, s))
 	}
 }
 
 func testClose(t *testing.T, s Store) {
-	w, err := s.Watch("/", 0)
+	w, err := s.Watch(t.Context(), "/", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,12 +12,12 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// runModel does the same random things to the store and to Memory and compares every answer.
+// runModel does the same random things to the store and to Spec and compares every answer.
 func runModel(t *testing.T, open func(t testing.TB) Store) {
 	rapid.Check(t, func(r *rapid.T) {
 		s := &scope{TB: t}
 		defer s.end()
-		m := &model{store: open(s), spec: &Memory{}}
+		m := &model{store: open(s), spec: &Spec{}}
 		r.Repeat(map[string]func(*rapid.T){
 			"":        m.compare,
 			"commit":  m.commit,
@@ -45,13 +45,13 @@ func (s *scope) end() {
 
 type model struct {
 	store    Store
-	spec     *Memory
+	spec     *Spec
 	watchers []*pair
 }
 
 type pair struct {
 	store sqlstore.Watcher
-	spec  *memoryWatcher
+	spec  *specWatcher
 }
 
 var (
@@ -60,7 +60,7 @@ var (
 )
 
 func (m *model) revision(r *rapid.T, name string) sqlstore.Revision {
-	return sqlstore.Revision(rapid.Int64Range(0, int64(m.spec.Revision())+1).Draw(r, name))
+	return sqlstore.Revision(rapid.Int64Range(0, int64(m.spec.last())+1).Draw(r, name))
 }
 
 func (m *model) commit(r *rapid.T) {
@@ -75,7 +75,7 @@ func (m *model) commit(r *rapid.T) {
 		case 0:
 			op.If = m.revision(r, "rev")
 		case 1, 2:
-			e, _ := m.spec.Get(op.Key)
+			e, _, _ := m.spec.Get(context.Background(), op.Key)
 			op.If = e.Rev
 		}
 		if op.Delete && op.If == 0 {
@@ -95,24 +95,24 @@ func (m *model) list(r *rapid.T) {
 		after = keys.Draw(r, "after")
 	}
 	limit, at := rapid.IntRange(0, 3).Draw(r, "limit"), m.revision(r, "at")
-	got, err := m.store.List(prefix, after, limit, at)
-	want, wantErr := m.spec.List(prefix, after, limit, at)
+	got, err := m.store.List(context.Background(), prefix, after, limit, at)
+	want, wantErr := m.spec.List(context.Background(), prefix, after, limit, at)
 	equal(r, "list", readable(got), readable(want))
 	equal(r, "list's error", err, wantErr)
 }
 
 func (m *model) watch(r *rapid.T) {
 	prefix, from := prefixes.Draw(r, "prefix"), m.revision(r, "from")
-	got, err := m.store.Watch(prefix, from)
-	want, wantErr := m.spec.Watch(prefix, from)
+	got, err := m.store.Watch(context.Background(), prefix, from)
+	want, wantErr := m.spec.Watch(context.Background(), prefix, from)
 	equal(r, "watch's error", err, wantErr)
 	if err == nil {
-		m.watchers = append(m.watchers, &pair{store: got, spec: want.(*memoryWatcher)})
+		m.watchers = append(m.watchers, &pair{store: got, spec: want.(*specWatcher)})
 	}
 }
 
-// next takes what a watcher has to tell. A store may deliver in several portions what Memory delivers at once, and may
-// still have events that have been compacted since; it must never tell less than it promises.
+// next takes what a watcher has. A store may deliver in several portions what Spec delivers at once, and may
+// still have events that have been compacted since; it must never deliver less than it promises.
 func (m *model) next(r *rapid.T) {
 	if len(m.watchers) == 0 {
 		r.Skip("no watcher")
@@ -155,9 +155,13 @@ func (m *model) compact(r *rapid.T) {
 }
 
 func (m *model) compare(r *rapid.T) {
-	equal(r, "revision", m.store.Revision(), m.spec.Revision())
-	got, err := m.store.List("", "", 0, 0)
-	want, _ := m.spec.List("", "", 0, 0)
+	rev, err := m.store.Revision(context.Background())
+	if err != nil {
+		r.Fatal(err)
+	}
+	equal(r, "revision", rev, m.spec.last())
+	got, err := m.store.List(context.Background(), "", "", 0, 0)
+	want, _ := m.spec.List(context.Background(), "", "", 0, 0)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type Source struct {
 }
 
 // Table returns what Petrel's nodes get. To sync another kind, add its entry here, its wire.Kind with its content to
-// internal/wire/object.go, and on the agent what decodes it (edgeagent/podrun/set.go).
+// internal/wire/object.go, and on the agent what decodes it (edgeagent/desired).
 func Table() []Source {
 	return []Source{
 		{Kind: wire.KindPod, GVK: kube.Pod, Node: podNode, Compose: alone(podObject)},

@@ -1,11 +1,10 @@
-// Package registrytest gives tests a registry as the hub has it: a real store in a temporary directory and all built-in
+// Package registrytest gives tests a registry as the hub has it: a real store of its own and all built-in
 // kinds, running until the test ends.
 package registrytest
 
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -13,7 +12,6 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
 )
 
 // New returns a running registry on an empty store of its own.
@@ -31,10 +29,8 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	if cfg.Kinds == nil {
 		cfg.Kinds = resource.New()
 	}
-	var db *sqlstore.DB
 	if cfg.Store == nil {
-		db = Store(t)
-		cfg.Store = db
+		cfg.Store = Store(t)
 	}
 	r := registry.New(cfg)
 	g.Go(func() error { return r.Run(ctx) })
@@ -47,15 +43,17 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	return r
 }
 
-// Store returns a running store in a temporary directory.
-func Store(t testing.TB) *sqlstore.DB {
+// Store returns a running, empty store.
+func Store(t testing.TB) TestStore {
+	t.Helper()
+	return Limited(t, 0)
+}
+
+// Limited is Store with a limit on the bytes of its objects; 0 is the usual one.
+func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(t.TempDir(), "hub.db")})
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
+	db := open(t, limit)
 	done := make(chan error, 1)
 	go func() { done <- db.Run(ctx) }()
 	t.Cleanup(func() {
