@@ -43,7 +43,7 @@ func (d *Dispatch) admit(now time.Time, n *node, c *conn) {
 func (d *Dispatch) probe(now time.Time, n *node, c *conn, f func(now time.Time, alive bool)) {
 	c.alive = append(c.alive, f)
 	c.s.Probe(now)
-	d.touch(n, c)
+	d.enqueue(n, c)
 }
 
 // cloned refuses a second process that has the key of a device which is connected.
@@ -62,7 +62,7 @@ func (d *Dispatch) refuse(now time.Time, n *node, c *conn, code wire.Code, msg s
 	}
 	history, revision := d.history()
 	c.s.Refuse(now, wire.Refuse{Code: code, Message: msg, Epoch: n.epoch, Revision: revision, History: history})
-	d.touch(n, c)
+	d.enqueue(n, c)
 }
 
 // admitKey goes on once no other process of the device is alive.

@@ -18,10 +18,10 @@ type Bus interface {
 	// Run calls receive for each frame on a node's up, live and stream topics until ctx ends; receive returns at once
 	// and owns the frame. It calls connected when the bus begins to work, and when it stops.
 	Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error
-	// Heard is when the node (its id in topics) last sent anything at all, pings of its connection included; zero when the
+	// LastSeen is when the node (its id in topics) last sent anything at all, pings of its connection included; zero when the
 	// bus does not see that, or the node has no connection. It is still known while receive has a node's last words.
-	Heard(node string) time.Time
-	// Guard has the bus keep room for the devices that known knows (by id in topics), whatever strangers do. It is called
+	LastSeen(node string) time.Time
+	// Guard has the bus keep room for the devices for which known returns true (by id in topics), whatever strangers do. It is called
 	// once, before Run.
 	Guard(known func(device string) bool)
 }

@@ -29,7 +29,7 @@ type Dispatch struct {
 	set      *desired.Sets
 	common   *wire.Shared       // what all nodes get
 	touched  map[*node]struct{} // connected nodes whose set has changed in this round
-	turns    []turn             // sessions that may have something to do, see settle
+	queue    []queued           // sessions that may have something to do, see drainAll
 	revision uint64             // largest seen in the feed
 	refusals refusals
 	pending  map[string]*node // devices that are not known and have begun a handshake; at most maxStrangers
@@ -44,13 +44,13 @@ func New(cfg Config) (*Dispatch, error) {
 		return nil, errors.New("dispatch: client, bus, keys and log are needed")
 	}
 	d := &Dispatch{
-		cfg: cfg, inbox: newInbox(cfg.Bus.Heard), joins: newJoins(cfg.Client, cfg.Log),
+		cfg: cfg, inbox: newInbox(cfg.Bus.LastSeen), joins: newJoins(cfg.Client, cfg.Log),
 		nodes: map[string]*node{}, byName: map[string]*node{}, pending: map[string]*node{},
 		common: wire.NewShared(), touched: map[*node]struct{}{},
 	}
 	d.inbox.known = d.known.has
 	cfg.Bus.Guard(d.known.has)
-	d.pres.init(cfg.Bus.Heard)
+	d.pres.init(cfg.Bus.LastSeen)
 	d.in = newIntake(cfg.Client, cfg.Settings, cfg.Log)
 	d.images = images.New(d.usesImage)
 	sets := desired.Config{Sources: desired.Table(), Reader: cfg.Client}

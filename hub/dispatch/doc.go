@@ -6,8 +6,8 @@
 //	store ◄── intake, images ◄── batches of reports ─┘
 //
 // One goroutine, the loop, owns all of it: it hands changes, frames and times to the rooms below, and what they return to
-// the sessions. Commits, joins and tokens run beside it and come back as calls. A session that may have something to do gets
-// a turn (touch), and only the loop gives turns (settle): nothing below calls back up.
+// the sessions. Commits, joins and tokens run beside it and come back as calls. A session that may have something to do is
+// queued (enqueue), and only the loop drains it (drainAll): nothing below calls back up.
 //
 // Nothing here is stored but what the API shows: Nodes, statuses, events. What the hub remembers of a session is lost with
 // the process and found again by comparing hashes.

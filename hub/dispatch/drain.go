@@ -6,7 +6,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// drain does what a session wants done. If there may be more, the session gets another turn.
+// drain does what a session wants done. If there may be more, the session is queued again.
 func (d *Dispatch) drain(now time.Time, n *node, c *conn) {
 	// A pending pod is to run, and may run already: without it the set is not complete.
 	if n.current == c && !d.set.Pending(n.name) {
@@ -34,7 +34,7 @@ func (d *Dispatch) drain(now time.Time, n *node, c *conn) {
 	case out.Ended:
 		d.ended(now, n, c, out.Err)
 	case out.Hello != nil, out.Have != nil, out.Alive != nil, d.silent(now, n, c):
-		d.touch(n, c)
+		d.enqueue(n, c)
 	default:
 		d.wakeAt(c.wake())
 	}
@@ -47,7 +47,7 @@ func (d *Dispatch) takeReports(now time.Time, n *node, c *conn, b *wire.Batch) {
 		d.callOn(n, func(time.Time) {
 			if n.conns[c.tag] == c {
 				c.s.Committed(b.Seq)
-				d.touch(n, c)
+				d.enqueue(n, c)
 			}
 		})
 	}})

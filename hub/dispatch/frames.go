@@ -34,13 +34,13 @@ func (d *Dispatch) take(now time.Time, id string, kind wire.TopicKind, f inFrame
 	switch {
 	case kind == wire.TopicLive:
 		if c != nil && typ == wire.FrameLive && c.lastWords(f) {
-			c.last = f.heard
+			c.seen = f.seen
 			c.s.Fail(errors.New("connection lost"))
-			d.touch(n, c)
+			d.enqueue(n, c)
 		}
 	case c != nil:
 		c.s.Frame(now, f.b)
-		d.touch(n, c)
+		d.enqueue(n, c)
 	case typ == wire.FrameKnock:
 		d.knock(now, id, tag, f.b)
 	case n == nil || now.Sub(n.nudged) > nudgeEvery:
@@ -79,7 +79,7 @@ func (d *Dispatch) knock(now time.Time, id string, tag wire.Tag, b []byte) {
 	d.nodes[id] = n
 	c := &conn{s: s, tag: tag, began: now}
 	n.conns[tag] = c
-	d.touch(n, c)
+	d.enqueue(n, c)
 }
 
 // makeRoom ends the oldest handshake of a device that has not come to its hello, if there is one. Over a broker that lets
@@ -128,7 +128,7 @@ func (d *Dispatch) evictStranger(now time.Time) {
 	}
 	for _, c := range oldest.conns {
 		c.s.Fail(errors.New("another device took its room"))
-		d.touch(oldest, c)
+		d.enqueue(oldest, c)
 	}
 	delete(d.pending, oldest.id)
 }

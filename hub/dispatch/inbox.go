@@ -20,7 +20,7 @@ const (
 // inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
 type inbox struct {
 	ready   chan struct{}               // has room for one; a signal that something has come
-	heard   func(node string) time.Time // of the bus
+	seen    func(node string) time.Time // of the bus
 	known   func(node string) bool      // set before Run, not changed after
 	streams streamTable
 
@@ -45,12 +45,12 @@ type call struct {
 type inFrame struct {
 	topic string
 	b     []byte
-	// heard goes with last words: when the node was last heard of before. The bus sends them for it, perhaps long after.
-	heard time.Time
+	// seen goes with last words: when the node was last seen before. The bus sends them for it, perhaps long after.
+	seen time.Time
 }
 
-func newInbox(heard func(node string) time.Time) *inbox {
-	return &inbox{ready: make(chan struct{}, 1), heard: heard, waiting: map[string]waiting{}}
+func newInbox(seen func(node string) time.Time) *inbox {
+	return &inbox{ready: make(chan struct{}, 1), seen: seen, waiting: map[string]waiting{}}
 }
 
 func (i *inbox) signal() {
@@ -92,7 +92,7 @@ func (i *inbox) frame(topic string, b []byte) {
 	}
 	f := inFrame{topic: topic, b: b}
 	if kind == wire.TopicLive {
-		f.heard = i.heard(node)
+		f.seen = i.seen(node)
 	}
 	most := maxFrameBytes
 	if i.known != nil && !i.known(node) {

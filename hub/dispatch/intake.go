@@ -29,7 +29,7 @@ const storeRetryMax = 30 * time.Second
 // intake writes what nodes report. Each node has a queue of its own, of one batch: it sends no other before that one is
 // answered. In turn, each node whose budget allows gets a share of the next transaction. When a transaction fails, the
 // shares in it are tried one by one, and a node whose own share fails goes on alone for a while: it waits for its own
-// failures, and nobody else does.
+// failures, and no other node does.
 type intake struct {
 	client control.Client
 	log    *slog.Logger

@@ -116,7 +116,7 @@ func (j *joins) commit(device string, h *wire.Hello, fingerprint string, done fu
 // refusal is a join that will not do better by itself.
 type refusal struct {
 	code wire.Code
-	err  error // in words for the one who runs the device
+	err  error // for the user of the device: what, why and the way out
 }
 
 func (r *refusal) Error() string { return r.err.Error() }

@@ -46,16 +46,16 @@ func (d *Dispatch) work(now time.Time) {
 	if bus != nil {
 		d.busChanged(now, *bus)
 	}
-	d.settle(now)
+	d.drainAll(now)
 	for _, c := range calls {
 		d.run(now, c)
-		d.settle(now)
+		d.drainAll(now)
 	}
 	for _, f := range frames {
 		d.frame(now, f)
-		d.settle(now)
+		d.drainAll(now)
 	}
-	d.settleSets(now)
+	d.drainTouched(now)
 }
 
 // run makes a call. A panic over one that works on a device ends its sessions, see guard: otherwise they would go on with
@@ -80,29 +80,29 @@ func (d *Dispatch) frame(now time.Time, f inFrame) {
 	}
 }
 
-// settle gives sessions their turn until none has anything more to do.
-func (d *Dispatch) settle(now time.Time) {
-	for len(d.turns) > 0 {
-		t := d.turns[0]
-		d.turns = d.turns[1:]
-		t.conn.queued = false
-		if t.node.conns[t.conn.tag] == t.conn { // has not ended meanwhile
-			d.guard(now, t.node, func() { d.drain(now, t.node, t.conn) })
+// drainAll drains the sessions that stand in the queue until none has anything more to do.
+func (d *Dispatch) drainAll(now time.Time) {
+	for len(d.queue) > 0 {
+		next := d.queue[0]
+		d.queue = d.queue[1:]
+		next.conn.queued = false
+		if next.node.conns[next.conn.tag] == next.conn { // has not ended meanwhile
+			d.guard(now, next.node, func() { d.drain(now, next.node, next.conn) })
 		}
 	}
-	d.turns = nil
+	d.queue = nil
 }
 
-// settleSets gives those their turn whose sets have changed. It is the end of a round, so that a node gets what has changed
-// in it as one batch.
-func (d *Dispatch) settleSets(now time.Time) {
+// drainTouched drains those whose sets have changed. It is the end of a round, so that a node gets what has changed in it as
+// one batch.
+func (d *Dispatch) drainTouched(now time.Time) {
 	for n := range d.touched {
 		delete(d.touched, n)
 		if n.current != nil {
-			d.touch(n, n.current)
+			d.enqueue(n, n.current)
 		}
 	}
-	d.settle(now)
+	d.drainAll(now)
 }
 
 // guard runs f, which works on one device. Should it panic, the device loses its sessions, and comes again; what the hub had
@@ -130,21 +130,21 @@ func (d *Dispatch) changeAll(now time.Time, changes []control.Change) {
 	d.spread()
 }
 
-// tick gives every session whose time has come a turn, and does what else is due.
+// tick drains every session whose time has come, and does what else is due.
 func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
 	d.wakeAt(d.images.Expire(now))
 	for _, n := range d.nodes {
 		d.guard(now, n, func() { d.tickNode(now, n) })
-		d.settle(now)
+		d.drainAll(now)
 	}
-	d.settleSets(now)
+	d.drainTouched(now)
 }
 
 func (d *Dispatch) tickNode(now time.Time, n *node) {
 	for _, c := range n.conns {
 		if w := c.wake(); !w.IsZero() && !now.Before(w) {
-			d.touch(n, c)
+			d.enqueue(n, c)
 		} else {
 			d.wakeAt(w)
 		}
@@ -166,21 +166,21 @@ func (d *Dispatch) busChanged(now time.Time, up bool) {
 	for _, n := range d.nodes {
 		for _, c := range n.conns {
 			c.s.Fail(errors.New("the hub lost its broker"))
-			d.touch(n, c)
+			d.enqueue(n, c)
 		}
 	}
 }
 
-// shutdown says good-bye to all nodes, so that they need not find out.
+// shutdown ends all sessions, so that nodes need not find out.
 func (d *Dispatch) shutdown(now time.Time) {
 	for _, n := range d.nodes {
 		if n.current != nil {
 			n.current.s.Bye(now, wire.CodeShutdown, "the hub stops")
-			d.touch(n, n.current)
+			d.enqueue(n, n.current)
 		}
 		for _, e := range n.streams {
 			e.Fail(fmt.Errorf("%w: the hub stops", wire.ErrStreamCut))
 		}
 	}
-	d.settle(now)
+	d.drainAll(now)
 }

@@ -19,7 +19,7 @@ type node struct {
 
 	epoch  uint64       // of the latest accepted session
 	up     *wire.Copy   // reports; outlives sessions, never nil
-	heard  time.Time    // the last of it when its last session ended
+	seen   time.Time    // when it was last, as of the end of its last session
 	nudged time.Time    // last nudge
 	tokens *tokens.Book // of its pods; outlives sessions, never nil
 
@@ -33,17 +33,17 @@ type conn struct {
 	s      *session.Session
 	tag    wire.Tag
 	began  time.Time
-	queued bool                              // stands in Dispatch.turns
+	queued bool                              // stands in Dispatch.queue
 	hello  *wire.Hello                       // nil: not come yet
 	alive  []func(now time.Time, alive bool) // to call with the answer to the probe
-	// last is when the bus had heard of the node when it reported that the connection is gone; zero before, or unknown.
-	last time.Time
+	// seen is when the bus had last seen the node when it reported that the connection is gone; zero before, or unknown.
+	seen time.Time
 	// doubt is when to look whether a node that owes an answer has sent anything; zero: it owes none.
 	doubt time.Time
 }
 
-// turn is a session that may have something to do.
-type turn struct {
+// queued is a session that may have something to do.
+type queued struct {
 	node *node
 	conn *conn
 }
@@ -54,12 +54,12 @@ func keepaliveOf(c *conn) time.Duration { return time.Duration(c.hello.Keepalive
 // lastWords reports whether a live frame is the device's own. Before the hello only a bus that sees who publishes can say.
 func (c *conn) lastWords(f inFrame) bool {
 	if c.hello == nil {
-		return !f.heard.IsZero()
+		return !f.seen.IsZero()
 	}
 	return wire.LastWordsMatch(f.b, c.hello.Live)
 }
 
-// wake is when the session wants a turn; zero: never.
+// wake is when the session has to be drained; zero: not by itself.
 func (c *conn) wake() time.Time { return earliest(c.s.Wake(), c.doubt) }
 
 // answer calls those who wait for the answer to the probe.
@@ -79,11 +79,11 @@ func (d *Dispatch) session(name string) *node {
 	return nil
 }
 
-// touch gives a session a turn, after those that have one already.
-func (d *Dispatch) touch(n *node, c *conn) {
+// enqueue has the loop drain a session, after those that stand in the queue already.
+func (d *Dispatch) enqueue(n *node, c *conn) {
 	if !c.queued {
 		c.queued = true
-		d.turns = append(d.turns, turn{n, c})
+		d.queue = append(d.queue, queued{n, c})
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// forgetAfter: after so long in the dark, others may have changed what a node has reported of its pods (not ready, unknown).
-// Then it reports everything again.
+// forgetAfter is when what a dark node has reported is forgotten, so that it reports everything again: others may have changed
+// what it said of its pods (not ready, unknown).
 const forgetAfter = kube.DarkGrace / 2
 
 // open makes c the node's open session.
@@ -20,7 +20,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		n.current = nil
 		old.s.Bye(now, wire.CodeReplaced, "a newer connection of this device took over")
 		d.closeSession(n, old, now)
-		d.touch(n, old)
+		d.enqueue(n, old)
 	}
 	if other := d.byName[name]; other != nil && other != n {
 		d.removed(now, other, "another device has joined as "+name+" and taken its place")
@@ -32,7 +32,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 		n.name, n.up = name, wire.NewCopy()
 	}
 	d.byName[name] = n
-	if now.Sub(n.heard) > forgetAfter {
+	if now.Sub(n.seen) > forgetAfter {
 		n.up = wire.NewCopy()
 	}
 	delete(d.pending, n.id)
@@ -44,7 +44,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 	d.accepted(now, n, c.hello.Down)
 	d.cfg.Log.Info("node connected", "node", name, "device", n.id, "epoch", c.hello.Epoch, "agent", c.hello.Build)
 	d.pres.set(name, seen{connected: true, last: now, device: n.id, keepalive: keepaliveOf(c)})
-	d.touch(n, c)
+	d.enqueue(n, c)
 }
 
 // ended forgets a session.
@@ -56,7 +56,7 @@ func (d *Dispatch) ended(now time.Time, n *node, c *conn, err error) {
 	if n.current == c {
 		n.current = nil
 		d.cfg.Log.Info("node disconnected", "node", n.name, "device", n.id, "reason", reason(err))
-		d.closeSession(n, c, d.heardAtEnd(now, n, c, err))
+		d.closeSession(n, c, d.seenAtEnd(now, n, c, err))
 		if unanswered(err) {
 			d.callBack(now, n, c.tag)
 		}
@@ -84,7 +84,7 @@ func (d *Dispatch) removed(now time.Time, n *node, message string) {
 		n.current = nil
 		c.s.Bye(now, wire.CodeRemoved, message)
 		d.closeSession(n, c, now)
-		d.touch(n, c)
+		d.enqueue(n, c)
 	}
 	if d.byName[name] == n {
 		delete(d.byName, name)
@@ -118,9 +118,9 @@ func (d *Dispatch) abandon(now time.Time, n *node, err error) {
 	delete(d.touched, n)
 }
 
-// closeSession ends what hangs on the open session. heard is when its node was last heard of.
-func (d *Dispatch) closeSession(n *node, c *conn, heard time.Time) {
-	n.heard = heard
+// closeSession ends what hangs on the open session. last is when its node was last seen.
+func (d *Dispatch) closeSession(n *node, c *conn, last time.Time) {
+	n.seen = last
 	d.set.Close(n.name)
 	n.down = nil
 	delete(d.touched, n)
@@ -131,6 +131,6 @@ func (d *Dispatch) closeSession(n *node, c *conn, heard time.Time) {
 		d.inbox.streams.remove(n.id, id)
 	}
 	if d.byName[n.name] == n {
-		d.pres.set(n.name, seen{last: heard, keepalive: keepaliveOf(c)})
+		d.pres.set(n.name, seen{last: last, keepalive: keepaliveOf(c)})
 	}
 }

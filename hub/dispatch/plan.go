@@ -10,14 +10,14 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// plan is what a report changes; nothing, when it is of no consequence or not the node's to say.
+// plan is what a report changes; nothing, when it is of no consequence or not the node's to report.
 type plan struct {
 	writes []control.Write
 	alone  bool     // must not share a transaction
 	left   []string // what of the report is not taken, and why
 }
 
-// report is one thing that a node says.
+// report is one object of a node's batch.
 type report struct {
 	node string
 	put  *wire.Put

@@ -8,7 +8,7 @@ import (
 
 // presence is who is connected, for others to ask.
 type presence struct {
-	heard func(device string) time.Time // of the bus; set before Run, never nil after
+	lastSeen func(device string) time.Time // of the bus; set before Run, never nil after
 
 	mu       sync.Mutex
 	nodes    map[string]seen           // by Node name; guarded by mu, as the next two
@@ -19,13 +19,13 @@ type presence struct {
 // seen is what is known of one node's connection.
 type seen struct {
 	connected bool
-	last      time.Time // heard of: when the session ended or, while it lasts, began
+	last      time.Time // when the session ended or, while it lasts, began
 	device    string    // while connected
 	keepalive time.Duration
 }
 
-func (p *presence) init(heard func(device string) time.Time) {
-	p.heard, p.nodes, p.watchers = heard, map[string]seen{}, map[int]func(string){}
+func (p *presence) init(lastSeen func(device string) time.Time) {
+	p.lastSeen, p.nodes, p.watchers = lastSeen, map[string]seen{}, map[int]func(string){}
 }
 
 func (p *presence) set(node string, s seen) {
@@ -47,16 +47,16 @@ func (p *presence) forget(node string) {
 	p.mu.Unlock()
 }
 
-// Presence reports whether a node has an open session, and returns when it was last heard of: the zero time for one not heard
-// of since this hub started, and now for a connected one whose packets the bus does not see.
-func (d *Dispatch) Presence(node string) (connected bool, lastHeard time.Time) {
+// Presence reports whether a node has an open session, and returns when it was last seen: the zero time for one not seen
+// since this hub started, and now for a connected one whose packets the bus does not see.
+func (d *Dispatch) Presence(node string) (connected bool, lastSeen time.Time) {
 	d.pres.mu.Lock()
 	s := d.pres.nodes[node]
 	d.pres.mu.Unlock()
 	if !s.connected {
 		return false, s.last
 	}
-	if t := d.pres.heard(s.device); !t.IsZero() {
+	if t := d.pres.lastSeen(s.device); !t.IsZero() {
 		return true, latest(t, s.last)
 	}
 	return true, time.Now()

@@ -112,7 +112,7 @@ func notInRange(node *corev1.Node, text string) string {
 	return fmt.Sprintf("is outside of the node's range %v", ranges)
 }
 
-// notOfNode is why an address cannot be a node's own; empty when it can. What addresses a node has only it can say, and they
+// notOfNode is why an address cannot be a node's own; empty when it can. What addresses a node has only it can know, and they
 // change; but none is in the networks of pods and Services, and another node's is not this one's.
 func (i *intake) notOfNode(node *corev1.Node, text string) string {
 	a, ok := control.EndpointAddress(text)

@@ -20,7 +20,7 @@ func (d *Dispatch) silent(now time.Time, n *node, c *conn) bool {
 	if since.IsZero() || !c.s.Open() {
 		return false
 	}
-	if end := latest(since, d.lastHeard(n, c)).Add(kube.DarkGrace); now.Before(end) {
+	if end := latest(since, d.lastSeen(n, c)).Add(kube.DarkGrace); now.Before(end) {
 		c.doubt = end
 		return false
 	}
@@ -28,17 +28,17 @@ func (d *Dispatch) silent(now time.Time, n *node, c *conn) bool {
 	return true
 }
 
-// lastHeard is when the node of a session last sent anything, as far as is known.
-func (d *Dispatch) lastHeard(n *node, c *conn) time.Time {
-	return latest(c.s.Heard(), c.last, d.cfg.Bus.Heard(n.id))
+// lastSeen is when the node of a session last sent anything, as far as is known.
+func (d *Dispatch) lastSeen(n *node, c *conn) time.Time {
+	return latest(c.s.LastSeen(), c.seen, d.cfg.Bus.LastSeen(n.id))
 }
 
-// heardAtEnd is lastHeard for a session that has ended by err. A bus that does not see every packet vouches for its nodes
+// seenAtEnd is lastSeen for a session that has ended by err. A bus that does not see every packet vouches for its nodes
 // until it reports that one is gone, so that moment counts; but not for a node that did not answer.
-func (d *Dispatch) heardAtEnd(now time.Time, n *node, c *conn, err error) time.Time {
-	sees := !c.last.IsZero() || !d.cfg.Bus.Heard(n.id).IsZero()
+func (d *Dispatch) seenAtEnd(now time.Time, n *node, c *conn, err error) time.Time {
+	sees := !c.seen.IsZero() || !d.cfg.Bus.LastSeen(n.id).IsZero()
 	if sees || unanswered(err) {
-		return d.lastHeard(n, c)
+		return d.lastSeen(n, c)
 	}
 	return now
 }

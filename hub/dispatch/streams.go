@@ -19,7 +19,7 @@ import (
 // maxStreams is how many streams one node serves at a time.
 const maxStreams = 64
 
-// partingTime is how long a stream that was closed before its node began to serve it can still be told to the node.
+// partingTime is how long the end of a stream that was closed before its node began to serve it can still reach the node.
 const partingTime = 30 * time.Second
 
 // OpenStream opens a stream to a pod on a node. Its errors are statuses.
@@ -72,7 +72,7 @@ func (d *Dispatch) openStream(name string, req wire.StreamRequest) (*wire.Endpoi
 	n.streams[o.Stream] = e
 	d.inbox.streams.add(n.id, o.Stream, e)
 	n.current.s.OpenStream(o)
-	d.touch(n, n.current)
+	d.enqueue(n, n.current)
 	go func() {
 		<-e.Done()
 		d.call(func(time.Time) {

@@ -51,7 +51,7 @@ func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
 	return shares, wait
 }
 
-// share plans the next reports of one node. One that cannot even be planned is left to one, which knows what to do with it.
+// share plans the next reports of one node. One that cannot even be planned is left to the method one.
 func (i *intake) share(now time.Time, q *queue, j *job, objects map[string]bool) (s share, later time.Time) {
 	err := contain.Do(i.log, "dispatch/plan", j.node, func() error {
 		s, later = i.plans(now, q, j, objects)

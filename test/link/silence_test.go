@@ -124,7 +124,7 @@ func (s *silent) Publish(_ string, frame []byte) {
 
 func (s *silent) Guard(func(string) bool) {}
 
-func (s *silent) Heard(string) time.Time {
+func (s *silent) LastSeen(string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.sees {

@@ -11,6 +11,10 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
+// patience is how long a pod is pending. Making a token takes milliseconds; a pod that still lacks one is sent without, and
+// its node reports what is missing.
+const patience = 5 * time.Second
+
 // bound follows a source whose objects are each for one node.
 type bound struct {
 	Source
@@ -88,6 +92,28 @@ func (s *Sets) give(now time.Time, n *set, b *bound, o kube.Object) {
 	if m.sent {
 		s.put(n, w)
 	}
+}
+
+// wait reports whether a pod that is not in its node's set yet has to be held back. A pod is sent once its tokens are there,
+// which are made beside the loop: a node that got it first would try to start it, fail, and report so in an event. Only a pod
+// that the node does not have may be held back, since taking it out of the set would end it. So nothing is held back before it
+// is known what the node has.
+func (s *Sets) wait(now time.Time, n *set, p *corev1.Pod) bool {
+	until, pending := n.pending[p.UID]
+	switch {
+	case !n.known:
+		return false
+	case s.cfg.Waits == nil || !s.cfg.Waits(n.node, p), pending && !now.Before(until):
+		delete(n.pending, p.UID)
+		return false
+	case !pending:
+		until = now.Add(patience)
+		n.pending[p.UID] = until
+	}
+	if s.out.Wake.IsZero() || until.Before(s.out.Wake) {
+		s.out.Wake = until
+	}
+	return true
 }
 
 // take removes an object from a set, with what only it refers to.

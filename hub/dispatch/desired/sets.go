@@ -12,22 +12,6 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Reader finds the objects that pods refer to: control.Reader is one. It answers from memory, and is no older than the last
-// Change.
-type Reader interface {
-	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
-}
-
-// Config is what Sets are made of.
-type Config struct {
-	// Sources is the table of what is synced; one of them is of Pods.
-	Sources []Source
-	Reader  Reader
-	// Waits reports whether something that a pod mounts is still being made beside the loop, so that its node would only
-	// fail to start it. Nil: no pod waits.
-	Waits func(node string, p *corev1.Pod) bool
-}
-
 // Sets are the desired sets of all nodes that have a session. They follow the change feed for all nodes. They belong to one
 // goroutine.
 type Sets struct {
@@ -53,41 +37,6 @@ type set struct {
 type member struct {
 	sent bool // has been put into the set; otherwise it is pending
 	refs []ref
-}
-
-// Output is what the caller has to do, in order of the fields.
-type Output struct {
-	Ops []Op
-	// Failed are objects that could not be composed; nodes keep what they have of them.
-	Failed []Failure
-	// Wake is when to call Expire; zero: nothing new is pending.
-	Wake time.Time
-}
-
-// Verb is what an Op does.
-type Verb string
-
-const (
-	Put     Verb = "put"     // into one node's set, in place of what has the ID
-	Remove  Verb = "remove"  // from one node's set
-	Hide    Verb = "hide"    // keep what is or will be shared under this ID from one node
-	Share   Verb = "share"   // put into what all nodes get
-	Unshare Verb = "unshare" // remove from what all nodes get
-)
-
-// Op is one change of a set.
-type Op struct {
-	Verb   Verb
-	Node   string // name, of Put, Remove and Hide
-	ID     wire.ID
-	Object *wire.Object // of Put and Share; nobody may change it
-}
-
-// Failure is an object that could not be composed.
-type Failure struct {
-	Kind wire.Kind
-	Name string // with its namespace
-	Err  error
 }
 
 // New returns Sets without objects and nodes.
@@ -198,41 +147,4 @@ func (s *Sets) Close(node string) {
 		}
 	}
 	delete(s.open, node)
-}
-
-// Drain returns what there is to do since the last call.
-func (s *Sets) Drain() Output {
-	out := s.out
-	s.out = Output{}
-	return out
-}
-
-// compose composes an object. ok is false when that failed: nodes keep what they have.
-func (s *Sets) compose(src *Source, o kube.Object, parts []kube.Object) (w *wire.Object, ok bool) {
-	w, err := src.Compose(o, parts)
-	if err != nil {
-		s.out.Failed = append(s.out.Failed, Failure{Kind: src.Kind, Name: text(nameOf(o)), Err: err})
-		return nil, false
-	}
-	return w, true
-}
-
-func nameOf(o kube.Object) types.NamespacedName {
-	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
-}
-
-// text is a name as logs have it.
-func text(n types.NamespacedName) string {
-	if n.Namespace == "" {
-		return n.Name
-	}
-	return n.String()
-}
-
-func (s *Sets) put(n *set, o *wire.Object) {
-	s.out.Ops = append(s.out.Ops, Op{Verb: Put, Node: n.node, ID: o.ID, Object: o})
-}
-
-func (s *Sets) remove(n *set, id wire.ID) {
-	s.out.Ops = append(s.out.Ops, Op{Verb: Remove, Node: n.node, ID: id})
 }

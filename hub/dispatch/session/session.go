@@ -21,7 +21,7 @@ import (
 const (
 	// A handshake that is not finished by then is forgotten.
 	handshakeLimit = time.Minute
-	// What a node may say in one message. Reports are small; the map of a large desired set is the largest.
+	// What a node may send in one message. Bytes. Reports are small; the map of a large desired set is the largest.
 	maxUp = 4 << 20
 	// What the hub remembers of a node's reports, in bytes: room for ten thousand pods.
 	maxCopy = 1 << 20
@@ -89,7 +89,7 @@ type Session struct {
 	version  uint32        // that the node speaks
 	complete bool          // Complete has been sent
 	probe    time.Time     // zero: no probe under way
-	heard    time.Time     // the last frame of the node's own
+	lastSeen time.Time     // of the last frame of the node's own
 	out      Output
 }
 
@@ -107,8 +107,8 @@ func New(now time.Time, p wire.Place, key wire.StaticKey, knock []byte) (*Sessio
 // Open reports whether the session is accepted and alive.
 func (s *Session) Open() bool { return s.state == open }
 
-// Heard is when the node's last frame came; zero before its hello.
-func (s *Session) Heard() time.Time { return s.heard }
+// LastSeen is when the node's last frame came; zero before its hello.
+func (s *Session) LastSeen() time.Time { return s.lastSeen }
 
 // Unanswered is since when the node has left a frame unacknowledged; zero when it owes no answer.
 func (s *Session) Unanswered() time.Time {
@@ -136,7 +136,7 @@ func (s *Session) Frame(now time.Time, frame []byte) {
 		}
 		switch {
 		case err == nil:
-			s.heard = now
+			s.lastSeen = now
 		case !errors.Is(err, wire.ErrSeal):
 			s.end(fmt.Errorf("frame from node: %w", err))
 		}
@@ -154,7 +154,7 @@ func (s *Session) hello(now time.Time, frame []byte) {
 	}
 	s.Fingerprint = wire.Fingerprint(h.TLSKey[:], static)
 	pipe.Limit = 0 // no device has anything to send before the welcome
-	s.state, s.pipe, s.heard = judged, pipe, now
+	s.state, s.pipe, s.lastSeen = judged, pipe, now
 	switch {
 	case wire.NodeID(s.Fingerprint) != s.Place.Node:
 		s.end(fmt.Errorf("device %s speaks on the topics of %s", wire.NodeID(s.Fingerprint), s.Place.Node))

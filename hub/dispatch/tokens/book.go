@@ -222,7 +222,7 @@ func (b *Book) Due(now time.Time) (made []Request, next time.Time) {
 }
 
 // Made takes the result of a request. put is the new token, nil when it could not be made; next is when it is due. ok is
-// false when nobody wants the token any more.
+// false when the token is not wanted any more.
 func (b *Book) Made(now time.Time, r Result) (put *wire.Object, next time.Time, ok bool) {
 	t := r.token
 	if b.tokens[r.id.UID] != t {
