@@ -41,16 +41,28 @@ func TestScripts(t *testing.T) {
 
 // world is an API and the sets that follow it.
 type world struct {
-	t        *testing.T
+	t        fataler
 	now      time.Time
 	sets     *Sets
 	objects  map[kube.GVK]map[string]kube.Object // by namespace/name
 	misses   map[string]bool                     // pods that wait, by name
 	versions map[wire.ID][]uint64
+
+	// What senders would have by now: nodes with a session, and what is shared.
+	nodes  map[string]map[wire.ID]uint64
+	common map[wire.ID]uint64
 }
 
-func newWorld(t *testing.T, table []Source) *world {
-	w := &world{t: t, now: time.Unix(1e9, 0), objects: map[kube.GVK]map[string]kube.Object{}, misses: map[string]bool{}, versions: map[wire.ID][]uint64{}}
+// fataler is what tests of all sorts have in common.
+type fataler interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newWorld(t fataler, table []Source) *world {
+	w := &world{t: t, nodes: map[string]map[wire.ID]uint64{}, common: map[wire.ID]uint64{}, now: time.Unix(1e9, 0), objects: map[kube.GVK]map[string]kube.Object{}, misses: map[string]bool{}, versions: map[wire.ID][]uint64{}}
 	w.sets = New(Config{Sources: table, Reader: w, Waits: func(_ string, p *corev1.Pod) bool { return w.misses[p.Name] }})
 	return w
 }
@@ -139,6 +151,7 @@ func (w *world) session(f []string) {
 			w.misses[name] = f[0] == "misses"
 		}
 	case "open":
+		w.nodes[f[1]] = map[wire.ID]uint64{}
 		w.sets.Open(w.now, f[1], len(f) > 2)
 	case "known":
 		w.sets.Known(f[1])
@@ -150,6 +163,7 @@ func (w *world) session(f []string) {
 		}
 		w.sets.Have(w.now, f[1], entries)
 	case "close":
+		delete(w.nodes, f[1])
 		w.sets.Close(f[1])
 	case "release":
 		w.sets.Release(w.now, f[1], types.UID(f[2]))
@@ -189,6 +203,7 @@ func (w *world) drain() (lines []string) {
 		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(string(a.ID.Kind), string(b.ID.Kind)), strings.Compare(a.ID.UID, b.ID.UID))
 	})
 	for _, op := range out.Ops {
+		w.send(op)
 		line := strings.TrimSpace(fmt.Sprint(op.Verb, " ", op.Node))
 		line += fmt.Sprintf(" %s/%s", op.ID.Kind, op.ID.UID)
 		if op.Object != nil {
@@ -206,6 +221,27 @@ func (w *world) drain() (lines []string) {
 		lines = append(lines, fmt.Sprint("wake in ", out.Wake.Sub(w.now)))
 	}
 	return lines
+}
+
+// send does what a sender does. An op about nothing is an error: it would be traffic.
+func (w *world) send(op Op) {
+	set := w.common
+	if op.Node != "" {
+		if set = w.nodes[op.Node]; set == nil {
+			w.t.Errorf("%v of a node without a session", op)
+			return
+		}
+	}
+	_, has := set[op.ID]
+	switch op.Verb {
+	case Put, Share:
+		set[op.ID] = op.Object.Version
+	case Remove, Unshare:
+		if !has {
+			w.t.Errorf("%s %v, which is not there", op.Verb, op.ID)
+		}
+		delete(set, op.ID)
+	}
 }
 
 func (w *world) version(o *wire.Object) int {

@@ -39,8 +39,8 @@ func TestANewKindIsOneEntry(t *testing.T) {
 	meta := func(name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("uid-" + name)}
 	}
-	w.sets.Open(w.now, "n1", true)
-	w.sets.Open(w.now, "n2", true)
+	w.command([]string{"open", "n1", "empty"})
+	w.command([]string{"open", "n2", "empty"})
 
 	data := &corev1.PersistentVolumeClaim{ObjectMeta: meta("data"), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v1"}}
 	w.change(claim, "ns/data", data)
@@ -63,9 +63,10 @@ func TestANewKindIsOneEntry(t *testing.T) {
 	moved.Spec.NodeName = "n1"
 	w.change(attachment, "/a", moved)
 	expect("it moves", "put n1 Attachment/uid-a@1", "remove n2 Attachment/uid-a")
-	w.sets.Close("n1")
-	w.sets.Open(w.now, "n1", true)
-	expect("a new session", "put n1 Attachment/uid-a@1")
+	w.command([]string{"close", "n1"})
+	if got := w.command([]string{"open", "n1", "empty"}); !slices.Equal(got, []string{"put n1 Attachment/uid-a@1"}) {
+		t.Errorf("a new session: %q goes out", got)
+	}
 	w.change(attachment, "/a", nil)
 	expect("it goes", "remove n1 Attachment/uid-a")
 
