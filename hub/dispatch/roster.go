@@ -19,18 +19,15 @@ type roster struct {
 
 // change follows one Node. lost reports that the device that old named is not this Node's any more.
 func (r *roster) change(old, new *corev1.Node) (device string, lost bool) {
-	if old != nil && (new == nil || new.UID != old.UID || new.Annotations[kube.NodeKeyAnnotation] != old.Annotations[kube.NodeKeyAnnotation]) {
-		key := old.Annotations[kube.NodeKeyAnnotation]
+	before, after := keyOf(old), keyOf(new)
+	if key := before; key != "" && (new == nil || new.UID != old.UID || after != key) {
 		if r.names[key] == old.Name {
 			delete(r.names, key)
 			r.remove(wire.NodeID(key))
 		}
 		device, lost = wire.NodeID(key), true
 	}
-	if new == nil {
-		return device, lost
-	}
-	if key := new.Annotations[kube.NodeKeyAnnotation]; key != "" {
+	if key := after; key != "" {
 		if _, ok := r.names[key]; !ok {
 			r.add(wire.NodeID(key))
 		}
@@ -40,6 +37,14 @@ func (r *roster) change(old, new *corev1.Node) (device string, lost bool) {
 		r.names[key] = new.Name
 	}
 	return device, lost
+}
+
+// keyOf is the fingerprint of a Node's device; empty: it has none yet.
+func keyOf(n *corev1.Node) string {
+	if n == nil {
+		return ""
+	}
+	return n.Annotations[kube.NodeKeyAnnotation]
 }
 
 func (r *roster) add(device string) {

@@ -52,9 +52,6 @@ func TestRoster(t *testing.T) {
 			var r roster
 			for k, c := range changes {
 				device, lost := r.change(c.old, c.new)
-				if lost && c.lost == "" && c.old.Annotations[kube.NodeKeyAnnotation] == "" {
-					lost = false // of no device
-				}
 				if lost != (c.lost != "") || lost && device != wire.NodeID(c.lost) {
 					t.Errorf("change %d: %s lost its Node: %v, want %q", k, device, lost, c.lost)
 				}
