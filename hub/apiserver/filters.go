@@ -15,7 +15,7 @@ import (
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
-	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
 )
 
@@ -40,7 +40,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 		x.t, x.sub, x.verb, _ = s.target(p, r.Method, x.query.Get)
 		if x.verb == "" {
 			x.verb = verbOf(r.Method, true, false, "")
-			x.t = registry.Target{}
+			x.t = resource.Target{}
 		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
@@ -156,7 +156,7 @@ func open(p []string) bool {
 	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
 }
 
-// admit answers who asks and whether they may.
+// admit decides who asks and whether they may. The context carries the user on.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if open(p) {
 		x.user = auth.Anonymous
@@ -187,7 +187,7 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if !allowed {
 		return nil, forbidden(user, a, reason)
 	}
-	return x.ctx, nil
+	return auth.WithUser(x.ctx, user), nil
 }
 
 // refusalLog bounds what strangers can put into the log: one line each refusalPause, with how many were left out.

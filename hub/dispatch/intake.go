@@ -38,6 +38,7 @@ type intake struct {
 	queues  map[string]*queue // by device; guarded by mu
 	turn    []*queue          // those with a job, next first; guarded by mu
 	pruneAt int               // how many queues there are when those to forget are looked for; guarded by mu
+	panics  map[string]uint64 // by node, as it last reported; guarded by mu
 	ready   chan struct{}     // has room for one; a signal that something is to be done
 	events  *nodeEvents
 
@@ -48,7 +49,7 @@ type intake struct {
 
 func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) *intake {
 	i := &intake{
-		client: client, log: log, ready: make(chan struct{}, 1), queues: map[string]*queue{}, pruneAt: 64,
+		client: client, log: log, ready: make(chan struct{}, 1), queues: map[string]*queue{}, pruneAt: 64, panics: map[string]uint64{},
 	}
 	i.events = newNodeEvents(client, log, i.signal)
 	for _, text := range []string{settings.PodCIDR, settings.ServiceCIDR} {

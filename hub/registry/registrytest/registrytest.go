@@ -5,11 +5,13 @@ package registrytest
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -27,7 +29,7 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	ctx, cancel := context.WithCancel(context.Background())
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.Kinds == nil {
-		cfg.Kinds = resource.New()
+		cfg.Kinds = Kinds()
 	}
 	if cfg.Store == nil {
 		cfg.Store = Store(t)
@@ -69,17 +71,33 @@ func Limited(t testing.TB, limit int64) TestStore {
 }
 
 // Target names an object, or with an empty name a collection, of a built-in kind. sub is a subresource or nothing.
-func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) registry.Target {
+func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
 	t.Helper()
-	k, ok := builtin.ByGVK(gvk)
+	return TargetOf(t, builtin(), gvk, namespace, name, sub...)
+}
+
+// TargetOf is Target for a kind of a test's own table.
+func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
+	t.Helper()
+	k, ok := kinds.ByGVK(gvk)
 	if !ok {
-		t.Fatalf("%s is not a built-in kind", gvk)
+		t.Fatalf("%s is not declared", gvk)
 	}
-	target := registry.Target{Kind: k, Namespace: namespace, Name: name}
+	target := resource.Target{Kind: k, Namespace: namespace, Name: name}
 	if len(sub) > 0 {
 		target.Subresource = sub[0]
 	}
 	return target
 }
 
-var builtin = resource.New()
+// Kinds returns the built-in kinds with their handlers, of which the one for tokens issues none.
+func Kinds() *resource.Table {
+	kinds := resource.New()
+	if err := podverbs.Install(kinds, nil); err != nil {
+		panic(err) // a subresource is not declared any more
+	}
+	return kinds
+}
+
+// builtin are the kinds that Target reads.
+var builtin = sync.OnceValue(Kinds)
