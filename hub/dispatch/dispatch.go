@@ -12,32 +12,6 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Dispatch is the hub's end of all links.
-type Dispatch struct {
-	cfg    Config        // not changed after New
-	inbox  *inbox        // what comes to the loop
-	known  roster        // which devices have a Node
-	pres   presence      // who is connected, for others to ask
-	in     *intake       // takes in reports, beside the loop
-	joins  *joins        // join tokens and new Nodes, beside the loop
-	tokens *tokens.Maker // beside the loop; nil: pods get no tokens
-	images *images.Images
-
-	// What follows belongs to the loop's goroutine.
-	nodes    map[string]*node // by device id
-	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
-	set      *desired.Sets
-	common   *wire.Shared       // what all nodes get
-	touched  map[*node]struct{} // connected nodes whose set has changed in this round
-	queue    []queued           // sessions that may have something to do, see drainAll
-	revision uint64             // largest seen in the feed
-	refusals refusals
-	pending  map[string]*node // devices that are not known and have begun a handshake; at most maxStrangers
-	knocks   bucket           // of such devices
-	wake     time.Time        // when tick has to run; zero: not at all
-	nudges   []time.Time      // when to nudge nodes without a session again, next first
-}
-
 // New makes a Dispatch; Run makes it work.
 func New(cfg Config) (*Dispatch, error) {
 	if cfg.Client == nil || cfg.Bus == nil || cfg.Log == nil || cfg.Keys.ClusterID == "" {
@@ -82,9 +56,4 @@ func (d *Dispatch) Run(ctx context.Context) error {
 	cancel()
 	wg.Wait()
 	return err
-}
-
-// Subscribe calls f with the architectures that images are known to exist for, see images.Images.
-func (d *Dispatch) Subscribe(ctx context.Context, f func(image string, architectures []string)) {
-	d.images.Subscribe(ctx, f)
 }

@@ -14,16 +14,6 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Lease is the Lease by which clients of Kubernetes see that a node lives, as of now. Nothing renews it: it shows when
-// the node was last seen.
-func (d *Dispatch) Lease(n *corev1.Node) *coordinationv1.Lease {
-	_, seen := d.Presence(n.Name)
-	d.pres.mu.Lock()
-	keepalive := d.pres.nodes[n.Name].keepalive
-	d.pres.mu.Unlock()
-	return nodeLease(n, seen, keepalive)
-}
-
 // nodeLease is what a kubelet would write in its Lease. seen is zero when the node has not been seen since the hub started;
 // then its last status is the last sign of life there is. keepalive is zero when it is not known.
 func nodeLease(n *corev1.Node, seen time.Time, keepalive time.Duration) *coordinationv1.Lease {

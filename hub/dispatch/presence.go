@@ -47,24 +47,15 @@ func (p *presence) forget(node string) {
 	p.mu.Unlock()
 }
 
-// Presence reports whether a node has an open session, and returns when it was last seen: the zero time for one not seen
-// since this hub started, and now for a connected one whose packets the bus does not see.
-func (d *Dispatch) Presence(node string) (connected bool, lastSeen time.Time) {
-	d.pres.mu.Lock()
-	s := d.pres.nodes[node]
-	d.pres.mu.Unlock()
-	if !s.connected {
-		return false, s.last
-	}
-	if t := d.pres.lastSeen(s.device); !t.IsZero() {
-		return true, latest(t, s.last)
-	}
-	return true, time.Now()
+// of returns what is known of a node.
+func (p *presence) of(node string) seen {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nodes[node]
 }
 
-// Watch calls f whenever a node's presence changes, until ctx ends. It returns at once. f must not block.
-func (d *Dispatch) Watch(ctx context.Context, f func(node string)) {
-	p := &d.pres
+// watch calls f with each node whose presence changes, until ctx ends.
+func (p *presence) watch(ctx context.Context, f func(node string)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := p.next

@@ -1,11 +1,29 @@
 package dispatch
 
 import (
+	"log/slog"
+	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
+	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/wire"
 )
+
+const (
+	maxWrites   = 256     // of one transaction
+	maxTxBytes  = 1 << 20 // of the reports in one transaction
+	maxShare    = 32      // reports of one node in one transaction
+	intakeTries = 30      // of one write that loses races, 20 ms apart: the cache lags that little
+	intakePause = 20 * time.Millisecond
+	storeRetry  = time.Second // doubles up to storeRetryMax
+	storeTries  = 10          // of a report that fails for no reason that the API names, while others are written
+	suspectFor  = 2 * time.Second
+)
+
+// storeRetryMax is the longest pause between two tries of a report that the store does not take.
+const storeRetryMax = 30 * time.Second
 
 // What one node's reports may cost. A node with 110 pods that start at once fits into the burst: each has some five Events,
 // which are left out, not only late, when they are too many. In an hour, the time that Events are kept, a node has less than
@@ -42,6 +60,40 @@ type queue struct {
 	writes, bytes, events bucket
 
 	suspect time.Time // until when its reports share no transaction
+}
+
+// intake writes what nodes report. Each node has a queue of its own, of one batch: it sends no other before that one is
+// answered. In turn, each node whose budget allows gets a share of the next transaction. When a transaction fails, the
+// shares in it are tried one by one, and a node whose own share fails goes on alone for a while: it waits for its own
+// failures, and no other node does.
+type intake struct {
+	client control.Client
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	queues  map[string]*queue // by device; guarded by mu
+	turn    []*queue          // those with a job, next first; guarded by mu
+	pruneAt int               // how many queues there are when those to forget are looked for; guarded by mu
+	panics  map[string]uint64 // by node, as it last reported; guarded by mu
+	ready   chan struct{}     // has room for one; a signal that something is to be done
+	events  *nodeEvents
+
+	// The rest is the goroutine's.
+	networks []netip.Prefix // of pods and Services: no node's own addresses
+	written  uint64         // transactions that succeeded
+}
+
+func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) *intake {
+	i := &intake{
+		client: client, log: log, ready: make(chan struct{}, 1), queues: map[string]*queue{}, pruneAt: 64, panics: map[string]uint64{},
+	}
+	i.events = newNodeEvents(client, log, i.signal)
+	for _, text := range []string{settings.PodCIDR, settings.ServiceCIDR} {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			i.networks = append(i.networks, p)
+		}
+	}
+	return i
 }
 
 // add queues a device's batch. One that is there already is of a session that has ended.

@@ -16,6 +16,17 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
+// share is what one node has in a round.
+type share struct {
+	q       *queue
+	job     *job
+	reports int
+	bytes   int // of the reports
+	writes  []control.Write
+	alone   bool // must not share a transaction
+	left    []leftOut
+}
+
 // gather takes the shares of the next transaction, in turn, and moves those who got one to the end of the turn. wait is
 // when the first of those who got none may have one.
 func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
