@@ -35,6 +35,13 @@ func (i *intake) run(ctx context.Context) error {
 // nothing is to do before wait, or at all when that is zero.
 func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy bool) {
 	i.prune(now)
+	// Reports are planned on what the store holds: otherwise a round would lose against the one before it.
+	if err := i.client.CatchUp(ctx); err != nil {
+		if ctx.Err() == nil {
+			i.log.Error("reports of nodes are not written", "error", err)
+		}
+		return now.Add(storeRetry), false
+	}
 	shares, wait := i.gather(now)
 	if len(shares) == 0 {
 		return wait, false

@@ -25,12 +25,6 @@ import (
 // joinTries is how often a join that lost a race is tried again.
 const joinTries = 20
 
-// unknownTries is how often an unknown token is looked for again: an agent does not come back once it is refused.
-const unknownTries = 4
-
-// joinPause is between the tries of a join, for the cache to see the write that was first.
-const joinPause = 50 * time.Millisecond
-
 // joins looks at join tokens and makes Nodes for new devices, beside the loop. Each request has a goroutine of its own: there
 // are no more than handshakes, which are bounded.
 type joins struct {
@@ -86,22 +80,20 @@ func (j *joins) run(ctx context.Context) error {
 	}
 }
 
-// check looks at the token of a hello, since one that was made just now may not be in the cache yet. It spends nothing: a
-// device without a good token causes neither a write nor a message to another node.
+// check looks at the token of a hello, once the cache has caught up: the token may have been made just now. It spends nothing:
+// a device without a good token causes neither a write nor a message to another node.
 func (j *joins) check(device string, h *wire.Hello, done func(jointoken.Record, error)) {
 	j.add(joinRequest{device, func(ctx context.Context) {
 		var record jointoken.Record
 		err := validName(h)
-		for try := 0; err == nil; try++ {
-			if _, record, err = j.tokenOf(h); !errors.Is(err, jointoken.ErrUnknown) || try >= unknownTries {
-				break
-			}
-			err = nil
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(joinPause):
-			}
+		if err == nil {
+			err = j.client.CatchUp(ctx)
+		}
+		if err == nil {
+			_, record, err = j.tokenOf(h)
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		done(record, err)
 	}})
@@ -168,6 +160,10 @@ func (j *joins) join(ctx context.Context, h *wire.Hello, fp string) error {
 		}
 	}
 	for try := 0; ; try++ {
+		// What made the last try lose its race shows by now.
+		if err := j.client.CatchUp(ctx); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
 		writes, err := j.writes(h, fp, taints)
 		if err == nil {
 			err = j.client.Commit(ctx, writes)
@@ -179,14 +175,15 @@ func (j *joins) join(ctx context.Context, h *wire.Hello, fp string) error {
 			return err
 		case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err):
 			return refused("%v", err)
-		case try >= joinTries || ctx.Err() != nil:
+		case try >= joinTries || !lostRace(err):
 			return fmt.Errorf("join: %w", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(joinPause):
-		}
 	}
+}
+
+// lostRace reports whether a commit failed because another writer was faster.
+func lostRace(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
 // writes is what a join changes: the token has one use less, and the Node is there with this key.

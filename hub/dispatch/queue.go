@@ -12,11 +12,10 @@ import (
 )
 
 const (
-	maxWrites   = 256     // of one transaction
-	maxTxBytes  = 1 << 20 // of the reports in one transaction
-	maxShare    = 32      // reports of one node in one transaction
-	intakeTries = 30      // of one write that loses races, 20 ms apart: the cache lags that little
-	intakePause = 20 * time.Millisecond
+	maxWrites   = 256         // of one transaction
+	maxTxBytes  = 1 << 20     // of the reports in one transaction
+	maxShare    = 32          // reports of one node in one transaction
+	intakeTries = 30          // of one write that loses races, each against another writer
 	storeRetry  = time.Second // doubles up to storeRetryMax
 	storeTries  = 10          // of a report that fails for no reason that the API names, while others are written
 	suspectFor  = 2 * time.Second
