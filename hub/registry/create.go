@@ -45,7 +45,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err != nil {
 		return nil, err
 	}
-	if err := r.refuseToldCreate(ctx, t, obj); err != nil {
+	if err := r.creatable(ctx, t, obj); err != nil {
 		return nil, err
 	}
 	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
