@@ -22,7 +22,7 @@ import (
 const (
 	generatedSuffix = 5
 	maxGenerateBase = 63 - generatedSuffix
-	// generateTries is how many names a generateName gets before the client is told to try again.
+	// generateTries is how many names a generateName gets before the client has to try again.
 	generateTries = 8
 )
 

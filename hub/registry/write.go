@@ -184,7 +184,7 @@ func (r *Registry) change(ctx context.Context, q *request, prepare func(*current
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
-// committed answers with what has just been written. A store that cannot say any more leaves it to what was handed to it.
+// committed answers with what has just been written. Where the store does not answer any more, it is what was handed to it.
 func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
 	if e, ok, err := r.store.Get(ctx, p.key); err == nil && ok && e.Rev == rev {
