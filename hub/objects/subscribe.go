@@ -60,7 +60,7 @@ func (s *subscription) call(f func(control.Change), c control.Change) {
 	contain.Go(s.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
-// Subscribe implements control.Feed. Kinds that are not served are ignored. f may read and write the API.
+// Subscribe implements control.Feed. A kind that is not served is followed from when it is. f may read and write the API.
 func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
 	s := &subscription{wake: make(chan struct{}, 1), log: c.log}
 	var now []control.Change
@@ -68,6 +68,7 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 	for _, gvk := range kinds {
 		k, served := c.kinds.Lookup(gvk)
 		if !served {
+			c.subscribers(gvk)[s] = struct{}{}
 			continue
 		}
 		kc := c.enter(k)
@@ -81,8 +82,8 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 	context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for _, kc := range c.cached {
-			delete(kc.subs, s)
+		for _, subs := range c.subs {
+			delete(subs, s)
 		}
 	})
 	for _, ch := range now {
