@@ -49,7 +49,7 @@ type Cache struct {
 	// subs outlive what is cached: a kind that is served again is one that its subscribers follow. Its sets are shared with
 	// cached, and are only emptied.
 	subs  map[kube.GVK]map[*subscription]struct{}
-	hooks map[string]func(sqlstore.Event) // by the kind's part of the key
+	hooks map[string]*hook // by the kind's part of the key
 }
 
 // kindCache is one kind. Guarded by Cache.mu.
@@ -61,6 +61,9 @@ type kindCache struct {
 	indexes map[string]*index
 	subs    map[*subscription]struct{} // Cache.subs of the kind
 }
+
+// hook is an OnEvent call; pointers tell them apart.
+type hook struct{ f func(sqlstore.Event) }
 
 type cached struct {
 	obj kube.Object
@@ -74,7 +77,7 @@ func New(cfg Config) *Cache {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), log: log, cached: map[string]*kindCache{},
-		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]func(sqlstore.Event){}}
+		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]*hook{}}
 	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
 	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
 		c.moveTo(rev)
@@ -88,16 +91,19 @@ func (c *Cache) moveTo(rev sqlstore.Revision) {
 	c.feed.applied.Store(int64(rev))
 }
 
-// OnEvent has the feed call f for every change of the kind whose keys begin with part, until forget is called. There is one f of
-// a kind; it must be quick, and read nothing of the cache.
+// OnEvent has the feed call f for every change of the kind whose keys begin with part, until forget is called or another f takes
+// its place. f must be quick, and read nothing of the cache.
 func (c *Cache) OnEvent(part string, f func(sqlstore.Event)) (forget func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hooks[part] = f
+	h := &hook{f}
+	c.hooks[part] = h
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.hooks, part)
+		if c.hooks[part] == h {
+			delete(c.hooks, part)
+		}
 	}
 }
 
@@ -283,8 +289,8 @@ func (c *Cache) apply(events []sqlstore.Event) {
 // applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
 func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	part := kindPart(ev.Key)
-	if hook := c.hooks[part]; hook != nil {
-		hook(ev)
+	if h := c.hooks[part]; h != nil {
+		h.f(ev)
 	}
 	kc := c.cached[part]
 	if kc != nil && !kc.filled {
