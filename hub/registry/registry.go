@@ -9,6 +9,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -51,7 +52,7 @@ type Registry struct {
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
-	patching  chan struct{} // capacity 1: held while a large patch is applied
+	patching  fairqueue.Queue // held while a large patch is applied
 	told      *Told
 	now       func() time.Time
 	log       *slog.Logger
@@ -73,7 +74,7 @@ func New(cfg Config) *Registry {
 	r := &Registry{
 		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
-		maxPods: cfg.MaxPods, patching: make(chan struct{}, 1),
+		maxPods: cfg.MaxPods,
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}
