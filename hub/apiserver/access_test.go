@@ -205,7 +205,7 @@ func golden(t *testing.T, file, got string) {
 func TestMissingAuthorizerIsAStartError(t *testing.T) {
 	t.Parallel()
 	kinds := resource.New()
-	full := apiserver.Config{Verbs: &countedVerbs{}, Kinds: kinds, Authenticator: new(auth.Authenticator), Authorizer: auth.MastersOnly{}}
+	full := apiserver.Config{Verbs: &countedVerbs{}, Kinds: kinds, Authenticator: new(auth.Credentials), Authorizer: auth.MastersOnly{}}
 	for name, drop := range map[string]func(*apiserver.Config){
 		"Authorizer":    func(c *apiserver.Config) { c.Authorizer = nil },
 		"Authenticator": func(c *apiserver.Config) { c.Authenticator = nil },
@@ -226,7 +226,7 @@ func TestMissingAuthorizerIsAStartError(t *testing.T) {
 // unsure is an authorizer whose policy cannot be read.
 type unsure struct{}
 
-func (unsure) Authorize(context.Context, registry.User, auth.Attributes) (bool, string, error) {
+func (unsure) Authorize(context.Context, auth.User, auth.Attributes) (bool, string, error) {
 	return true, "", errors.New("the policy cannot be read")
 }
 
@@ -267,7 +267,7 @@ func TestImpersonationIsRefused(t *testing.T) {
 // recorded remembers what authorization was asked.
 type recorded struct{ last auth.Attributes }
 
-func (r *recorded) Authorize(_ context.Context, _ registry.User, a auth.Attributes) (bool, string, error) {
+func (r *recorded) Authorize(_ context.Context, _ auth.User, a auth.Attributes) (bool, string, error) {
 	r.last = a
 	return false, "", nil
 }

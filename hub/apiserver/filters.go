@@ -50,7 +50,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 		}
 		if len(p) > 0 && isHealthPath(p[0]) {
 			// Who asks whether the hub is well must get an answer above all when it is busy.
-			if err := impersonates(anonymous, r); err != nil {
+			if err := impersonates(auth.Anonymous, r); err != nil {
 				x.fail(err)
 				return
 			}
@@ -83,9 +83,6 @@ func (s *server) finish(x *exchange, out *response, began time.Time) {
 	s.metrics.observe(x, out.code, took)
 	s.Log.Debug("request", "verb", x.verb, "method", x.r.Method, "path", x.r.URL.Path, "code", out.code, "bytes", out.written, "took", took)
 }
-
-// anonymous is who asks without credentials, in words of an error.
-var anonymous = registry.User{Name: "system:anonymous"}
 
 // enter finds room for a request, decides who asks and whether they may, and counts it against its user. leave gives
 // back what enter and the request's body took.
@@ -161,8 +158,8 @@ func open(p []string) bool {
 // admit answers who asks and whether they may.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if open(p) {
-		x.user = anonymous
-		return x.ctx, impersonates(anonymous, x.r)
+		x.user = auth.Anonymous
+		return x.ctx, impersonates(auth.Anonymous, x.r)
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
 	if err != nil {
@@ -239,7 +236,7 @@ func (x *exchange) attributes() auth.Attributes {
 
 // impersonates refuses headers by which a client asks to be treated as another user: to ignore them would run with the
 // client's own rights what was meant to run with few.
-func impersonates(u registry.User, r *http.Request) error {
+func impersonates(u auth.User, r *http.Request) error {
 	for name, values := range r.Header {
 		if !strings.HasPrefix(strings.ToLower(name), "impersonate-") {
 			continue
@@ -267,7 +264,7 @@ func cut(s string, max int) string {
 	return strings.ToValidUTF8(s[:max], "") + "..."
 }
 
-func forbidden(u registry.User, a auth.Attributes, reason string) error {
+func forbidden(u auth.User, a auth.Attributes, reason string) error {
 	msg := fmt.Sprintf("User %q cannot %s path %q", u.Name, a.Verb, a.Path)
 	if a.Resource {
 		plural := a.Plural

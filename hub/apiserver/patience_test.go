@@ -24,11 +24,11 @@ import (
 // masters lets everybody in as the administrator, after what before does.
 type masters struct{ before func() }
 
-func (m masters) Authenticate(*http.Request) (registry.User, bool, error) {
+func (m masters) Authenticate(*http.Request) (auth.User, bool, error) {
 	if m.before != nil {
 		m.before()
 	}
-	return registry.User{Name: "petrel-admin", Groups: []string{"system:masters"}}, true, nil
+	return auth.User{Name: "petrel-admin", Groups: []string{"system:masters"}}, true, nil
 }
 
 // creations is a registry that only creates, and says how much time it was given.

@@ -17,17 +17,6 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// Authenticator tells who sends a request. ok is false when the request carries no credentials; err says why those it
-// carries were refused. Both are answered with 401.
-type Authenticator interface {
-	Authenticate(r *http.Request) (user registry.User, ok bool, err error)
-}
-
-// Authorizer decides whether a user may do something. reason explains a refusal to the person who meets it.
-type Authorizer interface {
-	Authorize(ctx context.Context, u registry.User, a auth.Attributes) (allowed bool, reason string, err error)
-}
-
 // Kinds lists the served kinds in order of preference, in a slice that is another one after each change; *resource.Table
 // is one.
 type Kinds interface {
@@ -38,8 +27,8 @@ type Kinds interface {
 type Config struct {
 	Verbs         registry.Verbs
 	Kinds         Kinds
-	Authenticator Authenticator
-	Authorizer    Authorizer
+	Authenticator auth.Authenticator
+	Authorizer    auth.Authorizer
 	Streams       Streams       // nil: pods have no logs, exec, attach, port-forward (503)
 	OpenAPI       OpenAPI       // nil: no schemas (404)
 	JWKS          func() []byte // public token keys for /openid/v1/jwks; nil: not served
@@ -101,8 +90,8 @@ type exchange struct {
 	t    registry.Target
 	sub  *resource.Subresource
 	verb string
-	user registry.User // who asks, once admitted; nameless before
-	held int           // bytes of the body that count against the user
+	user auth.User // who asks, once admitted; nameless before
+	held int       // bytes of the body that count against the user
 	// query is parsed once; many things look at it.
 	query url.Values
 }

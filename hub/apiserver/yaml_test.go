@@ -5,7 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/auth"
 )
 
 // TestYAMLTurns: one user with many bodies in YAML at once costs another one the time of one of them, not of all.
@@ -18,7 +18,7 @@ func TestYAMLTurns(t *testing.T) {
 		}
 		var served []string
 		write := func(user string) {
-			x := &exchange{s: s, ctx: t.Context(), user: registry.User{Name: user}}
+			x := &exchange{s: s, ctx: t.Context(), user: auth.User{Name: user}}
 			if _, ok := x.toYAML([]byte(`{"a":1}`)); ok {
 				served = append(served, user)
 			}

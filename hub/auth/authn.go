@@ -11,38 +11,33 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"petrel.dev/petrel/hub/registry"
 )
 
-const (
-	groupAuthenticated = "system:authenticated"
-	extraCredential    = "authentication.kubernetes.io/credential-id"
-)
+const extraCredential = "authentication.kubernetes.io/credential-id"
 
-// Authenticator tells who sends a request: by a client certificate of the hub's CA (common name and organisations are
-// user and groups), or by a ServiceAccount token.
-type Authenticator struct {
+// Credentials is the Authenticator of the hub's own credentials: a client certificate of the hub's CA (common name and
+// organisations are user and groups), or a ServiceAccount token.
+type Credentials struct {
 	pki     *PKI
 	objects Objects
 	roots   *x509.CertPool
 
 	// Judging a signature costs a board half a millisecond, and clients show the same one with each request. All requests
 	// of a connection carry the same *x509.Certificate.
-	certs  memo[*x509.Certificate, registry.User]
+	certs  memo[*x509.Certificate, User]
 	tokens memo[[sha256.Size]byte, *claims]
 }
 
 // NewAuthenticator judges by pki's keys, and tokens by what exists in objects.
-func NewAuthenticator(pki *PKI, objects Objects) *Authenticator {
+func NewAuthenticator(pki *PKI, objects Objects) *Credentials {
 	roots := x509.NewCertPool()
 	roots.AddCert(pki.ca)
-	return &Authenticator{pki: pki, objects: objects, roots: roots}
+	return &Credentials{pki: pki, objects: objects, roots: roots}
 }
 
 // Authenticate returns the request's user, which is shared: read-only. ok is false when it carries no credentials, or a client certificate of
 // another CA; err says why credentials were refused.
-func (a *Authenticator) Authenticate(r *http.Request) (user registry.User, ok bool, err error) {
+func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err error) {
 	if token, found := bearer(r); found {
 		u, err := a.Token(token, []string{Issuer, Issuer + ".cluster.local"})
 		return u, err == nil, err
@@ -50,7 +45,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (user registry.User, ok bo
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		return a.certificate(r.TLS.PeerCertificates)
 	}
-	return registry.User{}, false, nil
+	return User{}, false, nil
 }
 
 func bearer(r *http.Request) (string, bool) {
@@ -74,20 +69,20 @@ func bearer(r *http.Request) (string, bool) {
 }
 
 // Token judges a ServiceAccount token for any of the audiences.
-func (a *Authenticator) Token(token string, audiences []string) (registry.User, error) {
+func (a *Credentials) Token(token string, audiences []string) (User, error) {
 	sum := sha256.Sum256([]byte(token))
 	c, ok := a.tokens.get(sum)
 	if !ok {
 		var err error
 		if c, err = verifyJWT(&a.pki.saKey.PublicKey, token); err != nil {
-			return registry.User{}, err
+			return User{}, err
 		}
 		a.tokens.put(sum, c)
 	}
 	return c.check(a.pki.now(), audiences, a.objects)
 }
 
-func (a *Authenticator) certificate(chain []*x509.Certificate) (registry.User, bool, error) {
+func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error) {
 	cert := chain[0]
 	now := sane(a.pki.now())
 	user, ok := a.certs.get(cert)
@@ -95,12 +90,12 @@ func (a *Authenticator) certificate(chain []*x509.Certificate) (registry.User, b
 		if err := a.verify(chain, now); err != nil {
 			var unknown x509.UnknownAuthorityError
 			if errors.As(err, &unknown) {
-				return registry.User{}, false, nil
+				return User{}, false, nil
 			}
-			return registry.User{}, false, fmt.Errorf("client certificate %q: %w", cert.Subject.CommonName, err)
+			return User{}, false, fmt.Errorf("client certificate %q: %w", cert.Subject.CommonName, err)
 		}
 		sum := sha256.Sum256(cert.Raw)
-		user = registry.User{
+		user = User{
 			Name:   cert.Subject.CommonName,
 			Groups: append(slices.Clone(cert.Subject.Organization), groupAuthenticated),
 			Extra:  map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
@@ -108,12 +103,12 @@ func (a *Authenticator) certificate(chain []*x509.Certificate) (registry.User, b
 		a.certs.put(cert, user)
 	}
 	if now.After(cert.NotAfter) {
-		return registry.User{}, false, fmt.Errorf("client certificate %q expired at %s", cert.Subject.CommonName, cert.NotAfter.Format(time.RFC3339))
+		return User{}, false, fmt.Errorf("client certificate %q expired at %s", cert.Subject.CommonName, cert.NotAfter.Format(time.RFC3339))
 	}
 	return user, true, nil
 }
 
-func (a *Authenticator) verify(chain []*x509.Certificate, now time.Time) error {
+func (a *Credentials) verify(chain []*x509.Certificate, now time.Time) error {
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)

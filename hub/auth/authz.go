@@ -4,27 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-
-	"petrel.dev/petrel/hub/registry"
-)
-
-// Attributes are what a request is about, as authorization sees it.
-type Attributes struct {
-	Verb        string // get, list, watch, create, update, patch, delete, deletecollection; the lower-case method for other paths
-	Path        string
-	Resource    bool // false for paths that are no objects of a served kind: /api, /openapi, /metrics
-	APIGroup    string
-	APIVersion  string
-	Plural      string
-	Subresource string
-	Namespace   string
-	Name        string
-}
-
-// Groups that authorization knows by name; Kubernetes' own.
-const (
-	groupMasters         = "system:masters"
-	groupServiceAccounts = "system:serviceaccounts"
 )
 
 // MastersOnly is who may do what until there are roles: system:masters may do everything. Everybody else who is known may
@@ -33,7 +12,7 @@ const (
 type MastersOnly struct{}
 
 // Authorize decides by the user's groups. It never returns an error.
-func (MastersOnly) Authorize(_ context.Context, u registry.User, a Attributes) (allowed bool, reason string, err error) {
+func (MastersOnly) Authorize(_ context.Context, u User, a Attributes) (allowed bool, reason string, err error) {
 	switch {
 	case slices.Contains(u.Groups, groupMasters):
 		return true, "", nil

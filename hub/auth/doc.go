@@ -1,4 +1,5 @@
-// Package auth answers "who asks?" and holds the keys that the answer rests on.
+// Package auth answers "who asks?" and "may they?", and holds the keys that the answers rest on. It owns the words for both
+// (User, Attributes, Authenticator, Authorizer) and imports nothing that asks.
 //
 //	DATA/pki/ca.key, ca.crt          the hub's own CA; 100 years, because nothing at the edge may expire
 //	DATA/pki/server.key, server.crt  what clients and agents see; the key never changes, so that agents can pin it

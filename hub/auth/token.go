@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -76,23 +75,23 @@ func subject(namespace, name string) string {
 
 // check judges verified claims: time, issuer, audience, and whether what they are bound to still lives. nbf and iat are
 // not judged: we signed them, so a time in the future only says that our clock went back.
-func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.User, error) {
+func (c *claims) check(now time.Time, auds []string, objects Objects) (User, error) {
 	k := c.Kubernetes
 	switch {
 	case c.Issuer != Issuer:
-		return registry.User{}, fmt.Errorf("the token's issuer is %q, not %q", c.Issuer, Issuer)
+		return User{}, fmt.Errorf("the token's issuer is %q, not %q", c.Issuer, Issuer)
 	case c.Subject != subject(k.Namespace, k.ServiceAccount.Name):
-		return registry.User{}, errors.New("the token's subject does not match its claims")
+		return User{}, errors.New("the token's subject does not match its claims")
 	case sane(now).Unix() >= c.Expires:
-		return registry.User{}, fmt.Errorf("the token expired at %s", time.Unix(c.Expires, 0).UTC().Format(time.RFC3339))
+		return User{}, fmt.Errorf("the token expired at %s", time.Unix(c.Expires, 0).UTC().Format(time.RFC3339))
 	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(auds, a) }):
-		return registry.User{}, fmt.Errorf("the token is for audiences %q", []string(c.Audience))
+		return User{}, fmt.Errorf("the token is for audiences %q", []string(c.Audience))
 	}
 	sa, ok := objects.Get(kube.ServiceAccount, k.Namespace, k.ServiceAccount.Name)
 	if !ok || string(sa.GetUID()) != k.ServiceAccount.UID || ended(sa, now) {
-		return registry.User{}, fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
+		return User{}, fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
 	}
-	u := registry.User{
+	u := User{
 		Name:   c.Subject,
 		UID:    k.ServiceAccount.UID,
 		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + k.Namespace, groupAuthenticated},
@@ -101,7 +100,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (registry.
 	if k.Pod != nil {
 		pod, ok := objects.Get(kube.Pod, k.Namespace, k.Pod.Name)
 		if !ok || string(pod.GetUID()) != k.Pod.UID || ended(pod, now) {
-			return registry.User{}, fmt.Errorf("pod %s/%s, to which the token is bound, has been deleted", k.Namespace, k.Pod.Name)
+			return User{}, fmt.Errorf("pod %s/%s, to which the token is bound, has been deleted", k.Namespace, k.Pod.Name)
 		}
 		u.Extra["authentication.kubernetes.io/pod-name"] = []string{k.Pod.Name}
 		u.Extra["authentication.kubernetes.io/pod-uid"] = []string{k.Pod.UID}

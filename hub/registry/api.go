@@ -112,11 +112,3 @@ const (
 	OpUpdate Operation = "UPDATE"
 	OpDelete Operation = "DELETE"
 )
-
-// User is who asks.
-type User struct {
-	Name   string
-	UID    string
-	Groups []string
-	Extra  map[string][]string
-}
