@@ -111,8 +111,11 @@ func joinTerminal(ctx context.Context, log *slog.Logger, t terminal, st wire.Str
 		ch, data, err := st.Recv(ctx)
 		if err != nil {
 			end = err
-			if context.Cause(ctx) == errClosing {
+			switch context.Cause(ctx) {
+			case errClosing:
 				end = apierrors.NewServiceUnavailable(errClosing.Error())
+			case errRevoked:
+				end = apierrors.NewUnauthorized(errRevoked.Error())
 			}
 			break
 		}

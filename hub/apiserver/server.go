@@ -101,6 +101,8 @@ const requestTimeout = 34 * time.Second
 
 var errClosing = errors.New("the hub is stopping")
 
+var errRevoked = errors.New("the credentials of this request have been revoked")
+
 // untilClosing returns a context that also ends when the hub stops: for watches and streams.
 func (s *server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)

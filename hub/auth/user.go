@@ -28,6 +28,9 @@ var Anonymous = User{Name: "system:anonymous", Groups: []string{groupUnauthentic
 // carries were refused. Both are answered with 401.
 type Authenticator interface {
 	Authenticate(r *http.Request) (u User, ok bool, err error)
+	// Until has end called, once and in a goroutine of its own, when the credentials that let the request in stop being
+	// accepted before stop is called: for requests that go on for long.
+	Until(r *http.Request, end func()) (stop func())
 }
 
 // Attributes are what a request is about, as authorization sees it.
