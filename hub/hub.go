@@ -25,14 +25,14 @@ import (
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
 )
 
 // Hub is one hub. Make it with New, run it once.
 type Hub struct {
 	cfg      Config
 	log      *slog.Logger
-	db       *sqlstore.DB
+	db       engine                          // set before Run, never nil after
+	backUp   func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
 	pki      *auth.PKI
 	kinds    *resource.Table
 	registry *registry.Registry

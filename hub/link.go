@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -48,7 +49,7 @@ func (h *Hub) openLink() error {
 		Tokens:    h.pki,
 		Keys:      keys,
 		Addresses: h.addresses(),
-		History:   func() (string, uint64) { return h.db.History(), uint64(h.db.Revision()) },
+		History:   h.history,
 		Settings: wire.Settings{
 			PodCIDR: h.cfg.ClusterCIDR.String(), ServiceCIDR: h.cfg.ServiceCIDR.String(),
 			DNSAddress: h.cfg.dnsAddr().String(), ClusterDomain: h.cfg.Domain,
@@ -56,6 +57,18 @@ func (h *Hub) openLink() error {
 		Log: h.part("dispatch"),
 	})
 	return err
+}
+
+// history names the store's history and its revision now. A store that cannot say its revision leaves 0: the dispatcher then goes
+// by what it has seen, and nodes keep what they have.
+func (h *Hub) history() (string, uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), storePatience)
+	defer cancel()
+	rev, err := h.db.Revision(ctx)
+	if err != nil {
+		h.log.Warn("store does not say its revision", "error", err)
+	}
+	return h.db.History(), uint64(rev)
 }
 
 // nodeLeases has each Node show the Lease that clients of Kubernetes look for, out of what the dispatcher knows.

@@ -12,13 +12,14 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
+	"petrel.dev/petrel/sqlstore/sqlite"
 )
 
 // Defaults of what an operator may choose of the store's bounds.
 const (
 	// DefaultMaxPods leaves twice the room of the largest fleet that Petrel is made for (1,000 nodes, 10,000 pods).
 	DefaultMaxPods    = 20_000
-	DefaultStoreLimit = 256 << 20 // bytes; see sqlstore.Config.MaxBytes
+	DefaultStoreLimit = 256 << 20 // bytes; see sqlite.Config.MaxBytes
 	DefaultBackups    = 3
 )
 
@@ -28,13 +29,28 @@ const backupHour = 3
 // firstBackup is how long after the start the store is backed up when the last backup is older than a day.
 const firstBackup = time.Hour
 
+// storePatience is how long a session's handshake waits for the store to say its revision.
+const storePatience = 5 * time.Second
+
+// engine is what the hub asks of whatever keeps its objects. This file is the only one that names which one that is.
+type engine interface {
+	sqlstore.Store
+	// History names the sequence of revisions that the store belongs to; it does not change while the store is open.
+	History() string
+	// Health is nil, or why the store takes only what does not make it grow.
+	Health() error
+	// Run commits until ctx ends.
+	Run(ctx context.Context) error
+	Close() error
+}
+
 // openStore opens the store with the operator's bounds. Events are all that it may lose.
-func (h *Hub) openStore(ctx context.Context) (err error) {
+func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string
 	if k, ok := h.kinds.ByGVK(kube.Event); ok {
 		expendable = []string{resource.Prefix(k, "")}
 	}
-	h.db, err = sqlstore.Open(ctx, sqlstore.Config{
+	db, err := sqlite.Open(ctx, sqlite.Config{
 		Path: filepath.Join(h.cfg.DataDir, "hub.db"), BackupDir: h.backupDir(), Log: h.part("store"),
 		MaxBytes: h.cfg.StoreLimit, Expendable: expendable, Salvage: h.cfg.Salvage,
 		OnHealth: func(error) {
@@ -44,7 +60,14 @@ func (h *Hub) openStore(ctx context.Context) (err error) {
 			}
 		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	h.db = db
+	h.backUp = func(ctx context.Context) error {
+		return db.RunBackups(ctx, sqlite.Backups{Dir: h.backupDir(), Keep: h.cfg.Backups, Hour: backupHour, FirstAfter: firstBackup})
+	}
+	return nil
 }
 
 func (h *Hub) backupDir() string { return filepath.Join(h.cfg.DataDir, "backup") }
@@ -55,7 +78,7 @@ func (h *Hub) backups(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return h.db.RunBackups(ctx, sqlstore.Backups{Dir: h.backupDir(), Keep: h.cfg.Backups, Hour: backupHour, FirstAfter: firstBackup})
+	return h.backUp(ctx)
 }
 
 // tellHealth says in an Event on the namespace kube-system when the store is full, and when it is not any more. A store on a

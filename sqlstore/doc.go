@@ -1,20 +1,32 @@
-// Package sqlstore is Petrel's object log: keys and values with one dense, global sequence of revisions, kept in memory
-// for reading and durably in one SQLite file.
+// Package sqlstore is Petrel's object log: keys and values with one dense, global sequence of revisions. It holds the contract
+// only: what is stored ([Entry], [Op], [Event], [Page]), [Store] and [Watcher], and the errors that they return. An engine keeps
+// it: sqlite in one file, which is what a hub has. Only the hub's wiring names an engine.
 //
-//	Commit ──► queue ──► committer ──► SQLite: one transaction, one fsync ──► publish ──► answers
-//	                        │                                                   │
-//	                        └── preconditions, revisions                        ├─► index   (Get, List)
-//	                                                                            └─► history (Watch, List at an older revision)
+//	hub/registry ─► Store (this package) ◄─ implemented by ─ sqlite
+//	                                                           └─ built on ─► replica: index, history, watchers, limits
 //
-// One goroutine, [DB.Run], writes. Whatever waits when it looks becomes one SQLite transaction, so the cost of an fsync is
-// shared by all who wait for it, while a lone writer waits for nobody. A transaction whose precondition fails is left out
-// and the others go on. Reads never touch SQLite and never wait for a writer: they work on an immutable snapshot of a
-// copy-on-write tree that the committer replaces.
+// # Consistency
 //
-// The file is one append-only table, log, one row a revision and no secondary index; superseded rows are deleted behind a
-// moving horizon, the compacted revision, a few at a time and only after writes. A store that nobody writes to writes
-// nothing. `sqlite3 hub.db "select * from objects"` shows what is in it; docs/store.md tells the rest.
+// Revisions are dense, begin with 1, and those of one Commit are consecutive. A Commit is seen as a whole or not at all, by
+// Get, List and Watch alike, and by all of them once it has returned. A page is exactly as of one revision, and so are the
+// pages after it. A Watcher misses nothing: in order, whole commits at a time, or it fails with *CompactedError. Revisions may be
+// compared within one history only: a store that may have gone back in time (a restored backup) begins another, and
+// engines name theirs.
 //
-// Lifecycle: Open loads and checks the file, and Get, List and Watch work from then on. Commit, Compact wait until Run
-// is running. Close ends Run and frees the file.
+// # Ownership
+//
+// Op.Value is the store's once Commit has been called, also when Commit fails. What a Store or Watcher returns is
+// shared: read it, never write to it. Whoever opens a Watcher closes it; whoever opened the store runs and closes that.
+//
+// # Errors
+//
+//	*ConflictError   Commit        a precondition does not hold, or a key to delete does not exist; the key is seen at Have
+//	*FullError       Commit        the op makes the store grow, and it must not
+//	*CompactedError  List, Watch, Next   history before Oldest is gone: list again
+//	*FutureError     List, Watch   the revision has not been reached: another history, perhaps
+//	ErrClosed        all           the store, or the watcher, was closed
+//	ctx.Err()        all           the call's time was over; of a Commit nothing was committed
+//	any other        all           the engine failed (a disk, a connection); of a Commit nothing was committed
+//
+// storetest checks all of this for any engine; docs/store.md tells how the engines do it.
 package sqlstore

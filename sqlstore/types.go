@@ -56,7 +56,7 @@ type Event struct {
 // Page answers a list.
 type Page struct {
 	Entries []Entry
-	Rev     Revision // the whole page is exactly as of this revision, a commit boundary
+	Rev     Revision // the whole page is exactly as of this revision
 	More    bool     // more entries follow the last one
 	Remain  int      // how many entries follow the last one; exact
 }

@@ -3,7 +3,7 @@
 # `guest.sh packages` prints the packages whose tests are run.
 set -u
 
-packages="edgeagent/ctrd edgeagent edgeagent/node edgeagent/podnet edgeagent/volume sqlstore internal/wire svcproxy"
+packages="edgeagent/ctrd edgeagent edgeagent/node edgeagent/podnet edgeagent/volume sqlstore/sqlite internal/wire svcproxy"
 [ "${1:-}" != packages ] || { echo $packages; exit 0; }
 
 # machine does what an init system does before anything else starts.

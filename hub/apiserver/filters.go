@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/contain"
@@ -43,7 +44,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
-			out.patience = streamPatience
+			out.patience = podstream.Patience
 		}
 		if r.ContentLength != 0 {
 			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers

@@ -24,11 +24,6 @@ type Limits struct {
 	WritePatience time.Duration // how long a client may take to read 16 KiB: 30 s
 }
 
-// streamPatience is how long a client of a log, exec, attach or port-forward may take to read a piece. They pause: a pager, a
-// terminal that is stopped, a browser that has buffered enough. A client that has vanished is found by TCP long before, and
-// one that holds a stream holds its own user's.
-const streamPatience = time.Hour
-
 func (l Limits) withDefaults() Limits {
 	set := func(v *int, to int) {
 		if *v == 0 {

@@ -10,8 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -29,9 +31,9 @@ type Config struct {
 	Kinds         Kinds
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
-	Streams       Streams       // nil: pods have no logs, exec, attach, port-forward (503)
-	OpenAPI       OpenAPI       // nil: no schemas (404)
-	JWKS          func() []byte // public token keys for /openid/v1/jwks; nil: not served
+	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
+	OpenAPI       OpenAPI           // nil: no schemas (404)
+	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
 
@@ -48,6 +50,7 @@ type Config struct {
 
 type server struct {
 	Config
+	streams  *podstream.Server // nil: no link to the nodes
 	index    atomic.Pointer[kindIndex]
 	codec    *codec
 	metrics  *metrics
@@ -78,6 +81,9 @@ func New(c Config) (http.Handler, error) {
 		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),
 	}
+	if c.Streams != nil {
+		s.streams = podstream.New(podstream.Config{Streams: c.Streams, Status: statusOf, Log: c.Log})
+	}
 	return s.filters(http.HandlerFunc(s.route)), nil
 }
 
@@ -101,7 +107,7 @@ const requestTimeout = 34 * time.Second
 
 var errClosing = errors.New("the hub is stopping")
 
-var errRevoked = errors.New("the credentials of this request have been revoked")
+var errRevoked = apierrors.NewUnauthorized("the credentials of this request have been revoked")
 
 // untilClosing returns a context that also ends when the hub stops: for watches and streams.
 func (s *server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -1,13 +1,49 @@
 package apiserver
 
 import (
-	"context"
+	"encoding/json"
+	"fmt"
 
-	"petrel.dev/petrel/internal/wire"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/apiserver/podstream"
 )
 
-// Streams opens streams to pods on their nodes; hub/dispatch is one. The error is an *apierrors.StatusError: the node is
-// dark (ServiceUnavailable, saying since when), unknown, or refused.
-type Streams interface {
-	OpenStream(ctx context.Context, node string, req wire.StreamRequest) (wire.Stream, error)
+// serveStream answers the subresources that are bytes from a node.
+func (s *server) serveStream(x *exchange) {
+	if s.streams == nil {
+		x.fail(apierrors.NewServiceUnavailable("this hub has no link to its nodes"))
+		return
+	}
+	ctx, cancel := s.untilClosing(x.ctx)
+	defer cancel()
+	x.ctx = ctx
+	pod, err := x.pod()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	s.metrics.watches.Inc()
+	defer s.metrics.watches.Dec()
+	s.streams.Serve(podstream.Request{W: x.w, R: x.r.WithContext(ctx), Pod: pod, Subresource: x.t.Subresource, Fail: x.fail})
+}
+
+// pod is the one that the request names, shared: read-only.
+func (x *exchange) pod() (*corev1.Pod, error) {
+	t := x.t
+	t.Subresource = ""
+	res, err := x.s.Verbs.Get(x.ctx, t, &metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if p, ok := res.Object.(*corev1.Pod); ok {
+		return p, nil
+	}
+	p := &corev1.Pod{}
+	if err := json.Unmarshal(res.JSON, p); err != nil {
+		return nil, fmt.Errorf("decode stored pod: %w", err)
+	}
+	return p, nil
 }

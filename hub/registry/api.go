@@ -11,24 +11,7 @@ import (
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
 )
-
-// Store is what the registry needs of the object log. *sqlstore.DB is one; a second engine will be another, so nothing
-// of SQLite shows here. See the types in sqlstore for the meaning of each field.
-type Store interface {
-	// Commit makes all ops durable, or none (*sqlstore.ConflictError), and returns the revision of each.
-	Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error)
-	// Get returns the key's current entry; ok is false when it does not exist.
-	Get(key string) (e sqlstore.Entry, ok bool)
-	// Revision is the last committed one.
-	Revision() sqlstore.Revision
-	// List returns keys with the prefix in order, those greater than after (if set), at most limit (0: all), exactly as of
-	// revision at (0: now). *sqlstore.CompactedError, *sqlstore.FutureError.
-	List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error)
-	// Watch follows every change of keys with the prefix after revision from. *sqlstore.CompactedError.
-	Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error)
-}
 
 // Target is what a request is about.
 type Target struct {

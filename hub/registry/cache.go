@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tidwall/btree"
 
@@ -19,7 +20,7 @@ import (
 // cache is the typed form of what the store holds now, for the kinds that somebody reads typed. A kind enters at its first
 // reader and stays. Objects are shared and never changed.
 type cache struct {
-	store   Store
+	store   sqlstore.Store
 	decoded *decoded
 	log     *slog.Logger
 
@@ -36,6 +37,7 @@ type cache struct {
 // kindCache is one kind. Guarded by cache.mu.
 type kindCache struct {
 	kind    *resource.Kind
+	filled  bool              // false while the store has not been able to say what exists
 	from    sqlstore.Revision // the snapshot that it started from; older events are in it
 	items   btree.Map[string, cached]
 	indexes map[string]*index
@@ -47,9 +49,12 @@ type cached struct {
 	rev sqlstore.Revision
 }
 
-func newCache(s Store, d *decoded, log *slog.Logger) *cache {
+func newCache(s sqlstore.Store, d *decoded, log *slog.Logger) *cache {
 	c := &cache{store: s, decoded: d, log: log, kinds: map[string]*kindCache{}}
-	c.moveTo(s.Revision())
+	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
+	if rev, err := s.Revision(context.Background()); err == nil {
+		c.moveTo(rev)
+	}
 	return c
 }
 
@@ -92,7 +97,7 @@ func (c *cache) at(key string, rev sqlstore.Revision) (kube.Object, bool) {
 func (c *cache) read(k *resource.Kind, f func(*kindCache)) {
 	part := resource.Prefix(k, "")
 	c.mu.RLock()
-	if kc := c.kinds[part]; kc != nil {
+	if kc := c.kinds[part]; kc != nil && kc.filled {
 		f(kc)
 		c.mu.RUnlock()
 		return
@@ -108,6 +113,9 @@ func (c *cache) enter(k *resource.Kind) *kindCache {
 	k = storedKind(k)
 	part := resource.Prefix(k, "")
 	if kc := c.kinds[part]; kc != nil {
+		if !kc.filled {
+			c.fill(kc, part)
+		}
 		return kc
 	}
 	kc := &kindCache{kind: k, subs: map[*subscription]struct{}{}, indexes: map[string]*index{}}
@@ -119,11 +127,18 @@ func (c *cache) enter(k *resource.Kind) *kindCache {
 	return kc
 }
 
-// fill replaces the content of kc by what the store holds now and tells subscribers the difference. c.mu is held.
+// fillTimeout bounds how long the cache waits for the store while readers wait for the cache.
+const fillTimeout = 10 * time.Second
+
+// fill replaces the content of kc by what the store holds now and tells subscribers the difference. When the store cannot
+// say, the next reader or event of the kind tries again. c.mu is held.
 func (c *cache) fill(kc *kindCache, prefix string) {
-	page, err := c.store.List(prefix, "", 0, 0)
-	if err != nil {
-		return // only a closed store refuses to list the present; its feed ends too
+	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so of none
+	defer cancel()
+	page, err := c.store.List(ctx, prefix, "", 0, 0)
+	if kc.filled = err == nil; err != nil {
+		c.log.Error("objects cannot be listed; controllers do not see them", "kind", kc.kind.GVK.String(), "error", err)
+		return
 	}
 	kc.from = page.Rev
 	seen := make(map[string]struct{}, len(page.Entries))
@@ -200,12 +215,14 @@ func (c *cache) run(ctx context.Context) error {
 		if !errors.As(err, &compacted) {
 			return err
 		}
-		c.refill()
+		if err := c.refill(ctx); err != nil {
+			return err
+		}
 	}
 }
 
 func (c *cache) follow(ctx context.Context, from sqlstore.Revision) error {
-	w, err := c.store.Watch("", from)
+	w, err := c.store.Watch(ctx, "", from)
 	if err != nil {
 		return err
 	}
@@ -220,13 +237,18 @@ func (c *cache) follow(ctx context.Context, from sqlstore.Revision) error {
 }
 
 // refill brings all kinds to the present after the feed fell behind the store's history.
-func (c *cache) refill() {
+func (c *cache) refill(ctx context.Context) error {
+	rev, err := c.store.Revision(ctx)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.moveTo(c.store.Revision())
+	c.moveTo(rev)
 	for _, kc := range c.kinds {
 		c.fill(kc, resource.Prefix(kc.kind, ""))
 	}
+	return nil
 }
 
 // apply brings one or more whole commits into the cache.
@@ -247,7 +269,10 @@ func (c *cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 		c.hook(ev)
 	}
 	kc := c.kinds[kindPart(ev.Key)]
-	if kc == nil || ev.Rev <= kc.from {
+	if kc != nil && !kc.filled {
+		c.fill(kc, resource.Prefix(kc.kind, ""))
+	}
+	if kc == nil || !kc.filled || ev.Rev <= kc.from {
 		return
 	}
 	if ev.Deleted {

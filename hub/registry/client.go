@@ -199,7 +199,7 @@ func (c *client) plan(ctx context.Context, w control.Write) (Target, *plan, erro
 		}
 		return t, p, err
 	}
-	cur, err := c.r.current(t.Kind, resource.Key(t.Kind, t.Namespace, t.Name))
+	cur, err := c.r.current(ctx, t.Kind, resource.Key(t.Kind, t.Namespace, t.Name))
 	if err != nil {
 		return t, nil, err
 	}

@@ -265,9 +265,7 @@ func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, r, configMap("new"))
-	if err := db.Compact(ctx, db.Revision()); err != nil {
-		t.Fatal(err)
-	}
+	compactAll(t, db)
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- r.Run(run) }()

@@ -43,7 +43,7 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", t.Kind.GVK.Kind))
 	}
-	if err := r.refuseToldCreate(t, obj); err != nil {
+	if err := r.refuseToldCreate(ctx, t, obj); err != nil {
 		return nil, err
 	}
 	obj, err := toStored(t.Kind, obj)
@@ -71,7 +71,11 @@ func (r *Registry) createOnce(ctx context.Context, t Target, obj kube.Object, dr
 	if err != nil {
 		return nil, err
 	}
-	if cur, ok := r.store.Get(p.key); ok {
+	cur, ok, err := r.store.Get(ctx, p.key)
+	if err != nil {
+		return nil, storeFailure(t.Kind, "create", err)
+	}
+	if ok {
 		return nil, r.exists(t, p, cur)
 	}
 	if dry {
@@ -81,14 +85,17 @@ func (r *Registry) createOnce(ctx context.Context, t Target, obj kube.Object, dr
 	revs, err := r.commit(ctx, p)
 	var lost *sqlstore.ConflictError
 	if errors.As(err, &lost) {
-		e, _ := r.store.Get(p.key)
-		return nil, r.exists(t, p, e)
+		cur, _, err := r.store.Get(ctx, p.key)
+		if err != nil {
+			return nil, storeFailure(t.Kind, "create", err)
+		}
+		return nil, r.exists(t, p, cur)
 	}
 	if err != nil {
 		return nil, storeFailure(t.Kind, "create", err)
 	}
 	t.Name = name
-	return r.committed(t, p, revs[0])
+	return r.committed(ctx, t, p, revs[0])
 }
 
 // exists says so, and whether the name will be free soon.
@@ -107,7 +114,7 @@ func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
 func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dry bool) (_ *plan, err error) {
 	defer resource.RecoverConversion(&err)
 	k, rules := storedKind(t.Kind), &t.Kind.Rules
-	if err := r.refuseMorePods(k, obj); err != nil {
+	if err := r.refuseMorePods(ctx, k, obj); err != nil {
 		return nil, err
 	}
 	if obj.GetResourceVersion() != "" {
@@ -163,11 +170,11 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 
 // refuseMorePods keeps a typing error in a number of replicas from filling the hub's memory. Creations that race with each
 // other may get by together.
-func (r *Registry) refuseMorePods(k *resource.Kind, obj kube.Object) error {
+func (r *Registry) refuseMorePods(ctx context.Context, k *resource.Kind, obj kube.Object) error {
 	if r.maxPods <= 0 || k.GVK != kube.Pod {
 		return nil
 	}
-	page, err := r.store.List(resource.Prefix(k, ""), "", 1, 0)
+	page, err := r.store.List(ctx, resource.Prefix(k, ""), "", 1, 0)
 	if err != nil {
 		return storeFailure(k, "create", err)
 	}

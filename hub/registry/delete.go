@@ -242,7 +242,7 @@ func (r *Registry) DeleteCollection(ctx context.Context, t Target, opts *metav1.
 	if err := r.refuseTold(t); err != nil {
 		return nil, err
 	}
-	found, entries, err := r.list(t, list)
+	found, entries, err := r.list(ctx, t, list)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ const (
 // expiry deletes Events when their time is over or when there are too many. Events have one lifetime counted from their
 // last write, so writes are in the order of expiry and a queue is enough. Without Events no timer runs.
 type expiry struct {
-	store Store
+	store sqlstore.Store
 	now   func() time.Time
 	ttl   time.Duration
 	max   eventBounds
@@ -53,14 +53,14 @@ type written struct {
 	size int
 }
 
-func newExpiry(s Store, now func() time.Time, ttl time.Duration, limit eventBounds, log *slog.Logger) *expiry {
+func newExpiry(s sqlstore.Store, now func() time.Time, ttl time.Duration, limit eventBounds, log *slog.Logger) *expiry {
 	return &expiry{store: s, now: now, ttl: ttl, max: limit, log: log,
 		latest: map[string]written{}, wake: make(chan struct{}, 1)}
 }
 
 // load takes in the Events that exist when the hub starts, by the time that they tell of themselves.
-func (x *expiry) load(prefix string) error {
-	page, err := x.store.List(prefix, "", 0, 0)
+func (x *expiry) load(ctx context.Context, prefix string) error {
+	page, err := x.store.List(ctx, prefix, "", 0, 0)
 	if err != nil {
 		return err
 	}

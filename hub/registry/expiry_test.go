@@ -16,7 +16,7 @@ import (
 
 // shelf is as much of a Store as expiry needs: keys, revisions, and a count of transactions.
 type shelf struct {
-	Store
+	sqlstore.Store
 	mu      sync.Mutex
 	keys    map[string]sqlstore.Entry
 	rev     sqlstore.Revision
@@ -50,7 +50,7 @@ func (s *shelf) Commit(_ context.Context, ops ...sqlstore.Op) ([]sqlstore.Revisi
 	return make([]sqlstore.Revision, len(ops)), nil
 }
 
-func (s *shelf) List(string, string, int, sqlstore.Revision) (sqlstore.Page, error) {
+func (s *shelf) List(context.Context, string, string, int, sqlstore.Revision) (sqlstore.Page, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var p sqlstore.Page
@@ -72,7 +72,7 @@ func TestEventsExpire(t *testing.T) {
 		x := newExpiry(s, time.Now, time.Hour, eventBounds{1000, 1 << 20}, slog.New(slog.DiscardHandler))
 		old := time.Now().Add(-59 * time.Minute).UTC().Format(time.RFC3339)
 		s.put("old", fmt.Sprintf(`{"metadata":{"creationTimestamp":%q}}`, old))
-		if err := x.load(""); err != nil {
+		if err := x.load(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,6 +16,8 @@ const (
 	feedStuck = 10 * time.Second
 	// feedLag is how many revisions the feed may be behind the store: seconds of the busiest hub.
 	feedLag = 10_000
+	// storePatience is how long a question about the feed waits for the store.
+	storePatience = 5 * time.Second
 )
 
 // feedHealth is what is known of the feed that applies the store's changes. Nothing here waits for the cache's lock, which a
@@ -31,7 +34,13 @@ type feedHealth struct {
 // FeedHealth returns why controllers, watches of synthesized objects and typed reads do not see what the store holds, or nil.
 // A feed that stands still is noticed ten seconds after the first call that found it behind.
 func (r *Registry) FeedHealth() error {
-	return r.cache.feed.check(r.store.Revision(), time.Now())
+	ctx, cancel := context.WithTimeout(context.Background(), storePatience)
+	defer cancel()
+	rev, err := r.store.Revision(ctx)
+	if err != nil {
+		return fmt.Errorf("the store does not say its revision: %w", err)
+	}
+	return r.cache.feed.check(rev, time.Now())
 }
 
 func (f *feedHealth) check(store sqlstore.Revision, now time.Time) error {

@@ -15,20 +15,28 @@ import (
 
 // stalledStore is a store that has commits which its watchers get one by one, when the test lets them.
 type stalledStore struct {
-	registry.Store
+	sqlstore.Store
 	rev  atomic.Int64
 	next chan sqlstore.Revision
 }
 
-func (s *stalledStore) Revision() sqlstore.Revision { return sqlstore.Revision(s.rev.Load()) }
+func (s *stalledStore) at() sqlstore.Revision { return sqlstore.Revision(s.rev.Load()) }
 
-func (s *stalledStore) List(string, string, int, sqlstore.Revision) (sqlstore.Page, error) {
-	return sqlstore.Page{Rev: s.Revision()}, nil
+func (s *stalledStore) Revision(context.Context) (sqlstore.Revision, error) { return s.at(), nil }
+
+func (s *stalledStore) List(context.Context, string, string, int, sqlstore.Revision) (sqlstore.Page, error) {
+	return sqlstore.Page{Rev: s.at()}, nil
 }
 
-func (s *stalledStore) Watch(string, sqlstore.Revision) (sqlstore.Watcher, error) { return s, nil }
+func (s *stalledStore) Watch(context.Context, string, sqlstore.Revision) (sqlstore.Watcher, error) {
+	return stalledWatcher{s}, nil
+}
 
-func (s *stalledStore) Next(ctx context.Context) ([]sqlstore.Event, error) {
+type stalledWatcher struct{ *stalledStore }
+
+func (s stalledWatcher) Revision() sqlstore.Revision { return s.at() }
+
+func (s stalledWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -37,7 +45,7 @@ func (s *stalledStore) Next(ctx context.Context) ([]sqlstore.Event, error) {
 	}
 }
 
-func (s *stalledStore) Close() {}
+func (s stalledWatcher) Close() {}
 
 // A hub whose controllers do not see what clients write is not ready.
 func TestFeedHealth(t *testing.T) {

@@ -1,9 +1,7 @@
 package registry_test
 
 import (
-	"context"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,7 +13,6 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
 )
 
 func limitPod(name string) *corev1.Pod {
@@ -53,15 +50,7 @@ func TestPodsAreCapped(t *testing.T) {
 // TestFullStoreAnswers: over its limit the store takes no new object and says why and what helps; deletion goes on in all its
 // steps, grace periods and finalizers included, which write the object again first.
 func TestFullStoreAnswers(t *testing.T) {
-	db, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: 100 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- db.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; db.Close() })
-	r := registrytest.Start(t, registry.Config{Store: db})
+	r := registrytest.Start(t, registry.Config{Store: registrytest.Limited(t, 100<<10)})
 
 	held := configMap("held", "k", "v")
 	held.Finalizers = []string{"example.com/hold"}
@@ -69,6 +58,7 @@ func TestFullStoreAnswers(t *testing.T) {
 	bound := limitPod("bound")
 	bound.Spec.NodeName = "n1"
 	create(t, r, bound)
+	var err error
 	n := 0
 	for ; n < 100; n++ {
 		cm := configMap("fill", "k", strings.Repeat("x", 9000))

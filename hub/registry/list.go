@@ -18,12 +18,12 @@ import (
 )
 
 // List hands out stored bytes, all as of one revision.
-func (r *Registry) List(_ context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
-	res, _, err := r.list(t, opts)
+func (r *Registry) List(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
+	res, _, err := r.list(ctx, t, opts)
 	return res, err
 }
 
-func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
+func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
 	}
@@ -34,11 +34,11 @@ func (r *Registry) list(t Target, opts *metav1.ListOptions) (*ListResult, []sqls
 	if err != nil {
 		return nil, nil, err
 	}
-	after, at, err := r.listFrom(sel, opts)
+	after, at, err := r.listFrom(ctx, sel, opts)
 	if err != nil {
 		return nil, nil, err
 	}
-	page, err := r.page(sel, after, int(opts.Limit), at)
+	page, err := r.page(ctx, sel, after, int(opts.Limit), at)
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
@@ -69,7 +69,7 @@ func checkListOptions(opts *metav1.ListOptions, watch bool) error {
 }
 
 // listFrom works out where in the keys and in time a list begins: at 0 is now.
-func (r *Registry) listFrom(sel *selection, opts *metav1.ListOptions) (after string, at sqlstore.Revision, err error) {
+func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.ListOptions) (after string, at sqlstore.Revision, err error) {
 	if opts.Limit < 0 {
 		return "", 0, apierrors.NewBadRequest(fmt.Sprintf("limit must not be negative, it is %d", opts.Limit))
 	}
@@ -86,7 +86,11 @@ func (r *Registry) listFrom(sel *selection, opts *metav1.ListOptions) (after str
 	if rev == 0 {
 		return "", 0, nil
 	}
-	if now := r.store.Revision(); rev > now {
+	now, err := r.store.Revision(ctx)
+	if err != nil {
+		return "", 0, storeFailure(sel.kind, "list", err)
+	}
+	if rev > now {
 		return "", 0, tooLarge(rev, now)
 	}
 	// A limit without a match has always meant exactly that revision.
@@ -97,9 +101,9 @@ func (r *Registry) listFrom(sel *selection, opts *metav1.ListOptions) (after str
 }
 
 // page reads up to limit selected entries, all as of one revision.
-func (r *Registry) page(sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
+func (r *Registry) page(ctx context.Context, sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
 	if sel.plain() && sel.key == "" && sel.also == "" {
-		return r.store.List(sel.prefix, after, limit, at)
+		return r.store.List(ctx, sel.prefix, after, limit, at)
 	}
 	chunk := 0
 	if limit > 0 {
@@ -111,7 +115,7 @@ func (r *Registry) page(sel *selection, after string, limit int, at sqlstore.Rev
 		prefix = sel.also
 	}
 	for {
-		page, err := r.store.List(prefix, after, chunk, at)
+		page, err := r.store.List(ctx, prefix, after, chunk, at)
 		if err != nil {
 			return page, err
 		}

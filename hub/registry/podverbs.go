@@ -187,7 +187,7 @@ func (r *Registry) issueToken(ctx context.Context, t Target, body runtime.Object
 	if r.tokens == nil {
 		return nil, apierrors.NewServiceUnavailable("this hub issues no ServiceAccount tokens")
 	}
-	cur, err := r.current(t.Kind, resource.Key(t.Kind, t.Namespace, t.Name))
+	cur, err := r.current(ctx, t.Kind, resource.Key(t.Kind, t.Namespace, t.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (r *Registry) issueToken(ctx context.Context, t Target, body runtime.Object
 	if err != nil {
 		return nil, err
 	}
-	pod, err := r.boundPod(t.Namespace, req.Spec.BoundObjectRef, sa.Name)
+	pod, err := r.boundPod(ctx, t.Namespace, req.Spec.BoundObjectRef, sa.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +284,7 @@ func validateAudiences(auds []string) (errs field.ErrorList) {
 }
 
 // boundPod finds the pod that a token shall live and die with; nil when the request names none.
-func (r *Registry) boundPod(namespace string, ref *authenticationv1.BoundObjectReference, account string) (*corev1.Pod, error) {
+func (r *Registry) boundPod(ctx context.Context, namespace string, ref *authenticationv1.BoundObjectReference, account string) (*corev1.Pod, error) {
 	if ref == nil {
 		return nil, nil
 	}
@@ -295,7 +295,7 @@ func (r *Registry) boundPod(namespace string, ref *authenticationv1.BoundObjectR
 	if k == nil {
 		return nil, apierrors.NewInternalError(errors.New("pods are not served"))
 	}
-	cur, err := r.current(k, resource.Key(k, namespace, ref.Name))
+	cur, err := r.current(ctx, k, resource.Key(k, namespace, ref.Name))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore"
 )
 
 // TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
@@ -25,7 +26,7 @@ type Kinds interface {
 
 // Config is what a Registry needs. Store and Kinds are required.
 type Config struct {
-	Store     Store
+	Store     sqlstore.Store
 	Kinds     Kinds
 	Admission Admission        // nil: everything is admitted
 	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
@@ -48,7 +49,7 @@ type Config struct {
 // Registry is Verbs for hub/apiserver, and has a control.Client for the hub's own loops. All methods may be called from any
 // goroutine, also before Run; typed reads stand still until Run feeds them.
 type Registry struct {
-	store     Store
+	store     sqlstore.Store
 	kinds     Kinds
 	admission Admission
 	tokens    TokenIssuer
@@ -109,7 +110,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if k := r.kindFor(eventGVK); k != nil {
-		if err := r.expiry.load(resource.Prefix(k, "")); err != nil {
+		if err := r.expiry.load(ctx, resource.Prefix(k, "")); err != nil {
 			return err
 		}
 		r.cache.onEvent(resource.Prefix(k, ""), r.expiry.saw)

@@ -20,7 +20,6 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata really answer into them")
@@ -83,9 +82,21 @@ func runScript(t *testing.T, file string) {
 	}
 }
 
+// compactAll forgets all history.
+func compactAll(t *testing.T, db registrytest.TestStore) {
+	t.Helper()
+	rev, err := db.Revision(t.Context())
+	if err == nil {
+		err = db.Compact(t.Context(), rev)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 type script struct {
 	t       *testing.T
-	db      *sqlstore.DB
+	db      registrytest.TestStore
 	r       *registry.Registry
 	watches map[string]registry.Watch
 	token   string
@@ -127,9 +138,7 @@ func (s *script) do(words []string) []string {
 		}
 		return nil
 	case "compact":
-		if err := s.db.Compact(ctx, s.db.Revision()); err != nil {
-			s.t.Fatal(err)
-		}
+		compactAll(s.t, s.db)
 		return nil
 	case "watch":
 		return s.watch(ctx, words[1], words[2:])

@@ -37,13 +37,13 @@ func groupKindOfResource(k *resource.Kind) schema.GroupKind {
 }
 
 // Get returns the object's stored bytes, or a subresource's body.
-func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*Result, error) {
+func (r *Registry) Get(ctx context.Context, t Target, opts *metav1.GetOptions) (*Result, error) {
 	sub, err := subresource(t, "get")
 	if err != nil {
 		return nil, err
 	}
 	if opts != nil {
-		if err := r.reached(opts.ResourceVersion); err != nil {
+		if err := r.reached(ctx, t.Kind, opts.ResourceVersion); err != nil {
 			return nil, err
 		}
 	}
@@ -51,7 +51,10 @@ func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*R
 	if !told {
 		key = resource.Key(t.Kind, t.Namespace, t.Name)
 	}
-	e, ok := r.store.Get(key)
+	e, ok, err := r.store.Get(ctx, key)
+	if err != nil {
+		return nil, storeFailure(t.Kind, "get", err)
+	}
 	if !ok {
 		return nil, notFound(t.Kind, t.Name)
 	}
@@ -63,7 +66,7 @@ func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*R
 		return &Result{JSON: b}, nil
 	}
 	if sub != nil && sub.Get != nil {
-		cur, err := r.current(t.Kind, key)
+		cur, err := r.current(ctx, t.Kind, key)
 		if err != nil {
 			return nil, err
 		}
@@ -81,12 +84,16 @@ func (r *Registry) Get(_ context.Context, t Target, opts *metav1.GetOptions) (*R
 
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and
 // waiting would be for ever.
-func (r *Registry) reached(version string) error {
+func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string) error {
 	rev, err := parseRevision(version)
 	if err != nil {
 		return badRevision(version, err)
 	}
-	if now := r.store.Revision(); rev > now {
+	now, err := r.store.Revision(ctx)
+	if err != nil {
+		return storeFailure(k, "get", err)
+	}
+	if rev > now {
 		return tooLarge(rev, now)
 	}
 	return nil

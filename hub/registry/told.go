@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -106,7 +107,7 @@ func (r *Registry) refuseTold(t Target) error {
 }
 
 // refuseToldCreate is refuseTold for a new object, whose name may be taken.
-func (r *Registry) refuseToldCreate(t Target, obj kube.Object) error {
+func (r *Registry) refuseToldCreate(ctx context.Context, t Target, obj kube.Object) error {
 	if t.Namespace == "" {
 		t.Namespace = obj.GetNamespace()
 	}
@@ -115,7 +116,11 @@ func (r *Registry) refuseToldCreate(t Target, obj kube.Object) error {
 	if !ok {
 		return nil
 	}
-	if _, taken := r.store.Get(key); taken {
+	_, taken, err := r.store.Get(ctx, key)
+	if err != nil {
+		return storeFailure(t.Kind, "create", err)
+	}
+	if taken {
 		return apierrors.NewAlreadyExists(groupResource(t.Kind), t.Name)
 	}
 	return r.refuseTold(t)

@@ -17,7 +17,7 @@ import (
 // Watch follows the objects that t and opts select. It begins with the revision asked for, or (resourceVersion "" or "0",
 // or sendInitialEvents) with an ADDED for each object that exists now. A revision that is no longer kept shows in the
 // first Next, as Kubernetes sends it: on an open stream.
-func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
+func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
 	}
@@ -32,7 +32,11 @@ func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) 
 	if err != nil {
 		return nil, badRevision(opts.ResourceVersion, err)
 	}
-	if now := r.store.Revision(); from > now {
+	now, err := r.store.Revision(ctx)
+	if err != nil {
+		return nil, storeFailure(sel.kind, "watch", err)
+	}
+	if from > now {
 		return nil, tooLarge(from, now)
 	}
 	w := &watcher{r: r, sel: sel, bookmarks: opts.AllowWatchBookmarks}
@@ -40,16 +44,16 @@ func (r *Registry) Watch(_ context.Context, t Target, opts *metav1.ListOptions) 
 	if opts.SendInitialEvents != nil {
 		initial = *opts.SendInitialEvents
 		if !initial && from == 0 {
-			from = r.store.Revision()
+			from = now
 		}
 	}
 	if initial {
-		if from, err = w.begin(opts.SendInitialEvents != nil); err != nil {
+		if from, err = w.begin(ctx, opts.SendInitialEvents != nil); err != nil {
 			return nil, err
 		}
 	}
 	w.told = from
-	if w.src, err = r.store.Watch(sel.watched(), from); err != nil {
+	if w.src, err = r.store.Watch(ctx, sel.watched(), from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 	}
 	w.due = time.Now().Add(r.bookmark)
@@ -69,8 +73,8 @@ type watcher struct {
 }
 
 // begin lists what exists now, as the first events. list: the client asked to be told where the list ends.
-func (w *watcher) begin(list bool) (sqlstore.Revision, error) {
-	page, err := w.r.page(w.sel, "", 0, 0)
+func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, error) {
+	page, err := w.r.page(ctx, w.sel, "", 0, 0)
 	if err != nil {
 		return 0, storeFailure(w.sel.kind, "watch", err)
 	}

@@ -76,8 +76,11 @@ func (p *plan) encodeChange() error {
 }
 
 // current reads an object; nil when it does not exist.
-func (r *Registry) current(k *resource.Kind, key string) (*current, error) {
-	e, ok := r.store.Get(key)
+func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*current, error) {
+	e, ok, err := r.store.Get(ctx, key)
+	if err != nil {
+		return nil, storeFailure(k, "get", err)
+	}
 	if !ok {
 		return nil, nil
 	}
@@ -125,7 +128,7 @@ const maxTries = 300
 func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(*current) (*plan, error)) (*plan, *Result, error) {
 	key := resource.Key(t.Kind, t.Namespace, t.Name)
 	for range maxTries {
-		cur, err := r.current(t.Kind, key)
+		cur, err := r.current(ctx, t.Kind, key)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -148,16 +151,16 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 		if err != nil {
 			return nil, nil, storeFailure(t.Kind, "update", err)
 		}
-		res, err := r.committed(t, p, revs[0])
+		res, err := r.committed(ctx, t, p, revs[0])
 		return p, res, err
 	}
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
-// committed answers with what has just been written.
-func (r *Registry) committed(t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
+// committed answers with what has just been written. A store that cannot say any more leaves it to what was handed to it.
+func (r *Registry) committed(ctx context.Context, t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
-	if e, ok := r.store.Get(p.key); ok && e.Rev == rev {
+	if e, ok, err := r.store.Get(ctx, p.key); err == nil && ok && e.Rev == rev {
 		res.JSON = e.Value
 	} else {
 		b, err := encodeBody(p.obj) // already overwritten or deleted again: rare

@@ -12,10 +12,23 @@ import (
 type importTable struct {
 	allowed map[string][]string // package → its direct internal imports, all relative to the module
 	walls   []wall
+	private []private
 }
 
 // wall is a direction in which nothing may be imported, however the rest of the table is changed.
 type wall struct{ from, to, reason string }
+
+// private is a package that only a few may import, however the rest of the table is changed.
+type private struct {
+	to     string
+	users  []string
+	reason string
+}
+
+// refuses reports whether p may not import imp.
+func (r private) refuses(p, imp string) bool {
+	return below(imp, r.to) && !below(p, r.to) && !slices.Contains(r.users, p)
+}
 
 const importsFile = "testdata/imports.txt"
 
@@ -32,6 +45,14 @@ func readImports(t *testing.T) importTable {
 			continue
 		}
 		head, rest, ok := strings.Cut(line, ":")
+		if only, isPrivate := strings.CutPrefix(head, "only "); isPrivate {
+			users, to, arrow := strings.Cut(only, " -> ")
+			if !ok || !arrow || strings.TrimSpace(rest) == "" {
+				t.Fatalf("%s: %q is not \"only A B -> C: reason\"", importsFile, line)
+			}
+			table.private = append(table.private, private{to, strings.Fields(users), strings.TrimSpace(rest)})
+			continue
+		}
 		if never, isWall := strings.CutPrefix(head, "never "); isWall {
 			from, to, arrow := strings.Cut(never, " -> ")
 			if !ok || !arrow || strings.TrimSpace(rest) == "" {
@@ -45,8 +66,8 @@ func readImports(t *testing.T) importTable {
 		}
 		table.allowed[head] = strings.Fields(rest)
 	}
-	if len(table.allowed) < 40 || len(table.walls) < 10 {
-		t.Fatalf("%s: only %d packages and %d walls were read", importsFile, len(table.allowed), len(table.walls))
+	if len(table.allowed) < 40 || len(table.walls) < 10 || len(table.private) < 2 {
+		t.Fatalf("%s: only %d packages, %d walls and %d private packages were read", importsFile, len(table.allowed), len(table.walls), len(table.private))
 	}
 	return table
 }
@@ -68,6 +89,11 @@ func (table importTable) problems(imports map[string][]string) (out []string) {
 			for _, w := range table.walls {
 				if below(p, w.from) && below(imp, w.to) {
 					out = append(out, p+" imports "+imp+": "+w.reason)
+				}
+			}
+			for _, r := range table.private {
+				if r.refuses(p, imp) {
+					out = append(out, p+" imports "+imp+": "+r.reason)
 				}
 			}
 		}
@@ -113,16 +139,23 @@ func TestImportsFinds(t *testing.T) {
 	table := importTable{
 		allowed: map[string][]string{"hub": {"internal/wire"}, "hub/api": {"edgeagent"}, "gone": nil},
 		walls:   []wall{{"hub", "edgeagent", "they share only wire"}},
+		private: []private{{"store/engine", []string{"hub"}, "another may take its place"}},
 	}
 	for want, imports := range map[string]map[string][]string{
 		"add \"new: internal/wire\", and say in the commit":                                       {"new": {"internal/wire"}},
 		"add sched to the line of hub in internal/rules/testdata/imports.txt and give the reason": {"hub": {"internal/wire", "sched"}},
 		"hub does not import internal/wire any more":                                              {"hub": nil},
 		"hub/api imports edgeagent: they share only wire":                                         {"hub/api": {"edgeagent"}},
+		"hub/api imports store/engine/sub: another may take its place":                            {"hub/api": {"store/engine/sub"}},
 		"gone is gone": {},
 	} {
 		if got := table.problems(imports); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, want) }) {
 			t.Errorf("%v: %q, want %q", imports, got, want)
+		}
+	}
+	for _, p := range []string{"hub", "store/engine", "store/engine/sub"} {
+		if table.private[0].refuses(p, "store/engine/sub") {
+			t.Errorf("%s may not import what it may", p)
 		}
 	}
 }

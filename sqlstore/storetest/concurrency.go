@@ -28,7 +28,7 @@ func testCounter(t *testing.T, s Store) {
 	for range writers {
 		wg.Go(func() {
 			for done := 0; done < each; {
-				e, _ := s.Get("/counter")
+				e, _ := get(t, s, "/counter")
 				n, _ := strconv.Atoi(string(e.Value))
 				_, err := s.Commit(t.Context(), sqlstore.Op{Key: "/counter", Value: []byte(strconv.Itoa(n + 1)), RevAt: -1, If: e.Rev})
 				var conflict *sqlstore.ConflictError
@@ -43,7 +43,7 @@ func testCounter(t *testing.T, s Store) {
 		})
 	}
 	wg.Wait()
-	if e, _ := s.Get("/counter"); string(e.Value) != strconv.Itoa(writers*each) || e.Rev != writers*each || e.Created != 1 {
+	if e, _ := get(t, s, "/counter"); string(e.Value) != strconv.Itoa(writers*each) || e.Rev != writers*each || e.Created != 1 {
 		t.Errorf("counter is %s at revision %d, created at %d", e.Value, e.Rev, e.Created)
 	}
 }
@@ -57,7 +57,7 @@ func testConflictShows(t *testing.T, s Store) {
 			wg.Go(func() {
 				_, err := s.Commit(t.Context(), sqlstore.Op{Key: key, Value: []byte("x"), RevAt: -1})
 				var conflict *sqlstore.ConflictError
-				switch e, ok := s.Get(key); {
+				switch e, ok := get(t, s, key); {
 				case err != nil && !errors.As(err, &conflict):
 					t.Error(err)
 				case !ok || err != nil && e.Rev != conflict.Have:
@@ -75,7 +75,7 @@ func testWatchers(t *testing.T, s Store) {
 	const total = writers * each
 	var wg sync.WaitGroup
 	for _, prefix := range []string{"/", "/left/", "/right/", "/left/"} {
-		w, err := s.Watch(prefix, 0)
+		w, err := s.Watch(t.Context(), prefix, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,8 +118,8 @@ func followTransactions(t *testing.T, s Store, w sqlstore.Watcher, prefix string
 			}
 			last = e.Rev
 		}
-		if s.Revision() < last || w.Revision() < last {
-			t.Errorf("watch %s: store at %d, watcher at %d, event at %d", prefix, s.Revision(), w.Revision(), last)
+		if revision(t, s) < last || w.Revision() < last {
+			t.Errorf("watch %s: store at %d, watcher at %d, event at %d", prefix, revision(t, s), w.Revision(), last)
 		}
 		seen += len(events)
 	}
@@ -127,7 +127,7 @@ func followTransactions(t *testing.T, s Store, w sqlstore.Watcher, prefix string
 
 // testSlow writes far more than a store would buffer for a watcher before the watcher first looks.
 func testSlow(t *testing.T, s Store) {
-	w, err := s.Watch("/many/", 0)
+	w, err := s.Watch(t.Context(), "/many/", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,13 +176,13 @@ func testCanceled(t *testing.T, s Store) {
 	if _, err := s.Commit(ctx, sqlstore.Op{Key: "/x", RevAt: -1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("commit: %v", err)
 	}
-	if _, ok := s.Get("/x"); ok || s.Revision() != 0 {
-		t.Errorf("a canceled commit was committed, revision %d", s.Revision())
+	if _, ok := get(t, s, "/x"); ok || revision(t, s) != 0 {
+		t.Errorf("a canceled commit was committed, revision %d", revision(t, s))
 	}
 }
 
 func testClose(t *testing.T, s Store) {
-	w, err := s.Watch("/", 0)
+	w, err := s.Watch(t.Context(), "/", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

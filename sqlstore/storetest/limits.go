@@ -40,15 +40,15 @@ func RunLimits(t *testing.T, open func(t testing.TB, limit int64) Store) {
 	// taken commits ops and requires that they are taken, or refused.
 	taken := func(t *testing.T, s Store, want bool, what string, ops ...sqlstore.Op) {
 		t.Helper()
-		before := s.Revision()
+		before := revision(t, s)
 		_, err := s.Commit(t.Context(), ops...)
 		switch {
 		case want && err != nil:
 			t.Errorf("%s: %v", what, err)
 		case !want && !isFull(err):
 			t.Errorf("%s: %v, want a *FullError", what, err)
-		case !want && s.Revision() != before:
-			t.Errorf("%s was refused, and the revision went from %d to %d", what, before, s.Revision())
+		case !want && revision(t, s) != before:
+			t.Errorf("%s was refused, and the revision went from %d to %d", what, before, revision(t, s))
 		}
 	}
 	t.Run("a full store says so and shrinks", func(t *testing.T) {
@@ -90,9 +90,9 @@ func RunLimits(t *testing.T, open func(t testing.TB, limit int64) Store) {
 	})
 	t.Run("a refused transaction leaves no trace", func(t *testing.T) {
 		s := full(t)
-		e, _ := s.Get("/a/03")
+		e, _ := get(t, s, "/a/03")
 		taken(t, s, false, "two objects", put("/a/03", 100), put("/big", 60000))
-		if now, ok := s.Get("/a/03"); !ok || now.Rev != e.Rev || len(now.Value) != len(e.Value) {
+		if now, ok := get(t, s, "/a/03"); !ok || now.Rev != e.Rev || len(now.Value) != len(e.Value) {
 			t.Errorf("after a refusal the object is at revision %d, it was at %d", now.Rev, e.Rev)
 		}
 		taken(t, s, true, "the first of them", put("/a/03", 100))

@@ -85,22 +85,24 @@ func (m *Memory) at(rev sqlstore.Revision) map[string]sqlstore.Entry {
 }
 
 // Get implements Store.
-func (m *Memory) Get(key string) (sqlstore.Entry, bool) {
+func (m *Memory) Get(_ context.Context, key string) (sqlstore.Entry, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.at(m.rev())[key]
-	return e, ok
+	return e, ok, nil
 }
 
 // Revision implements Store.
-func (m *Memory) Revision() sqlstore.Revision {
+func (m *Memory) Revision(context.Context) (sqlstore.Revision, error) { return m.last(), nil }
+
+func (m *Memory) last() sqlstore.Revision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.rev()
 }
 
 // List implements Store.
-func (m *Memory) List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
+func (m *Memory) List(_ context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if at == 0 {
@@ -139,7 +141,7 @@ func (m *Memory) Compact(_ context.Context, to sqlstore.Revision) error {
 }
 
 // Watch implements Store.
-func (m *Memory) Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
+func (m *Memory) Watch(_ context.Context, prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if from > m.rev() || from < 0 {

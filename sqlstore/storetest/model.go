@@ -60,7 +60,7 @@ var (
 )
 
 func (m *model) revision(r *rapid.T, name string) sqlstore.Revision {
-	return sqlstore.Revision(rapid.Int64Range(0, int64(m.spec.Revision())+1).Draw(r, name))
+	return sqlstore.Revision(rapid.Int64Range(0, int64(m.spec.last())+1).Draw(r, name))
 }
 
 func (m *model) commit(r *rapid.T) {
@@ -75,7 +75,7 @@ func (m *model) commit(r *rapid.T) {
 		case 0:
 			op.If = m.revision(r, "rev")
 		case 1, 2:
-			e, _ := m.spec.Get(op.Key)
+			e, _, _ := m.spec.Get(context.Background(), op.Key)
 			op.If = e.Rev
 		}
 		if op.Delete && op.If == 0 {
@@ -95,16 +95,16 @@ func (m *model) list(r *rapid.T) {
 		after = keys.Draw(r, "after")
 	}
 	limit, at := rapid.IntRange(0, 3).Draw(r, "limit"), m.revision(r, "at")
-	got, err := m.store.List(prefix, after, limit, at)
-	want, wantErr := m.spec.List(prefix, after, limit, at)
+	got, err := m.store.List(context.Background(), prefix, after, limit, at)
+	want, wantErr := m.spec.List(context.Background(), prefix, after, limit, at)
 	equal(r, "list", readable(got), readable(want))
 	equal(r, "list's error", err, wantErr)
 }
 
 func (m *model) watch(r *rapid.T) {
 	prefix, from := prefixes.Draw(r, "prefix"), m.revision(r, "from")
-	got, err := m.store.Watch(prefix, from)
-	want, wantErr := m.spec.Watch(prefix, from)
+	got, err := m.store.Watch(context.Background(), prefix, from)
+	want, wantErr := m.spec.Watch(context.Background(), prefix, from)
 	equal(r, "watch's error", err, wantErr)
 	if err == nil {
 		m.watchers = append(m.watchers, &pair{store: got, spec: want.(*memoryWatcher)})
@@ -155,9 +155,13 @@ func (m *model) compact(r *rapid.T) {
 }
 
 func (m *model) compare(r *rapid.T) {
-	equal(r, "revision", m.store.Revision(), m.spec.Revision())
-	got, err := m.store.List("", "", 0, 0)
-	want, _ := m.spec.List("", "", 0, 0)
+	rev, err := m.store.Revision(context.Background())
+	if err != nil {
+		r.Fatal(err)
+	}
+	equal(r, "revision", rev, m.spec.last())
+	got, err := m.store.List(context.Background(), "", "", 0, 0)
+	want, _ := m.spec.List(context.Background(), "", "", 0, 0)
 	if err != nil {
 		r.Fatal(err)
 	}

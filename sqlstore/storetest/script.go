@@ -79,17 +79,20 @@ func (p *player) play(command string) string {
 	case "commit":
 		return p.commit(rest)
 	case "get":
-		e, ok := p.store.Get(args[0])
-		if !ok {
+		e, ok, err := p.store.Get(p.ctx, args[0])
+		switch {
+		case err != nil:
+			return showError(err)
+		case !ok:
 			return "none"
 		}
 		return showEntry(e)
 	case "list":
 		limit, _ := strconv.Atoi(opts["limit"])
-		page, err := p.store.List(strings.Join(args, ""), opts["after"], limit, rev(opts["at"]))
+		page, err := p.store.List(p.ctx, strings.Join(args, ""), opts["after"], limit, rev(opts["at"]))
 		return showPage(page, err)
 	case "watch":
-		w, err := p.store.Watch(args[1], rev(opts["from"]))
+		w, err := p.store.Watch(p.ctx, args[1], rev(opts["from"]))
 		if err != nil {
 			return showError(err)
 		}
@@ -108,7 +111,11 @@ func (p *player) play(command string) string {
 		}
 		return "ok"
 	case "rev":
-		return strconv.FormatInt(int64(p.store.Revision()), 10)
+		rev, err := p.store.Revision(p.ctx)
+		if err != nil {
+			return showError(err)
+		}
+		return strconv.FormatInt(int64(rev), 10)
 	}
 	return "unknown command " + verb
 }

@@ -13,15 +13,11 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Store is the contract under test: that of hub/registry's interface of the same name, and History, Compact.
+// Store is the contract under test: sqlstore's, and History, Compact.
 type Store interface {
+	sqlstore.Store
 	// History names the sequence of revisions that the store belongs to; see RunHistory.
 	History() string
-	Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error)
-	Get(key string) (e sqlstore.Entry, ok bool)
-	Revision() sqlstore.Revision
-	List(prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error)
-	Watch(prefix string, from sqlstore.Revision) (sqlstore.Watcher, error)
 	// Compact forgets history up to and including revision to. List at and Watch from to itself still work.
 	Compact(ctx context.Context, to sqlstore.Revision) error
 }
@@ -32,4 +28,23 @@ func Run(t *testing.T, open func(t testing.TB) Store) {
 	t.Run("scripts", func(t *testing.T) { runScripts(t, open) })
 	t.Run("concurrency", func(t *testing.T) { runConcurrency(t, open) })
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
+}
+
+// get returns the key's entry, the zero Entry when there is none.
+func get(t testing.TB, s Store, key string) (sqlstore.Entry, bool) {
+	t.Helper()
+	e, ok, err := s.Get(context.Background(), key)
+	if err != nil {
+		t.Errorf("get %s: %v", key, err)
+	}
+	return e, ok
+}
+
+func revision(t testing.TB, s Store) sqlstore.Revision {
+	t.Helper()
+	rev, err := s.Revision(context.Background())
+	if err != nil {
+		t.Errorf("revision: %v", err)
+	}
+	return rev
 }

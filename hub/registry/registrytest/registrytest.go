@@ -14,6 +14,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
+	"petrel.dev/petrel/sqlstore/sqlite"
 )
 
 // New returns a running registry on an empty store of its own.
@@ -31,10 +32,8 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	if cfg.Kinds == nil {
 		cfg.Kinds = resource.New()
 	}
-	var db *sqlstore.DB
 	if cfg.Store == nil {
-		db = Store(t)
-		cfg.Store = db
+		cfg.Store = Store(t)
 	}
 	r := registry.New(cfg)
 	g.Go(func() error { return r.Run(ctx) })
@@ -47,11 +46,24 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	return r
 }
 
-// Store returns a running store in a temporary directory.
-func Store(t testing.TB) *sqlstore.DB {
+// TestStore is a store that can be made to forget its history.
+type TestStore interface {
+	sqlstore.Store
+	// Compact forgets history up to and including revision to.
+	Compact(ctx context.Context, to sqlstore.Revision) error
+}
+
+// Store returns a running, empty store.
+func Store(t testing.TB) TestStore {
+	t.Helper()
+	return Limited(t, 0)
+}
+
+// Limited is Store with a limit on the bytes of its objects; 0 is the usual one.
+func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(t.TempDir(), "hub.db")})
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit})
 	if err != nil {
 		cancel()
 		t.Fatal(err)

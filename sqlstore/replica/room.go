@@ -1,0 +1,119 @@
+package replica
+
+import (
+	"slices"
+	"strings"
+
+	"petrel.dev/petrel/sqlstore"
+)
+
+// defaultMaxBytes bounds what all entries may cost in memory. Each object is held once as bytes, and those that the hub's
+// loops read once more decoded. A fleet of 1,000 nodes and 10,000 pods has about 40 MiB of objects; a board of 512 MB still
+// lives with a full store.
+const defaultMaxBytes = 256 << 20
+
+// EntryOverhead is what an entry costs in memory beyond its key and value, in bytes.
+const EntryOverhead = 128
+
+// smallGrowth is by how many bytes an object may grow in one change that is still taken when the store is over its limit:
+// statuses, marks of deletion. hardLimit bounds what such changes add up to.
+const smallGrowth = 4 << 10
+
+// hardLimit is where small growth ends too: an eighth above the limit.
+func hardLimit(limit int64) int64 { return limit + limit/8 }
+
+// Cost returns what an entry costs in memory, in bytes.
+func Cost(e *sqlstore.Entry) int64 { return int64(len(e.Key)+len(e.Value)) + EntryOverhead }
+
+// growth is what a transaction would do to the size of the store.
+type growth struct {
+	bytes int64
+	// frees: it makes the store no larger, or is a step on the way to that. small: no object grows by more than smallGrowth,
+	// and nothing is created but what is expendable.
+	frees, small bool
+}
+
+// count adds one Op, whose key is at old, to g.
+func (g *growth) count(op *sqlstore.Op, old *sqlstore.Entry, expendable bool) {
+	var had, has int64
+	if old != nil {
+		had = Cost(old)
+	}
+	if !op.Delete {
+		has = int64(len(op.Key)+len(op.Value)) + EntryOverhead
+	}
+	g.bytes += has - had
+	if op.Frees && old != nil && has-had <= smallGrowth {
+		return
+	}
+	if has > had {
+		g.frees = false
+	}
+	if has-had > smallGrowth || old == nil && !expendable {
+		g.small = false
+	}
+}
+
+// Room is what a batch may take. It belongs to the one who commits.
+type Room struct {
+	// Frugal has deletions go without their last value and refuses all growth: the engine is short of room on its disk.
+	Frugal bool
+
+	living     int64    // what all entries cost, in bytes
+	limit      int64    // what they may cost; never changes
+	expendable []string // prefixes of keys that may be lost, and that the caller bounds; never changes
+	refused    bool     // the limit has refused growth, and the store is not yet well below it
+	path       string   // names the store in errors
+}
+
+// Living returns what all entries cost, in bytes.
+func (r *Room) Living() int64 { return r.living }
+
+// Limit returns what all entries may cost, in bytes.
+func (r *Room) Limit() int64 { return r.limit }
+
+// Full returns why the store takes nothing that makes it grow, or nil. After a refusal it stays full until it is 5 % below
+// its limit.
+func (r *Room) Full() *sqlstore.FullError {
+	if r.refused && r.relieved() {
+		r.refused = false
+	}
+	switch {
+	case r.Frugal:
+		return r.NoSpace()
+	case r.refused:
+		return &sqlstore.FullError{Bytes: r.living, Limit: r.limit, Path: r.path}
+	}
+	return nil
+}
+
+// NoSpace returns the error that says that the disk is full.
+func (r *Room) NoSpace() *sqlstore.FullError {
+	return &sqlstore.FullError{Bytes: r.living, Path: r.path}
+}
+
+func (r *Room) isExpendable(key string) bool {
+	return slices.ContainsFunc(r.expendable, func(p string) bool { return strings.HasPrefix(key, p) })
+}
+
+// refuses returns the *sqlstore.FullError with which a transaction is refused, nil when it may go on.
+func (r *Room) refuses(g growth) error {
+	if g.frees || g.bytes <= 0 {
+		return nil
+	}
+	if r.Frugal {
+		return r.NoSpace()
+	}
+	limit := r.limit
+	if g.small {
+		limit = hardLimit(limit)
+	}
+	if r.living+g.bytes <= limit {
+		return nil
+	}
+	r.refused = true
+	return &sqlstore.FullError{Bytes: r.living, Limit: r.limit, Path: r.path}
+}
+
+// relieved reports whether the store is well below its limit.
+func (r *Room) relieved() bool { return r.living < r.limit-r.limit/20 }
