@@ -16,10 +16,12 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cache"
 	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/link"
 	"petrel.dev/petrel/edgeagent/node"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/contain"
@@ -42,8 +44,8 @@ type Agent struct {
 	used  imageUse
 
 	mu       sync.Mutex
-	set      *podrun.Set
-	table    *podrun.Table   // nil while the cluster's networks are not known
+	set      *desired.Set
+	manager  *podrun.Manager // nil while the cluster's networks are not known
 	proxy    *svcproxy.Proxy // the same
 	network  *podnet.Network // the same
 	netError string          // why the pod network is not ready
@@ -59,7 +61,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Agent{cfg: cfg, dir: filepath.Join(cfg.DataDir, "agent"), log: cfg.Log, set: &podrun.Set{}, nodeName: cfg.NodeName}, nil
+	return &Agent{cfg: cfg, dir: filepath.Join(cfg.DataDir, "agent"), log: cfg.Log, set: &desired.Set{}, nodeName: cfg.NodeName}, nil
 }
 
 // podsDir holds one directory for each pod.
@@ -81,7 +83,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.cache.Close()) }()
-	a.set = podrun.DecodeSet(a.cache.Desired(), nil, a.log)
+	a.set = desired.Decode(a.cache.Desired(), nil, a.log)
 	if err := a.openLink(); err != nil {
 		return err
 	}
@@ -207,7 +209,7 @@ func (a *Agent) notReady() string {
 		return "container runtime not ready: " + why
 	}
 	switch {
-	case a.table == nil:
+	case a.manager == nil:
 		return "container runtime network not ready: the hub has not told this node's pod network yet"
 	case a.netError != "":
 		return "container runtime network not ready: " + a.netError
@@ -260,7 +262,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 	g, ctx := errgroup.WithContext(ctx)
 	a.build(ctx, p)
 	defer a.dismantle()
-	g.Go(func() error { return a.table.Run(ctx) })
+	g.Go(func() error { return a.manager.Run(ctx) })
 	g.Go(func() error { return a.proxy.Run(ctx) })
 	addresses := a.nodeIPs()
 	g.Go(func() error {
@@ -270,7 +272,7 @@ func (a *Agent) dataPlane(ctx context.Context, changed <-chan struct{}) error {
 				a.node.Recheck()
 				if now := a.nodeIPs(); !slices.Equal(now, addresses) {
 					addresses = now
-					a.table.Refresh()
+					a.manager.Refresh()
 				}
 			})
 		})
@@ -344,7 +346,7 @@ func (a *Agent) volumes() *volume.Mounter {
 	return &volume.Mounter{Dir: a.podsDir(), Allocatable: a.node.Allocatable()}
 }
 
-// build makes network, proxy and pod table for the cluster's networks.
+// build makes network, proxy and pod manager for the cluster's networks.
 func (a *Agent) build(ctx context.Context, p plan) {
 	if st, ok := a.Link(); ok && st.Node != "" {
 		a.nodeName = st.Node
@@ -352,24 +354,24 @@ func (a *Agent) build(ctx context.Context, p plan) {
 	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: p.services, ClusterCIDRs: p.pods, Log: a.log})
 	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: p.services, ClusterDomain: p.domain, DNSAddr: p.dns,
 		Sockets: func(open []svcproxy.Socket) error { return network.SetServiceSockets(serviceSockets(open)) }, Log: a.log})
-	dns := podrun.DNS{Domain: p.domain}
+	dns := podspec.DNS{Domain: p.domain}
 	if p.dns.IsValid() {
 		dns.Server = p.dns.String()
 	}
-	table := podrun.NewTable(podrun.Config{
+	manager := podrun.NewManager(podrun.Config{
 		Runtime: telling{a.rt, a.known}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
-		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: dialInside, Free: a.freeBytes, Log: a.log,
+		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: podnet.Dial, Free: a.freeBytes, Log: a.log,
 	})
 	a.mu.Lock()
-	a.network, a.proxy, a.table, a.netError, a.settings = network, proxy, table, "no pod CIDR yet", p.Settings
+	a.network, a.proxy, a.manager, a.netError, a.settings = network, proxy, manager, "no pod CIDR yet", p.Settings
 	a.mu.Unlock()
 }
 
 func (a *Agent) dismantle() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.table = nil
+	a.manager = nil
 }
 
 func (a *Agent) nodeIPs() []string {
@@ -392,7 +394,7 @@ func (a *Agent) apply(ctx context.Context, synced bool) bool {
 	a.mu.Lock()
 	before := a.set
 	a.mu.Unlock()
-	set := podrun.DecodeSet(a.cache.Desired(), before, a.log) // without the lock, which a panic in it would keep
+	set := desired.Decode(a.cache.Desired(), before, a.log) // without the lock, which a panic in it would keep
 	a.mu.Lock()
 	a.set = set
 	a.mu.Unlock()
@@ -412,13 +414,13 @@ func (a *Agent) apply(ctx context.Context, synced bool) bool {
 		a.used.note(podrun.ImagesOf(p), time.Now())
 	}
 	untold := a.known.want(set) // first: pulls that begin now will tell
-	a.table.Apply(set, synced)
+	a.manager.Apply(set, synced)
 	a.known.look(ctx, untold)
 	return why == ""
 }
 
 // applyNetwork brings the node's own pod network and the routes to the others up to date.
-func (a *Agent) applyNetwork(ctx context.Context, set *podrun.Set) string {
+func (a *Agent) applyNetwork(ctx context.Context, set *desired.Set) string {
 	if set.Node == nil || len(podCIDRs(set.Node)) == 0 {
 		return "the hub has not given this node a pod CIDR yet"
 	}

@@ -131,8 +131,8 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 		s = k.images(ctx, s)
 		k.collect = now.Add(collectPause)
 	}
-	if table := a.pods(); table != nil {
-		table.SetDiskPressure(k.policy.Pressure(s))
+	if manager := a.pods(); manager != nil {
+		manager.SetDiskPressure(k.policy.Pressure(s))
 	}
 	if k.policy.Pressure(s) && !now.Before(k.evict) {
 		k.pods(ctx, s)
@@ -145,11 +145,11 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 
 // discard removes containers that have ended.
 func (k *keeper) discard(ctx context.Context, s storage.Space) storage.Space {
-	table := k.agent.pods()
-	if table == nil {
+	manager := k.agent.pods()
+	if manager == nil {
 		return s
 	}
-	table.Discard()
+	manager.Discard()
 	select {
 	case <-ctx.Done():
 	case <-time.After(settleDisk):
@@ -164,8 +164,8 @@ func (k *keeper) discard(ctx context.Context, s storage.Space) storage.Space {
 func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 	a := k.agent
 	keep := podrun.SavedImages(a.podsDir())
-	if table := a.pods(); table != nil {
-		keep = append(keep, table.Images()...)
+	if manager := a.pods(); manager != nil {
+		keep = append(keep, manager.Images()...)
 	}
 	a.mu.Lock()
 	for _, p := range a.set.Pods {
@@ -194,8 +194,8 @@ func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 
 // pods evicts one pod.
 func (k *keeper) pods(ctx context.Context, s storage.Space) {
-	table := k.agent.pods()
-	if table != nil && table.Evict(ctx, k.policy.FloorBytes(s.Total), s.Free) {
+	manager := k.agent.pods()
+	if manager != nil && manager.Evict(ctx, k.policy.FloorBytes(s.Total), s.Free) {
 		k.pause, k.evict = 0, time.Time{}
 		return
 	}
@@ -206,9 +206,9 @@ func (k *keeper) pods(ctx context.Context, s storage.Space) {
 	}
 }
 
-// pods is the table of pods; nil while the cluster's networks are not known.
-func (a *Agent) pods() *podrun.Table {
+// pods is the manager of pods; nil while the cluster's networks are not known.
+func (a *Agent) pods() *podrun.Manager {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.table
+	return a.manager
 }

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/contain"
 )
 
@@ -65,7 +65,7 @@ func (a *Agent) stopPods() error {
 		}
 		running := 0
 		for _, c := range list {
-			if c.State != podrun.Running {
+			if c.State != cruntime.Running {
 				continue
 			}
 			running++
@@ -73,7 +73,7 @@ func (a *Agent) stopPods() error {
 				continue
 			}
 			signalled[c.ID] = sig
-			if err := a.rt.Signal(ctx, c.ID, sig); err != nil && !errors.Is(err, podrun.ErrNotFound) {
+			if err := a.rt.Signal(ctx, c.ID, sig); err != nil && !errors.Is(err, cruntime.ErrNotFound) {
 				return fmt.Errorf("stopping pods: %w", err)
 			}
 		}

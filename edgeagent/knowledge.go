@@ -8,8 +8,9 @@ import (
 	"slices"
 	"sync"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/ctrd"
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -38,7 +39,7 @@ func newKnowledge(store platformReader, report func(wire.Object) error, forget f
 }
 
 // want takes the images that the node's pods name now. It returns those of which nothing is told yet, for look.
-func (k *knowledge) want(set *podrun.Set) (untold []string) {
+func (k *knowledge) want(set *desired.Set) (untold []string) {
 	wanted := map[string]bool{}
 	for _, p := range set.Pods {
 		for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
@@ -80,7 +81,7 @@ func (k *knowledge) here(ctx context.Context, name string) (wire.ImageReport, bo
 
 // pulled takes the end of a pull.
 func (k *knowledge) pulled(ctx context.Context, name string, err error) {
-	var e *podrun.PlatformError
+	var e *cruntime.PlatformError
 	if errors.As(err, &e) {
 		k.tell(name, wire.ImageReport{Platforms: e.Have}, true)
 	} else if err == nil {
@@ -110,7 +111,7 @@ type telling struct {
 	known *knowledge
 }
 
-func (t telling) Pull(ctx context.Context, ref string, creds []podrun.Credential) (podrun.Image, error) {
+func (t telling) Pull(ctx context.Context, ref string, creds []cruntime.Credential) (cruntime.Image, error) {
 	img, err := t.Runtime.Pull(ctx, ref, creds)
 	t.known.pulled(ctx, ref, err)
 	return img, err

@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -19,7 +20,7 @@ type shelf map[string][]string
 func (s shelf) Platforms(_ context.Context, ref string) ([]string, bool, error) {
 	list, ok := s[ref]
 	if !ok {
-		return nil, false, podrun.ErrNotFound
+		return nil, false, cruntime.ErrNotFound
 	}
 	if len(list) > 0 && list[0] == "local" {
 		return list[1:], false, nil
@@ -37,8 +38,8 @@ func TestKnowledge(t *testing.T) {
 		delete(told, id.UID)
 		return nil
 	})
-	pods := func(images ...string) *podrun.Set {
-		s := podrun.DecodeSet(nil, nil, slog.New(slog.DiscardHandler))
+	pods := func(images ...string) *desired.Set {
+		s := desired.Decode(nil, nil, slog.New(slog.DiscardHandler))
 		for i, image := range images {
 			p := &corev1.Pod{}
 			p.Spec.Containers = []corev1.Container{{Name: "c", Image: image}}
@@ -57,16 +58,16 @@ func TestKnowledge(t *testing.T) {
 	k.look(ctx, k.want(pods("here:1", "imported:1", "mute:1", "foreign:1")))
 	want("what is here", map[string]string{"here:1": here, "imported:1": imported})
 
-	refusal := &podrun.PlatformError{Image: "foreign:1", Have: []string{"arm/v7"}, Machine: "amd64"}
+	refusal := &cruntime.PlatformError{Image: "foreign:1", Have: []string{"arm/v7"}, Machine: "amd64"}
 	k.pulled(ctx, "foreign:1", refusal)
-	k.pulled(ctx, "mute:1", podrun.ErrUnreachable)
+	k.pulled(ctx, "mute:1", cruntime.ErrUnreachable)
 	k.pulled(ctx, "nobody-asked:1", refusal)
 	want("what a pull found", map[string]string{"here:1": here, "imported:1": imported, "foreign:1": `{"platforms":["arm/v7"]}`})
 
 	// A pull is newer than what was here; a look that comes late is not newer than a pull.
 	untold := k.want(pods("late:1", "here:1"))
 	store["late:1"] = []string{"amd64"}
-	k.pulled(ctx, "late:1", &podrun.PlatformError{Have: []string{"arm64"}})
+	k.pulled(ctx, "late:1", &cruntime.PlatformError{Have: []string{"arm64"}})
 	k.look(ctx, untold)
 	store["here:1"] = []string{"amd64"}
 	k.look(ctx, k.want(pods("late:1", "here:1")))

@@ -12,12 +12,12 @@ func (a *Agent) portsChanged() { contain.Go(a.log, "agent/proxy", a.nodeName, a.
 // applyProxy hands Services and host ports to the proxy.
 func (a *Agent) applyProxy() {
 	a.mu.Lock()
-	set, table, proxy := a.set, a.table, a.proxy
+	set, manager, proxy := a.set, a.manager, a.proxy
 	a.mu.Unlock()
-	if table == nil {
+	if manager == nil {
 		return
 	}
-	proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: table.HostPorts()})
+	proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: manager.HostPorts()})
 }
 
 // serviceSockets are the proxy's sockets as podnet wants them.
@@ -32,7 +32,7 @@ func serviceSockets(open []svcproxy.Socket) []podnet.ServiceSocket {
 // problems is what does not work in the node's network: rules that the kernel refuses, ports that others have.
 func (a *Agent) problems() []string {
 	a.mu.Lock()
-	network, proxy, running := a.network, a.proxy, a.table != nil
+	network, proxy, running := a.network, a.proxy, a.manager != nil
 	a.mu.Unlock()
 	if !running {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -116,18 +116,18 @@ func (r *Runtime) BoundAll(memory int64) error {
 			pids = n
 		}
 	}
-	return r.cgroups.bound(allPods, podrun.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9})
+	return r.cgroups.bound(allPods, cruntime.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9})
 }
 
 // makePod makes the parent cgroup of a pod and sets its limits.
-func (c cgroups) makePod(podUID string, res podrun.Resources) error {
+func (c cgroups) makePod(podUID string, res cruntime.Resources) error {
 	res.CPUShares = max(res.CPUShares, 2)
 	return c.bound(podCgroup(podUID), res)
 }
 
 // bound makes a cgroup in every hierarchy that bounds something, and sets its limits; what is zero is unbounded, but CPU
 // shares of zero are left as they are.
-func (c cgroups) bound(name string, res podrun.Resources) error {
+func (c cgroups) bound(name string, res cruntime.Resources) error {
 	if c.unified {
 		return c.boundUnified(name, res)
 	}
@@ -158,7 +158,7 @@ func (c cgroups) bound(name string, res podrun.Resources) error {
 	return errors.Join(errs...)
 }
 
-func (c cgroups) boundUnified(name string, res podrun.Resources) error {
+func (c cgroups) boundUnified(name string, res cruntime.Resources) error {
 	dir := filepath.Join(c.root, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("cgroup: %w", err)

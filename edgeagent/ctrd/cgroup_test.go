@@ -12,7 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // cgroupFiles makes a cgroup file system of plain files.
@@ -47,24 +47,24 @@ func with(files map[string]string, name string) map[string]string {
 
 // TestCgroupFiles: what is written where, in both versions of cgroups, and that a limit which is gone is lifted.
 func TestCgroupFiles(t *testing.T) {
-	full := podrun.Resources{CPUShares: 512, CPUQuota: 50_000, CPUPeriod: 100_000, MemoryLimit: 64 << 20, PidsLimit: 4096}
+	full := cruntime.Resources{CPUShares: 512, CPUQuota: 50_000, CPUPeriod: 100_000, MemoryLimit: 64 << 20, PidsLimit: 4096}
 	tests := []struct {
 		name  string
 		files map[string]string
-		res   podrun.Resources
+		res   cruntime.Resources
 		want  map[string]string
 	}{
 		{"version 1", version1, full, map[string]string{"cpu/petrel/podx/cpu.shares": "512", "cpu/petrel/podx/cpu.cfs_quota_us": "50000",
 			"cpu/petrel/podx/cpu.cfs_period_us": "100000", "memory/petrel/podx/memory.limit_in_bytes": "67108864", "pids/petrel/podx/pids.max": "4096"}},
-		{"version 1, no limits", with(version1, "cpu/petrel/podx/cpu.cfs_quota_us"), podrun.Resources{}, map[string]string{"cpu/petrel/podx/cpu.shares": "2", "cpu/petrel/podx/cpu.cfs_quota_us": "-1",
+		{"version 1, no limits", with(version1, "cpu/petrel/podx/cpu.cfs_quota_us"), cruntime.Resources{}, map[string]string{"cpu/petrel/podx/cpu.shares": "2", "cpu/petrel/podx/cpu.cfs_quota_us": "-1",
 			"memory/petrel/podx/memory.limit_in_bytes": "-1", "pids/petrel/podx/pids.max": "max"}},
 		{"version 2", version2, full, map[string]string{"cgroup.subtree_control": "+cpu +memory +pids", "petrel/cgroup.subtree_control": "+cpu +memory +pids",
 			"petrel/podx/cgroup.subtree_control": "+cpu +memory +pids", "petrel/podx/cpu.weight": "20", "petrel/podx/cpu.max": "50000 100000",
 			"petrel/podx/memory.max": "67108864", "petrel/podx/pids.max": "4096"}},
-		{"version 2, no limits", with(version2, "petrel/podx/cpu.max"), podrun.Resources{}, map[string]string{"petrel/podx/cpu.weight": "1", "petrel/podx/cpu.max": "max 100000",
+		{"version 2, no limits", with(version2, "petrel/podx/cpu.max"), cruntime.Resources{}, map[string]string{"petrel/podx/cpu.weight": "1", "petrel/podx/cpu.max": "max 100000",
 			"petrel/podx/memory.max": "max", "petrel/podx/pids.max": "max"}},
-		{"version 1, no limits, no CFS bandwidth", version1, podrun.Resources{}, map[string]string{"cpu/petrel/podx/cpu.cfs_quota_us": absent}},
-		{"version 2, no limits, no CFS bandwidth", version2, podrun.Resources{}, map[string]string{"petrel/podx/cpu.max": absent}},
+		{"version 1, no limits, no CFS bandwidth", version1, cruntime.Resources{}, map[string]string{"cpu/petrel/podx/cpu.cfs_quota_us": absent}},
+		{"version 2, no limits, no CFS bandwidth", version2, cruntime.Resources{}, map[string]string{"petrel/podx/cpu.max": absent}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -167,19 +167,19 @@ func TestAppArmor(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name      string
-		s         podrun.Security
+		s         cruntime.Security
 		supported bool
 		confined  bool
 		err       string
 	}{
-		{"no AppArmor", podrun.Security{}, false, false, ""},
-		{"default", podrun.Security{}, true, true, ""},
-		{"default, broken", podrun.Security{}, true, false, ""},
-		{"asked for", podrun.Security{AppArmorDefault: true}, true, true, ""},
-		{"asked for, broken", podrun.Security{AppArmorDefault: true}, true, false, "cannot be loaded"},
-		{"unconfined", podrun.Security{AppArmorUnconfined: true}, true, false, ""},
-		{"privileged", podrun.Security{Privileged: true, AppArmorProfile: "x"}, true, false, ""},
-		{"unknown", podrun.Security{AppArmorProfile: "no-such-profile"}, true, false, "AppArmor"},
+		{"no AppArmor", cruntime.Security{}, false, false, ""},
+		{"default", cruntime.Security{}, true, true, ""},
+		{"default, broken", cruntime.Security{}, true, false, ""},
+		{"asked for", cruntime.Security{AppArmorDefault: true}, true, true, ""},
+		{"asked for, broken", cruntime.Security{AppArmorDefault: true}, true, false, "cannot be loaded"},
+		{"unconfined", cruntime.Security{AppArmorUnconfined: true}, true, false, ""},
+		{"privileged", cruntime.Security{Privileged: true, AppArmorProfile: "x"}, true, false, ""},
+		{"unknown", cruntime.Security{AppArmorProfile: "no-such-profile"}, true, false, "AppArmor"},
 	} {
 		broken = strings.HasSuffix(tt.name, "broken")
 		opt, err := r.appArmor(tt.s, tt.supported, load)
@@ -204,7 +204,7 @@ func TestNoSeccomp(t *testing.T) {
 	} {
 		spec := &oci.Spec{Linux: &specs.Linux{}, Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
 		err := defaultSeccomp(tt.enabled, tt.asked)(t.Context(), nil, nil, spec)
-		if (spec.Linux.Seccomp != nil) != tt.confined || errors.Is(err, podrun.ErrConfig) != tt.refused || err != nil && !tt.refused {
+		if (spec.Linux.Seccomp != nil) != tt.confined || errors.Is(err, cruntime.ErrConfig) != tt.refused || err != nil && !tt.refused {
 			t.Errorf("%+v: %+v, %v", tt, spec.Linux.Seccomp, err)
 		}
 	}

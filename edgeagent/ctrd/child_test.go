@@ -16,8 +16,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/storage"
 )
 
@@ -48,7 +48,7 @@ func TestDamagedStore(t *testing.T) {
 				end()
 				r.Close(true)
 			}()
-			if _, err := r.Image(ctx, testImage); err != nil && !errors.Is(err, podrun.ErrNotFound) {
+			if _, err := r.Image(ctx, testImage); err != nil && !errors.Is(err, cruntime.ErrNotFound) {
 				t.Error(err)
 			}
 			if _, err := r.Import(ctx, runtimetest.Tar(t, testImage, runtimetest.Busybox(t))); err != nil {
@@ -66,11 +66,11 @@ func TestContainerdDies(t *testing.T) {
 	r := private(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	sb, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: "dies", Hostname: "h"})
+	sb, err := r.Sandbox(ctx, cruntime.SandboxSpec{PodUID: "dies", Hostname: "h"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := r.Start(ctx, podrun.ContainerSpec{PodUID: "dies", Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+	id, err := r.Start(ctx, cruntime.ContainerSpec{PodUID: "dies", Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
 		LogPath: filepath.Join(t.TempDir(), "c.log")})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestContainerdDies(t *testing.T) {
 	deadline := time.Now().Add(runtimetest.Hope)
 	for {
 		list, err := r.Containers(ctx, "dies")
-		if err == nil && len(list) == 1 && list[0].State == podrun.Running {
+		if err == nil && len(list) == 1 && list[0].State == cruntime.Running {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -101,7 +101,7 @@ func TestContainerdDies(t *testing.T) {
 		select {
 		case uid := <-events:
 			list, err := r.Containers(ctx, "dies")
-			heard = err == nil && len(list) == 1 && list[0].State == podrun.Exited && (uid == "" || uid == "dies")
+			heard = err == nil && len(list) == 1 && list[0].State == cruntime.Exited && (uid == "" || uid == "dies")
 		case <-time.After(runtimetest.Hope):
 			t.Fatal("no event tells of the end")
 		}
@@ -115,8 +115,8 @@ func TestNoMemoryCgroup(t *testing.T) {
 	r := private(t)
 	r.cgroups.memory = false
 	ctx := context.Background()
-	_, err := r.Start(ctx, podrun.ContainerSpec{PodUID: "x", Name: "c", Image: testImage, Resources: podrun.Resources{MemoryLimit: 1 << 20}})
-	if !errors.Is(err, podrun.ErrConfig) {
+	_, err := r.Start(ctx, cruntime.ContainerSpec{PodUID: "x", Name: "c", Image: testImage, Resources: cruntime.Resources{MemoryLimit: 1 << 20}})
+	if !errors.Is(err, cruntime.ErrConfig) {
 		t.Errorf("a memory limit that cannot be kept: %v", err)
 	}
 	if reason, _ := r.NoMemoryLimits(); reason == "" {
@@ -145,7 +145,7 @@ func TestImages(t *testing.T) {
 	if gone, err := r.Collect(ctx, Collection{}); err != nil || len(gone) != 1 {
 		t.Errorf("pruned %v, %v", gone, err)
 	}
-	if _, err := r.Image(ctx, testImage); !errors.Is(err, podrun.ErrNotFound) {
+	if _, err := r.Image(ctx, testImage); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("still there: %v", err)
 	}
 	for _, junk := range []string{"", "not a tar", string(make([]byte, 4096))} {

@@ -22,8 +22,8 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
-	"petrel.dev/petrel/edgeagent/podrun"
 )
 
 // Labels on containerd's record of a container.
@@ -53,7 +53,7 @@ type exitRecord struct {
 }
 
 // containerID is a function of what is started, so that a start that was cut off is found again.
-func containerID(s podrun.ContainerSpec) string {
+func containerID(s cruntime.ContainerSpec) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d/%s", s.PodUID, s.Name, s.Attempt, s.SandboxID))
 	return hex.EncodeToString(sum[:])
 }
@@ -64,7 +64,7 @@ func (r *Runtime) startingMark(podUID, id string) string {
 }
 
 // Containers implements podrun.Runtime.
-func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Container, error) {
+func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Container, error) {
 	ctx = r.ns(ctx)
 	filter := `labels."` + labelPod + `"`
 	if podUID != "" {
@@ -74,7 +74,7 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Conta
 	if err != nil {
 		return nil, fmt.Errorf("containers: %w", err)
 	}
-	out := make([]podrun.Container, 0, len(list))
+	out := make([]cruntime.Container, 0, len(list))
 	for _, info := range list {
 		c, err := r.observe(ctx, info)
 		if errdefs.IsNotFound(err) {
@@ -90,7 +90,7 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]podrun.Conta
 		}
 		out = append(out, c)
 	}
-	slices.SortFunc(out, func(a, b podrun.Container) int {
+	slices.SortFunc(out, func(a, b cruntime.Container) int {
 		if c := strings.Compare(a.Name, b.Name); c != 0 {
 			return c
 		}
@@ -111,10 +111,10 @@ const (
 )
 
 // observe turns containerd's record and task into a Container; the first to see an end writes it down.
-func (r *Runtime) observe(ctx context.Context, info containers.Container) (podrun.Container, error) {
+func (r *Runtime) observe(ctx context.Context, info containers.Container) (cruntime.Container, error) {
 	l := info.Labels
 	attempt, _ := strconv.Atoi(l[labelAttempt])
-	c := podrun.Container{ID: info.ID, PodUID: l[labelPod], Namespace: l[labelNamespace], Pod: l[labelPodName], Name: l[labelName],
+	c := cruntime.Container{ID: info.ID, PodUID: l[labelPod], Namespace: l[labelNamespace], Pod: l[labelPodName], Name: l[labelName],
 		Attempt: attempt, SandboxID: l[labelSandbox], Hash: l[labelHash], Image: l[labelImage], ImageID: l[labelImageID], LogPath: l[labelLog],
 		TTY: strings.Contains(l[labelFlags], "t"), Stdin: strings.Contains(l[labelFlags], "i"),
 		CreatedAt: info.CreatedAt, StartedAt: info.CreatedAt}
@@ -123,7 +123,7 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 	starting := r.starting[c.ID]
 	r.mu.Unlock()
 	if e, ok := readExit(l); ok {
-		c.State = podrun.Exited
+		c.State = cruntime.Exited
 		c.ExitCode, c.FinishedAt, c.OOMKilled, c.Lost, c.StartError = e.Code, e.At, e.OOM, e.Lost, e.StartError
 		if c.StartError != "" {
 			c.StartedAt = time.Time{}
@@ -152,7 +152,7 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 			return c, nil
 		}
 		if err == nil && st.Status != client.Stopped {
-			c.State = podrun.Running
+			c.State = cruntime.Running
 			r.noteTask(c, int(task.Pid()))
 			return c, nil
 		}
@@ -163,7 +163,7 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (podru
 }
 
 // noteTask remembers a running container for rescue.
-func (r *Runtime) noteTask(c podrun.Container, pid int) {
+func (r *Runtime) noteTask(c cruntime.Container, pid int) {
 	if c.LogPath == "" || c.TTY {
 		return
 	}
@@ -176,7 +176,7 @@ func (r *Runtime) noteTask(c podrun.Container, pid int) {
 
 // ended writes down how a container ended and lets go of its task. One caller at a time does so for a container: a
 // second one, which saw the task gone, must not take it for lost.
-func (r *Runtime) ended(ctx context.Context, container client.Container, c podrun.Container) (podrun.Container, error) {
+func (r *Runtime) ended(ctx context.Context, container client.Container, c cruntime.Container) (cruntime.Container, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit)
 	defer cancel()
 	mu, _ := r.ending.LoadOrStore(c.ID, &sync.Mutex{})
@@ -208,7 +208,7 @@ func (r *Runtime) ended(ctx context.Context, container client.Container, c podru
 		}
 		r.pump.Finish(c.LogPath) // the task is gone once the shim has written all there was
 	}
-	c.State = podrun.Exited
+	c.State = cruntime.Exited
 	c.ExitCode, c.FinishedAt, c.OOMKilled, c.Lost, c.StartError = e.Code, e.At, e.OOM, e.Lost, e.StartError
 	return c, nil
 }
@@ -232,11 +232,11 @@ func writeExit(ctx context.Context, container client.Container, e exitRecord) er
 }
 
 // Start implements podrun.Runtime.
-func (r *Runtime) Start(ctx context.Context, spec podrun.ContainerSpec) (string, error) {
+func (r *Runtime) Start(ctx context.Context, spec cruntime.ContainerSpec) (string, error) {
 	id := containerID(spec)
 	ctx = r.ns(ctx)
 	if reason, why := r.NoMemoryLimits(); spec.Resources.MemoryLimit > 0 && reason != "" {
-		return "", fmt.Errorf("%w: the memory limit of container %s cannot be kept: %s", podrun.ErrConfig, spec.Name, why)
+		return "", fmt.Errorf("%w: the memory limit of container %s cannot be kept: %s", cruntime.ErrConfig, spec.Name, why)
 	}
 	r.mu.Lock()
 	if r.starting[id] {
@@ -304,7 +304,7 @@ func (r *Runtime) clearEarlier(ctx context.Context, id string) (running bool, er
 }
 
 // create makes the record and the file system of a container.
-func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSpec) (client.Container, error) {
+func (r *Runtime) create(ctx context.Context, id string, spec cruntime.ContainerSpec) (client.Container, error) {
 	image, err := r.image(ctx, spec.Image)
 	if err != nil {
 		return nil, err
@@ -342,7 +342,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec podrun.ContainerSp
 }
 
 // startTask runs a container. Its shim may be just about to leave, with the pod's last container: then once more.
-func (r *Runtime) startTask(ctx context.Context, container client.Container, id string, spec podrun.ContainerSpec) error {
+func (r *Runtime) startTask(ctx context.Context, container client.Container, id string, spec cruntime.ContainerSpec) error {
 	if spec.LogPath != "" {
 		if err := os.MkdirAll(filepath.Dir(spec.LogPath), 0o755); err != nil {
 			return err
@@ -383,7 +383,7 @@ func shimLeaving(err error) bool {
 }
 
 // stdio has the shim append output to the log's spool, and read stdin from a pipe that attach writes to.
-func (r *Runtime) stdio(spec podrun.ContainerSpec) cio.Creator {
+func (r *Runtime) stdio(spec cruntime.ContainerSpec) cio.Creator {
 	return func(string) (cio.IO, error) {
 		f := files{Terminal: spec.TTY}
 		if spec.LogPath != "" {
@@ -459,7 +459,7 @@ func stopSignal(s string) syscall.Signal {
 // notFound marks what is not there in podrun's way.
 func notFound(err error) error {
 	if errdefs.IsNotFound(err) {
-		return fmt.Errorf("%w: %v", podrun.ErrNotFound, err)
+		return fmt.Errorf("%w: %v", cruntime.ErrNotFound, err)
 	}
 	return err
 }

@@ -11,8 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/storage"
 )
 
@@ -89,7 +89,7 @@ func TestCollect(t *testing.T) {
 			t.Fatalf("a container that has written 3 MiB: %d bytes", n)
 		}
 	}
-	if _, err := r.DiskUsage(ctx, "none"); !errors.Is(err, podrun.ErrNotFound) {
+	if _, err := r.DiskUsage(ctx, "none"); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("a container that is not there: %v", err)
 	}
 }
@@ -123,7 +123,7 @@ func TestPullLeavesRoom(t *testing.T) {
 	}
 	r := private(t)
 	r.cfg.Disk.Floor = storage.Amount{Bytes: 1 << 60}
-	if _, err := r.Pull(t.Context(), "127.0.0.1:9/app:1", nil); err == nil || errors.Is(err, podrun.ErrUnreachable) || !strings.Contains(err.Error(), "this node keeps free") {
+	if _, err := r.Pull(t.Context(), "127.0.0.1:9/app:1", nil); err == nil || errors.Is(err, cruntime.ErrUnreachable) || !strings.Contains(err.Error(), "this node keeps free") {
 		t.Errorf("a pull to a short disk: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package ctrd is podrun's Runtime on containerd, and the only place that talks to it.
+// Package ctrd is the cruntime.Runtime on containerd, and the only place that talks to it.
 //
 // A pod has no pause container. Its sandbox is made and pinned by this package: an IPC and a UTS namespace bound to
 // files, a /dev/shm, and a parent cgroup; the network namespace comes from outside. Containers join by path, and all

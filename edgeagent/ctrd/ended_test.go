@@ -8,8 +8,8 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
-	"petrel.dev/petrel/edgeagent/podrun"
 )
 
 // busy is a container that has ended, on a machine whose card is so busy that the look at it is given up while its end is
@@ -53,8 +53,8 @@ func TestEndOnABusyCard(t *testing.T) {
 	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}, pump: pump}
 	ctx, giveUp := context.WithCancel(t.Context())
 	b := &busy{giveUp: giveUp}
-	c, err := r.ended(ctx, b, podrun.Container{ID: "c", PodUID: "p"})
-	if err != nil || c.State != podrun.Exited || c.ExitCode != 3 || !b.deleted {
+	c, err := r.ended(ctx, b, cruntime.Container{ID: "c", PodUID: "p"})
+	if err != nil || c.State != cruntime.Exited || c.ExitCode != 3 || !b.deleted {
 		t.Errorf("%v, exit code %d, %v; task deleted: %t", c.State, c.ExitCode, err, b.deleted)
 	}
 }

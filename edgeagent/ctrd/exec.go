@@ -18,12 +18,12 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/contain"
 )
 
 // Exec implements podrun.Runtime.
-func (r *Runtime) Exec(ctx context.Context, id string, spec podrun.ExecSpec) (int, error) {
+func (r *Runtime) Exec(ctx context.Context, id string, spec cruntime.ExecSpec) (int, error) {
 	life := ctx // of the caller; the process is ended with it, but cleaned up beyond it
 	ctx = r.ns(context.WithoutCancel(ctx))
 	container, err := r.client.LoadContainer(ctx, id)
@@ -142,7 +142,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // Stdin opens the way into a container that was started with stdin. To close it is the end of the container's input when
 // that is for one client only; else other clients may follow.
-func (r *Runtime) Stdin(_ context.Context, c podrun.Container) (io.WriteCloser, error) {
+func (r *Runtime) Stdin(_ context.Context, c cruntime.Container) (io.WriteCloser, error) {
 	f, err := os.OpenFile(r.stdinPath(c.PodUID, c.Name), os.O_WRONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("stdin of container %s: %w", c.Name, err)
@@ -177,7 +177,7 @@ func (r *Runtime) endStdin(id string) error {
 }
 
 // Resize sets the size of a container's terminal.
-func (r *Runtime) Resize(ctx context.Context, id string, s podrun.Size) error {
+func (r *Runtime) Resize(ctx context.Context, id string, s cruntime.Size) error {
 	ctx = r.ns(ctx)
 	container, err := r.client.LoadContainer(ctx, id)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // containerdPID is the private containerd's.
@@ -47,12 +47,12 @@ func TestStartCutOff(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			sb, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: how, Hostname: "h"})
+			sb, err := r.Sandbox(ctx, cruntime.SandboxSpec{PodUID: how, Hostname: "h"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer removePod(t, r, how)
-			spec := podrun.ContainerSpec{PodUID: how, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+			spec := cruntime.ContainerSpec{PodUID: how, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
 				LogPath: filepath.Join(t.TempDir(), "c.log")}
 			failed := make(chan error, 1)
 			go func() {
@@ -75,7 +75,7 @@ func TestStartCutOff(t *testing.T) {
 			if err := <-failed; err == nil {
 				t.Skip("the start was faster")
 			}
-			var list []podrun.Container
+			var list []cruntime.Container
 			for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 				if list, err = r.Containers(context.Background(), how); err == nil {
 					break
@@ -84,13 +84,13 @@ func TestStartCutOff(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if len(list) != 1 || list[0].State == podrun.Exited {
+			if len(list) != 1 || list[0].State == cruntime.Exited {
 				t.Fatalf("after the cut: %+v", list)
 			}
 			if _, err := r.Start(context.Background(), spec); err != nil {
 				t.Fatal(err)
 			}
-			if list, err = r.Containers(context.Background(), how); err != nil || len(list) != 1 || list[0].State != podrun.Running {
+			if list, err = r.Containers(context.Background(), how); err != nil || len(list) != 1 || list[0].State != cruntime.Running {
 				t.Errorf("started again: %+v, %v", list, err)
 			}
 		})
@@ -101,7 +101,7 @@ func TestStartCutOff(t *testing.T) {
 func TestStrays(t *testing.T) {
 	r := private(t)
 	ctx := context.Background()
-	if _, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: "strays", Hostname: "h"}); err != nil {
+	if _, err := r.Sandbox(ctx, cruntime.SandboxSpec{PodUID: "strays", Hostname: "h"}); err != nil {
 		t.Fatal(err)
 	}
 	stray := exec.Command("sleep", "1000")
@@ -132,11 +132,11 @@ func TestStrays(t *testing.T) {
 	// The shim of a container that containerd has lost goes as well, and nobody else's.
 	shims := map[string]int{}
 	for _, pod := range []string{"lost", "other"} {
-		sb, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: pod, Hostname: "h"})
+		sb, err := r.Sandbox(ctx, cruntime.SandboxSpec{PodUID: pod, Hostname: "h"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Start(ctx, podrun.ContainerSpec{PodUID: pod, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+		if _, err := r.Start(ctx, cruntime.ContainerSpec{PodUID: pod, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
 			LogPath: filepath.Join(t.TempDir(), "c.log")}); err != nil {
 			t.Fatal(err)
 		}

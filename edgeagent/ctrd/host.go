@@ -17,14 +17,14 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // Host finds out, once, what this machine can enforce.
-func (r *Runtime) Host(ctx context.Context) podrun.Host {
+func (r *Runtime) Host(ctx context.Context) cruntime.Host {
 	r.hostOnce.Do(func() {
 		_, err := os.Stat("/sys/fs/selinux/enforce")
-		r.host = podrun.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+		r.host = cruntime.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
 	})
 	return r.host
 }
@@ -57,14 +57,14 @@ const loadedProfiles = "/sys/kernel/security/apparmor/profiles"
 // appArmor confines a container by the profile it asks for, where the kernel has AppArmor. The node has refused before
 // what cannot be had. A container that asks for nothing gets the default profile, which load loads; where that fails it
 // runs without, as it would on a kernel without AppArmor.
-func (r *Runtime) appArmor(s podrun.Security, supported bool, load func(profile string) error) (oci.SpecOpts, error) {
+func (r *Runtime) appArmor(s cruntime.Security, supported bool, load func(profile string) error) (oci.SpecOpts, error) {
 	switch {
 	case s.Privileged || s.AppArmorUnconfined || !supported && s.AppArmorProfile == "":
 		return nil, nil
 	case s.AppArmorProfile == "":
 		err := load(defaultProfile)
 		if err != nil && s.AppArmorDefault {
-			return nil, fmt.Errorf("%w: the default AppArmor profile cannot be loaded: %v", podrun.ErrConfig, err)
+			return nil, fmt.Errorf("%w: the default AppArmor profile cannot be loaded: %v", cruntime.ErrConfig, err)
 		}
 		if err != nil {
 			r.cfg.Log.Warn("the default AppArmor profile cannot be loaded, containers that do not ask for it run without", "error", err)
@@ -74,10 +74,10 @@ func (r *Runtime) appArmor(s podrun.Security, supported bool, load func(profile 
 	}
 	list, err := os.ReadFile(loadedProfiles)
 	if err != nil {
-		return nil, fmt.Errorf("%w: AppArmor profiles of this node: %v", podrun.ErrConfig, err)
+		return nil, fmt.Errorf("%w: AppArmor profiles of this node: %v", cruntime.ErrConfig, err)
 	}
 	if !profileLoaded(list, s.AppArmorProfile) {
-		return nil, fmt.Errorf("%w: apparmor profile not found %s: load it on this node with apparmor_parser", podrun.ErrConfig, s.AppArmorProfile)
+		return nil, fmt.Errorf("%w: apparmor profile not found %s: load it on this node with apparmor_parser", cruntime.ErrConfig, s.AppArmorProfile)
 	}
 	return apparmor.WithProfile(s.AppArmorProfile), nil
 }

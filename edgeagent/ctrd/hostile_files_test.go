@@ -19,14 +19,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // runScript runs a shell script in a pod of its own and returns what it has printed once that holds until.
-func runScript(t *testing.T, r *Runtime, spec podrun.ContainerSpec, script, until string) string {
+func runScript(t *testing.T, r *Runtime, spec cruntime.ContainerSpec, script, until string) string {
 	t.Helper()
-	sb, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: spec.PodUID, Hostname: "h"})
+	sb, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: spec.PodUID, Hostname: "h"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,9 +95,9 @@ func TestForgedShim(t *testing.T) {
 	for name, file := range map[string]string{"fifo": "mkfifo config.json", "endless": "ln -s /dev/zero config.json", "huge": "truncate -s 1T config.json"} {
 		t.Run(name, func(t *testing.T) {
 			r := apart(t)
-			runScript(t, r, podrun.ContainerSpec{PodUID: "evil"}, "mkdir -p /tmp/containerd-shim /w; cd /w; "+file+
+			runScript(t, r, cruntime.ContainerSpec{PodUID: "evil"}, "mkdir -p /tmp/containerd-shim /w; cd /w; "+file+
 				"; cp /bin/busybox /tmp/containerd-shim/sh; exec /tmp/containerd-shim/sh -c 'echo forged; while :; do sleep 1; done' -namespace "+r.cfg.Namespace+" x", "forged")
-			if _, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: "innocent", Hostname: "h"}); err != nil {
+			if _, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: "innocent", Hostname: "h"}); err != nil {
 				t.Fatal(err)
 			}
 			within(t, "removing another pod", func() {
@@ -109,7 +109,7 @@ func TestForgedShim(t *testing.T) {
 	}
 	t.Run("on the machine", func(t *testing.T) {
 		r := apart(t)
-		if _, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: "innocent", Hostname: "h"}); err != nil {
+		if _, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: "innocent", Hostname: "h"}); err != nil {
 			t.Fatal(err)
 		}
 		// All that a process can choose is as a shim's: its program's name, its arguments, its directory's content.
@@ -175,7 +175,7 @@ func TestForgedContainerd(t *testing.T) {
 		t.Errorf("alive: %v, want %d", got, r.containerdPID())
 	}
 	// In a container the same path can be a link that leads to the very file.
-	runScript(t, r, podrun.ContainerSpec{PodUID: "evil"}, fmt.Sprintf("mkdir -p %[1]s; ln -s %[2]s %[2]s; cp /bin/busybox /tmp/containerd; "+
+	runScript(t, r, cruntime.ContainerSpec{PodUID: "evil"}, fmt.Sprintf("mkdir -p %[1]s; ln -s %[2]s %[2]s; cp /bin/busybox /tmp/containerd; "+
 		"exec /bin/sh -c 'echo forged; while :; do sleep 1; done' --config %[2]s x", filepath.Dir(r.child.config()), r.child.config()), "forged")
 	if got := r.child.alive(); len(got) != 1 || got[0] != r.containerdPID() {
 		t.Errorf("alive: %v, want %d", got, r.containerdPID())
@@ -187,17 +187,17 @@ func TestForgedContainerd(t *testing.T) {
 func TestOwnFilesAreBounded(t *testing.T) {
 	r := private(t)
 	files := r.Files("greedy")
-	if _, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: "greedy", Hostname: "h", FilesRoom: 100}); err != nil {
+	if _, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: "greedy", Hostname: "h", FilesRoom: 100}); err != nil {
 		t.Fatal(err)
 	}
-	var mounts []podrun.Mount
+	var mounts []cruntime.Mount
 	for _, name := range []string{"hosts", "hostname", "resolv.conf", "message.c.0"} {
 		if err := os.WriteFile(filepath.Join(files, name), []byte("text\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		mounts = append(mounts, podrun.Mount{Source: filepath.Join(files, name), Target: "/etc/" + name})
+		mounts = append(mounts, cruntime.Mount{Source: filepath.Join(files, name), Target: "/etc/" + name})
 	}
-	out := runScript(t, r, podrun.ContainerSpec{PodUID: "greedy", Hostname: "web", Mounts: mounts}, "truncate -s 1099511627776 /etc/hostname; "+
+	out := runScript(t, r, cruntime.ContainerSpec{PodUID: "greedy", Hostname: "web", Mounts: mounts}, "truncate -s 1099511627776 /etc/hostname; "+
 		"dd if=/dev/zero of=/etc/hosts bs=1M count=64 2>&1; dd if=/dev/zero of=/etc/message.c.0 bs=1M count=64 2>&1; echo name $HOSTNAME; echo done", "done")
 	if !strings.Contains(out, "name web\n") {
 		t.Errorf("the host name does not come from the pod: %s", out)
@@ -210,7 +210,7 @@ func TestOwnFilesAreBounded(t *testing.T) {
 		t.Errorf("a pod's own files take up to %d bytes of a file system of type %x", size, st.Type)
 	}
 	// The sandbox is found again, as by the next agent, and more room is made where the agent needs it.
-	if _, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: "greedy", Hostname: "h", FilesRoom: 1 << 20}); err != nil {
+	if _, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: "greedy", Hostname: "h", FilesRoom: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Statfs(files, &st); err != nil || int64(st.Blocks)*st.Bsize < 1<<20 {

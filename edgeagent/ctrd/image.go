@@ -23,7 +23,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"petrel.dev/petrel/edgeagent/archive"
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // labelPinned marks images that were imported by hand: they are never collected. Other tools know the label as well.
@@ -33,7 +33,7 @@ const labelPinned = "io.cri-containerd.pinned"
 func fullName(ref string) (string, error) {
 	named, err := reference.ParseDockerRef(ref)
 	if err != nil {
-		return "", fmt.Errorf("%w: image name %q: %v", podrun.ErrConfig, ref, err)
+		return "", fmt.Errorf("%w: image name %q: %v", cruntime.ErrConfig, ref, err)
 	}
 	return named.String(), nil
 }
@@ -59,19 +59,19 @@ func imageID(img client.Image) string {
 	return named.Name() + "@" + img.Target().Digest.String()
 }
 
-func (r *Runtime) imageOf(ref string, img client.Image) podrun.Image {
-	return podrun.Image{Ref: ref, Digest: img.Target().Digest.String(), ID: imageID(img)}
+func (r *Runtime) imageOf(ref string, img client.Image) cruntime.Image {
+	return cruntime.Image{Ref: ref, Digest: img.Target().Digest.String(), ID: imageID(img)}
 }
 
 // Image implements podrun.Runtime.
-func (r *Runtime) Image(ctx context.Context, ref string) (podrun.Image, error) {
+func (r *Runtime) Image(ctx context.Context, ref string) (cruntime.Image, error) {
 	ctx = r.ns(ctx)
 	img, err := r.image(ctx, ref)
 	if err != nil {
-		return podrun.Image{}, err
+		return cruntime.Image{}, err
 	}
 	if err := foreign(ref, platformsOf(ctx, r.client.ContentStore(), img.Target(), maxNesting)); err != nil {
-		return podrun.Image{}, fmt.Errorf("%w: %w", podrun.ErrNotFound, err)
+		return cruntime.Image{}, fmt.Errorf("%w: %w", cruntime.ErrNotFound, err)
 	}
 	// A pull that was cut off may have left the name without all that belongs to it.
 	ok, _, _, _, err := images.Check(ctx, r.client.ContentStore(), img.Target(), img.Platform())
@@ -79,10 +79,10 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podrun.Image, error) {
 		return r.imageOf(ref, img), nil
 	}
 	if err != nil || !ok {
-		return podrun.Image{}, fmt.Errorf("%w: image %s is not complete", podrun.ErrNotFound, ref)
+		return cruntime.Image{}, fmt.Errorf("%w: image %s is not complete", cruntime.ErrNotFound, ref)
 	}
 	if err := img.Unpack(ctx, r.snapshotter); err != nil {
-		return podrun.Image{}, fmt.Errorf("image %s: unpack: %w", ref, err)
+		return cruntime.Image{}, fmt.Errorf("image %s: unpack: %w", ref, err)
 	}
 	return r.imageOf(ref, img), nil
 }
@@ -121,29 +121,29 @@ func (p patient) Resolve(ctx context.Context, ref string) (string, ocispec.Descr
 }
 
 // Pull implements podrun.Runtime.
-func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credential) (podrun.Image, error) {
+func (r *Runtime) Pull(ctx context.Context, ref string, creds []cruntime.Credential) (cruntime.Image, error) {
 	name, err := fullName(ref)
 	if err != nil {
-		return podrun.Image{}, err
+		return cruntime.Image{}, err
 	}
 	ctx = r.ns(ctx)
 	ask := question{ref: ref, name: name, stall: stallAfter}
 	if _, err := r.Image(ctx, ref); err == nil {
 		ask.by, ask.stall = time.Now().Add(patience), stallPresent
 	} else if err := r.spare(); err != nil {
-		return podrun.Image{}, err
+		return cruntime.Image{}, err
 	}
 	var errs []error
-	for _, c := range append(slices.Clone(creds), podrun.Credential{}) {
+	for _, c := range append(slices.Clone(creds), cruntime.Credential{}) {
 		img, err := r.pull(ctx, ask, c)
 		if err == nil {
 			return r.imageOf(ref, img), nil
 		}
-		if e := (*podrun.PlatformError)(nil); errors.As(err, &e) {
-			return podrun.Image{}, e
+		if e := (*cruntime.PlatformError)(nil); errors.As(err, &e) {
+			return cruntime.Image{}, e
 		}
 		if unreachable(err) {
-			return podrun.Image{}, fmt.Errorf("%w: %w", podrun.ErrUnreachable, err)
+			return cruntime.Image{}, fmt.Errorf("%w: %w", cruntime.ErrUnreachable, err)
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil || !refused(err) {
@@ -154,7 +154,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []podrun.Credentia
 	if errdefs.IsNotFound(err) && strings.Contains(err.Error(), "no match for platform") {
 		err = fmt.Errorf("the image has no variant for this machine (%s): %w", r.platform(), err)
 	}
-	return podrun.Image{}, err
+	return cruntime.Image{}, err
 }
 
 // question is what a registry is asked for.
@@ -164,7 +164,7 @@ type question struct {
 	stall     time.Duration // how long it may then go without a byte
 }
 
-func (r *Runtime) pull(ctx context.Context, q question, c podrun.Credential) (client.Image, error) {
+func (r *Runtime) pull(ctx context.Context, q question, c cruntime.Credential) (client.Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	alive := newWatchdog(q.stall, func() {

@@ -10,7 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -179,7 +179,7 @@ func TestSharedProcesses(t *testing.T) {
 
 	b.set = nil
 	b.apply()
-	for end := time.Now().Add(runtimetest.Hope); b.table.Running() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(runtimetest.Hope); b.manager.Running() > 0 && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	list, err := b.runtime.client.ContainerService().List(b.runtime.ns(t.Context()))

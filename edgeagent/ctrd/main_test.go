@@ -12,8 +12,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/podlog"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
 const testImage = "petrel.test/busybox:1"

@@ -11,7 +11,7 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // labelPulled marks images that came from their registry. Whatever else is in the store (imported, or put there by other
@@ -31,7 +31,7 @@ func describable(ref string, desc ocispec.Descriptor) error {
 	if desc.Size <= maxDocument {
 		return nil
 	}
-	return fmt.Errorf("%w: image %s: its %s has %d bytes, more than %d; build it anew", podrun.ErrConfig, ref, desc.MediaType, desc.Size, maxDocument)
+	return fmt.Errorf("%w: image %s: its %s has %d bytes, more than %d; build it anew", cruntime.ErrConfig, ref, desc.MediaType, desc.Size, maxDocument)
 }
 
 // ArchVariant is the variant of this machine's architecture, "v6" of arm; empty where all variants run the same.
@@ -120,7 +120,7 @@ func foreign(ref string, list []ocispec.Platform) error {
 	if len(list) == 0 || slices.ContainsFunc(list, platforms.Default().Match) {
 		return nil
 	}
-	return &podrun.PlatformError{Image: ref, Have: names(list), Machine: names([]ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())})[0]}
+	return &cruntime.PlatformError{Image: ref, Have: names(list), Machine: names([]ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())})[0]}
 }
 
 // refuseForeign ends a pull of an image that is for other machines as soon as its description is here, before any layer:

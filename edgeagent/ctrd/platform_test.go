@@ -25,8 +25,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // pushed is a registry of the test's own, and what has been asked of it.
@@ -109,17 +109,17 @@ func TestForeignImages(t *testing.T) {
 		reg.asked = nil
 		reg.mu.Unlock()
 		_, err := r.Pull(ctx, ref, nil)
-		var e *podrun.PlatformError
+		var e *cruntime.PlatformError
 		if !errors.As(err, &e) {
 			t.Fatalf("pull of %s: %v", ref, err)
 		}
-		if diff := cmp.Diff(&podrun.PlatformError{Image: ref, Have: have, Machine: runtime.GOARCH}, e); diff != "" && runtime.GOARCH != "arm" {
+		if diff := cmp.Diff(&cruntime.PlatformError{Image: ref, Have: have, Machine: runtime.GOARCH}, e); diff != "" && runtime.GOARCH != "arm" {
 			t.Error(diff)
 		}
 		if reg.fetched(busybox) {
 			t.Errorf("layers of %s were loaded in vain", ref)
 		}
-		if _, err := r.Image(ctx, ref); !errors.Is(err, podrun.ErrNotFound) {
+		if _, err := r.Image(ctx, ref); !errors.Is(err, cruntime.ErrNotFound) {
 			t.Errorf("afterwards %s is %v", ref, err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestForeignImages(t *testing.T) {
 	if _, err := r.Import(ctx, tar); err == nil || !strings.Contains(err.Error(), "nothing for this machine") {
 		t.Errorf("import of a foreign image: %v", err)
 	}
-	if _, _, err := r.Platforms(ctx, "petrel.test/absent:1"); !errors.Is(err, podrun.ErrNotFound) {
+	if _, _, err := r.Platforms(ctx, "petrel.test/absent:1"); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("absent image: %v", err)
 	}
 }
@@ -266,7 +266,7 @@ func TestLargeDocuments(t *testing.T) {
 	}))
 	for _, kind := range []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig} {
 		_, err := handle.Handle(t.Context(), ocispec.Descriptor{MediaType: kind, Size: maxDocument + 1})
-		if !errors.Is(err, podrun.ErrConfig) || !strings.Contains(err.Error(), "4194305 bytes") {
+		if !errors.Is(err, cruntime.ErrConfig) || !strings.Contains(err.Error(), "4194305 bytes") {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}

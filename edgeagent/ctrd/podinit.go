@@ -21,7 +21,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/durable"
 )
 
@@ -45,7 +45,7 @@ func podInitID(podUID string) string {
 
 // podInit makes sure of the first process of a pod and returns its process ID. It is made when a container starts: when
 // it ends, which takes a hand from outside, the kernel ends all of the pod with it.
-func (r *Runtime) podInit(ctx context.Context, s podrun.ContainerSpec) (uint32, error) {
+func (r *Runtime) podInit(ctx context.Context, s cruntime.ContainerSpec) (uint32, error) {
 	id := podInitID(s.PodUID)
 	mu, _ := r.inits.LoadOrStore(s.PodUID, &sync.Mutex{})
 	mu.(*sync.Mutex).Lock()
@@ -89,7 +89,7 @@ func (r *Runtime) podInit(ctx context.Context, s podrun.ContainerSpec) (uint32, 
 }
 
 // initSpec makes of the usual specification that of a process which needs nothing.
-func (r *Runtime) initSpec(s podrun.ContainerSpec, id, root string) oci.SpecOpts {
+func (r *Runtime) initSpec(s cruntime.ContainerSpec, id, root string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		score := max(initScore, r.leastOOMScore)
 		spec.Annotations = map[string]string{shimGroup: s.PodUID}
@@ -114,7 +114,7 @@ func (r *Runtime) initSpec(s podrun.ContainerSpec, id, root string) oci.SpecOpts
 func (r *Runtime) initRoot() (string, error) {
 	program, err := initProgram(runtime.GOARCH)
 	if err != nil {
-		return "", fmt.Errorf("%w: shareProcessNamespace: %v", podrun.ErrConfig, err)
+		return "", fmt.Errorf("%w: shareProcessNamespace: %v", cruntime.ErrConfig, err)
 	}
 	sum := sha256.Sum256(program)
 	root := filepath.Join(r.cfg.DataDir, initName, hex.EncodeToString(sum[:6]))

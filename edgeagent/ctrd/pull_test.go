@@ -16,8 +16,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // slowRegistry answers with a body that comes in pieces of a size, with a pause before each.
@@ -153,8 +153,8 @@ func TestNamesOutOfReach(t *testing.T) {
 	if _, err := r.Import(ctx, runtimetest.Tar(t, ref, runtimetest.Busybox(t))); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.Pull(ctx, ref, []podrun.Credential{{Username: "a", Password: "b"}})
-	if !errors.Is(err, podrun.ErrUnreachable) || !errors.Is(err, errNoAnswer) {
+	_, err = r.Pull(ctx, ref, []cruntime.Credential{{Username: "a", Password: "b"}})
+	if !errors.Is(err, cruntime.ErrUnreachable) || !errors.Is(err, errNoAnswer) {
 		t.Errorf("%v, want no answer within %s", err, patience)
 	}
 	if _, err := r.Image(ctx, ref); err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // TestRecursiveReadOnly: what is mounted below a volume's directory is read-only too, where a container's mount says so.
@@ -28,16 +28,16 @@ func TestRecursiveReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(below, unix.MNT_DETACH)
-	sb, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: "ro", Hostname: "h"})
+	sb, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: "ro", Hostname: "h"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer removePod(t, r, "ro")
 	for recursive, want := range map[bool]string{false: "top no below yes", true: "top no below no"} {
 		log := filepath.Join(t.TempDir(), "c.log")
-		spec := podrun.ContainerSpec{PodUID: "ro", Name: fmt.Sprint("c-", recursive), SandboxID: sb.ID, Image: testImage, LogPath: log,
+		spec := cruntime.ContainerSpec{PodUID: "ro", Name: fmt.Sprint("c-", recursive), SandboxID: sb.ID, Image: testImage, LogPath: log,
 			Command: []string{"/bin/sh", "-c", "touch /v/x 2>/dev/null && echo top yes below || echo -n 'top no below '; touch /v/below/x 2>/dev/null && echo yes || echo no"},
-			Mounts:  []podrun.Mount{{Source: dir, Target: "/v", ReadOnly: true, Recursive: recursive}}}
+			Mounts:  []cruntime.Mount{{Source: dir, Target: "/v", ReadOnly: true, Recursive: recursive}}}
 		if _, err := r.Start(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}

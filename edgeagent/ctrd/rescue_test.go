@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // TestFullDisk: a container goes on, and so does its log, when a disk that was full has space again.
@@ -23,13 +23,13 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	ctx := context.Background()
-	sb, err := r.Sandbox(ctx, podrun.SandboxSpec{PodUID: "full", Hostname: "h"})
+	sb, err := r.Sandbox(ctx, cruntime.SandboxSpec{PodUID: "full", Hostname: "h"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer removePod(t, r, "full")
 	path := filepath.Join(dir, "c.log")
-	if _, err := r.Start(ctx, podrun.ContainerSpec{PodUID: "full", Name: "c", SandboxID: sb.ID, Image: testImage, LogPath: path,
+	if _, err := r.Start(ctx, cruntime.ContainerSpec{PodUID: "full", Name: "c", SandboxID: sb.ID, Image: testImage, LogPath: path,
 		Command: []string{"sh", "-c", "i=0; while true; do i=$((i+1)); echo line $i of some length, so that a page is soon full; usleep 1000; done"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
 	}
-	if list, err := r.Containers(ctx, "full"); err != nil || len(list) != 1 || list[0].State != podrun.Running {
+	if list, err := r.Containers(ctx, "full"); err != nil || len(list) != 1 || list[0].State != cruntime.Running {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	stdout := path + ".stdout"

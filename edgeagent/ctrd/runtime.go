@@ -19,8 +19,8 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
-	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/safefile"
@@ -77,7 +77,7 @@ type Runtime struct {
 	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
 	leastOOMScore int
 	hostOnce      sync.Once
-	host          podrun.Host // valid once hostOnce is done
+	host          cruntime.Host // valid once hostOnce is done
 	pump          *podlog.Pump
 	opened        time.Time
 
@@ -192,7 +192,7 @@ func (r *Runtime) adoptLogs(ctx context.Context) error {
 	for _, c := range list {
 		switch {
 		case c.LogPath == "":
-		case c.State == podrun.Exited:
+		case c.State == cruntime.Exited:
 			r.pump.Finish(c.LogPath)
 		default:
 			if err := r.pump.Add(c.LogPath); err != nil {
@@ -346,4 +346,4 @@ func (r *Runtime) Events(ctx context.Context) <-chan string {
 	return c
 }
 
-var _ podrun.Runtime = (*Runtime)(nil)
+var _ cruntime.Runtime = (*Runtime)(nil)

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -24,9 +24,9 @@ func (r *Runtime) sandboxDir(podUID string) string {
 }
 
 // Sandbox implements podrun.Runtime.
-func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+func (r *Runtime) Sandbox(_ context.Context, spec cruntime.SandboxSpec) (cruntime.Sandbox, error) {
 	if why := r.NotReady(); why != "" {
-		return podrun.Sandbox{}, fmt.Errorf("sandbox of pod %s: %s", spec.Name, why)
+		return cruntime.Sandbox{}, fmt.Errorf("sandbox of pod %s: %s", spec.Name, why)
 	}
 	dir := r.sandboxDir(spec.PodUID)
 	sb, err := r.sandbox(dir, spec)
@@ -42,32 +42,32 @@ func (r *Runtime) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sa
 	return sb, nil
 }
 
-func (r *Runtime) sandbox(dir string, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+func (r *Runtime) sandbox(dir string, spec cruntime.SandboxSpec) (cruntime.Sandbox, error) {
 	ipc, uts, shm, idFile := filepath.Join(dir, "ipc"), filepath.Join(dir, "uts"), filepath.Join(dir, "shm"), filepath.Join(dir, "id")
 	if id, err := safefile.Read(idFile, 64); err == nil && len(id) > 0 && pinned(ipc) && pinned(uts) {
-		return podrun.Sandbox{ID: string(id)}, nil
+		return cruntime.Sandbox{ID: string(id)}, nil
 	}
 	if err := r.unpin(dir); err != nil { // half made, or of before the reboot
-		return podrun.Sandbox{}, err
+		return cruntime.Sandbox{}, err
 	}
 	if err := os.MkdirAll(shm, 0o700); err != nil {
-		return podrun.Sandbox{}, err
+		return cruntime.Sandbox{}, err
 	}
 	for _, p := range []string{ipc, uts} {
 		if err := os.WriteFile(p, nil, 0o600); err != nil {
-			return podrun.Sandbox{}, err
+			return cruntime.Sandbox{}, err
 		}
 	}
 	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=67108864"); err != nil {
-		return podrun.Sandbox{}, fmt.Errorf("shared memory: %w", err)
+		return cruntime.Sandbox{}, fmt.Errorf("shared memory: %w", err)
 	}
 	if err := pinNamespaces(ipc, uts, spec.Hostname); err != nil {
-		return podrun.Sandbox{}, err
+		return cruntime.Sandbox{}, err
 	}
 	var b [16]byte
 	rand.Read(b[:])
 	id := hex.EncodeToString(b[:])
-	return podrun.Sandbox{ID: id}, os.WriteFile(idFile, []byte(id), 0o600)
+	return cruntime.Sandbox{ID: id}, os.WriteFile(idFile, []byte(id), 0o600)
 }
 
 func pinned(path string) bool {

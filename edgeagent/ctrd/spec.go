@@ -18,14 +18,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/safefile"
 )
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // specOpts says in the OCI runtime's terms how a container runs.
-func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
+func (r *Runtime) specOpts(ctx context.Context, id string, s cruntime.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
 	args, err := arguments(s, config)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s podrun.ContainerSpe
 }
 
 // arguments joins the pod's command and arguments with the image's, as the table in the Kubernetes documentation has it.
-func arguments(s podrun.ContainerSpec, config ocispec.ImageConfig) ([]string, error) {
+func arguments(s cruntime.ContainerSpec, config ocispec.ImageConfig) ([]string, error) {
 	command, args := s.Command, s.Args
 	if len(command) == 0 {
 		command = config.Entrypoint
@@ -87,13 +87,13 @@ func arguments(s podrun.ContainerSpec, config ocispec.ImageConfig) ([]string, er
 	}
 	all := append(slices.Clone(command), args...)
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: container %s has no command, and neither has its image %s", podrun.ErrConfig, s.Name, s.Image)
+		return nil, fmt.Errorf("%w: container %s has no command, and neither has its image %s", cruntime.ErrConfig, s.Name, s.Image)
 	}
 	return all, nil
 }
 
 // environment puts the pod's variables over the image's.
-func environment(s podrun.ContainerSpec, config ocispec.ImageConfig) []string {
+func environment(s cruntime.ContainerSpec, config ocispec.ImageConfig) []string {
 	set := map[string]bool{}
 	for _, kv := range s.Env {
 		k, _, _ := strings.Cut(kv, "=")
@@ -128,7 +128,7 @@ func setEnv(env []string) oci.SpecOpts {
 }
 
 // namespaces has the container join its pod's namespaces, or stay in the node's.
-func (r *Runtime) namespaces(s podrun.ContainerSpec, processes string) oci.SpecOpts {
+func (r *Runtime) namespaces(s cruntime.ContainerSpec, processes string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		dir := r.sandboxDir(s.PodUID)
 		list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
@@ -160,7 +160,7 @@ func (r *Runtime) namespaces(s podrun.ContainerSpec, processes string) oci.SpecO
 }
 
 // resources bounds the container with what the kernel offers.
-func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
+func (r *Runtime) resources(res cruntime.Resources) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		if spec.Linux.Resources == nil {
 			spec.Linux.Resources = &specs.LinuxResources{}
@@ -186,13 +186,13 @@ func (r *Runtime) resources(res podrun.Resources) oci.SpecOpts {
 }
 
 // mounts adds the pod's mounts to the usual ones; a mount of the pod takes the place of a usual one.
-func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
+func (r *Runtime) mounts(s cruntime.ContainerSpec) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		all := slices.Clone(s.Mounts)
 		if !s.HostIPC {
-			all = append([]podrun.Mount{{Source: filepath.Join(r.sandboxDir(s.PodUID), "shm"), Target: "/dev/shm"}}, all...)
+			all = append([]cruntime.Mount{{Source: filepath.Join(r.sandboxDir(s.PodUID), "shm"), Target: "/dev/shm"}}, all...)
 		} else {
-			all = append([]podrun.Mount{{Source: "/dev/shm", Target: "/dev/shm"}}, all...)
+			all = append([]cruntime.Mount{{Source: "/dev/shm", Target: "/dev/shm"}}, all...)
 		}
 		mine := map[string]int{}
 		for i, m := range all {
@@ -242,7 +242,7 @@ func (r *Runtime) mounts(s podrun.ContainerSpec) oci.SpecOpts {
 }
 
 // security sets what the container's processes may do.
-func security(s podrun.Security) []oci.SpecOpts {
+func security(s cruntime.Security) []oci.SpecOpts {
 	var opts []oci.SpecOpts
 	if s.ReadOnlyRoot {
 		opts = append(opts, oci.WithRootFSReadonly())
@@ -287,7 +287,7 @@ func defaultSeccomp(enabled, asked bool) oci.SpecOpts {
 		return seccomp.WithDefaultProfile()
 	case asked:
 		return func(context.Context, oci.Client, *containers.Container, *oci.Spec) error {
-			return fmt.Errorf("%w: seccompProfile RuntimeDefault: the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)", podrun.ErrConfig)
+			return fmt.Errorf("%w: seccompProfile RuntimeDefault: the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)", cruntime.ErrConfig)
 		}
 	}
 	return func(context.Context, oci.Client, *containers.Container, *oci.Spec) error { return nil }
@@ -311,11 +311,11 @@ func seccompFile(name string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		b, err := safefile.ReadInRoot("/var/lib/kubelet/seccomp", name, maxProfile)
 		if err != nil {
-			return fmt.Errorf("%w: seccomp profile: %v", podrun.ErrConfig, err)
+			return fmt.Errorf("%w: seccomp profile: %v", cruntime.ErrConfig, err)
 		}
 		spec.Linux.Seccomp = &specs.LinuxSeccomp{}
 		if err := json.Unmarshal(b, spec.Linux.Seccomp); err != nil {
-			return fmt.Errorf("%w: seccomp profile %s: %v", podrun.ErrConfig, name, err)
+			return fmt.Errorf("%w: seccomp profile %s: %v", cruntime.ErrConfig, name, err)
 		}
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -24,20 +24,20 @@ import (
 const maxUserFile = 1 << 20
 
 // user picks who the container runs as.
-func (r *Runtime) user(s podrun.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
+func (r *Runtime) user(s cruntime.ContainerSpec, config ocispec.ImageConfig) ([]oci.SpecOpts, error) {
 	name := config.User
 	if s.Security.RunAsUser != nil {
 		name = strconv.FormatInt(*s.Security.RunAsUser, 10)
 	} else if s.Security.NonRoot {
 		user, _, _ := strings.Cut(config.User, ":")
 		if n, err := strconv.Atoi(user); user == "" || err == nil && n == 0 {
-			return nil, fmt.Errorf("%w: container has runAsNonRoot and image will run as root (set runAsUser, or use an image with another user)", podrun.ErrConfig)
+			return nil, fmt.Errorf("%w: container has runAsNonRoot and image will run as root (set runAsUser, or use an image with another user)", cruntime.ErrConfig)
 		} else if err != nil {
-			return nil, fmt.Errorf("%w: container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", podrun.ErrConfig, user)
+			return nil, fmt.Errorf("%w: container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", cruntime.ErrConfig, user)
 		}
 	}
 	if s.Security.NonRoot && name == "0" {
-		return nil, fmt.Errorf("%w: container's runAsUser breaks non-root policy", podrun.ErrConfig)
+		return nil, fmt.Errorf("%w: container's runAsUser breaks non-root policy", cruntime.ErrConfig)
 	}
 	if name == "" {
 		name = "0"
@@ -50,7 +50,7 @@ func (r *Runtime) user(s podrun.ContainerSpec, config ocispec.ImageConfig) ([]oc
 		return withRoot(ctx, client, c, func(root string) error {
 			id, err := identify(root, user, group, !s.Security.StrictGroups)
 			if err != nil {
-				return fmt.Errorf("%w: user of image %s: %w", podrun.ErrConfig, s.Image, err)
+				return fmt.Errorf("%w: user of image %s: %w", cruntime.ErrConfig, s.Image, err)
 			}
 			for _, g := range s.Security.Groups {
 				id.groups = append(id.groups, uint32(g))

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // rootWith makes a root directory with files of users and groups.
@@ -105,15 +105,15 @@ func TestHostileImage(t *testing.T) {
 		if _, err := r.Import(t.Context(), hostileImage(t, "petrel.test/"+name+":1", link)); err != nil {
 			t.Fatal(err)
 		}
-		sb, err := r.Sandbox(t.Context(), podrun.SandboxSpec{PodUID: name, Hostname: "h"})
+		sb, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: name, Hostname: "h"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer removePod(t, r, name)
 		within(t, "the start of an image with "+name, func() {
-			_, err = r.Start(t.Context(), podrun.ContainerSpec{PodUID: name, Name: "c", SandboxID: sb.ID, Image: "petrel.test/" + name + ":1", Command: []string{"/bin/true"}})
+			_, err = r.Start(t.Context(), cruntime.ContainerSpec{PodUID: name, Name: "c", SandboxID: sb.ID, Image: "petrel.test/" + name + ":1", Command: []string{"/bin/true"}})
 		})
-		if link == "" && (!errors.Is(err, podrun.ErrConfig) || !strings.Contains(err.Error(), "/etc/passwd cannot be used: not a regular file but a FIFO")) {
+		if link == "" && (!errors.Is(err, cruntime.ErrConfig) || !strings.Contains(err.Error(), "/etc/passwd cannot be used: not a regular file but a FIFO")) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -10,24 +10,24 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
+	"petrel.dev/petrel/internal/kube"
 )
 
 const (
-	reasonConfig    = "CreateContainerConfigError"
-	reasonKill      = "FailedKillPod"
-	reasonCrash     = "CrashLoopBackOff"
-	reasonCreate    = "CreateContainerError"
-	reasonPull      = "ErrImagePull"
-	reasonPullWait  = "ImagePullBackOff"
-	reasonNeverPull = "ErrImageNeverPull"
-	reasonBadImage  = "InvalidImageName"
+	reasonConfig = "CreateContainerConfigError"
+	reasonKill   = "FailedKillPod"
+	reasonCrash  = "CrashLoopBackOff"
+	reasonCreate = "CreateContainerError"
 )
 
 func uidOf(s string) types.UID { return types.UID(s) }
 
 // act runs one action. What takes long runs beside the worker, which is nudged at its end; a failure is remembered for
 // the next step. false: nothing has changed, so another step at once would decide the same.
-func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool {
+func (w *worker) act(ctx context.Context, d target, o observed, a action) bool {
 	switch a.kind {
 	case actSandbox:
 		w.sandbox(ctx, d.pod)
@@ -40,9 +40,9 @@ func (w *worker) act(ctx context.Context, d desired, o observed, a action) bool 
 	case actStop:
 		w.stop(ctx, d.pod, a)
 	case actRemove:
-		err := w.try(ctx, stepLimit, "removing container "+a.id, func(ctx context.Context) error { return w.table.cfg.Runtime.Remove(ctx, a.id) })
+		err := w.try(ctx, stepLimit, "removing container "+a.id, func(ctx context.Context) error { return w.m.cfg.Runtime.Remove(ctx, a.id) })
 		if err != nil {
-			w.table.cfg.Log.Warn("old container not removed", "container", a.id, "error", err)
+			w.m.cfg.Log.Warn("old container not removed", "container", a.id, "error", err)
 			return false
 		}
 		_ = os.Remove(w.messagePath(a.container, a.attempt))
@@ -69,7 +69,7 @@ func (w *worker) block(f failure) {
 		delay = min(max(w.mem.blocked.delay*2, time.Second), 30*time.Second)
 	}
 	f.delay = delay
-	f.retry = w.table.cfg.Now().Add(delay)
+	f.retry = w.m.cfg.Now().Add(delay)
 	w.mem.blocked = f
 }
 
@@ -77,13 +77,12 @@ func (w *worker) block(f failure) {
 var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
 
 func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
-	t := w.table
+	t := w.m
 	fail := func(err error) {
 		t.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		w.block(failure{reason: "ContainerCreating", message: err.Error()})
 	}
-	names, err := namesOf(pod, t.cfg.DNS.Domain)
-	if err != nil {
+	if _, err := podspec.Names(pod, t.cfg.DNS.Domain); err != nil {
 		fail(err)
 		return
 	}
@@ -104,14 +103,18 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 		}
 		sb.netns, sb.ips = at.Netns, at.IPs
 	}
-	texts, err := w.sharedFiles(pod, sb)
+	node := t.node()
+	var err error
+	if node.Hosts, node.ResolvConf, err = machineFiles(); err != nil {
+		fail(err)
+		return
+	}
+	spec, texts, err := node.Sandbox(pod, sb.place())
 	if err != nil {
 		fail(err)
 		return
 	}
-	spec := SandboxSpec{PodUID: w.uid, Namespace: pod.Namespace, Name: pod.Name, Hostname: names.kernel,
-		HostIPC: pod.Spec.HostIPC, HostNet: pod.Spec.HostNetwork, Resources: podResources(pod, t.cfg.PodPidsLimit), FilesRoom: roomFor(texts)}
-	made, err := atMost(w, ctx, stepLimit, "the sandbox", func(ctx context.Context) (Sandbox, error) { return t.cfg.Runtime.Sandbox(ctx, spec) })
+	made, err := atMost(w, ctx, stepLimit, "the sandbox", func(ctx context.Context) (cruntime.Sandbox, error) { return t.cfg.Runtime.Sandbox(ctx, spec) })
 	if err != nil {
 		fail(err)
 		return
@@ -128,9 +131,9 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 }
 
 func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
-	set, _ := w.table.current()
-	err := w.try(ctx, stepLimit, "making the volumes", func(ctx context.Context) error { return w.table.cfg.Volumes.Sync(ctx, pod, set) })
-	begun := slices.ContainsFunc(o.containers, func(c Container) bool { return c.State == Running })
+	set, _ := w.m.current()
+	err := w.try(ctx, stepLimit, "making the volumes", func(ctx context.Context) error { return w.m.cfg.Volumes.Sync(ctx, pod, set) })
+	begun := slices.ContainsFunc(o.containers, func(c cruntime.Container) bool { return c.State == cruntime.Running })
 	w.mu.Lock()
 	if err == nil || begun { // a running pod keeps what it has when its ConfigMap is deleted
 		w.mem.volumes = true
@@ -140,7 +143,7 @@ func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
 	}
 	w.mu.Unlock()
 	if err != nil && ctx.Err() == nil {
-		w.table.events.pod(pod, nil, corev1.EventTypeWarning, "FailedMount", "%v", err)
+		w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedMount", "%v", err)
 		if !begun {
 			w.block(failure{reason: "ContainerCreating", message: err.Error()})
 		}
@@ -149,8 +152,8 @@ func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
 
 // start starts one attempt of a container; its image is there.
 func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
-	t := w.table
-	c := containerNamed(pod, a.container)
+	t := w.m
+	c := kube.ContainerNamed(pod, a.container)
 	set, _ := t.current()
 	w.mu.Lock()
 	sb := w.mem.sandbox
@@ -169,24 +172,23 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 		w.mu.Unlock()
 		t.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
-	var skipped []string
+	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.attempt, Set: set, Place: sb.place(), Volumes: t.cfg.Volumes, LogPath: w.logPath(c.Name, a.attempt)}
 	spec, err := atMost(w, ctx, stepLimit, "finding what container "+c.Name+" mounts", func(context.Context) (described, error) {
-		spec, skipped, err := w.containerSpec(pod, c, a.attempt, set, sb)
-		return described{spec, skipped}, err
+		return w.containerSpec(attempt)
 	})
-	if skipped = spec.skipped; err != nil {
+	if err != nil {
 		fail(reasonConfig, err)
 		return
 	}
-	if len(skipped) > 0 {
+	if len(spec.skipped) > 0 {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
-			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", skipped)
+			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", spec.skipped)
 	}
 	id, err := w.startInTurn(ctx, pod, c, spec.ContainerSpec)
 	switch {
 	case ctx.Err() != nil && id == "":
 		return
-	case errors.Is(err, ErrConfig):
+	case errors.Is(err, cruntime.ErrConfig):
 		fail(reasonConfig, err)
 		return
 	case err != nil && id == "":
@@ -208,9 +210,20 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 }
 
+// containerSpec describes one attempt of a container in full.
+func (w *worker) containerSpec(a podspec.Attempt) (described, error) {
+	spec, skipped, err := w.m.node().Container(a)
+	if err != nil {
+		return described{}, err
+	}
+	more, err := w.fileMounts(a.Pod, a.Container, a.Number, spec.Security.ReadOnlyRoot, spec.Mounts)
+	spec.Mounts = append(spec.Mounts, more...)
+	return described{spec, skipped}, err
+}
+
 // described is a container's spec, and the keys that are no names of variables.
 type described struct {
-	ContainerSpec
+	cruntime.ContainerSpec
 	skipped []string
 }
 
@@ -219,12 +232,12 @@ type described struct {
 const startLimit = 4 * time.Minute
 
 // startInTurn starts a container when it is its turn. One that takes too long gives its slot back and is abandoned later.
-func (w *worker) startInTurn(ctx context.Context, pod *corev1.Pod, c *corev1.Container, spec ContainerSpec) (id string, err error) {
-	t := w.table
+func (w *worker) startInTurn(ctx context.Context, pod *corev1.Pod, c *corev1.Container, spec cruntime.ContainerSpec) (id string, err error) {
+	t := w.m
 	late := func() {
 		t.events.pod(pod, c, corev1.EventTypeWarning, "SlowStart", "Container %s has been starting for %s; others are started meanwhile", c.Name, startTurn)
 	}
-	err = t.starts.run(ctx, late, func(ctx context.Context) (err error) {
+	err = t.starts.Run(ctx, late, func(ctx context.Context) (err error) {
 		id, err = atMost(w, ctx, startLimit, "starting container "+c.Name, func(ctx context.Context) (string, error) { return t.cfg.Runtime.Start(ctx, spec) })
 		return err
 	})
@@ -232,13 +245,13 @@ func (w *worker) startInTurn(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 }
 
 // release gives back what the pod holds on the node. all: its containers, logs and directory too.
-func (w *worker) release(ctx context.Context, d desired, o observed, all bool) bool {
-	t := w.table
+func (w *worker) release(ctx context.Context, d target, o observed, all bool) bool {
+	t := w.m
 	err := func() error {
 		if all {
 			for _, c := range o.containers {
 				err := w.try(ctx, stepLimit, "removing container "+c.Name, func(ctx context.Context) error { return t.cfg.Runtime.Remove(ctx, c.ID) })
-				if err != nil && !errors.Is(err, ErrNotFound) {
+				if err != nil && !errors.Is(err, cruntime.ErrNotFound) {
 					return fmt.Errorf("container %s: %w", c.Name, err)
 				}
 			}

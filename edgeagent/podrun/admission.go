@@ -10,15 +10,11 @@ import (
 	"k8s.io/component-helpers/node/util/sysctl"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
-
-// Host is what the kernel and the runtime of this node can enforce.
-type Host struct {
-	AppArmor, SELinux bool
-	// RecursiveReadOnly: a mount can be read-only with all that is mounted below it.
-	RecursiveReadOnly bool
-}
 
 // rejection is why a pod may not run on this node, in kubelet's words. The zero value is none.
 type rejection struct{ reason, message string }
@@ -28,7 +24,7 @@ type site struct {
 	name        string
 	labels      map[string]string // nil: not known yet, so nothing can be said of selectors
 	allocatable corev1.ResourceList
-	host        Host
+	host        cruntime.Host
 	others      []*corev1.Pod
 	short       bool // of disk
 }
@@ -36,7 +32,7 @@ type site struct {
 // admit decides, once for each pod that is new to the node, whether it may run here. The scheduler has asked most of it
 // before; but a pod may name its node itself, and the hub may have known less. A pod that has been let in once is never
 // asked again: neither a restart of the agent nor a change of the node ends it.
-func (t *Table) admit(w *worker, d desired, containers []Container) {
+func (t *Manager) admit(w *worker, d target, containers []cruntime.Container) {
 	w.mu.Lock()
 	known := w.mem.admitted || w.mem.rejected.reason != ""
 	if !known && (w.mem.last.StartTime != nil || len(containers) > 0) {
@@ -59,7 +55,7 @@ func (t *Table) admit(w *worker, d desired, containers []Container) {
 }
 
 // site is the node as it is for one more pod, that of w.
-func (t *Table) site(w *worker) site {
+func (t *Manager) site(w *worker) site {
 	t.mu.Lock()
 	set, complete := t.set, t.complete
 	workers := make([]*worker, 0, len(t.workers))
@@ -87,7 +83,7 @@ func (t *Table) site(w *worker) site {
 
 // occupies returns the pod if it takes of the node what it asks for. One that has ended, or that the hub has taken away
 // by force, takes nothing any more.
-func (w *worker) occupies(set *Set, complete bool) *corev1.Pod {
+func (w *worker) occupies(set *desired.Set, complete bool) *corev1.Pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	let := w.mem.admitted || w.mem.last.StartTime != nil && w.mem.rejected.reason == ""
@@ -219,7 +215,7 @@ func predicate(name, text string) rejection {
 // confinement refuses a pod that asks for a wall which this node cannot build.
 func (s site) confinement(pod *corev1.Pod) rejection {
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		p := appArmorOf(pod, &c)
+		p := podspec.AppArmor(pod, &c)
 		if p == nil || p.Type == corev1.AppArmorProfileTypeUnconfined {
 			continue
 		}
@@ -234,17 +230,6 @@ func (s site) confinement(pod *corev1.Pod) rejection {
 		return rejection{"UnexpectedAdmissionError", "this node has SELinux on, and its runtime sets no labels: remove seLinuxOptions, or place the pod on a node without SELinux"}
 	}
 	return rejection{}
-}
-
-// appArmorOf returns the profile that a container asks for, itself or by its pod; nil: none.
-func appArmorOf(pod *corev1.Pod, c *corev1.Container) *corev1.AppArmorProfile {
-	if c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
-		return c.SecurityContext.AppArmorProfile
-	}
-	if pod.Spec.SecurityContext != nil {
-		return pod.Spec.SecurityContext.AppArmorProfile
-	}
-	return nil
 }
 
 func asksSELinux(pod *corev1.Pod) bool {

@@ -40,7 +40,7 @@ func atMost[T any](w *worker, ctx context.Context, limit time.Duration, what str
 	done := make(chan result, 1)
 	go func() {
 		var r result
-		r.err = contain.Do(w.table.cfg.Log, "podrun/step", w.uid, func() (err error) {
+		r.err = contain.Do(w.m.cfg.Log, "podrun/step", w.uid, func() (err error) {
 			r.value, err = step(inner)
 			return err
 		})
@@ -87,7 +87,7 @@ func (w *worker) job(site string, f func() error, after func(error)) {
 	w.jobs.Add(1)
 	go func() {
 		defer w.jobs.Done()
-		after(contain.Do(w.table.cfg.Log, site, w.uid, f))
+		after(contain.Do(w.m.cfg.Log, site, w.uid, f))
 	}()
 }
 
@@ -100,7 +100,7 @@ func (w *worker) panicked(err error) time.Duration {
 	w.mu.Unlock()
 	if pod != nil {
 		_ = contain.Do(nil, "podrun/event", w.uid, func() error {
-			w.table.events.pod(pod, nil, corev1.EventTypeWarning, "FailedSync", "Error syncing pod, skipping: %v", err)
+			w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedSync", "Error syncing pod, skipping: %v", err)
 			return nil
 		})
 	}

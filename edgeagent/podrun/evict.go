@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
@@ -68,8 +69,8 @@ func (w *worker) evict(pod *corev1.Pod, e eviction) bool {
 	}
 	w.mu.Unlock()
 	if news {
-		w.table.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.message))
-		w.table.events.pod(pod, nil, corev1.EventTypeWarning, reasonEvicted, "%s", e.message)
+		w.m.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.message))
+		w.m.events.pod(pod, nil, corev1.EventTypeWarning, reasonEvicted, "%s", e.message)
 		w.poke()
 	}
 	return news
@@ -88,7 +89,7 @@ func (w *worker) evictable() *corev1.Pod {
 // usage measures what the pod has on the node's disk.
 func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, error) {
 	u := storage.PodUsage{Containers: map[string]int64{}, Volumes: map[string]int64{}}
-	list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+	list, err := w.m.cfg.Runtime.Containers(ctx, w.uid)
 	if err != nil {
 		return u, err
 	}
@@ -103,13 +104,13 @@ func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, 
 			u.Unmeasurable = storage.ErrUnmeasurable.Error() + what
 			return nil
 		}
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, cruntime.ErrNotFound) {
 			return nil
 		}
 		return err
 	}
 	for name, id := range newest {
-		n, err := w.table.cfg.Runtime.DiskUsage(ctx, id)
+		n, err := w.m.cfg.Runtime.DiskUsage(ctx, id)
 		if err := add(u.Containers, name, n, err); err != nil {
 			return u, err
 		}
@@ -120,7 +121,7 @@ func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, 
 	}
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; storage.OnDisk(v) {
-			n, err := storage.Walk(ctx, w.table.cfg.Volumes.Path(w.uid, v.Name))
+			n, err := storage.Walk(ctx, w.m.cfg.Volumes.Path(w.uid, v.Name))
 			if err := add(u.Volumes, v.Name, n.Bytes, err); err != nil {
 				return u, err
 			}
@@ -129,14 +130,14 @@ func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, 
 	return u, nil
 }
 
-func (t *Table) limitsChanged() {
+func (t *Manager) limitsChanged() {
 	select {
 	case t.limits <- struct{}{}:
 	default:
 	}
 }
 
-func (t *Table) all() []*worker {
+func (t *Manager) all() []*worker {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list := make([]*worker, 0, len(t.workers))
@@ -147,7 +148,7 @@ func (t *Table) all() []*worker {
 }
 
 // limited are the pods that run here and limit what they have on the disk.
-func (t *Table) limited() map[*worker]*corev1.Pod {
+func (t *Manager) limited() map[*worker]*corev1.Pod {
 	out := map[*worker]*corev1.Pod{}
 	for _, w := range t.all() {
 		if pod := w.evictable(); pod != nil && storage.Limited(pod) {
@@ -158,7 +159,7 @@ func (t *Table) limited() map[*worker]*corev1.Pod {
 }
 
 // watchLimits evicts pods that have more on the disk than they may, until ctx ends. Without such pods it sleeps.
-func (t *Table) watchLimits(ctx context.Context) {
+func (t *Manager) watchLimits(ctx context.Context) {
 	begin := t.cfg.Now()
 	last := map[*worker]storage.Measured{}
 	var next time.Time // zero: no pod has limits
@@ -193,7 +194,7 @@ func (t *Table) watchLimits(ctx context.Context) {
 }
 
 // measure looks at one pod with limits if it is due, and evicts it if it is over them.
-func (t *Table) measure(ctx context.Context, w *worker, pod *corev1.Pod, m storage.Measured, begin time.Time) storage.Measured {
+func (t *Manager) measure(ctx context.Context, w *worker, pod *corev1.Pod, m storage.Measured, begin time.Time) storage.Measured {
 	at := t.cfg.Now()
 	free := -int64(at.Sub(begin)) // not known: every look may bring news
 	if t.cfg.Free != nil {
@@ -217,7 +218,7 @@ func (t *Table) measure(ctx context.Context, w *worker, pod *corev1.Pod, m stora
 }
 
 // Discard removes the containers that have ended by now, and whose pods do not run them again, with their logs.
-func (t *Table) Discard() {
+func (t *Manager) Discard() {
 	for _, w := range t.all() {
 		w.mu.Lock()
 		w.mem.discard = t.cfg.Now()
@@ -228,7 +229,7 @@ func (t *Table) Discard() {
 
 // Evict ends the pod whose use of the disk is the least justified, and waits until it has given its space back. floor and
 // free are the disk's, in bytes. false: there is none whose end would free anything.
-func (t *Table) Evict(ctx context.Context, floor, free int64) bool {
+func (t *Manager) Evict(ctx context.Context, floor, free int64) bool {
 	var list []storage.Candidate
 	workers := map[*corev1.Pod]*worker{}
 	for _, w := range t.all() {
@@ -267,12 +268,12 @@ func (w *worker) givenBack(ctx context.Context) bool {
 	if !released {
 		return false
 	}
-	list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+	list, err := w.m.cfg.Runtime.Containers(ctx, w.uid)
 	return err == nil && len(list) == 0
 }
 
 // Images are those that the pods on this node name, also of pods that the set does not name at the moment.
-func (t *Table) Images() []string {
+func (t *Manager) Images() []string {
 	var out []string
 	for _, w := range t.all() {
 		w.mu.Lock()
@@ -313,7 +314,7 @@ func SavedImages(dir string) []string {
 }
 
 // SetDiskPressure says whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
-func (t *Table) SetDiskPressure(on bool) { t.short.Store(on) }
+func (t *Manager) SetDiskPressure(on bool) { t.short.Store(on) }
 
 // pressure refuses pods while the node's disk is short, as kubelet does.
 func (s site) pressure(pod *corev1.Pod) rejection {

@@ -14,8 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
 func (n *node) podStatus(uid string) corev1.PodStatus {
@@ -184,14 +184,14 @@ func TestPressureEvicts(t *testing.T) {
 		n.settle()
 		n.want("done", "Succeeded done#0 ended")
 		time.Sleep(time.Second)
-		n.table.Discard()
+		n.manager.Discard()
 		n.settle()
 		if list, _ := n.fake.Containers(t.Context(), "done"); len(list) > 0 {
 			t.Error("the container of a pod that has ended is still there")
 		}
 		n.want("done", "Succeeded done#0 ended")
 		for _, next := range []string{"big", "small", "vip", "asked"} {
-			if !n.table.Evict(t.Context(), 10<<30, 9<<30) {
+			if !n.manager.Evict(t.Context(), 10<<30, 9<<30) {
 				t.Fatalf("nobody is evicted, want %s", next)
 			}
 			n.settle()
@@ -207,13 +207,13 @@ func TestPressureEvicts(t *testing.T) {
 		if st := n.podStatus("big"); !strings.HasPrefix(st.Message, begin) || !strings.HasSuffix(st.Message, end) {
 			t.Errorf("message %q", st.Message)
 		}
-		if n.table.Evict(t.Context(), 10<<30, 9<<30) {
+		if n.manager.Evict(t.Context(), 10<<30, 9<<30) {
 			t.Error("a critical pod, or one that has nothing on the disk, was evicted")
 		}
 		n.want("critical", "Running critical#0 running")
 		n.want("empty", "Running empty#0 running")
 
-		n.table.SetDiskPressure(true)
+		n.manager.SetDiskPressure(true)
 		n.apply(true, aPod("critical", named("critical", 2_000_001_000)), aPod("empty", named("empty", 0)),
 			aPod("new", named("new", 1000)), aPod("urgent", named("urgent", 2_000_000_000)))
 		if st := n.podStatus("new"); st.Phase != corev1.PodFailed || st.Reason != "Evicted" || st.Message != "Pod was rejected: The node had condition: [DiskPressure]. " {

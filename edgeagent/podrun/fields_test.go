@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // TestHostname (field log, case 07): what a pod calls itself, in the kernel, in /etc/hostname and in /etc/hosts.
@@ -142,7 +142,7 @@ func TestProbeGrace(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
 		n.fake.Deaf["main"] = true
-		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) { return 1, nil }
+		n.fake.OnExec = func(cruntime.Container, cruntime.ExecSpec) (int, error) { return 1, nil }
 		n.apply(true, aPod("p", func(p *corev1.Pod) {
 			p.Spec.TerminationGracePeriodSeconds = new(int64(600))
 			p.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 1, InitialDelaySeconds: 1, TerminationGracePeriodSeconds: new(int64(20)),

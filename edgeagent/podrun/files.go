@@ -11,7 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -19,36 +21,36 @@ import (
 // are bounded there, the agent never reads one to learn something, and of the termination message only the last bytes.
 // Names in it are the agent's own; a container sees single files and can neither replace nor remove one.
 
-// sharedFiles are the texts of the files that the pod's containers share, by name.
-func (w *worker) sharedFiles(pod *corev1.Pod, sb *sandboxState) (map[string]string, error) {
-	names, err := namesOf(pod, w.table.cfg.DNS.Domain)
-	if err != nil {
-		return nil, err
+// machineFiles reads what pods have of the machine's own hosts and resolv.conf. A machine without them has nothing to give.
+func machineFiles() (hosts, resolv string, err error) {
+	if b, err := os.ReadFile("/etc/hosts"); err == nil {
+		hosts = string(b)
 	}
-	resolv, err := resolvConf(pod, w.table.cfg.DNS)
-	if err != nil {
-		return nil, err
+	path := "/etc/resolv.conf"
+	// systemd-resolved's stub listens on the node's loopback, which a pod cannot reach.
+	if _, err := os.Stat("/run/systemd/resolve/resolv.conf"); err == nil {
+		path = "/run/systemd/resolve/resolv.conf"
 	}
-	return map[string]string{"hosts": hostsFile(pod, sb, names), "hostname": names.kernel + "\n", "resolv.conf": resolv}, nil
+	b, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return "", "", fmt.Errorf("node's resolver: %w", err)
+	}
+	return hosts, string(b), nil
 }
 
-// roomFor is how many bytes texts take.
-func roomFor(texts map[string]string) int64 {
-	n := int64(0)
-	for _, text := range texts {
-		n += int64(len(text))
-	}
-	return n
+// logPath is where the log of a container's attempt is.
+func (w *worker) logPath(container string, attempt int) string {
+	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".log")
 }
 
 // writeFiles writes the files that the pod's containers share: in place, because running containers have them mounted,
 // and without a moment in which a reader finds them empty.
 func (w *worker) writeFiles(texts map[string]string) error {
-	dir := w.table.cfg.Runtime.Files(w.uid)
+	dir := w.m.cfg.Runtime.Files(w.uid)
 	for name, text := range texts {
 		err := overwrite(filepath.Join(dir, name), text)
 		if errors.Is(err, syscall.ENOSPC) { // its containers have filled what the pod has; the others do not care
-			w.table.cfg.Log.Warn("pod file not renewed: the pod's containers have filled its own files", "pod", w.uid, "file", name)
+			w.m.cfg.Log.Warn("pod file not renewed: the pod's containers have filled its own files", "pod", w.uid, "file", name)
 			continue
 		}
 		if err != nil {
@@ -75,14 +77,14 @@ func overwrite(path, text string) error {
 
 // fileMounts are the files that every container finds: hosts, hostname, resolv.conf, and where it leaves its last words.
 // A container whose root is read-only cannot write to the first three either; its last words it can leave, as upstream's.
-func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, readOnly bool, have []Mount) ([]Mount, error) {
-	var out []Mount
+func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, readOnly bool, have []cruntime.Mount) ([]cruntime.Mount, error) {
+	var out []cruntime.Mount
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		target := "/etc/" + name
-		if slices.ContainsFunc(have, func(m Mount) bool { return filepath.Clean(m.Target) == target }) {
+		if slices.ContainsFunc(have, func(m cruntime.Mount) bool { return filepath.Clean(m.Target) == target }) {
 			continue
 		}
-		out = append(out, Mount{Source: filepath.Join(w.table.cfg.Runtime.Files(w.uid), name), Target: target, ReadOnly: readOnly})
+		out = append(out, cruntime.Mount{Source: filepath.Join(w.m.cfg.Runtime.Files(w.uid), name), Target: target, ReadOnly: readOnly})
 	}
 	path := w.messagePath(c.Name, attempt)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
@@ -97,11 +99,11 @@ func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, r
 	if target == "" {
 		target = corev1.TerminationMessagePathDefault
 	}
-	return append(out, Mount{Source: path, Target: target}), nil
+	return append(out, cruntime.Mount{Source: path, Target: target}), nil
 }
 
 func (w *worker) messagePath(container string, attempt int) string {
-	return filepath.Join(w.table.cfg.Runtime.Files(w.uid), "message."+container+"."+strconv.Itoa(attempt))
+	return filepath.Join(w.m.cfg.Runtime.Files(w.uid), "message."+container+"."+strconv.Itoa(attempt))
 }
 
 const (
@@ -114,8 +116,8 @@ const (
 // lastWords is a container's termination message: the end of its message file, or of its log where the policy allows that,
 // cut to its share of what a pod may have. The rules are kubelet's.
 // The file is gone after a reboot; then what an earlier life of the agent has reported stands. The caller holds mu.
-func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
-	if old := lastStatus(&w.mem.last, c.Name); old != nil {
+func (w *worker) lastWords(pod *corev1.Pod, c *cruntime.Container) string {
+	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil {
 		for _, t := range []*corev1.ContainerStateTerminated{old.State.Terminated, old.LastTerminationState.Terminated} {
 			if t != nil && t.ContainerID == "containerd://"+c.ID && t.Message != "" {
 				return t.Message
@@ -127,7 +129,7 @@ func (w *worker) lastWords(pod *corev1.Pod, c *Container) string {
 	return text[:min(len(text), share)]
 }
 
-func (w *worker) said(pod *corev1.Pod, c *Container) string {
+func (w *worker) said(pod *corev1.Pod, c *cruntime.Container) string {
 	// A container that an older agent has started has its message file beside its log, until it is started anew.
 	before := filepath.Join(w.dir, c.Name, strconv.Itoa(c.Attempt)+".message")
 	for _, path := range []string{w.messagePath(c.Name, c.Attempt), before} {
@@ -135,7 +137,7 @@ func (w *worker) said(pod *corev1.Pod, c *Container) string {
 			return string(b)
 		}
 	}
-	spec := containerNamed(pod, c.Name)
+	spec := kube.ContainerNamed(pod, c.Name)
 	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {
 		return ""
 	}

@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
@@ -114,8 +116,8 @@ func TestNobodyPullsForTheDead(t *testing.T) {
 			t.Errorf("%d pulls after a change of the image, want 1", got)
 		}
 		n.apply(true)
-		if got := pulling.Load(); got != 0 || n.table.Running() != 0 {
-			t.Errorf("%d pulls for a pod that is gone; %d pods", got, n.table.Running())
+		if got := pulling.Load(); got != 0 || n.manager.Running() != 0 {
+			t.Errorf("%d pulls for a pod that is gone; %d pods", got, n.manager.Running())
 		}
 	})
 }
@@ -175,7 +177,7 @@ func TestNodeAddressChanges(t *testing.T) {
 			t.Errorf("at %q", got)
 		}
 		n.move("192.0.2.77")
-		n.table.Refresh()
+		n.manager.Refresh()
 		n.settle()
 		if st := n.statusOf("p"); st.PodIP != "192.0.2.77" || st.HostIP != "192.0.2.77" {
 			t.Errorf("pod at %q on a host at %q", st.PodIP, st.HostIP)
@@ -188,7 +190,7 @@ func TestPostStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
-		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) {
+		n.fake.OnExec = func(cruntime.Container, cruntime.ExecSpec) (int, error) {
 			time.Sleep(10 * time.Second)
 			return 0, nil
 		}
@@ -220,11 +222,11 @@ func TestHTTPHook(t *testing.T) {
 	addr := srv.Listener.Addr().(*net.TCPAddr)
 	fake := fakeIn(t, "app:1")
 	dir := t.TempDir()
-	table := podrun.NewTable(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
+	manager := podrun.NewManager(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
 		NodeIPs: func() []string { return nil }, Report: func(wire.Object) error { return nil }, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- table.Run(ctx) }()
+	go func() { done <- manager.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	data, err := json.Marshal(aPod("p", func(p *corev1.Pod) {
 		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
@@ -233,7 +235,7 @@ func TestHTTPHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table.Apply(podrun.DecodeSet([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
+	manager.Apply(desired.Decode([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
 	select {
 	case got := <-asked:
 		if got != "y/up?a=b" {
@@ -276,7 +278,7 @@ func TestStuckPod(t *testing.T) {
 		n.apply(true, deleted(aPod("p"), 1))
 		for range 600 { // ten minutes in which others start and end
 			time.Sleep(time.Second)
-			n.table.Refresh()
+			n.manager.Refresh()
 		}
 		n.settle()
 		if got := n.fake.Count("RemoveSandbox"); got > 40 || got < 20 {
@@ -297,7 +299,7 @@ func TestRegistryAway(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
 		n.fake.PullWait = func(context.Context, string) { time.Sleep(10 * time.Second) }
-		n.fake.PullError = func(string) error { return podrun.ErrUnreachable }
+		n.fake.PullError = func(string) error { return cruntime.ErrUnreachable }
 		var pods []any
 		for i := range 12 {
 			pods = append(pods, aPod(fmt.Sprint("p", i), func(p *corev1.Pod) { p.Spec.Containers[0].ImagePullPolicy = corev1.PullAlways }))
@@ -335,7 +337,7 @@ func TestPresentDoesNotQueue(t *testing.T) {
 			case <-time.After(wait):
 			}
 		}
-		n.fake.PullError = func(string) error { return podrun.ErrUnreachable }
+		n.fake.PullError = func(string) error { return cruntime.ErrUnreachable }
 		var pods []any
 		for i := range 6 {
 			pods = append(pods, aPod(fmt.Sprint("absent", i), func(p *corev1.Pod) { p.Spec.Containers[0].Image = fmt.Sprintf("away.test/app%d:1", i) }))

@@ -13,7 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -44,7 +44,7 @@ func TestHangingStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		release := make(chan struct{})
-		n.fake.StartWait = func(_ context.Context, spec podrun.ContainerSpec) {
+		n.fake.StartWait = func(_ context.Context, spec cruntime.ContainerSpec) {
 			if strings.HasPrefix(spec.PodUID, "bad") {
 				<-release
 			}
@@ -65,8 +65,8 @@ func TestHangingStarts(t *testing.T) {
 		n.apply(true, append(bad[1:], aPod("good"))...)
 		time.Sleep(time.Minute)
 		n.settle()
-		if strings.Contains(fmt.Sprint(n.table.Running()), "41") {
-			t.Errorf("%d pods are looked after, want 40", n.table.Running())
+		if strings.Contains(fmt.Sprint(n.manager.Running()), "41") {
+			t.Errorf("%d pods are looked after, want 40", n.manager.Running())
 		}
 		// And the agent stops, whatever hangs.
 		begin := time.Now()
@@ -199,7 +199,7 @@ func TestPanicInStream(t *testing.T) {
 		defer n.stop()
 		n.apply(true, aPod("p"))
 		s := &deadStream{}
-		n.table.ServeStream(t.Context(), wire.StreamRequest{Kind: wire.StreamLogs, PodUID: "p"}, s)
+		n.manager.ServeStream(t.Context(), wire.StreamRequest{Kind: wire.StreamLogs, PodUID: "p"}, s)
 		if !strings.Contains(s.end.Message, "a fault") {
 			t.Errorf("the stream ends with %+v", s.end)
 		}

@@ -4,6 +4,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 )
 
 // State is how far a pod has come. It only ever grows.
@@ -25,14 +28,14 @@ var stateNames = [...]string{"Wanted", "Sandboxed", "Pulling", "Initialising", "
 
 func (s State) String() string { return stateNames[s] }
 
-// desired is what the set says of one pod.
-type desired struct {
+// target is what the set says of one pod.
+type target struct {
 	pod *corev1.Pod // never nil: of a pod that has left the set, the copy kept on disk
 	// gone: the pod is not in the set any more, so nobody waits for its status.
 	gone bool
 }
 
-func (d desired) deleting() bool { return d.gone || d.pod.DeletionTimestamp != nil }
+func (d target) deleting() bool { return d.gone || d.pod.DeletionTimestamp != nil }
 
 // observed is what is known of one pod on this node. Containers are looked at anew before each step; the rest is
 // memory of the worker. All of it may be lost at any moment but last: then the step does it again, and everything
@@ -47,7 +50,7 @@ type observed struct {
 	released bool          // of a pod that has ended: sandbox and volumes are given back
 	removed  bool          // of a deleted pod: nothing of it is left on the node
 
-	containers []Container           // every attempt that the runtime still holds, oldest first
+	containers []cruntime.Container  // every attempt that the runtime still holds, oldest first
 	images     map[string]imageState // by container name, of the attempt that comes next
 	starts     map[string]failure    // by container name: the last attempt to start failed like this
 	backoffs   map[string]backoff    // by container name
@@ -77,6 +80,11 @@ type sandboxState struct {
 	id    string
 	netns string   // "": host network
 	ips   []string // of the pod
+}
+
+// place is the sandbox as container specs name it.
+func (s *sandboxState) place() podspec.Place {
+	return podspec.Place{SandboxID: s.id, Netns: s.netns, IPs: s.ips}
 }
 
 // imageState is how far the image of a container's next attempt is.

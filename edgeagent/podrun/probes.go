@@ -7,8 +7,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/probe"
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // probeJob is the probing of one running container.
@@ -17,12 +19,12 @@ type probeJob struct {
 }
 
 // probe has each running container probed, and stops probing those that run no more.
-func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []Container, state State) {
+func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []cruntime.Container, state State) {
 	running := map[string]bool{}
 	for i := range containers {
 		c := &containers[i]
-		spec := containerNamed(pod, c.Name)
-		if c.State != Running || spec == nil || state >= Stopping {
+		spec := kube.ContainerNamed(pod, c.Name)
+		if c.State != cruntime.Running || spec == nil || state >= Stopping {
 			continue
 		}
 		running[c.ID] = true
@@ -58,12 +60,12 @@ func (w *worker) stopProbes() {
 
 // startProbes begins with what is known: a container that an earlier life of the agent called ready stays so until a
 // probe says otherwise.
-func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, c *Container) {
+func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, c *cruntime.Container) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.probes[c.ID] = &probeJob{cancel: cancel}
 	first := probeState{started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil}
 	w.mu.Lock()
-	if old := lastStatus(&w.mem.last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
+	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
 		first.started = first.started || *old.Started
 		first.ready = first.ready || old.Ready
 	}
@@ -81,11 +83,11 @@ func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.
 // which is then begun anew a while later.
 func (w *worker) contained(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, kind string, run func()) {
 	for delay := backoffFirst; ctx.Err() == nil; delay = min(2*delay, backoffMax) {
-		err := contain.Do(w.table.cfg.Log, "podrun/probe", w.uid+"/"+spec.Name+"/"+kind, func() error { run(); return nil })
+		err := contain.Do(w.m.cfg.Log, "podrun/probe", w.uid+"/"+spec.Name+"/"+kind, func() error { run(); return nil })
 		if err == nil {
 			return
 		}
-		w.table.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", kind, err)
+		w.m.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", kind, err)
 		w.pause(ctx, delay)
 	}
 }
@@ -94,7 +96,7 @@ func (w *worker) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 	run := func(kind string, p *corev1.Probe, ok bool, report func(ok bool, output string) bool) {
 		w.contained(ctx, pod, spec, kind, func() {
 			probe.Run(ctx, p, w.probeTarget(spec, id), ok, report, func(output string) {
-				w.table.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
+				w.m.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
 			})
 		})
 	}
@@ -152,13 +154,15 @@ func (w *worker) setProbe(id string, change func(*probeState)) {
 func (w *worker) probeTarget(spec *corev1.Container, id string) probe.Target {
 	return probe.Target{
 		Host: func() string {
-			_, ips := w.address()
-			return first(ips)
+			if _, ips := w.address(); len(ips) > 0 {
+				return ips[0]
+			}
+			return ""
 		},
 		Port: func(p intstr.IntOrString) (int, error) { return portOf(p, spec) },
 		Exec: func(ctx context.Context, command []string) (int, string, error) {
 			out := &limited{n: 10 << 10}
-			code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: command, Stdout: out, Stderr: out})
+			code, err := w.m.cfg.Runtime.Exec(ctx, id, cruntime.ExecSpec{Command: command, Stdout: out, Stderr: out})
 			return code, out.String(), err
 		},
 	}

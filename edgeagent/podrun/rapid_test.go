@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -124,7 +125,7 @@ func (c *checker) settled() string {
 	}
 	running := map[string]int{}
 	for _, rec := range w.o.containers {
-		if rec.State == Running {
+		if rec.State == cruntime.Running {
 			running[rec.Name]++
 			if w.o.sandbox != nil && rec.SandboxID != w.o.sandbox.id {
 				return rec.Name + " runs in an old sandbox"
@@ -153,7 +154,7 @@ func (c *checker) settled() string {
 	if ready != (kube.IsConditionTrue(st.Conditions, corev1.ContainersReady)) {
 		return "Ready and ContainersReady differ without a gate"
 	}
-	in := desired{pod: w.pod, gone: w.gone}
+	in := target{pod: w.pod, gone: w.gone}
 	if a, b := step(in, w.o, w.now), step(in, w.o, w.now); !reflect.DeepEqual(a, b) {
 		return "one step, two outcomes"
 	}

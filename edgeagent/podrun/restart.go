@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // What becomes of a container that has ended is asked in kubelet's order: its restartPolicyRules, its own restartPolicy,
@@ -17,7 +19,7 @@ const (
 )
 
 // endCode is the exit code that a container's status shows.
-func endCode(c *Container) int32 {
+func endCode(c *cruntime.Container) int32 {
 	switch {
 	case c.StartError != "":
 		return exitStartError
@@ -84,10 +86,10 @@ func mayRestartAll(pod *corev1.PodSpec) bool {
 }
 
 // allRestarter is the container whose end asks for a restart of the whole pod, or nil.
-func (s *stepper) allRestarter() *Container {
+func (s *stepper) allRestarter() *cruntime.Container {
 	for _, c := range slices.Concat(s.d.pod.Spec.InitContainers, s.d.pod.Spec.Containers) {
 		rec := s.current[c.Name]
-		if rec == nil || rec.State != Exited || rec.Lost {
+		if rec == nil || rec.State != cruntime.Exited || rec.Lost {
 			continue
 		}
 		if r := matchingRule(&c, endCode(rec)); r != nil && r.Action == corev1.ContainerRestartRuleActionRestartAllContainers {
@@ -109,7 +111,7 @@ func (s *stepper) restartAll() bool {
 	running := false
 	for i := range s.o.containers {
 		c := &s.o.containers[i]
-		if c.State != Running {
+		if c.State != cruntime.Running {
 			continue
 		}
 		running = true

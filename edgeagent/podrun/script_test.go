@@ -13,6 +13,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/internal/kube"
 )
 
 var update = flag.Bool("update", false, "write the outputs of testdata/*.txt anew")
@@ -142,7 +145,7 @@ func command(t *testing.T, w *world, f []string) bool {
 	case "reboot":
 		w.reboot()
 	case "lose":
-		w.o.containers = slices.DeleteFunc(w.o.containers, func(c Container) bool { return c.Name == f[1] })
+		w.o.containers = slices.DeleteFunc(w.o.containers, func(c cruntime.Container) bool { return c.Name == f[1] })
 	case "delete":
 		now := metav1.NewTime(w.now)
 		w.pod.DeletionTimestamp = &now
@@ -157,7 +160,7 @@ func command(t *testing.T, w *world, f []string) bool {
 	case "discard":
 		w.o.discard = w.now
 	case "image":
-		containerNamed(w.pod, f[1]).Image = f[2]
+		kube.ContainerNamed(w.pod, f[1]).Image = f[2]
 	default:
 		t.Fatalf("no command %q", f[0])
 	}
@@ -198,7 +201,7 @@ func scriptPod(t *testing.T, args []string) *corev1.Pod {
 			}
 		case "policy":
 			name, policy, _ := strings.Cut(v, ":")
-			containerNamed(p, name).RestartPolicy = new(corev1.ContainerRestartPolicy(policy))
+			kube.ContainerNamed(p, name).RestartPolicy = new(corev1.ContainerRestartPolicy(policy))
 		case "rule":
 			f := strings.Split(v, ":")
 			rule := corev1.ContainerRestartRule{Action: corev1.ContainerRestartRuleAction(f[1]),
@@ -210,7 +213,7 @@ func scriptPod(t *testing.T, args []string) *corev1.Pod {
 				}
 				rule.ExitCodes.Values = append(rule.ExitCodes.Values, int32(n))
 			}
-			c := containerNamed(p, f[0])
+			c := kube.ContainerNamed(p, f[0])
 			c.RestartPolicyRules = append(c.RestartPolicyRules, rule)
 		default:
 			t.Fatalf("no pod setting %q", k)

@@ -14,12 +14,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/svcproxy"
 )
 
 // started applies a pod with what it needs and returns what its container was started with.
-func (n *node) started(pod *corev1.Pod, with ...any) podrun.ContainerSpec {
+func (n *node) started(pod *corev1.Pod, with ...any) cruntime.ContainerSpec {
 	n.t.Helper()
 	n.apply(true, append(with, pod)...)
 	n.want(string(pod.UID), "Running main#0 running")
@@ -32,24 +33,24 @@ func TestSecurityFields(t *testing.T) {
 		SupplementalGroups: []int64{4000}, SupplementalGroupsPolicy: new(corev1.SupplementalGroupsPolicyStrict)}
 	for name, c := range map[string]struct {
 		change func(*corev1.Pod)
-		want   func(s *podrun.Security)
+		want   func(s *cruntime.Security)
 	}{
-		"pod": {func(p *corev1.Pod) { p.Spec.SecurityContext = pod.DeepCopy() }, func(s *podrun.Security) {
+		"pod": {func(p *corev1.Pod) { p.Spec.SecurityContext = pod.DeepCopy() }, func(s *cruntime.Security) {
 			s.RunAsUser, s.RunAsGroup, s.NonRoot, s.Groups, s.StrictGroups = new(int64(1000)), new(int64(2000)), true, []int64{4000, 3000}, true
 		}},
 		"container": {func(p *corev1.Pod) {
 			p.Spec.SecurityContext = pod.DeepCopy()
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: new(int64(1)), RunAsGroup: new(int64(2)), RunAsNonRoot: new(false)}
-		}, func(s *podrun.Security) {
+		}, func(s *cruntime.Security) {
 			s.RunAsUser, s.RunAsGroup, s.NonRoot, s.Groups, s.StrictGroups = new(int64(1)), new(int64(2)), false, []int64{4000, 3000}, true
 		}},
 		"privileged": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true), ReadOnlyRootFilesystem: new(true)}
-		}, func(s *podrun.Security) { s.Privileged, s.ReadOnlyRoot = true, true }},
+		}, func(s *cruntime.Security) { s.Privileged, s.ReadOnlyRoot = true, true }},
 		"capabilities": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{AllowPrivilegeEscalation: new(false),
 				Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"net_admin", "CAP_SYS_TIME"}, Drop: []corev1.Capability{"ALL"}}}
-		}, func(s *podrun.Security) {
+		}, func(s *cruntime.Security) {
 			s.NoNewPrivileges, s.AddCaps, s.DropCaps = true, []string{"NET_ADMIN", "SYS_TIME"}, []string{"ALL"}
 		}},
 		"profiles": {func(p *corev1.Pod) {
@@ -57,7 +58,7 @@ func TestSecurityFields(t *testing.T) {
 				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
 				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},
 				Sysctls:         []corev1.Sysctl{{Name: "net/ipv4/tcp_syncookies", Value: "0"}}}
-		}, func(s *podrun.Security) {
+		}, func(s *cruntime.Security) {
 			s.SeccompUnconfined, s.AppArmorUnconfined, s.Sysctls = true, true, map[string]string{"net.ipv4.tcp_syncookies": "0"}
 		}},
 		"profiles of the container": {func(p *corev1.Pod) {
@@ -67,12 +68,12 @@ func TestSecurityFields(t *testing.T) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount),
 				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("my/profile.json")},
 				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}
-		}, func(s *podrun.Security) {
+		}, func(s *cruntime.Security) {
 			s.UnmaskedProc, s.AppArmorDefault, s.SeccompProfile = true, true, "my/profile.json"
 		}},
 		"default profile": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
-		}, func(s *podrun.Security) { s.SeccompDefault = true }},
+		}, func(s *cruntime.Security) { s.SeccompDefault = true }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t, func(c *podrun.Config) { c.Host.AppArmor = true })
@@ -112,7 +113,7 @@ func TestContainerFields(t *testing.T) {
 		if !s.Stdin || !s.StdinOnce || !s.TTY || !s.HostNet || !s.HostPID || !s.HostIPC || s.NetnsPath != "" {
 			t.Errorf("spec %+v", s)
 		}
-		want := map[string]podrun.Mount{
+		want := map[string]cruntime.Mount{
 			"/a": {Source: dir, ReadOnly: true, Recursive: true},
 			"/b": {Source: dir, ReadOnly: true},
 			"/c": {Source: dir, Propagation: "rslave"},
@@ -355,7 +356,7 @@ func TestHostPorts(t *testing.T) {
 			{HostIP: netip.MustParseAddr("192.0.2.1"), Port: 8080, Protocol: svcproxy.TCP, Target: netip.MustParseAddrPort("10.42.0.9:80")},
 			{Port: 5353, Protocol: svcproxy.UDP, Target: netip.MustParseAddrPort("10.42.0.9:53")},
 		}
-		if got := n.table.HostPorts(); !slices.Equal(got, want) {
+		if got := n.manager.HostPorts(); !slices.Equal(got, want) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	})

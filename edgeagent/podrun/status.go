@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -97,8 +98,8 @@ func (s *stepper) pendingInit() []string {
 		switch {
 		case rec != nil && s.o.sandbox != nil && rec.SandboxID != s.o.sandbox.id:
 			names = append(names, c.Name)
-		case rec != nil && isSidecar(c) && rec.State == Running && s.o.probes[rec.ID].started:
-		case rec != nil && !isSidecar(c) && rec.State == Exited && rec.ExitCode == 0 && !rec.Lost:
+		case rec != nil && kube.IsSidecar(&c) && rec.State == cruntime.Running && s.o.probes[rec.ID].started:
+		case rec != nil && !kube.IsSidecar(&c) && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
 		default:
 			names = append(names, c.Name)
 		}
@@ -109,7 +110,7 @@ func (s *stepper) pendingInit() []string {
 // containerStatus writes one container's status from its newest record, the one before, and why it waits.
 func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.ContainerStatus {
 	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-	old := lastStatus(&s.o.last, c.Name)
+	old := kube.ContainerStatusNamed(&s.o.last, c.Name)
 	rec := s.current[c.Name]
 	wait, waits := s.waiting[c.Name]
 	if rec == nil {
@@ -150,7 +151,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		st.LastTerminationState = old.LastTerminationState
 	}
 	switch rec.State {
-	case Running:
+	case cruntime.Running:
 		p := s.o.probes[rec.ID]
 		st.State.Running = &corev1.ContainerStateRunning{StartedAt: timeOf(rec.StartedAt)}
 		*st.Started = p.started
@@ -158,7 +159,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		st.Ready = p.started && p.ready
 		st.Resources = c.Resources.DeepCopy()
 		st.AllocatedResources = c.Resources.Requests.DeepCopy()
-	case Exited:
+	case cruntime.Exited:
 		if waits && !ended(s.o.last.Phase) {
 			st.State.Waiting = &wait
 			st.LastTerminationState.Terminated = s.terminated(rec)
@@ -179,13 +180,13 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 func (s *stepper) isPlainInit(name string) bool {
 	for _, c := range s.d.pod.Spec.InitContainers {
 		if c.Name == name {
-			return !isSidecar(c)
+			return !kube.IsSidecar(&c)
 		}
 	}
 	return false
 }
 
-func (s *stepper) attempt(name string, n int) *Container {
+func (s *stepper) attempt(name string, n int) *cruntime.Container {
 	for i := range s.o.containers {
 		if c := &s.o.containers[i]; c.Name == name && c.Attempt == n {
 			return c
@@ -194,7 +195,7 @@ func (s *stepper) attempt(name string, n int) *Container {
 	return nil
 }
 
-func (s *stepper) terminated(c *Container) *corev1.ContainerStateTerminated {
+func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: endCode(c), Reason: "Completed", Message: s.o.messages[c.ID],
 		StartedAt: timeOf(c.StartedAt), FinishedAt: timeOf(c.FinishedAt), ContainerID: "containerd://" + c.ID,
@@ -222,13 +223,13 @@ const (
 func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 	all := s.allRestarter() != nil
 	again := func(name string, t *corev1.ContainerStateTerminated) bool {
-		c := containerNamed(s.d.pod, name)
+		c := kube.ContainerNamed(s.d.pod, name)
 		return all || restarts(&s.d.pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
 	}
 	pendingInit := false
 	for i, c := range s.d.pod.Spec.InitContainers {
 		cs := st.InitContainerStatuses[i]
-		if isSidecar(c) {
+		if kube.IsSidecar(&c) {
 			continue
 		}
 		t := cs.State.Terminated
@@ -311,7 +312,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	}
 	var unready []string
 	for i, c := range s.d.pod.Spec.InitContainers {
-		if isSidecar(c) && !st.InitContainerStatuses[i].Ready {
+		if kube.IsSidecar(&c) && !st.InitContainerStatuses[i].Ready {
 			unready = append(unready, c.Name)
 		}
 	}

@@ -8,22 +8,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // stepper is one step in the making.
 type stepper struct {
-	d       desired
+	d       target
 	o       observed
 	now     time.Time
-	current map[string]*Container // newest attempt, by container name
+	current map[string]*cruntime.Container // newest attempt, by container name
 	waiting map[string]corev1.ContainerStateWaiting
 	out     decision
 }
 
 // step decides what to do for a pod now.
-func step(d desired, o observed, now time.Time) decision {
-	s := &stepper{d: d, o: o, now: now, current: map[string]*Container{}, waiting: map[string]corev1.ContainerStateWaiting{}}
+func step(d target, o observed, now time.Time) decision {
+	s := &stepper{d: d, o: o, now: now, current: map[string]*cruntime.Container{}, waiting: map[string]corev1.ContainerStateWaiting{}}
 	for i := range o.containers {
 		c := &o.containers[i]
 		if old := s.current[c.Name]; old == nil || old.Attempt <= c.Attempt {
@@ -75,7 +77,7 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 		left = max(left-s.now.Sub(s.o.stopFrom), min(left, leastGrace))
 	}
 	running := 0
-	stop := func(c *Container) {
+	stop := func(c *cruntime.Container) {
 		running++
 		// Again when it is to be sooner: somebody has asked a second time, with less patience.
 		if end := s.o.stops[c.ID]; end.IsZero() || end.After(s.now.Add(left+time.Second)) {
@@ -84,15 +86,15 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 	}
 	sidecar := map[string]bool{}
 	for _, c := range s.d.pod.Spec.InitContainers {
-		sidecar[c.Name] = isSidecar(c)
+		sidecar[c.Name] = kube.IsSidecar(&c)
 	}
 	for i := range s.o.containers {
-		if c := &s.o.containers[i]; c.State == Running && !sidecar[c.Name] {
+		if c := &s.o.containers[i]; c.State == cruntime.Running && !sidecar[c.Name] {
 			stop(c)
 		}
 	}
 	for i := len(s.d.pod.Spec.InitContainers) - 1; i >= 0 && running == 0; i-- {
-		if c := s.current[s.d.pod.Spec.InitContainers[i].Name]; c != nil && c.State == Running {
+		if c := s.current[s.d.pod.Spec.InitContainers[i].Name]; c != nil && c.State == cruntime.Running {
 			stop(c)
 		}
 	}
@@ -197,7 +199,7 @@ func (s *stepper) settingUp(c corev1.Container) bool {
 // stopSidecars ends the sidecars of a pod whose containers have all ended for good.
 func (s *stepper) stopSidecars() {
 	for _, ic := range s.d.pod.Spec.InitContainers {
-		if c := s.current[ic.Name]; c != nil && c.State == Running && s.o.stops[c.ID].IsZero() {
+		if c := s.current[ic.Name]; c != nil && c.State == cruntime.Running && s.o.stops[c.ID].IsZero() {
 			s.do(action{kind: actStop, container: c.Name, id: c.ID, grace: kube.Seconds(graceOf(s.d.pod)), why: "Stopping container " + c.Name})
 		}
 	}
@@ -209,14 +211,14 @@ func (s *stepper) initialise() bool {
 	for _, c := range s.d.pod.Spec.InitContainers {
 		rec := s.inSandbox(c.Name)
 		switch {
-		case isSidecar(c):
+		case kube.IsSidecar(&c):
 			up := s.keep(c, true) && s.o.probes[rec.ID].started
 			if !up && !begun {
 				s.out.state = max(s.out.state, Initialising)
 				return false
 			}
 		case begun:
-		case rec != nil && rec.State == Exited && rec.ExitCode == 0 && !rec.Lost:
+		case rec != nil && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
 		default:
 			s.keep(c, rec == nil) // done in a sandbox that is no more: once again
 			s.out.state = max(s.out.state, Initialising)
@@ -236,7 +238,7 @@ func (s *stepper) begun() bool {
 	return false
 }
 
-func (s *stepper) inSandbox(name string) *Container {
+func (s *stepper) inSandbox(name string) *cruntime.Container {
 	if c := s.current[name]; c != nil && s.o.sandbox != nil && c.SandboxID == s.o.sandbox.id {
 		return c
 	}
@@ -251,7 +253,7 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 		return false
 	}
 	inSandbox := rec.SandboxID == s.o.sandbox.id
-	if rec.State == Running {
+	if rec.State == cruntime.Running {
 		p, then := s.o.probes[rec.ID], ""
 		if always || restartsKilled(&s.d.pod.Spec, &c) {
 			then = ", will be restarted"
@@ -264,12 +266,12 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 			s.stop(rec, c, c.StartupProbe, fmt.Sprintf("Container %s failed startup probe%s", c.Name, then))
 		case p.failed == "Liveness":
 			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
-		case rec.Hash != hashOf(c):
+		case rec.Hash != podspec.Hash(c):
 			s.stop(rec, c, nil, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
 		}
 		return inSandbox
 	}
-	if rec.State == Created && inSandbox { // killed between create and start: the same attempt again
+	if rec.State == cruntime.Created && inSandbox { // killed between create and start: the same attempt again
 		s.start(c, rec.Attempt, s.o.backoffs[c.Name])
 		return false
 	}
@@ -277,7 +279,7 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 		return false
 	}
 	b := s.o.backoffs[c.Name]
-	if rec.Hash != hashOf(c) { // what failed is not what is wanted now
+	if rec.Hash != podspec.Hash(c) { // what failed is not what is wanted now
 		b = backoff{}
 	}
 	if until := b.until(rec.FinishedAt, s.now); inSandbox && s.now.Before(until) {
@@ -294,18 +296,18 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 }
 
 // nextAttempt numbers the next try. When the runtime's own record is lost, the last status still knows.
-func (s *stepper) nextAttempt(name string, rec *Container) int {
+func (s *stepper) nextAttempt(name string, rec *cruntime.Container) int {
 	n := 0
 	if rec != nil {
 		n = rec.Attempt + 1
 	}
-	if old := lastStatus(&s.o.last, name); old != nil && old.ContainerID != "" {
+	if old := kube.ContainerStatusNamed(&s.o.last, name); old != nil && old.ContainerID != "" {
 		n = max(n, int(old.RestartCount)+1)
 	}
 	return n
 }
 
-func (s *stepper) stop(rec *Container, c corev1.Container, p *corev1.Probe, why string) {
+func (s *stepper) stop(rec *cruntime.Container, c corev1.Container, p *corev1.Probe, why string) {
 	grace := graceOf(s.d.pod)
 	if p != nil && p.TerminationGracePeriodSeconds != nil {
 		grace = *p.TerminationGracePeriodSeconds
@@ -353,19 +355,15 @@ func (s *stepper) dropOld() {
 	for i := range s.o.containers {
 		c := &s.o.containers[i]
 		old, cur := !s.o.discard.IsZero() && c.FinishedAt.Before(s.o.discard), s.current[c.Name]
-		if c.State != Running && (c.Attempt < cur.Attempt-1 || old && c.Attempt < cur.Attempt) {
+		if c.State != cruntime.Running && (c.Attempt < cur.Attempt-1 || old && c.Attempt < cur.Attempt) {
 			s.do(action{kind: actRemove, container: c.Name, id: c.ID, attempt: c.Attempt})
 		}
 	}
 }
 
-func isSidecar(c corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-}
-
 // sidecars are the init containers that run beside the others.
 func sidecars(pod *corev1.Pod) []corev1.Container {
-	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !isSidecar(c) })
+	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !kube.IsSidecar(&c) })
 }
 
 func graceOf(p *corev1.Pod) int64 { return int64Or(p.Spec.TerminationGracePeriodSeconds, 30) }
@@ -375,17 +373,6 @@ func int64Or(p *int64, d int64) int64 {
 		return d
 	}
 	return *p
-}
-
-func lastStatus(st *corev1.PodStatus, name string) *corev1.ContainerStatus {
-	for _, list := range [][]corev1.ContainerStatus{st.ContainerStatuses, st.InitContainerStatuses} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
 }
 
 func timeOf(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }

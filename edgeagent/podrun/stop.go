@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/probe"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -24,7 +25,7 @@ import (
 // stop ends a container beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over. Of one
 // that is being stopped already it only shortens the grace.
 func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
-	t := w.table
+	t := w.m
 	patience, hurry := context.WithTimeout(ctx, a.grace)
 	w.mu.Lock()
 	end, before := t.cfg.Now().Add(a.grace), w.mem.stops[a.id]
@@ -41,7 +42,7 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 	}
 	w.hurry[a.id] = hurry
 	w.mu.Unlock()
-	c := containerNamed(pod, a.container)
+	c := kube.ContainerNamed(pod, a.container)
 	if c == nil {
 		c = &corev1.Container{Name: a.container}
 	}
@@ -51,7 +52,7 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 		w.mu.Lock()
 		delete(w.hurry, a.id)
 		w.mu.Unlock()
-		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNotFound) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, cruntime.ErrNotFound) {
 			t.cfg.Log.Warn("container not stopped yet", "pod", pod.Name, "container", a.container, "error", err)
 			w.mu.Lock()
 			delete(w.mem.stops, a.id) // the next step tries again
@@ -65,10 +66,10 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
 
 // end returns when the container has ended. patience ends with its grace.
 func (w *worker) end(ctx, patience context.Context, pod *corev1.Pod, c *corev1.Container, a action) error {
-	rt := w.table.cfg.Runtime
+	rt := w.m.cfg.Runtime
 	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && a.grace > 0 {
 		if err := w.hook(patience, pod, c, a.id, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
-			w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
+			w.m.events.pod(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
 		}
 		if end, _ := patience.Deadline(); patience.Err() != nil || time.Until(end) < leastGrace {
 			var cancel context.CancelFunc
@@ -100,10 +101,10 @@ func (w *worker) end(ctx, patience context.Context, pod *corev1.Pod, c *corev1.C
 // runtime that is away for a while costs nothing: the container has had its signal, and must not get another for that.
 func (w *worker) gone(ctx, patience context.Context, id string) (bool, error) {
 	for pause := 10 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
-		list, err := w.table.cfg.Runtime.Containers(ctx, w.uid)
+		list, err := w.m.cfg.Runtime.Containers(ctx, w.uid)
 		running := err != nil
 		for _, c := range list {
-			running = running || c.ID == id && c.State == Running
+			running = running || c.ID == id && c.State == cruntime.Running
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -139,10 +140,10 @@ func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 		delete(w.mem.hooks, id)
 		w.mu.Unlock()
 		defer w.poke()
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, cruntime.ErrNotFound) {
 			return
 		}
-		w.table.events.pod(pod, c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
+		w.m.events.pod(pod, c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
 		w.stop(ctx, pod, action{container: c.Name, id: id, grace: kube.Seconds(graceOf(pod)), why: "FailedPostStartHook"})
 	})
 }
@@ -152,7 +153,7 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 	switch {
 	case h.Exec != nil:
 		out := &limited{n: 4096}
-		code, err := w.table.cfg.Runtime.Exec(ctx, id, ExecSpec{Command: h.Exec.Command, Stdout: out, Stderr: out})
+		code, err := w.m.cfg.Runtime.Exec(ctx, id, cruntime.ExecSpec{Command: h.Exec.Command, Stdout: out, Stderr: out})
 		if err == nil && code != 0 {
 			err = fmt.Errorf("command %q exited with %d: %s", h.Exec.Command, code, out.String())
 		}
@@ -185,7 +186,7 @@ func (w *worker) httpHook(ctx context.Context, pod *corev1.Pod, c *corev1.Contai
 	if _, _, err := probe.Get(ctx, plain, target, probe.Lifecycle); err != nil {
 		return err
 	}
-	w.table.events.pod(pod, c, corev1.EventTypeWarning, "LifecycleHTTPFallback",
+	w.m.events.pod(pod, c, corev1.EventTypeWarning, "LifecycleHTTPFallback",
 		"request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", get.Path)
 	return nil
 }

@@ -15,15 +15,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/podrun/pull"
+	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/durable"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
 
 // worker drives one pod: it observes, lets step decide, acts, and observes again.
 type worker struct {
-	table *Table
+	m     *Manager
 	uid   string
 	dir   string
 	nudge chan struct{} // capacity 1
@@ -37,21 +42,21 @@ type worker struct {
 	pulls map[string]*pulling           // by container name; guarded by mu
 	stuck map[string]bool               // steps under way, or abandoned and not back yet; guarded by mu
 
-	pullTurn chan struct{} // held by the one pull of this pod that has a slot of the node's, or waits for it
-	faults   int           // panics since the last step without one
+	pullTurn pull.Turn
+	faults   int // panics since the last step without one
 
 	published []byte // the report that went out last
 	saved     []byte // the pod as it is on disk
 	probes    map[string]*probeJob
-	setSeen   *Set
+	setSeen   *desired.Set
 	mounted   []any     // what the volumes were last made of
 	active    time.Time // the pod counts as active from then on; zero: not known yet
 	wanted    bool      // the pod has been in the set in this life of the agent, so its absence means something
 }
 
-func newWorker(t *Table, uid string, pod *corev1.Pod) *worker {
-	return &worker{table: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
-		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: make(chan struct{}, 1),
+func newWorker(t *Manager, uid string, pod *corev1.Pod) *worker {
+	return &worker{m: t, uid: uid, dir: filepath.Join(t.cfg.Dir, uid), nudge: make(chan struct{}, 1), pod: pod,
+		probes: map[string]*probeJob{}, hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: pull.NewTurn(),
 		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
 			stops: map[string]time.Time{}, probes: map[string]probeState{}, hooks: map[string]bool{}, messages: map[string]string{}}}
 }
@@ -72,7 +77,7 @@ func (w *worker) run(ctx context.Context) {
 	defer w.jobs.Wait()
 	defer w.stopProbes()
 	for ctx.Err() == nil {
-		err := contain.Do(w.table.cfg.Log, "podrun/worker", w.uid, func() error {
+		err := contain.Do(w.m.cfg.Log, "podrun/worker", w.uid, func() error {
 			w.rounds(ctx)
 			return nil
 		})
@@ -95,9 +100,9 @@ func (w *worker) pause(ctx context.Context, d time.Duration) {
 
 // rounds steps until the pod is removed or ctx ends.
 func (w *worker) rounds(ctx context.Context) {
-	log := w.table.cfg.Log
+	log := w.m.cfg.Log
 	for steps := 0; ctx.Err() == nil; steps++ {
-		d := w.desired()
+		d := w.target()
 		if d.deleting() {
 			w.stopPulls()
 		}
@@ -106,18 +111,18 @@ func (w *worker) rounds(ctx context.Context) {
 		var fault *contain.Panic
 		switch {
 		case errors.As(err, &fault):
-			wait = w.table.cfg.Now().Add(w.panicked(err))
+			wait = w.m.cfg.Now().Add(w.panicked(err))
 		case err != nil:
 			if ctx.Err() == nil {
 				log.Warn("pod cannot be observed", "pod", w.uid, "error", err)
 			}
-			wait = w.table.cfg.Now().Add(2 * time.Second)
+			wait = w.m.cfg.Now().Add(2 * time.Second)
 		default:
-			w.table.admit(w, d, containers)
+			w.m.admit(w, d, containers)
 			w.mu.Lock()
 			o := w.mem.clone(containers)
 			w.mu.Unlock()
-			now := w.table.cfg.Now()
+			now := w.m.cfg.Now()
 			o.active = w.activeFor(d.pod, o.last.StartTime, now)
 			dec := step(d, o, now)
 			w.probe(ctx, d.pod, containers, dec.state)
@@ -138,7 +143,7 @@ func (w *worker) rounds(ctx context.Context) {
 			wait = dec.wake
 			if steps >= maxSteps {
 				log.Error("pod does not settle, slowing down", "pod", d.pod.Name, "namespace", d.pod.Namespace, "state", dec.state)
-				wait = w.table.cfg.Now().Add(time.Second)
+				wait = w.m.cfg.Now().Add(time.Second)
 			}
 			w.faults = 0
 		}
@@ -168,7 +173,7 @@ func (w *worker) activeFor(pod *corev1.Pod, start *metav1.Time, now time.Time) t
 func (w *worker) sleep(ctx context.Context, until time.Time) {
 	var timer <-chan time.Time
 	if !until.IsZero() {
-		t := time.NewTimer(max(until.Sub(w.table.cfg.Now()), 0) + time.Millisecond)
+		t := time.NewTimer(max(until.Sub(w.m.cfg.Now()), 0) + time.Millisecond)
 		defer t.Stop()
 		timer = t.C
 	}
@@ -179,9 +184,9 @@ func (w *worker) sleep(ctx context.Context, until time.Time) {
 	}
 }
 
-// desired reads the pod from the set, or from disk once it has left the set.
-func (w *worker) desired() desired {
-	set, complete := w.table.current()
+// target reads the pod from the set, or from disk once it has left the set.
+func (w *worker) target() target {
+	set, complete := w.m.current()
 	pod := set.Pods[w.uid]
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,7 +201,7 @@ func (w *worker) desired() desired {
 			w.mem.blocked.retry = time.Time{}
 		}
 		if pod != nil {
-			if now := set.volumeObjects(pod); !slices.Equal(now, w.mounted) {
+			if now := volume.Objects(pod, set); !slices.Equal(now, w.mounted) {
 				w.mem.volumes, w.mounted = false, now
 			}
 		}
@@ -204,7 +209,7 @@ func (w *worker) desired() desired {
 	if pod != nil {
 		w.pod, w.wanted = pod, true
 		w.save(pod)
-		return desired{pod: pod}
+		return target{pod: pod}
 	}
 	if w.pod == nil {
 		w.pod = w.unknownPod()
@@ -212,11 +217,11 @@ func (w *worker) desired() desired {
 	gone := complete || w.wanted
 	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may not hear of it from the hub
 		p := w.pod.DeepCopy()
-		p.DeletionTimestamp = &metav1.Time{Time: w.table.cfg.Now()}
+		p.DeletionTimestamp = &metav1.Time{Time: w.m.cfg.Now()}
 		w.pod = p
 		w.save(p)
 	}
-	return desired{pod: w.pod, gone: gone}
+	return target{pod: w.pod, gone: gone}
 }
 
 // unknownPod stands for a pod of which only the directory is left.
@@ -227,18 +232,18 @@ func (w *worker) unknownPod() *corev1.Pod {
 }
 
 // affected tells whether a new set is any news to the pod.
-func (w *worker) affected(set *Set) bool {
+func (w *worker) affected(set *desired.Set) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	pod := set.Pods[w.uid]
 	if pod == nil || pod != w.pod || len(w.mem.starts) > 0 || !w.mem.blocked.retry.IsZero() {
 		return true
 	}
-	return !slices.Equal(set.volumeObjects(pod), w.mounted)
+	return !slices.Equal(volume.Objects(pod, set), w.mounted)
 }
 
 // observe asks the runtime for the pod's containers and reads the last words of those that have ended.
-func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
+func (w *worker) observe(ctx context.Context, d target) ([]cruntime.Container, error) {
 	list, err := w.containers(ctx)
 	if err != nil {
 		return nil, err
@@ -246,7 +251,7 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 	w.retryImages(ctx, d.pod)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mem.nodeIPs = w.table.cfg.NodeIPs()
+	w.mem.nodeIPs = w.m.cfg.NodeIPs()
 	if sb := w.mem.sandbox; sb != nil && d.pod.Spec.HostNetwork {
 		w.mem.sandbox = &sandboxState{id: sb.id, ips: w.mem.nodeIPs}
 	}
@@ -254,7 +259,7 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 	for i := range list {
 		c := &list[i]
 		alive[c.ID] = true
-		if c.State == Exited {
+		if c.State == cruntime.Exited {
 			delete(w.mem.stops, c.ID)
 			if _, ok := w.mem.messages[c.ID]; !ok {
 				w.mem.messages[c.ID] = w.lastWords(d.pod, c)
@@ -267,15 +272,15 @@ func (w *worker) observe(ctx context.Context, d desired) ([]Container, error) {
 		}
 	}
 	if d.deleting() && w.mem.stopFrom.IsZero() {
-		w.mem.stopFrom = w.table.cfg.Now()
+		w.mem.stopFrom = w.m.cfg.Now()
 	}
 	return list, nil
 }
 
 // containers asks the runtime for the pod's containers.
-func (w *worker) containers(ctx context.Context) ([]Container, error) {
-	return atMost(w, ctx, lookLimit, "looking at the containers", func(ctx context.Context) ([]Container, error) {
-		return w.table.cfg.Runtime.Containers(ctx, w.uid)
+func (w *worker) containers(ctx context.Context) ([]cruntime.Container, error) {
+	return atMost(w, ctx, lookLimit, "looking at the containers", func(ctx context.Context) ([]cruntime.Container, error) {
+		return w.m.cfg.Runtime.Containers(ctx, w.uid)
 	})
 }
 
@@ -284,14 +289,14 @@ func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
 	w.mu.Lock()
 	var failed []imageState
 	for name, img := range w.mem.images {
-		c := containerNamed(pod, name)
-		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pullPolicy(c) != corev1.PullAlways {
+		c := kube.ContainerNamed(pod, name)
+		if img.fail.reason != "" && !img.fail.fault && !img.inFlight && c != nil && c.Image == img.ref && pull.Policy(c) != corev1.PullAlways {
 			failed = append(failed, img)
 		}
 	}
 	w.mu.Unlock()
 	for _, img := range failed {
-		if _, err := w.table.cfg.Runtime.Image(ctx, img.ref); err != nil {
+		if _, err := w.m.cfg.Runtime.Image(ctx, img.ref); err != nil {
 			continue
 		}
 		w.mu.Lock()
@@ -304,7 +309,7 @@ func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-func (o observed) clone(containers []Container) observed {
+func (o observed) clone(containers []cruntime.Container) observed {
 	c := o
 	c.containers = containers
 	c.images, c.starts, c.backoffs = copyMap(o.images), copyMap(o.starts), copyMap(o.backoffs)
@@ -344,7 +349,7 @@ func (w *worker) load() {
 	if b, err := safefile.Read(filepath.Join(w.dir, statusFile), maxOwnFile); err == nil {
 		var st corev1.PodStatus
 		if err := json.Unmarshal(b, &st); err != nil {
-			w.table.cfg.Log.Warn("saved pod status is damaged, going on without", "pod", w.uid, "error", err)
+			w.m.cfg.Log.Warn("saved pod status is damaged, going on without", "pod", w.uid, "error", err)
 		} else {
 			w.mem.last = st
 		}
@@ -389,15 +394,15 @@ func (w *worker) write(name string, b []byte) {
 		err = durable.WriteVolatile(path, b, 0o600)
 	}
 	if err != nil {
-		w.table.cfg.Log.Warn("pod file not written", "file", path, "error", err)
+		w.m.cfg.Log.Warn("pod file not written", "file", path, "error", err)
 	}
 }
 
 // publish reports the status when it has changed, and keeps it for the next step and the next life.
-func (w *worker) publish(d desired, dec decision) {
+func (w *worker) publish(d target, dec decision) {
 	status, err := json.Marshal(&dec.status)
 	if err != nil {
-		w.table.cfg.Log.Error("pod status does not encode", "pod", w.uid, "error", err)
+		w.m.cfg.Log.Error("pod status does not encode", "pod", w.uid, "error", err)
 		return
 	}
 	w.mu.Lock()
@@ -406,8 +411,8 @@ func (w *worker) publish(d desired, dec decision) {
 	w.mu.Unlock()
 	w.tellBackOff(d.pod, &before, &dec.status)
 	if before.Phase != dec.status.Phase {
-		w.table.limitsChanged()
-		w.table.cfg.Log.Info("pod phase", "pod", d.pod.Name, "namespace", d.pod.Namespace, "phase", dec.status.Phase, "state", dec.state.String())
+		w.m.limitsChanged()
+		w.m.cfg.Log.Info("pod phase", "pod", d.pod.Name, "namespace", d.pod.Namespace, "phase", dec.status.Phase, "state", dec.state.String())
 	}
 	report, err := json.Marshal(wire.PodReport{Namespace: d.pod.Namespace, Name: d.pod.Name, Gone: dec.state == Removed, Status: status})
 	if err != nil || bytes.Equal(report, w.published) {
@@ -424,8 +429,8 @@ func (w *worker) publish(d desired, dec decision) {
 	}
 	h := fnv.New64a()
 	h.Write(report)
-	if err := w.table.cfg.Report(wire.Object{ID: w.reportID(), Version: h.Sum64(), Namespace: d.pod.Namespace, Name: d.pod.Name, Data: report}); err != nil {
-		w.table.cfg.Log.Warn("pod status not reported", "pod", d.pod.Name, "error", err)
+	if err := w.m.cfg.Report(wire.Object{ID: w.reportID(), Version: h.Sum64(), Namespace: d.pod.Namespace, Name: d.pod.Name, Data: report}); err != nil {
+		w.m.cfg.Log.Warn("pod status not reported", "pod", d.pod.Name, "error", err)
 		return
 	}
 	w.published = report
@@ -437,8 +442,8 @@ func (w *worker) tellBackOff(pod *corev1.Pod, before, now *corev1.PodStatus) {
 		return st != nil && st.State.Waiting != nil && st.State.Waiting.Reason == reasonCrash
 	}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		if waits(lastStatus(now, c.Name)) && !waits(lastStatus(before, c.Name)) {
-			w.table.events.pod(pod, &c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
+		if waits(kube.ContainerStatusNamed(now, c.Name)) && !waits(kube.ContainerStatusNamed(before, c.Name)) {
+			w.m.events.pod(pod, &c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
 				c.Name, pod.Name, pod.Namespace, pod.UID)
 		}
 	}
@@ -447,7 +452,7 @@ func (w *worker) tellBackOff(pod *corev1.Pod, before, now *corev1.PodStatus) {
 func (w *worker) reportID() wire.ID { return wire.ID{Kind: wire.KindPodStatus, UID: w.uid} }
 
 func (w *worker) forget() {
-	if err := w.table.cfg.Forget(w.reportID()); err != nil {
-		w.table.cfg.Log.Warn("pod report not dropped", "pod", w.uid, "error", err)
+	if err := w.m.cfg.Forget(w.reportID()); err != nil {
+		w.m.cfg.Log.Warn("pod report not dropped", "pod", w.uid, "error", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -50,8 +52,8 @@ func (w *world) forget() {
 func (w *world) reboot() {
 	w.boots++
 	for i := range w.o.containers {
-		if c := &w.o.containers[i]; c.State == Running {
-			c.State, c.Lost, c.ExitCode, c.FinishedAt = Exited, true, 255, w.now
+		if c := &w.o.containers[i]; c.State == cruntime.Running {
+			c.State, c.Lost, c.ExitCode, c.FinishedAt = cruntime.Exited, true, 255, w.now
 		}
 	}
 	w.forget()
@@ -60,7 +62,7 @@ func (w *world) reboot() {
 func (w *world) observeProbes() {
 	for i := range w.o.containers {
 		c := &w.o.containers[i]
-		if c.State == Running {
+		if c.State == cruntime.Running {
 			p := w.o.probes[c.ID]
 			p.started, p.ready = !w.unready[c.Name], !w.unready[c.Name]
 			w.o.probes[c.ID] = p
@@ -83,7 +85,7 @@ func (w *world) settle() {
 			w.o.stopFrom = w.now
 		}
 		w.o.active = w.since
-		d := step(desired{pod: w.pod, gone: w.gone}, w.o, w.now)
+		d := step(target{pod: w.pod, gone: w.gone}, w.o, w.now)
 		w.o.last, w.o.state, w.state, w.lastWake = d.status, d.state, d.state, d.wake
 		if len(d.actions) == 0 && !d.wake.Equal(w.now) {
 			return
@@ -102,7 +104,7 @@ func (w *world) do(a action) {
 	case actVolumes:
 		w.o.volumes = true
 	case actPull:
-		c := containerNamed(w.pod, a.container)
+		c := kube.ContainerNamed(w.pod, a.container)
 		img := imageState{ref: c.Image, ready: true}
 		if why := w.pullFails[c.Image]; why != "" {
 			delay := min(max(2*w.o.images[a.container].fail.delay, 10*time.Second), 5*time.Minute)
@@ -120,10 +122,10 @@ func (w *world) do(a action) {
 		delete(w.o.starts, a.container)
 		w.o.backoffs[a.container] = a.backoff
 		w.id++
-		c := Container{ID: fmt.Sprint("c", w.id), Name: a.container, Attempt: a.attempt, SandboxID: w.o.sandbox.id, State: Running,
-			Image: containerNamed(w.pod, a.container).Image, Hash: hashOf(*containerNamed(w.pod, a.container)), CreatedAt: w.now, StartedAt: w.now}
+		c := cruntime.Container{ID: fmt.Sprint("c", w.id), Name: a.container, Attempt: a.attempt, SandboxID: w.o.sandbox.id, State: cruntime.Running,
+			Image: kube.ContainerNamed(w.pod, a.container).Image, Hash: podspec.Hash(*kube.ContainerNamed(w.pod, a.container)), CreatedAt: w.now, StartedAt: w.now}
 		w.o.containers = append(w.o.containers, c)
-		slices.SortStableFunc(w.o.containers, func(a, b Container) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortStableFunc(w.o.containers, func(a, b cruntime.Container) int { return strings.Compare(a.Name, b.Name) })
 	case actStop:
 		text += fmt.Sprintf(" %s within %v", a.container, a.grace)
 		w.o.stops[a.id] = w.now.Add(a.grace)
@@ -132,7 +134,7 @@ func (w *world) do(a action) {
 		}
 	case actRemove:
 		text += fmt.Sprintf(" %s#%d", a.container, a.attempt)
-		w.o.containers = slices.DeleteFunc(w.o.containers, func(c Container) bool { return c.ID == a.id })
+		w.o.containers = slices.DeleteFunc(w.o.containers, func(c cruntime.Container) bool { return c.ID == a.id })
 		if a.backoff != (backoff{}) {
 			w.o.backoffs[a.container] = a.backoff
 		}
@@ -147,8 +149,8 @@ func (w *world) do(a action) {
 // exit ends a running container.
 func (w *world) exit(id string, code int) {
 	for i := range w.o.containers {
-		if c := &w.o.containers[i]; c.ID == id && c.State == Running {
-			c.State, c.ExitCode, c.FinishedAt = Exited, code, w.now
+		if c := &w.o.containers[i]; c.ID == id && c.State == cruntime.Running {
+			c.State, c.ExitCode, c.FinishedAt = cruntime.Exited, code, w.now
 			delete(w.o.stops, id)
 			delete(w.o.probes, id)
 		}
@@ -156,9 +158,9 @@ func (w *world) exit(id string, code int) {
 }
 
 // running returns the running container of a name, or nil.
-func (w *world) running(name string) *Container {
+func (w *world) running(name string) *cruntime.Container {
 	for i := range w.o.containers {
-		if c := &w.o.containers[i]; c.Name == name && c.State == Running {
+		if c := &w.o.containers[i]; c.Name == name && c.State == cruntime.Running {
 			return c
 		}
 	}

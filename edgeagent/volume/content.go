@@ -6,6 +6,9 @@ import (
 	"path"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/downward"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // file is one file of a volume made of API objects, at a path relative to it.
@@ -148,13 +151,13 @@ func (m *Mounter) downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolum
 		var err error
 		switch {
 		case it.FieldRef != nil:
-			text, err = Field(pod, it.FieldRef.FieldPath)
+			text, err = downward.Field(pod, it.FieldRef.FieldPath)
 		case it.ResourceFieldRef != nil:
-			c := container(pod, it.ResourceFieldRef.ContainerName)
+			c := kube.ContainerNamed(pod, it.ResourceFieldRef.ContainerName)
 			if c == nil {
 				return nil, fmt.Errorf("%s: the pod has no container %q", it.Path, it.ResourceFieldRef.ContainerName)
 			}
-			text, err = ResourceField(it.ResourceFieldRef, pod, c, m.Allocatable)
+			text, err = downward.ResourceField(it.ResourceFieldRef, pod, c, m.Allocatable)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", it.Path, err)
@@ -163,17 +166,6 @@ func (m *Mounter) downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolum
 		files[path.Clean(it.Path)] = f
 	}
 	return files, nil
-}
-
-func container(pod *corev1.Pod, name string) *corev1.Container {
-	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
 }
 
 func modeOr(p *int32) int32 {

@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -260,6 +261,12 @@ func (m *Mounter) MountSource(pod *corev1.Pod, vm corev1.VolumeMount) (string, e
 	return m.subPath(string(pod.UID), v, root, vm.SubPath)
 }
 
+// ReadFile reads a file below root, which MountSource has returned, without leaving it. What holds more than limit bytes is an
+// error.
+func (*Mounter) ReadFile(root, path string, limit int) ([]byte, error) {
+	return safefile.ReadInRoot(root, path, limit)
+}
+
 // subPath opens a path inside a volume without ever leaving it, and binds what it found to a place that no container
 // can reach.
 func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (string, error) {
@@ -435,4 +442,38 @@ func unmountBelow(base string) error {
 		}
 	}
 	return nil
+}
+
+// Objects returns the objects that a pod's volumes are made of, nil for missing ones, the pod first. Where src shares objects
+// that have not changed, comparing the pointers shows whether Sync has anything to do.
+func Objects(pod *corev1.Pod, src Source) []any {
+	out := []any{pod}
+	add := func(configMap, secret string) {
+		if configMap != "" {
+			out = append(out, src.ConfigMap(pod.Namespace, configMap))
+		}
+		if secret != "" {
+			out = append(out, src.Secret(pod.Namespace, secret))
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		switch {
+		case v.ConfigMap != nil:
+			add(v.ConfigMap.Name, "")
+		case v.Secret != nil:
+			add("", v.Secret.SecretName)
+		case v.Projected != nil:
+			for _, p := range v.Projected.Sources {
+				switch {
+				case p.ConfigMap != nil:
+					add(p.ConfigMap.Name, "")
+				case p.Secret != nil:
+					add("", p.Secret.Name)
+				case p.ServiceAccountToken != nil:
+					out = append(out, src.Token(string(pod.UID), p.ServiceAccountToken.Audience))
+				}
+			}
+		}
+	}
+	return out
 }

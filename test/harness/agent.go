@@ -15,8 +15,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/ctrd"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
 )
 
 // Agent is a running node.

@@ -1,21 +1,24 @@
-package podrun
+// Package slots bounds how many pods do the same expensive thing at once.
+package slots
 
 import (
 	"context"
 	"time"
 )
 
-// slots bound how many pods do the same expensive thing at once. They are a throttle for what the node has little of, not a
+// Slots are a throttle for what the node has little of, not a
 // lock: what takes longer than its turn does not work but waits, for a server or a disk that does not answer. It then
 // goes on without its slot, and the others get theirs.
-type slots struct {
-	turn   time.Duration
+type Slots struct {
+	turn   time.Duration // how long work may hold a slot
 	places chan struct{} // one for each that may hold a slot
 	beyond chan struct{} // one for each that may go on beyond its turn; nil: all may, their own deadlines bound them
 }
 
-func newSlots(n int, turn time.Duration, beyond int) *slots {
-	s := &slots{turn: turn, places: make(chan struct{}, n)}
+// New makes n slots. Work that has had its turn goes on without one: up to beyond of it at the same time, the rest is cut off;
+// beyond of 0: all of it, its own deadlines bound it.
+func New(n int, turn time.Duration, beyond int) *Slots {
+	s := &Slots{turn: turn, places: make(chan struct{}, n)}
 	if beyond > 0 {
 		s.beyond = make(chan struct{}, beyond)
 	}
@@ -29,9 +32,9 @@ func (e errTurn) Error() string {
 	return "it has taken more than " + e.after.String() + " and others wait; what is done is kept, and it goes on in its next turn"
 }
 
-// run waits for a slot and runs work in it, as long as ctx lasts. late is called, if set, when work has had its turn and
+// Run waits for a slot and runs work in it, as long as ctx lasts. late is called, if set, when work has had its turn and
 // goes on without its slot. Whatever becomes of work, a panic too, its slot is given back.
-func (s *slots) run(ctx context.Context, late func(), work func(context.Context) error) error {
+func (s *Slots) Run(ctx context.Context, late func(), work func(context.Context) error) error {
 	select {
 	case s.places <- struct{}{}:
 	case <-ctx.Done():
@@ -57,7 +60,7 @@ func (s *slots) run(ctx context.Context, late func(), work func(context.Context)
 }
 
 // watch gives a slot back at the end of its turn, or when the work in it is over.
-func (s *slots) watch(over <-chan struct{}, late func(), cut context.CancelCauseFunc) {
+func (s *Slots) watch(over <-chan struct{}, late func(), cut context.CancelCauseFunc) {
 	turn := time.NewTimer(s.turn)
 	defer turn.Stop()
 	select {

@@ -1,4 +1,6 @@
-package podrun
+// Package desired decodes what the hub wants of this node: the pods, and what they are made of; Services and the nodes' places
+// in the network; the node's own object. All of the agent works on one decoded Set.
+package desired
 
 import (
 	"encoding/json"
@@ -12,27 +14,29 @@ import (
 	"petrel.dev/petrel/svcproxy"
 )
 
-// Set is a node's desired set, decoded. It is immutable; the objects in it are shared and read-only.
+// Set is a node's desired set, decoded. It is immutable; the objects in it are shared and read-only. An object that has not
+// changed is the same one in the next Set, so comparing pointers shows what has. The zero value is empty.
 type Set struct {
 	Pods     map[string]*corev1.Pod // by UID
-	Services []svcproxy.Service
+	Services []svcproxy.Service     // sorted by namespace and name
 	Peers    []wire.Peer
-	Node     *corev1.Node // nil: not told yet
+	Node     *corev1.Node // nil: the hub has not sent it yet
 
 	configMaps map[string]*corev1.ConfigMap // by namespace/name
 	secrets    map[string]*corev1.Secret
 	tokens     map[string]*wire.Token // by pod UID/audience
-	decoded    map[wire.ID]decoded
+	decoded    map[wire.ID]decoded    // every member, for the next Decode
 }
 
+// decoded is one member; equal versions of an ID have equal values.
 type decoded struct {
 	version uint64
 	value   any
 }
 
-// DecodeSet decodes the members of a desired set; those that old has in the same version are taken from there. A member
+// Decode decodes the members of a desired set; those that old has in the same version are taken from there. A member
 // that does not decode is logged and left out: one bad object must not stop the others.
-func DecodeSet(objects []wire.Object, old *Set, log *slog.Logger) *Set {
+func Decode(objects []wire.Object, old *Set, log *slog.Logger) *Set {
 	s := &Set{Pods: map[string]*corev1.Pod{}, configMaps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{},
 		tokens: map[string]*wire.Token{}, decoded: make(map[wire.ID]decoded, len(objects))}
 	for _, o := range objects {
@@ -75,6 +79,7 @@ func DecodeSet(objects []wire.Object, old *Set, log *slog.Logger) *Set {
 	return s
 }
 
+// blank returns a new value of a kind to decode into; nil for a kind that this agent does not know.
 func blank(k wire.Kind) any {
 	switch k {
 	case wire.KindPod:
@@ -105,37 +110,3 @@ func (s *Set) Secret(namespace, name string) *corev1.Secret { return s.secrets[n
 
 // Token returns the newest token made for a pod and an audience ("": the API server's), or nil.
 func (s *Set) Token(podUID, audience string) *wire.Token { return s.tokens[podUID+"/"+audience] }
-
-// volumeObjects are the objects that a pod's volumes are made of, nil for missing ones. They are shared from set to set
-// as long as they do not change, so comparing the pointers tells whether anything has.
-func (s *Set) volumeObjects(pod *corev1.Pod) []any {
-	out := []any{pod}
-	add := func(configMap, secret string) {
-		if configMap != "" {
-			out = append(out, s.ConfigMap(pod.Namespace, configMap))
-		}
-		if secret != "" {
-			out = append(out, s.Secret(pod.Namespace, secret))
-		}
-	}
-	for _, v := range pod.Spec.Volumes {
-		switch {
-		case v.ConfigMap != nil:
-			add(v.ConfigMap.Name, "")
-		case v.Secret != nil:
-			add("", v.Secret.SecretName)
-		case v.Projected != nil:
-			for _, p := range v.Projected.Sources {
-				switch {
-				case p.ConfigMap != nil:
-					add(p.ConfigMap.Name, "")
-				case p.Secret != nil:
-					add("", p.Secret.Name)
-				case p.ServiceAccountToken != nil:
-					out = append(out, s.Token(string(pod.UID), p.ServiceAccountToken.Audience))
-				}
-			}
-		}
-	}
-	return out
-}

@@ -25,17 +25,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 )
 
-// bench is a pod table on a real containerd; its pods use the node's own network.
+// bench is a pod manager on a real containerd; its pods use the node's own network.
 type bench struct {
 	t       *testing.T
 	runtime *Runtime
-	table   *podrun.Table
+	manager *podrun.Manager
 	set     []wire.Object
 
 	mu       sync.Mutex
@@ -54,8 +56,8 @@ func newBench(t *testing.T) *bench {
 	r := private(t)
 	b := &bench{t: t, runtime: r, statuses: map[string]corev1.PodStatus{}}
 	dir := filepath.Join(t.TempDir(), "pods")
-	b.table = podrun.NewTable(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n", PodPidsLimit: 64,
-		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podrun.DNS{Domain: "cluster.local"},
+	b.manager = podrun.NewManager(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n", PodPidsLimit: 64,
+		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podspec.DNS{Domain: "cluster.local"},
 		Report: b.report, Forget: func(wire.ID) error { return nil }, Logs: r.Logs(),
 		Dial: func(ctx context.Context, _ string, port int) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -63,11 +65,11 @@ func newBench(t *testing.T) *bench {
 		Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- b.table.Run(ctx) }()
+	go func() { done <- b.manager.Run(ctx) }()
 	t.Cleanup(func() {
 		b.set = nil
 		b.apply()
-		for end := time.Now().Add(runtimetest.Hope); b.table.Running() > 0; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(runtimetest.Hope); b.manager.Running() > 0; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Error("pods are left")
 				break
@@ -104,7 +106,7 @@ func (b *bench) report(o wire.Object) error {
 }
 
 func (b *bench) apply() {
-	b.table.Apply(podrun.DecodeSet(b.set, nil, slog.New(slog.DiscardHandler)), true)
+	b.manager.Apply(desired.Decode(b.set, nil, slog.New(slog.DiscardHandler)), true)
 }
 
 func (b *bench) add(kind wire.Kind, uid, name string, v any) {
@@ -173,7 +175,7 @@ func isRunning(st corev1.PodStatus) bool {
 	return st.Phase == corev1.PodRunning && st.ContainerStatuses[0].State.Running != nil
 }
 
-// dial opens a stream to the table; what is returned is the hub's end.
+// dial opens a stream to the manager; what is returned is the hub's end.
 func (b *bench) dial(req wire.StreamRequest) *wire.Endpoint {
 	var key [32]byte
 	var hub, node *wire.Endpoint
@@ -191,7 +193,7 @@ func (b *bench) dial(req wire.StreamRequest) *wire.Endpoint {
 		}
 	}()
 	node.Start()
-	go b.table.ServeStream(context.Background(), req, node)
+	go b.manager.ServeStream(context.Background(), req, node)
 	return hub
 }
 

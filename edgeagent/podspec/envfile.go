@@ -1,4 +1,4 @@
-package podrun
+package podspec
 
 import (
 	"errors"
@@ -7,17 +7,19 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"petrel.dev/petrel/internal/safefile"
 )
 
 // envFileMax is how long a file of variables may be, in bytes. An init container writes it, so it may be anything.
 const envFileMax = 64 << 10
 
-// fileValue is the value of a key in a file that an earlier container has left in an emptyDir at root; false: it is not
-// there, and need not be.
-func fileValue(root string, r *corev1.FileKeySelector) (string, bool, error) {
-	b, err := safefile.ReadInRoot(root, r.Path, envFileMax)
+// fileValue is the value of a key in a file that an earlier container has left in a volume; false: it is not there, and
+// need not be.
+func fileValue(a Attempt, r *corev1.FileKeySelector) (string, bool, error) {
+	root, err := a.Volumes.MountSource(a.Pod, corev1.VolumeMount{Name: r.VolumeName})
+	if err != nil {
+		return "", false, err
+	}
+	b, err := a.Volumes.ReadFile(root, r.Path, envFileMax)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && isTrue(r.Optional):
 		return "", false, nil

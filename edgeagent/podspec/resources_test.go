@@ -1,4 +1,4 @@
-package podrun
+package podspec
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -80,7 +81,7 @@ func TestPodBounds(t *testing.T) {
 			if got := kube.QOS(pod); got != tt.class {
 				t.Errorf("class %s; want %s", got, tt.class)
 			}
-			want := Resources{CPUShares: tt.shares, CPUQuota: tt.quota, MemoryLimit: tt.memory, PidsLimit: 7}
+			want := cruntime.Resources{CPUShares: tt.shares, CPUQuota: tt.quota, MemoryLimit: tt.memory, PidsLimit: 7}
 			if tt.quota > 0 {
 				want.CPUPeriod = cpuPeriod
 			}

@@ -1,9 +1,10 @@
-package podrun
+package podspec
 
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -18,7 +19,7 @@ const cpuPeriod = 100_000
 
 // resourcesOf turns a container's requests and limits into the kernel's units. Where it has no limit, its pod's holds.
 // memory is the node's, in bytes.
-func resourcesOf(pod *corev1.Pod, c *corev1.Container, memory int64) Resources {
+func resourcesOf(pod *corev1.Pod, c *corev1.Container, memory int64) cruntime.Resources {
 	cpuLimit, memoryLimit := c.Resources.Limits.Cpu(), c.Resources.Limits.Memory()
 	if own := kube.PodLevelLimits(pod); own != nil {
 		if cpuLimit.IsZero() {
@@ -32,13 +33,13 @@ func resourcesOf(pod *corev1.Pod, c *corev1.Container, memory int64) Resources {
 	if !asked {
 		cpu = *cpuLimit
 	}
-	out := Resources{CPUShares: sharesOf(cpu.MilliValue()), MemoryLimit: memoryLimit.Value(), OOMScoreAdj: oomScore(pod, c, memory)}
-	out.limitCPU(cpuLimit)
+	out := cruntime.Resources{CPUShares: sharesOf(cpu.MilliValue()), MemoryLimit: memoryLimit.Value(), OOMScoreAdj: oomScore(pod, c, memory)}
+	limitCPU(&out, cpuLimit)
 	return out
 }
 
 // limitCPU sets the quota; a limit of zero is none.
-func (r *Resources) limitCPU(limit *resource.Quantity) {
+func limitCPU(r *cruntime.Resources, limit *resource.Quantity) {
 	if !limit.IsZero() {
 		r.CPUPeriod, r.CPUQuota = cpuPeriod, max(limit.MilliValue()*cpuPeriod/1000, 1000)
 	}
@@ -50,10 +51,10 @@ func sharesOf(milli int64) uint64 {
 }
 
 // podResources bounds a pod as a whole. pids is how many processes and threads it may have; 0: as many as it likes.
-func podResources(pod *corev1.Pod, pids int64) Resources {
+func podResources(pod *corev1.Pod, pids int64) cruntime.Resources {
 	b := kube.PodBounds(pod)
-	out := Resources{CPUShares: sharesOf(b.CPURequest.MilliValue()), MemoryLimit: b.MemoryLimit.Value(), PidsLimit: pids}
-	out.limitCPU(&b.CPULimit)
+	out := cruntime.Resources{CPUShares: sharesOf(b.CPURequest.MilliValue()), MemoryLimit: b.MemoryLimit.Value(), PidsLimit: pids}
+	limitCPU(&out, &b.CPULimit)
 	return out
 }
 

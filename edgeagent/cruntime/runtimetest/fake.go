@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // Fake is a Runtime in memory. Its containers are either what a test makes of them with Exit, or, with Host, plain
@@ -29,7 +29,7 @@ type Fake struct {
 	PullError func(ref string) error
 	PullWait  func(ctx context.Context, ref string)
 	// StartWait, if set, goes on for as long as a start takes.
-	StartWait func(ctx context.Context, spec podrun.ContainerSpec)
+	StartWait func(ctx context.Context, spec cruntime.ContainerSpec)
 	// ContainersError, if set, may refuse a look at the containers, as a runtime does that is away.
 	ContainersError func() error
 	// RemoveSandboxError, if set, may keep a sandbox, as one in which a process hangs.
@@ -37,7 +37,7 @@ type Fake struct {
 	// Written is what containers have written to their root file systems, in bytes, by name; set before the first call.
 	Written map[string]int64
 	// OnExec, if set, is what Exec does.
-	OnExec func(c podrun.Container, spec podrun.ExecSpec) (int, error)
+	OnExec func(c cruntime.Container, spec cruntime.ExecSpec) (int, error)
 
 	dirOnce   sync.Once
 	mu        sync.Mutex
@@ -52,8 +52,8 @@ type Fake struct {
 type sandbox struct{ id, hostname string }
 
 type container struct {
-	podrun.Container
-	spec podrun.ContainerSpec
+	cruntime.Container
+	spec cruntime.ContainerSpec
 	cmd  *exec.Cmd
 }
 
@@ -95,7 +95,7 @@ func (f *Fake) Exit(podUID, name string, code int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range f.list {
-		if c.PodUID == podUID && c.Name == name && c.State == podrun.Running {
+		if c.PodUID == podUID && c.Name == name && c.State == cruntime.Running {
 			f.ended(c, code)
 			return true
 		}
@@ -104,7 +104,7 @@ func (f *Fake) Exit(podUID, name string, code int) bool {
 }
 
 func (f *Fake) ended(c *container, code int) {
-	c.State, c.ExitCode, c.FinishedAt = podrun.Exited, code, time.Now()
+	c.State, c.ExitCode, c.FinishedAt = cruntime.Exited, code, time.Now()
 	for s := range f.subs {
 		select {
 		case s <- c.PodUID:
@@ -114,7 +114,7 @@ func (f *Fake) ended(c *container, code int) {
 }
 
 // Sandbox implements podrun.Runtime.
-func (f *Fake) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandbox, error) {
+func (f *Fake) Sandbox(_ context.Context, spec cruntime.SandboxSpec) (cruntime.Sandbox, error) {
 	f.enter("Sandbox")
 	defer f.mu.Unlock()
 	sb, ok := f.sandboxes[spec.PodUID]
@@ -123,7 +123,7 @@ func (f *Fake) Sandbox(_ context.Context, spec podrun.SandboxSpec) (podrun.Sandb
 		sb = sandbox{fmt.Sprint("sandbox-", f.made), spec.Hostname}
 		f.sandboxes[spec.PodUID] = sb
 	}
-	return podrun.Sandbox{ID: sb.id}, os.MkdirAll(f.Files(spec.PodUID), 0o700)
+	return cruntime.Sandbox{ID: sb.id}, os.MkdirAll(f.Files(spec.PodUID), 0o700)
 }
 
 // Files implements podrun.Runtime.
@@ -150,7 +150,7 @@ func (f *Fake) RemoveSandbox(_ context.Context, podUID string) error {
 }
 
 // Containers implements podrun.Runtime.
-func (f *Fake) Containers(_ context.Context, podUID string) ([]podrun.Container, error) {
+func (f *Fake) Containers(_ context.Context, podUID string) ([]cruntime.Container, error) {
 	f.enter("Containers")
 	defer f.mu.Unlock()
 	if f.ContainersError != nil {
@@ -158,13 +158,13 @@ func (f *Fake) Containers(_ context.Context, podUID string) ([]podrun.Container,
 			return nil, err
 		}
 	}
-	var out []podrun.Container
+	var out []cruntime.Container
 	for _, c := range f.list {
 		if podUID == "" || c.PodUID == podUID {
 			out = append(out, c.Container)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b podrun.Container) int {
+	slices.SortStableFunc(out, func(a, b cruntime.Container) int {
 		if n := strings.Compare(a.Name, b.Name); n != 0 {
 			return n
 		}
@@ -174,36 +174,36 @@ func (f *Fake) Containers(_ context.Context, podUID string) ([]podrun.Container,
 }
 
 // Image implements podrun.Runtime.
-func (f *Fake) Image(_ context.Context, ref string) (podrun.Image, error) {
+func (f *Fake) Image(_ context.Context, ref string) (cruntime.Image, error) {
 	f.enter("Image")
 	defer f.mu.Unlock()
 	if strings.ContainsAny(ref, " ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-		return podrun.Image{}, fmt.Errorf("%w: image name %q", podrun.ErrConfig, ref)
+		return cruntime.Image{}, fmt.Errorf("%w: image name %q", cruntime.ErrConfig, ref)
 	}
 	if !f.images[ref] {
-		return podrun.Image{}, fmt.Errorf("%w: image %s", podrun.ErrNotFound, ref)
+		return cruntime.Image{}, fmt.Errorf("%w: image %s", cruntime.ErrNotFound, ref)
 	}
 	return imageOf(ref), nil
 }
 
-func imageOf(ref string) podrun.Image {
+func imageOf(ref string) cruntime.Image {
 	digest := fmt.Sprintf("sha256:%064x", len(ref))
-	return podrun.Image{Ref: ref, Digest: digest, ID: ref + "@" + digest}
+	return cruntime.Image{Ref: ref, Digest: digest, ID: ref + "@" + digest}
 }
 
 // Pull implements podrun.Runtime.
-func (f *Fake) Pull(ctx context.Context, ref string, _ []podrun.Credential) (podrun.Image, error) {
+func (f *Fake) Pull(ctx context.Context, ref string, _ []cruntime.Credential) (cruntime.Image, error) {
 	if f.PullWait != nil {
 		f.PullWait(ctx, ref)
 	}
 	f.enter("Pull")
 	defer f.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return podrun.Image{}, err
+		return cruntime.Image{}, err
 	}
 	if f.PullError != nil {
 		if err := f.PullError(ref); err != nil {
-			return podrun.Image{}, err
+			return cruntime.Image{}, err
 		}
 	}
 	f.images[ref] = true
@@ -219,11 +219,11 @@ func (f *Fake) DiskUsage(_ context.Context, id string) (int64, error) {
 			return f.Written[c.Name], nil
 		}
 	}
-	return 0, fmt.Errorf("%w: container %s", podrun.ErrNotFound, id)
+	return 0, fmt.Errorf("%w: container %s", cruntime.ErrNotFound, id)
 }
 
 // Start implements podrun.Runtime.
-func (f *Fake) Start(ctx context.Context, spec podrun.ContainerSpec) (string, error) {
+func (f *Fake) Start(ctx context.Context, spec cruntime.ContainerSpec) (string, error) {
 	if f.StartWait != nil {
 		f.StartWait(ctx, spec)
 	}
@@ -238,9 +238,9 @@ func (f *Fake) Start(ctx context.Context, spec podrun.ContainerSpec) (string, er
 			return id, nil
 		}
 	}
-	c := &container{spec: spec, Container: podrun.Container{ID: id, PodUID: spec.PodUID, Namespace: spec.Namespace, Pod: spec.Pod, Name: spec.Name,
+	c := &container{spec: spec, Container: cruntime.Container{ID: id, PodUID: spec.PodUID, Namespace: spec.Namespace, Pod: spec.Pod, Name: spec.Name,
 		Attempt: spec.Attempt, SandboxID: spec.SandboxID, Hash: spec.Hash, Image: spec.Image, ImageID: imageOf(spec.Image).ID, LogPath: spec.LogPath,
-		TTY: spec.TTY, Stdin: spec.Stdin, State: podrun.Running, CreatedAt: time.Now(), StartedAt: time.Now()}}
+		TTY: spec.TTY, Stdin: spec.Stdin, State: cruntime.Running, CreatedAt: time.Now(), StartedAt: time.Now()}}
 	f.list = append(f.list, c)
 	if f.Host == "" {
 		return id, nil
@@ -308,8 +308,8 @@ func (f *Fake) Signal(_ context.Context, id string, sig syscall.Signal) error {
 	f.enter("Signal")
 	defer f.mu.Unlock()
 	c := f.find(id)
-	if c == nil || c.State != podrun.Running {
-		return fmt.Errorf("%w: container %s", podrun.ErrNotFound, id)
+	if c == nil || c.State != cruntime.Running {
+		return fmt.Errorf("%w: container %s", cruntime.ErrNotFound, id)
 	}
 	if sig == 0 {
 		sig = syscall.SIGTERM
@@ -329,7 +329,7 @@ func (f *Fake) Signal(_ context.Context, id string, sig syscall.Signal) error {
 func (f *Fake) Remove(_ context.Context, id string) error {
 	f.enter("Remove")
 	defer f.mu.Unlock()
-	if c := f.find(id); c != nil && c.State == podrun.Running {
+	if c := f.find(id); c != nil && c.State == cruntime.Running {
 		return errors.New("container still runs")
 	}
 	f.list = slices.DeleteFunc(f.list, func(c *container) bool { return c.ID == id })
@@ -337,12 +337,12 @@ func (f *Fake) Remove(_ context.Context, id string) error {
 }
 
 // Exec implements podrun.Runtime.
-func (f *Fake) Exec(ctx context.Context, id string, spec podrun.ExecSpec) (int, error) {
+func (f *Fake) Exec(ctx context.Context, id string, spec cruntime.ExecSpec) (int, error) {
 	f.enter("Exec")
 	c := f.find(id)
-	if c == nil || c.State != podrun.Running {
+	if c == nil || c.State != cruntime.Running {
 		f.mu.Unlock()
-		return 0, fmt.Errorf("%w: container %s", podrun.ErrNotFound, id)
+		return 0, fmt.Errorf("%w: container %s", cruntime.ErrNotFound, id)
 	}
 	if f.Host == "" {
 		on, info := f.OnExec, c.Container
@@ -382,7 +382,7 @@ func (f *Fake) Events(ctx context.Context) <-chan string {
 	return c
 }
 
-var _ podrun.Runtime = (*Fake)(nil)
+var _ cruntime.Runtime = (*Fake)(nil)
 
 // Hostname returns the host name that a pod's sandbox was made with, "" when there is none.
 func (f *Fake) Hostname(podUID string) string {
@@ -392,7 +392,7 @@ func (f *Fake) Hostname(podUID string) string {
 }
 
 // Spec returns what the newest attempt of a container was started with.
-func (f *Fake) Spec(podUID, name string) podrun.ContainerSpec {
+func (f *Fake) Spec(podUID, name string) cruntime.ContainerSpec {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := len(f.list) - 1; i >= 0; i-- {
@@ -400,5 +400,5 @@ func (f *Fake) Spec(podUID, name string) podrun.ContainerSpec {
 			return c.spec
 		}
 	}
-	return podrun.ContainerSpec{}
+	return cruntime.ContainerSpec{}
 }

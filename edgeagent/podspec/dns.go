@@ -1,8 +1,7 @@
-package podrun
+package podspec
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,19 +11,14 @@ import (
 type DNS struct {
 	Server string // the cluster's, "" when there is none
 	Domain string // "cluster.local"
-	// HostResolvConf is the node's own file, for dnsPolicy Default; "" for /etc/resolv.conf.
-	HostResolvConf string
 }
 
 // resolver is the content of a resolv.conf.
 type resolver struct{ servers, searches, options []string }
 
 // resolvConf writes the pod's resolv.conf as its dnsPolicy and dnsConfig say.
-func resolvConf(pod *corev1.Pod, d DNS) (string, error) {
-	host, err := hostResolver(d.HostResolvConf)
-	if err != nil {
-		return "", err
-	}
+func resolvConf(pod *corev1.Pod, n Node) string {
+	d, host := n.DNS, parseResolver(n.ResolvConf)
 	var r resolver
 	policy := pod.Spec.DNSPolicy
 	if policy == corev1.DNSClusterFirst && pod.Spec.HostNetwork || d.Server == "" && policy != corev1.DNSNone {
@@ -66,24 +60,13 @@ func resolvConf(pod *corev1.Pod, d DNS) (string, error) {
 	if len(r.options) > 0 {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(r.options, " "))
 	}
-	return b.String(), nil
+	return b.String()
 }
 
-// hostResolver reads the node's own resolv.conf. A machine without one has no servers to give.
-func hostResolver(path string) (resolver, error) {
-	if path == "" {
-		path = "/etc/resolv.conf"
-		// systemd-resolved's stub listens on the node's loopback, which a pod cannot reach.
-		if _, err := os.Stat("/run/systemd/resolve/resolv.conf"); err == nil {
-			path = "/run/systemd/resolve/resolv.conf"
-		}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil && !os.IsNotExist(err) {
-		return resolver{}, fmt.Errorf("node's resolver: %w", err)
-	}
+// parseResolver reads a resolv.conf. One that is empty has no servers to give.
+func parseResolver(text string) resolver {
 	var r resolver
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 2 {
 			continue
@@ -102,26 +85,24 @@ func hostResolver(path string) (resolver, error) {
 			r.options = f[1:]
 		}
 	}
-	return r, nil
+	return r
 }
 
 // hostsFile writes the pod's /etc/hosts.
-func hostsFile(pod *corev1.Pod, sb *sandboxState, names podNames) string {
+func hostsFile(pod *corev1.Pod, n Node, at Place, names PodNames) string {
 	var b strings.Builder
 	if pod.Spec.HostNetwork {
 		b.WriteString("# Kubernetes-managed hosts file (host network).\n")
-		if host, err := os.ReadFile("/etc/hosts"); err == nil {
-			b.Write(host)
-		}
+		b.WriteString(n.Hosts)
 	} else {
 		// Programs, the conformance suite among them, know by the first line that the file is not the image's.
 		b.WriteString("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n" +
 			"fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
-		for _, ip := range sb.ips {
-			if names.fqdn != "" {
-				fmt.Fprintf(&b, "%s\t%s\t%s\n", ip, names.fqdn, names.short)
+		for _, ip := range at.IPs {
+			if names.FQDN != "" {
+				fmt.Fprintf(&b, "%s\t%s\t%s\n", ip, names.FQDN, names.Short)
 			} else {
-				fmt.Fprintf(&b, "%s\t%s\n", ip, names.short)
+				fmt.Fprintf(&b, "%s\t%s\n", ip, names.Short)
 			}
 		}
 	}

@@ -1,74 +1,9 @@
-package podrun
+package cruntime
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io"
-	"strings"
-	"syscall"
 	"time"
 )
-
-// Errors that a Runtime returns, to be found with errors.Is.
-var (
-	// ErrNotFound: the named image, container or sandbox is not there.
-	ErrNotFound = errors.New("not found")
-	// ErrUnreachable: the registry did not answer. An image that is present already may be used instead.
-	ErrUnreachable = errors.New("registry unreachable")
-	// ErrConfig: the container can never run as it is described; the message says what to change.
-	ErrConfig = errors.New("container configuration")
-)
-
-// PlatformError is an image that exists, but only for other machines than this one.
-type PlatformError struct {
-	Image   string
-	Have    []string // platforms that it exists for: "arm64", "arm/v7"
-	Machine string   // this machine's
-}
-
-func (e *PlatformError) Error() string {
-	return fmt.Sprintf("image %q exists for %s, not for this node's %s; delete the pod to have it placed on a node that fits, or build the image for %s too",
-		e.Image, strings.Join(e.Have, ", "), e.Machine, e.Machine)
-}
-
-// Runtime runs containers. Every method may be called at any time from several goroutines; all that make something are
-// idempotent, so that a caller who was killed in between can call again. Methods return when the work is done or ctx is.
-type Runtime interface {
-	// Sandbox makes what a pod's containers share (IPC and UTS namespaces, /dev/shm, the parent cgroup), or finds it.
-	// Its ID changes exactly when it had to be made anew, as after a reboot.
-	Sandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error)
-	// Files is the directory of a pod's own small files, which its containers see one by one: hosts, hostname, resolv.conf and
-	// termination messages. Sandbox makes it, with spec.FilesRoom bytes and a little more in it; whatever containers write
-	// there, it holds no more than that. RemoveSandbox deletes it.
-	Files(podUID string) string
-	// RemoveSandbox undoes Sandbox; what is not there is no error.
-	RemoveSandbox(ctx context.Context, podUID string) error
-	// Containers returns every container of a pod, running or not, oldest attempt first; "" asks for all pods'.
-	Containers(ctx context.Context, podUID string) ([]Container, error)
-	// Image returns an image that is ready to run, or ErrNotFound; with a PlatformError in it when what is here is for
-	// another machine.
-	Image(ctx context.Context, ref string) (Image, error)
-	// Pull fetches an image, trying each credential and then none. ErrUnreachable when the registry did not answer, for an
-	// image that is here within seconds; a PlatformError when it has nothing for this machine.
-	Pull(ctx context.Context, ref string, creds []Credential) (Image, error)
-	// Start creates a container and runs it. A container of the same pod, name, attempt and sandbox that exists
-	// already is started, or left alone when it runs. ErrConfig when it can never run.
-	Start(ctx context.Context, spec ContainerSpec) (id string, err error)
-	// Signal sends a signal to a container's first process, or to all of them when it is SIGKILL. A signal of 0 stands
-	// for the image's own stop signal. ErrNotFound when it does not run.
-	Signal(ctx context.Context, id string, sig syscall.Signal) error
-	// DiskUsage returns how many bytes a container has written to its root file system. ErrNotFound when it is not there,
-	// storage.ErrUnmeasurable when it has made too much of it to be counted.
-	DiskUsage(ctx context.Context, id string) (int64, error)
-	// Remove deletes a container that does not run, with its file system.
-	Remove(ctx context.Context, id string) error
-	// Exec runs one more process in a running container and returns its exit code.
-	Exec(ctx context.Context, id string, spec ExecSpec) (exitCode int, err error)
-	// Events sends the UID of a pod each time something may have changed in it ("": look at all of them), until ctx
-	// ends. Events may be lost or repeated.
-	Events(ctx context.Context) <-chan string
-}
 
 // SandboxSpec says what the containers of one pod share.
 type SandboxSpec struct {
@@ -203,3 +138,10 @@ type ExecSpec struct {
 
 // Size of a terminal, in characters.
 type Size struct{ Width, Height uint16 }
+
+// Host is what the kernel and the runtime of this node can enforce.
+type Host struct {
+	AppArmor, SELinux bool
+	// RecursiveReadOnly: a mount can be read-only with all that is mounted below it.
+	RecursiveReadOnly bool
+}

@@ -1,4 +1,5 @@
-package volume
+// Package downward is the downward API: fields of a pod and resources of its containers as texts, for variables and volumes.
+package downward
 
 import (
 	"fmt"

@@ -13,7 +13,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/podrun/pull"
+	"petrel.dev/petrel/edgeagent/podrun/slots"
+	"petrel.dev/petrel/edgeagent/podrun/stream"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
@@ -34,9 +40,9 @@ type Attachment struct {
 	IPs   []string
 }
 
-// Config is what a Table needs. All fields are required unless they say otherwise.
+// Config is what a Manager needs. All fields are required unless they say otherwise.
 type Config struct {
-	Runtime Runtime
+	Runtime cruntime.Runtime
 	Network Network
 	Volumes *volume.Mounter
 	// Dir holds one directory for each pod, named by UID.
@@ -47,12 +53,12 @@ type Config struct {
 	// Allocatable is what the node has for pods. A pod that asks for more than is left of it is refused.
 	Allocatable corev1.ResourceList
 	// Host is what this node can enforce.
-	Host Host
+	Host cruntime.Host
 	// Memory of the whole machine, in bytes.
 	Memory int64
 	// PodPidsLimit is how many processes and threads a pod may have; 0: no limit.
 	PodPidsLimit int64
-	DNS          DNS
+	DNS          podspec.DNS
 	// Report hands a PodStatus or an Event on; the latest of an ID wins. Forget drops what was reported of an ID.
 	Report func(wire.Object) error
 	Forget func(wire.ID) error
@@ -62,57 +68,71 @@ type Config struct {
 	Logs *podlog.Pump
 	// Free returns how many bytes are free on the disks that pods write to; nil: that is not known.
 	Free func() int64
-	Dial Dialer
+	Dial stream.Dialer
 	Log  *slog.Logger
 	Now  func() time.Time // nil: time.Now
 }
 
-// Table is the pods of a node. It owns one worker for each.
-type Table struct {
+// Manager is the pods of a node. It owns one worker for each.
+type Manager struct {
 	cfg    Config
 	events *recorder
 	// admitting is held while a new pod is compared with the others.
 	admitting sync.Mutex
-	starts    *slots // containers that are being started
-	pulls     *slots // images that come
-	asks      *slots // images that are here, and may have changed: they do not queue behind the others
-	away      registries
+	starts    *slots.Slots // containers that are being started
+	pulls     *pull.Puller
+	streams   *stream.Server
 	short     atomic.Bool   // of disk: no pod is let in that is new to the node
 	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
 
 	mu       sync.Mutex
-	set      *Set
+	set      *desired.Set
 	complete bool
 	workers  map[string]*worker
 	wg       sync.WaitGroup
 	ctx      context.Context // of Run; nil before it and after
 }
 
-// Bounds of what pods share on the node. A start that takes longer than its turn waits for something; a pull may be a large
-// image on a slow link, which goes on beside the next ones, but not any number of them.
-const (
-	startTurn   = 30 * time.Second
-	pullsAtOnce = 3
-	pullTurn    = 10 * time.Minute
-	pullsBeyond = 3
-)
+// startTurn is how long a start of a container may hold its slot; one that takes longer waits for something.
+const startTurn = 30 * time.Second
 
-// NewTable makes a Table. It does nothing before Run.
-func NewTable(cfg Config) *Table {
+// NewManager makes a Manager. It does nothing before Run.
+func NewManager(cfg Config) *Manager {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Table{cfg: cfg, workers: map[string]*worker{}, set: &Set{},
-		starts: newSlots(max(2, runtime.NumCPU()), startTurn, 0),
-		pulls:  newSlots(pullsAtOnce, pullTurn, pullsBeyond), asks: newSlots(pullsAtOnce, pullTurn, pullsBeyond),
+	m := &Manager{cfg: cfg, workers: map[string]*worker{}, set: &desired.Set{},
+		starts: slots.New(max(2, runtime.NumCPU()), startTurn, 0), pulls: pull.New(cfg.Runtime, cfg.Now),
 		limits: make(chan struct{}, 1),
-		away:   registries{m: map[string]time.Time{}},
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
+	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, Now: cfg.Now, Log: cfg.Log})
+	return m
+}
+
+// ServeStream serves one stream to a pod and closes it.
+func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
+	m.streams.Serve(ctx, req, s)
+}
+
+// streamPod is what streams have to know of a pod.
+func (m *Manager) streamPod(uid string) (stream.Pod, bool) {
+	w := m.worker(uid)
+	if w == nil {
+		return stream.Pod{}, false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := w.mem.last // each step makes a new one; nothing in it changes
+	p := stream.Pod{UID: uid, Object: w.pod, Status: &last}
+	if sb := w.mem.sandbox; sb != nil {
+		p.Place = &stream.Place{Netns: sb.netns}
+	}
+	return p, true
 }
 
 // Run works until ctx ends; pods that run keep running then.
-func (t *Table) Run(ctx context.Context) error {
+func (t *Manager) Run(ctx context.Context) error {
 	events := t.cfg.Runtime.Events(ctx)
 	t.mu.Lock()
 	t.ctx = ctx
@@ -146,7 +166,7 @@ func (t *Table) Run(ctx context.Context) error {
 const stopLimit = 20 * time.Second
 
 // await waits until the workers have stopped, or stopLimit has passed.
-func (t *Table) await() {
+func (t *Manager) await() {
 	stopped := make(chan struct{})
 	go func() {
 		t.wg.Wait()
@@ -165,10 +185,10 @@ func (t *Table) await() {
 	}
 }
 
-// Apply gives the table a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
+// Apply gives the manager a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
 // all that the hub wants, so that what an earlier life of the agent has left and the set does not name goes as well.
 // Without it (the cache may have been damaged, and the hub is out of reach) such pods go on, from their copies on disk.
-func (t *Table) Apply(set *Set, complete bool) {
+func (t *Manager) Apply(set *desired.Set, complete bool) {
 	t.mu.Lock()
 	t.set = set
 	t.complete = t.complete || complete
@@ -186,7 +206,7 @@ func (t *Table) Apply(set *Set, complete bool) {
 }
 
 // reconcile has a worker for each pod that is wanted or that there is something left of.
-func (t *Table) reconcile() {
+func (t *Manager) reconcile() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ctx == nil {
@@ -205,7 +225,7 @@ func (t *Table) reconcile() {
 }
 
 // ensure starts a worker for a pod unless it has one; pod is nil for one that is not wanted any more.
-func (t *Table) ensure(uid string, pod *corev1.Pod) {
+func (t *Manager) ensure(uid string, pod *corev1.Pod) {
 	if t.workers[uid] != nil {
 		return
 	}
@@ -230,10 +250,10 @@ func (t *Table) ensure(uid string, pod *corev1.Pod) {
 }
 
 // Refresh has every pod looked at: the node's addresses have changed.
-func (t *Table) Refresh() { t.wake("") }
+func (t *Manager) Refresh() { t.wake("") }
 
 // wake makes one worker, or all of them, take a step.
-func (t *Table) wake(uid string) {
+func (t *Manager) wake(uid string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, w := range t.workers {
@@ -243,35 +263,33 @@ func (t *Table) wake(uid string) {
 	}
 }
 
-func (t *Table) worker(uid string) *worker {
+func (t *Manager) worker(uid string) *worker {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.workers[uid]
 }
 
 // current is the set as of now, and whether absence from it means something.
-func (t *Table) current() (*Set, bool) {
+func (t *Manager) current() (*desired.Set, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.set, t.complete
 }
 
-func (t *Table) portsChanged() {
+func (t *Manager) portsChanged() {
 	if t.cfg.PortsChanged != nil {
 		t.cfg.PortsChanged()
 	}
 }
 
-func (t *Table) facts(sb *sandboxState) facts {
-	f := facts{nodeName: t.cfg.NodeName, hostIPs: t.cfg.NodeIPs(), allocatable: t.cfg.Allocatable}
-	if sb != nil {
-		f.podIPs = sb.ips
-	}
-	return f
+// node is this node as pods find it now.
+func (t *Manager) node() podspec.Node {
+	return podspec.Node{Name: t.cfg.NodeName, IPs: t.cfg.NodeIPs(), Allocatable: t.cfg.Allocatable, Memory: t.cfg.Memory,
+		PodPids: t.cfg.PodPidsLimit, Host: t.cfg.Host, DNS: t.cfg.DNS}
 }
 
 // HostPorts are the node's ports that its running pods ask for.
-func (t *Table) HostPorts() []svcproxy.HostPort {
+func (t *Manager) HostPorts() []svcproxy.HostPort {
 	t.mu.Lock()
 	workers := make([]*worker, 0, len(t.workers))
 	for _, w := range t.workers {
@@ -306,8 +324,8 @@ func (t *Table) HostPorts() []svcproxy.HostPort {
 	return out
 }
 
-// Running counts the pods that the table looks after.
-func (t *Table) Running() int {
+// Running counts the pods that the manager looks after.
+func (t *Manager) Running() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.workers)

@@ -19,20 +19,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun"
-	"petrel.dev/petrel/edgeagent/podrun/runtimetest"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
 
-// node is a pod table on a fake runtime, in a bubble where time passes at once.
+// node is a pod manager on a fake runtime, in a bubble where time passes at once.
 type node struct {
-	t     *testing.T
-	fake  *runtimetest.Fake
-	dir   string
-	table *podrun.Table
-	stop  func()
+	t       *testing.T
+	fake    *runtimetest.Fake
+	dir     string
+	manager *podrun.Manager
+	stop    func()
 	// change, if set, makes another node of it than the usual one, from its next start on.
 	change func(*podrun.Config)
 
@@ -73,7 +76,7 @@ func newNode(t *testing.T, change ...func(*podrun.Config)) *node {
 // start is a new life of the agent.
 func (n *node) start() {
 	cfg := podrun.Config{Runtime: n.fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: n.dir}, Dir: n.dir, NodeName: "edge",
-		NodeIPs: n.addresses, DNS: podrun.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
+		NodeIPs: n.addresses, DNS: podspec.DNS{Server: "10.43.0.10", Domain: "cluster.local"},
 		Report: n.report, Forget: func(id wire.ID) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -83,10 +86,10 @@ func (n *node) start() {
 	if n.change != nil {
 		n.change(&cfg)
 	}
-	n.table = podrun.NewTable(cfg)
+	n.manager = podrun.NewManager(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { n.table.Run(ctx); close(done) }()
+	go func() { n.manager.Run(ctx); close(done) }()
 	n.stop = func() { cancel(); <-done }
 	synctest.Wait()
 }
@@ -115,7 +118,7 @@ func (n *node) report(o wire.Object) error {
 	return nil
 }
 
-// The table's goroutines report while a test looks.
+// The manager's goroutines report while a test looks.
 
 func (n *node) statusOf(uid string) corev1.PodStatus {
 	n.mu.Lock()
@@ -176,7 +179,7 @@ func (n *node) apply(complete bool, objects ...any) {
 		}
 		set = append(set, o)
 	}
-	n.table.Apply(podrun.DecodeSet(set, nil, slog.New(slog.DiscardHandler)), complete)
+	n.manager.Apply(desired.Decode(set, nil, slog.New(slog.DiscardHandler)), complete)
 	n.settle()
 }
 
@@ -290,7 +293,7 @@ func TestGrace(t *testing.T) {
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"bye"}}}}
 		})
 		var hooks atomic.Int32
-		n.fake.OnExec = func(podrun.Container, podrun.ExecSpec) (int, error) {
+		n.fake.OnExec = func(cruntime.Container, cruntime.ExecSpec) (int, error) {
 			hooks.Add(1)
 			time.Sleep(3 * time.Second)
 			return 0, nil
@@ -315,7 +318,7 @@ func TestGrace(t *testing.T) {
 			t.Error("its directory is left")
 		}
 		n.apply(true)
-		if !n.isForgotten("p") || n.table.Running() != 0 {
+		if !n.isForgotten("p") || n.manager.Running() != 0 {
 			t.Error("it is not forgotten once the set has dropped it")
 		}
 	})
@@ -352,7 +355,7 @@ func TestPullPolicies(t *testing.T) {
 		away.Store(true)
 		n.fake.PullError = func(string) error {
 			if away.Load() {
-				return fmt.Errorf("%w: no route", podrun.ErrUnreachable)
+				return fmt.Errorf("%w: no route", cruntime.ErrUnreachable)
 			}
 			return nil
 		}
@@ -397,7 +400,7 @@ func TestWhatTheSetDoesNotName(t *testing.T) {
 		n.want("q", "Running main#0 running")
 		// A pod that leaves the set later goes, whatever else.
 		n.apply(false)
-		if n.table.Running() != 0 {
+		if n.manager.Running() != 0 {
 			t.Error("q is left")
 		}
 	})
@@ -409,7 +412,7 @@ func TestProbesDecide(t *testing.T) {
 		defer n.stop()
 		answers := map[string]int{"ready": 1, "alive": 0, "up": 1}
 		var mu sync.Mutex
-		n.fake.OnExec = func(_ podrun.Container, s podrun.ExecSpec) (int, error) {
+		n.fake.OnExec = func(_ cruntime.Container, s cruntime.ExecSpec) (int, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			return answers[s.Command[0]], nil
@@ -467,15 +470,15 @@ func TestOthersNewsIsNoNews(t *testing.T) {
 			t.Fatal(err)
 		}
 		objects := []wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}
-		set := podrun.DecodeSet(objects, nil, log)
-		n.table.Apply(set, true)
+		set := desired.Decode(objects, nil, log)
+		n.manager.Apply(set, true)
 		n.settle()
 		n.want("p", "Running main#0 running")
 		calls := n.fake.Calls()
 		for i := range 100 {
 			svc := wire.Object{ID: wire.ID{Kind: wire.KindService, UID: "s"}, Version: uint64(i), Data: []byte(`{"ns":"default","name":"s"}`)}
-			set = podrun.DecodeSet(append(objects[:1:1], svc), set, log)
-			n.table.Apply(set, true)
+			set = desired.Decode(append(objects[:1:1], svc), set, log)
+			n.manager.Apply(set, true)
 			n.settle()
 		}
 		if got := n.fake.Calls(); got != calls {

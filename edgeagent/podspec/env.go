@@ -1,8 +1,7 @@
-package podrun
+package podspec
 
 import (
 	"fmt"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -10,22 +9,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"petrel.dev/petrel/edgeagent/volume"
+	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/downward"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/svcproxy"
 )
 
-// facts are what the downward API may ask of the place where a pod runs.
-type facts struct {
-	nodeName    string
-	hostIPs     []string
-	podIPs      []string
-	allocatable corev1.ResourceList               // of the node: stands in for limits that are not set
-	volume      func(name string) (string, error) // where a volume of the pod is on the node
-}
-
-// environment assembles a container's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
+// environment assembles the attempt's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
 // in env refers to what came before. An error is what "CreateContainerConfigError" tells the user.
-func environment(pod *corev1.Pod, c *corev1.Container, set *Set, f facts) (map[string]string, []string, error) {
+func (n Node) environment(a Attempt) (map[string]string, []string, error) {
+	pod, set := a.Pod, a.Set
 	vars := map[string]string{}
 	if pod.Spec.EnableServiceLinks == nil || *pod.Spec.EnableServiceLinks {
 		for _, s := range set.Services {
@@ -40,7 +33,7 @@ func environment(pod *corev1.Pod, c *corev1.Container, set *Set, f facts) (map[s
 		}
 	}
 	var skipped []string
-	for _, from := range c.EnvFrom {
+	for _, from := range a.Container.EnvFrom {
 		data, err := envFrom(pod.Namespace, from, set)
 		if err != nil {
 			return nil, nil, err
@@ -54,8 +47,8 @@ func environment(pod *corev1.Pod, c *corev1.Container, set *Set, f facts) (map[s
 			vars[k] = v
 		}
 	}
-	for _, e := range c.Env {
-		v, ok, err := envValue(pod, c, e, set, f, vars)
+	for _, e := range a.Container.Env {
+		v, ok, err := n.envValue(a, e, vars)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -67,7 +60,7 @@ func environment(pod *corev1.Pod, c *corev1.Container, set *Set, f facts) (map[s
 	return vars, skipped, nil
 }
 
-func envFrom(namespace string, from corev1.EnvFromSource, set *Set) (map[string]string, error) {
+func envFrom(namespace string, from corev1.EnvFromSource, set *desired.Set) (map[string]string, error) {
 	switch {
 	case from.ConfigMapRef != nil:
 		cm := set.ConfigMap(namespace, from.ConfigMapRef.Name)
@@ -96,23 +89,24 @@ func envFrom(namespace string, from corev1.EnvFromSource, set *Set) (map[string]
 }
 
 // envValue is the value of one env entry; false: an optional source has none.
-func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *Set, f facts, vars map[string]string) (string, bool, error) {
+func (n Node) envValue(a Attempt, e corev1.EnvVar, vars map[string]string) (string, bool, error) {
+	pod, c, set := a.Pod, a.Container, a.Set
 	from := e.ValueFrom
 	if from == nil {
 		return expand(e.Value, vars), true, nil
 	}
 	switch {
 	case from.FieldRef != nil:
-		v, err := f.field(pod, from.FieldRef.FieldPath)
+		v, err := n.field(a, from.FieldRef.FieldPath)
 		return v, true, err
 	case from.ResourceFieldRef != nil:
 		target := c
-		if n := from.ResourceFieldRef.ContainerName; n != "" && n != c.Name {
-			if target = containerNamed(pod, n); target == nil {
-				return "", false, fmt.Errorf("env %s: the pod has no container %q", e.Name, n)
+		if name := from.ResourceFieldRef.ContainerName; name != "" && name != c.Name {
+			if target = kube.ContainerNamed(pod, name); target == nil {
+				return "", false, fmt.Errorf("env %s: the pod has no container %q", e.Name, name)
 			}
 		}
-		v, err := volume.ResourceField(from.ResourceFieldRef, pod, target, f.allocatable)
+		v, err := downward.ResourceField(from.ResourceFieldRef, pod, target, n.Allocatable)
 		return v, true, err
 	case from.ConfigMapKeyRef != nil:
 		r := from.ConfigMapKeyRef
@@ -143,32 +137,28 @@ func envValue(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, set *Set, f
 		}
 		return string(v), ok, nil
 	case from.FileKeyRef != nil:
-		root, err := f.volume(from.FileKeyRef.VolumeName)
-		if err != nil {
-			return "", false, err
-		}
-		return fileValue(root, from.FileKeyRef)
+		return fileValue(a, from.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("env %s: this kind of valueFrom is not supported", e.Name)
 }
 
-// field is a downward API field; the ones that need the node are answered here, the rest by the volume package.
-func (f facts) field(pod *corev1.Pod, path string) (string, error) {
+// field is a downward API field; those that need the node or the place are answered here.
+func (n Node) field(a Attempt, path string) (string, error) {
 	switch path {
 	case "spec.nodeName":
-		return f.nodeName, nil
+		return n.Name, nil
 	case "spec.serviceAccountName":
-		return pod.Spec.ServiceAccountName, nil
+		return a.Pod.Spec.ServiceAccountName, nil
 	case "status.hostIP":
-		return first(f.hostIPs), nil
+		return first(n.IPs), nil
 	case "status.hostIPs":
-		return strings.Join(f.hostIPs, ","), nil
+		return strings.Join(n.IPs, ","), nil
 	case "status.podIP":
-		return first(f.podIPs), nil
+		return first(a.Place.IPs), nil
 	case "status.podIPs":
-		return strings.Join(f.podIPs, ","), nil
+		return strings.Join(a.Place.IPs, ","), nil
 	}
-	return volume.Field(pod, path)
+	return downward.Field(a.Pod, path)
 }
 
 // serviceEnv adds the variables of one Service, in the form that Docker links once had.
@@ -199,88 +189,6 @@ func serviceEnv(vars map[string]string, s svcproxy.Service) {
 		vars[prefix+"_PORT"] = port
 		vars[prefix+"_ADDR"] = ip
 	}
-}
-
-// expand replaces $(NAME) by its value when it has one; $$ stands for $.
-func expand(s string, vars map[string]string) string {
-	return expandBy(s, func(name string) string {
-		if v, ok := vars[name]; ok {
-			return v
-		}
-		return "$(" + name + ")"
-	})
-}
-
-// expandKnown is expand for a path, where a name without a value is an error: nobody wants a directory named after it.
-func expandKnown(s string, vars map[string]string) (string, error) {
-	var missing []string
-	out := expandBy(s, func(name string) string {
-		if _, ok := vars[name]; !ok {
-			missing = append(missing, name)
-		}
-		return vars[name]
-	})
-	if len(missing) > 0 {
-		return "", fmt.Errorf("missing value for %s", strings.Join(missing, ", "))
-	}
-	return out, nil
-}
-
-func expandBy(s string, value func(name string) string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '$' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			continue
-		}
-		switch s[i+1] {
-		case '$':
-			b.WriteByte('$')
-			i++
-		case '(':
-			end := strings.IndexByte(s[i:], ')')
-			if end < 0 {
-				b.WriteByte('$')
-				continue
-			}
-			b.WriteString(value(s[i+2 : i+end]))
-			i += end
-		default:
-			b.WriteByte('$')
-		}
-	}
-	return b.String()
-}
-
-func expandAll(list []string, vars map[string]string) []string {
-	if list == nil {
-		return nil
-	}
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = expand(s, vars)
-	}
-	return out
-}
-
-func sortedEnv(vars map[string]string) []string {
-	out := make([]string, 0, len(vars))
-	for k, v := range vars {
-		out = append(out, k+"="+v)
-	}
-	slices.Sort(out)
-	return out
-}
-
-func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
-	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

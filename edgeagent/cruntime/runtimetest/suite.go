@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
 // Subject is a runtime under test.
 type Subject struct {
-	Runtime podrun.Runtime
+	Runtime cruntime.Runtime
 	// Image is present; its /bin holds sh, sleep, echo, cat, env, hostname, true and false; its user is root.
 	Image string
 	// ReadLog returns what a container has written so far.
@@ -44,7 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 var seq int
 
 // pod makes a sandbox of its own for a test.
-func pod(t *testing.T, s Subject) podrun.ContainerSpec {
+func pod(t *testing.T, s Subject) cruntime.ContainerSpec {
 	t.Helper()
 	seq++
 	uid := strings.Map(func(r rune) rune {
@@ -54,7 +54,7 @@ func pod(t *testing.T, s Subject) podrun.ContainerSpec {
 		return '-'
 	}, strings.ToLower("rt-"+filepath.Base(t.Name()))) + "-" + string(rune('a'+seq%26))
 	ctx := context.Background()
-	sb, err := s.Runtime.Sandbox(ctx, podrun.SandboxSpec{PodUID: uid, Namespace: "default", Name: "pod", Hostname: "petrel-pod"})
+	sb, err := s.Runtime.Sandbox(ctx, cruntime.SandboxSpec{PodUID: uid, Namespace: "default", Name: "pod", Hostname: "petrel-pod"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func pod(t *testing.T, s Subject) podrun.ContainerSpec {
 			t.Fatal(err)
 		}
 		for _, c := range list {
-			if c.State == podrun.Running {
+			if c.State == cruntime.Running {
 				_ = s.Runtime.Signal(ctx, c.ID, syscall.SIGKILL)
 				await(t, s, uid, c.ID)
 			}
@@ -76,11 +76,11 @@ func pod(t *testing.T, s Subject) podrun.ContainerSpec {
 			t.Error(err)
 		}
 	})
-	return podrun.ContainerSpec{PodUID: uid, Namespace: "default", Pod: "pod", Name: "main", SandboxID: sb.ID, Hash: "h", Image: s.Image,
+	return cruntime.ContainerSpec{PodUID: uid, Namespace: "default", Pod: "pod", Name: "main", SandboxID: sb.ID, Hash: "h", Image: s.Image,
 		LogPath: filepath.Join(t.TempDir(), "main", "0.log")}
 }
 
-func start(t *testing.T, s Subject, spec podrun.ContainerSpec) string {
+func start(t *testing.T, s Subject, spec cruntime.ContainerSpec) string {
 	t.Helper()
 	id, err := s.Runtime.Start(context.Background(), spec)
 	if err != nil {
@@ -89,7 +89,7 @@ func start(t *testing.T, s Subject, spec podrun.ContainerSpec) string {
 	return id
 }
 
-func get(t *testing.T, s Subject, uid, id string) podrun.Container {
+func get(t *testing.T, s Subject, uid, id string) cruntime.Container {
 	t.Helper()
 	list, err := s.Runtime.Containers(context.Background(), uid)
 	if err != nil {
@@ -101,19 +101,19 @@ func get(t *testing.T, s Subject, uid, id string) podrun.Container {
 		}
 	}
 	t.Fatalf("container %s is not listed", id)
-	return podrun.Container{}
+	return cruntime.Container{}
 }
 
 // await waits for a container to end.
-func await(t *testing.T, s Subject, uid, id string) podrun.Container {
+func await(t *testing.T, s Subject, uid, id string) cruntime.Container {
 	t.Helper()
 	for end := time.Now().Add(Hope); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if c := get(t, s, uid, id); c.State == podrun.Exited {
+		if c := get(t, s, uid, id); c.State == cruntime.Exited {
 			return c
 		}
 	}
 	t.Fatalf("container %s does not end", id)
-	return podrun.Container{}
+	return cruntime.Container{}
 }
 
 func testLife(t *testing.T, s Subject) {
@@ -150,7 +150,7 @@ func testStartTwice(t *testing.T, s Subject) {
 	if second := start(t, s, spec); second != first {
 		t.Errorf("a second start made %s beside %s", second, first)
 	}
-	if c := get(t, s, spec.PodUID, first); c.State != podrun.Running || !c.StartedAt.Equal(began) {
+	if c := get(t, s, spec.PodUID, first); c.State != cruntime.Running || !c.StartedAt.Equal(began) {
 		t.Errorf("after a second start: %+v", c)
 	}
 	if err := s.Runtime.Remove(context.Background(), first); err == nil {
@@ -175,7 +175,7 @@ func testSignals(t *testing.T, s Subject) {
 	if c := await(t, s, spec.PodUID, id); c.ExitCode != 7 {
 		t.Errorf("exit code %d after the stop signal, want 7", c.ExitCode)
 	}
-	if err := s.Runtime.Signal(ctx, id, syscall.SIGKILL); !errors.Is(err, podrun.ErrNotFound) {
+	if err := s.Runtime.Signal(ctx, id, syscall.SIGKILL); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("signal to an ended container: %v", err)
 	}
 	spec.Attempt++
@@ -206,7 +206,7 @@ func testStartError(t *testing.T, s Subject) {
 	if err == nil || id == "" {
 		t.Fatalf("start of a missing program: id %q, error %v", id, err)
 	}
-	if c := get(t, s, spec.PodUID, id); c.State != podrun.Exited || !strings.Contains(c.StartError, "/no/such/program") || c.ExitCode != 128 {
+	if c := get(t, s, spec.PodUID, id); c.State != cruntime.Exited || !strings.Contains(c.StartError, "/no/such/program") || c.ExitCode != 128 {
 		t.Errorf("shown as %+v", c)
 	}
 }
@@ -217,20 +217,20 @@ func testExec(t *testing.T, s Subject) {
 	spec.Command, spec.Env = []string{"/bin/sleep", "1000"}, []string{"WHO=petrel"}
 	id := start(t, s, spec)
 	var out, errs bytes.Buffer
-	code, err := s.Runtime.Exec(ctx, id, podrun.ExecSpec{Command: []string{"/bin/sh", "-c", "cat; echo $WHO; echo bad >&2; exit 5"},
+	code, err := s.Runtime.Exec(ctx, id, cruntime.ExecSpec{Command: []string{"/bin/sh", "-c", "cat; echo $WHO; echo bad >&2; exit 5"},
 		Stdin: strings.NewReader("fed\n"), Stdout: &out, Stderr: &errs})
 	if err != nil || code != 5 || out.String() != "fed\npetrel\n" || errs.String() != "bad\n" {
 		t.Errorf("exec: code %d, error %v, stdout %q, stderr %q", code, err, out.String(), errs.String())
 	}
-	if code, err := s.Runtime.Exec(ctx, id, podrun.ExecSpec{Command: []string{"/bin/true"}}); err != nil || code != 0 {
+	if code, err := s.Runtime.Exec(ctx, id, cruntime.ExecSpec{Command: []string{"/bin/true"}}); err != nil || code != 0 {
 		t.Errorf("exec of true: %d, %v", code, err)
 	}
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	if _, err := s.Runtime.Exec(short, id, podrun.ExecSpec{Command: []string{"/bin/sleep", "1000"}}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Runtime.Exec(short, id, cruntime.ExecSpec{Command: []string{"/bin/sleep", "1000"}}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("exec past its time: %v", err)
 	}
-	if _, err := s.Runtime.Exec(ctx, "0123", podrun.ExecSpec{Command: []string{"/bin/true"}}); !errors.Is(err, podrun.ErrNotFound) {
+	if _, err := s.Runtime.Exec(ctx, "0123", cruntime.ExecSpec{Command: []string{"/bin/true"}}); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("exec in no container: %v", err)
 	}
 }
@@ -238,7 +238,7 @@ func testExec(t *testing.T, s Subject) {
 func testSandbox(t *testing.T, s Subject) {
 	ctx := context.Background()
 	spec := pod(t, s)
-	again, err := s.Runtime.Sandbox(ctx, podrun.SandboxSpec{PodUID: spec.PodUID, Hostname: "petrel-pod"})
+	again, err := s.Runtime.Sandbox(ctx, cruntime.SandboxSpec{PodUID: spec.PodUID, Hostname: "petrel-pod"})
 	if err != nil || again.ID != spec.SandboxID {
 		t.Errorf("made again: %v, %v, want %s", again, err, spec.SandboxID)
 	}
@@ -266,7 +266,7 @@ func testSandbox(t *testing.T, s Subject) {
 	if err := s.Runtime.RemoveSandbox(ctx, spec.PodUID); err != nil {
 		t.Errorf("removed again: %v", err)
 	}
-	anew, err := s.Runtime.Sandbox(ctx, podrun.SandboxSpec{PodUID: spec.PodUID, Hostname: "petrel-pod"})
+	anew, err := s.Runtime.Sandbox(ctx, cruntime.SandboxSpec{PodUID: spec.PodUID, Hostname: "petrel-pod"})
 	if err != nil || anew.ID == spec.SandboxID {
 		t.Errorf("made anew: %v, %v: the ID must change", anew, err)
 	}
@@ -280,7 +280,7 @@ func testEvents(t *testing.T, s Subject) {
 	spec.Command = []string{"/bin/sh", "-c", "sleep 0.3"}
 	id := start(t, s, spec)
 	deadline := time.After(Hope)
-	for get(t, s, spec.PodUID, id).State != podrun.Exited {
+	for get(t, s, spec.PodUID, id).State != cruntime.Exited {
 		select {
 		case uid := <-events:
 			if uid != "" && uid != spec.PodUID && !strings.HasPrefix(uid, "rt-") {
@@ -297,10 +297,10 @@ func testEvents(t *testing.T, s Subject) {
 
 func testNoImage(t *testing.T, s Subject) {
 	ctx := context.Background()
-	if _, err := s.Runtime.Image(ctx, "example.test/none:1"); !errors.Is(err, podrun.ErrNotFound) {
+	if _, err := s.Runtime.Image(ctx, "example.test/none:1"); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("Image: %v", err)
 	}
-	if _, err := s.Runtime.Image(ctx, "Bad Name"); !errors.Is(err, podrun.ErrConfig) {
+	if _, err := s.Runtime.Image(ctx, "Bad Name"); !errors.Is(err, cruntime.ErrConfig) {
 		t.Errorf("bad name: %v", err)
 	}
 	img, err := s.Runtime.Image(ctx, s.Image)
@@ -314,7 +314,7 @@ func testNotFound(t *testing.T, s Subject) {
 	if err := s.Runtime.Remove(ctx, "0123"); err != nil {
 		t.Errorf("Remove: %v", err)
 	}
-	if err := s.Runtime.Signal(ctx, "0123", syscall.SIGTERM); !errors.Is(err, podrun.ErrNotFound) {
+	if err := s.Runtime.Signal(ctx, "0123", syscall.SIGTERM); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("Signal: %v", err)
 	}
 	if list, err := s.Runtime.Containers(ctx, "nobody"); err != nil || len(list) != 0 {

@@ -1,0 +1,17 @@
+package edgeagent
+
+import (
+	"context"
+
+	"petrel.dev/petrel/internal/wire"
+)
+
+// ServeStream serves one stream that the hub has opened to a pod of this node, and closes it.
+func (a *Agent) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
+	manager := a.pods()
+	if manager == nil {
+		_ = s.Close(wire.StreamEnd{Reason: "ServiceUnavailable", Message: "the agent is still starting"})
+		return
+	}
+	manager.ServeStream(ctx, req, s)
+}

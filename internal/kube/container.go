@@ -1,0 +1,27 @@
+package kube
+
+import corev1 "k8s.io/api/core/v1"
+
+// ContainerNamed returns the container or init container of a name, or nil. It points into the pod.
+func ContainerNamed(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// ContainerStatusNamed returns the status of a container or init container, or nil. It points into the pod's status.
+func ContainerStatusNamed(st *corev1.PodStatus, name string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{st.ContainerStatuses, st.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
