@@ -60,7 +60,7 @@ func (h *Hub) openStore(ctx context.Context) error {
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{
 		Path: h.storePath(), BackupDir: h.backupDir(), Log: h.part("store"),
-		MaxBytes: h.cfg.StoreLimit, Expendable: expendable, Salvage: h.cfg.Salvage,
+		MaxBytes: h.cfg.StoreLimit, Expendable: expendable, Tenant: resource.TenantOf, Salvage: h.cfg.Salvage,
 		OnHealth: func(error) {
 			select {
 			case h.storeHealth <- struct{}{}:

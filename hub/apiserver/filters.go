@@ -170,7 +170,7 @@ func open(p []string) bool {
 	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
 }
 
-// admit answers who asks and whether they may.
+// admit decides who asks and whether they may. The context carries the user on.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if open(p) {
 		x.user = auth.Anonymous
@@ -201,7 +201,7 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if !allowed {
 		return nil, forbidden(user, a, reason)
 	}
-	return x.ctx, nil
+	return auth.WithUser(x.ctx, user), nil
 }
 
 // refusalLog bounds what strangers can put into the log: one line each refusalPause, with how many were left out.

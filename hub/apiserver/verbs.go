@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/registry"
-	"petrel.dev/petrel/internal/fairqueue"
 )
 
 // short serves the verbs that are one question and one answer.
@@ -144,7 +143,7 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.s.Verbs.Patch(fairqueue.WithClient(x.ctx, x.user.Name), x.t, pt, body, o)
+	return x.s.Verbs.Patch(x.ctx, x.t, pt, body, o)
 }
 
 func (x *exchange) delete(body []byte) (*registry.Result, error) {

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"net/http"
+	"slices"
 )
 
 // User is who asks. Values are shared: read-only.
@@ -12,6 +13,9 @@ type User struct {
 	Groups []string
 	Extra  map[string][]string
 }
+
+// IsMaster reports whether u may do everything, an administrator or the hub itself.
+func (u User) IsMaster() bool { return slices.Contains(u.Groups, groupMasters) }
 
 // Groups that authentication and authorization know by name; Kubernetes' own.
 const (
@@ -23,6 +27,21 @@ const (
 
 // Anonymous is the user of a request without credentials.
 var Anonymous = User{Name: "system:anonymous", Groups: []string{groupUnauthenticated}}
+
+type userKey struct{}
+
+// WithUser returns a context of what u asks for.
+func WithUser(ctx context.Context, u User) context.Context {
+	return context.WithValue(ctx, userKey{}, &u)
+}
+
+// UserFrom returns who asks for what ctx is of: Anonymous, who may least, when nobody has been named.
+func UserFrom(ctx context.Context) User {
+	if u, ok := ctx.Value(userKey{}).(*User); ok {
+		return *u
+	}
+	return Anonymous
+}
 
 // Authenticator finds out who sends a request. ok is false when the request carries no credentials; err says why those it
 // carries were refused. Both are answered with 401.

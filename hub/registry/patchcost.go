@@ -11,7 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
-	"petrel.dev/petrel/internal/fairqueue"
+	"petrel.dev/petrel/hub/auth"
 )
 
 // The patch libraries compare each entry of a patch with each entry of the list that it goes into, and nothing stops them
@@ -33,13 +33,13 @@ func tooCostly(what string, cost, bound int) error {
 		"this patch would need %d %s, and %d are allowed; send a smaller one, or replace the object (PUT)", cost, what, bound))
 }
 
-// turn waits until a large patch may be applied: one at a time, so that patches have one core of the machine at most. Clients
-// take turns, the hub's own loops together as one of them. done must be called.
+// turn waits until a large patch may be applied: one at a time, so that patches have one core of the machine at most. Users
+// take turns, parts of the hub too. done must be called.
 func (r *Registry) turn(ctx context.Context, size int) (done func(), err error) {
 	if size < heavyPatch {
 		return func() {}, nil
 	}
-	done, err = r.patching.Acquire(ctx, fairqueue.Client(ctx))
+	done, err = r.patching.Acquire(ctx, auth.UserFrom(ctx).Name)
 	if err != nil {
 		return nil, apierrors.NewTimeoutError("other large patches are being applied; try again later", 2)
 	}

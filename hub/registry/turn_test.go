@@ -4,20 +4,20 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"petrel.dev/petrel/internal/fairqueue"
+	"petrel.dev/petrel/hub/auth"
 )
 
 // TestPatchTurns: one user with many large patches at once costs another one, or the hub's own loops, the time of one.
 func TestPatchTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &Registry{}
-		release, err := r.turn(fairqueue.WithClient(t.Context(), "noisy"), heavyPatch)
+		release, err := r.turn(auth.WithUser(t.Context(), auth.User{Name: "noisy"}), heavyPatch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var served []string
 		patch := func(user string) {
-			done, err := r.turn(fairqueue.WithClient(t.Context(), user), heavyPatch)
+			done, err := r.turn(auth.WithUser(t.Context(), auth.User{Name: user}), heavyPatch)
 			if err != nil {
 				t.Error(err)
 				return

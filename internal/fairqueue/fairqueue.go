@@ -12,19 +12,6 @@ import (
 	"sync"
 )
 
-type clientKey struct{}
-
-// WithClient returns a context whose requests count as client's.
-func WithClient(ctx context.Context, client string) context.Context {
-	return context.WithValue(ctx, clientKey{}, client)
-}
-
-// Client returns the client of a context; empty for work of the process itself.
-func Client(ctx context.Context) string {
-	client, _ := ctx.Value(clientKey{}).(string)
-	return client
-}
-
 // Queue hands out the slot. The zero value is ready, and the slot is free.
 type Queue struct {
 	mu      sync.Mutex

@@ -62,8 +62,20 @@ func Store(t testing.TB) TestStore {
 // Limited is Store with a limit on the bytes of its objects; 0 is the usual one.
 func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
+	return open(t, sqlite.Config{MaxBytes: limit})
+}
+
+// Shared is Limited where each namespace has its share of the limit, as in the hub.
+func Shared(t testing.TB, limit int64) TestStore {
+	t.Helper()
+	return open(t, sqlite.Config{MaxBytes: limit, Tenant: resource.TenantOf})
+}
+
+func open(t testing.TB, cfg sqlite.Config) TestStore {
+	t.Helper()
+	cfg.Path = filepath.Join(t.TempDir(), "hub.db")
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit})
+	db, err := sqlite.Open(ctx, cfg)
 	if err != nil {
 		cancel()
 		t.Fatal(err)
