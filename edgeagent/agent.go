@@ -178,7 +178,7 @@ func (a *Agent) completed() <-chan struct{} {
 func (a *Agent) newNode(ctx context.Context) (*node.Node, error) {
 	cfg := node.Config{
 		Name: a.nodeName, DataDir: a.dir, Labels: a.cfg.Labels, Bridge: a.cfg.Bridge, NotReady: a.notReady, Problems: a.problems, ArchVariant: ctrd.ArchVariant(),
-		Disk: a.cfg.Disk, ImageDir: a.rt.ImageDir(),
+		Disk: a.cfg.Disk, ImageDir: a.rt.ImageDir(), Panics: panics,
 	}
 	if a.cfg.NodeIP.IsValid() {
 		cfg.Addresses = []netip.Addr{a.cfg.NodeIP}

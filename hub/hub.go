@@ -20,6 +20,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/buildinfo"
@@ -84,6 +85,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.pki.LogTo(h.part("pki"))
+	if err := podverbs.Install(h.kinds, h.pki); err != nil {
+		return err
+	}
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
@@ -92,9 +96,16 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Tokens: h.pki, Told: h.nodeLeases(), MaxPods: h.cfg.MaxPods, Log: h.part("registry")})
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Told: h.nodeLeases(), Limits: h.limits(), Log: h.part("registry")})
 	view.Reader = h.registry.Client()
 	return h.openLink()
+}
+
+// limits keep a typing error in a number of replicas from filling the hub's memory.
+func (h *Hub) limits() map[kube.GVK]registry.Limit {
+	return map[kube.GVK]registry.Limit{
+		kube.Pod: {Max: h.cfg.MaxPods, Advice: "delete pods, scale workloads down, or raise petrel hub --max-pods"},
+	}
 }
 
 // part is the log of one part of the hub.
@@ -175,6 +186,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
 		Authorizer:    auth.MastersOnly{},
 		Streams:       h.dispatch,
+		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),

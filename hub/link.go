@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/registry"
@@ -44,7 +45,7 @@ func (h *Hub) openLink() error {
 		h.published = append(h.published, jointoken.BrokerSecret(h.cfg.Broker))
 	}
 	h.dispatch, err = dispatch.New(dispatch.Config{
-		Client:    h.registry.Client(),
+		Client:    h.registry.ClientAs(auth.Dispatcher),
 		Bus:       bus,
 		Tokens:    h.pki,
 		Keys:      keys,

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/deployment"
@@ -22,7 +23,6 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/internal/contain"
-	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 )
 
@@ -31,12 +31,14 @@ type runner interface {
 	Run(ctx context.Context) error
 }
 
-// loops runs everything that acts on the API from inside the hub: none of them depends on another being there.
+// loops runs everything that acts on the API from inside the hub: none of them depends on another being there. Each asks
+// under the name that Kubernetes gives to its counterpart.
 func (h *Hub) loops(ctx context.Context) error {
 	client := h.registry.Client()
+	as := func(controller string) control.Client { return h.registry.ClientAs(auth.Controller(controller)) }
 	events := control.NewRecorder(client, h.part("events"))
 	nodes, err := node.New(node.Config{
-		Client: client, Events: events.As("node-controller"), Presence: h.dispatch, PodCIDR: h.cfg.ClusterCIDR, Log: h.part("node"),
+		Client: as("node-controller"), Events: events.As("node-controller"), Presence: h.dispatch, PodCIDR: h.cfg.ClusterCIDR, Log: h.part("node"),
 	})
 	if err != nil {
 		return err
@@ -52,16 +54,16 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.dispatch,
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
-		serviceaccount.New(serviceaccount.Config{Client: client, CA: h.pki.CA(), Log: h.part("serviceaccount")}),
-		namespace.New(namespace.Config{Client: client, Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
-		deployment.New(deployment.Config{Client: client, Events: events.As("deployment-controller"), Log: h.part("deployment")}),
-		replicaset.New(replicaset.Config{Client: client, Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
-		endpoints.New(endpoints.Config{Client: client, Log: h.part("endpoints")}),
-		endpointmirror.New(endpointmirror.Config{Client: client, Log: h.part("endpointmirror")}),
-		loadbalancer.New(loadbalancer.Config{Client: client, Log: h.part("loadbalancer")}),
-		gc.New(gc.Config{Client: client, Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
-		podgc.New(podgc.Config{Client: client, Log: h.part("podgc")}),
-		schedule.New(schedule.Config{Client: client, Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
+		serviceaccount.New(serviceaccount.Config{Client: as("service-account-controller"), CA: h.pki.CA(), Log: h.part("serviceaccount")}),
+		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
+		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
+		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
+		endpoints.New(endpoints.Config{Client: as("endpointslice-controller"), Log: h.part("endpoints")}),
+		endpointmirror.New(endpointmirror.Config{Client: as("endpointslicemirroring-controller"), Log: h.part("endpointmirror")}),
+		loadbalancer.New(loadbalancer.Config{Client: as("service-controller"), Log: h.part("loadbalancer")}),
+		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
+		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
+		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
 		// What a loop does for one key it contains itself; a panic beyond that ends the hub in good order.
 		g.Go(func() error {
@@ -75,7 +77,7 @@ func (h *Hub) loops(ctx context.Context) error {
 func (h *Hub) namespacedKinds() []namespace.Kind {
 	var out []namespace.Kind
 	for _, k := range h.kinds.All() {
-		if k.Namespaced && k.StoredAs == nil {
+		if k.Namespaced && k.StoredAs == nil && !k.Virtual() {
 			out = append(out, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
 		}
 	}
@@ -86,7 +88,7 @@ func (h *Hub) namespacedKinds() []namespace.Kind {
 func (h *Hub) ownableKinds() []gc.Kind {
 	var out []gc.Kind
 	for _, k := range h.kinds.All() {
-		if k.StoredAs == nil && k.GVK != kube.Event {
+		if k.StoredAs == nil && !k.Virtual() && !k.NoGarbageCollection {
 			out = append(out, gc.Kind{GVK: k.GVK, Namespaced: k.Namespaced})
 		}
 	}

@@ -1,8 +1,8 @@
 // Package sqlstore is Petrel's object log: keys and values with one dense, global sequence of revisions. It holds the contract
 // only: what is stored ([Entry], [Op], [Event], [Page]), [Store] and [Watcher], and the errors that they return. An engine keeps
-// it: sqlite in one file, which is what a hub has. Only the hub's wiring names an engine.
+// it: sqlite in one file, which is what a hub has, or memory, for tests. Only the hub's wiring names an engine.
 //
-//	hub/registry ─► Store (this package) ◄─ implemented by ─ sqlite
+//	hub/registry ─► Store (this package) ◄─ implemented by ─ sqlite, memory
 //	                                                           └─ built on ─► replica: index, history, watchers, limits
 //
 // # Consistency
@@ -16,7 +16,8 @@
 // # Ownership
 //
 // Op.Value is the store's once Commit has been called, also when Commit fails. What a Store or Watcher returns is
-// shared: read it, never write to it. Whoever opens a Watcher closes it; whoever opened the store runs and closes that.
+// shared: read it, never write to it. The caller of Watch closes the Watcher; the one who opened the
+// store runs and closes it.
 //
 // # Errors
 //
@@ -28,5 +29,5 @@
 //	ctx.Err()        all           the call's time was over; of a Commit nothing was committed
 //	any other        all           the engine failed (a disk, a connection); of a Commit nothing was committed
 //
-// storetest checks all of this for any engine; docs/store.md tells how the engines do it.
+// storetest checks all of this for any engine; docs/store.md says how the engines do it.
 package sqlstore

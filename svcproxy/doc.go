@@ -7,6 +7,7 @@
 //	                   ▼
 //	   TCP listener ── accept ─► choose ─► dial, next on failure ─► two kernel splices
 //	   UDP socket   ── datagram ─► flow of its client, or choose ─► one connected socket a flow
+//	   health check port: answered here, with the number of endpoints on this node
 //	   DNS          ── cluster names from the same table; the rest from cache or upstream
 //
 // The service network must be local to the node (AnyIP: `ip route add local 10.43.0.0/16 dev lo`; package podnet does

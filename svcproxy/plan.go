@@ -22,10 +22,11 @@ type groupKey struct{ owner, port string }
 // target is what is behind a listener. It is immutable.
 type target struct {
 	group     groupKey
-	endpoints []netip.AddrPort // never empty; sorted
+	endpoints []netip.AddrPort // sorted; never empty but with health
 	affinity  time.Duration    // 0: none
 	filtered  bool
 	sources   []netip.Prefix // with filtered: who may come in
+	health    *health        // not nil: this is a Service's health check port, which the proxy answers itself
 }
 
 // admits tells whether a client may use the listener.
@@ -70,6 +71,12 @@ type planner struct {
 
 func (pl *planner) service(s *Service, node string, nodeAddrs []netip.Addr) {
 	owner := s.Namespace + "/" + s.Name
+	if s.HealthPort != 0 {
+		to := &target{group: groupKey{owner: owner, port: "health check"}, health: &health{s.Namespace, s.Name, localEndpoints(s, node)}}
+		for _, ip := range nodeAddrs {
+			pl.want(TCP, ip, s.HealthPort, to)
+		}
+	}
 	for _, port := range s.Ports {
 		group := groupKey{owner: owner, port: cmp.Or(port.Name, fmt.Sprint(port.Port)+string(port.Protocol))}
 		affinity := time.Duration(s.AffinitySeconds) * time.Second
@@ -121,7 +128,7 @@ func (pl *planner) hostPort(h HostPort, nodeAddrs []netip.Addr) {
 }
 
 func (pl *planner) want(proto Protocol, ip netip.Addr, port uint16, to *target) {
-	if !ip.IsValid() || port == 0 || len(to.endpoints) == 0 || (proto != TCP && proto != UDP) {
+	if !ip.IsValid() || port == 0 || (len(to.endpoints) == 0 && to.health == nil) || (proto != TCP && proto != UDP) {
 		return
 	}
 	key := listenKey{proto, netip.AddrPortFrom(ip.Unmap(), port)}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"petrel.dev/petrel/internal/contain"
@@ -72,6 +73,8 @@ type Proxy struct {
 	flowShares *shares // UDP flows of clients
 	flowMu     sync.Mutex
 	flows      map[netip.Addr]map[*udpFlow]struct{} // by client, as flowShares counts it
+
+	failed atomic.Bool // the last reconcile panicked: what is open is not what the table asks for
 
 	stats counters
 }
@@ -146,7 +149,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	wait := retryFirst
 	for {
 		again := true // after a panic, too: a fault over one table must not end the others' traffic
-		contain.Go(p.log, "svcproxy/table", "the table", func() { again = p.reconcile() })
+		err := contain.Do(p.log, "svcproxy/table", "the table", func() error { again = p.reconcile(); return nil })
+		p.failed.Store(err != nil)
 		if again {
 			retry.Reset(wait)
 		} else {

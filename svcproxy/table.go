@@ -30,6 +30,8 @@ type Service struct {
 	LocalOnlyInternal bool `json:"localInternal,omitempty"`
 	LocalOnlyExternal bool `json:"localExternal,omitempty"`
 	PublishNotReady   bool `json:"publishNotReady,omitempty"`
+	// HealthPort != 0: on this port of the node's addresses HTTP requests are told how many ready endpoints the node has.
+	HealthPort uint16 `json:"health,omitempty"`
 }
 
 // Port is one port of a Service.

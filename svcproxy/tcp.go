@@ -109,6 +109,10 @@ func (p *Proxy) serveConn(client *net.TCPConn, to *target) {
 	}
 	defer p.untrack(client)
 	p.stats.tcpTotal.Add(1)
+	if to.health != nil {
+		p.serveHealth(client, to.health)
+		return
+	}
 	server, err := p.dial(client, to)
 	if err != nil {
 		p.stats.tcpFailed.Add(1)

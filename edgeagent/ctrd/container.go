@@ -370,18 +370,6 @@ func (r *Runtime) startTask(ctx context.Context, container client.Container, id 
 	}
 }
 
-func shimLeaving(err error) bool {
-	if errdefs.IsUnavailable(err) {
-		return true
-	}
-	for _, s := range []string{"ttrpc: closed", "connection refused", "connect: no such file", "shim"} {
-		if strings.Contains(err.Error(), s) && !strings.Contains(err.Error(), "OCI runtime create failed") {
-			return true
-		}
-	}
-	return false
-}
-
 // stdio has the shim append output to the log's spool, and read stdin from a pipe that attach writes to.
 func (r *Runtime) stdio(spec cruntime.ContainerSpec) cio.Creator {
 	return func(string) (cio.IO, error) {

@@ -151,7 +151,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []cruntime.Credent
 		}
 	}
 	err = errs[0]
-	if errdefs.IsNotFound(err) && strings.Contains(err.Error(), "no match for platform") {
+	if errdefs.IsNotFound(err) && says(err, noPlatform) {
 		err = fmt.Errorf("the image has no variant for this machine (%s): %w", r.platform(), err)
 	}
 	return cruntime.Image{}, err
@@ -202,7 +202,7 @@ func (r *Runtime) plainHTTP(host string) (bool, error) {
 	return docker.MatchLocalhost(host)
 }
 
-// unreachable tells a registry that did not answer from one that said no. A certificate out of its time counts as no
+// unreachable reports whether a registry did not answer, rather than say no. A certificate out of its time counts as no
 // answer: after a power cut a board without a clock is in 1970 until the network brings the time.
 func unreachable(err error) bool {
 	var op *net.OpError
@@ -217,19 +217,7 @@ func unreachable(err error) bool {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return true
 	}
-	for _, s := range []string{"429 Too Many", "500 Internal", "502 Bad Gateway", "503 Service", "504 Gateway"} {
-		if strings.Contains(err.Error(), s) {
-			return true
-		}
-	}
-	return false
-}
-
-// refused: another login may be let in.
-func refused(err error) bool {
-	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errors.Is(err, docker.ErrInvalidAuthorization) ||
-		errdefs.IsNotFound(err) || strings.Contains(err.Error(), "401") || strings.Contains(err.Error(), "403") ||
-		strings.Contains(err.Error(), "authorization failed")
+	return overloaded(err)
 }
 
 func (r *Runtime) platform() string {

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -66,6 +67,8 @@ type Config struct {
 	NotReady func() string
 	// Problems returns what does not work in the node's network, in a stable order, though pods run; nil: there are none.
 	Problems func() []string
+	// Panics returns how many panics the agent has contained since it started; nil: it does not count them.
+	Panics func() uint64
 	// Root is where the kernel's files are; "/" when empty. Tests have others.
 	Root string
 	Now  func() time.Time
@@ -187,10 +190,15 @@ func (n *Node) object() (wire.Object, uint64, error) {
 	if err != nil {
 		return wire.Object{}, 0, err
 	}
+	rep := wire.NodeReport{Labels: n.labels, Status: data}
 	h := fnv.New64a()
 	h.Write(data)
-	rep, err := json.Marshal(wire.NodeReport{Labels: n.labels, Status: data})
-	return wire.Object{ID: wire.ID{Kind: wire.KindNodeStatus, UID: "node"}, Version: h.Sum64(), Name: n.cfg.Name, Data: rep}, h.Sum64(), err
+	if n.cfg.Panics != nil {
+		rep.Panics = n.cfg.Panics()
+		h.Write(binary.BigEndian.AppendUint64(nil, rep.Panics))
+	}
+	data, err = json.Marshal(rep)
+	return wire.Object{ID: wire.ID{Kind: wire.KindNodeStatus, UID: "node"}, Version: h.Sum64(), Name: n.cfg.Name, Data: data}, h.Sum64(), err
 }
 
 // Status is the node's status as of now.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -193,6 +195,48 @@ func TestReportsOnlyWhatChanges(t *testing.T) {
 		var st corev1.NodeStatus
 		if json.Unmarshal(got[1].Data, &r) != nil || json.Unmarshal(r.Status, &st) != nil || cond(st, corev1.NodeReady).Message != "broken" {
 			t.Errorf("second report: %s", got[1].Data)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPanicsAreReported: a panic that the agent contains is in its next report, and changes that.
+func TestPanicsAreReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := machineDir(t, nil)
+		count := func() uint64 { return contain.Counts()["test/node"] }
+		n, err := New(Config{Name: "pi", Root: root, DataDir: root, Panics: count})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []uint64
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- n.Run(ctx, func(o wire.Object) error {
+				var r wire.NodeReport
+				err := json.Unmarshal(o.Data, &r)
+				got = append(got, r.Panics)
+				return err
+			})
+		}()
+		time.Sleep(time.Hour)
+		remove := contain.Inject(func(site, _ string) {
+			if site == "test/node" {
+				panic("injected")
+			}
+		})
+		for range 2 {
+			contain.Go(nil, "test/node", "k", func() {})
+		}
+		remove()
+		before := count() - 2
+		time.Sleep(time.Hour)
+		if want := []uint64{before, before + 2}; !slices.Equal(got, want) {
+			t.Errorf("reported %d, want %d", got, want)
 		}
 		cancel()
 		if err := <-done; err != nil {

@@ -11,7 +11,6 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
-	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -32,68 +31,46 @@ type site struct {
 // admit decides, once for each pod that is new to the node, whether it may run here. The scheduler has asked most of it
 // before; but a pod may name its node itself, and the hub may have known less. A pod that has been let in once is never
 // asked again: neither a restart of the agent nor a change of the node ends it.
-func (t *Manager) admit(w *worker, d target, containers []cruntime.Container) {
-	w.mu.Lock()
+func (w *worker) admit(d target, containers []cruntime.Container) {
 	known := w.mem.admitted || w.mem.rejected.reason != ""
 	if !known && (w.mem.last.StartTime != nil || len(containers) > 0) {
 		w.mem.admitted, known = true, true
+		w.show()
 	}
-	w.mu.Unlock()
 	if known || d.deleting() {
 		return
 	}
-	t.admitting.Lock() // two pods must not both be let in to what is left for one
-	defer t.admitting.Unlock()
-	why := t.site(w).check(d.pod)
-	w.mu.Lock()
+	w.m.admitting.Lock()
+	defer w.m.admitting.Unlock()
+	why := w.m.site(w.uid).check(d.pod)
 	w.mem.admitted, w.mem.rejected = why.reason == "", why
-	w.mu.Unlock()
+	w.show() // before the next pod is compared with this one
 	if why.reason != "" {
-		t.cfg.Log.Warn("pod refused", "pod", d.pod.Name, "namespace", d.pod.Namespace, "reason", why.reason, "message", why.message)
-		t.events.pod(d.pod, nil, corev1.EventTypeWarning, why.reason, "%s", why.message)
+		w.m.cfg.Log.Warn("pod refused", "pod", d.pod.Name, "namespace", d.pod.Namespace, "reason", why.reason, "message", why.message)
+		w.m.events.pod(d.pod, nil, corev1.EventTypeWarning, why.reason, "%s", why.message)
 	}
 }
 
-// site is the node as it is for one more pod, that of w.
-func (t *Manager) site(w *worker) site {
-	t.mu.Lock()
-	set, complete := t.set, t.complete
-	workers := make([]*worker, 0, len(t.workers))
-	for _, other := range t.workers {
-		if other != w {
-			workers = append(workers, other)
-		}
-	}
-	t.mu.Unlock()
-	s := site{name: t.cfg.NodeName, allocatable: t.cfg.Allocatable, host: t.cfg.Host, short: t.short.Load()}
-	if set.Node != nil {
-		s.name = set.Node.Name
+// site is the node as it is for one more pod.
+func (m *Manager) site(uid string) site {
+	want := m.want.Load()
+	s := site{name: m.cfg.NodeName, allocatable: m.cfg.Allocatable, host: m.cfg.Host, short: m.short.Load()}
+	if n := want.set.Node; n != nil {
+		s.name = n.Name
 		s.labels = map[string]string{corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH, corev1.LabelHostname: s.name}
-		for k, v := range set.Node.Labels {
+		for k, v := range n.Labels {
 			s.labels[k] = v
 		}
 	}
-	for _, other := range workers {
-		if pod := other.occupies(set, complete); pod != nil {
+	for _, other := range m.all() {
+		if other.uid == uid {
+			continue
+		}
+		if pod := other.occupies(want); pod != nil {
 			s.others = append(s.others, pod)
 		}
 	}
 	return s
-}
-
-// occupies returns the pod if it takes of the node what it asks for. One that has ended, or that the hub has taken away
-// by force, takes nothing any more.
-func (w *worker) occupies(set *desired.Set, complete bool) *corev1.Pod {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	let := w.mem.admitted || w.mem.last.StartTime != nil && w.mem.rejected.reason == ""
-	if w.pod == nil || !let || w.mem.removed || ended(w.mem.last.Phase) {
-		return nil
-	}
-	if set.Pods[w.uid] == nil && (complete || w.wanted) {
-		return nil
-	}
-	return w.pod
 }
 
 // check returns why the pod may not run here.

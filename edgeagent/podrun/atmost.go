@@ -21,60 +21,58 @@ const (
 
 // atMost runs one step in a goroutine of its own and returns its result, or an error when limit has passed or ctx has
 // ended: then the step goes on alone, with its context ended, and what it returns is thrown away. As long as it does, the
-// same step is not begun once more. A panic in it is an error of this pod.
+// same step is not begun once more. A panic in it is an error of this pod. step must not touch the worker.
 func atMost[T any](w *worker, ctx context.Context, limit time.Duration, what string, step func(context.Context) (T, error)) (T, error) {
-	type result struct {
+	type outcome struct {
 		value T
 		err   error
 	}
 	var none T
-	w.mu.Lock()
 	if w.stuck[what] {
-		w.mu.Unlock()
 		return none, fmt.Errorf("%s: an earlier try hangs still, in the kernel or a file system that does not answer", what)
 	}
-	w.stuck[what] = true
-	w.mu.Unlock()
 	inner, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	done := make(chan result, 1)
+	done, abandoned, h := make(chan outcome), make(chan struct{}), w.handle
 	go func() {
-		var r result
-		r.err = contain.Do(w.m.cfg.Log, "podrun/step", w.uid, func() (err error) {
+		var r outcome
+		r.err = contain.Do(h.m.cfg.Log, "podrun/step", h.uid, func() (err error) {
 			r.value, err = step(inner)
 			return err
 		})
-		w.mu.Lock()
-		delete(w.stuck, what)
-		w.mu.Unlock()
-		done <- r
+		select {
+		case done <- r:
+		case <-abandoned:
+			h.inbox.put(returned{what})
+		}
 	}()
 	overdue := func(err error) error {
-		if ctx.Err() == nil && errors.Is(inner.Err(), context.DeadlineExceeded) {
+		if err != nil && ctx.Err() == nil && errors.Is(inner.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("%s has taken more than %s: %w", what, limit, err)
 		}
 		return err
 	}
 	select {
 	case r := <-done:
-		if r.err != nil {
-			r.err = overdue(r.err)
-		}
-		return r.value, r.err
+		return r.value, overdue(r.err)
 	case <-inner.Done():
 	}
 	notice := time.NewTimer(noticeLimit)
 	defer notice.Stop()
 	select {
 	case r := <-done:
-		if r.err != nil {
-			r.err = overdue(r.err)
-		}
-		return r.value, r.err
+		return r.value, overdue(r.err)
 	case <-notice.C:
+		w.stuck[what] = true
+		close(abandoned)
 		return none, overdue(inner.Err())
 	}
 }
+
+// returned: a step that was abandoned has come back after all.
+type returned struct{ what string }
+
+func (r returned) apply(_ context.Context, w *worker) { delete(w.stuck, r.what) }
 
 // try is atMost for a step that only fails or not.
 func (w *worker) try(ctx context.Context, limit time.Duration, what string, step func(context.Context) error) error {
@@ -82,23 +80,11 @@ func (w *worker) try(ctx context.Context, limit time.Duration, what string, step
 	return err
 }
 
-// job runs something beside the worker; a panic in it is returned as an error, like any other failure of it.
-func (w *worker) job(site string, f func() error, after func(error)) {
-	w.jobs.Add(1)
-	go func() {
-		defer w.jobs.Done()
-		after(contain.Do(w.m.cfg.Log, site, w.uid, f))
-	}()
-}
-
 // panicked makes a fault of this program in one pod's work that pod's own: the pod's events tell of it, and it is left
 // alone for a while, the longer the more often it happens.
 func (w *worker) panicked(err error) time.Duration {
 	w.faults++
-	w.mu.Lock()
-	pod := w.pod
-	w.mu.Unlock()
-	if pod != nil {
+	if pod := w.pod; pod != nil {
 		_ = contain.Do(nil, "podrun/event", w.uid, func() error {
 			w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedSync", "Error syncing pod, skipping: %v", err)
 			return nil

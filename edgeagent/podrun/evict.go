@@ -2,9 +2,7 @@ package podrun
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,7 +13,6 @@ import (
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/internal/safefile"
 )
 
 const (
@@ -60,36 +57,39 @@ func (s *stepper) disruption(st *corev1.PodStatus) *corev1.PodCondition {
 		Message: s.o.evict.message, ObservedGeneration: s.d.pod.Generation, LastTransitionTime: timeOf(s.now)}
 }
 
-// evict has the pod end. It reports whether that is news.
-func (w *worker) evict(pod *corev1.Pod, e eviction) bool {
-	w.mu.Lock()
-	news := w.mem.evict.message == "" && !ended(w.mem.last.Phase)
-	if news {
-		w.mem.evict = e
+// evict has the pod end, unless it has ended or that has been asked for before.
+func (h *handle) evict(pod *corev1.Pod, e eviction) {
+	if ended(h.shown.Load().last.Phase) || !h.condemned.CompareAndSwap(false, true) {
+		return
 	}
-	w.mu.Unlock()
-	if news {
-		w.m.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.message))
-		w.m.events.pod(pod, nil, corev1.EventTypeWarning, reasonEvicted, "%s", e.message)
-		w.poke()
-	}
-	return news
+	h.m.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.message))
+	h.m.events.pod(pod, nil, corev1.EventTypeWarning, reasonEvicted, "%s", e.message)
+	h.inbox.put(evicted{e})
 }
 
+// evicted is an eviction that has been decided.
+type evicted struct{ eviction }
+
+func (r evicted) apply(_ context.Context, w *worker) { w.mem.evict = r.eviction }
+
+// discarded: containers that had ended at that time go, for their space.
+type discarded struct{ before time.Time }
+
+func (r discarded) apply(_ context.Context, w *worker) { w.mem.discard = r.before }
+
 // evictable returns the pod, unless it has ended, is ending or is not known.
-func (w *worker) evictable() *corev1.Pod {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pod == nil || w.pod.DeletionTimestamp != nil || ended(w.mem.last.Phase) || w.mem.evict.message != "" {
+func (h *handle) evictable() *corev1.Pod {
+	s := h.shown.Load()
+	if s.pod == nil || s.pod.DeletionTimestamp != nil || ended(s.last.Phase) || h.condemned.Load() {
 		return nil
 	}
-	return w.pod
+	return s.pod
 }
 
 // usage measures what the pod has on the node's disk.
-func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, error) {
+func (h *handle) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, error) {
 	u := storage.PodUsage{Containers: map[string]int64{}, Volumes: map[string]int64{}}
-	list, err := w.m.cfg.Runtime.Containers(ctx, w.uid)
+	list, err := h.m.cfg.Runtime.Containers(ctx, h.uid)
 	if err != nil {
 		return u, err
 	}
@@ -110,18 +110,18 @@ func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, 
 		return err
 	}
 	for name, id := range newest {
-		n, err := w.m.cfg.Runtime.DiskUsage(ctx, id)
+		n, err := h.m.cfg.Runtime.DiskUsage(ctx, id)
 		if err := add(u.Containers, name, n, err); err != nil {
 			return u, err
 		}
-		logs, err := storage.Walk(ctx, filepath.Join(w.dir, name))
+		logs, err := storage.Walk(ctx, filepath.Join(h.dir, name))
 		if err := add(u.Containers, name, logs.Bytes, err); err != nil {
 			return u, err
 		}
 	}
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; storage.OnDisk(v) {
-			n, err := storage.Walk(ctx, w.m.cfg.Volumes.Path(w.uid, v.Name))
+			n, err := storage.Walk(ctx, h.m.cfg.Volumes.Path(h.uid, v.Name))
 			if err := add(u.Volumes, v.Name, n.Bytes, err); err != nil {
 				return u, err
 			}
@@ -130,48 +130,39 @@ func (w *worker) usage(ctx context.Context, pod *corev1.Pod) (storage.PodUsage, 
 	return u, nil
 }
 
-func (t *Manager) limitsChanged() {
+// limitsChanged has watchLimits look which pods have limits.
+func (m *Manager) limitsChanged() {
 	select {
-	case t.limits <- struct{}{}:
+	case m.limits <- struct{}{}:
 	default:
 	}
 }
 
-func (t *Manager) all() []*worker {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	list := make([]*worker, 0, len(t.workers))
-	for _, w := range t.workers {
-		list = append(list, w)
-	}
-	return list
-}
-
 // limited are the pods that run here and limit what they have on the disk.
-func (t *Manager) limited() map[*worker]*corev1.Pod {
-	out := map[*worker]*corev1.Pod{}
-	for _, w := range t.all() {
-		if pod := w.evictable(); pod != nil && storage.Limited(pod) {
-			out[w] = pod
+func (m *Manager) limited() map[*handle]*corev1.Pod {
+	out := map[*handle]*corev1.Pod{}
+	for _, h := range m.all() {
+		if pod := h.evictable(); pod != nil && storage.Limited(pod) {
+			out[h] = pod
 		}
 	}
 	return out
 }
 
 // watchLimits evicts pods that have more on the disk than they may, until ctx ends. Without such pods it sleeps.
-func (t *Manager) watchLimits(ctx context.Context) {
-	begin := t.cfg.Now()
-	last := map[*worker]storage.Measured{}
+func (m *Manager) watchLimits(ctx context.Context) {
+	begin := m.cfg.Now()
+	last := map[*handle]storage.Measured{}
 	var next time.Time // zero: no pod has limits
 	for ctx.Err() == nil {
-		pods := t.limited()
-		for w := range last {
-			if pods[w] == nil {
-				delete(last, w)
+		pods := m.limited()
+		for h := range last {
+			if pods[h] == nil {
+				delete(last, h)
 			}
 		}
 		var tick <-chan time.Time
-		switch now := t.cfg.Now(); {
+		switch now := m.cfg.Now(); {
 		case len(pods) == 0:
 			next = time.Time{}
 		case next.IsZero(): // a pod that has only just come has written nothing yet
@@ -183,75 +174,72 @@ func (t *Manager) watchLimits(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.limits:
+		case <-m.limits:
 		case <-tick:
-			next = t.cfg.Now().Add(storage.MeasureTick)
-			for w, pod := range pods {
-				contain.Go(t.cfg.Log, "podrun/measure", w.uid, func() { last[w] = t.measure(ctx, w, pod, last[w], begin) })
+			next = m.cfg.Now().Add(storage.MeasureTick)
+			for h, pod := range pods {
+				contain.Go(m.cfg.Log, "podrun/measure", h.uid, func() { last[h] = m.measure(ctx, h, pod, last[h], begin) })
 			}
 		}
 	}
 }
 
 // measure looks at one pod with limits if it is due, and evicts it if it is over them.
-func (t *Manager) measure(ctx context.Context, w *worker, pod *corev1.Pod, m storage.Measured, begin time.Time) storage.Measured {
-	at := t.cfg.Now()
+func (m *Manager) measure(ctx context.Context, h *handle, pod *corev1.Pod, was storage.Measured, begin time.Time) storage.Measured {
+	at := m.cfg.Now()
 	free := -int64(at.Sub(begin)) // not known: every look may bring news
-	if t.cfg.Free != nil {
-		free = t.cfg.Free()
+	if m.cfg.Free != nil {
+		free = m.cfg.Free()
 	}
-	if m.At > 0 && !m.Due(at.Sub(begin), free) {
-		return m
+	if was.At > 0 && !was.Due(at.Sub(begin), free) {
+		return was
 	}
-	u, err := w.usage(ctx, pod)
+	u, err := h.usage(ctx, pod)
 	if err != nil {
 		if ctx.Err() == nil {
-			t.cfg.Log.Warn("disk usage of pod not measured", "pod", pod.Name, "namespace", pod.Namespace, "error", err)
+			m.cfg.Log.Warn("disk usage of pod not measured", "pod", pod.Name, "namespace", pod.Namespace, "error", err)
 		}
-		return m
+		return was
 	}
 	if why := storage.Exceeded(pod, u); why != "" {
-		w.evict(pod, eviction{message: why})
+		h.evict(pod, eviction{message: why})
 	}
 	left := storage.Headroom(pod, u)
-	return storage.Measured{At: at.Sub(begin), Took: t.cfg.Now().Sub(at), Free: free, Headroom: left, Interval: m.Next(left != m.Headroom)}
+	return storage.Measured{At: at.Sub(begin), Took: m.cfg.Now().Sub(at), Free: free, Headroom: left, Interval: was.Next(left != was.Headroom)}
 }
 
 // Discard removes the containers that have ended by now, and whose pods do not run them again, with their logs.
-func (t *Manager) Discard() {
-	for _, w := range t.all() {
-		w.mu.Lock()
-		w.mem.discard = t.cfg.Now()
-		w.mu.Unlock()
-		w.poke()
+func (m *Manager) Discard() {
+	for _, h := range m.all() {
+		h.inbox.put(discarded{m.cfg.Now()})
 	}
 }
 
 // Evict ends the pod whose use of the disk is the least justified, and waits until it has given its space back. floor and
 // free are the disk's, in bytes. false: there is none whose end would free anything.
-func (t *Manager) Evict(ctx context.Context, floor, free int64) bool {
+func (m *Manager) Evict(ctx context.Context, floor, free int64) bool {
 	var list []storage.Candidate
-	workers := map[*corev1.Pod]*worker{}
-	for _, w := range t.all() {
-		pod := w.evictable()
+	handles := map[*corev1.Pod]*handle{}
+	for _, h := range m.all() {
+		pod := h.evictable()
 		if pod == nil {
 			continue
 		}
-		u, err := w.usage(ctx, pod)
+		u, err := h.usage(ctx, pod)
 		if err != nil {
-			t.cfg.Log.Warn("disk usage of pod not measured", "pod", pod.Name, "namespace", pod.Namespace, "error", err)
+			m.cfg.Log.Warn("disk usage of pod not measured", "pod", pod.Name, "namespace", pod.Namespace, "error", err)
 			continue
 		}
-		workers[pod] = w
+		handles[pod] = h
 		list = append(list, storage.Candidate{Pod: pod, Usage: u})
 	}
 	ranked := storage.Rank(list)
 	if len(ranked) == 0 {
 		return false
 	}
-	w := workers[ranked[0].Pod]
-	w.evict(ranked[0].Pod, eviction{message: storage.LowMessage(ranked[0], floor, free), pressure: true})
-	for end := time.Now().Add(evictWait); ctx.Err() == nil && time.Now().Before(end) && !w.givenBack(ctx); {
+	h := handles[ranked[0].Pod]
+	h.evict(ranked[0].Pod, eviction{message: storage.LowMessage(ranked[0], floor, free), pressure: true})
+	for end := time.Now().Add(evictWait); ctx.Err() == nil && time.Now().Before(end) && !h.givenBack(ctx); {
 		select {
 		case <-ctx.Done():
 		case <-time.After(500 * time.Millisecond):
@@ -261,60 +249,16 @@ func (t *Manager) Evict(ctx context.Context, floor, free int64) bool {
 }
 
 // givenBack reports whether nothing of the pod is on the disk any more but its status.
-func (w *worker) givenBack(ctx context.Context) bool {
-	w.mu.Lock()
-	released := w.mem.released
-	w.mu.Unlock()
-	if !released {
+func (h *handle) givenBack(ctx context.Context) bool {
+	if !h.shown.Load().released {
 		return false
 	}
-	list, err := w.m.cfg.Runtime.Containers(ctx, w.uid)
+	list, err := h.m.cfg.Runtime.Containers(ctx, h.uid)
 	return err == nil && len(list) == 0
 }
 
-// Images are those that the pods on this node name, also of pods that the set does not name at the moment.
-func (t *Manager) Images() []string {
-	var out []string
-	for _, w := range t.all() {
-		w.mu.Lock()
-		if w.pod != nil && !w.mem.removed {
-			out = append(out, ImagesOf(w.pod)...)
-		}
-		w.mu.Unlock()
-	}
-	return out
-}
-
-// ImagesOf are the images that a pod names.
-func ImagesOf(pod *corev1.Pod) []string {
-	var out []string
-	for i := range pod.Spec.InitContainers {
-		out = append(out, pod.Spec.InitContainers[i].Image)
-	}
-	for i := range pod.Spec.Containers {
-		out = append(out, pod.Spec.Containers[i].Image)
-	}
-	return out
-}
-
-// SavedImages are the images of the pods that an agent keeps in dir, whether it runs or not.
-func SavedImages(dir string) []string {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, e := range entries {
-		var p corev1.Pod
-		if b, err := safefile.ReadIn(dir, filepath.Join(e.Name(), podFile), maxOwnFile); err == nil && json.Unmarshal(b, &p) == nil {
-			out = append(out, ImagesOf(&p)...)
-		}
-	}
-	return out
-}
-
 // SetDiskPressure says whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
-func (t *Manager) SetDiskPressure(on bool) { t.short.Store(on) }
+func (m *Manager) SetDiskPressure(on bool) { m.short.Store(on) }
 
 // pressure refuses pods while the node's disk is short, as kubelet does.
 func (s site) pressure(pod *corev1.Pod) rejection {

@@ -39,18 +39,18 @@ func machineFiles() (hosts, resolv string, err error) {
 }
 
 // logPath is where the log of a container's attempt is.
-func (w *worker) logPath(container string, attempt int) string {
-	return filepath.Join(w.dir, container, strconv.Itoa(attempt)+".log")
+func (h *handle) logPath(container string, attempt int) string {
+	return filepath.Join(h.dir, container, strconv.Itoa(attempt)+".log")
 }
 
 // writeFiles writes the files that the pod's containers share: in place, because running containers have them mounted,
 // and without a moment in which a reader finds them empty.
-func (w *worker) writeFiles(texts map[string]string) error {
-	dir := w.m.cfg.Runtime.Files(w.uid)
+func (h *handle) writeFiles(texts map[string]string) error {
+	dir := h.m.cfg.Runtime.Files(h.uid)
 	for name, text := range texts {
 		err := overwrite(filepath.Join(dir, name), text)
 		if errors.Is(err, syscall.ENOSPC) { // its containers have filled what the pod has; the others do not care
-			w.m.cfg.Log.Warn("pod file not renewed: the pod's containers have filled its own files", "pod", w.uid, "file", name)
+			h.m.cfg.Log.Warn("pod file not renewed: the pod's containers have filled its own files", "pod", h.uid, "file", name)
 			continue
 		}
 		if err != nil {
@@ -77,16 +77,16 @@ func overwrite(path, text string) error {
 
 // fileMounts are the files that every container finds: hosts, hostname, resolv.conf, and where it leaves its last words.
 // A container whose root is read-only cannot write to the first three either; its last words it can leave, as upstream's.
-func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, readOnly bool, have []cruntime.Mount) ([]cruntime.Mount, error) {
+func (h *handle) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, readOnly bool, have []cruntime.Mount) ([]cruntime.Mount, error) {
 	var out []cruntime.Mount
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		target := "/etc/" + name
 		if slices.ContainsFunc(have, func(m cruntime.Mount) bool { return filepath.Clean(m.Target) == target }) {
 			continue
 		}
-		out = append(out, cruntime.Mount{Source: filepath.Join(w.m.cfg.Runtime.Files(w.uid), name), Target: target, ReadOnly: readOnly})
+		out = append(out, cruntime.Mount{Source: filepath.Join(h.m.cfg.Runtime.Files(h.uid), name), Target: target, ReadOnly: readOnly})
 	}
-	path := w.messagePath(c.Name, attempt)
+	path := h.messagePath(c.Name, attempt)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
 	if err != nil {
 		return nil, err
@@ -102,8 +102,8 @@ func (w *worker) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, r
 	return append(out, cruntime.Mount{Source: path, Target: target}), nil
 }
 
-func (w *worker) messagePath(container string, attempt int) string {
-	return filepath.Join(w.m.cfg.Runtime.Files(w.uid), "message."+container+"."+strconv.Itoa(attempt))
+func (h *handle) messagePath(container string, attempt int) string {
+	return filepath.Join(h.m.cfg.Runtime.Files(h.uid), "message."+container+"."+strconv.Itoa(attempt))
 }
 
 const (
@@ -115,7 +115,7 @@ const (
 
 // lastWords is a container's termination message: the end of its message file, or of its log where the policy allows that,
 // cut to its share of what a pod may have. The rules are kubelet's.
-// The file is gone after a reboot; then what an earlier life of the agent has reported stands. The caller holds mu.
+// The file is gone after a reboot; then what an earlier life of the agent has reported stands.
 func (w *worker) lastWords(pod *corev1.Pod, c *cruntime.Container) string {
 	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil {
 		for _, t := range []*corev1.ContainerStateTerminated{old.State.Terminated, old.LastTerminationState.Terminated} {
@@ -129,10 +129,10 @@ func (w *worker) lastWords(pod *corev1.Pod, c *cruntime.Container) string {
 	return text[:min(len(text), share)]
 }
 
-func (w *worker) said(pod *corev1.Pod, c *cruntime.Container) string {
+func (h *handle) said(pod *corev1.Pod, c *cruntime.Container) string {
 	// A container that an older agent has started has its message file beside its log, until it is started anew.
-	before := filepath.Join(w.dir, c.Name, strconv.Itoa(c.Attempt)+".message")
-	for _, path := range []string{w.messagePath(c.Name, c.Attempt), before} {
+	before := filepath.Join(h.dir, c.Name, strconv.Itoa(c.Attempt)+".message")
+	for _, path := range []string{h.messagePath(c.Name, c.Attempt), before} {
 		if b, err := safefile.Tail(path, messageMax); err == nil && len(b) > 0 {
 			return string(b)
 		}
@@ -141,5 +141,5 @@ func (w *worker) said(pod *corev1.Pod, c *cruntime.Container) string {
 	if spec == nil || spec.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || c.ExitCode == 0 {
 		return ""
 	}
-	return podlog.Tail(w.logPath(c.Name, c.Attempt), messageLogRows, messageLogMax)
+	return podlog.Tail(h.logPath(c.Name, c.Attempt), messageLogRows, messageLogMax)
 }

@@ -220,22 +220,8 @@ func TestHTTPHook(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("X") + r.URL.String() }))
 	defer srv.Close()
 	addr := srv.Listener.Addr().(*net.TCPAddr)
-	fake := fakeIn(t, "app:1")
-	dir := t.TempDir()
-	manager := podrun.NewManager(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
-		NodeIPs: func() []string { return nil }, Report: func(wire.Object) error { return nil }, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- manager.Run(ctx) }()
-	defer func() { cancel(); <-done }()
-	data, err := json.Marshal(aPod("p", func(p *corev1.Pod) {
-		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
-			Host: addr.IP.String(), Port: intstr.FromInt(addr.Port), Scheme: corev1.URISchemeHTTPS, Path: "/up?a=b", HTTPHeaders: []corev1.HTTPHeader{{Name: "X", Value: "y"}}}}}
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	manager.Apply(desired.Decode([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
+	runHook(t, corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Host: addr.IP.String(), Port: intstr.FromInt(addr.Port), Scheme: corev1.URISchemeHTTPS,
+		Path: "/up?a=b", HTTPHeaders: []corev1.HTTPHeader{{Name: "X", Value: "y"}}}}, func(wire.Object) error { return nil })
 	select {
 	case got := <-asked:
 		if got != "y/up?a=b" {
@@ -244,6 +230,57 @@ func TestHTTPHook(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("not asked")
 	}
+}
+
+// TestPlainHTTPHook: where HTTPS was said and plain HTTP is spoken, the hook is asked so, without the Authorization that was meant
+// for a connection which nobody can read, and an event says it.
+func TestPlainHTTPHook(t *testing.T) {
+	asked := make(chan string, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("X") + r.Header.Get("Authorization")
+	}))
+	defer srv.Close()
+	fallback := make(chan string, 1)
+	addr := srv.Listener.Addr().(*net.TCPAddr)
+	hook := corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Host: addr.IP.String(), Port: intstr.FromInt(addr.Port), Scheme: corev1.URISchemeHTTPS,
+		Path: "/up?a=b", HTTPHeaders: []corev1.HTTPHeader{{Name: "X", Value: "y"}, {Name: "Authorization", Value: "secret"}}}}
+	runHook(t, hook, func(o wire.Object) error {
+		var e corev1.Event
+		if o.Kind == wire.KindEvent && json.Unmarshal(o.Data, &e) == nil && e.Reason == "LifecycleHTTPFallback" {
+			fallback <- e.Message
+		}
+		return nil
+	})
+	for what, c := range map[string]struct {
+		got  chan string
+		want string
+	}{"the headers": {asked, "y"}, "the event": {fallback, "request to HTTPS lifecycle hook /up?a=b got HTTP response, retry with HTTP succeeded"}} {
+		select {
+		case got := <-c.got:
+			if got != c.want {
+				t.Errorf("%s: %q, want %q", what, got, c.want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: nothing comes", what)
+		}
+	}
+}
+
+// runHook runs a pod with a postStart hook until the test ends.
+func runHook(t *testing.T, hook corev1.LifecycleHandler, report func(wire.Object) error) {
+	fake := fakeIn(t, "app:1")
+	dir := t.TempDir()
+	manager := podrun.NewManager(podrun.Config{Runtime: fake, Network: fakeNet{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "edge",
+		NodeIPs: func() []string { return nil }, Report: report, Forget: func(wire.ID) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- manager.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	data, err := json.Marshal(aPod("p", func(p *corev1.Pod) { p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &hook} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manager.Apply(desired.Decode([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
 }
 
 // TestHostsFile: who manages a pod's hosts file is told in its first line, by which the conformance suite knows it.

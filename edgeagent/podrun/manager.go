@@ -3,7 +3,7 @@ package podrun
 import (
 	"context"
 	"log/slog"
-	"net/netip"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -23,7 +23,6 @@ import (
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
-	"petrel.dev/petrel/svcproxy"
 )
 
 // Network gives pods their place in the pod network. Both methods are idempotent.
@@ -75,22 +74,28 @@ type Config struct {
 
 // Manager is the pods of a node. It owns one worker for each.
 type Manager struct {
-	cfg    Config
-	events *recorder
-	// admitting is held while a new pod is compared with the others.
+	cfg     Config
+	events  *recorder
+	starts  *slots.Slots // for containers that are being started
+	pulls   *pull.Puller
+	streams *stream.Server
+	// admitting is held while a new pod is compared with the others: two must not both be let in to what is left for one.
 	admitting sync.Mutex
-	starts    *slots.Slots // containers that are being started
-	pulls     *pull.Puller
-	streams   *stream.Server
-	short     atomic.Bool   // of disk: no pod is let in that is new to the node
-	limits    chan struct{} // capacity 1: a pod that limits its use of the disk may have come
+	short     atomic.Bool            // of disk: no pod is let in that is new to the node
+	limits    chan struct{}          // capacity 1: a pod that limits its use of the disk may have come
+	want      atomic.Pointer[wanted] // never nil; Apply alone replaces it
 
-	mu       sync.Mutex
-	set      *desired.Set
+	mu   sync.Mutex
+	pods map[string]*handle // by UID, each with its worker; guarded by mu
+	ctx  context.Context    // of Run; nil before and after, when no worker may start; guarded by mu
+	wg   sync.WaitGroup     // the workers, and watchLimits
+}
+
+// wanted is what the hub wants of this node, as far as is known. It is immutable.
+type wanted struct {
+	set *desired.Set
+	// complete: the set is all that the hub wants, so absence from it means something. Once true it stays so.
 	complete bool
-	workers  map[string]*worker
-	wg       sync.WaitGroup
-	ctx      context.Context // of Run; nil before it and after
 }
 
 // startTurn is how long a start of a container may hold its slot; one that takes longer waits for something.
@@ -101,64 +106,47 @@ func NewManager(cfg Config) *Manager {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	m := &Manager{cfg: cfg, workers: map[string]*worker{}, set: &desired.Set{},
+	m := &Manager{cfg: cfg, pods: map[string]*handle{},
 		starts: slots.New(max(2, runtime.NumCPU()), startTurn, 0), pulls: pull.New(cfg.Runtime, cfg.Now),
 		limits: make(chan struct{}, 1),
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
+	m.want.Store(&wanted{set: &desired.Set{}})
 	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, Now: cfg.Now, Log: cfg.Log})
 	return m
 }
 
-// ServeStream serves one stream to a pod and closes it.
-func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
-	m.streams.Serve(ctx, req, s)
-}
-
-// streamPod is what streams have to know of a pod.
-func (m *Manager) streamPod(uid string) (stream.Pod, bool) {
-	w := m.worker(uid)
-	if w == nil {
-		return stream.Pod{}, false
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	last := w.mem.last // each step makes a new one; nothing in it changes
-	p := stream.Pod{UID: uid, Object: w.pod, Status: &last}
-	if sb := w.mem.sandbox; sb != nil {
-		p.Place = &stream.Place{Netns: sb.netns}
-	}
-	return p, true
-}
-
 // Run works until ctx ends; pods that run keep running then.
-func (t *Manager) Run(ctx context.Context) error {
-	events := t.cfg.Runtime.Events(ctx)
-	t.mu.Lock()
-	t.ctx = ctx
-	t.mu.Unlock()
-	t.reconcile()
-	t.wg.Add(1)
+func (m *Manager) Run(ctx context.Context) error {
+	events := m.cfg.Runtime.Events(ctx)
+	m.open(ctx)
+	m.reconcile()
+	m.wg.Add(1)
 	go func() {
-		defer t.wg.Done()
-		t.watchLimits(ctx)
+		defer m.wg.Done()
+		m.watchLimits(ctx)
 	}()
 	for {
 		select {
 		case <-ctx.Done():
-			t.mu.Lock()
-			t.ctx = nil
-			t.mu.Unlock()
-			t.await()
+			m.open(nil)
+			m.await()
 			return nil
 		case uid, ok := <-events:
 			if !ok {
 				events = nil
 				continue
 			}
-			t.wake(uid)
+			m.wake(uid)
 		}
 	}
+}
+
+// open lets workers start, which run as long as ctx; nil: no more.
+func (m *Manager) open(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ctx = ctx
 }
 
 // stopLimit is how long the workers may take to stop. Each has its own limits; one that hangs in the kernel keeps none, and
@@ -166,10 +154,10 @@ func (t *Manager) Run(ctx context.Context) error {
 const stopLimit = 20 * time.Second
 
 // await waits until the workers have stopped, or stopLimit has passed.
-func (t *Manager) await() {
+func (m *Manager) await() {
 	stopped := make(chan struct{})
 	go func() {
-		t.wg.Wait()
+		m.wg.Wait()
 		close(stopped)
 	}()
 	late := time.NewTimer(stopLimit)
@@ -177,10 +165,8 @@ func (t *Manager) await() {
 	select {
 	case <-stopped:
 	case <-late.C:
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		for uid := range t.workers {
-			t.cfg.Log.Error("the work on a pod does not stop, going without it", "pod", uid, "waited", stopLimit)
+		for _, h := range m.all() {
+			m.cfg.Log.Error("the work on a pod does not stop, going without it", "pod", h.uid, "waited", stopLimit)
 		}
 	}
 }
@@ -188,145 +174,110 @@ func (t *Manager) await() {
 // Apply gives the manager a new desired set. A pod that leaves it is stopped and removed. complete: the set is known to be
 // all that the hub wants, so that what an earlier life of the agent has left and the set does not name goes as well.
 // Without it (the cache may have been damaged, and the hub is out of reach) such pods go on, from their copies on disk.
-func (t *Manager) Apply(set *desired.Set, complete bool) {
-	t.mu.Lock()
-	t.set = set
-	t.complete = t.complete || complete
-	workers := make([]*worker, 0, len(t.workers))
-	for _, w := range t.workers {
-		workers = append(workers, w)
-	}
-	t.mu.Unlock()
-	t.reconcile()
-	for _, w := range workers {
-		if w.affected(set) {
-			w.poke()
+// One call at a time.
+func (m *Manager) Apply(set *desired.Set, complete bool) {
+	m.want.Store(&wanted{set: set, complete: complete || m.want.Load().complete})
+	before := m.all()
+	m.reconcile()
+	for _, h := range before {
+		if h.affected(set) {
+			h.inbox.poke()
 		}
 	}
 }
 
 // reconcile has a worker for each pod that is wanted or that there is something left of.
-func (t *Manager) reconcile() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ctx == nil {
+func (m *Manager) reconcile() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx == nil {
 		return
 	}
-	for uid, pod := range t.set.Pods {
-		t.ensure(uid, pod)
+	for uid, pod := range m.want.Load().set.Pods {
+		m.ensure(uid, pod)
 	}
-	entries, err := os.ReadDir(t.cfg.Dir)
+	entries, err := os.ReadDir(m.cfg.Dir)
 	if err != nil && !os.IsNotExist(err) {
-		t.cfg.Log.Error("pod directories cannot be listed", "dir", t.cfg.Dir, "error", err)
+		m.cfg.Log.Error("pod directories cannot be listed", "dir", m.cfg.Dir, "error", err)
 	}
 	for _, e := range entries {
-		t.ensure(e.Name(), nil)
+		m.ensure(e.Name(), nil)
 	}
 }
 
-// ensure starts a worker for a pod unless it has one; pod is nil for one that is not wanted any more.
-func (t *Manager) ensure(uid string, pod *corev1.Pod) {
-	if t.workers[uid] != nil {
+// ensure starts a worker for a pod unless it has one; pod is nil for one that is not wanted any more. The caller holds mu.
+func (m *Manager) ensure(uid string, pod *corev1.Pod) {
+	if m.pods[uid] != nil {
 		return
 	}
-	w := newWorker(t, uid, pod)
-	contain.Go(t.cfg.Log, "podrun/load", uid, w.load) // before any worker asks what the others have of the node
-	t.workers[uid] = w
-	t.limitsChanged()
-	ctx := t.ctx
-	t.wg.Add(1)
+	w := newWorker(m, uid, pod)
+	contain.Go(m.cfg.Log, "podrun/load", uid, w.load) // before any worker asks what the others have of the node
+	m.pods[uid] = w.handle
+	m.limitsChanged()
+	ctx := m.ctx
+	m.wg.Add(1)
 	go func() {
-		defer t.wg.Done()
+		defer m.wg.Done()
 		w.run(ctx)
-		t.mu.Lock()
-		delete(t.workers, uid)
-		again := t.ctx != nil && t.set.Pods[uid] != nil
-		if again { // wanted once more while the worker was leaving
-			t.ensure(uid, t.set.Pods[uid])
-		}
-		t.mu.Unlock()
-		t.portsChanged()
+		m.left(uid)
 	}()
 }
 
+// left takes note that a pod's worker has ended.
+func (m *Manager) left(uid string) {
+	m.mu.Lock()
+	delete(m.pods, uid)
+	if pod := m.want.Load().set.Pods[uid]; m.ctx != nil && pod != nil {
+		m.ensure(uid, pod) // wanted once more while the worker was leaving
+	}
+	m.mu.Unlock()
+	m.portsChanged()
+}
+
+// all returns the pods that are looked after at the moment.
+func (m *Manager) all() []*handle {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.pods))
+}
+
+// Running counts the pods that the manager looks after.
+func (m *Manager) Running() int { return len(m.all()) }
+
 // Refresh has every pod looked at: the node's addresses have changed.
-func (t *Manager) Refresh() { t.wake("") }
+func (m *Manager) Refresh() { m.wake("") }
 
 // wake makes one worker, or all of them, take a step.
-func (t *Manager) wake(uid string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for id, w := range t.workers {
-		if uid == "" || uid == id {
-			w.poke()
+func (m *Manager) wake(uid string) {
+	for _, h := range m.all() {
+		if uid == "" || uid == h.uid {
+			h.inbox.poke()
 		}
 	}
 }
 
-func (t *Manager) worker(uid string) *worker {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.workers[uid]
+// ServeStream serves one stream to a pod and closes it.
+func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
+	m.streams.Serve(ctx, req, s)
 }
 
-// current is the set as of now, and whether absence from it means something.
-func (t *Manager) current() (*desired.Set, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.set, t.complete
+func (m *Manager) streamPod(uid string) (stream.Pod, bool) {
+	for _, h := range m.all() {
+		if h.uid == uid {
+			return h.stream(), true
+		}
+	}
+	return stream.Pod{}, false
 }
 
-func (t *Manager) portsChanged() {
-	if t.cfg.PortsChanged != nil {
-		t.cfg.PortsChanged()
+func (m *Manager) portsChanged() {
+	if m.cfg.PortsChanged != nil {
+		m.cfg.PortsChanged()
 	}
 }
 
 // node is this node as pods find it now.
-func (t *Manager) node() podspec.Node {
-	return podspec.Node{Name: t.cfg.NodeName, IPs: t.cfg.NodeIPs(), Allocatable: t.cfg.Allocatable, Memory: t.cfg.Memory,
-		PodPids: t.cfg.PodPidsLimit, Host: t.cfg.Host, DNS: t.cfg.DNS}
-}
-
-// HostPorts are the node's ports that its running pods ask for.
-func (t *Manager) HostPorts() []svcproxy.HostPort {
-	t.mu.Lock()
-	workers := make([]*worker, 0, len(t.workers))
-	for _, w := range t.workers {
-		workers = append(workers, w)
-	}
-	t.mu.Unlock()
-	var out []svcproxy.HostPort
-	for _, w := range workers {
-		pod, ips := w.address()
-		if pod == nil || pod.Spec.HostNetwork || len(ips) == 0 {
-			continue
-		}
-		target, err := netip.ParseAddr(ips[0])
-		if err != nil {
-			continue
-		}
-		for _, c := range slices.Concat(pod.Spec.Containers, sidecars(pod)) {
-			for _, p := range c.Ports {
-				if p.HostPort == 0 || p.Protocol == corev1.ProtocolSCTP { // the hub refuses that one
-					continue
-				}
-				proto := svcproxy.TCP
-				if p.Protocol == corev1.ProtocolUDP {
-					proto = svcproxy.UDP
-				}
-				host, _ := netip.ParseAddr(p.HostIP) // the zero Addr: all of the node's
-				out = append(out, svcproxy.HostPort{HostIP: host, Port: uint16(p.HostPort), Protocol: proto,
-					Target: netip.AddrPortFrom(target, uint16(p.ContainerPort))})
-			}
-		}
-	}
-	return out
-}
-
-// Running counts the pods that the manager looks after.
-func (t *Manager) Running() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.workers)
+func (m *Manager) node() podspec.Node {
+	return podspec.Node{Name: m.cfg.NodeName, IPs: m.cfg.NodeIPs(), Allocatable: m.cfg.Allocatable, Memory: m.cfg.Memory,
+		PodPids: m.cfg.PodPidsLimit, Host: m.cfg.Host, DNS: m.cfg.DNS}
 }

@@ -36,7 +36,7 @@ const (
 // accounts gives each pod the ServiceAccount that it runs as, and that account's token.
 type accounts struct{ reader control.Reader }
 
-func (s *accounts) assign(ctx context.Context, a registry.Attributes, pod *corev1.Pod) error {
+func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if a.Operation != registry.OpCreate {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (s *accounts) find(ctx context.Context, pod *corev1.Pod) (sa *corev1.Servic
 }
 
 // refuseMirror: a pod that an agent declares may not use anything that the API would have to give it.
-func refuseMirror(a registry.Attributes, pod *corev1.Pod) error {
+func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return forbidden(a, errors.New("a mirror pod may not reference service accounts"))
 	}
@@ -140,7 +140,7 @@ func tokenSource() *corev1.ProjectedVolumeSource {
 }
 
 // limitSecrets holds a pod to the secrets that its account lists, when the account asks for that.
-func (s *accounts) limitSecrets(ctx context.Context, a registry.Attributes, pod *corev1.Pod) error {
+func (s *accounts) limitSecrets(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if a.Operation != registry.OpCreate || pod.Spec.ServiceAccountName == "" {
 		return nil
 	}

@@ -40,7 +40,7 @@ type Chain struct {
 }
 
 // step changes a.Object, or refuses the write with an *apierrors.StatusError.
-type step func(ctx context.Context, a registry.Attributes) error
+type step func(ctx context.Context, a *registry.AdmissionRequest) error
 
 var _ registry.Admission = (*Chain)(nil)
 
@@ -78,16 +78,16 @@ func New(cfg Config) (*Chain, error) {
 }
 
 // Mutate implements registry.Admission.
-func (c *Chain) Mutate(ctx context.Context, a registry.Attributes) error {
+func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error {
 	return run(ctx, c.mutate, a)
 }
 
 // Validate implements registry.Admission.
-func (c *Chain) Validate(ctx context.Context, a registry.Attributes) error {
+func (c *Chain) Validate(ctx context.Context, a *registry.AdmissionRequest) error {
 	return run(ctx, c.validate, a)
 }
 
-func run(ctx context.Context, steps []step, a registry.Attributes) error {
+func run(ctx context.Context, steps []step, a *registry.AdmissionRequest) error {
 	for _, s := range steps {
 		if err := s(ctx, a); err != nil {
 			return err
@@ -97,7 +97,7 @@ func run(ctx context.Context, steps []step, a registry.Attributes) error {
 }
 
 // forbidden refuses a, naming the object as far as its name is known.
-func forbidden(a registry.Attributes, why error) *apierrors.StatusError {
+func forbidden(a *registry.AdmissionRequest, why error) *apierrors.StatusError {
 	name := a.Target.Name
 	if name == "" && a.Object != nil {
 		name = a.Object.GetName()

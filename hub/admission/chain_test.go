@@ -102,8 +102,8 @@ func newChain(t *testing.T, s *store) *Chain {
 	return c
 }
 
-// attributes of a write: a creation, an update or a deletion by which objects there are.
-func attributes(obj, old kube.Object) registry.Attributes {
+// request is a write: a creation, an update or a deletion by which objects there are.
+func request(obj, old kube.Object) *registry.AdmissionRequest {
 	some, op := obj, registry.OpUpdate
 	switch {
 	case old == nil:
@@ -112,15 +112,15 @@ func attributes(obj, old kube.Object) registry.Attributes {
 		some, op = old, registry.OpDelete
 	}
 	k, _ := kinds.ByGVK(gvkOf(some))
-	return registry.Attributes{
-		Target:    registry.Target{Kind: k, Namespace: some.GetNamespace(), Name: some.GetName()},
+	return &registry.AdmissionRequest{
+		Request:   resource.Request{Target: resource.Target{Kind: k, Namespace: some.GetNamespace(), Name: some.GetName()}},
 		Operation: op, Object: obj, Old: old,
 	}
 }
 
 // admit runs the whole chain on a write.
 func admit(ctx context.Context, c *Chain, obj, old kube.Object) error {
-	a := attributes(obj, old)
+	a := request(obj, old)
 	if err := c.Mutate(ctx, a); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 // docs/fields.md lists every field, and which of them are refused.
 
 // refuseFields refuses new pods that ask for what is not served.
-func refuseFields(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
+func refuseFields(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if a.Operation != registry.OpCreate {
 		return nil
 	}
@@ -48,7 +48,7 @@ func unservedPod(spec *corev1.PodSpec) error {
 
 // refuseSCTP refuses Services that would have to forward SCTP. Where nothing is forwarded, in a headless Service or an
 // ExternalName, the protocol is only what DNS says.
-func refuseSCTP(_ context.Context, a registry.Attributes) error {
+func refuseSCTP(_ context.Context, a *registry.AdmissionRequest) error {
 	svc, ok := a.Object.(*corev1.Service)
 	if !ok || a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
 		return nil

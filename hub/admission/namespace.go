@@ -24,7 +24,7 @@ var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSy
 // namespaces lets nothing new into a namespace that does not exist or is going away.
 type namespaces struct{ reader control.Reader }
 
-func (n *namespaces) admit(ctx context.Context, a registry.Attributes) error {
+func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {
 	if a.Target.Kind.GVK == kube.Namespace {
 		if a.Operation == registry.OpDelete && a.Target.Subresource == "" && immortal[a.Old.GetName()] {
 			return apierrors.NewForbidden(a.Target.Kind.Resource(), a.Old.GetName(), errors.New("this namespace may not be deleted"))

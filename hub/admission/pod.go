@@ -15,8 +15,8 @@ import (
 )
 
 // onPods runs f on pods that are created or updated as a whole, not through a subresource.
-func onPods(f func(ctx context.Context, a registry.Attributes, pod *corev1.Pod) error) step {
-	return func(ctx context.Context, a registry.Attributes) error {
+func onPods(f func(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error) step {
+	return func(ctx context.Context, a *registry.AdmissionRequest) error {
 		if a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
 			return nil
 		}
@@ -32,7 +32,7 @@ const taintSeconds = 300
 
 // tolerate gives a pod that does not care for itself its time on a node in trouble: 300 s, or what its autonomy
 // annotation says.
-func tolerate(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
+func tolerate(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	stay, err := autonomy(pod)
 	if err != nil {
 		return apierrors.NewInvalid(kube.Pod.GroupKind(), pod.Name, field.ErrorList{err})
@@ -79,7 +79,7 @@ var systemPriorities = map[string]int32{
 }
 
 // prioritize fills in the number that the pod's priority class stands for.
-func prioritize(_ context.Context, a registry.Attributes, pod *corev1.Pod) error {
+func prioritize(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if old, ok := a.Old.(*corev1.Pod); ok {
 		if pod.Spec.Priority == nil {
 			pod.Spec.Priority = old.Spec.Priority

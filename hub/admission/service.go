@@ -72,7 +72,7 @@ func newServices(cfg Config) (*services, error) {
 }
 
 // allocate completes a Service that is created or updated.
-func (s *services) allocate(ctx context.Context, a registry.Attributes) error {
+func (s *services) allocate(ctx context.Context, a *registry.AdmissionRequest) error {
 	if gone, ok := a.Old.(*corev1.Service); ok && a.Operation == registry.OpDelete && !a.DryRun {
 		s.release(ctx, gone)
 		return nil

@@ -196,7 +196,7 @@ func TestServiceClaims(t *testing.T) {
 		if err := admit(t.Context(), c, service("a", withNodePort(30080)), nil); err != nil {
 			t.Errorf("the same Service tries again: %v", err)
 		}
-		dry := attributes(service("c", withNodePort(30090)), nil)
+		dry := request(service("c", withNodePort(30090)), nil)
 		dry.DryRun = true
 		if err := c.Mutate(t.Context(), dry); err != nil {
 			t.Fatal(err)

@@ -41,35 +41,35 @@ func (v *countedVerbs) none() error {
 	return apierrors.NewNotFound(corev1.Resource("things"), "x")
 }
 
-func (v *countedVerbs) Create(context.Context, registry.Target, runtime.Object, *metav1.CreateOptions) (*registry.Result, error) {
+func (v *countedVerbs) Create(context.Context, resource.Target, runtime.Object, *metav1.CreateOptions) (*registry.Result, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) Get(context.Context, registry.Target, *metav1.GetOptions) (*registry.Result, error) {
+func (v *countedVerbs) Get(context.Context, resource.Target, *metav1.GetOptions) (*registry.Result, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) Update(context.Context, registry.Target, runtime.Object, *metav1.UpdateOptions) (*registry.Result, error) {
+func (v *countedVerbs) Update(context.Context, resource.Target, runtime.Object, *metav1.UpdateOptions) (*registry.Result, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) Patch(context.Context, registry.Target, types.PatchType, []byte, *metav1.PatchOptions) (*registry.Result, error) {
+func (v *countedVerbs) Patch(context.Context, resource.Target, types.PatchType, []byte, *metav1.PatchOptions) (*registry.Result, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) Delete(context.Context, registry.Target, *metav1.DeleteOptions) (*registry.Result, error) {
+func (v *countedVerbs) Delete(context.Context, resource.Target, *metav1.DeleteOptions) (*registry.Result, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) DeleteCollection(context.Context, registry.Target, *metav1.DeleteOptions, *metav1.ListOptions) (*registry.ListResult, error) {
+func (v *countedVerbs) DeleteCollection(context.Context, resource.Target, *metav1.DeleteOptions, *metav1.ListOptions) (*registry.ListResult, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) List(context.Context, registry.Target, *metav1.ListOptions) (*registry.ListResult, error) {
+func (v *countedVerbs) List(context.Context, resource.Target, *metav1.ListOptions) (*registry.ListResult, error) {
 	return nil, v.none()
 }
 
-func (v *countedVerbs) Watch(context.Context, registry.Target, *metav1.ListOptions) (registry.Watch, error) {
+func (v *countedVerbs) Watch(context.Context, resource.Target, *metav1.ListOptions) (registry.Watch, error) {
 	return nil, v.none()
 }
 

@@ -180,8 +180,12 @@ func sortedVerbs(v []string) metav1.Verbs {
 	return out
 }
 
-// storageHash tells clients whether two resources are stored as one; only equality means something.
+// storageHash tells clients whether two resources are stored as one; only equality means something. What is not stored has
+// none.
 func storageHash(k *resource.Kind) string {
+	if k.Virtual() {
+		return ""
+	}
 	stored := k
 	if k.StoredAs != nil {
 		stored = k.StoredAs

@@ -15,7 +15,7 @@ import (
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
-	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
 )
 
@@ -40,7 +40,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 		x.t, x.sub, x.verb, _ = s.target(p, r.Method, x.query.Get)
 		if x.verb == "" {
 			x.verb = verbOf(r.Method, true, false, "")
-			x.t = registry.Target{}
+			x.t = resource.Target{}
 		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {

@@ -50,13 +50,18 @@ type option func(*apiserver.Config)
 
 func newHub(t testing.TB, opts ...option) *hub {
 	t.Helper()
-	h := &hub{t: t, reg: registrytest.New(t), closing: make(chan struct{})}
+	return newHubOf(t, registrytest.Kinds(), nil, opts...)
+}
+
+// newHubOf is newHub with a table of kinds and an admission (nil: none) of the test's own.
+func newHubOf(t testing.TB, kinds *resource.Table, admission registry.Admission, opts ...option) *hub {
+	t.Helper()
+	h := &hub{t: t, reg: registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission}), closing: make(chan struct{})}
 	dir := t.TempDir()
 	var err error
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki")); err != nil {
 		t.Fatal(err)
 	}
-	kinds := resource.New()
 	cfg := apiserver.Config{
 		Verbs:         h.reg,
 		Kinds:         kinds,

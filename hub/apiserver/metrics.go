@@ -22,7 +22,7 @@ type metrics struct {
 	rejected prometheus.Counter
 }
 
-func newMetrics(v version.Info) *metrics {
+func newMetrics(v version.Info, agents func() map[string]uint64) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_request_total", Help: "Requests, by verb, resource and HTTP code.",
@@ -40,7 +40,7 @@ func newMetrics(v version.Info) *metrics {
 	})
 	info.Set(1)
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(containedPanics{}, m.requests, m.duration, m.watches, m.rejected, info,
+	reg.MustRegister(containedPanics{agents}, m.requests, m.duration, m.watches, m.rejected, info,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	m.Handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	return m
@@ -49,12 +49,25 @@ func newMetrics(v version.Info) *metrics {
 var containedDesc = prometheus.NewDesc("petrel_contained_panics_total",
 	"Panics that were kept at one object, node, connection or request, by part of the program. Each is a fault of Petrel.", []string{"site"}, nil)
 
-// containedPanics reports what internal/contain has counted, when it is asked.
-type containedPanics struct{}
+var agentPanicsDesc = prometheus.NewDesc("petrel_agent_panics_total",
+	"Panics that a node's agent has contained since it started, by node. Its log has the stacks.", []string{"node"}, nil)
 
-func (containedPanics) Describe(ch chan<- *prometheus.Desc) { ch <- containedDesc }
+// containedPanics reports what internal/contain has counted here and on the nodes, when it is asked.
+type containedPanics struct {
+	agents func() map[string]uint64 // nil: it is not known
+}
 
-func (containedPanics) Collect(ch chan<- prometheus.Metric) {
+func (containedPanics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- containedDesc
+	ch <- agentPanicsDesc
+}
+
+func (c containedPanics) Collect(ch chan<- prometheus.Metric) {
+	if c.agents != nil {
+		for node, n := range c.agents() {
+			ch <- prometheus.MustNewConstMetric(agentPanicsDesc, prometheus.CounterValue, float64(n), node)
+		}
+	}
 	for site, n := range contain.Counts() {
 		ch <- prometheus.MustNewConstMetric(containedDesc, prometheus.CounterValue, float64(n), site)
 	}

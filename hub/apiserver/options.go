@@ -11,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/hub/registry"
 )
 
 // decodeQuery fills opts from the query string.
@@ -22,20 +23,13 @@ func (x *exchange) decodeQuery(opts runtime.Object) error {
 	return nil
 }
 
-func invalidOptions(kind string, errs field.ErrorList) error {
-	if len(errs) == 0 {
-		return nil
-	}
-	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
-}
-
 func (x *exchange) createOptions() (*metav1.CreateOptions, error) {
 	o := &metav1.CreateOptions{}
 	if err := x.decodeQuery(o); err != nil {
 		return nil, err
 	}
 	o.FieldManager = x.manager(o.FieldManager)
-	return o, invalidOptions("CreateOptions", validation.ValidateCreateOptions(o))
+	return o, registry.InvalidOptions("CreateOptions", validation.ValidateCreateOptions(o))
 }
 
 func (x *exchange) updateOptions() (*metav1.UpdateOptions, error) {
@@ -44,7 +38,7 @@ func (x *exchange) updateOptions() (*metav1.UpdateOptions, error) {
 		return nil, err
 	}
 	o.FieldManager = x.manager(o.FieldManager)
-	return o, invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(o))
+	return o, registry.InvalidOptions("UpdateOptions", validation.ValidateUpdateOptions(o))
 }
 
 func (x *exchange) patchOptions(pt types.PatchType) (*metav1.PatchOptions, error) {
@@ -52,7 +46,7 @@ func (x *exchange) patchOptions(pt types.PatchType) (*metav1.PatchOptions, error
 	if err := x.decodeQuery(o); err != nil {
 		return nil, err
 	}
-	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(o, pt)); err != nil {
+	if err := registry.InvalidOptions("PatchOptions", validation.ValidatePatchOptions(o, pt)); err != nil {
 		return nil, err
 	}
 	o.FieldManager = x.manager(o.FieldManager)
@@ -84,7 +78,7 @@ func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 		}
 	}
 	o.IgnoreStoreReadErrorWithClusterBreakingPotential = nil
-	return o, invalidOptions("DeleteOptions", validation.ValidateDeleteOptions(o))
+	return o, registry.InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(o))
 }
 
 // listOptions are those of list, watch and deletecollection. They are checked in upstream's internal form, which parses
@@ -96,7 +90,7 @@ func (x *exchange) listOptions() (*metav1.ListOptions, error) {
 	}
 	in.Watch = x.verb == "watch"
 	internalversion.SetListOptionsDefaults(&in, true)
-	if err := invalidOptions("ListOptions", listvalidation.ValidateListOptions(&in, true)); err != nil {
+	if err := registry.InvalidOptions("ListOptions", listvalidation.ValidateListOptions(&in, true)); err != nil {
 		return nil, err
 	}
 	if x.t.Name != "" { // watch of one object, the deprecated way

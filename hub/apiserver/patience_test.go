@@ -39,7 +39,7 @@ type creations struct {
 	left time.Duration
 }
 
-func (c *creations) Create(ctx context.Context, _ registry.Target, obj runtime.Object, _ *metav1.CreateOptions) (*registry.Result, error) {
+func (c *creations) Create(ctx context.Context, _ resource.Target, obj runtime.Object, _ *metav1.CreateOptions) (*registry.Result, error) {
 	if until, ok := ctx.Deadline(); ok {
 		c.left = time.Until(until)
 	}

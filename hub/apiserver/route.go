@@ -8,7 +8,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -65,7 +64,7 @@ func (s *server) routeAPI(x *exchange, p []string) {
 }
 
 // target finds what an object path is about; ok is false when no served kind has the path.
-func (s *server) target(p []string, method string, query func(string) string) (t registry.Target, sub *resource.Subresource, verb string, ok bool) {
+func (s *server) target(p []string, method string, query func(string) string) (t resource.Target, sub *resource.Subresource, verb string, ok bool) {
 	var gv schema.GroupVersion
 	switch {
 	case len(p) >= 3 && p[0] == "api":
@@ -96,7 +95,7 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 		return t, nil, "", false
 	}
 	if len(p) > 1 {
-		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" {
+		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" || t.Kind.Virtual() {
 			return t, nil, "", false
 		}
 	}

@@ -36,6 +36,8 @@ type Config struct {
 	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
+	// AgentPanics returns how many panics the agents have contained, by node, for /metrics; nil: it is not known.
+	AgentPanics func() map[string]uint64
 
 	// Ready is what /readyz checks besides "ping" and "shutdown", in this order.
 	Ready []Check
@@ -76,7 +78,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{
 		Config:   c,
 		codec:    newCodec(resource.Scheme()),
-		metrics:  newMetrics(c.Version),
+		metrics:  newMetrics(c.Version, c.AgentPanics),
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),
@@ -93,7 +95,7 @@ type exchange struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	ctx  context.Context
-	t    registry.Target
+	t    resource.Target
 	sub  *resource.Subresource
 	verb string
 	user auth.User // who asks, once admitted; nameless before

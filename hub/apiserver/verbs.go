@@ -10,7 +10,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -99,14 +98,6 @@ func (x *exchange) update(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m, err := meta.Accessor(obj); err == nil {
-		switch {
-		case m.GetName() == "":
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", x.t.Name))
-		case m.GetName() != x.t.Name:
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), x.t.Name))
-		}
-	}
 	return x.s.Verbs.Update(x.ctx, x.t, obj, o)
 }
 
@@ -120,15 +111,7 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 	if err != nil {
 		return obj, nil // a body without metadata
 	}
-	switch {
-	case !x.t.Kind.Namespaced:
-		m.SetNamespace("") // upstream forgives it, so manifests with one are about
-	case x.t.Kind.Namespaced && m.GetNamespace() == "":
-		m.SetNamespace(x.t.Namespace)
-	case x.t.Kind.Namespaced && m.GetNamespace() != x.t.Namespace:
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
-	}
-	return obj, nil
+	return obj, registry.FitNamespace(x.t.Kind, x.t.Namespace, m)
 }
 
 var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
@@ -205,7 +188,7 @@ func isStatus(body []byte) bool {
 	return len(body) < 4096 && json.Unmarshal(body, &t) == nil && t.Kind == "Status" && t.APIVersion == "v1"
 }
 
-// manager is the field manager to record: what the client says, otherwise the program's name from its user agent.
+// manager is the field manager to record: what the client names, otherwise the program's name from its user agent.
 func (x *exchange) manager(said string) string {
 	if said != "" {
 		return said

@@ -75,7 +75,8 @@ type intake struct {
 	pruneAt int               // when to look for queues to forget
 	events  []*corev1.Event
 	ready   chan struct{}
-	seldom  seldom // Events about a node, by node and reason; and log lines, by node, kind and reason
+	panics  map[string]uint64 // by node, as it last reported
+	seldom  seldom            // Events about a node, by node and reason; and log lines, by node, kind and reason
 
 	// The rest is the goroutine's.
 	networks []netip.Prefix // of pods and Services: no node's own addresses
@@ -94,7 +95,7 @@ type queue struct {
 
 func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) *intake {
 	i := &intake{
-		client: client, log: log, ready: make(chan struct{}, 1), queues: map[string]*queue{}, pruneAt: 64,
+		client: client, log: log, ready: make(chan struct{}, 1), queues: map[string]*queue{}, pruneAt: 64, panics: map[string]uint64{},
 		seldom: seldom{every: eventEvery, max: maxEventKeys},
 	}
 	for _, text := range []string{settings.PodCIDR, settings.ServiceCIDR} {

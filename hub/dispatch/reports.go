@@ -149,6 +149,7 @@ func (i *intake) planNode(r report) plan {
 	if !ok {
 		return plan{}
 	}
+	i.setPanics(r.node, rep.Panics)
 	left = append(left, i.checkNodeStatus(&status)...)
 	next := node.DeepCopy()
 	left = append(left, mergeLabels(next, rep.Labels)...)

@@ -62,6 +62,9 @@ func serviceObject(s *corev1.Service, endpoints map[string]*discoveryv1.Endpoint
 	}
 	j.LocalOnlyInternal = s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	j.LocalOnlyExternal = s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && j.LocalOnlyExternal { // of any class: another's load balancer asks it too
+		j.HealthPort = uint16(s.Spec.HealthCheckNodePort)
+	}
 	for _, e := range endpoints {
 		j.Endpoints = append(j.Endpoints, sliceEndpoints(e)...)
 	}

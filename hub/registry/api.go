@@ -13,14 +13,6 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Target is what a request is about.
-type Target struct {
-	Kind        *resource.Kind
-	Namespace   string // "" for cluster scope, or for all namespaces in List, Watch
-	Name        string // "" in Create, List, Watch, DeleteCollection
-	Subresource string
-}
-
 // Result answers a request about one object.
 type Result struct {
 	// JSON is the object (or subresource body, or Status) as stored, apiVersion and kind included: hand it out as it is.
@@ -58,33 +50,32 @@ type Watch interface {
 // *apierrors.StatusError with upstream's texts. Bodies are typed objects of the target's kind (or of the subresource's)
 // with TypeMeta set; strict decoding has been done by the caller.
 type Verbs interface {
-	Create(ctx context.Context, t Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error)
-	Get(ctx context.Context, t Target, opts *metav1.GetOptions) (*Result, error)
-	Update(ctx context.Context, t Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error)
+	Create(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error)
+	Get(ctx context.Context, t resource.Target, opts *metav1.GetOptions) (*Result, error)
+	Update(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error)
 	// Patch: merge, strategic merge, JSON patch. validation is fieldValidation's value: the patched object is decoded
 	// strictly when it says so.
-	Patch(ctx context.Context, t Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error)
-	Delete(ctx context.Context, t Target, opts *metav1.DeleteOptions) (*Result, error)
-	DeleteCollection(ctx context.Context, t Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error)
-	List(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error)
-	Watch(ctx context.Context, t Target, opts *metav1.ListOptions) (Watch, error)
+	Patch(ctx context.Context, t resource.Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error)
+	Delete(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions) (*Result, error)
+	DeleteCollection(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error)
+	List(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, error)
+	Watch(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (Watch, error)
 }
 
 // Admission may change or refuse a write; hub/admission's chain is one. Both are called with a copy that may be changed
 // (Mutate) or only read (Validate); old is nil for a creation, obj is nil for a deletion.
 type Admission interface {
-	Mutate(ctx context.Context, a Attributes) error
-	Validate(ctx context.Context, a Attributes) error
+	Mutate(ctx context.Context, a *AdmissionRequest) error
+	Validate(ctx context.Context, a *AdmissionRequest) error
 }
 
-// Attributes describe a write to Admission.
-type Attributes struct {
-	Target    Target
-	Operation Operation
-	Object    kube.Object    // the object as it would be stored, nil for Delete and Connect
-	Old       kube.Object    // nil for Create
-	Body      runtime.Object // the subresource's body (Binding, Eviction, Scale), otherwise nil
-	DryRun    bool
+// AdmissionRequest is a write as admission sees it: who asks for what, and what it would make of the object.
+type AdmissionRequest struct {
+	resource.Request                // with the Kind as it is stored
+	Operation        Operation      // CREATE for everything that is POSTed, also to a subresource
+	Object           kube.Object    // the object as it would be stored, nil for Delete and Connect
+	Old              kube.Object    // nil for Create
+	Body             runtime.Object // the subresource's body (Binding, Eviction, Scale), otherwise nil
 }
 
 // Operation is the verb of a write as admission knows it.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -17,11 +17,18 @@ import (
 )
 
 // client is control.Client in process: the same rules as over HTTP without encoding anything for the way.
-type client struct{ r *Registry }
+type client struct {
+	r  *Registry
+	as auth.Component
+}
 
-// Client returns what controllers, the scheduler's driver and the dispatcher use. Objects that its methods return are
-// shared, as all objects of control.Reader: read-only. Objects given to it are only read.
-func (r *Registry) Client() control.Client { return &client{r} }
+// Client returns the client of the hub itself.
+func (r *Registry) Client() control.Client { return r.ClientAs(auth.Hub) }
+
+// ClientAs returns what controllers, the scheduler's driver and the dispatcher use: its requests are as's, and are not
+// authorized. Objects that its methods return are shared, as all objects of control.Reader: read-only. Objects that are
+// passed to it are only read.
+func (r *Registry) ClientAs(as auth.Component) control.Client { return &client{r, as} }
 
 // Get implements control.Reader.
 func (c *client) Get(gvk kube.GVK, namespace, name string) (obj kube.Object, ok bool) {
@@ -77,22 +84,25 @@ func (c *client) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
 	return objs
 }
 
-// target says what obj is.
-func (c *client) target(obj kube.Object) (Target, error) {
+// target finds out what obj is.
+func (c *client) target(obj kube.Object) (resource.Target, error) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	if gvk.Kind == "" {
 		gvks, _, err := resource.Scheme().ObjectKinds(obj)
 		if err != nil || len(gvks) == 0 {
-			return Target{}, apierrors.NewBadRequest(fmt.Sprintf("%T: its kind is not served", obj))
+			return resource.Target{}, apierrors.NewBadRequest(fmt.Sprintf("%T: its kind is not served", obj))
 		}
 		gvk = gvks[0]
 	}
 	k := c.r.kindFor(gvk)
 	if k == nil {
-		return Target{}, apierrors.NewBadRequest(fmt.Sprintf("%s is not served", gvk))
+		return resource.Target{}, apierrors.NewBadRequest(fmt.Sprintf("%s is not served", gvk))
 	}
-	return Target{Kind: k, Namespace: obj.GetNamespace(), Name: obj.GetName()}, nil
+	return resource.Target{Kind: k, Namespace: obj.GetNamespace(), Name: obj.GetName()}, nil
 }
+
+// in returns the context of a request of this client.
+func (c *client) in(ctx context.Context) context.Context { return auth.WithUser(ctx, c.as.User) }
 
 // Create implements control.Writer.
 func (c *client) Create(ctx context.Context, obj kube.Object) (kube.Object, error) {
@@ -101,7 +111,7 @@ func (c *client) Create(ctx context.Context, obj kube.Object) (kube.Object, erro
 		return nil, err
 	}
 	t.Name = ""
-	return asObject(c.r.Create(ctx, t, obj.DeepCopyObject(), nil))
+	return asObject(c.r.Create(c.in(ctx), t, obj.DeepCopyObject(), &metav1.CreateOptions{FieldManager: c.as.Manager}))
 }
 
 // Update implements control.Writer.
@@ -111,7 +121,7 @@ func (c *client) Update(ctx context.Context, obj kube.Object, sub string) (kube.
 		return nil, err
 	}
 	t.Subresource = sub
-	return asObject(c.r.Update(ctx, t, obj.DeepCopyObject(), nil))
+	return asObject(c.r.Update(c.in(ctx), t, obj.DeepCopyObject(), &metav1.UpdateOptions{FieldManager: c.as.Manager}))
 }
 
 func asObject(res *Result, err error) (kube.Object, error) {
@@ -131,24 +141,25 @@ func (c *client) Delete(ctx context.Context, gvk kube.GVK, namespace, name strin
 	if k == nil {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s is not served", gvk))
 	}
-	_, err := c.r.Delete(ctx, Target{Kind: k, Namespace: namespace, Name: name}, &opts)
+	_, err := c.r.Delete(c.in(ctx), resource.Target{Kind: k, Namespace: namespace, Name: name}, &opts)
 	return err
 }
 
-// Commit implements control.Writer. A write that would change nothing is left out. No object may occur twice. The
-// "binding" subresource takes a pod with spec.nodeName, and needs no Old: a pod that has no node yet takes it.
+// Commit implements control.Writer. A write that would change nothing is left out. No object may occur twice. A subresource
+// that has a Handler gets the object as its body; it needs no Old where the handler knows what it may change.
 func (c *client) Commit(ctx context.Context, writes []control.Write) error {
+	ctx = c.in(ctx)
 	plans := make([]*plan, 0, len(writes))
-	targets := make([]Target, 0, len(writes))
+	kinds := make([]*resource.Kind, 0, len(writes)) // of plans, as they were asked for
 	for _, w := range writes {
-		t, p, err := c.plan(ctx, w)
+		q, p, err := c.plan(ctx, w)
 		if err != nil {
 			return err
 		}
-		if p == nil || p.noop() {
+		if p.noop() {
 			continue
 		}
-		plans, targets = append(plans, p), append(targets, t)
+		plans, kinds = append(plans, p), append(kinds, q.Kind)
 	}
 	if len(plans) == 0 {
 		return nil
@@ -157,7 +168,7 @@ func (c *client) Commit(ctx context.Context, writes []control.Write) error {
 	var lost *sqlstore.ConflictError
 	if !errors.As(err, &lost) {
 		if err != nil {
-			return storeFailure(targets[0].Kind, "update", err)
+			return storeFailure(kinds[0], "update", err)
 		}
 		return nil
 	}
@@ -165,97 +176,90 @@ func (c *client) Commit(ctx context.Context, writes []control.Write) error {
 		if p.key != lost.Key {
 			continue
 		}
-		switch t := targets[i]; {
+		switch name := p.obj.GetName(); {
 		case p.old == nil:
-			return apierrors.NewAlreadyExists(groupResource(t.Kind), t.Name)
+			return apierrors.NewAlreadyExists(groupResource(kinds[i]), name)
 		case lost.Have == 0:
-			return notFound(t.Kind, t.Name)
+			return notFound(kinds[i], name)
 		default:
-			return modified(t.Kind, t.Name)
+			return modified(kinds[i], name)
 		}
 	}
 	return apierrors.NewInternalError(err)
 }
 
 // plan decides one write of a Commit.
-func (c *client) plan(ctx context.Context, w control.Write) (Target, *plan, error) {
+func (c *client) plan(ctx context.Context, w control.Write) (*request, *plan, error) {
 	subject := w.Object
 	if subject == nil {
 		subject = w.Old
 	}
 	if subject == nil {
-		return Target{}, nil, apierrors.NewBadRequest("a write needs an object")
+		return nil, nil, apierrors.NewBadRequest("a write needs an object")
 	}
 	t, err := c.target(subject)
 	if err != nil {
-		return t, nil, err
+		return nil, nil, err
 	}
 	t.Subresource = w.Subresource
-	if w.Old == nil && !w.Delete && w.Subresource == "" {
-		t.Name = ""
-		p, err := c.r.planCreate(ctx, t, w.Object.DeepCopyObject().(kube.Object), false)
-		if err == nil {
-			t.Name = p.obj.GetName()
-		}
-		return t, p, err
+	o := options{manager: c.as.Manager}
+	if w.Old != nil {
+		version := w.Old.GetResourceVersion()
+		o.preconditions = &metav1.Preconditions{ResourceVersion: &version}
 	}
-	cur, err := c.r.current(ctx, t.Kind, resource.Key(t.Kind, t.Namespace, t.Name))
+	verb := writeVerb(t, w)
+	if verb == "create" && t.Subresource == "" {
+		t.Name = ""
+	}
+	ctx, q, err := c.r.resolve(ctx, verb, t, o)
 	if err != nil {
-		return t, nil, err
+		return nil, nil, err
+	}
+	p, err := c.r.planWrite(ctx, q, w)
+	return q, p, err
+}
+
+// writeVerb is the verb that a write would be over HTTP.
+func writeVerb(t resource.Target, w control.Write) string {
+	switch sub := t.Kind.Stored().Subresources[w.Subresource]; {
+	case w.Delete:
+		return "delete"
+	case sub != nil && sub.Handler != nil, w.Old == nil && w.Subresource == "":
+		return "create"
+	}
+	return "update"
+}
+
+// planWrite is the plan of a request that is part of a commit.
+func (r *Registry) planWrite(ctx context.Context, q *request, w control.Write) (*plan, error) {
+	switch {
+	case w.Object == nil && !w.Delete:
+		return nil, apierrors.NewBadRequest("a write needs an object")
+	case q.handler() != nil && !w.Delete:
+		return r.planHandled(ctx, q, w.Object.DeepCopyObject())
+	case w.Old == nil && w.Subresource == "" && !w.Delete:
+		return r.planCreate(ctx, q, w.Object.DeepCopyObject().(kube.Object))
+	}
+	cur, err := r.current(ctx, q.Kind, resource.Key(q.Kind, q.Namespace, q.Name))
+	if err != nil {
+		return nil, err
 	}
 	if cur == nil {
-		return t, nil, notFound(t.Kind, t.Name)
+		return nil, notFound(q.Kind, q.Name)
 	}
-	if w.Old != nil && w.Old.GetResourceVersion() != formatRevision(cur.entry.Rev) {
-		return t, nil, modified(t.Kind, t.Name)
+	if err := q.meant(cur); err != nil {
+		return nil, err
 	}
-	switch {
-	case w.Delete:
-		p, err := c.r.planRemoval(ctx, t, cur)
-		return t, p, err
-	case w.Subresource == "binding":
-		p, err := c.r.planBindingOf(ctx, t, cur, w.Object)
-		return t, p, err
+	if w.Delete {
+		return r.planRemoval(ctx, q, cur)
 	}
-	sub, err := subresource(t, "update")
-	if err != nil {
-		return t, nil, err
-	}
-	if sub != nil && sub.Put != nil {
-		return t, nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", w.Subresource))
+	if q.sub != nil && q.sub.Put != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", q.Subresource))
 	}
 	obj := w.Object.DeepCopyObject().(kube.Object)
 	obj.SetResourceVersion(formatRevision(cur.entry.Rev))
-	if uid := obj.GetUID(); uid != "" && uid != cur.obj.GetUID() {
-		return t, nil, uidMismatch(t.Kind, t.Name, uid, cur.obj.GetUID())
-	}
-	p, err := c.r.planUpdate(ctx, update{t: t, sub: sub, cur: cur, obj: obj})
-	return t, p, err
-}
-
-// planRemoval removes an object for good: its grace and its finalizers have been seen to.
-func (r *Registry) planRemoval(ctx context.Context, t Target, cur *current) (*plan, error) {
-	attrs := Attributes{Target: t, Operation: OpDelete, Old: cur.obj}
-	if err := r.admission.Mutate(ctx, attrs); err != nil {
+	if err := q.sameUID(cur, obj.GetUID()); err != nil {
 		return nil, err
 	}
-	if err := r.admission.Validate(ctx, attrs); err != nil {
-		return nil, err
-	}
-	p := &plan{kind: storedKind(t.Kind), key: cur.entry.Key, old: cur, remove: true, obj: cur.obj.DeepCopyObject().(kube.Object)}
-	return p, p.encode()
-}
-
-// planBindingOf binds the current pod to obj's node.
-func (r *Registry) planBindingOf(ctx context.Context, t Target, cur *current, obj kube.Object) (*plan, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("%T cannot be bound to a node", obj))
-	}
-	b := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: pod.Spec.NodeName}}
-	b.Name, b.Namespace, b.UID = pod.Name, pod.Namespace, pod.UID
-	if errs := validateBinding(b); len(errs) > 0 {
-		return nil, plainError(errs.ToAggregate().Error())
-	}
-	return r.planBinding(ctx, t, cur, b, false)
+	return r.planUpdate(ctx, q, cur, obj, nil)
 }

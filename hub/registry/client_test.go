@@ -205,14 +205,14 @@ func TestCommitLeavesOutWhatChangesNothing(t *testing.T) {
 // gate is an admission that stamps what is created and refuses what is marked.
 type gate struct{}
 
-func (gate) Mutate(_ context.Context, a registry.Attributes) error {
+func (gate) Mutate(_ context.Context, a *registry.AdmissionRequest) error {
 	if a.Operation == registry.OpCreate && a.Object != nil && a.Body == nil {
 		a.Object.SetAnnotations(map[string]string{"stamp": string(a.Operation)})
 	}
 	return nil
 }
 
-func (gate) Validate(_ context.Context, a registry.Attributes) error {
+func (gate) Validate(_ context.Context, a *registry.AdmissionRequest) error {
 	subject := a.Object
 	if subject == nil {
 		subject = a.Old

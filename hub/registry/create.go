@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validate/content"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -27,27 +26,29 @@ const (
 	generateTries = 8
 )
 
-// Create stores a new object, or runs one of the subresources that are created: binding, eviction, token.
-func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error) {
+// Create stores a new object, or has its Handler answer what is not stored.
+func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error) {
 	if opts == nil {
 		opts = &metav1.CreateOptions{}
 	}
-	if err := invalidOptions("CreateOptions", validation.ValidateCreateOptions(opts)); err != nil {
+	if err := InvalidOptions("CreateOptions", validation.ValidateCreateOptions(opts)); err != nil {
 		return nil, err
 	}
-	dry := len(opts.DryRun) > 0
-	if t.Subresource != "" {
-		return r.createSub(ctx, t, body, dry)
+	ctx, q, err := r.resolve(ctx, "create", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})
+	if err != nil {
+		return nil, err
 	}
-	obj, ok := asKube(body)
-	if !ok {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", t.Kind.GVK.Kind))
+	if q.sub != nil || q.Kind.Virtual() {
+		return r.handle(ctx, q, body)
+	}
+	obj, err := q.object(body)
+	if err != nil {
+		return nil, err
 	}
 	if err := r.refuseToldCreate(ctx, t, obj); err != nil {
 		return nil, err
 	}
-	obj, err := toStored(t.Kind, obj)
-	if err != nil {
+	if obj, err = toStored(t.Kind, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
@@ -56,7 +57,7 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 		if generate && try < generateTries {
 			next = obj.DeepCopyObject().(kube.Object)
 		}
-		res, err := r.createOnce(ctx, t, next, dry)
+		res, err := r.createOnce(ctx, q, next)
 		switch {
 		case err == nil || !generate || !apierrors.IsAlreadyExists(err):
 			return res, err
@@ -66,41 +67,39 @@ func (r *Registry) Create(ctx context.Context, t Target, body runtime.Object, op
 	}
 }
 
-func (r *Registry) createOnce(ctx context.Context, t Target, obj kube.Object, dry bool) (*Result, error) {
-	p, err := r.planCreate(ctx, t, obj, dry)
+func (r *Registry) createOnce(ctx context.Context, q *request, obj kube.Object) (*Result, error) {
+	p, err := r.planCreate(ctx, q, obj)
 	if err != nil {
 		return nil, err
 	}
 	cur, ok, err := r.store.Get(ctx, p.key)
 	if err != nil {
-		return nil, storeFailure(t.Kind, "create", err)
+		return nil, storeFailure(q.Kind, "create", err)
 	}
 	if ok {
-		return nil, r.exists(t, p, cur)
+		return nil, r.exists(q, p, cur)
 	}
-	if dry {
-		return r.uncommitted(t, p)
+	if q.DryRun {
+		return r.uncommitted(q, p)
 	}
-	name := p.obj.GetName()
 	revs, err := r.commit(ctx, p)
 	var lost *sqlstore.ConflictError
 	if errors.As(err, &lost) {
 		cur, _, err := r.store.Get(ctx, p.key)
 		if err != nil {
-			return nil, storeFailure(t.Kind, "create", err)
+			return nil, storeFailure(q.Kind, "create", err)
 		}
-		return nil, r.exists(t, p, cur)
+		return nil, r.exists(q, p, cur)
 	}
 	if err != nil {
-		return nil, storeFailure(t.Kind, "create", err)
+		return nil, storeFailure(q.Kind, "create", err)
 	}
-	t.Name = name
-	return r.committed(ctx, t, p, revs[0])
+	return r.committed(ctx, q, p, revs[0])
 }
 
-// exists says so, and whether the name will be free soon.
-func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
-	err := apierrors.NewAlreadyExists(groupResource(t.Kind), p.obj.GetName())
+// exists returns the refusal of a name that is taken, and whether it will be free soon.
+func (r *Registry) exists(q *request, p *plan, e sqlstore.Entry) error {
+	err := apierrors.NewAlreadyExists(groupResource(q.Kind), p.obj.GetName())
 	if e.Value == nil {
 		return err
 	}
@@ -111,33 +110,39 @@ func (r *Registry) exists(t Target, p *plan, e sqlstore.Entry) error {
 }
 
 // planCreate runs the rules on a new object, which it owns.
-func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dry bool) (_ *plan, err error) {
+func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) (_ *plan, err error) {
 	defer resource.RecoverConversion(&err)
-	k, rules := storedKind(t.Kind), &t.Kind.Rules
-	if err := r.refuseMorePods(ctx, k, obj); err != nil {
+	k, rules := q.kind, q.rules()
+	if err := r.checkLimit(ctx, k, obj); err != nil {
 		return nil, err
 	}
 	if obj.GetResourceVersion() != "" {
 		return nil, plainError(versionAtNewText)
 	}
-	if t.Name != "" && obj.GetName() == "" {
-		obj.SetName(t.Name)
+	if q.Name != "" && obj.GetName() == "" {
+		obj.SetName(q.Name)
 	}
-	if err := ensureNamespace(k, t.Namespace, obj); err != nil {
+	if err := FitNamespace(k, q.Namespace, obj); err != nil {
 		return nil, err
 	}
 	p := &plan{kind: k, obj: obj}
 	wipe(obj)
-	obj.SetManagedFields(nil)
-	p.warnings = append(p.warnings, dedupOwners(obj)...)
-	if rules.Default != nil {
-		rules.Default(obj)
-	}
-	t.Kind = k
-	attrs := Attributes{Target: t, Operation: OpCreate, Object: obj, DryRun: dry}
-	if err := r.admission.Mutate(ctx, attrs); err != nil {
+	p.warnings = append(p.warnings, r.prepare(q, obj)...)
+	a := q.admission(OpCreate, obj, nil)
+	if err := r.admit(ctx, a, func() error { return r.applyCreateRules(ctx, a, rules, p) }); err != nil {
 		return nil, err
 	}
+	p.key = resource.Key(k, obj.GetNamespace(), obj.GetName())
+	if err := p.encode(); err != nil {
+		return nil, err
+	}
+	return p, p.bounded()
+}
+
+// applyCreateRules is the strategy's part of a creation: what the hub alone sets is set, what is wrong is refused. By the end
+// the object has the name that admission validates.
+func (r *Registry) applyCreateRules(ctx context.Context, a *AdmissionRequest, rules *resource.Rules, p *plan) error {
+	k, obj := p.kind, p.obj
 	obj.SetCreationTimestamp(metav1.NewTime(r.now().Truncate(1e9)))
 	obj.SetUID(uuid.NewUUID())
 	if base := obj.GetGenerateName(); base != "" && obj.GetName() == "" {
@@ -148,30 +153,24 @@ func (r *Registry) planCreate(ctx context.Context, t Target, obj kube.Object, dr
 	}
 	if rules.ValidateCreate != nil {
 		if errs := rules.ValidateCreate(ctx, obj); len(errs) > 0 {
-			return nil, invalid(k, obj.GetName(), errs)
+			return invalid(k, obj.GetName(), errs)
 		}
 	}
 	if errs := genericvalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, pathSegment, field.NewPath("metadata")); len(errs) > 0 {
-		return nil, invalid(k, obj.GetName(), errs)
+		return invalid(k, obj.GetName(), errs)
 	}
 	if rules.WarnCreate != nil {
 		p.warnings = append(p.warnings, rules.WarnCreate(ctx, obj)...)
 	}
-	attrs.Target.Name = obj.GetName()
-	if err := r.admission.Validate(ctx, attrs); err != nil {
-		return nil, err
-	}
-	p.key = resource.Key(k, obj.GetNamespace(), obj.GetName())
-	if err := p.encode(); err != nil {
-		return nil, err
-	}
-	return p, p.bounded()
+	a.Name = obj.GetName()
+	return nil
 }
 
-// refuseMorePods keeps a typing error in a number of replicas from filling the hub's memory. Creations that race with each
-// other may get by together.
-func (r *Registry) refuseMorePods(ctx context.Context, k *resource.Kind, obj kube.Object) error {
-	if r.maxPods <= 0 || k.GVK != kube.Pod {
+// checkLimit keeps a typing error in a number of replicas from filling the hub's memory. Creations that race with each other
+// may get by together.
+func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Object) error {
+	limit := r.limits[k.GVK]
+	if limit.Max <= 0 {
 		return nil
 	}
 	page, err := r.store.List(ctx, resource.Prefix(k, ""), "", 1, 0)
@@ -179,7 +178,7 @@ func (r *Registry) refuseMorePods(ctx context.Context, k *resource.Kind, obj kub
 		return storeFailure(k, "create", err)
 	}
 	have := len(page.Entries) + page.Remain
-	if have < r.maxPods {
+	if have < limit.Max {
 		return nil
 	}
 	name := obj.GetName()
@@ -187,42 +186,27 @@ func (r *Registry) refuseMorePods(ctx context.Context, k *resource.Kind, obj kub
 		name = obj.GetGenerateName()
 	}
 	return apierrors.NewForbidden(groupResource(k), name,
-		fmt.Errorf("this hub takes %d pods and has %d: delete pods, scale workloads down, or raise petrel hub --max-pods", r.maxPods, have))
+		fmt.Errorf("this hub takes %d %s and has %d: %s", limit.Max, k.Plural, have, limit.Advice))
 }
 
-func pathSegment(name string, prefix bool) []string {
-	if prefix {
-		return content.IsPathSegmentPrefix(name)
+// prepare brings a body into the shape that rules and admission see: what nobody may set is gone, what is left out has its
+// default. It returns warnings.
+func (r *Registry) prepare(q *request, obj kube.Object) []string {
+	obj.SetManagedFields(nil)
+	obj.SetSelfLink("")
+	warnings := dedupOwners(obj)
+	if def := q.Kind.Rules.Default; def != nil {
+		def(obj)
 	}
-	return content.IsPathSegmentName(name)
+	return warnings
 }
 
-// ensureNamespace fills in the request's namespace, or refuses another one.
-func ensureNamespace(k *resource.Kind, namespace string, obj kube.Object) error {
-	if !k.Namespaced {
-		obj.SetNamespace("")
-		return nil
-	}
-	switch obj.GetNamespace() {
-	case namespace:
-	case "":
-		obj.SetNamespace(namespace)
-	default:
-		if namespace == "" {
-			return nil
-		}
-		return apierrors.NewBadRequest(namespaceText)
-	}
-	return nil
-}
-
-// wipe erases what only the hub may say about an object.
+// wipe erases what only the hub may set on a new object.
 func wipe(obj kube.Object) {
 	obj.SetCreationTimestamp(metav1.Time{})
 	obj.SetUID("")
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
-	obj.SetSelfLink("")
 }
 
 // dedupOwners removes repeated owner references and warns, as Kubernetes does.

@@ -7,44 +7,35 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
-// answersWithObject names the kinds whose deletion is answered by the object even when it is gone; all others answer with
-// a Status. Clients have come to rely on which is which.
-var answersWithObject = map[schema.GroupResource]bool{
-	{Resource: "namespaces"}: true, {Resource: "persistentvolumeclaims"}: true, {Resource: "persistentvolumes"}: true,
-	{Resource: "pods"}: true, {Resource: "podtemplates"}: true, {Resource: "resourcequotas"}: true,
-	{Resource: "serviceaccounts"}: true, {Resource: "services"}: true,
-	{Group: "storage.k8s.io", Resource: "csidrivers"}: true, {Group: "storage.k8s.io", Resource: "csinodes"}: true,
-	{Group: "storage.k8s.io", Resource: "storageclasses"}: true, {Group: "storage.k8s.io", Resource: "volumeattachments"}: true,
-}
-
 // Delete removes an object, or begins to: it stays, marked, while it has finalizers or a grace period.
-func (r *Registry) Delete(ctx context.Context, t Target, opts *metav1.DeleteOptions) (*Result, error) {
+func (r *Registry) Delete(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions) (*Result, error) {
 	if opts == nil {
 		opts = &metav1.DeleteOptions{}
 	}
-	if err := invalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
+	if err := InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
 		return nil, err
 	}
 	if err := r.refuseTold(t); err != nil {
 		return nil, err
 	}
-	dry := len(opts.DryRun) > 0
-	p, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
+	ctx, q, err := r.resolve(ctx, "delete", t, options{dryRun: opts.DryRun, preconditions: opts.Preconditions})
+	if err != nil {
+		return nil, err
+	}
+	p, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		if cur == nil {
 			return nil, notFound(t.Kind, t.Name)
 		}
-		return r.planDelete(ctx, t, cur, opts.DeepCopy(), dry)
+		return r.planDelete(ctx, q, cur, opts.DeepCopy())
 	})
 	if err != nil {
 		return nil, err
@@ -54,24 +45,19 @@ func (r *Registry) Delete(ctx context.Context, t Target, opts *metav1.DeleteOpti
 		res.Accepted = opts.OrphanDependents != nil && !*opts.OrphanDependents
 		return res, nil
 	}
-	if !answersWithObject[groupResource(t.Kind)] {
+	if !q.kind.ReturnDeletedObject {
 		return success(0, deletedDetails(t.Kind, t.Name, p.obj.GetUID()))
 	}
 	return res, nil
 }
 
 // planDelete decides what a deletion does now. It owns opts.
-func (r *Registry) planDelete(ctx context.Context, t Target, cur *current, opts *metav1.DeleteOptions, dry bool) (*plan, error) {
-	k := storedKind(t.Kind)
-	if err := checkPreconditions(k, cur, opts.Preconditions); err != nil {
+func (r *Registry) planDelete(ctx context.Context, q *request, cur *current, opts *metav1.DeleteOptions) (*plan, error) {
+	k := q.kind
+	if err := checkPreconditions(k, cur, q.Preconditions); err != nil {
 		return nil, err
 	}
-	t.Kind = k
-	attrs := Attributes{Target: t, Operation: OpDelete, Old: cur.obj, DryRun: dry}
-	if err := r.admission.Mutate(ctx, attrs); err != nil {
-		return nil, err
-	}
-	if err := r.admission.Validate(ctx, attrs); err != nil {
+	if err := r.admit(ctx, q.admission(OpDelete, nil, cur.obj), nil); err != nil {
 		return nil, err
 	}
 	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object), frees: true}
@@ -83,6 +69,15 @@ func (r *Registry) planDelete(ctx context.Context, t Target, cur *current, opts 
 		return p, p.encode()
 	}
 	return p, p.encodeChange()
+}
+
+// planRemoval removes an object for good: its grace and its finalizers have been seen to.
+func (r *Registry) planRemoval(ctx context.Context, q *request, cur *current) (*plan, error) {
+	if err := r.admit(ctx, q.admission(OpDelete, nil, cur.obj), nil); err != nil {
+		return nil, err
+	}
+	p := &plan{kind: q.kind, key: cur.entry.Key, old: cur, remove: true, obj: cur.obj.DeepCopyObject().(kube.Object)}
+	return p, p.encode()
 }
 
 func checkPreconditions(k *resource.Kind, cur *current, pre *metav1.Preconditions) error {
@@ -110,12 +105,12 @@ const (
 
 // markDeleted is the whole rule of deletion, on a copy of the object: grace period, finalizers, garbage collection policy.
 func markDeleted(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, now time.Time) fate {
-	if k.Finalizers != nil { // Namespace: its content goes first
+	if k.Finalizers != nil { // of the spec: what the object stands for goes first
 		if obj.GetDeletionTimestamp() == nil {
 			beginDeletion(obj, now, nil)
 			setPolicyFinalizers(k, obj, opts)
-			if ns, ok := obj.(*corev1.Namespace); ok {
-				ns.Status.Phase = corev1.NamespaceTerminating
+			if k.Terminating != nil {
+				k.Terminating(obj)
 			}
 			return marked
 		}
@@ -191,7 +186,7 @@ func beginDeletion(obj kube.Object, at time.Time, grace *int64) {
 
 // setPolicyFinalizers leaves the garbage collector its orders: what to do with the dependents before the object may go.
 func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions) {
-	if k.GVK == eventGVK {
+	if k.NoGarbageCollection {
 		return
 	}
 	order := policyFinalizer(obj, opts)
@@ -238,7 +233,7 @@ const collectionWorkers = 16
 
 // DeleteCollection deletes what list selects, one by one by the rules of Delete, and answers with what it found. An
 // object that is gone meanwhile is no error; after another error the rest may or may not be deleted, as in Kubernetes.
-func (r *Registry) DeleteCollection(ctx context.Context, t Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error) {
+func (r *Registry) DeleteCollection(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error) {
 	if err := r.refuseTold(t); err != nil {
 		return nil, err
 	}

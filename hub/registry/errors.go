@@ -21,7 +21,6 @@ const (
 	lockText         = "the object has been modified; please apply your changes to the latest version and try again"
 	listExpiredText  = "The resourceVersion for the provided list is too old."
 	continueOldText  = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
-	namespaceText    = "the namespace of the provided object does not match the namespace sent on the request"
 	versionAtNewText = "resourceVersion should not be set on objects to be created"
 )
 
@@ -64,13 +63,6 @@ func tooLarge(asked, current sqlstore.Revision) error {
 func badRevision(s string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "",
 		field.ErrorList{field.Invalid(field.NewPath("resourceVersion"), s, err.Error())})
-}
-
-func invalidOptions(kind string, errs field.ErrorList) error {
-	if len(errs) == 0 {
-		return nil
-	}
-	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
 }
 
 // storeFailure makes a status of an error that is not about the object: the store is closed or its disk is full, or the

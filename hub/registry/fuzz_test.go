@@ -17,7 +17,7 @@ import (
 // A continue token comes back from clients: whatever it says, it must not reach beyond the selection's keys.
 func FuzzContinue(f *testing.F) {
 	k, _ := resource.New().ByGVK(kube.ConfigMap)
-	sel, err := (&Registry{}).selectionOf(Target{Kind: k, Namespace: "default"}, &metav1.ListOptions{})
+	sel, err := (&Registry{}).selectionOf(resource.Target{Kind: k, Namespace: "default"}, &metav1.ListOptions{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func limitPod(name string) *corev1.Pod {
 
 // TestPodsAreCapped: one pod too many is refused with the reason, whichever way it comes; what exists can be changed.
 func TestPodsAreCapped(t *testing.T) {
-	r := registrytest.Start(t, registry.Config{MaxPods: 3})
+	r := registrytest.Start(t, registry.Config{Limits: map[kube.GVK]registry.Limit{kube.Pod: {Max: 3, Advice: "raise petrel hub --max-pods"}}})
 	c := r.Client()
 	for _, name := range []string{"a", "b", "c"} {
 		create(t, r, limitPod(name))

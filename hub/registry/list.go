@@ -14,18 +14,22 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
 
 // List hands out stored bytes, all as of one revision.
-func (r *Registry) List(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, error) {
+func (r *Registry) List(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, error) {
 	res, _, err := r.list(ctx, t, opts)
 	return res, err
 }
 
-func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
+func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
+	}
+	if _, err := served(t, "list"); err != nil {
+		return nil, nil, err
 	}
 	if err := checkListOptions(opts, false); err != nil {
 		return nil, nil, err
@@ -61,7 +65,7 @@ func (r *Registry) list(ctx context.Context, t Target, opts *metav1.ListOptions)
 }
 
 func checkListOptions(opts *metav1.ListOptions, watch bool) error {
-	return invalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
+	return InvalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
 		Watch: watch, AllowWatchBookmarks: opts.AllowWatchBookmarks, ResourceVersion: opts.ResourceVersion,
 		ResourceVersionMatch: opts.ResourceVersionMatch, Limit: opts.Limit, Continue: opts.Continue,
 		SendInitialEvents: opts.SendInitialEvents,

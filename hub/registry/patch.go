@@ -30,7 +30,7 @@ const maxPatchOperations = 10000
 func init() { jsonpatch.AccumulatedCopySizeLimit = maxObject }
 
 // Patch applies a patch to the current object, again to the new current one when another write came between.
-func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error) {
+func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error) {
 	if opts == nil {
 		opts = &metav1.PatchOptions{}
 	}
@@ -42,26 +42,25 @@ func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patc
 	default:
 		return nil, unsupportedPatch(pt)
 	}
-	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(opts, pt)); err != nil {
+	if err := InvalidOptions("PatchOptions", validation.ValidatePatchOptions(opts, pt)); err != nil {
 		return nil, err
 	}
-	dry := len(opts.DryRun) > 0
-	sub, err := subresource(t, "patch")
+	ctx, q, err := r.resolve(ctx, "patch", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})
 	if err != nil {
 		return nil, err
 	}
 	p := patcher{kind: pt, patch: patch, validation: opts.FieldValidation, turn: func(size int) (func(), error) { return r.turn(ctx, size) }}
-	if sub != nil && sub.Put != nil {
-		res, err := r.changeDerived(ctx, t, sub, dry, func(cur *current) (runtime.Object, error) {
-			now, err := derived(sub, cur.obj)
+	if q.sub != nil && q.sub.Put != nil {
+		res, err := r.changeDerived(ctx, q, func(cur *current) (runtime.Object, error) {
+			now, err := derived(q.sub, cur.obj)
 			if err != nil {
 				return nil, err
 			}
-			return p.apply(now.JSON, sub.New())
+			return p.apply(now.JSON, q.sub.New())
 		})
 		return p.warn(res), err
 	}
-	_, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
+	_, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		if cur == nil {
 			return nil, notFound(t.Kind, t.Name)
 		}
@@ -72,7 +71,7 @@ func (r *Registry) Patch(ctx context.Context, t Target, pt types.PatchType, patc
 		if err := checkName(t, obj); err != nil {
 			return nil, err
 		}
-		return r.planUpdate(ctx, update{t: t, sub: sub, cur: cur, obj: obj, dry: dry})
+		return r.planUpdate(ctx, q, cur, obj, nil)
 	})
 	return p.warn(res), err
 }

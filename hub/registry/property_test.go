@@ -17,6 +17,7 @@ import (
 
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -110,7 +111,7 @@ func write(t *rapid.T, outer *testing.T, r *registry.Registry) {
 }
 
 // follow replays the watch from rv on what was there at rv.
-func follow(t *rapid.T, r *registry.Registry, all registry.Target, rv, now string, sel metav1.ListOptions, start, want state) {
+func follow(t *rapid.T, r *registry.Registry, all resource.Target, rv, now string, sel metav1.ListOptions, start, want state) {
 	believed := maps.Clone(start)
 	if rv != now {
 		sel.ResourceVersion = rv
@@ -159,7 +160,7 @@ func number(t *rapid.T, rv string) (n int) {
 }
 
 // chunked reads the list page by page.
-func chunked(t *rapid.T, r *registry.Registry, all registry.Target, sel metav1.ListOptions) {
+func chunked(t *rapid.T, r *registry.Registry, all resource.Target, sel metav1.ListOptions) {
 	whole, err := r.List(ctx, all, &sel)
 	if err != nil {
 		t.Fatal(err)

@@ -5,19 +5,12 @@ import (
 	"log/slog"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
-
-// TokenIssuer signs ServiceAccount tokens for serviceaccounts/token. pod is nil for a token that is not bound to one.
-type TokenIssuer interface {
-	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
-}
 
 // Kinds finds the served kinds, which may change while the registry runs; *resource.Table is one.
 type Kinds interface {
@@ -29,7 +22,6 @@ type Config struct {
 	Store     sqlstore.Store
 	Kinds     Kinds
 	Admission Admission        // nil: everything is admitted
-	Tokens    TokenIssuer      // nil: serviceaccounts/token is not served
 	Clock     func() time.Time // nil: time.Now
 	Told      *Told            // nil: every object is stored
 	Log       *slog.Logger     // nil: discarded
@@ -40,10 +32,16 @@ type Config struct {
 	MaxEvents int
 	// MaxEventBytes bounds the same by the bytes of their JSON; 0 means 16 MiB.
 	MaxEventBytes int
-	// MaxPods is how many pods there may be; a creation beyond is refused. 0 means no bound.
-	MaxPods int
+	// Limits are how many objects of a kind there may be; creations beyond are refused. What is not in it has no limit.
+	Limits map[kube.GVK]Limit
 	// BookmarkEvery is the least time between bookmarks of a watch that asked for them; 0 means one minute.
 	BookmarkEvery time.Duration
+}
+
+// Limit bounds how many objects of a kind there may be.
+type Limit struct {
+	Max    int    // 0: no bound
+	Advice string // ends the refusal: what makes room
 }
 
 // Registry is Verbs for hub/apiserver, and has a control.Client for the hub's own loops. All methods may be called from any
@@ -52,13 +50,12 @@ type Registry struct {
 	store     sqlstore.Store
 	kinds     Kinds
 	admission Admission
-	tokens    TokenIssuer
 	patching  fairqueue.Queue // held while a large patch is applied
 	told      *Told
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
-	maxPods   int
+	limits    map[kube.GVK]Limit // read-only
 
 	decoded *decoded
 	cache   *cache
@@ -73,9 +70,9 @@ var (
 // New returns a registry on cfg.Store. Nothing runs until Run.
 func New(cfg Config) *Registry {
 	r := &Registry{
-		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, tokens: cfg.Tokens, told: cfg.Told,
+		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
-		maxPods: cfg.MaxPods,
+		limits: cfg.Limits,
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}
@@ -127,5 +124,5 @@ func (r *Registry) Run(ctx context.Context) error {
 // admitAll is the admission of a registry that was given none.
 type admitAll struct{}
 
-func (admitAll) Mutate(context.Context, Attributes) error   { return nil }
-func (admitAll) Validate(context.Context, Attributes) error { return nil }
+func (admitAll) Mutate(context.Context, *AdmissionRequest) error   { return nil }
+func (admitAll) Validate(context.Context, *AdmissionRequest) error { return nil }

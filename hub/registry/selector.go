@@ -25,7 +25,7 @@ type selection struct {
 }
 
 // selectionOf reads the selectors of a request.
-func (r *Registry) selectionOf(t Target, opts *metav1.ListOptions) (*selection, error) {
+func (r *Registry) selectionOf(t resource.Target, opts *metav1.ListOptions) (*selection, error) {
 	s := &selection{kind: t.Kind}
 	namespace, name := t.Namespace, t.Name
 	if opts.LabelSelector != "" {

@@ -53,6 +53,7 @@ func (s *brokenStore) List(ctx context.Context, prefix, after string, limit int,
 func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 	s := &brokenStore{Store: registrytest.Store(t)}
 	r := registrytest.Start(t, registry.Config{Store: s})
+	eventually(t, "the feed runs", func() bool { return r.FeedHealth() == nil })
 	create(t, r, configMap("a"))
 	one := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	all := registrytest.Target(t, kube.ConfigMap, "default", "")
@@ -90,6 +91,7 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 func TestTypedReadsRecover(t *testing.T) {
 	s := &brokenStore{Store: registrytest.Store(t)}
 	r := registrytest.Start(t, registry.Config{Store: s})
+	eventually(t, "the feed runs", func() bool { return r.FeedHealth() == nil })
 	create(t, r, configMap("a"))
 	s.broken.Store(true)
 	if _, ok := r.Client().Get(kube.ConfigMap, "default", "a"); ok {

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,30 +14,13 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// subresource finds what t names below its kind; nil for the object itself.
-func subresource(t Target, verb string) (*resource.Subresource, error) {
-	if t.Subresource == "" {
-		return nil, nil
-	}
-	s := storedKind(t.Kind).Subresources[t.Subresource]
-	if s == nil {
-		return nil, apierrors.NewGenericServerResponse(404, verb, groupResource(t.Kind), t.Name, "the server could not find the requested resource", 0, true)
-	}
-	if len(s.Verbs) > 0 && !slices.Contains(s.Verbs, verb) {
-		gr := groupResource(t.Kind)
-		gr.Resource += "/" + t.Subresource
-		return nil, apierrors.NewMethodNotSupported(gr, verb)
-	}
-	return s, nil
-}
-
 func groupKindOfResource(k *resource.Kind) schema.GroupKind {
 	return schema.GroupKind{Group: k.GVK.Group, Kind: k.Plural}
 }
 
 // Get returns the object's stored bytes, or a subresource's body.
-func (r *Registry) Get(ctx context.Context, t Target, opts *metav1.GetOptions) (*Result, error) {
-	sub, err := subresource(t, "get")
+func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetOptions) (*Result, error) {
+	sub, err := served(t, "get")
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +61,7 @@ func (r *Registry) Get(ctx context.Context, t Target, opts *metav1.GetOptions) (
 	if o, ok := r.cache.at(key, e.Rev); ok {
 		res.Object = o
 	}
-	return r.asViewed(t, key, e.Rev, res)
+	return r.asViewed(t.Kind, key, e.Rev, res)
 }
 
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and
@@ -114,21 +96,20 @@ func derived(sub *resource.Subresource, parent kube.Object) (*Result, error) {
 }
 
 // updateDerived applies a body such as a Scale to a copy of its parent, which then goes the way of any update.
-func (r *Registry) updateDerived(ctx context.Context, t Target, sub *resource.Subresource, body runtime.Object, dry bool) (*Result, error) {
-	meta, hasMeta := asKube(body)
-	if hasMeta {
-		if err := checkName(t, meta); err != nil {
+func (r *Registry) updateDerived(ctx context.Context, q *request, body runtime.Object) (*Result, error) {
+	if meta, ok := asKube(body); ok {
+		if err := checkName(q.Target, meta); err != nil {
 			return nil, err
 		}
 	}
-	return r.changeDerived(ctx, t, sub, dry, func(*current) (runtime.Object, error) { return body, nil })
+	return r.changeDerived(ctx, q, func(*current) (runtime.Object, error) { return body, nil })
 }
 
 // changeDerived commits what next makes of a subresource's body.
-func (r *Registry) changeDerived(ctx context.Context, t Target, sub *resource.Subresource, dry bool, next func(*current) (runtime.Object, error)) (*Result, error) {
-	p, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
+func (r *Registry) changeDerived(ctx context.Context, q *request, next func(*current) (runtime.Object, error)) (*Result, error) {
+	p, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		if cur == nil {
-			return nil, notFound(t.Kind, t.Name)
+			return nil, notFound(q.Kind, q.Name)
 		}
 		body, err := next(cur)
 		if err != nil {
@@ -136,26 +117,26 @@ func (r *Registry) changeDerived(ctx context.Context, t Target, sub *resource.Su
 		}
 		obj := cur.obj.DeepCopyObject().(kube.Object)
 		if meta, ok := asKube(body); ok {
-			if uid := meta.GetUID(); uid != "" && uid != obj.GetUID() {
-				return nil, uidMismatch(t.Kind, t.Name, uid, obj.GetUID())
+			if err := q.sameUID(cur, meta.GetUID()); err != nil {
+				return nil, err
 			}
 			if rv := meta.GetResourceVersion(); rv != "" {
 				obj.SetResourceVersion(rv)
 			}
 		}
-		if err := sub.Put(obj, body); err != nil {
+		if err := q.sub.Put(obj, body); err != nil {
 			return nil, statusOr500(err)
 		}
-		return r.planUpdate(ctx, update{t: t, sub: sub, cur: cur, obj: obj, body: body, dry: dry})
+		return r.planUpdate(ctx, q, cur, obj, body)
 	})
 	if err != nil {
 		return nil, err
 	}
 	parent, ok := res.Object.(kube.Object)
 	if !ok {
-		return nil, apierrors.NewInternalError(fmt.Errorf("%s has no typed form", t.Subresource))
+		return nil, apierrors.NewInternalError(fmt.Errorf("%s has no typed form", q.Subresource))
 	}
-	out, err := derived(sub, parent)
+	out, err := derived(q.sub, parent)
 	if err != nil {
 		return nil, err
 	}
@@ -169,24 +150,6 @@ func statusOr500(err error) error {
 		return err
 	}
 	return apierrors.NewInternalError(err)
-}
-
-// createSub runs the subresources that are POSTed to.
-func (r *Registry) createSub(ctx context.Context, t Target, body runtime.Object, dry bool) (*Result, error) {
-	if _, err := subresource(t, "create"); err != nil {
-		return nil, err
-	}
-	switch t.Subresource {
-	case "binding":
-		return r.bind(ctx, t, body, dry)
-	case "eviction":
-		return r.evict(ctx, t, body, dry)
-	case "token":
-		return r.issueToken(ctx, t, body, dry)
-	}
-	gr := groupResource(t.Kind)
-	gr.Resource += "/" + t.Subresource
-	return nil, apierrors.NewMethodNotSupported(gr, "create")
 }
 
 // success is the Status that answers a request with nothing else to say.

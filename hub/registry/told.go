@@ -65,7 +65,7 @@ func (r *Registry) tell(k, from *resource.Kind, key string, rev sqlstore.Revisio
 }
 
 // tellKey is the key that t's object is told from; ok is false when t is about stored objects.
-func (r *Registry) tellKey(t Target) (key string, ok bool) {
+func (r *Registry) tellKey(t resource.Target) (key string, ok bool) {
 	told := r.tells(t.Kind)
 	if told == nil || t.Namespace != told.Namespace {
 		return "", false
@@ -99,7 +99,7 @@ func (r *Registry) widen(s *selection, namespace, name string) {
 }
 
 // refuseTold refuses to write what is told.
-func (r *Registry) refuseTold(t Target) error {
+func (r *Registry) refuseTold(t resource.Target) error {
 	if _, ok := r.tellKey(t); !ok {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (r *Registry) refuseTold(t Target) error {
 }
 
 // refuseToldCreate is refuseTold for a new object, whose name may be taken.
-func (r *Registry) refuseToldCreate(ctx context.Context, t Target, obj kube.Object) error {
+func (r *Registry) refuseToldCreate(ctx context.Context, t resource.Target, obj kube.Object) error {
 	if t.Namespace == "" {
 		t.Namespace = obj.GetNamespace()
 	}

@@ -16,6 +16,7 @@ import (
 
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -64,7 +65,7 @@ func TestTold(t *testing.T) {
 	if *first.Spec.HolderIdentity == *second.Spec.HolderIdentity {
 		t.Error("it was not told anew")
 	}
-	list := func(at registry.Target, opts metav1.ListOptions) string {
+	list := func(at resource.Target, opts metav1.ListOptions) string {
 		res, err := r.List(ctx, at, &opts)
 		if err != nil {
 			t.Fatal(err)
@@ -77,7 +78,7 @@ func TestTold(t *testing.T) {
 		return strings.Join(names, ", ")
 	}
 	for _, c := range []struct {
-		at   registry.Target
+		at   resource.Target
 		opts metav1.ListOptions
 		want string
 	}{

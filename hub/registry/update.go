@@ -16,27 +16,26 @@ import (
 )
 
 // Update replaces an object, or what one of its subresources covers.
-func (r *Registry) Update(ctx context.Context, t Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error) {
+func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error) {
 	if opts == nil {
 		opts = &metav1.UpdateOptions{}
 	}
-	if err := invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
+	if err := InvalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
 		return nil, err
 	}
 	if err := r.refuseTold(t); err != nil {
 		return nil, err
 	}
-	dry := len(opts.DryRun) > 0
-	sub, err := subresource(t, "update")
+	ctx, q, err := r.resolve(ctx, "update", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	if sub != nil && sub.Put != nil {
-		return r.updateDerived(ctx, t, sub, body, dry)
+	if q.sub != nil && q.sub.Put != nil {
+		return r.updateDerived(ctx, q, body)
 	}
-	obj, ok := asKube(body)
-	if !ok {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", t.Kind.GVK.Kind))
+	obj, err := q.object(body)
+	if err != nil {
+		return nil, err
 	}
 	if err := checkName(t, obj); err != nil {
 		return nil, err
@@ -46,79 +45,54 @@ func (r *Registry) Update(ctx context.Context, t Target, body runtime.Object, op
 	}
 	// Without a resourceVersion a lost race starts again, with the body as it came.
 	unconditional := obj.GetResourceVersion() == ""
-	_, res, err := r.change(ctx, t, dry, func(cur *current) (*plan, error) {
+	_, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		next := obj
 		if unconditional {
 			next = obj.DeepCopyObject().(kube.Object)
 		}
 		if cur == nil {
-			return r.createByUpdate(ctx, t, sub, next, dry)
+			return r.createByUpdate(ctx, q, next)
 		}
-		if uid := next.GetUID(); uid != "" && uid != cur.obj.GetUID() {
-			return nil, uidMismatch(t.Kind, t.Name, uid, cur.obj.GetUID())
+		if err := q.sameUID(cur, next.GetUID()); err != nil {
+			return nil, err
 		}
-		return r.planUpdate(ctx, update{t: t, sub: sub, cur: cur, obj: next, dry: dry})
+		return r.planUpdate(ctx, q, cur, next, nil)
 	})
 	return res, err
 }
 
 // createByUpdate is a PUT of a name that does not exist.
-func (r *Registry) createByUpdate(ctx context.Context, t Target, sub *resource.Subresource, obj kube.Object, dry bool) (*plan, error) {
-	if sub != nil || !t.Kind.Rules.CreateOnUpdate {
-		return nil, notFound(t.Kind, t.Name)
+func (r *Registry) createByUpdate(ctx context.Context, q *request, obj kube.Object) (*plan, error) {
+	if q.sub != nil || !q.Kind.Rules.CreateOnUpdate {
+		return nil, notFound(q.Kind, q.Name)
 	}
 	if uid := obj.GetUID(); uid != "" {
-		return nil, uidMismatch(t.Kind, t.Name, uid, "")
+		return nil, uidMismatch(q.Kind, q.Name, uid, "")
 	}
 	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
-		return nil, modified(t.Kind, t.Name)
+		return nil, modified(q.Kind, q.Name)
 	}
 	obj.SetResourceVersion("")
-	return r.planCreate(ctx, t, obj, dry)
+	return r.planCreate(ctx, q, obj)
 }
 
-// update is one attempt to replace cur by obj, which the attempt owns.
-type update struct {
-	t    Target
-	sub  *resource.Subresource // nil: the object itself
-	cur  *current
-	obj  kube.Object
-	body runtime.Object // what a derived subresource was given, for admission
-	dry  bool
-}
-
-// planUpdate runs the rules on an object's next state.
-func (r *Registry) planUpdate(ctx context.Context, u update) (_ *plan, err error) {
+// planUpdate runs the rules on an object's next state, which it owns. body is what a derived subresource was sent, for
+// admission; nil otherwise.
+func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj kube.Object, body runtime.Object) (_ *plan, err error) {
 	defer resource.RecoverConversion(&err)
-	k, old, obj := storedKind(u.t.Kind), u.cur.obj, u.obj
-	rules := &u.t.Kind.Rules
-	if u.sub != nil && u.sub.Rules != nil {
-		rules = u.sub.Rules
-	}
-	if err := checkVersion(u.t, k, u.cur, obj); err != nil {
+	k, old := q.kind, cur.obj
+	if err := checkVersion(q, cur, obj); err != nil {
 		return nil, err
 	}
-	obj.SetResourceVersion(formatRevision(u.cur.entry.Rev)) // an unconditional update is one of the current revision
-	if err := ensureNamespace(k, u.t.Namespace, obj); err != nil {
+	obj.SetResourceVersion(formatRevision(cur.entry.Rev)) // an unconditional update is one of the current revision
+	if err := FitNamespace(k, q.Namespace, obj); err != nil {
 		return nil, err
 	}
-	p := &plan{kind: k, key: u.cur.entry.Key, old: u.cur, obj: obj}
-	obj.SetManagedFields(nil)
-	obj.SetSelfLink("")
-	p.warnings = append(p.warnings, dedupOwners(obj)...)
-	if def := u.t.Kind.Rules.Default; def != nil {
-		def(obj)
-	}
-	t := u.t
-	t.Kind = k
-	attrs := Attributes{Target: t, Operation: OpUpdate, Object: obj, Old: old, Body: u.body, DryRun: u.dry}
-	if err := r.admission.Mutate(ctx, attrs); err != nil {
-		return nil, err
-	}
-	if err := applyUpdateRules(ctx, k, rules, p, obj, old); err != nil {
-		return nil, err
-	}
-	if err := r.admission.Validate(ctx, attrs); err != nil {
+	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: obj}
+	p.warnings = append(p.warnings, r.prepare(q, obj)...)
+	a := q.admission(OpUpdate, obj, old)
+	a.Body = body
+	if err := r.admit(ctx, a, func() error { return applyUpdateRules(ctx, k, q.rules(), p, obj, old) }); err != nil {
 		return nil, err
 	}
 	if mayGo(k, obj, old) {
@@ -176,26 +150,26 @@ func dedupErrors(errs field.ErrorList) field.ErrorList {
 	return kept
 }
 
-// checkVersion is the optimistic lock: obj was made from the current revision, or does not say from which.
-func checkVersion(t Target, k *resource.Kind, cur *current, obj kube.Object) error {
-	given := obj.GetResourceVersion()
-	if given == "" || given == "0" {
-		if k.Rules.UnconditionalUpdate || t.Subresource != "" && t.Subresource != "status" {
+// checkVersion is the optimistic lock: obj was made from the current revision, or does not name one.
+func checkVersion(q *request, cur *current, obj kube.Object) error {
+	version := obj.GetResourceVersion()
+	if version == "" || version == "0" {
+		if q.kind.Rules.UnconditionalUpdate || q.Subresource != "" && q.Subresource != "status" {
 			return nil
 		}
-		return apierrors.NewInvalid(groupKindOfResource(t.Kind), t.Name, field.ErrorList{
+		return apierrors.NewInvalid(groupKindOfResource(q.Kind), q.Name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata").Child("resourceVersion"), 0, "must be specified for an update")})
 	}
-	if given != formatRevision(cur.entry.Rev) {
-		if _, err := parseRevision(given); err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: it is not one that this server gave out", given))
+	if version != formatRevision(cur.entry.Rev) {
+		if _, err := parseRevision(version); err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: it is not one that this server gave out", version))
 		}
-		return modified(t.Kind, t.Name)
+		return modified(q.Kind, q.Name)
 	}
 	return nil
 }
 
-// mayGo tells whether an update takes the last reason why a deleted object still exists.
+// mayGo reports whether an update takes the last reason why a deleted object still exists.
 func mayGo(k *resource.Kind, obj, old kube.Object) bool {
 	if old.GetDeletionTimestamp() == nil || len(obj.GetFinalizers()) > 0 {
 		return false
@@ -204,18 +178,4 @@ func mayGo(k *resource.Kind, obj, old kube.Object) bool {
 		return false
 	}
 	return k.Finalizers == nil || len(k.Finalizers(obj)) == 0
-}
-
-// checkName: the body must be about what the URL names.
-func checkName(t Target, obj kube.Object) error {
-	if obj.GetName() == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", t.Name))
-	}
-	if obj.GetName() != t.Name {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), t.Name))
-	}
-	if ns := obj.GetNamespace(); t.Namespace != "" && ns != "" && ns != t.Namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, t.Namespace))
-	}
-	return nil
 }

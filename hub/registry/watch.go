@@ -11,15 +11,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
 
 // Watch follows the objects that t and opts select. It begins with the revision asked for, or (resourceVersion "" or "0",
 // or sendInitialEvents) with an ADDED for each object that exists now. A revision that is no longer kept shows in the
 // first Next, as Kubernetes sends it: on an open stream.
-func (r *Registry) Watch(ctx context.Context, t Target, opts *metav1.ListOptions) (Watch, error) {
+func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (Watch, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
+	}
+	if _, err := served(t, "watch"); err != nil {
+		return nil, err
 	}
 	if err := checkListOptions(opts, true); err != nil {
 		return nil, err

@@ -127,7 +127,8 @@ const maxTries = 300
 
 // change runs prepare on the current object (nil when there is none) and commits its plan, again from the new current when
 // another write came between.
-func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(*current) (*plan, error)) (*plan, *Result, error) {
+func (r *Registry) change(ctx context.Context, q *request, prepare func(*current) (*plan, error)) (*plan, *Result, error) {
+	t := q.Target
 	key := resource.Key(t.Kind, t.Namespace, t.Name)
 	for range maxTries {
 		cur, err := r.current(ctx, t.Kind, key)
@@ -138,8 +139,8 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 		if err != nil {
 			return nil, nil, err
 		}
-		if dry || p.noop() {
-			res, err := r.uncommitted(t, p)
+		if q.DryRun || p.noop() {
+			res, err := r.uncommitted(q, p)
 			return p, res, err
 		}
 		revs, err := r.commit(ctx, p)
@@ -153,14 +154,14 @@ func (r *Registry) change(ctx context.Context, t Target, dry bool, prepare func(
 		if err != nil {
 			return nil, nil, storeFailure(t.Kind, "update", err)
 		}
-		res, err := r.committed(ctx, t, p, revs[0])
+		res, err := r.committed(ctx, q, p, revs[0])
 		return p, res, err
 	}
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
 // committed answers with what has just been written. A store that cannot say any more leaves it to what was handed to it.
-func (r *Registry) committed(ctx context.Context, t Target, p *plan, rev sqlstore.Revision) (*Result, error) {
+func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
 	if e, ok, err := r.store.Get(ctx, p.key); err == nil && ok && e.Rev == rev {
 		res.JSON = e.Value
@@ -171,29 +172,29 @@ func (r *Registry) committed(ctx context.Context, t Target, p *plan, rev sqlstor
 		}
 		res.JSON = b
 	}
-	return r.asViewed(t, p.key, rev, res)
+	return r.asViewed(q.Kind, p.key, rev, res)
 }
 
 // uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
-func (r *Registry) uncommitted(t Target, p *plan) (*Result, error) {
+func (r *Registry) uncommitted(q *request, p *plan) (*Result, error) {
 	res := &Result{Warnings: p.warnings, Created: p.old == nil}
 	var rev sqlstore.Revision
 	switch {
 	case p.noop():
 		res.JSON, res.Object, rev = p.old.entry.Value, p.old.obj, p.old.entry.Rev
-		return r.asViewed(t, p.key, rev, res)
+		return r.asViewed(q.Kind, p.key, rev, res)
 	case p.old == nil:
 		p.obj.SetResourceVersion("")
 	default:
 		p.obj.SetResourceVersion(formatRevision(p.ifRev()))
 	}
 	obj := p.obj
-	if t.Kind.StoredAs != nil {
-		v, err := t.Kind.FromStored(obj)
+	if q.Kind.StoredAs != nil {
+		v, err := q.Kind.FromStored(obj)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
-		v.GetObjectKind().SetGroupVersionKind(t.Kind.GVK)
+		v.GetObjectKind().SetGroupVersionKind(q.Kind.GVK)
 		obj = v
 	}
 	b, err := encodeBody(obj)
@@ -204,12 +205,12 @@ func (r *Registry) uncommitted(t Target, p *plan) (*Result, error) {
 	return res, nil
 }
 
-// asViewed converts a result to the target's kind when that is a view of the stored one.
-func (r *Registry) asViewed(t Target, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
-	if t.Kind.StoredAs == nil {
+// asViewed converts a result to k when that is a view of the stored kind.
+func (r *Registry) asViewed(k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
+	if k.StoredAs == nil {
 		return res, nil
 	}
-	b, err := r.view(t.Kind, key, rev, res.JSON)
+	b, err := r.view(k, key, rev, res.JSON)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

@@ -23,6 +23,7 @@ func eventKind() *Kind {
 	k := declare(kube.Event, "events", "event",
 		func() kube.Object { return &corev1.Event{} }, func() runtime.Object { return &corev1.EventList{} })
 	k.ShortNames = []string{"ev"}
+	k.NoGarbageCollection = true
 	k.Rules = eventRules(corev1.SchemeGroupVersion)
 	k.selectFields(selectEvent, eventFields...)
 	return k

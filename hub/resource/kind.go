@@ -33,15 +33,25 @@ type Kind struct {
 	NewList func() runtime.Object
 
 	Rules Rules
+	// Handler, when set, answers creations in place of the store: a review, of which nothing is kept. The kind is virtual:
+	// create is its only verb, and no object of it exists for anything to own, list or delete.
+	Handler Handler
 	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward" are streams.
 	Subresources map[string]*Subresource
 
 	// Grace decides a deletion: how many seconds the object stays with a deletionTimestamp before it may go. nil or 0
 	// means now. A pod that is bound to a node gets its grace period, an unscheduled one 0. It may fill opts.
 	Grace func(obj kube.Object, opts *metav1.DeleteOptions) (seconds int64)
-	// Finalizers of the spec: while there are any, deleting only marks the object (deletionTimestamp, phase). A Namespace
-	// has them.
-	Finalizers func(obj kube.Object) (spec []string)
+	// Finalizers of the spec: while there are any, deleting only marks the object, with a deletionTimestamp and by
+	// Terminating (nil: no more than that), which owns its argument. A Namespace has them.
+	Finalizers  func(obj kube.Object) (spec []string)
+	Terminating func(obj kube.Object)
+	// ReturnDeletedObject: a deletion that ends the object is answered with the object, as in upstream's storage of that
+	// kind. All others are answered with a Status. Clients rely on which is which.
+	ReturnDeletedObject bool
+	// NoGarbageCollection: a deletion's propagation policy means nothing to the kind, and owner references neither lead to it
+	// nor from it. Events are many and short-lived.
+	NoGarbageCollection bool
 
 	// Fields are the field selectors' values: metadata.name, metadata.namespace and those of the kind.
 	Fields func(kube.Object) fields.Set
@@ -53,9 +63,12 @@ type Kind struct {
 	Indexes map[string]func(kube.Object) []string
 }
 
+// Virtual reports whether nothing of the kind is stored.
+func (k *Kind) Virtual() bool { return k.Handler != nil }
+
 // Rules say what a write of an object (or of one of its subresources) means. All functions work on the stored version;
 // none keeps its arguments. A nil function does nothing. Update rules see the new object and the old one, which they
-// must not change.
+// must not change. Who asks is in ctx (RequestFrom).
 type Rules struct {
 	Default        func(obj kube.Object)
 	PrepareCreate  func(ctx context.Context, obj kube.Object)
@@ -87,6 +100,7 @@ type Subresource struct {
 
 	// Connect: a stream (log, exec, attach, portforward); the API server hands it to the node.
 	Connect bool
-	// Do: a verb-like POST that the registry itself knows by name: "binding", "eviction", "token".
-	Do bool
+	// A verb (binding, eviction, token): Handler answers creations, New makes their body. Verbs is "create". It is nil in the
+	// declaration where the handler needs what only the hub has (Table.Handle).
+	Handler Handler
 }

@@ -47,6 +47,8 @@ func namespaceKind() *Kind {
 	}.subresource(k, "finalize")
 	finalize.Verbs = []string{"update"}
 	k.Subresources["finalize"] = finalize
+	k.ReturnDeletedObject = true
+	k.Terminating = func(obj kube.Object) { obj.(*corev1.Namespace).Status.Phase = corev1.NamespaceTerminating }
 	k.Finalizers = func(obj kube.Object) []string {
 		var names []string
 		for _, f := range obj.(*corev1.Namespace).Spec.Finalizers {

@@ -43,15 +43,16 @@ func podKind() *Kind {
 		warnUpdate: podStatusWarnings,
 	}.status(k)
 	k.Subresources["binding"] = &Subresource{Name: "binding", GVK: corev1.SchemeGroupVersion.WithKind("Binding"),
-		Verbs: []string{"create"}, Do: true, New: func() runtime.Object { return &corev1.Binding{} }}
+		Verbs: []string{"create"}, New: func() runtime.Object { return &corev1.Binding{} }}
 	k.Subresources["eviction"] = &Subresource{Name: "eviction", GVK: policyv1.SchemeGroupVersion.WithKind("Eviction"),
-		Verbs: []string{"create"}, Do: true, New: func() runtime.Object { return &policyv1.Eviction{} }}
+		Verbs: []string{"create"}, New: func() runtime.Object { return &policyv1.Eviction{} }}
 	k.Subresources["log"] = &Subresource{Name: "log", GVK: k.GVK, Verbs: []string{"get"}, Connect: true,
 		New: func() runtime.Object { return &corev1.PodLogOptions{} }}
 	k.Subresources["exec"] = podStream("exec", func() runtime.Object { return &corev1.PodExecOptions{} })
 	k.Subresources["attach"] = podStream("attach", func() runtime.Object { return &corev1.PodAttachOptions{} })
 	k.Subresources["portforward"] = podStream("portforward", func() runtime.Object { return &corev1.PodPortForwardOptions{} })
 	k.Grace = podGrace
+	k.ReturnDeletedObject = true
 	k.selectFields(podFields, "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
 		"spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName")
 	k.Indexes["node"] = func(obj kube.Object) []string {

@@ -23,6 +23,7 @@ func serviceKind() *Kind {
 		func() kube.Object { return &corev1.Service{} }, func() runtime.Object { return &corev1.ServiceList{} })
 	k.ShortNames = []string{"svc"}
 	k.Categories = []string{"all"}
+	k.ReturnDeletedObject = true
 	k.Rules = strategy[api.Service]{
 		prepareCreate: func(svc *api.Service) {
 			svc.Status = api.ServiceStatus{}

@@ -28,8 +28,9 @@ func serviceAccountKind() *Kind {
 		warnCreate:     func(_ context.Context, sa *api.ServiceAccount) []string { return accountWarnings(sa, nil) },
 		warnUpdate:     func(_ context.Context, sa, old *api.ServiceAccount) []string { return accountWarnings(sa, old) },
 	}.rules()
+	k.ReturnDeletedObject = true
 	k.Subresources["token"] = &Subresource{Name: "token", GVK: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
-		Verbs: []string{"create"}, Do: true, New: func() runtime.Object { return &authenticationv1.TokenRequest{} }}
+		Verbs: []string{"create"}, New: func() runtime.Object { return &authenticationv1.TokenRequest{} }}
 	return k
 }
 

@@ -48,7 +48,7 @@ func testSubresource(t *testing.T, name string, s *Subresource) {
 		t.Errorf("subresource %s: name %q, kind %q, verbs %v", name, s.Name, s.GVK.Kind, s.Verbs)
 	}
 	shapes := 0
-	for _, is := range []bool{s.Rules != nil, s.Get != nil && s.Put != nil && s.New != nil, s.Connect && s.New != nil, s.Do && s.New != nil} {
+	for _, is := range []bool{s.Rules != nil, s.Get != nil && s.Put != nil && s.New != nil, s.Connect && s.New != nil, s.New != nil && s.Get == nil && !s.Connect && slices.Equal(s.Verbs, []string{"create"})} {
 		if is {
 			shapes++
 		}

@@ -13,7 +13,8 @@ import (
 
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
-	"internal/contain.Inject": "panics where a test of another package wants one",
+	"hub/resource.RequestFrom": "for rules that depend on who asks, such as roles; what it gives them is what the test proves",
+	"internal/contain.Inject":  "panics where a test of another package wants one",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.
@@ -24,7 +25,6 @@ var foreign = map[string]string{
 	"LogValue":            "slog.LogValuer",
 	"Provides":            "mochi's Hook",
 	"ServeDNS":            "miekg's Handler",
-	"SetDeadline":         "net.Conn",
 	"WrappedRoundTripper": "apimachinery's RoundTripperWrapper",
 }
 

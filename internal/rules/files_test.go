@@ -62,7 +62,7 @@ var opens = map[string]struct {
 	"podnet/link.go":       {map[string]int{"os.ReadDir": 1, "os.ReadFile": 2, "os.WriteFile": 1}, kernel},
 	"podnet/network.go":    {map[string]int{"os.ReadDir": 1}, own},
 	"podnet/thread.go":     {map[string]int{"os.OpenFile": 1, "os.WriteFile": 4}, kernel + "; or a name for a namespace in the agent's directory"},
-	"podrun/evict.go":      {map[string]int{"os.ReadDir": 1}, own},
+	"podrun/images.go":     {map[string]int{"os.ReadDir": 1}, own},
 	"podrun/files.go":      {map[string]int{"os.OpenFile": 2, "os.ReadFile": 2}, own + ": for writing, without following or waiting; containers see the single files. What is read " + machine + ": its hosts and resolv.conf"},
 	"podrun/manager.go":    {map[string]int{"os.ReadDir": 1}, own},
 	"volume/atomic.go":     {map[string]int{"filepath.WalkDir": 1, "os.ReadDir": 1, "os.WriteFile": 1}, "lies in a volume that containers see read-only"},

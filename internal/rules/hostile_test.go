@@ -36,10 +36,10 @@ func production(t *testing.T, folder string, f func(rel, text string)) {
 func TestSecondsDoNotOverflow(t *testing.T) {
 	multiplied := regexp.MustCompile(`time\.Duration\(.+\) ?\* ?time\.Second`)
 	allowed := map[string]string{
-		"internal/kube/seconds.go": "the one place, which clamps",
-		"hub/apiserver/body.go":    "bytes of a body, at most 3 MiB",
-		"hub/dispatch/node.go":     "the link's keepalive, checked when the node says it",
-		"hub/registry/podverbs.go": "at most 2^32 seconds, checked beside it",
+		"internal/kube/seconds.go":       "the one place, which clamps",
+		"hub/apiserver/body.go":          "bytes of a body, at most 3 MiB",
+		"hub/dispatch/node.go":           "the link's keepalive, checked when the node says it",
+		"hub/registry/podverbs/token.go": "at most 2^32 seconds, checked beside it",
 	}
 	for _, folder := range []string{"hub", "edgeagent", "internal"} {
 		production(t, folder, func(rel, text string) {

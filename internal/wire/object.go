@@ -66,6 +66,7 @@ type PodReport struct {
 type NodeReport struct {
 	Labels map[string]string `json:"labels,omitempty"` // kubernetes.io/arch, petrel.dev/board, ...
 	Status []byte            `json:"status"`           // JSON of v1.NodeStatus
+	Panics uint64            `json:"panics,omitempty"` // that the agent has contained since it started; older agents leave it out
 }
 
 // ImageReport is what a node knows of an image that its pods name: the platforms that it exists for, "arm64" or "arm/v7" of

@@ -18,7 +18,7 @@ type Change struct {
 // Begun returns the revision that its transaction began with.
 func (c *Change) Begun() sqlstore.Revision { return c.Entry.Rev - sqlstore.Revision(c.Pos) }
 
-// bytes is what the change keeps in memory: its value, and the one before.
+// bytes returns what the change keeps in memory: its value, and the one before.
 func (c *Change) bytes() int {
 	n := len(c.Entry.Value)
 	if c.Prev != nil {
@@ -27,7 +27,7 @@ func (c *Change) bytes() int {
 	return n
 }
 
-// dead is what the change has made superfluous in the engine: what it superseded, and itself when it is a deletion.
+// dead returns what the change has made superfluous in the engine: what it superseded, and itself when it is a deletion.
 func (c *Change) dead() (n int64) {
 	if c.Prev != nil {
 		n = Cost(c.Prev)

@@ -19,8 +19,8 @@ const (
 // readWindow is how many revisions a lagging watcher looks at in one step.
 const readWindow = 512
 
-// history knows what changed: the last changes from memory, older ones down to the compacted revision from the file. It
-// also wakes the watchers, because "what has changed" and "who has been told" must move together.
+// history has what changed: the last changes from memory, older ones down to the compacted revision from the Source. The
+// watchers belong to it, because what has changed and what they have been offered must move together.
 type history struct {
 	source       Source // nil: what is not in the ring is gone
 	maxRing      int    // of changes
@@ -64,7 +64,7 @@ func (h *history) oldest() sqlstore.Revision {
 	return h.compacted
 }
 
-// append adds one committed batch, which follows h.rev, tells the watchers and calls publish before anybody can see either.
+// append adds one committed batch, which follows h.rev, offers it to the watchers and calls publish before either can be seen.
 func (h *history) append(changes []*Change, publish func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -97,10 +97,10 @@ func (h *history) drop(n int) {
 	}
 }
 
-// inMemory is the revision after which the ring has every change. h.mu is held.
+// inMemory returns the revision after which the ring has every change. h.mu is held.
 func (h *history) inMemory() sqlstore.Revision { return h.rev - sqlstore.Revision(len(h.ring)) }
 
-// before tells how keys with the prefix differed at revision at from what they are at cur or later: key → its entry then,
+// before returns how keys with the prefix differed at revision at from what they are at cur or later: key → its entry then,
 // nil when it did not exist. Keys that did not change are left out.
 func (h *history) before(ctx context.Context, prefix string, at, cur sqlstore.Revision) (map[string]*sqlstore.Entry, error) {
 	h.mu.RLock()
@@ -134,7 +134,7 @@ func (h *history) before(ctx context.Context, prefix string, at, cur sqlstore.Re
 }
 
 // stillKept fails when history after from has been compacted. The compactor moves the horizon before it deletes, so what
-// was read from the file before a successful call is whole.
+// was read from the Source before a successful call is whole.
 func (h *history) stillKept(from sqlstore.Revision) error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -208,7 +208,7 @@ func (h *history) due(now time.Time, keep time.Duration, bytes int64) bool {
 	return now.Sub(last.at) >= keep/64 || h.dead-last.dead >= bytes/32
 }
 
-// horizon is the revision up to which changes are older than keep, more than the newest limit, or beyond the newest bytes of
+// horizon returns the revision up to which changes are older than keep, more than the newest limit, or beyond the newest bytes of
 // what was superseded; have is how many bytes all that is kept has.
 func (h *history) horizon(now time.Time, keep time.Duration, limit int, bytes, have int64) sqlstore.Revision {
 	to := h.rev - sqlstore.Revision(limit)
@@ -221,7 +221,7 @@ func (h *history) horizon(now time.Time, keep time.Duration, limit int, bytes, h
 	return max(to, h.compacted)
 }
 
-// superseded is about how many bytes the changes after from have superseded. Marks before from are dropped.
+// superseded returns about how many bytes the changes after from have superseded. Marks before from are dropped.
 func (h *history) superseded(from sqlstore.Revision) int64 {
 	base := int64(0)
 	known := 0

@@ -15,7 +15,7 @@ type Index struct {
 	tree *btree.Map[string, *sqlstore.Entry]
 }
 
-// treeDegree: small nodes, because every lone commit copies one path of them.
+// treeDegree makes small nodes, because every lone commit copies one path of them.
 const treeDegree = 16
 
 // NewIndex returns an empty one.
@@ -66,7 +66,7 @@ func (x *Index) scan(prefix, after string, f func(*sqlstore.Entry) bool) {
 	})
 }
 
-// rank is the number of keys less than key.
+// rank returns the number of keys less than key.
 func (x *Index) rank(key string) int {
 	return sort.Search(x.tree.Len(), func(i int) bool {
 		k, _, _ := x.tree.GetAt(i)
@@ -74,7 +74,7 @@ func (x *Index) rank(key string) int {
 	})
 }
 
-// remaining is the number of keys with the prefix that are greater than after (if set).
+// remaining returns the number of keys with the prefix that are greater than after (if set).
 func (x *Index) remaining(prefix, after string) int {
 	from := prefix
 	if after != "" && after >= prefix {

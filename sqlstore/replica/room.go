@@ -19,7 +19,7 @@ const EntryOverhead = 128
 // statuses, marks of deletion. hardLimit bounds what such changes add up to.
 const smallGrowth = 4 << 10
 
-// hardLimit is where small growth ends too: an eighth above the limit.
+// hardLimit returns where small growth ends too: an eighth above the limit.
 func hardLimit(limit int64) int64 { return limit + limit/8 }
 
 // Cost returns what an entry costs in memory, in bytes.
@@ -28,9 +28,8 @@ func Cost(e *sqlstore.Entry) int64 { return int64(len(e.Key)+len(e.Value)) + Ent
 // growth is what a transaction would do to the size of the store.
 type growth struct {
 	bytes int64
-	// frees: it makes the store no larger, or is a step on the way to that. small: no object grows by more than smallGrowth,
-	// and nothing is created but what is expendable.
-	frees, small bool
+	frees bool // it makes the store no larger, or is a step on the way to that
+	small bool // no object grows by more than smallGrowth, and nothing is created but what is expendable
 	// tenants are those of the changed keys, each once; mostly one.
 	tenants []tenantGrowth
 }

@@ -92,7 +92,7 @@ func (ws *watchers) deliver(changes []*Change) {
 	ws.oldest = min(ws.oldest, before+1)
 }
 
-// lag has watchers with changes pending that memory no longer has, at or before mem, read them from the file when they come.
+// lag has watchers with changes pending that memory no longer has, at or before mem, read them from history when they come.
 // So that it need not look at all watchers soon again, those in the older half of what memory has go too.
 func (ws *watchers) lag(mem, rev sqlstore.Revision) {
 	if ws.oldest > mem {

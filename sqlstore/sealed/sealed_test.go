@@ -67,19 +67,23 @@ type whole struct {
 
 func (w whole) History() string                                         { return w.db.History() }
 func (w whole) Compact(ctx context.Context, to sqlstore.Revision) error { return w.db.Compact(ctx, to) }
+func (w whole) Close() error                                            { return w.db.Close() }
+
+// engine makes stores in which what lies below prefix is encrypted.
+type engine struct{ prefix string }
+
+func (e engine) Open(t testing.TB) storetest.Store {
+	s, db, err := open(t, t.TempDir(), "k", e.prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole{s, db}
+}
 
 // TestConformance: nobody above sees that values are encrypted, all of them or some.
 func TestConformance(t *testing.T) {
 	for name, prefix := range map[string]string{"all": "/", "some": "/a"} {
-		t.Run(name, func(t *testing.T) {
-			storetest.Run(t, func(t testing.TB) storetest.Store {
-				s, db, err := open(t, t.TempDir(), "k", prefix)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return whole{s, db}
-			})
-		})
+		t.Run(name, func(t *testing.T) { storetest.Run(t, engine{prefix}) })
 	}
 }
 

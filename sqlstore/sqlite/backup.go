@@ -16,7 +16,7 @@ func syncFile(path string) error {
 	return f.Sync()
 }
 
-// Verify reads the store at path, which nobody may have open, without changing it, and tells what is wrong: nil means
+// Verify reads the store at path, which no process may have open, without changing it, and returns what is wrong: nil means
 // that it is sound and that this Petrel can open it.
 func Verify(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err != nil {

@@ -25,7 +25,7 @@ func value(n int) []byte {
 	return b
 }
 
-// written is what this process has caused to be written to storage, in bytes; ok is false where that is not told.
+// written is what this process has caused to be written to storage, in bytes; ok is false where the system does not count it.
 func written() (n int64, ok bool) {
 	b, err := os.ReadFile("/proc/self/io")
 	if err != nil {
@@ -202,7 +202,7 @@ func benchmarkOpen(b *testing.B, rounds int) {
 	}
 }
 
-// BenchmarkCommitWatched: thousands of watchers of other prefixes must not cost a commit anything.
+// BenchmarkCommitWatched commits beside thousands of watchers of other prefixes, which must cost a commit nothing.
 func BenchmarkCommitWatched(b *testing.B) {
 	for _, n := range []int{0, 5000} {
 		b.Run(fmt.Sprintf("watchers=%d", n), func(b *testing.B) {

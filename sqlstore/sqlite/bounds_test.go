@@ -51,8 +51,8 @@ func TestBigObjectChurnIsBounded(t *testing.T) {
 	}
 }
 
-// TestSlowWatcherGetsPortions: one that comes late gets what it missed in portions of bounded bytes, in order, each up to a
-// commit boundary, also from the file; and is told to list again once that is gone.
+// TestSlowWatcherGetsPortions has a watcher come late: it gets what it missed in portions of bounded bytes, in order, each up to
+// a commit boundary, also from the file.
 func TestSlowWatcherGetsPortions(t *testing.T) {
 	for _, memory := range []int{4096, 0} {
 		t.Run(fmt.Sprintf("%d in memory", memory), func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestSlowWatcherGetsPortions(t *testing.T) {
 	}
 }
 
-// TestStalledWatcherListsAgain: what a watcher that does not read has missed is not kept for it.
+// TestStalledWatcherListsAgain has a watcher not read: what it has missed is not kept for it.
 func TestStalledWatcherListsAgain(t *testing.T) {
 	db := start(t, sqlite.Config{MaxHistoryBytes: 1 << 20})
 	w, err := db.Watch(t.Context(), "/", 0)
@@ -117,7 +117,7 @@ func TestStalledWatcherListsAgain(t *testing.T) {
 	}
 }
 
-// TestHistoryBytesSurviveRestart: what an earlier life left beyond the bound goes when the store runs.
+// TestHistoryBytesSurviveRestart leaves more history than the bound: it goes when the next store runs.
 func TestHistoryBytesSurviveRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hub.db")
 	write := func(db *sqlite.DB, n int) {
@@ -153,10 +153,10 @@ func TestHistoryBytesSurviveRestart(t *testing.T) {
 	}
 }
 
-// TestHealth: an operator hears when the store is full and when it is not any more, once each.
+// TestHealth counts the changes of health: one when the store is full, one when it is not any more.
 func TestHealth(t *testing.T) {
-	var told atomic.Int32
-	db := start(t, sqlite.Config{MaxBytes: 9_500, OnHealth: func(error) { told.Add(1) }})
+	var changes atomic.Int32
+	db := start(t, sqlite.Config{MaxBytes: 9_500, OnHealth: func(error) { changes.Add(1) }})
 	if _, err := db.Commit(t.Context(), sqlstore.Op{Key: "/a", Value: value(9000), RevAt: -1}); err != nil {
 		t.Fatal(err)
 	}
@@ -184,18 +184,12 @@ func TestHealth(t *testing.T) {
 	if err := db.Health(); err != nil {
 		t.Errorf("health: %v", err)
 	}
-	if n := told.Load(); n != 2 {
-		t.Errorf("told %d times, want twice", n)
+	if n := changes.Load(); n != 2 {
+		t.Errorf("health changed %d times, want twice", n)
 	}
 	if living, limit := db.Usage(); living != 0 || limit != 9_500 {
 		t.Errorf("usage %d of %d", living, limit)
 	}
-}
-
-func TestTenantsConformance(t *testing.T) {
-	storetest.RunTenants(t, func(t testing.TB, limit int64) storetest.Store {
-		return start(t, sqlite.Config{MaxBytes: limit, Tenant: storetest.TenantOf})
-	})
 }
 
 // TestUsageDoesNotDrift: what the store believes to hold is what it finds when it is opened again, the digits of revisions

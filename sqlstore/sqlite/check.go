@@ -17,8 +17,8 @@ import (
 	"petrel.dev/petrel/internal/durable"
 )
 
-// DamagedError says that the file is not sound. It has been set aside, and the store stays shut until somebody decides:
-// starting with an empty one by itself would tell every controller that nothing should exist.
+// DamagedError says that the file is not sound. It has been set aside, and the store stays closed until an operator decides:
+// with an empty one, every controller would conclude that nothing should exist.
 type DamagedError struct {
 	Path   string
 	Aside  string // where the damaged file is now
@@ -45,7 +45,7 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Reason }
 
-// checkError is damage that was found by looking, not told by SQLite.
+// checkError is damage that SQLite does not see and that was found by checking.
 type checkError struct{ what string }
 
 func (e *checkError) Error() string { return e.what }
@@ -82,7 +82,7 @@ func quickCheck(conn driverConn) error {
 	return nil
 }
 
-// asideTime is how the names of what was set aside tell when.
+// asideTime is the form of the time in names of what was set aside.
 const asideTime = "20060102T150405Z"
 
 // asideMark begins the suffix of damaged files that were set aside.
@@ -110,7 +110,7 @@ func moveAside(path, aside string) error {
 }
 
 // dropStaleWAL sets aside a WAL that belongs to another database than the one at cfg.Path: a backup was copied over a store
-// that had not been closed. SQLite would apply it. What tells is that the mark beside the file is older than the file's name:
+// that had not been closed. SQLite would apply it. The sign is that the mark beside the file is older than the file's name:
 // the mark is written only once the name is in the database itself, and a backup has none.
 func dropStaleWAL(cfg Config) error {
 	wal := cfg.Path + "-wal"

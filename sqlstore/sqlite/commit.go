@@ -52,8 +52,8 @@ func (db *DB) commitLoop(ctx context.Context) error {
 	}
 }
 
-// commitBatch settles each request of the batch, then does the upkeep that the writes have made due: nobody's answer
-// waits for that. A conflict is told only when what it conflicts with, which may be of the same batch, can be read.
+// commitBatch settles each request of the batch, then does the upkeep that the writes have made due: no answer
+// waits for that. A conflict is answered only when what it conflicts with, which may be of the same batch, can be read.
 func (db *DB) commitBatch(batch []*request) {
 	var commits []*request
 	for _, r := range batch {
@@ -87,7 +87,7 @@ func (db *DB) commitBatch(batch []*request) {
 		db.upkeep(time.Now())
 		db.tend(time.Now())
 	}
-	db.tell()
+	db.updateHealth()
 }
 
 // try commits the requests in one transaction, leaving out those whose preconditions fail. When it returns an error,

@@ -117,7 +117,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("the file was moved: %v", err)
 		}
 	})
-	t.Run("somebody else's file", func(t *testing.T) {
+	t.Run("another program's file", func(t *testing.T) {
 		cfg := stored(t)
 		db, err := sqlite.Open(t.Context(), cfg)
 		if err != nil {
@@ -146,7 +146,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestReadableBySQLite: what a person with sqlite3 sees.
+// TestReadableBySQLite checks what a person with sqlite3 sees.
 func TestReadableBySQLite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hub.db")
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})

@@ -173,7 +173,7 @@ func createPrivate(path string) error {
 	return f.Close()
 }
 
-// rev is the last committed revision.
+// rev returns the last committed revision.
 func (db *DB) rev() sqlstore.Revision { return db.mem.Rev() }
 
 // Len returns the number of keys.

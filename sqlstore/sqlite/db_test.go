@@ -50,32 +50,52 @@ func revision(t testing.TB, db *sqlite.DB) sqlstore.Revision {
 	return rev
 }
 
-// TestConformance runs with history in memory, and with all of it read from the file.
-func TestConformance(t *testing.T) {
-	t.Run("memory", func(t *testing.T) {
-		storetest.Run(t, func(t testing.TB) storetest.Store { return start(t, sqlite.Config{}) })
-	})
-	for _, n := range []int{0, 3} {
-		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) {
-			storetest.Run(t, func(t testing.TB) storetest.Store {
-				return start(t, sqlite.LimitMemory(sqlite.Config{}, n))
-			})
-		})
-	}
+// engine makes stores for storetest, with at most so many changes in memory.
+type engine struct{ inMemory int }
+
+func (e engine) Open(t testing.TB) storetest.Store {
+	return start(t, sqlite.LimitMemory(sqlite.Config{}, e.inMemory))
 }
 
-func TestLimitsConformance(t *testing.T) {
-	storetest.RunLimits(t, func(t testing.TB, limit int64) storetest.Store {
-		return start(t, sqlite.Config{MaxBytes: limit, Expendable: []string{storetest.ExpendablePrefix}})
-	})
+func (e engine) OpenLimited(t testing.TB, limit int64) storetest.Store {
+	cfg := sqlite.Config{MaxBytes: limit, Expendable: []string{storetest.ExpendablePrefix}}
+	return start(t, sqlite.LimitMemory(cfg, e.inMemory))
+}
+
+func (engine) OpenShared(t testing.TB, limit int64) storetest.Store {
+	return start(t, sqlite.Config{MaxBytes: limit, Tenant: storetest.TenantOf})
+}
+
+func (engine) NewPlace(t testing.TB) storetest.Place { return place{t.TempDir()} }
+
+// killable is an engine of which storetest kills processes.
+type killable struct{ engine }
+
+func (killable) OpenIn(ctx context.Context, dir string) (storetest.Store, error) {
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "hub.db"), MaxHistory: 300}) // proves that there is no gap
+	if err != nil {
+		return nil, err
+	}
+	go db.Run(context.Background())
+	return db, nil
+}
+
+func TestMain(m *testing.M) { storetest.Main(m, killable{}) }
+
+// TestConformance runs with history in memory, and with all of it read from the file.
+func TestConformance(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { storetest.Run(t, killable{engine{4096}}) })
+	for _, n := range []int{0, 3} {
+		t.Run(fmt.Sprintf("file beyond %d", n), func(t *testing.T) { storetest.Run(t, engine{n}) })
+	}
 }
 
 func put(key, value string, cond sqlstore.Revision) sqlstore.Op {
 	return sqlstore.Op{Key: key, Value: []byte(value), RevAt: -1, If: cond}
 }
 
-// Of two that create one key in one batch the second conflicts with the first; when the disk takes neither, there is
-// nothing to conflict with, and both hear of the disk.
+// TestNoConflictWithWhatWasNotWritten has two create one key in one batch. The second conflicts with the first; when the disk
+// takes neither, there is nothing to conflict with, and both get the disk's error.
 func TestNoConflictWithWhatWasNotWritten(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db")})
 	if err != nil {

@@ -4,7 +4,7 @@ package sqlite
 
 import "os"
 
-// diskSpace: not told here.
+// diskSpace is not known on this system.
 func diskSpace(string) (free, total int64, ok bool) { return 0, 0, false }
 
 // allocate gives f size bytes of the disk.

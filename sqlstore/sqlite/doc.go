@@ -5,12 +5,12 @@
 //	                        └── replica.Batch: preconditions, revisions         └─► replica.Log: Get, List, Watch
 //
 // One goroutine, [DB.Run], writes. Whatever waits when it looks becomes one SQLite transaction, so the cost of an fsync is
-// shared by all who wait for it, while a lone writer waits for nobody. A transaction whose precondition fails is left out
+// shared by all who wait for it, and a lone writer waits for no other. A transaction whose precondition fails is left out
 // and the others go on. Reads never touch SQLite, but for history that has left memory, and never wait for a writer.
 //
 // The file is one append-only table, log, one row a revision and no secondary index; superseded rows are deleted behind a
-// moving horizon, the compacted revision, a few at a time and only after writes. A store that nobody writes to writes
-// nothing. `sqlite3 hub.db "select * from objects"` shows what is in it; docs/store.md tells the rest.
+// moving horizon, the compacted revision, a few at a time and only after writes. An idle store writes
+// nothing. `sqlite3 hub.db "select * from objects"` shows what is in it; docs/store.md has the rest.
 //
 // Lifecycle: Open loads and checks the file, and Get, List and Watch work from then on. Commit, Compact wait until Run
 // is running. Close ends Run and frees the file.

@@ -8,7 +8,7 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Compacted is the oldest revision that can still be listed, or watched from.
+// Compacted returns the oldest revision that can still be listed, or watched from.
 func (db *DB) Compacted() sqlstore.Revision { return db.mem.Compacted() }
 
 // LimitMemory has a store keep at most n changes in memory, so that older ones are read from the file.
@@ -35,7 +35,7 @@ func (db *DB) Query(text string) (out []string, err error) {
 	return out, err
 }
 
-// Waiting is how many requests wait for the committer.
+// Waiting returns how many requests wait for the committer.
 func (db *DB) Waiting() int {
 	db.queue.mu.Lock()
 	defer db.queue.mu.Unlock()

@@ -68,7 +68,7 @@ func openConn(path string) (driverConn, error) {
 
 // pragmas of the writing connection, in order.
 var pragmas = []string{
-	// Another process may hold a lock for a moment: sqlite3 in somebody's shell.
+	// Another process may hold a lock for a moment: sqlite3 in a shell.
 	fmt.Sprint("PRAGMA busy_timeout = ", busyTimeout),
 	// Works on an empty file only; see pageSize.
 	fmt.Sprint("PRAGMA page_size = ", pageSize),
@@ -273,7 +273,7 @@ func (f *file) checkpoint() error {
 	})
 }
 
-// sqliteCode is SQLite's primary result code of err, 0 when it has none.
+// sqliteCode returns SQLite's primary result code of err, 0 when it has none.
 func sqliteCode(err error) int {
 	var e *modernc.Error
 	if errors.As(err, &e) {

@@ -97,7 +97,7 @@ func open(t *testing.T, cfg sqlite.Config) (db *sqlite.DB, end func()) {
 	}
 }
 
-// TestHistoryThatFillsTheDiskGoes: superseded values alone fill the disk. The store gets out by itself, at once, and a start
+// TestHistoryThatFillsTheDiskGoes fills the disk with superseded values alone. The store gets out by itself, at once, and a start
 // on such a disk works too.
 func TestHistoryThatFillsTheDiskGoes(t *testing.T) {
 	dir := smallDisk(t, "64m")
@@ -127,7 +127,7 @@ func TestHistoryThatFillsTheDiskGoes(t *testing.T) {
 	}
 }
 
-// TestObjectsThatFillTheDiskCanBeDeleted: what exists fills the disk. Growth is refused with the reason, health tells,
+// TestObjectsThatFillTheDiskCanBeDeleted fills the disk with what exists. Growth is refused with the reason, Health says so,
 // deletions with their last states go on, also after a restart on the full disk, and then all is well again.
 func TestObjectsThatFillTheDiskCanBeDeleted(t *testing.T) {
 	for name, restart := range map[string]bool{"at once": false, "after a restart": true} {

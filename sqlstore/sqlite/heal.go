@@ -10,7 +10,7 @@ import (
 // tendEvery is how often a store whose disk is full looks whether that is still so. A healthy store has no timer.
 const tendEvery = 10 * time.Second
 
-// Health is nil, or the *FullError that tells why the store takes only what does not make it grow.
+// Health returns the *sqlstore.FullError that says why the store takes only what does not make it grow, or nil.
 func (db *DB) Health() error {
 	if e := db.health.Load(); e != nil {
 		return e
@@ -18,11 +18,11 @@ func (db *DB) Health() error {
 	return nil
 }
 
-// Usage is what the store's objects take in memory, in bytes, and what they may take.
+// Usage returns what the store's objects take in memory, in bytes, and what they may take.
 func (db *DB) Usage() (living, limit int64) { return db.living.Load(), db.mem.Room.Limit() }
 
-// tell makes Health say what is so, and tells an operator when that has changed. The committer calls it after each batch.
-func (db *DB) tell() {
+// updateHealth brings Health up to date, and logs when it has changed. The committer calls it after each batch.
+func (db *DB) updateHealth() {
 	db.living.Store(db.mem.Room.Living())
 	now := db.mem.Room.Full()
 	before := db.health.Swap(now)
@@ -82,7 +82,7 @@ func (db *DB) tend(now time.Time) {
 	if db.recover(); db.mem.Room.Frugal && left && now.Sub(db.healed) >= tendEvery/2 {
 		db.heal(now)
 	}
-	db.tell()
+	db.updateHealth()
 }
 
 // begin is the upkeep at the start of Run: what an earlier life, or an older Petrel, has left undone. It writes nothing when
@@ -96,7 +96,7 @@ func (db *DB) begin(now time.Time) {
 	if _, over := db.mem.Due(now, db.file.compacted); over {
 		db.upkeep(now)
 	}
-	db.tell()
+	db.updateHealth()
 }
 
 // rescue settles requests whose common transaction the disk has refused: it heals, and then tries each alone, so that a

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// History names the sequence of revisions that this store belongs to: a random word that changes whenever what is in the
+// History names the sequence of revisions that this store belongs to: a random name that changes whenever what is in the
 // file may have gone back in time. Revisions may be compared within one history only. It changes when the store is made,
 // when a backup is opened as the store, when a start has set damaged rows aside, and when an older copy of the file was put in
 // its place, as far as that can be seen:
@@ -113,7 +113,7 @@ func identify(cfg Config, f *file, rev sqlstore.Revision) string {
 	return now.History
 }
 
-// historyID is "" when the file has none.
+// historyID returns the name in the file, "" when the file has none.
 func (f *file) historyID() (id string) {
 	_ = query(f.conn, "SELECT id FROM history", func(v []driver.Value) error {
 		id, _ = v[0].(string)

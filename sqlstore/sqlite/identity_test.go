@@ -42,10 +42,6 @@ func (p place) Restore(t testing.TB) {
 	}
 }
 
-func TestHistoryConformance(t *testing.T) {
-	storetest.RunHistory(t, func(t testing.TB) storetest.Place { return place{t.TempDir()} })
-}
-
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	in, err := os.Open(from)
@@ -65,7 +61,7 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
-// TestRollbackIsSeen: older copies of the store's files, put back by hand.
+// TestRollbackIsSeen puts back older copies of the store's files, as a person would by hand.
 func TestRollbackIsSeen(t *testing.T) {
 	// life opens the store, writes n times and returns the history; clean: it is closed afterwards, otherwise it is left as a
 	// crash leaves it.

@@ -20,7 +20,7 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// inode is the number that tells the file at path from its copies.
+// inode returns the number by which the file at path differs from its copies.
 func inode(path string) uint64 {
 	fi, err := os.Stat(path)
 	if err != nil {

@@ -18,5 +18,5 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// inode is 0: here nothing cheap tells a file from its copies.
+// inode returns 0: this system has nothing cheap by which a file differs from its copies.
 func inode(string) uint64 { return 0 }

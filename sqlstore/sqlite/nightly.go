@@ -27,7 +27,7 @@ const backupRetry = time.Hour
 
 const backupTime = "20060102T150405Z"
 
-// backupFile is a backup, as its name tells of it.
+// backupFile is what the name of a backup says.
 type backupFile struct {
 	at      time.Time
 	rev     sqlstore.Revision
@@ -87,7 +87,7 @@ func (db *DB) RunBackups(ctx context.Context, p Backups) error {
 	}
 }
 
-// first is how long to wait for the first backup after a start.
+// first returns how long to wait for the first backup after a start.
 func (p Backups) first(now time.Time) time.Duration {
 	wait := p.next(now)
 	if have := listBackups(p.Dir); len(have) == 0 || now.Sub(have[0].at) > 24*time.Hour || have[0].at.After(now) {
@@ -96,7 +96,7 @@ func (p Backups) first(now time.Time) time.Duration {
 	return wait
 }
 
-// next is how long it is to the next night's hour.
+// next returns the time to the next night's hour.
 func (p Backups) next(now time.Time) time.Duration {
 	local := now.Local()
 	at := time.Date(local.Year(), local.Month(), local.Day(), p.Hour, 0, 0, 0, time.Local)

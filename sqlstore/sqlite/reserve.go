@@ -24,7 +24,7 @@ type reserve struct {
 	path string
 	size int64 // what it is to have
 	held int64 // what it has
-	// pages: the database has free pages to write to, so that it need not grow and a smaller reserve will do.
+	// pages says that the database has free pages to write to, so that it need not grow and a smaller reserve will do.
 	pages bool
 	log   *slog.Logger
 }
@@ -40,10 +40,10 @@ func newReserve(path string, log *slog.Logger) *reserve {
 	return r
 }
 
-// margin is what should be free beside the reserve before the store grows on, for the log of its writes.
+// margin returns what should be free beside the reserve before the store grows on, for the log of its writes.
 func (r *reserve) margin() int64 { return r.size / 4 }
 
-// free is what the disk has left; a large number where that is not told.
+// free returns what the disk has left, a large number where that is not known.
 func (r *reserve) free() int64 {
 	if n, _, ok := diskSpace(filepath.Dir(r.path)); ok {
 		return n
@@ -63,7 +63,7 @@ func (r *reserve) giveUp() {
 	r.held = 0
 }
 
-// floor is how much of the reserve must be there before the store grows on.
+// floor returns how much of the reserve must be there before the store grows on.
 func (r *reserve) floor() int64 {
 	if r.pages {
 		return r.size / 4

@@ -31,7 +31,7 @@ func flip(text string) func([]byte) []byte {
 	return func(b []byte) []byte { b[bytes.Index(b, []byte(text))] ^= 1; return b }
 }
 
-// TestBadEventDoesNotStopTheHub: a flipped bit in what may be lost costs that, is told, and begins a new history.
+// TestBadEventDoesNotStopTheHub flips a bit in an Event: the Event is lost and named in the log, and a new history begins.
 func TestBadEventDoesNotStopTheHub(t *testing.T) {
 	for name, compact := range map[string]bool{"in history": false, "behind the horizon": true} {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestBadEventDoesNotStopTheHub(t *testing.T) {
 	}
 }
 
-// TestSalvage: what can be read of a damaged store is a store again, what cannot is named.
+// TestSalvage makes a store again of what can be read of a damaged one; what cannot be read is named.
 func TestSalvage(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func([]byte) []byte
@@ -168,7 +168,7 @@ func TestSalvage(t *testing.T) {
 	})
 }
 
-// TestPowerCutWhileSettingAside: the database was renamed, its WAL not yet. The WAL must not be applied to what comes to the
+// TestPowerCutWhileSettingAside opens a store whose database was renamed, and its WAL not yet. The WAL must not be applied to what comes to the
 // database's place, nor be lost to what was set aside.
 func TestPowerCutWhileSettingAside(t *testing.T) {
 	cfg := stored(t)
@@ -225,7 +225,8 @@ func TestRestoreOverACrashedStore(t *testing.T) {
 	}
 }
 
-// TestNightlyBackups: one a night in which something is new, the newest few stay, and nothing is written otherwise.
+// TestNightlyBackups counts the backups: one for each night in which something is new, the newest few stay, and nothing is written
+// otherwise.
 func TestNightlyBackups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

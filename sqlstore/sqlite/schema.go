@@ -105,7 +105,7 @@ type loaded struct {
 
 // load reads what exists now, and proves while doing so that values match their checksums and that no revision after the
 // compacted one is missing. Superseded values are not read: a hub that stopped after a busy hour has more of them than
-// objects, and should start as fast as any. They are checked when somebody asks for history.
+// objects, and should start as fast as any. They are checked when history is read.
 //
 // Bad rows of keys with one of the expendable prefixes are no damage, but are returned.
 func (f *file) load(ctx context.Context, expendable []string) (*loaded, error) {

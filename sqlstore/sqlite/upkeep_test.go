@@ -52,7 +52,7 @@ func TestChurnIsBounded(t *testing.T) {
 	}
 }
 
-// TestHistoryAges: history older than KeepHistory goes with the writes that come after, not before.
+// TestHistoryAges lets history become older than KeepHistory: it goes with the writes that come after, not before.
 func TestHistoryAges(t *testing.T) {
 	db := start(t, sqlite.Config{KeepHistory: time.Millisecond})
 	write := func(n int) {
@@ -78,10 +78,10 @@ func TestHistoryAges(t *testing.T) {
 	}
 }
 
-// TestIdleWritesNothing: after the last commit has been answered and its upkeep is done, the disk is left alone.
+// TestIdleWritesNothing measures what is written after the last commit has been answered and its upkeep is done.
 func TestIdleWritesNothing(t *testing.T) {
 	if _, ok := written(); !ok {
-		t.Skip("this system does not tell what a process writes")
+		t.Skip("this system does not count what a process writes")
 	}
 	db := start(t, sqlite.Config{MaxHistory: 300})
 	for range 1000 {
@@ -103,7 +103,7 @@ func TestIdleWritesNothing(t *testing.T) {
 	}
 }
 
-// TestPrivate: what holds Secrets is for its owner only.
+// TestPrivate checks that files which hold Secrets are for their owner only.
 func TestPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hub.db")
 	db := start(t, sqlite.Config{Path: path})

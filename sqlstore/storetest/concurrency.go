@@ -16,7 +16,7 @@ func runConcurrency(t *testing.T, open func(t testing.TB) Store) {
 	t.Run("one of many wins each revision", func(t *testing.T) { testCounter(t, open(t)) })
 	t.Run("every watcher sees every commit whole", func(t *testing.T) { testWatchers(t, open(t)) })
 	t.Run("a slow watcher misses nothing", func(t *testing.T) { testSlow(t, open(t)) })
-	t.Run("what a conflict tells of can be read", func(t *testing.T) { testConflictShows(t, open(t)) })
+	t.Run("what a conflict names can be read", func(t *testing.T) { testConflictShows(t, open(t)) })
 	t.Run("a canceled commit leaves nothing", func(t *testing.T) { testCanceled(t, open(t)) })
 	t.Run("close ends next", func(t *testing.T) { testClose(t, open(t)) })
 }
@@ -48,7 +48,7 @@ func testCounter(t *testing.T, s Store) {
 	}
 }
 
-// testConflictShows has many create one key at once: who is told that it exists finds it.
+// testConflictShows has many create one key at once: each that gets a conflict finds the key.
 func testConflictShows(t *testing.T, s Store) {
 	var wg sync.WaitGroup
 	for round := range 20 {
@@ -69,7 +69,7 @@ func testConflictShows(t *testing.T, s Store) {
 	}
 }
 
-// testWatchers: transactions of three keys, in two prefixes, by many writers; watchers check what each batch may look like.
+// testWatchers has many writers commit transactions of three keys, in two prefixes; watchers check what each batch may look like.
 func testWatchers(t *testing.T, s Store) {
 	const writers, each = 6, 30
 	const total = writers * each

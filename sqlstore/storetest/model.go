@@ -12,12 +12,12 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// runModel does the same random things to the store and to Memory and compares every answer.
+// runModel does the same random things to the store and to Spec and compares every answer.
 func runModel(t *testing.T, open func(t testing.TB) Store) {
 	rapid.Check(t, func(r *rapid.T) {
 		s := &scope{TB: t}
 		defer s.end()
-		m := &model{store: open(s), spec: &Memory{}}
+		m := &model{store: open(s), spec: &Spec{}}
 		r.Repeat(map[string]func(*rapid.T){
 			"":        m.compare,
 			"commit":  m.commit,
@@ -45,13 +45,13 @@ func (s *scope) end() {
 
 type model struct {
 	store    Store
-	spec     *Memory
+	spec     *Spec
 	watchers []*pair
 }
 
 type pair struct {
 	store sqlstore.Watcher
-	spec  *memoryWatcher
+	spec  *specWatcher
 }
 
 var (
@@ -107,12 +107,12 @@ func (m *model) watch(r *rapid.T) {
 	want, wantErr := m.spec.Watch(context.Background(), prefix, from)
 	equal(r, "watch's error", err, wantErr)
 	if err == nil {
-		m.watchers = append(m.watchers, &pair{store: got, spec: want.(*memoryWatcher)})
+		m.watchers = append(m.watchers, &pair{store: got, spec: want.(*specWatcher)})
 	}
 }
 
-// next takes what a watcher has to tell. A store may deliver in several portions what Memory delivers at once, and may
-// still have events that have been compacted since; it must never tell less than it promises.
+// next takes what a watcher has. A store may deliver in several portions what Spec delivers at once, and may
+// still have events that have been compacted since; it must never deliver less than it promises.
 func (m *model) next(r *rapid.T) {
 	if len(m.watchers) == 0 {
 		r.Skip("no watcher")

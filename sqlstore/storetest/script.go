@@ -180,7 +180,7 @@ func showPage(p sqlstore.Page, err error) string {
 	return b.String()
 }
 
-// quiet is how long a script waits before it says that a watcher has nothing to tell. Every store here delivers before
+// quiet is how long a script waits before it says that a watcher has nothing. Every store here delivers before
 // Commit returns, so this is only ever the price of a "nothing".
 const quiet = 20 * time.Millisecond
 

@@ -6,6 +6,8 @@ import (
 	"petrel.dev/petrel/sqlstore/storetest"
 )
 
-func TestMemory(t *testing.T) {
-	storetest.Run(t, func(testing.TB) storetest.Store { return &storetest.Memory{} })
-}
+type spec struct{}
+
+func (spec) Open(testing.TB) storetest.Store { return &storetest.Spec{} }
+
+func TestSpec(t *testing.T) { storetest.Run(t, spec{}) }

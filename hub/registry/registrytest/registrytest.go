@@ -1,20 +1,19 @@
-// Package registrytest gives tests a registry as the hub has it: a real store in a temporary directory and all built-in
+// Package registrytest gives tests a registry as the hub has it: a real store of its own and all built-in
 // kinds, running until the test ends.
 package registrytest
 
 import (
 	"context"
 	"errors"
-	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
-	"petrel.dev/petrel/sqlstore"
-	"petrel.dev/petrel/sqlstore/sqlite"
 )
 
 // New returns a running registry on an empty store of its own.
@@ -30,7 +29,7 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	ctx, cancel := context.WithCancel(context.Background())
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.Kinds == nil {
-		cfg.Kinds = resource.New()
+		cfg.Kinds = Kinds()
 	}
 	if cfg.Store == nil {
 		cfg.Store = Store(t)
@@ -46,13 +45,6 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	return r
 }
 
-// TestStore is a store that can be made to forget its history.
-type TestStore interface {
-	sqlstore.Store
-	// Compact forgets history up to and including revision to.
-	Compact(ctx context.Context, to sqlstore.Revision) error
-}
-
 // Store returns a running, empty store.
 func Store(t testing.TB) TestStore {
 	t.Helper()
@@ -62,24 +54,18 @@ func Store(t testing.TB) TestStore {
 // Limited is Store with a limit on the bytes of its objects; 0 is the usual one.
 func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
-	return open(t, sqlite.Config{MaxBytes: limit})
+	return run(t, open(t, limit, nil))
 }
 
 // Shared is Limited where each namespace has its share of the limit, as in the hub.
 func Shared(t testing.TB, limit int64) TestStore {
 	t.Helper()
-	return open(t, sqlite.Config{MaxBytes: limit, Tenant: resource.TenantOf})
+	return run(t, open(t, limit, resource.TenantOf))
 }
 
-func open(t testing.TB, cfg sqlite.Config) TestStore {
+func run(t testing.TB, db engine) TestStore {
 	t.Helper()
-	cfg.Path = filepath.Join(t.TempDir(), "hub.db")
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqlite.Open(ctx, cfg)
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
 	done := make(chan error, 1)
 	go func() { done <- db.Run(ctx) }()
 	t.Cleanup(func() {
@@ -95,17 +81,33 @@ func open(t testing.TB, cfg sqlite.Config) TestStore {
 }
 
 // Target names an object, or with an empty name a collection, of a built-in kind. sub is a subresource or nothing.
-func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) registry.Target {
+func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
 	t.Helper()
-	k, ok := builtin.ByGVK(gvk)
+	return TargetOf(t, builtin(), gvk, namespace, name, sub...)
+}
+
+// TargetOf is Target for a kind of a test's own table.
+func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
+	t.Helper()
+	k, ok := kinds.ByGVK(gvk)
 	if !ok {
-		t.Fatalf("%s is not a built-in kind", gvk)
+		t.Fatalf("%s is not declared", gvk)
 	}
-	target := registry.Target{Kind: k, Namespace: namespace, Name: name}
+	target := resource.Target{Kind: k, Namespace: namespace, Name: name}
 	if len(sub) > 0 {
 		target.Subresource = sub[0]
 	}
 	return target
 }
 
-var builtin = resource.New()
+// Kinds returns the built-in kinds with their handlers, of which the one for tokens issues none.
+func Kinds() *resource.Table {
+	kinds := resource.New()
+	if err := podverbs.Install(kinds, nil); err != nil {
+		panic(err) // a subresource is not declared any more
+	}
+	return kinds
+}
+
+// builtin are the kinds that Target reads.
+var builtin = sync.OnceValue(Kinds)

@@ -1,53 +1,55 @@
-package sqlite_test
+package storetest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"petrel.dev/petrel/sqlstore"
-	"petrel.dev/petrel/sqlstore/sqlite"
 )
 
-// crashEnv makes the test binary the process that is killed: its value is the store's path.
+// Killable is an Engine whose stores can be opened by another process, which is killed while it writes. The engine's package
+// calls Main in its TestMain.
+type Killable interface {
+	// OpenIn opens the store that is kept in dir, making it the first time, and has it take commits. It keeps so little
+	// history, a few hundred revisions, that it is compacted while it is written to.
+	OpenIn(ctx context.Context, dir string) (Store, error)
+}
+
+// crashEnv makes the test binary the process that is killed: its value is the store's directory.
 const crashEnv = "PETREL_TEST_CRASH_STORE"
 
-func TestMain(m *testing.M) {
-	if path := os.Getenv(crashEnv); path != "" {
-		if err := writeUntilKilled(path); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+const crashWriters = 4
+
+// Main runs the tests of an engine's package, or what Run has started the test binary for once more.
+func Main(m *testing.M, k Killable) {
+	if dir := os.Getenv(crashEnv); dir != "" {
+		fmt.Fprintln(os.Stderr, writeUntilKilled(k, dir))
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
-const crashWriters = 4
-
-var crashConfig = sqlite.Config{MaxHistory: 300}
-
 // writeUntilKilled has writers that each raise a number of their own, kept in two keys of one transaction, and touch a
 // third key that comes and goes. A line "writer number" on standard output means that the store has acknowledged it.
-func writeUntilKilled(path string) error {
-	cfg := crashConfig
-	cfg.Path = path
-	db, err := sqlite.Open(context.Background(), cfg)
+func writeUntilKilled(k Killable, dir string) error {
+	s, err := k.OpenIn(context.Background(), dir)
 	if err != nil {
 		return err
 	}
-	go db.Run(context.Background())
 	errs := make(chan error)
 	for i := range crashWriters {
 		go func() {
-			start, _, err := db.Get(context.Background(), crashKey("left", i))
+			start, _, err := s.Get(context.Background(), crashKey("left", i))
 			if err != nil {
 				errs <- err
 				return
@@ -55,7 +57,7 @@ func writeUntilKilled(path string) error {
 			n, _ := strconv.Atoi(string(start.Value))
 			for {
 				n++
-				if err := raise(db, i, n); err != nil {
+				if err := raise(s, i, n); err != nil {
 					errs <- err
 					return
 				}
@@ -68,26 +70,26 @@ func writeUntilKilled(path string) error {
 
 func crashKey(side string, writer int) string { return fmt.Sprintf("/%s/%d", side, writer) }
 
-func raise(db *sqlite.DB, writer, n int) error {
+func raise(s Store, writer, n int) error {
 	op := func(side string) sqlstore.Op {
 		return sqlstore.Op{Key: crashKey(side, writer), Value: []byte(strconv.Itoa(n)), RevAt: -1, If: sqlstore.AnyRevision}
 	}
 	flicker := op("flicker")
 	var err error
-	if _, flicker.Delete, err = db.Get(context.Background(), flicker.Key); err != nil {
+	if _, flicker.Delete, err = s.Get(context.Background(), flicker.Key); err != nil {
 		return err
 	}
 	if n%10 == 0 {
-		flicker.Value = value(n * 10 % 5000) // some are large
+		flicker.Value = bytes.Repeat([]byte{byte(' ' + rand.IntN(64))}, n*10%5000) // some are large
 	}
-	_, err = db.Commit(context.Background(), op("left"), flicker, op("right"))
+	_, err = s.Commit(context.Background(), op("left"), flicker, op("right"))
 	return err
 }
 
-// TestKill kills a writing process at random moments, again and again on one file. What it acknowledged must be there,
+// testKill kills a writing process at random moments, again and again on one store. What it acknowledged must be there,
 // transactions must be whole, and revisions without a gap.
-func TestKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "hub.db")
+func testKill(t *testing.T, k Killable) {
+	dir := t.TempDir()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +99,7 @@ func TestKill(t *testing.T) {
 	for round := range 15 {
 		before := acked[0]
 		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), crashEnv+"="+path)
+		cmd.Env = append(os.Environ(), crashEnv+"="+dir)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -124,7 +126,7 @@ func TestKill(t *testing.T) {
 		if acked[0] < before {
 			t.Fatalf("round %d: the writer went back from %d to %d", round, before, acked[0])
 		}
-		checkAfterCrash(t, path, acked)
+		checkAfterCrash(t, k, dir, acked)
 	}
 	if total < 15 {
 		t.Errorf("only %d commits were acknowledged before the kills: nothing was tested", total)
@@ -132,18 +134,20 @@ func TestKill(t *testing.T) {
 	t.Logf("%d acknowledged transactions in 15 lives", total)
 }
 
-func checkAfterCrash(t *testing.T, path string, acked []int) {
+func checkAfterCrash(t *testing.T, k Killable, dir string, acked []int) {
 	t.Helper()
-	cfg := crashConfig
-	cfg.Path = path
-	db, err := sqlite.Open(t.Context(), cfg) // which proves that there is no gap
+	s, err := k.OpenIn(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	for i, n := range acked {
-		left, _ := get(t, db, crashKey("left", i))
-		right, _ := get(t, db, crashKey("right", i))
+		left, _ := get(t, s, crashKey("left", i))
+		right, _ := get(t, s, crashKey("right", i))
 		got, _ := strconv.Atoi(string(left.Value))
 		if got != n && got != n+1 {
 			t.Errorf("writer %d: acknowledged %d, found %d", i, n, got)
@@ -153,16 +157,23 @@ func checkAfterCrash(t *testing.T, path string, acked []int) {
 			t.Errorf("writer %d: half a transaction: %s at %d and %s at %d", i, left.Value, left.Rev, right.Value, right.Rev)
 		}
 	}
-	from := db.Compacted()
-	if from == revision(t, db) {
-		return
+	checkDense(t, s)
+}
+
+// checkDense reads all history that is kept: no revision is missing.
+func checkDense(t *testing.T, s Store) {
+	t.Helper()
+	from := sqlstore.Revision(0)
+	w, err := s.Watch(t.Context(), "", from)
+	if gone := (*sqlstore.CompactedError)(nil); errors.As(err, &gone) {
+		from = gone.Oldest
+		w, err = s.Watch(t.Context(), "", from)
 	}
-	w, err := db.Watch(t.Context(), "", from)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	for from < revision(t, db) {
+	for from < revision(t, s) {
 		events, err := w.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)

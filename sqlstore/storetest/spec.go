@@ -11,18 +11,19 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Memory is a Store that keeps a list of everything that happened and answers each question by going through it: slow,
+// Spec is a Store that keeps a list of everything that happened and answers each question by going through it: slow,
 // short, and plainly right. The zero value is an empty store.
-type Memory struct {
+type Spec struct {
 	mu        sync.Mutex
 	log       []logged // log[i] is revision i+1
 	compacted sqlstore.Revision
-	changed   chan struct{} // closed at the next commit
-	id        string        // made when first asked for
+	changed   chan struct{} // closed at the next commit, and by Close
+	closed    bool
+	id        string // made when first asked for
 }
 
-// History implements Store. A Memory lives once.
-func (m *Memory) History() string {
+// History implements Store. A Spec lives once.
+func (m *Spec) History() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.id == "" {
@@ -37,12 +38,15 @@ type logged struct {
 }
 
 // Commit implements Store.
-func (m *Memory) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error) {
+func (m *Spec) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return nil, sqlstore.ErrClosed
+	}
 	before := len(m.log)
 	var revs []sqlstore.Revision
 	for i, op := range ops {
@@ -62,17 +66,31 @@ func (m *Memory) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Rev
 		m.log = append(m.log, e)
 		revs = append(revs, e.Rev)
 	}
+	m.wake()
+	return revs, nil
+}
+
+// wake has watchers look again. m.mu is held.
+func (m *Spec) wake() {
 	if m.changed != nil {
 		close(m.changed)
 		m.changed = nil
 	}
-	return revs, nil
 }
 
-func (m *Memory) rev() sqlstore.Revision { return sqlstore.Revision(len(m.log)) }
+// Close implements Store.
+func (m *Spec) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	m.wake()
+	return nil
+}
+
+func (m *Spec) rev() sqlstore.Revision { return sqlstore.Revision(len(m.log)) }
 
 // at replays the log up to rev.
-func (m *Memory) at(rev sqlstore.Revision) map[string]sqlstore.Entry {
+func (m *Spec) at(rev sqlstore.Revision) map[string]sqlstore.Entry {
 	now := map[string]sqlstore.Entry{}
 	for _, e := range m.log[:rev] {
 		if e.Deleted {
@@ -85,26 +103,39 @@ func (m *Memory) at(rev sqlstore.Revision) map[string]sqlstore.Entry {
 }
 
 // Get implements Store.
-func (m *Memory) Get(_ context.Context, key string) (sqlstore.Entry, bool, error) {
+func (m *Spec) Get(_ context.Context, key string) (sqlstore.Entry, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return sqlstore.Entry{}, false, sqlstore.ErrClosed
+	}
 	e, ok := m.at(m.rev())[key]
 	return e, ok, nil
 }
 
 // Revision implements Store.
-func (m *Memory) Revision(context.Context) (sqlstore.Revision, error) { return m.last(), nil }
+func (m *Spec) Revision(context.Context) (sqlstore.Revision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return 0, sqlstore.ErrClosed
+	}
+	return m.rev(), nil
+}
 
-func (m *Memory) last() sqlstore.Revision {
+func (m *Spec) last() sqlstore.Revision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.rev()
 }
 
 // List implements Store.
-func (m *Memory) List(_ context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
+func (m *Spec) List(_ context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return sqlstore.Page{}, sqlstore.ErrClosed
+	}
 	if at == 0 {
 		at = m.rev()
 	}
@@ -130,7 +161,7 @@ func (m *Memory) List(_ context.Context, prefix, after string, limit int, at sql
 }
 
 // Compact implements Store.
-func (m *Memory) Compact(_ context.Context, to sqlstore.Revision) error {
+func (m *Spec) Compact(_ context.Context, to sqlstore.Revision) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if to > m.rev() {
@@ -141,20 +172,23 @@ func (m *Memory) Compact(_ context.Context, to sqlstore.Revision) error {
 }
 
 // Watch implements Store.
-func (m *Memory) Watch(_ context.Context, prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
+func (m *Spec) Watch(_ context.Context, prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return nil, sqlstore.ErrClosed
+	}
 	if from > m.rev() || from < 0 {
 		return nil, &sqlstore.FutureError{Asked: from, Current: m.rev()}
 	}
 	if from < m.compacted {
 		return nil, &sqlstore.CompactedError{Asked: from, Oldest: m.compacted}
 	}
-	return &memoryWatcher{m: m, prefix: prefix, pos: from, closed: make(chan struct{})}, nil
+	return &specWatcher{m: m, prefix: prefix, pos: from, closed: make(chan struct{})}, nil
 }
 
-type memoryWatcher struct {
-	m      *Memory
+type specWatcher struct {
+	m      *Spec
 	prefix string
 	pos    sqlstore.Revision // guarded by m.mu
 	once   sync.Once
@@ -162,7 +196,7 @@ type memoryWatcher struct {
 }
 
 // Next implements sqlstore.Watcher.
-func (w *memoryWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
+func (w *specWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
 	for {
 		select {
 		case <-w.closed:
@@ -183,8 +217,8 @@ func (w *memoryWatcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
 	}
 }
 
-// next is closed at the next commit.
-func (m *Memory) next() <-chan struct{} {
+// next returns a channel that is closed at the next commit.
+func (m *Spec) next() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.changed == nil {
@@ -194,9 +228,12 @@ func (m *Memory) next() <-chan struct{} {
 }
 
 // poll returns what there is now, maybe nothing.
-func (w *memoryWatcher) poll() ([]sqlstore.Event, error) {
+func (w *specWatcher) poll() ([]sqlstore.Event, error) {
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
+	if w.m.closed {
+		return nil, sqlstore.ErrClosed
+	}
 	events := w.unseen()
 	if len(events) > 0 && events[0].Rev <= w.m.compacted {
 		return nil, &sqlstore.CompactedError{Asked: w.pos, Oldest: w.m.compacted}
@@ -205,7 +242,7 @@ func (w *memoryWatcher) poll() ([]sqlstore.Event, error) {
 	return events, nil
 }
 
-func (w *memoryWatcher) unseen() (events []sqlstore.Event) {
+func (w *specWatcher) unseen() (events []sqlstore.Event) {
 	for _, e := range w.m.log[w.pos:] {
 		if strings.HasPrefix(e.Key, w.prefix) {
 			events = append(events, e.Event)
@@ -215,7 +252,7 @@ func (w *memoryWatcher) unseen() (events []sqlstore.Event) {
 }
 
 // Revision implements sqlstore.Watcher.
-func (w *memoryWatcher) Revision() sqlstore.Revision {
+func (w *specWatcher) Revision() sqlstore.Revision {
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
 	if events := w.unseen(); len(events) > 0 {
@@ -225,4 +262,4 @@ func (w *memoryWatcher) Revision() sqlstore.Revision {
 }
 
 // Close implements sqlstore.Watcher.
-func (w *memoryWatcher) Close() { w.once.Do(func() { close(w.closed) }) }
+func (w *specWatcher) Close() { w.once.Do(func() { close(w.closed) }) }

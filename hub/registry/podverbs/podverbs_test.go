@@ -1,7 +1,8 @@
-package registry_test
+package podverbs_test
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -9,13 +10,55 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
+
+var ctx = context.Background()
+
+// wantError checks an error's code and the text that people and clients look for.
+func wantError(t *testing.T, err error, code int32, text string) {
+	t.Helper()
+	st, ok := err.(apierrors.APIStatus)
+	if !ok {
+		t.Fatalf("error is %v, want a status %d %q", err, code, text)
+	}
+	if s := st.Status(); s.Code != code || !strings.Contains(s.Message, text) {
+		t.Fatalf("error is %d %q, want %d %q", s.Code, s.Message, code, text)
+	}
+}
+
+func decodeInto[T any](t *testing.T, raw []byte) *T {
+	t.Helper()
+	out := new(T)
+	if err := json.Unmarshal(raw, out); err != nil {
+		t.Fatalf("%v in %s", err, raw)
+	}
+	return out
+}
+
+func create[T kube.Object](t *testing.T, r *registry.Registry, obj T) T {
+	t.Helper()
+	out, err := r.Client().Create(ctx, obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.DeepCopyObject().(T)
+}
+
+func newPod(name, node string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "registry.example/c:1"}}},
+	}
+}
 
 func TestBinding(t *testing.T) {
 	r := registrytest.New(t)
@@ -94,13 +137,17 @@ func (issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, pod *core
 }
 
 func TestToken(t *testing.T) {
-	r := registrytest.Start(t, registry.Config{Tokens: issuer{}})
+	kinds := resource.New()
+	if err := podverbs.Install(kinds, issuer{}); err != nil {
+		t.Fatal(err)
+	}
+	r := registrytest.Start(t, registry.Config{Kinds: kinds})
 	create(t, r, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}})
 	pod := newPod("p", "")
 	pod.Spec.ServiceAccountName = "robot"
 	create(t, r, pod)
 	create(t, r, newPod("other", ""))
-	at := registrytest.Target(t, kube.ServiceAccount, "default", "robot", "token")
+	at := registrytest.TargetOf(t, kinds, kube.ServiceAccount, "default", "robot", "token")
 	seconds := func(n int64) *int64 { return &n }
 	bound := func(kind, name, uid string) *authenticationv1.BoundObjectReference {
 		return &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: kind, Name: name, UID: types.UID(uid)}

@@ -1,0 +1,50 @@
+package podrun
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/safefile"
+)
+
+// Images are those that the pods on this node name, also of pods that the set does not name at the moment.
+func (m *Manager) Images() []string {
+	var out []string
+	for _, h := range m.all() {
+		if s := h.shown.Load(); s.pod != nil && !s.removed {
+			out = append(out, ImagesOf(s.pod)...)
+		}
+	}
+	return out
+}
+
+// ImagesOf are the images that a pod names.
+func ImagesOf(pod *corev1.Pod) []string {
+	var out []string
+	for i := range pod.Spec.InitContainers {
+		out = append(out, pod.Spec.InitContainers[i].Image)
+	}
+	for i := range pod.Spec.Containers {
+		out = append(out, pod.Spec.Containers[i].Image)
+	}
+	return out
+}
+
+// SavedImages are the images of the pods that an agent keeps in dir, whether it runs or not.
+func SavedImages(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, e := range entries {
+		var p corev1.Pod
+		if b, err := safefile.ReadIn(dir, filepath.Join(e.Name(), podFile), maxOwnFile); err == nil && json.Unmarshal(b, &p) == nil {
+			out = append(out, ImagesOf(&p)...)
+		}
+	}
+	return out
+}

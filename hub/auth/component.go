@@ -1,0 +1,42 @@
+package auth
+
+// Component is a part of the hub that asks in process. It goes by the name of its counterpart in Kubernetes: audit logs,
+// the roles that RBAC starts with, and tools that look at field managers know those names.
+type Component struct {
+	User User
+	// Manager is the field manager that its writes are recorded under.
+	Manager string
+}
+
+// The hub's own components. Their users are shared: read-only.
+var (
+	// Hub is the hub itself: what it keeps in order at its start, and what no other component answers for.
+	Hub = Component{
+		User:    User{Name: "system:apiserver", Groups: []string{groupMasters, groupAuthenticated}},
+		Manager: "petrel",
+	}
+	// Scheduler binds pods to nodes.
+	Scheduler = Component{
+		User:    User{Name: "system:kube-scheduler", Groups: []string{groupAuthenticated}},
+		Manager: "kube-scheduler",
+	}
+	// Dispatcher writes what nodes report, many nodes in one commit, so it has no node's name. As in Kubernetes, the status
+	// fields of pods and nodes belong to "kubelet".
+	Dispatcher = Component{
+		User:    User{Name: "system:petrel:dispatcher", Groups: []string{groupAuthenticated}},
+		Manager: "kubelet",
+	}
+)
+
+// Controller returns the component of the controller that Kubernetes knows by that name: "deployment-controller". It asks as
+// the ServiceAccount of kube-system that Kubernetes runs the controller as.
+func Controller(name string) Component {
+	const namespace = "kube-system"
+	return Component{
+		User: User{
+			Name:   subject(namespace, name),
+			Groups: []string{groupServiceAccounts, groupServiceAccounts + ":" + namespace, groupAuthenticated},
+		},
+		Manager: "kube-controller-manager",
+	}
+}

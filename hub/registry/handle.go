@@ -1,0 +1,195 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// handle has the request's Handler answer it.
+func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) (*Result, error) {
+	h := q.handler()
+	if h == nil {
+		gr := groupResource(q.Kind)
+		gr.Resource += "/" + q.Subresource
+		return nil, apierrors.NewMethodNotSupported(gr, "create")
+	}
+	var warnings []string
+	if q.sub == nil {
+		var err error
+		if warnings, err = r.review(ctx, q, body); err != nil {
+			return nil, err
+		}
+	}
+	a, err := h.Handle(ctx, &q.Request, body, &handling{r: r, q: q})
+	if err != nil {
+		return nil, statusOr(err)
+	}
+	res, err := success(201, nil)
+	if a.Object != nil {
+		var b []byte
+		b, err = encodeBody(a.Object)
+		res = &Result{JSON: b, Object: a.Object, Created: true}
+	}
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	res.Warnings = append(warnings, a.Warnings...)
+	return res, nil
+}
+
+// review is all of a creation that does not store: defaults, the kind's rules, admission. It returns warnings.
+func (r *Registry) review(ctx context.Context, q *request, body runtime.Object) (warnings []string, err error) {
+	defer resource.RecoverConversion(&err)
+	obj, err := q.object(body)
+	if err != nil {
+		return nil, err
+	}
+	if err := FitNamespace(q.kind, q.Namespace, obj); err != nil {
+		return nil, err
+	}
+	rules := q.rules()
+	warnings = r.prepare(q, obj)
+	return warnings, r.admit(ctx, q.admission(OpCreate, obj, nil), func() error {
+		if rules.PrepareCreate != nil {
+			rules.PrepareCreate(ctx, obj)
+		}
+		if rules.ValidateCreate != nil {
+			if errs := rules.ValidateCreate(ctx, obj); len(errs) > 0 {
+				return invalid(q.kind, obj.GetName(), errs)
+			}
+		}
+		if rules.WarnCreate != nil {
+			warnings = append(warnings, rules.WarnCreate(ctx, obj)...)
+		}
+		return nil
+	})
+}
+
+// planHandled is the plan that the request's Handler makes, as one of the writes of a commit.
+func (r *Registry) planHandled(ctx context.Context, q *request, body runtime.Object) (*plan, error) {
+	var plans []*plan
+	if _, err := q.handler().Handle(ctx, &q.Request, body, &handling{r: r, q: q, plans: &plans}); err != nil {
+		return nil, statusOr(err)
+	}
+	if len(plans) != 1 {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", q.Subresource))
+	}
+	return plans[0], nil
+}
+
+// handling is resource.Objects for one request.
+type handling struct {
+	r     *Registry
+	q     *request
+	plans *[]*plan // where changes go that are committed with others; nil: each is committed at once
+}
+
+var _ resource.Objects = (*handling)(nil)
+
+// change makes the plan of prepare's, or commits it.
+func (h *handling) change(ctx context.Context, q *request, prepare func(*current) (*plan, error)) error {
+	if h.plans == nil {
+		_, _, err := h.r.change(ctx, q, prepare)
+		return err
+	}
+	cur, err := h.r.current(ctx, q.Kind, resource.Key(q.Kind, q.Namespace, q.Name))
+	if err != nil {
+		return err
+	}
+	p, err := prepare(cur)
+	if err != nil {
+		return err
+	}
+	*h.plans = append(*h.plans, p)
+	return nil
+}
+
+// of is the handler's own form of the request, which it may have given preconditions.
+func (h *handling) of(q *resource.Request) *request {
+	return &request{Request: *q, kind: h.q.kind, sub: h.q.sub}
+}
+
+// Get implements resource.Objects.
+func (h *handling) Get(ctx context.Context, gvk kube.GVK, namespace, name string) (kube.Object, error) {
+	k := h.r.kindFor(gvk)
+	if k == nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("%s is not served", gvk))
+	}
+	cur, err := h.r.current(ctx, k, resource.Key(k, namespace, name))
+	if err != nil {
+		return nil, err
+	}
+	if cur == nil {
+		return nil, notFound(k, name)
+	}
+	return cur.obj, nil
+}
+
+// Admit implements resource.Objects.
+func (h *handling) Admit(ctx context.Context, q *resource.Request, old kube.Object, body runtime.Object) error {
+	a := h.of(q).admission(OpCreate, nil, old)
+	a.Body = body
+	return h.r.admit(ctx, a, nil)
+}
+
+// Update implements resource.Objects.
+func (h *handling) Update(ctx context.Context, req *resource.Request, body runtime.Object, change func(kube.Object) error) error {
+	q := h.of(req)
+	return h.change(ctx, q, func(cur *current) (*plan, error) {
+		if cur == nil {
+			return nil, notFound(q.Kind, q.Name)
+		}
+		if err := q.meant(cur); err != nil {
+			return nil, err
+		}
+		obj := cur.obj.DeepCopyObject().(kube.Object)
+		a := q.admission(OpCreate, obj, cur.obj)
+		a.Body = body
+		if err := h.r.admit(ctx, a, nil); err != nil {
+			return nil, err
+		}
+		if err := change(obj); err != nil {
+			return nil, err
+		}
+		p := &plan{kind: q.kind, key: cur.entry.Key, old: cur, obj: obj}
+		return p, p.encodeChange()
+	})
+}
+
+// Delete implements resource.Objects.
+func (h *handling) Delete(ctx context.Context, req *resource.Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(kube.Object)) error {
+	if err := InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
+		return err
+	}
+	q := h.of(req)
+	q.DryRun = q.DryRun || len(opts.DryRun) > 0
+	q.Preconditions = opts.Preconditions
+	return h.change(ctx, q, func(cur *current) (*plan, error) {
+		if cur == nil {
+			return nil, notFound(q.Kind, q.Name)
+		}
+		a := q.admission(OpCreate, nil, cur.obj)
+		a.Body = body
+		if err := h.r.admit(ctx, a, nil); err != nil {
+			return nil, err
+		}
+		p, err := h.r.planDelete(ctx, q, cur, opts.DeepCopy())
+		if err != nil || p.noop() {
+			return p, err
+		}
+		mark(p.obj)
+		return p, p.encode() // marked at least, or a removal
+	})
+}
+
+// Now implements resource.Objects.
+func (h *handling) Now() time.Time { return h.r.now().Truncate(time.Second) }

@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// request is one write on its way through the pipeline. All verbs share the steps and each brings its plan:
+//
+//	resolve ─► decode ─► default ─► mutate ─► validate ─► commit
+//	 who, what   body,    the kind's  admission, then the   all plans of a
+//	 and how     patch    Rules       rules, then admission  commit, or none
+//
+// It does not change once resolved.
+type request struct {
+	resource.Request
+	kind *resource.Kind        // as it is stored: Kind itself, unless that is a view
+	sub  *resource.Subresource // nil: the object itself
+}
+
+// options are what the verbs' own options have in common.
+type options struct {
+	manager       string
+	dryRun        []string
+	preconditions *metav1.Preconditions
+}
+
+// resolve makes the request of a verb, or refuses what is not served. The context carries it to the kind's rules.
+func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, o options) (context.Context, *request, error) {
+	sub, err := served(t, verb)
+	if err != nil {
+		return nil, nil, err
+	}
+	q := &request{
+		Request: resource.Request{
+			Target: t, User: auth.UserFrom(ctx), Manager: o.manager, DryRun: len(o.dryRun) > 0, Preconditions: o.preconditions,
+		},
+		kind: t.Kind.Stored(), sub: sub,
+	}
+	return resource.WithRequest(ctx, &q.Request), q, nil
+}
+
+// served finds what t names below its kind, nil for the object itself, or refuses a verb that it does not have. Which verbs
+// a stored kind offers to clients is for the API server to say: the hub's own parts have them all.
+func served(t resource.Target, verb string) (*resource.Subresource, error) {
+	gr := t.Kind.Resource()
+	if t.Subresource == "" {
+		if t.Kind.Virtual() && verb != "create" {
+			return nil, apierrors.NewMethodNotSupported(gr, verb)
+		}
+		return nil, nil
+	}
+	s := t.Kind.Stored().Subresources[t.Subresource]
+	if s == nil {
+		return nil, apierrors.NewGenericServerResponse(404, verb, gr, t.Name, "the server could not find the requested resource", 0, true)
+	}
+	if len(s.Verbs) > 0 && !slices.Contains(s.Verbs, verb) {
+		gr.Resource += "/" + t.Subresource
+		return nil, apierrors.NewMethodNotSupported(gr, verb)
+	}
+	return s, nil
+}
+
+// rules are those of the version that is asked for, or of the subresource where it has its own.
+func (q *request) rules() *resource.Rules {
+	if q.sub != nil && q.sub.Rules != nil {
+		return q.sub.Rules
+	}
+	return &q.Kind.Rules
+}
+
+// handler answers the request in place of the store; nil when it is about stored objects.
+func (q *request) handler() resource.Handler {
+	if q.sub != nil {
+		return q.sub.Handler
+	}
+	return q.Kind.Handler
+}
+
+// admission is the request as admission sees it, which knows stored kinds.
+func (q *request) admission(op Operation, obj, old kube.Object) *AdmissionRequest {
+	a := &AdmissionRequest{Request: q.Request, Operation: op, Object: obj, Old: old}
+	a.Kind = q.kind
+	return a
+}
+
+// admit asks admission about a write, around the kind's own rules: mutate, rules (nil: none), validate.
+func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() error) error {
+	if err := r.admission.Mutate(ctx, a); err != nil {
+		return err
+	}
+	if rules != nil {
+		if err := rules(); err != nil {
+			return err
+		}
+	}
+	return r.admission.Validate(ctx, a)
+}
+
+// object is the body of a request about a whole object.
+func (q *request) object(body runtime.Object) (kube.Object, error) {
+	obj, ok := asKube(body)
+	if !ok {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", q.Kind.GVK.Kind))
+	}
+	return obj, nil
+}
+
+// sameUID refuses cur when a body names another object by its uid; "" names none.
+func (q *request) sameUID(cur *current, uid types.UID) error {
+	if uid == "" || uid == cur.obj.GetUID() {
+		return nil
+	}
+	return uidMismatch(q.Kind, q.Name, uid, cur.obj.GetUID())
+}
+
+// meant refuses cur when it is not the object that the request's preconditions name. A deletion has its own texts for that.
+func (q *request) meant(cur *current) error {
+	pre := q.Preconditions
+	switch {
+	case pre == nil:
+		return nil
+	case pre.UID != nil && *pre.UID != cur.obj.GetUID():
+		return q.sameUID(cur, *pre.UID)
+	case pre.ResourceVersion != nil && *pre.ResourceVersion != formatRevision(cur.entry.Rev):
+		return modified(q.Kind, q.Name)
+	}
+	return nil
+}
+
+// InvalidOptions makes the Status of what is wrong with a request's options, nil when nothing is.
+func InvalidOptions(kind string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind(kind).GroupKind(), "", errs)
+}

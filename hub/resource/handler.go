@@ -1,0 +1,60 @@
+package resource
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Handler answers creations that store no object of the body's type: those of a subresource that is a verb (a pod's binding),
+// or of a kind of which nothing is kept (a review). hub/registry/podverbs has the built-in ones.
+type Handler interface {
+	// Handle does what body asks for. body is the caller's, of the type that the Subresource or the Kind declares, or of the
+	// Kind itself in a commit of several writes. q is shared, and names the parent of a subresource, which need not exist. The
+	// error is a Status; any other becomes a 500 with its text.
+	Handle(ctx context.Context, q *Request, body runtime.Object, objects Objects) (Answer, error)
+}
+
+// Answer is what a Handler answers a request with.
+type Answer struct {
+	Object   runtime.Object // with its TypeMeta; nil: a Status that says "Success"
+	Warnings []string
+}
+
+// Objects is what a Handler may do with stored objects, in the registry's one way for each: admission is asked, lost races
+// start again, a dry run commits nothing. Errors are Statuses. It lives as long as the request.
+type Objects interface {
+	// Get returns a stored object, which is shared: read-only.
+	Get(ctx context.Context, gvk kube.GVK, namespace, name string) (kube.Object, error)
+	// Admit asks admission about a request that changes nothing stored. old is its parent.
+	Admit(ctx context.Context, q *Request, old kube.Object, body runtime.Object) error
+	// Update changes the object that q names. change gets a copy, after admission; it runs again on a newer one when another
+	// write came between.
+	Update(ctx context.Context, q *Request, body runtime.Object, change func(obj kube.Object) error) error
+	// Delete deletes the object that q names as a deletion with opts does. mark gets the copy that is written.
+	Delete(ctx context.Context, q *Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(obj kube.Object)) error
+	// Now is the hub's clock in whole seconds, as objects carry times.
+	Now() time.Time
+}
+
+// Handle sets the handler of a declared subresource. It comes before the kinds are shared: readers take no lock.
+func (t *Table) Handle(gvk kube.GVK, subresource string, h Handler) error {
+	k, ok := t.ByGVK(gvk)
+	if !ok {
+		return fmt.Errorf("handler of %s/%s: the kind is not declared", gvk, subresource)
+	}
+	sub := k.Subresources[subresource]
+	switch {
+	case sub == nil:
+		return fmt.Errorf("handler of %s/%s: the subresource is not declared", gvk, subresource)
+	case sub.Handler != nil:
+		return fmt.Errorf("handler of %s/%s: it has one", gvk, subresource)
+	}
+	sub.Handler = h
+	return nil
+}
