@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/contain"
@@ -104,7 +107,7 @@ func (a *Agent) releaseAll(ctx context.Context) error {
 	a.mu.Unlock()
 	var errs []error
 	for _, e := range entries {
-		errs = append(errs, a.rt.RemoveSandbox(ctx, e.Name()), a.volumes().Remove(ctx, e.Name()))
+		errs = append(errs, a.rt.RemoveSandbox(ctx, e.Name()), a.volumes().Remove(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(e.Name())}}))
 	}
 	if network != nil {
 		errs = append(errs, network.Cleanup(ctx))

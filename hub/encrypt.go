@@ -22,7 +22,7 @@ type encrypted struct {
 // encrypt lays encryption of Secrets over an engine, with the keys that the operator has named. Without a key the engine is
 // as it was, and a store with encrypted Secrets is refused.
 func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
-	k, ok := h.kinds.ByGVK(kube.Secret)
+	k, ok := h.kinds.Lookup(kube.Secret)
 	if !ok {
 		return nil, errors.New("encryption: the kind Secret is not served")
 	}
@@ -70,7 +70,7 @@ func within(dir, file string) bool {
 // encryptRest writes Secrets again that are in clear or under an older key, once after a start, and forgets their history.
 func (h *Hub) encryptRest(ctx context.Context) error {
 	if h.sealed != nil {
-		n, err := h.sealed.Reseal(ctx, encodeSecret)
+		n, err := h.sealed.Reseal(ctx, h.encodeSecret)
 		if err == nil && n > 0 {
 			rev, rerr := h.db.Revision(ctx)
 			if err = rerr; err == nil {
@@ -89,10 +89,15 @@ func (h *Hub) encryptRest(ctx context.Context) error {
 	return nil
 }
 
-func encodeSecret(_ string, value []byte) (without []byte, revAt int, err error) {
-	obj, err := resource.Decode(kube.Secret, value)
+// encodeSecret takes the revision out of a stored Secret.
+func (h *Hub) encodeSecret(_ string, value []byte) (without []byte, revAt int, err error) {
+	k, ok := h.kinds.Lookup(kube.Secret)
+	if !ok {
+		return nil, 0, errors.New("the kind Secret is not served")
+	}
+	obj, err := k.Codec.Decode(value)
 	if err != nil {
 		return nil, 0, err
 	}
-	return resource.Encode(obj)
+	return k.Codec.Encode(obj)
 }

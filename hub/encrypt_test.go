@@ -144,7 +144,7 @@ func TestEncryptionAtRest(t *testing.T) {
 		}
 		// The one from before is encrypted in the background.
 		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-			n, err := h.sealed.Reseal(t.Context(), encodeSecret)
+			n, err := h.sealed.Reseal(t.Context(), h.encodeSecret)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +181,7 @@ func TestEncryptionAtRest(t *testing.T) {
 	withHub(t, dir, keyFile, func(h *Hub, c kubernetes.Interface) {
 		read(c, "old", clear)
 		read(c, "new", later)
-		if _, err := h.sealed.Reseal(t.Context(), encodeSecret); err != nil {
+		if _, err := h.sealed.Reseal(t.Context(), h.encodeSecret); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
@@ -37,7 +38,8 @@ type Hub struct {
 	sealed   *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
 	backUp   func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
 	pki      *auth.PKI
-	kinds    *resource.Table
+	kinds    *resource.Kinds
+	objects  *objects.Cache
 	registry *registry.Registry
 	dispatch *dispatch.Dispatch
 	mqtt     func(net.Conn) // what becomes of an agent's connection
@@ -91,13 +93,12 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
-	view := &reader{}
-	chain, err := admission.New(admission.Config{Reader: view, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
+	h.objects = objects.New(objects.Config{Store: h.db, Kinds: h.kinds, Log: h.part("objects")})
+	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Admission: chain, Told: h.nodeLeases(), Limits: h.limits(), Log: h.part("registry")})
-	view.Reader = h.registry.Client()
+	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Objects: h.objects, Admission: chain, Told: h.nodeLeases(), Limits: h.limits(), Log: h.part("registry")})
 	return h.openLink()
 }
 
@@ -183,7 +184,7 @@ func (h *Hub) serve(ctx context.Context) error {
 	handler, err := apiserver.New(apiserver.Config{
 		Verbs:         h.registry,
 		Kinds:         h.kinds,
-		Authenticator: auth.NewAuthenticator(h.pki, h.registry.Client()),
+		Authenticator: auth.NewAuthenticator(h.pki, h.objects),
 		Authorizer:    auth.MastersOnly{},
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,

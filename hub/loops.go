@@ -55,13 +55,13 @@ func (h *Hub) loops(ctx context.Context) error {
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: as("service-account-controller"), CA: h.pki.CA(), Log: h.part("serviceaccount")}),
-		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.namespacedKinds(), Log: h.part("namespace")}),
+		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		endpoints.New(endpoints.Config{Client: as("endpointslice-controller"), Log: h.part("endpoints")}),
 		endpointmirror.New(endpointmirror.Config{Client: as("endpointslicemirroring-controller"), Log: h.part("endpointmirror")}),
 		loadbalancer.New(loadbalancer.Config{Client: as("service-controller"), Log: h.part("loadbalancer")}),
-		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.ownableKinds(), Log: h.part("gc")}),
+		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
@@ -71,28 +71,6 @@ func (h *Hub) loops(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
-}
-
-// namespacedKinds are the stored kinds that live in namespaces: what goes when a namespace goes.
-func (h *Hub) namespacedKinds() []namespace.Kind {
-	var out []namespace.Kind
-	for _, k := range h.kinds.All() {
-		if k.Namespaced && k.StoredAs == nil && !k.Virtual() {
-			out = append(out, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
-		}
-	}
-	return out
-}
-
-// ownableKinds are the stored kinds that owner references may lead to or from.
-func (h *Hub) ownableKinds() []gc.Kind {
-	var out []gc.Kind
-	for _, k := range h.kinds.All() {
-		if k.StoredAs == nil && !k.Virtual() && !k.NoGarbageCollection {
-			out = append(out, gc.Kind{GVK: k.GVK, Namespaced: k.Namespaced})
-		}
-	}
-	return out
 }
 
 // podFacingAddress is where pods reach the API: the first address of the hub that is not loopback. Where only names are
@@ -109,6 +87,3 @@ func (h *Hub) podFacingAddress() netip.AddrPort {
 	}
 	return netip.AddrPortFrom(netip.Addr{}, uint16(port))
 }
-
-// reader gives admission its view of what is stored; the registry, which it comes from, is made after it.
-type reader struct{ control.Reader }

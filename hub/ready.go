@@ -8,7 +8,7 @@ import "petrel.dev/petrel/hub/apiserver"
 func (h *Hub) checks() []apiserver.Check {
 	return []apiserver.Check{
 		{Name: "store", Health: h.db.Health},
-		{Name: "feed", Health: h.registry.FeedHealth},
+		{Name: "feed", Health: h.objects.Health},
 		{Name: "broker", Health: h.busHealth, Advisory: h.cfg.Broker != ""},
 	}
 }

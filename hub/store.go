@@ -55,7 +55,7 @@ type keeper interface {
 // openStore opens the store with the operator's bounds. Events are all that it may lose.
 func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string
-	if k, ok := h.kinds.ByGVK(kube.Event); ok {
+	if k, ok := h.kinds.Lookup(kube.Event); ok {
 		expendable = []string{resource.Prefix(k, "")}
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{
@@ -93,7 +93,7 @@ func (h *Hub) backups(ctx context.Context) error {
 }
 
 // tellHealth says in an Event on the namespace kube-system when the store is full, and when it is not any more. A store on a
-// full disk may not be able to keep it: /readyz and the log tell too.
+// full disk may not be able to keep it: /readyz and the log say so too.
 func (h *Hub) tellHealth(ctx context.Context, events control.Events) error {
 	for {
 		select {

@@ -27,7 +27,7 @@
 //	*FutureError     List, Watch   the revision has not been reached: another history, perhaps
 //	ErrClosed        all           the store, or the watcher, was closed
 //	ctx.Err()        all           the call's time was over; of a Commit nothing was committed
-//	any other        all           the engine failed (a disk, a connection); of a Commit nothing was committed
+//	any other        all           the engine failed (a disk, a connection), or an Op is malformed; of a Commit nothing was committed
 //
 // storetest checks all of this for any engine; docs/store.md says how the engines do it.
 package sqlstore

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// SandboxSpec says what the containers of one pod share.
+// SandboxSpec is what the containers of one pod share.
 type SandboxSpec struct {
 	PodUID    string
 	Namespace string
@@ -32,7 +32,7 @@ type Credential struct {
 type Image struct {
 	Ref    string // as it was asked for
 	Digest string // of its manifest: "sha256:..."
-	ID     string // as status.imageID says it: "docker.io/library/busybox@sha256:..."
+	ID     string // as in status.imageID: "docker.io/library/busybox@sha256:..."
 }
 
 // Resources are limits in the kernel's own units; zero means none.
@@ -123,7 +123,7 @@ type Container struct {
 	CreatedAt, StartedAt, FinishedAt time.Time
 	ExitCode                         int
 	OOMKilled                        bool
-	Lost                             bool   // it ended unseen, as in a power cut: ExitCode says nothing
+	Lost                             bool   // its end was not observed, as in a power cut: ExitCode means nothing
 	StartError                       string // it could not be started
 }
 

@@ -18,14 +18,14 @@ const (
 	registryBusy                // the registry cannot answer now, and may later
 	loginRefused                // the registry wants another login
 	shimGone                    // the pod's shim has just left, or is about to
-	runcRefused                 // runc itself has said no: the container's own failure
+	runcRefused                 // runc itself refuses: the container's own failure
 )
 
 // byText is the only place where errors are known by their text, because what made them gives no type across its API: the client
 // library in the version of go.mod, and containerd and runc, whose errors arrive as strings over ttrpc. seen is the version that
 // a text was last seen in; look here first when another version is taken in.
 var byText = []struct {
-	means      meaning
+	meaning    meaning
 	text, seen string
 }{
 	{noPlatform, "no match for platform", "containerd client 2.4.2"},
@@ -44,10 +44,10 @@ var byText = []struct {
 	{runcRefused, "OCI runtime create failed", "containerd 1.6.20 with runc 1.1.5"},
 }
 
-// says reports whether an error's text has a meaning.
-func says(err error, m meaning) bool {
+// means reports whether an error has a meaning by its text.
+func means(err error, m meaning) bool {
 	for _, t := range byText {
-		if t.means == m && strings.Contains(err.Error(), t.text) {
+		if t.meaning == m && strings.Contains(err.Error(), t.text) {
 			return true
 		}
 	}
@@ -63,16 +63,16 @@ func overloaded(err error) bool {
 			return true
 		}
 	}
-	return says(err, registryBusy)
+	return means(err, registryBusy)
 }
 
 // refused reports whether another login may be let in.
 func refused(err error) bool {
 	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errors.Is(err, docker.ErrInvalidAuthorization) ||
-		errdefs.IsNotFound(err) || says(err, loginRefused)
+		errdefs.IsNotFound(err) || means(err, loginRefused)
 }
 
 // shimLeaving reports whether a container could not be started because its shim was about to go; it can be started once more.
 func shimLeaving(err error) bool {
-	return errdefs.IsUnavailable(err) || says(err, shimGone) && !says(err, runcRefused)
+	return errdefs.IsUnavailable(err) || means(err, shimGone) && !means(err, runcRefused)
 }

@@ -151,7 +151,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []cruntime.Credent
 		}
 	}
 	err = errs[0]
-	if errdefs.IsNotFound(err) && says(err, noPlatform) {
+	if errdefs.IsNotFound(err) && means(err, noPlatform) {
 		err = fmt.Errorf("the image has no variant for this machine (%s): %w", r.platform(), err)
 	}
 	return cruntime.Image{}, err

@@ -12,64 +12,60 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podspec"
 )
 
-// Reasons of waiting containers and of events; kubelet's.
-const (
-	reasonConfig = "CreateContainerConfigError"
-	reasonKill   = "FailedKillPod"
-	reasonCrash  = "CrashLoopBackOff"
-	reasonCreate = "CreateContainerError"
-)
+// reasonCreate is that of a container which the runtime could not start.
+const reasonCreate = "CreateContainerError"
 
 func uidOf(s string) types.UID { return types.UID(s) }
 
 // act runs one action. What may take long is bounded, or done by a job beside the worker; a failure is remembered for the next
 // step. false: nothing has changed, so another step at once would decide the same.
-func (w *worker) act(ctx context.Context, d target, o observed, a action) bool {
-	switch a.kind {
-	case actSandbox:
-		w.sandbox(ctx, d.pod)
-	case actVolumes:
-		w.volumes(ctx, d.pod, o)
-	case actPull:
-		w.pull(ctx, d.pod, a)
-	case actStart:
-		w.start(ctx, d.pod, a)
-	case actStop:
-		w.stop(ctx, d.pod, a)
-	case actRemove:
-		err := w.try(ctx, stepLimit, "removing container "+a.id, func(ctx context.Context) error { return w.m.cfg.Runtime.Remove(ctx, a.id) })
+func (w *worker) act(ctx context.Context, d lifecycle.Target, o lifecycle.Observed, a lifecycle.Action) bool {
+	switch a.Kind {
+	case lifecycle.MakeSandbox:
+		w.sandbox(ctx, d.Pod)
+	case lifecycle.MakeVolumes:
+		w.volumes(ctx, d.Pod, o)
+	case lifecycle.PullImage:
+		w.pull(ctx, d.Pod, a)
+	case lifecycle.StartContainer:
+		w.start(ctx, d.Pod, a)
+	case lifecycle.StopContainer:
+		w.stop(ctx, d.Pod, a)
+	case lifecycle.RemoveContainer:
+		err := w.try(ctx, stepLimit, "removing container "+a.ID, func(ctx context.Context) error { return w.m.cfg.Runtime.Remove(ctx, a.ID) })
 		if err != nil {
-			w.m.cfg.Log.Warn("old container not removed", "container", a.id, "error", err)
+			w.m.cfg.Log.Warn("old container not removed", "container", a.ID, "error", err)
 			return false
 		}
-		_ = os.Remove(w.messagePath(a.container, a.attempt))
-		removeLogs(w.logPath(a.container, a.attempt))
-		if a.backoff != (backoff{}) {
-			w.mem.backoffs[a.container] = a.backoff
+		_ = os.Remove(w.messagePath(a.Container, a.Attempt))
+		removeLogs(w.logPath(a.Container, a.Attempt))
+		if a.Backoff != (lifecycle.Backoff{}) {
+			w.mem.Backoffs[a.Container] = a.Backoff
 		}
-	case actRelease:
+	case lifecycle.ReleasePod:
 		return w.release(ctx, d, o, false)
-	case actPurge:
+	case lifecycle.PurgePod:
 		return w.release(ctx, d, o, true)
 	}
 	return true
 }
 
 // block remembers why the pod does not get on, and tries again a little later each time.
-func (w *worker) block(f failure) {
+func (w *worker) block(f lifecycle.Failure) {
 	delay := time.Second
-	if w.mem.blocked.reason == f.reason && (w.mem.blocked.message == f.message || f.reason == reasonKill) {
-		delay = min(max(w.mem.blocked.delay*2, time.Second), 30*time.Second)
+	if w.mem.Blocked.Reason == f.Reason && (w.mem.Blocked.Message == f.Message || f.Reason == lifecycle.ReasonKill) {
+		delay = min(max(w.mem.Blocked.Delay*2, time.Second), 30*time.Second)
 	}
-	f.delay = delay
-	f.retry = w.m.cfg.Now().Add(delay)
-	w.mem.blocked = f
+	f.Delay = delay
+	f.Retry = w.m.cfg.Now().Add(delay)
+	w.mem.Blocked = f
 }
 
-// errNoUserNamespaces: without the right user IDs on its image and volumes a pod would not be the pod that was asked for.
+// errNoUserNamespaces refuses a pod that could not have the right user IDs on its image and volumes.
 var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
 
 // sandbox makes sure of the pod's network, namespaces, cgroup and shared files.
@@ -77,16 +73,16 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	sb, err := w.makeSandbox(ctx, pod)
 	if err != nil {
 		w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
-		w.block(failure{reason: "ContainerCreating", message: err.Error()})
+		w.block(lifecycle.Failure{Reason: "ContainerCreating", Message: err.Error()})
 		return
 	}
-	w.mem.sandbox, w.mem.blocked = sb, failure{}
+	w.mem.Sandbox, w.mem.Blocked = sb, lifecycle.Failure{}
 	w.show()
 	w.m.portsChanged()
 }
 
-func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*sandboxState, error) {
-	m, sb := w.m, &sandboxState{}
+func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*lifecycle.Sandbox, error) {
+	m, sb := w.m, &lifecycle.Sandbox{}
 	if _, err := podspec.Names(pod, m.cfg.DNS.Domain); err != nil {
 		return nil, err
 	}
@@ -94,7 +90,7 @@ func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*sandboxStat
 		return nil, errNoUserNamespaces
 	}
 	if pod.Spec.HostNetwork {
-		sb.ips = m.cfg.NodeIPs()
+		sb.IPs = m.cfg.NodeIPs()
 	} else {
 		at, err := atMost(w, ctx, stepLimit, "attaching the pod to the network", func(ctx context.Context) (Attachment, error) {
 			return m.cfg.Network.Attach(ctx, w.uid)
@@ -102,14 +98,14 @@ func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*sandboxStat
 		if err != nil {
 			return nil, err
 		}
-		sb.netns, sb.ips = at.Netns, at.IPs
+		sb.Netns, sb.IPs = at.Netns, at.IPs
 	}
 	node := m.node()
 	var err error
 	if node.Hosts, node.ResolvConf, err = machineFiles(); err != nil {
 		return nil, err
 	}
-	spec, texts, err := node.Sandbox(pod, sb.place())
+	spec, texts, err := node.Sandbox(pod, placeOf(sb))
 	if err != nil {
 		return nil, err
 	}
@@ -117,35 +113,35 @@ func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*sandboxStat
 	if err != nil {
 		return nil, err
 	}
-	sb.id = made.ID
+	sb.ID = made.ID
 	return sb, w.writeFiles(texts)
 }
 
 // volumes makes sure of the pod's volumes.
-func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o observed) {
+func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o lifecycle.Observed) {
 	set := w.m.want.Load().set
 	err := w.try(ctx, stepLimit, "making the volumes", func(ctx context.Context) error { return w.m.cfg.Volumes.Sync(ctx, pod, set) })
-	begun := slices.ContainsFunc(o.containers, func(c cruntime.Container) bool { return c.State == cruntime.Running })
+	begun := slices.ContainsFunc(o.Containers, func(c cruntime.Container) bool { return c.State == cruntime.Running })
 	if err == nil || begun { // a running pod keeps what it has when its ConfigMap is deleted
-		w.mem.volumes = true
-		if err == nil && w.mem.sandbox != nil {
-			w.mem.blocked = failure{}
+		w.mem.Volumes = true
+		if err == nil && w.mem.Sandbox != nil {
+			w.mem.Blocked = lifecycle.Failure{}
 		}
 	}
 	if err != nil && ctx.Err() == nil {
 		w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedMount", "%v", err)
 		if !begun {
-			w.block(failure{reason: "ContainerCreating", message: err.Error()})
+			w.block(lifecycle.Failure{Reason: "ContainerCreating", Message: err.Error()})
 		}
 	}
 }
 
 // release gives back what the pod holds on the node. all: its containers, logs and directory too.
-func (w *worker) release(ctx context.Context, d target, o observed, all bool) bool {
+func (w *worker) release(ctx context.Context, d lifecycle.Target, o lifecycle.Observed, all bool) bool {
 	m := w.m
 	err := func() error {
 		if all {
-			for _, c := range o.containers {
+			for _, c := range o.Containers {
 				err := w.try(ctx, stepLimit, "removing container "+c.Name, func(ctx context.Context) error { return m.cfg.Runtime.Remove(ctx, c.ID) })
 				if err != nil && !errors.Is(err, cruntime.ErrNotFound) {
 					return fmt.Errorf("container %s: %w", c.Name, err)
@@ -155,7 +151,7 @@ func (w *worker) release(ctx context.Context, d target, o observed, all bool) bo
 		for _, part := range []struct {
 			what string
 			undo func(context.Context, string) error
-		}{{"removing the sandbox", m.cfg.Runtime.RemoveSandbox}, {"taking the pod off the network", m.cfg.Network.Detach}, {"removing the volumes", m.cfg.Volumes.Remove}} {
+		}{{"removing the sandbox", m.cfg.Runtime.RemoveSandbox}, {"taking the pod off the network", m.cfg.Network.Detach}, {"removing the volumes", func(ctx context.Context, _ string) error { return m.cfg.Volumes.Remove(ctx, d.Pod) }}} {
 			if err := w.try(ctx, stepLimit, part.what, func(ctx context.Context) error { return part.undo(ctx, w.uid) }); err != nil {
 				return err
 			}
@@ -167,13 +163,13 @@ func (w *worker) release(ctx context.Context, d target, o observed, all bool) bo
 	}()
 	if err != nil {
 		if ctx.Err() == nil {
-			m.cfg.Log.Warn("pod not cleaned up yet", "pod", d.pod.Name, "namespace", d.pod.Namespace, "error", err)
-			m.events.pod(d.pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
-			w.block(failure{reason: reasonKill, message: err.Error()})
+			m.cfg.Log.Warn("pod not cleaned up yet", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "error", err)
+			m.events.pod(d.Pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
+			w.block(lifecycle.Failure{Reason: lifecycle.ReasonKill, Message: err.Error()})
 		}
 		return false
 	}
-	w.mem.sandbox, w.mem.volumes, w.mem.released, w.mem.removed = nil, false, true, all
+	w.mem.Sandbox, w.mem.Volumes, w.mem.Released, w.mem.Removed = nil, false, true, all
 	w.show()
 	m.portsChanged()
 	return true

@@ -11,17 +11,15 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
-// rejection is why a pod may not run on this node, in kubelet's words. The zero value is none.
-type rejection struct{ reason, message string }
-
 // site is what a new pod finds on its node.
 type site struct {
 	name        string
-	labels      map[string]string // nil: not known yet, so nothing can be said of selectors
+	labels      map[string]string // nil: not known yet, so selectors cannot be checked
 	allocatable corev1.ResourceList
 	host        cruntime.Host
 	others      []*corev1.Pod
@@ -31,23 +29,23 @@ type site struct {
 // admit decides, once for each pod that is new to the node, whether it may run here. The scheduler has asked most of it
 // before; but a pod may name its node itself, and the hub may have known less. A pod that has been let in once is never
 // asked again: neither a restart of the agent nor a change of the node ends it.
-func (w *worker) admit(d target, containers []cruntime.Container) {
-	known := w.mem.admitted || w.mem.rejected.reason != ""
-	if !known && (w.mem.last.StartTime != nil || len(containers) > 0) {
-		w.mem.admitted, known = true, true
+func (w *worker) admit(d lifecycle.Target, containers []cruntime.Container) {
+	known := w.mem.Admitted || w.mem.Rejected.Reason != ""
+	if !known && (w.mem.Last.StartTime != nil || len(containers) > 0) {
+		w.mem.Admitted, known = true, true
 		w.show()
 	}
-	if known || d.deleting() {
+	if known || d.Deleting() {
 		return
 	}
 	w.m.admitting.Lock()
 	defer w.m.admitting.Unlock()
-	why := w.m.site(w.uid).check(d.pod)
-	w.mem.admitted, w.mem.rejected = why.reason == "", why
+	why := w.m.site(w.uid).check(d.Pod)
+	w.mem.Admitted, w.mem.Rejected = why.Reason == "", why
 	w.show() // before the next pod is compared with this one
-	if why.reason != "" {
-		w.m.cfg.Log.Warn("pod refused", "pod", d.pod.Name, "namespace", d.pod.Namespace, "reason", why.reason, "message", why.message)
-		w.m.events.pod(d.pod, nil, corev1.EventTypeWarning, why.reason, "%s", why.message)
+	if why.Reason != "" {
+		w.m.cfg.Log.Warn("pod refused", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "reason", why.Reason, "message", why.Message)
+		w.m.events.pod(d.Pod, nil, corev1.EventTypeWarning, why.Reason, "%s", why.Message)
 	}
 }
 
@@ -74,23 +72,23 @@ func (m *Manager) site(uid string) site {
 }
 
 // check returns why the pod may not run here.
-func (s site) check(pod *corev1.Pod) rejection {
-	for _, f := range []func(*corev1.Pod) rejection{s.pressure, s.system, s.sysctls, s.resources, s.selectors, s.ports, s.confinement} {
-		if why := f(pod); why.reason != "" {
+func (s site) check(pod *corev1.Pod) lifecycle.Rejection {
+	for _, f := range []func(*corev1.Pod) lifecycle.Rejection{s.pressure, s.system, s.sysctls, s.resources, s.selectors, s.ports, s.confinement} {
+		if why := f(pod); why.Reason != "" {
 			return why
 		}
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
-func (s site) system(pod *corev1.Pod) rejection {
+func (s site) system(pod *corev1.Pod) lifecycle.Rejection {
 	if os, ok := pod.Labels[corev1.LabelOSStable]; ok && os != runtime.GOOS {
-		return rejection{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+		return refuse("PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
 	}
 	if pod.Spec.OS != nil && string(pod.Spec.OS.Name) != runtime.GOOS {
-		return rejection{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
+		return refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
 // safeSysctls are those that a pod may set: they are its own, and no other pod notices. The list is upstream's.
@@ -100,27 +98,27 @@ var safeSysctls = []string{
 	"net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
 }
 
-func (s site) sysctls(pod *corev1.Pod) rejection {
+func (s site) sysctls(pod *corev1.Pod) lifecycle.Rejection {
 	if pod.Spec.SecurityContext == nil {
-		return rejection{}
+		return lifecycle.Rejection{}
 	}
 	for _, sc := range pod.Spec.SecurityContext.Sysctls {
 		name := sysctl.NormalizeName(sc.Name)
 		space, _, _ := sysctl.GetNamespace(name)
 		switch {
 		case !slices.Contains(safeSysctls, name):
-			return rejection{"SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowlisted", name)}
+			return refuse("SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowlisted", name))
 		case space == sysctl.IPCNamespace && pod.Spec.HostIPC, space == sysctl.NetNamespace && pod.Spec.HostNetwork:
-			return rejection{"SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowed with host %s enabled", name, space)}
+			return refuse("SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowed with host %s enabled", name, space))
 		}
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
 // resources compares what the pod asks for with what the others leave of the node.
-func (s site) resources(pod *corev1.Pod) rejection {
-	lacks := func(name corev1.ResourceName, asked, used, all int64) rejection {
-		return rejection{"OutOf" + string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, asked, used, all)}
+func (s site) resources(pod *corev1.Pod) lifecycle.Rejection {
+	lacks := func(name corev1.ResourceName, asked, used, all int64) lifecycle.Rejection {
+		return refuse("OutOf"+string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, asked, used, all))
 	}
 	if all, ok := s.allocatable[corev1.ResourcePods]; ok && int64(len(s.others))+1 > all.Value() {
 		return lacks(corev1.ResourcePods, 1, int64(len(s.others)), all.Value())
@@ -155,25 +153,25 @@ func (s site) resources(pod *corev1.Pod) rejection {
 			return lacks(name, amount(want), used, all)
 		}
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
-func (s site) selectors(pod *corev1.Pod) rejection {
+func (s site) selectors(pod *corev1.Pod) lifecycle.Rejection {
 	if s.labels == nil {
-		return rejection{}
+		return lifecycle.Rejection{}
 	}
 	node := &corev1.Node{}
 	node.Name, node.Labels = s.name, s.labels
 	if ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); !ok || err != nil {
 		return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
-func (s site) ports(pod *corev1.Pod) rejection {
+func (s site) ports(pod *corev1.Pod) lifecycle.Rejection {
 	want := kube.HostPorts(&pod.Spec)
 	if len(want) == 0 {
-		return rejection{}
+		return lifecycle.Rejection{}
 	}
 	for _, other := range s.others {
 		for _, taken := range kube.HostPorts(&other.Spec) {
@@ -182,31 +180,37 @@ func (s site) ports(pod *corev1.Pod) rejection {
 			}
 		}
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
-func predicate(name, text string) rejection {
-	return rejection{name, fmt.Sprintf("Predicate %s failed: %s", name, text)}
+// refuse is a refusal with kubelet's reason and text.
+func refuse(reason, message string) lifecycle.Rejection {
+	return lifecycle.Rejection{Reason: reason, Message: message}
+}
+
+// predicate is the refusal of one of the scheduler's filters, which the node asks too.
+func predicate(name, text string) lifecycle.Rejection {
+	return refuse(name, fmt.Sprintf("Predicate %s failed: %s", name, text))
 }
 
 // confinement refuses a pod that asks for a wall which this node cannot build.
-func (s site) confinement(pod *corev1.Pod) rejection {
+func (s site) confinement(pod *corev1.Pod) lifecycle.Rejection {
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		p := podspec.AppArmor(pod, &c)
 		if p == nil || p.Type == corev1.AppArmorProfileTypeUnconfined {
 			continue
 		}
 		if !s.host.AppArmor {
-			return rejection{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+			return refuse("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
 		}
 		if p.Type == corev1.AppArmorProfileTypeLocalhost && (p.LocalhostProfile == nil || strings.TrimSpace(*p.LocalhostProfile) == "") {
-			return rejection{"AppArmor", fmt.Sprintf("Cannot enforce AppArmor: invalid empty AppArmor profile name: %q", p)}
+			return refuse("AppArmor", fmt.Sprintf("Cannot enforce AppArmor: invalid empty AppArmor profile name: %q", p))
 		}
 	}
 	if s.host.SELinux && asksSELinux(pod) {
-		return rejection{"UnexpectedAdmissionError", "this node has SELinux on, and its runtime sets no labels: remove seLinuxOptions, or place the pod on a node without SELinux"}
+		return refuse("UnexpectedAdmissionError", "this node has SELinux on, and its runtime sets no labels: remove seLinuxOptions, or place the pod on a node without SELinux")
 	}
-	return rejection{}
+	return lifecycle.Rejection{}
 }
 
 func asksSELinux(pod *corev1.Pod) bool {

@@ -8,11 +8,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/internal/contain"
 )
 
 // Bounds of one step of a pod's worker. What a step waits for may never come: a disk or file server that does not answer,
-// a shim or containerd that hangs. Then the step is abandoned, the pod hears why, and it is tried again later.
+// a shim or containerd that hangs. Then the step is abandoned, an event of the pod gives the reason, and it is tried again later.
 const (
 	lookLimit   = 30 * time.Second // looking at the pod's containers
 	stepLimit   = 2 * time.Minute  // sandbox, volumes, network, removal
@@ -69,7 +70,7 @@ func atMost[T any](w *worker, ctx context.Context, limit time.Duration, what str
 	}
 }
 
-// returned: a step that was abandoned has come back after all.
+// returned is a step that was abandoned and has come back after all.
 type returned struct{ what string }
 
 func (r returned) apply(_ context.Context, w *worker) { delete(w.stuck, r.what) }
@@ -80,8 +81,8 @@ func (w *worker) try(ctx context.Context, limit time.Duration, what string, step
 	return err
 }
 
-// panicked makes a fault of this program in one pod's work that pod's own: the pod's events tell of it, and it is left
-// alone for a while, the longer the more often it happens.
+// panicked makes a fault of this program in one pod's work that pod's own: an event records it, and the pod is left alone for a
+// while, the longer the more often it happens.
 func (w *worker) panicked(err error) time.Duration {
 	w.faults++
 	if pod := w.pod; pod != nil {
@@ -90,5 +91,5 @@ func (w *worker) panicked(err error) time.Duration {
 			return nil
 		})
 	}
-	return min(time.Second<<min(w.faults-1, 10), backoffMax)
+	return min(time.Second<<min(w.faults-1, 10), lifecycle.BackoffMax)
 }

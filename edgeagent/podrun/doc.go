@@ -5,8 +5,8 @@
 //	                                                 │   └────────────────┤ done at once
 //	                                               inbox ◄── jobs ◄───────┘ beside the worker: pulls, stops, hooks, probes
 //
-// step is a pure function of what is wanted, what is observed and the time; it yields actions, the pod's status as
-// kubelet would write it, and when to look again. The worker runs the actions and observes again. There is no recovery
+// The step is lifecycle.Step, a pure function of what is wanted, what is observed and the time; it yields actions, the pod's
+// status as kubelet would write it, and when to look again. The worker runs the actions and observes again. There is no recovery
 // path: after a restart of the agent or of the machine the worker observes (containers, mounts, namespaces, the last
 // status on disk) and the same step decides. A pod is keyed by its UID; its states move forward only, and restarts of
 // its containers happen inside Running.

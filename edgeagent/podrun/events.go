@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -69,10 +70,10 @@ func (r *recorder) pod(pod *corev1.Pod, c *corev1.Container, kind, reason, forma
 		k = &knownEvent{next: 1, event: corev1.Event{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
 			ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%s.%x", pod.Name, now.UnixNano()),
-				UID: uuid.NewUUID(), CreationTimestamp: timeOf(now)},
+				UID: uuid.NewUUID(), CreationTimestamp: kube.Timestamp(now)},
 			InvolvedObject: corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
 				ResourceVersion: pod.ResourceVersion, FieldPath: field},
-			Type: kind, Reason: reason, Message: message, FirstTimestamp: timeOf(now),
+			Type: kind, Reason: reason, Message: message, FirstTimestamp: kube.Timestamp(now),
 			Source:              corev1.EventSource{Component: "kubelet", Host: r.node},
 			ReportingController: "kubelet", ReportingInstance: r.node,
 		}}
@@ -84,7 +85,7 @@ func (r *recorder) pod(pod *corev1.Pod, c *corev1.Container, kind, reason, forma
 		}
 	}
 	k.event.Count++
-	k.event.LastTimestamp = timeOf(now)
+	k.event.LastTimestamp = kube.Timestamp(now)
 	if k.event.Count < k.next && now.Sub(k.sent) < eventResend {
 		return
 	}

@@ -10,77 +10,38 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
-	"petrel.dev/petrel/internal/kube"
 )
 
-const (
-	reasonEvicted = "Evicted"
-	// evictionGrace is the grace, in seconds, of a pod that is evicted: what it writes meanwhile others lack. As kubelet.
-	evictionGrace = 1
-	// discardRetry is how long after a container could not be removed it is tried again.
-	discardRetry = 10 * time.Second
-	// evictWait is how long an evicted pod may take to give its space back before the next is looked at.
-	evictWait = 30 * time.Second
-)
-
-// endGrace is the grace, in seconds, of what still runs in a pod that has ended.
-func (s *stepper) endGrace() int64 {
-	if s.o.last.Reason == reasonEvicted {
-		return min(graceOf(s.d.pod), evictionGrace)
-	}
-	return graceOf(s.d.pod)
-}
-
-// discard removes the containers of a pod that has ended: of an evicted one always, since their space was the reason; of
-// another when the disk is short.
-func (s *stepper) discard() {
-	for i := range s.o.containers {
-		c := &s.o.containers[i]
-		if s.o.last.Reason == reasonEvicted || !s.o.discard.IsZero() && c.FinishedAt.Before(s.o.discard) {
-			s.do(action{kind: actRemove, container: c.Name, id: c.ID, attempt: c.Attempt})
-			s.at(s.now.Add(discardRetry))
-		}
-	}
-}
-
-// disruption is the condition that tells controllers a pod was ended for the node's sake, or nil.
-func (s *stepper) disruption(st *corev1.PodStatus) *corev1.PodCondition {
-	if old := kube.FindCondition(s.o.last.Conditions, corev1.DisruptionTarget); old != nil {
-		return old
-	}
-	if st.Reason != reasonEvicted || !s.o.evict.pressure {
-		return nil
-	}
-	return &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet,
-		Message: s.o.evict.message, ObservedGeneration: s.d.pod.Generation, LastTransitionTime: timeOf(s.now)}
-}
+// evictWait is how long an evicted pod may take to give its space back before the next is looked at.
+const evictWait = 30 * time.Second
 
 // evict has the pod end, unless it has ended or that has been asked for before.
-func (h *handle) evict(pod *corev1.Pod, e eviction) {
-	if ended(h.shown.Load().last.Phase) || !h.condemned.CompareAndSwap(false, true) {
+func (h *handle) evict(pod *corev1.Pod, e lifecycle.Eviction) {
+	if lifecycle.Ended(h.shown.Load().last.Phase) || !h.condemned.CompareAndSwap(false, true) {
 		return
 	}
-	h.m.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.message))
-	h.m.events.pod(pod, nil, corev1.EventTypeWarning, reasonEvicted, "%s", e.message)
+	h.m.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.Message))
+	h.m.events.pod(pod, nil, corev1.EventTypeWarning, lifecycle.ReasonEvicted, "%s", e.Message)
 	h.inbox.put(evicted{e})
 }
 
 // evicted is an eviction that has been decided.
-type evicted struct{ eviction }
+type evicted struct{ lifecycle.Eviction }
 
-func (r evicted) apply(_ context.Context, w *worker) { w.mem.evict = r.eviction }
+func (r evicted) apply(_ context.Context, w *worker) { w.mem.Evict = r.Eviction }
 
-// discarded: containers that had ended at that time go, for their space.
+// discarded is the order to remove what had ended at that time, for its space.
 type discarded struct{ before time.Time }
 
-func (r discarded) apply(_ context.Context, w *worker) { w.mem.discard = r.before }
+func (r discarded) apply(_ context.Context, w *worker) { w.mem.Discard = r.before }
 
 // evictable returns the pod, unless it has ended, is ending or is not known.
 func (h *handle) evictable() *corev1.Pod {
 	s := h.shown.Load()
-	if s.pod == nil || s.pod.DeletionTimestamp != nil || ended(s.last.Phase) || h.condemned.Load() {
+	if s.pod == nil || s.pod.DeletionTimestamp != nil || lifecycle.Ended(s.last.Phase) || h.condemned.Load() {
 		return nil
 	}
 	return s.pod
@@ -202,7 +163,7 @@ func (m *Manager) measure(ctx context.Context, h *handle, pod *corev1.Pod, was s
 		return was
 	}
 	if why := storage.Exceeded(pod, u); why != "" {
-		h.evict(pod, eviction{message: why})
+		h.evict(pod, lifecycle.Eviction{Message: why})
 	}
 	left := storage.Headroom(pod, u)
 	return storage.Measured{At: at.Sub(begin), Took: m.cfg.Now().Sub(at), Free: free, Headroom: left, Interval: was.Next(left != was.Headroom)}
@@ -216,7 +177,7 @@ func (m *Manager) Discard() {
 }
 
 // Evict ends the pod whose use of the disk is the least justified, and waits until it has given its space back. floor and
-// free are the disk's, in bytes. false: there is none whose end would free anything.
+// free are the disk's, in bytes. It reports whether there was one whose end would free anything.
 func (m *Manager) Evict(ctx context.Context, floor, free int64) bool {
 	var list []storage.Candidate
 	handles := map[*corev1.Pod]*handle{}
@@ -238,7 +199,7 @@ func (m *Manager) Evict(ctx context.Context, floor, free int64) bool {
 		return false
 	}
 	h := handles[ranked[0].Pod]
-	h.evict(ranked[0].Pod, eviction{message: storage.LowMessage(ranked[0], floor, free), pressure: true})
+	h.evict(ranked[0].Pod, lifecycle.Eviction{Message: storage.LowMessage(ranked[0], floor, free), Pressure: true})
 	for end := time.Now().Add(evictWait); ctx.Err() == nil && time.Now().Before(end) && !h.givenBack(ctx); {
 		select {
 		case <-ctx.Done():
@@ -257,13 +218,13 @@ func (h *handle) givenBack(ctx context.Context) bool {
 	return err == nil && len(list) == 0
 }
 
-// SetDiskPressure says whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
+// SetDiskPressure sets whether the disk is short, with nothing left to collect: then new pods are refused, but critical ones.
 func (m *Manager) SetDiskPressure(on bool) { m.short.Store(on) }
 
 // pressure refuses pods while the node's disk is short, as kubelet does.
-func (s site) pressure(pod *corev1.Pod) rejection {
+func (s site) pressure(pod *corev1.Pod) lifecycle.Rejection {
 	if !s.short || storage.Critical(pod) {
-		return rejection{}
+		return lifecycle.Rejection{}
 	}
-	return rejection{reasonEvicted, "The node had condition: [DiskPressure]. "}
+	return refuse(lifecycle.ReasonEvicted, "The node had condition: [DiskPressure]. ")
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // The files that the agent makes for every pod lie in the runtime's Files directory. Containers may write to them: so they
-// are bounded there, the agent never reads one to learn something, and of the termination message only the last bytes.
+// are bounded there, the agent reads none of them but the termination message, and of that only the last bytes.
 // Names in it are the agent's own; a container sees single files and can neither replace nor remove one.
 
 // machineFiles reads what pods have of the machine's own hosts and resolv.conf. A machine without them has nothing to give.
@@ -75,8 +75,8 @@ func overwrite(path, text string) error {
 	return f.Truncate(int64(len(text)))
 }
 
-// fileMounts are the files that every container finds: hosts, hostname, resolv.conf, and where it leaves its last words.
-// A container whose root is read-only cannot write to the first three either; its last words it can leave, as upstream's.
+// fileMounts are the files that every container finds: hosts, hostname, resolv.conf, and where it leaves its termination message.
+// A container whose root is read-only cannot write to the first three either; its message it can, as upstream's.
 func (h *handle) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, readOnly bool, have []cruntime.Mount) ([]cruntime.Mount, error) {
 	var out []cruntime.Mount
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
@@ -113,23 +113,24 @@ const (
 	messageLogRows = 80
 )
 
-// lastWords is a container's termination message: the end of its message file, or of its log where the policy allows that,
+// terminationMessage returns a container's termination message: the end of its message file, or of its log where the policy allows that,
 // cut to its share of what a pod may have. The rules are kubelet's.
 // The file is gone after a reboot; then what an earlier life of the agent has reported stands.
-func (w *worker) lastWords(pod *corev1.Pod, c *cruntime.Container) string {
-	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil {
+func (w *worker) terminationMessage(pod *corev1.Pod, c *cruntime.Container) string {
+	if old := kube.ContainerStatusNamed(&w.mem.Last, c.Name); old != nil {
 		for _, t := range []*corev1.ContainerStateTerminated{old.State.Terminated, old.LastTerminationState.Terminated} {
 			if t != nil && t.ContainerID == "containerd://"+c.ID && t.Message != "" {
 				return t.Message
 			}
 		}
 	}
-	text := w.said(pod, c)
+	text := w.readMessage(pod, c)
 	share := messagesMax / max(len(pod.Spec.InitContainers)+len(pod.Spec.Containers), 1)
 	return text[:min(len(text), share)]
 }
 
-func (h *handle) said(pod *corev1.Pod, c *cruntime.Container) string {
+// readMessage reads what a container has written, or the end of its log where its policy allows that.
+func (h *handle) readMessage(pod *corev1.Pod, c *cruntime.Container) string {
 	// A container that an older agent has started has its message file beside its log, until it is started anew.
 	before := filepath.Join(h.dir, c.Name, strconv.Itoa(c.Attempt)+".message")
 	for _, path := range []string{h.messagePath(c.Name, c.Attempt), before} {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podrun/stream"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
@@ -31,16 +32,16 @@ type handle struct {
 
 // snapshot is what a worker shows of its pod. It is immutable.
 type snapshot struct {
-	pod      *corev1.Pod       // newest known; nil: nothing is known but the UID
-	last     *corev1.PodStatus // reported last; never nil
-	sandbox  *sandboxState     // nil: not made sure of yet, or given back
-	admitted bool              // the node has let the pod in
-	rejected bool              // it never will
-	released bool              // of a pod that has ended: sandbox and volumes are given back
-	removed  bool              // of a deleted pod: nothing of it is left
-	wanted   bool              // the pod has been in the set in this life of the agent
-	retries  bool              // something has failed that a new set may mend
-	volumes  []any             // the objects that its volumes were last made of
+	pod      *corev1.Pod        // newest known; nil: nothing is known but the UID
+	last     *corev1.PodStatus  // reported last; never nil
+	sandbox  *lifecycle.Sandbox // nil: not made sure of yet, or given back
+	admitted bool               // the node has let the pod in
+	rejected bool               // it never will
+	released bool               // of a pod that has ended: sandbox and volumes are given back
+	removed  bool               // of a deleted pod: nothing of it is left
+	wanted   bool               // the pod has been in the set in this life of the agent
+	retries  bool               // something has failed that a new set may mend
+	volumes  []any              // the objects that its volumes were last made of
 }
 
 // job runs f beside the worker, which gets what then makes of its error; a panic in f is an error like any other.
@@ -63,7 +64,7 @@ func (h *handle) affected(set *desired.Set) bool {
 func (h *handle) occupies(want *wanted) *corev1.Pod {
 	s := h.shown.Load()
 	let := s.admitted || s.last.StartTime != nil && !s.rejected
-	if s.pod == nil || !let || s.removed || ended(s.last.Phase) {
+	if s.pod == nil || !let || s.removed || lifecycle.Ended(s.last.Phase) {
 		return nil
 	}
 	if want.set.Pods[h.uid] == nil && (want.complete || s.wanted) {
@@ -78,7 +79,7 @@ func (h *handle) address() (*corev1.Pod, []string) {
 	if s.sandbox == nil {
 		return nil, nil
 	}
-	return s.pod, s.sandbox.ips
+	return s.pod, s.sandbox.IPs
 }
 
 // stream is what streams have to know of the pod.
@@ -86,7 +87,7 @@ func (h *handle) stream() stream.Pod {
 	s := h.shown.Load()
 	p := stream.Pod{UID: h.uid, Object: s.pod, Status: s.last}
 	if s.sandbox != nil {
-		p.Place = &stream.Place{Netns: s.sandbox.netns}
+		p.Place = &stream.Place{Netns: s.sandbox.Netns}
 	}
 	return p
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/probe"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -21,7 +22,7 @@ import (
 // postStart runs a container's postStart hook by a job beside the worker; when it fails the container is stopped. Until it is
 // done the container does not count as started, and those after it wait.
 func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string) {
-	w.mem.hooks[id] = true
+	w.mem.Hooks[id] = true
 	h := w.handle
 	h.job("podrun/hook", func() error { return h.hook(ctx, pod, c, id, c.Lifecycle.PostStart) }, func(err error) result {
 		return hooked{pod, c, id, err}
@@ -37,12 +38,12 @@ type hooked struct {
 }
 
 func (r hooked) apply(ctx context.Context, w *worker) {
-	delete(w.mem.hooks, r.id)
+	delete(w.mem.Hooks, r.id)
 	if r.err == nil || ctx.Err() != nil || errors.Is(r.err, cruntime.ErrNotFound) {
 		return
 	}
 	w.m.events.pod(r.pod, r.c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", r.err)
-	w.stop(ctx, r.pod, action{container: r.c.Name, id: r.id, grace: kube.Seconds(graceOf(r.pod)), why: "FailedPostStartHook"})
+	w.stop(ctx, r.pod, lifecycle.Action{Container: r.c.Name, ID: r.id, Grace: kube.Seconds(lifecycle.Grace(r.pod)), Why: "FailedPostStartHook"})
 }
 
 // hook runs one lifecycle handler.
@@ -67,8 +68,8 @@ func (h *handle) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 	return errors.New("this kind of lifecycle hook is not supported")
 }
 
-// httpHook asks a container by HTTP; whatever it answers will do. One that turns out to speak plain HTTP where HTTPS was
-// said is asked so, as kubelet does.
+// httpHook asks a container by HTTP; any answer will do. One that turns out to speak plain HTTP where the
+// pod has HTTPS is asked so, as kubelet does.
 func (h *handle) httpHook(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, get *corev1.HTTPGetAction) error {
 	target := h.probeTarget(c, id)
 	_, _, err := probe.Get(ctx, get, target, probe.Lifecycle)

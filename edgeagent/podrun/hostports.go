@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/svcproxy"
 )
 
@@ -37,4 +38,9 @@ func (m *Manager) HostPorts() []svcproxy.HostPort {
 		}
 	}
 	return out
+}
+
+// sidecars are the init containers that run beside the others.
+func sidecars(pod *corev1.Pod) []corev1.Container {
+	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !kube.IsSidecar(&c) })
 }

@@ -26,7 +26,7 @@ func (w *worker) load() {
 		if err := json.Unmarshal(b, &st); err != nil {
 			w.m.cfg.Log.Warn("saved pod status is damaged, going on without", "pod", w.uid, "error", err)
 		} else {
-			w.mem.last = st
+			w.mem.Last = st
 		}
 	}
 	if w.pod == nil {
@@ -41,7 +41,7 @@ func (w *worker) load() {
 
 // save keeps the pod on disk, so that it can still be stopped properly once the set has dropped it.
 func (w *worker) save(pod *corev1.Pod) {
-	if w.mem.removed {
+	if w.mem.Removed {
 		return
 	}
 	p := *pod

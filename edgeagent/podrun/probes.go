@@ -10,23 +10,24 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/probe"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // probe has each running container probed, and stops probing those that run no more.
-func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []cruntime.Container, state State) {
+func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []cruntime.Container, state lifecycle.State) {
 	running := map[string]bool{}
 	for i := range containers {
 		c := &containers[i]
 		spec := kube.ContainerNamed(pod, c.Name)
-		if c.State != cruntime.Running || spec == nil || state >= Stopping {
+		if c.State != cruntime.Running || spec == nil || state >= lifecycle.Stopping {
 			continue
 		}
 		running[c.ID] = true
 		// One whose postStart hook is under way is neither started nor ready.
-		if w.probing[c.ID] == nil && !w.mem.hooks[c.ID] {
+		if w.probing[c.ID] == nil && !w.mem.Hooks[c.ID] {
 			w.startProbes(ctx, pod, spec, c)
 		}
 	}
@@ -34,8 +35,8 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []crunti
 		if !running[id] {
 			cancel()
 			delete(w.probing, id)
-			if state < Stopping {
-				delete(w.mem.probes, id)
+			if state < lifecycle.Stopping {
+				delete(w.mem.Probes, id)
 			}
 		}
 	}
@@ -52,12 +53,12 @@ func (w *worker) stopProbes() {
 func (w *worker) startProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, c *cruntime.Container) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.probing[c.ID] = cancel
-	first := probeState{started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil}
-	if old := kube.ContainerStatusNamed(&w.mem.last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
-		first.started = first.started || *old.Started
-		first.ready = first.ready || old.Ready
+	first := lifecycle.Probe{Started: spec.StartupProbe == nil, Ready: spec.ReadinessProbe == nil}
+	if old := kube.ContainerStatusNamed(&w.mem.Last, c.Name); old != nil && old.ContainerID == "containerd://"+c.ID && old.Started != nil {
+		first.Started = first.Started || *old.Started
+		first.Ready = first.Ready || old.Ready
 	}
-	w.mem.probes[c.ID] = first
+	w.mem.Probes[c.ID] = first
 	w.inbox.poke() // the step that led here has not seen this
 	if spec.StartupProbe == nil && spec.ReadinessProbe == nil && spec.LivenessProbe == nil {
 		return
@@ -77,26 +78,26 @@ type probed struct {
 }
 
 func (r probed) apply(_ context.Context, w *worker) {
-	s, known := w.mem.probes[r.id]
+	s, known := w.mem.Probes[r.id]
 	if !known { // it runs no more
 		return
 	}
 	switch r.kind {
 	case "Readiness":
-		s.ready = r.ok
+		s.Ready = r.ok
 	case "Startup":
-		s.started = r.ok
+		s.Started = r.ok
 	}
 	if !r.ok && r.kind != "Readiness" {
-		s.failed, s.output = r.kind, r.output
+		s.Failed, s.Output = r.kind, r.output
 	}
-	w.mem.probes[r.id] = s
+	w.mem.Probes[r.id] = s
 }
 
 // contained runs one kind of probe of a container until it is over or ctx ends; a panic in it is a failure of that probe,
 // which is then begun anew a while later.
 func (h *handle) contained(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, kind string, run func()) {
-	for delay := backoffFirst; ctx.Err() == nil; delay = min(2*delay, backoffMax) {
+	for delay := lifecycle.BackoffFirst; ctx.Err() == nil; delay = min(2*delay, lifecycle.BackoffMax) {
 		err := contain.Do(h.m.cfg.Log, "podrun/probe", h.uid+"/"+spec.Name+"/"+kind, func() error { run(); return nil })
 		if err == nil {
 			return
@@ -107,7 +108,7 @@ func (h *handle) contained(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 }
 
 // runProbes probes a container until ctx ends, or it is condemned: startup first, then the other two side by side.
-func (h *handle) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, id string, first probeState) {
+func (h *handle) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, id string, first lifecycle.Probe) {
 	// run calls then with each opinion, until it returns false. What is no news does not reach the worker.
 	run := func(kind string, p *corev1.Probe, ok, known bool, then func(ok bool) bool) {
 		h.contained(ctx, pod, spec, kind, func() {
@@ -122,7 +123,7 @@ func (h *handle) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 			})
 		})
 	}
-	if p := spec.StartupProbe; p != nil && !first.started {
+	if p := spec.StartupProbe; p != nil && !first.Started {
 		up := false
 		run("Startup", p, false, false, func(ok bool) bool { up = ok; return false })
 		if !up {
@@ -131,7 +132,7 @@ func (h *handle) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 	}
 	var both sync.WaitGroup
 	if p := spec.ReadinessProbe; p != nil {
-		both.Go(func() { run("Readiness", p, first.ready, first.ready, func(bool) bool { return true }) })
+		both.Go(func() { run("Readiness", p, first.Ready, first.Ready, func(bool) bool { return true }) })
 	}
 	if p := spec.LivenessProbe; p != nil {
 		both.Go(func() { run("Liveness", p, true, true, func(ok bool) bool { return ok }) })

@@ -8,16 +8,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // start starts one attempt of a container; its image is there.
-func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
+func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action) {
 	m := w.m
-	c := kube.ContainerNamed(pod, a.container)
-	sb := w.mem.sandbox
-	delete(w.mem.images, a.container) // the next attempt asks again
+	c := kube.ContainerNamed(pod, a.Container)
+	sb := w.mem.Sandbox
+	delete(w.mem.Images, a.Container) // the next attempt asks again
 	if c == nil || sb == nil {
 		return
 	}
@@ -25,16 +26,16 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 		if ctx.Err() != nil {
 			return
 		}
-		delay := min(max(2*w.mem.starts[c.Name].delay, 10*time.Second), backoffMax)
-		w.mem.starts[c.Name] = failure{reason: reason, message: err.Error(), retry: m.cfg.Now().Add(delay), delay: delay}
+		delay := min(max(2*w.mem.Starts[c.Name].Delay, 10*time.Second), lifecycle.BackoffMax)
+		w.mem.Starts[c.Name] = lifecycle.Failure{Reason: reason, Message: err.Error(), Retry: m.cfg.Now().Add(delay), Delay: delay}
 		m.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
-	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.attempt, Set: m.want.Load().set, Place: sb.place(), Volumes: m.cfg.Volumes, LogPath: w.logPath(c.Name, a.attempt)}
+	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.Attempt, Set: m.want.Load().set, Place: placeOf(sb), Volumes: m.cfg.Volumes, LogPath: w.logPath(c.Name, a.Attempt)}
 	spec, err := atMost(w, ctx, stepLimit, "finding what container "+c.Name+" mounts", func(context.Context) (described, error) {
 		return w.containerSpec(attempt)
 	})
 	if err != nil {
-		fail(reasonConfig, err)
+		fail(lifecycle.ReasonConfig, err)
 		return
 	}
 	if len(spec.skipped) > 0 {
@@ -46,14 +47,14 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 	case ctx.Err() != nil && id == "":
 		return
 	case errors.Is(err, cruntime.ErrConfig):
-		fail(reasonConfig, err)
+		fail(lifecycle.ReasonConfig, err)
 		return
 	case err != nil && id == "":
 		fail(reasonCreate, err)
 		return
 	}
-	delete(w.mem.starts, c.Name)
-	w.mem.backoffs[c.Name] = a.backoff
+	delete(w.mem.Starts, c.Name)
+	w.mem.Backoffs[c.Name] = a.Backoff
 	m.events.pod(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	if err != nil { // the runtime shows it as ended with StartError
 		m.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
@@ -63,6 +64,11 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a action) {
 	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
 		w.postStart(ctx, pod, c, id)
 	}
+}
+
+// placeOf returns a sandbox as specs name it.
+func placeOf(sb *lifecycle.Sandbox) podspec.Place {
+	return podspec.Place{SandboxID: sb.ID, Netns: sb.Netns, IPs: sb.IPs}
 }
 
 // containerSpec describes one attempt of a container in full.

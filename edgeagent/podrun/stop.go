@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -19,34 +20,34 @@ const stopRetry = time.Second
 
 // stop ends a container by a job beside the worker: preStop hook, the image's stop signal, SIGKILL when the grace is over. Of
 // one that is being stopped already it only shortens the grace.
-func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a action) {
-	patience, hurry := context.WithTimeout(ctx, a.grace)
-	end, before := w.m.cfg.Now().Add(a.grace), w.mem.stops[a.id]
+func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a lifecycle.Action) {
+	patience, hurry := context.WithTimeout(ctx, a.Grace)
+	end, before := w.m.cfg.Now().Add(a.Grace), w.mem.Stops[a.ID]
 	if before.IsZero() || end.Before(before) {
-		w.mem.stops[a.id] = end
+		w.mem.Stops[a.ID] = end
 	}
-	if earlier := w.hurry[a.id]; earlier != nil {
+	if earlier := w.hurry[a.ID]; earlier != nil {
 		hurry()
 		if end.Before(before) {
-			time.AfterFunc(a.grace, earlier)
+			time.AfterFunc(a.Grace, earlier)
 		}
 		return
 	}
-	w.hurry[a.id] = hurry
-	c := kube.ContainerNamed(pod, a.container)
+	w.hurry[a.ID] = hurry
+	c := kube.ContainerNamed(pod, a.Container)
 	if c == nil {
-		c = &corev1.Container{Name: a.container}
+		c = &corev1.Container{Name: a.Container}
 	}
-	w.m.events.pod(pod, c, corev1.EventTypeNormal, "Killing", "%s", a.why)
+	w.m.events.pod(pod, c, corev1.EventTypeNormal, "Killing", "%s", a.Why)
 	h := w.handle
 	h.job("podrun/stop", func() error { return h.end(ctx, patience, pod, c, a) }, func(err error) result {
 		hurry()
 		failed := err != nil && ctx.Err() == nil && !errors.Is(err, cruntime.ErrNotFound)
 		if failed {
-			h.m.cfg.Log.Warn("container not stopped yet", "pod", pod.Name, "container", a.container, "error", err)
+			h.m.cfg.Log.Warn("container not stopped yet", "pod", pod.Name, "container", a.Container, "error", err)
 			pause(ctx, stopRetry)
 		}
-		return stopped{a.id, failed}
+		return stopped{a.ID, failed}
 	})
 }
 
@@ -59,37 +60,37 @@ type stopped struct {
 func (r stopped) apply(_ context.Context, w *worker) {
 	delete(w.hurry, r.id)
 	if r.failed {
-		delete(w.mem.stops, r.id) // the next step tries again
+		delete(w.mem.Stops, r.id) // the next step tries again
 	}
 }
 
 // end returns when the container has ended. patience ends with its grace.
-func (h *handle) end(ctx, patience context.Context, pod *corev1.Pod, c *corev1.Container, a action) error {
+func (h *handle) end(ctx, patience context.Context, pod *corev1.Pod, c *corev1.Container, a lifecycle.Action) error {
 	rt := h.m.cfg.Runtime
-	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && a.grace > 0 {
-		if err := h.hook(patience, pod, c, a.id, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
+	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && a.Grace > 0 {
+		if err := h.hook(patience, pod, c, a.ID, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
 			h.m.events.pod(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
 		}
-		if end, _ := patience.Deadline(); patience.Err() != nil || time.Until(end) < leastGrace {
+		if end, _ := patience.Deadline(); patience.Err() != nil || time.Until(end) < lifecycle.LeastGrace {
 			var cancel context.CancelFunc
-			patience, cancel = context.WithTimeout(ctx, leastGrace)
+			patience, cancel = context.WithTimeout(ctx, lifecycle.LeastGrace)
 			defer cancel()
 		}
 	}
-	if a.grace > 0 {
-		if err := rt.Signal(ctx, a.id, 0); err != nil {
+	if a.Grace > 0 {
+		if err := rt.Signal(ctx, a.ID, 0); err != nil {
 			return err
 		}
-		if gone, err := h.gone(ctx, patience, a.id); gone || err != nil {
+		if gone, err := h.gone(ctx, patience, a.ID); gone || err != nil {
 			return err
 		}
 	}
-	if err := rt.Signal(ctx, a.id, syscall.SIGKILL); err != nil {
+	if err := rt.Signal(ctx, a.ID, syscall.SIGKILL); err != nil {
 		return err
 	}
 	last, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if gone, err := h.gone(ctx, last, a.id); gone || err != nil {
+	if gone, err := h.gone(ctx, last, a.ID); gone || err != nil {
 		return err
 	}
 	return errors.New("SIGKILL has not ended it within 10 s; a process may hang in the kernel")

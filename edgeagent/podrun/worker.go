@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podrun/pull"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
@@ -21,7 +22,7 @@ import (
 type worker struct {
 	*handle
 
-	mem observed
+	mem lifecycle.Observed
 	pod *corev1.Pod // newest known; nil: nothing known but the UID
 
 	hurry map[string]context.CancelFunc // by container ID: ends the grace of one that is being stopped
@@ -43,8 +44,8 @@ type worker struct {
 func newWorker(m *Manager, uid string, pod *corev1.Pod) *worker {
 	w := &worker{handle: &handle{m: m, uid: uid, dir: filepath.Join(m.cfg.Dir, uid), inbox: newInbox()}, pod: pod,
 		hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: pull.NewTurn(), probing: map[string]context.CancelFunc{},
-		mem: observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{},
-			stops: map[string]time.Time{}, probes: map[string]probeState{}, hooks: map[string]bool{}, messages: map[string]string{}}}
+		mem: lifecycle.Observed{Images: map[string]lifecycle.Image{}, Starts: map[string]lifecycle.Failure{}, Backoffs: map[string]lifecycle.Backoff{},
+			Stops: map[string]time.Time{}, Probes: map[string]lifecycle.Probe{}, Hooks: map[string]bool{}, Messages: map[string]string{}}}
 	w.show()
 	return w
 }
@@ -73,7 +74,7 @@ func (w *worker) rounds(ctx context.Context) {
 	log := w.m.cfg.Log
 	for steps := 0; ctx.Err() == nil; steps++ {
 		d := w.target()
-		if d.deleting() {
+		if d.Deleting() {
 			w.stopPulls()
 		}
 		wait := time.Time{}
@@ -90,18 +91,18 @@ func (w *worker) rounds(ctx context.Context) {
 		default:
 			w.admit(d, containers)
 			o := w.mem // its maps are the worker's: step only reads them
-			o.containers = containers
+			o.Containers = containers
 			now := w.m.cfg.Now()
-			o.active = w.activeFor(d.pod, o.last.StartTime, now)
-			dec := step(d, o, now)
-			w.probe(ctx, d.pod, containers, dec.state)
+			o.Active = w.activeFor(d.Pod, o.Last.StartTime, now)
+			dec := lifecycle.Step(d, o, now)
+			w.probe(ctx, d.Pod, containers, dec.State)
 			w.publish(d, dec)
-			if dec.state == Removed && d.gone {
+			if dec.State == lifecycle.Removed && d.Gone {
 				w.forget()
 				return
 			}
 			progress := false
-			for _, a := range dec.actions {
+			for _, a := range dec.Actions {
 				if w.act(ctx, d, o, a) {
 					progress = true
 				}
@@ -109,9 +110,9 @@ func (w *worker) rounds(ctx context.Context) {
 			if progress && steps < maxSteps {
 				continue
 			}
-			wait = dec.wake
+			wait = dec.Wake
 			if steps >= maxSteps {
-				log.Error("pod does not settle, slowing down", "pod", d.pod.Name, "namespace", d.pod.Namespace, "state", dec.state)
+				log.Error("pod does not settle, slowing down", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "state", dec.State)
 				wait = w.m.cfg.Now().Add(time.Second)
 			}
 			w.faults = 0
@@ -126,7 +127,7 @@ func (w *worker) rounds(ctx context.Context) {
 }
 
 // activeFor is how long the pod has been active. In one life of the agent the monotonic clock counts, so that a clock
-// which is set ends nobody's deadline. Of an earlier life only the start is known, by a clock that may have been wrong:
+// which is set ends no deadline. Of an earlier life only the start is known, by a clock that may have been wrong:
 // it was no earlier than the pod's creation, which the hub's clock has stamped, and it is not in the future.
 func (w *worker) activeFor(pod *corev1.Pod, start *metav1.Time, now time.Time) time.Duration {
 	if w.active.IsZero() {
@@ -158,42 +159,42 @@ func (w *worker) sleep(ctx context.Context, until time.Time) {
 }
 
 // target reads the pod from the set, or from disk once it has left the set.
-func (w *worker) target() target {
+func (w *worker) target() lifecycle.Target {
 	defer w.show()
 	want := w.m.want.Load()
 	set, pod := want.set, want.set.Pods[w.uid]
 	if set != w.setSeen { // what was missing may have come
 		w.setSeen = set
-		for name, f := range w.mem.starts {
-			if f.reason == reasonConfig {
-				delete(w.mem.starts, name)
+		for name, f := range w.mem.Starts {
+			if f.Reason == lifecycle.ReasonConfig {
+				delete(w.mem.Starts, name)
 			}
 		}
-		if !w.mem.blocked.retry.IsZero() {
-			w.mem.blocked.retry = time.Time{}
+		if !w.mem.Blocked.Retry.IsZero() {
+			w.mem.Blocked.Retry = time.Time{}
 		}
 		if pod != nil {
 			if now := volume.Objects(pod, set); !slices.Equal(now, w.mounted) {
-				w.mem.volumes, w.mounted = false, now
+				w.mem.Volumes, w.mounted = false, now
 			}
 		}
 	}
 	if pod != nil {
 		w.pod, w.wanted = pod, true
 		w.save(pod)
-		return target{pod: pod}
+		return lifecycle.Target{Pod: pod}
 	}
 	if w.pod == nil {
 		w.pod = w.unknownPod()
 	}
 	gone := want.complete || w.wanted
-	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may not hear of it from the hub
+	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may have no link to the hub
 		p := w.pod.DeepCopy()
 		p.DeletionTimestamp = &metav1.Time{Time: w.m.cfg.Now()}
 		w.pod = p
 		w.save(p)
 	}
-	return target{pod: w.pod, gone: gone}
+	return lifecycle.Target{Pod: w.pod, Gone: gone}
 }
 
 // unknownPod stands for a pod of which only the directory is left.

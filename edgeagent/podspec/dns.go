@@ -16,7 +16,7 @@ type DNS struct {
 // resolver is the content of a resolv.conf.
 type resolver struct{ servers, searches, options []string }
 
-// resolvConf writes the pod's resolv.conf as its dnsPolicy and dnsConfig say.
+// resolvConf writes the pod's resolv.conf from its dnsPolicy and dnsConfig.
 func resolvConf(pod *corev1.Pod, n Node) string {
 	d, host := n.DNS, parseResolver(n.ResolvConf)
 	var r resolver

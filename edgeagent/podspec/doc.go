@@ -38,7 +38,7 @@ type Place struct {
 type Volumes interface {
 	// MountSource returns the path on the node that a container's mount leads to.
 	MountSource(pod *corev1.Pod, m corev1.VolumeMount) (string, error)
-	// ReadOnly reports whether containers must not write to a volume, whatever their mount says.
+	// ReadOnly reports whether containers must not write to a volume, even where their mount allows it.
 	ReadOnly(pod *corev1.Pod, volume string) bool
 	// ReadFile reads a file of at most limit bytes below root, which MountSource has returned. Containers have written it.
 	ReadFile(root, path string, limit int) ([]byte, error)

@@ -16,7 +16,7 @@ import (
 )
 
 // environment assembles the attempt's environment: Services first, then envFrom, then env, later ones winning; $(NAME)
-// in env refers to what came before. An error is what "CreateContainerConfigError" tells the user.
+// in env refers to what came before. An error becomes the message of CreateContainerConfigError.
 func (n Node) environment(a Attempt) (map[string]string, []string, error) {
 	pod, set := a.Pod, a.Set
 	vars := map[string]string{}

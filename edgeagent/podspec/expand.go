@@ -16,7 +16,7 @@ func expand(s string, vars map[string]string) string {
 	})
 }
 
-// expandKnown is expand for a path, where a name without a value is an error: nobody wants a directory named after it.
+// expandKnown is expand for a path, where a name without a value is an error instead of a directory of that name.
 func expandKnown(s string, vars map[string]string) (string, error) {
 	var missing []string
 	out := expandBy(s, func(name string) string {

@@ -9,7 +9,7 @@ import (
 
 // PodNames are what a pod calls itself.
 type PodNames struct {
-	Short  string // without a domain, or what hostnameOverride says
+	Short  string // without a domain, or hostnameOverride
 	FQDN   string // "": the pod has no subdomain
 	Kernel string // what "hostname" prints
 }

@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Image is one image of the node, as far as collecting it needs.
@@ -59,13 +61,10 @@ const (
 	systemCritical = 2_000_000_000
 )
 
-// request is what a pod has asked for on the disk, in bytes.
+// request is what a pod has asked for on the disk, in bytes: the same as the scheduler has reserved for it.
 func request(pod *corev1.Pod) int64 {
-	var sum int64
-	for i := range pod.Spec.Containers {
-		sum += pod.Spec.Containers[i].Resources.Requests.StorageEphemeral().Value()
-	}
-	return sum
+	requests := kube.PodRequests(pod)
+	return requests.StorageEphemeral().Value()
 }
 
 func priority(pod *corev1.Pod) int32 {

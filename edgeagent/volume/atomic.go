@@ -117,7 +117,7 @@ func link(dir string, files map[string]file) error {
 	return nil
 }
 
-// same: dir holds the files already, no more and no less.
+// same reports whether dir holds the files already, no more and no less.
 func same(dir string, files map[string]file, group *int64) bool {
 	n := 0
 	err := filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {

@@ -17,28 +17,9 @@ type file struct {
 	mode int32
 }
 
-// content gathers the files of a configMap, secret, downwardAPI or projected volume. memory: they must not reach a disk.
-func (m *Mounter) content(pod *corev1.Pod, v *corev1.Volume, src Source) (files map[string]file, memory bool, err error) {
-	switch {
-	case v.ConfigMap != nil:
-		s := v.ConfigMap
-		files, err = configMapFiles(pod.Namespace, s.Name, s.Items, isTrue(s.Optional), modeOr(s.DefaultMode), src)
-		return files, false, err
-	case v.Secret != nil:
-		s := v.Secret
-		files, err = secretFiles(pod.Namespace, s.SecretName, s.Items, isTrue(s.Optional), modeOr(s.DefaultMode), src)
-		return files, true, err
-	case v.DownwardAPI != nil:
-		files, err = m.downwardFiles(pod, v.DownwardAPI.Items, modeOr(v.DownwardAPI.DefaultMode))
-		return files, true, err
-	case v.Projected != nil:
-		files, err = m.projectedFiles(pod, v.Projected, src)
-		return files, true, err
-	}
-	return nil, false, errors.New("this kind of volume is not supported; a node has emptyDir, hostPath, configMap, secret, downwardAPI and projected")
-}
-
-func (m *Mounter) projectedFiles(pod *corev1.Pod, p *corev1.ProjectedVolumeSource, src Source) (map[string]file, error) {
+// projectedFiles gathers the files of all sources; later ones win.
+func projectedFiles(r Request) (map[string]file, error) {
+	pod, src, p := r.Pod, r.Source, r.Volume.Projected
 	all, mode := map[string]file{}, modeOr(p.DefaultMode)
 	for _, s := range p.Sources {
 		var files map[string]file
@@ -49,7 +30,7 @@ func (m *Mounter) projectedFiles(pod *corev1.Pod, p *corev1.ProjectedVolumeSourc
 		case s.Secret != nil:
 			files, err = secretFiles(pod.Namespace, s.Secret.Name, s.Secret.Items, isTrue(s.Secret.Optional), mode, src)
 		case s.DownwardAPI != nil:
-			files, err = m.downwardFiles(pod, s.DownwardAPI.Items, mode)
+			files, err = downwardFiles(r, s.DownwardAPI.Items, mode)
 		case s.ServiceAccountToken != nil:
 			t := src.Token(string(pod.UID), s.ServiceAccountToken.Audience)
 			if t == nil {
@@ -140,7 +121,7 @@ func pick(data map[string][]byte, items []corev1.KeyToPath, optional bool, mode 
 	return files, nil
 }
 
-func (m *Mounter) downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, mode int32) (map[string]file, error) {
+func downwardFiles(r Request, items []corev1.DownwardAPIVolumeFile, mode int32) (map[string]file, error) {
 	files := map[string]file{}
 	for _, it := range items {
 		f := file{mode: mode}
@@ -151,13 +132,13 @@ func (m *Mounter) downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolum
 		var err error
 		switch {
 		case it.FieldRef != nil:
-			text, err = downward.Field(pod, it.FieldRef.FieldPath)
+			text, err = downward.Field(r.Pod, it.FieldRef.FieldPath)
 		case it.ResourceFieldRef != nil:
-			c := kube.ContainerNamed(pod, it.ResourceFieldRef.ContainerName)
+			c := kube.ContainerNamed(r.Pod, it.ResourceFieldRef.ContainerName)
 			if c == nil {
 				return nil, fmt.Errorf("%s: the pod has no container %q", it.Path, it.ResourceFieldRef.ContainerName)
 			}
-			text, err = downward.ResourceField(it.ResourceFieldRef, pod, c, m.Allocatable)
+			text, err = downward.ResourceField(it.ResourceFieldRef, r.Pod, c, r.Allocatable)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", it.Path, err)

@@ -52,7 +52,7 @@ func need(t *testing.T) {
 func mounter(t *testing.T) *Mounter {
 	m := &Mounter{Dir: t.TempDir(), Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
 	t.Cleanup(func() {
-		if err := m.Remove(t.Context(), "u"); err != nil {
+		if err := m.Remove(t.Context(), podWith()); err != nil {
 			t.Error(err)
 		}
 		if entries, _ := os.ReadDir(filepath.Join(m.Dir, "u")); len(entries) > 0 {

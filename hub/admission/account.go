@@ -25,16 +25,16 @@ const (
 	// tokenSeconds is upstream's hour and seven seconds, by which tokens of this volume can be told from others.
 	tokenSeconds = 3607
 
-	// defaultAccountWait: the account of a new namespace is made by a controller, a moment after the namespace.
+	// defaultAccountWait is how long a pod waits for the account of its new namespace, which a controller makes a moment
+	// after the namespace.
 	defaultAccountWait = time.Second
-	accountWait        = 50 * time.Millisecond
 
 	mirrorPod        = "kubernetes.io/config.mirror"
 	mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 )
 
 // accounts gives each pod the ServiceAccount that it runs as, and that account's token.
-type accounts struct{ reader control.Reader }
+type accounts struct{ objects Objects }
 
 func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if a.Operation != registry.OpCreate {
@@ -50,7 +50,10 @@ func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod
 		pod.Spec.ServiceAccountName = defaultAccount
 	}
 	pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
-	sa, ok := s.find(ctx, pod)
+	sa, ok := s.find(pod)
+	if !ok && pod.Spec.ServiceAccountName == defaultAccount {
+		sa, ok = s.await(ctx, pod)
+	}
 	if !ok {
 		return forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", pod.Namespace, pod.Spec.ServiceAccountName,
 			apierrors.NewNotFound(corev1.Resource("serviceaccount"), pod.Spec.ServiceAccountName)))
@@ -64,16 +67,32 @@ func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod
 	return nil
 }
 
-func (s *accounts) find(ctx context.Context, pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
-	wait := accountWait
-	if pod.Spec.ServiceAccountName == defaultAccount {
-		wait = defaultAccountWait
+// find returns the account that the pod names.
+func (s *accounts) find(pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
+	return control.Get[*corev1.ServiceAccount](s.objects, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
+}
+
+// await returns the account as soon as it exists, if that is soon.
+func (s *accounts) await(ctx context.Context, pod *corev1.Pod) (*corev1.ServiceAccount, bool) {
+	ctx, cancel := context.WithTimeout(ctx, defaultAccountWait)
+	defer cancel()
+	made := make(chan *corev1.ServiceAccount, 1)
+	s.objects.Subscribe(ctx, func(ch control.Change) {
+		sa, ok := ch.New.(*corev1.ServiceAccount)
+		if !ok || sa.Namespace != pod.Namespace || sa.Name != pod.Spec.ServiceAccountName {
+			return
+		}
+		select {
+		case made <- sa:
+		default: // a later state of it
+		}
+	}, kube.ServiceAccount)
+	select {
+	case sa := <-made:
+		return sa, true
+	case <-ctx.Done():
+		return nil, false
 	}
-	soon(ctx, wait, func() bool {
-		sa, ok = control.Get[*corev1.ServiceAccount](s.reader, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
-		return ok
-	})
-	return sa, ok
 }
 
 // refuseMirror: a pod that an agent declares may not use anything that the API would have to give it.
@@ -140,11 +159,11 @@ func tokenSource() *corev1.ProjectedVolumeSource {
 }
 
 // limitSecrets holds a pod to the secrets that its account lists, when the account asks for that.
-func (s *accounts) limitSecrets(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
+func (s *accounts) limitSecrets(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if a.Operation != registry.OpCreate || pod.Spec.ServiceAccountName == "" {
 		return nil
 	}
-	sa, ok := s.find(ctx, pod)
+	sa, ok := s.find(pod)
 	if !ok {
 		return nil // assign has let it pass, so it was deleted just now
 	}

@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"time"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -20,11 +20,16 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+// Objects is what is stored, as typed objects; *objects.Cache is one.
+type Objects interface {
+	control.Reader
+	control.Feed
+}
+
 // Config of a Chain.
 type Config struct {
-	// Reader sees what is stored. The registry that it comes from needs the Chain first: give a struct that embeds a
-	// control.Reader and fill that in before the first write.
-	Reader control.Reader
+	// Objects is what is stored. Required.
+	Objects Objects
 	// ServiceCIDR is where cluster IPs come from; the zero value is kube.DefaultServiceCIDR. Its first address is the
 	// API's own, its tenth the cluster DNS's.
 	ServiceCIDR netip.Prefix
@@ -35,6 +40,7 @@ type Config struct {
 
 // Chain runs all steps. It is a registry.Admission, safe for concurrent use.
 type Chain struct {
+	objects  Objects
 	mutate   []step
 	validate []step
 }
@@ -46,8 +52,8 @@ var _ registry.Admission = (*Chain)(nil)
 
 // New returns the chain, or an error that tells what is wrong with cfg.
 func New(cfg Config) (*Chain, error) {
-	if cfg.Reader == nil {
-		return nil, errors.New("admission: Config.Reader is missing")
+	if cfg.Objects == nil {
+		return nil, errors.New("admission: Config.Objects is missing")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -59,9 +65,10 @@ func New(cfg Config) (*Chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admission: %w", err)
 	}
-	namespaces := &namespaces{reader: cfg.Reader}
-	accounts := &accounts{reader: cfg.Reader}
+	namespaces := &namespaces{reader: cfg.Objects}
+	accounts := &accounts{objects: cfg.Objects}
 	return &Chain{
+		objects: cfg.Objects,
 		mutate: []step{
 			namespaces.admit,
 			onPods(accounts.assign),
@@ -77,9 +84,28 @@ func New(cfg Config) (*Chain, error) {
 	}, nil
 }
 
-// Mutate implements registry.Admission.
+// Mutate implements registry.Admission. Its steps see all that was committed before the write came: what a client made a
+// moment ago is there for its next request.
 func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error {
+	if looks(a) {
+		if err := c.objects.CatchUp(ctx); err != nil {
+			return behind(a, err)
+		}
+	}
 	return run(ctx, c.mutate, a)
+}
+
+// looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
+func looks(a *registry.AdmissionRequest) bool {
+	return a.Target.Kind.GVK == kube.Service || a.Operation == registry.OpCreate && a.Target.Kind.Namespaced && a.Target.Subresource == ""
+}
+
+// behind answers a write that could not be checked against what is stored.
+func behind(a *registry.AdmissionRequest, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return apierrors.NewServerTimeout(a.Target.Kind.Resource(), strings.ToLower(string(a.Operation)), 2)
+	}
+	return apierrors.NewServiceUnavailable(err.Error())
 }
 
 // Validate implements registry.Admission.
@@ -109,25 +135,4 @@ func forbidden(a *registry.AdmissionRequest, why error) *apierrors.StatusError {
 		name = "Unknown"
 	}
 	return apierrors.NewForbidden(a.Target.Kind.Resource(), name, why)
-}
-
-// soon asks again until ok, at most for d: what the Reader shows may be a moment older than the last commit.
-func soon(ctx context.Context, d time.Duration, ok func() bool) bool {
-	if ok() {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
-			if ok() {
-				return true
-			}
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -17,14 +18,17 @@ import (
 
 var kinds = resource.New()
 
-// store is a control.Reader of what tests put into it, indexed as the kinds declare.
+// store is what tests put into it, indexed as the kinds declare.
 type store struct {
-	mu   sync.Mutex
-	objs map[string]kube.Object
+	mu     sync.Mutex
+	objs   map[string]kube.Object
+	subs   []func(control.Change)
+	behind chan struct{} // closed when reads show all that was committed
 }
 
 func newStore(objs ...kube.Object) *store {
-	s := &store{objs: map[string]kube.Object{}}
+	s := &store{objs: map[string]kube.Object{}, behind: make(chan struct{})}
+	close(s.behind)
 	for _, o := range objs {
 		s.put(o)
 	}
@@ -32,7 +36,7 @@ func newStore(objs ...kube.Object) *store {
 }
 
 func key(gvk kube.GVK, namespace, name string) string {
-	k, _ := kinds.ByGVK(gvk)
+	k, _ := kinds.Lookup(gvk)
 	return resource.Key(k, namespace, name)
 }
 
@@ -41,6 +45,28 @@ func (s *store) put(o kube.Object) {
 	defer s.mu.Unlock()
 	gvk := gvkOf(o)
 	s.objs[key(gvk, o.GetNamespace(), o.GetName())] = o
+	for _, f := range s.subs {
+		f(control.Change{GVK: gvk, New: o})
+	}
+}
+
+// Subscribe follows all kinds.
+func (s *store) Subscribe(_ context.Context, f func(control.Change), _ ...kube.GVK) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.objs {
+		f(control.Change{GVK: gvkOf(o), New: o})
+	}
+	s.subs = append(s.subs, f)
+}
+
+func (s *store) CatchUp(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.behind:
+		return nil
+	}
 }
 
 func (s *store) remove(o kube.Object) {
@@ -76,7 +102,7 @@ func (s *store) List(gvk kube.GVK, namespace string) (out []kube.Object) {
 }
 
 func (s *store) Index(gvk kube.GVK, index, value string) (out []kube.Object) {
-	k, _ := kinds.ByGVK(gvk)
+	k, _ := kinds.Lookup(gvk)
 	for _, o := range s.List(gvk, "") {
 		if slices.Contains(k.Indexes[index](o), value) {
 			out = append(out, o)
@@ -95,7 +121,7 @@ func account(ns, name string) *corev1.ServiceAccount {
 
 func newChain(t *testing.T, s *store) *Chain {
 	t.Helper()
-	c, err := New(Config{Reader: s})
+	c, err := New(Config{Objects: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +137,7 @@ func request(obj, old kube.Object) *registry.AdmissionRequest {
 	case obj == nil:
 		some, op = old, registry.OpDelete
 	}
-	k, _ := kinds.ByGVK(gvkOf(some))
+	k, _ := kinds.Lookup(gvkOf(some))
 	return &registry.AdmissionRequest{
 		Request:   resource.Request{Target: resource.Target{Kind: k, Namespace: some.GetNamespace(), Name: some.GetName()}},
 		Operation: op, Object: obj, Old: old,

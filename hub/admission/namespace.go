@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,16 +14,13 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// namespaceWait is how long a creation waits for a namespace that was made a moment ago.
-const namespaceWait = 50 * time.Millisecond
-
 // immortal namespaces are never deleted: the hub itself lives in them.
 var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true}
 
 // namespaces lets nothing new into a namespace that does not exist or is going away.
 type namespaces struct{ reader control.Reader }
 
-func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {
+func (n *namespaces) admit(_ context.Context, a *registry.AdmissionRequest) error {
 	if a.Target.Kind.GVK == kube.Namespace {
 		if a.Operation == registry.OpDelete && a.Target.Subresource == "" && immortal[a.Old.GetName()] {
 			return apierrors.NewForbidden(a.Target.Kind.Resource(), a.Old.GetName(), errors.New("this namespace may not be deleted"))
@@ -35,12 +31,8 @@ func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) er
 		return nil
 	}
 	name := a.Object.GetNamespace()
-	var ns *corev1.Namespace
-	found := soon(ctx, namespaceWait, func() (ok bool) {
-		ns, ok = control.Get[*corev1.Namespace](n.reader, kube.Namespace, "", name)
-		return ok
-	})
-	if !found {
+	ns, ok := control.Get[*corev1.Namespace](n.reader, kube.Namespace, "", name)
+	if !ok {
 		return apierrors.NewNotFound(corev1.Resource("namespaces"), name)
 	}
 	if ns.Status.Phase != corev1.NamespaceTerminating {

@@ -61,20 +61,39 @@ func TestNamespaceLifecycle(t *testing.T) {
 	})
 }
 
-// What was made a moment ago may not show yet: creations in a new namespace wait for it and for its default account.
+// What was committed a moment ago may not show yet: creations in a new namespace wait for it to show, and for its default
+// account to be made.
 func TestWaitsForNewNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()
+		s.behind = make(chan struct{})
 		c := newChain(t, s)
 		go func() {
 			time.Sleep(20 * time.Millisecond)
 			s.put(namespace("ns", corev1.NamespaceActive))
+			close(s.behind)
 			time.Sleep(500 * time.Millisecond)
 			s.put(account("ns", "default"))
 		}()
 		if err := admit(t.Context(), c, pod(), nil); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// A hub whose cache does not get there says so, and does not take what it could not check.
+func TestCacheThatStaysBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(namespace("ns", corev1.NamespaceActive), account("ns", "default"))
+		s.behind = make(chan struct{})
+		c := newChain(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := admit(ctx, c, pod(), pod()); err != nil {
+			t.Errorf("an update reads nothing else: %v", err)
+		}
+		wantError(t, admit(ctx, c, pod(), nil),
+			"The create operation against pods could not be completed at this time, please try again.")
 	})
 }
 
@@ -239,7 +258,7 @@ func TestPriority(t *testing.T) {
 
 func TestNewSaysWhatIsWrong(t *testing.T) {
 	_, err := New(Config{})
-	wantError(t, err, "admission: Config.Reader is missing")
-	_, err = New(Config{Reader: newStore(), ServiceCIDR: netip.MustParsePrefix("10.43.0.0/30")})
+	wantError(t, err, "admission: Config.Objects is missing")
+	_, err = New(Config{Objects: newStore(), ServiceCIDR: netip.MustParsePrefix("10.43.0.0/30")})
 	wantError(t, err, "admission: service network 10.43.0.0/30 is too small: give at least 16 addresses")
 }

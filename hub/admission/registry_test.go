@@ -12,22 +12,23 @@ import (
 
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // client returns a registry's client whose writes pass the whole chain.
 func client(t *testing.T) control.Client {
 	t.Helper()
-	var reader struct{ control.Reader }
-	chain, err := admission.New(admission.Config{Reader: &reader})
+	store, kinds := registrytest.Store(t), resource.New()
+	view := objects.New(objects.Config{Store: store, Kinds: kinds})
+	chain, err := admission.New(admission.Config{Objects: view})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := registrytest.Start(t, registry.Config{Admission: chain}).Client()
-	reader.Reader = c
-	return c
+	return registrytest.Start(t, registry.Config{Store: store, Kinds: kinds, Objects: view, Admission: chain}).Client()
 }
 
 func mustCreate(t *testing.T, c control.Client, obj kube.Object) kube.Object {

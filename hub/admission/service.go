@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -33,34 +32,26 @@ const (
 	portIndex = "nodePort"
 )
 
-const (
-	// claimTime is how long an address stays claimed for a write of which nothing is known: longer than any commit takes.
-	claimTime = 30 * time.Second
-	// claimGrace is what remains of a claim once its request has ended: by then the write shows in the Reader, or there
-	// was none.
-	claimGrace = time.Second
-	// storedWait is how long the deletion of a Service that was made just now waits for it to show.
-	storedWait = 50 * time.Millisecond
-	// freedWait is how long a taken address is asked for again: its Service may have been deleted a moment ago.
-	freedWait = 50 * time.Millisecond
-)
+// claimTime is how long an address stays claimed for a write whose context does not end: longer than any commit takes.
+const claimTime = 30 * time.Second
 
 // services gives out cluster IPs and node ports. Which are taken is read from the stored Services, so there is nothing
 // to persist, to leak or to repair; claims cover the moment between giving out and storing.
 type services struct {
-	reader control.Reader
-	ips    ipRange
-	ports  portRange
-	pods   netip.Prefix // invalid: not known
-	log    *slog.Logger
+	objects Objects
+	ips     ipRange
+	ports   portRange
+	pods    netip.Prefix // invalid: not known
+	log     *slog.Logger
 
 	mu     sync.Mutex
-	claims map[string]claim // by address or port
+	claims map[string]*claim // by address or port
 }
 
+// claim is what one write has been given. Its fields do not change.
 type claim struct {
-	owner string // "namespace/name" of the Service, "" while its name is not known
-	until time.Time
+	owner string    // "namespace/name" of the Service, "" while its name is not known
+	until time.Time // when it ends at the latest
 }
 
 func newServices(cfg Config) (*services, error) {
@@ -68,13 +59,13 @@ func newServices(cfg Config) (*services, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &services{reader: cfg.Reader, ips: ips, ports: nodePorts, pods: cfg.ClusterCIDR, log: cfg.Log, claims: map[string]claim{}}, nil
+	return &services{objects: cfg.Objects, ips: ips, ports: nodePorts, pods: cfg.ClusterCIDR, log: cfg.Log, claims: map[string]*claim{}}, nil
 }
 
 // allocate completes a Service that is created or updated.
 func (s *services) allocate(ctx context.Context, a *registry.AdmissionRequest) error {
 	if gone, ok := a.Old.(*corev1.Service); ok && a.Operation == registry.OpDelete && !a.DryRun {
-		s.release(ctx, gone)
+		s.release(gone)
 		return nil
 	}
 	svc, ok := a.Object.(*corev1.Service)
@@ -93,11 +84,7 @@ func (s *services) allocate(ctx context.Context, a *registry.AdmissionRequest) e
 	if err := s.externalIPs(svc, old); err != nil {
 		return err
 	}
-	var err error
-	soon(ctx, freedWait, func() bool {
-		err = s.try(ctx, svc, old, a.DryRun)
-		return !errors.Is(err, errIPTaken) && !errors.Is(err, errPortTaken)
-	})
+	err := s.try(ctx, svc, old, a.DryRun)
 	var refused *refusal
 	if errors.As(err, &refused) {
 		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, field.ErrorList{field.Invalid(refused.path, refused.value, refused.Error())})
@@ -140,57 +127,44 @@ func (s *services) try(ctx context.Context, svc, old *corev1.Service, dry bool) 
 	if dry || len(b.taken) == 0 {
 		return nil
 	}
+	c := &claim{owner: b.owner, until: now.Add(claimTime)}
 	for key := range b.taken {
-		s.claims[key] = claim{owner: b.owner, until: now.Add(claimTime)}
+		s.claims[key] = c
 	}
-	context.AfterFunc(ctx, func() { s.settle(b.taken) })
+	context.AfterFunc(ctx, func() { s.settle(c) })
 	s.log.Debug("service addresses given out", "service", b.owner, "clusterIPs", svc.Spec.ClusterIPs)
 	return nil
 }
 
-// settle shortens claims whose request has ended.
-func (s *services) settle(keys map[string]bool) {
+// settle ends the claims of a request that has ended, once reads show what it has written: from then on only what is stored
+// counts. Where the feed has ended no later write gets as far as asking for an address.
+func (s *services) settle(c *claim) {
+	ctx, cancel := context.WithDeadline(context.Background(), c.until)
+	defer cancel()
+	if err := s.objects.CatchUp(ctx); err != nil {
+		s.log.Warn("claims of a service's addresses end without a look at what is stored", "service", c.owner, "error", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until := time.Now().Add(claimGrace)
-	for key := range keys {
-		if c, ok := s.claims[key]; ok && c.until.After(until) {
-			c.until = until
-			s.claims[key] = c
+	for key, other := range s.claims {
+		if other == c {
+			delete(s.claims, key)
 		}
 	}
 }
 
-// release ends the claims of a stored Service that is about to go, once the Reader shows it: from then on only what is
-// stored counts, so its addresses are free the moment it is gone.
-func (s *services) release(ctx context.Context, svc *corev1.Service) {
-	keys := s.claimedBy(svc.Namespace + "/" + svc.Name)
-	if len(keys) == 0 {
+// release ends the claims of a stored Service that is about to go: its addresses are free the moment it is gone.
+func (s *services) release(svc *corev1.Service) {
+	if seen, ok := s.objects.Get(kube.Service, svc.Namespace, svc.Name); !ok || seen.GetUID() != svc.UID {
 		return
 	}
-	shown := soon(ctx, storedWait, func() bool {
-		seen, ok := s.reader.Get(kube.Service, svc.Namespace, svc.Name)
-		return ok && seen.GetUID() == svc.UID
-	})
-	if !shown {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, key := range keys {
-		delete(s.claims, key)
-	}
-}
-
-func (s *services) claimedBy(owner string) (keys []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, c := range s.claims {
-		if c.owner == owner {
-			keys = append(keys, key)
+		if c.owner == svc.Namespace+"/"+svc.Name {
+			delete(s.claims, key)
 		}
 	}
-	return keys
 }
 
 // booking is one attempt to complete svc, which is its own copy.
@@ -218,7 +192,7 @@ func (b *booking) free(index, key string) bool {
 	if b.taken[key] {
 		return false
 	}
-	for _, obj := range b.reader.Index(kube.Service, index, key) {
+	for _, obj := range b.objects.Index(kube.Service, index, key) {
 		if obj.GetNamespace()+"/"+obj.GetName() != b.owner {
 			return false
 		}

@@ -99,7 +99,7 @@ func callers(t *testing.T, pki *auth.PKI) map[string]func(*http.Request) {
 }
 
 // routes are every path of every kind, and those that are no objects; some that do not exist.
-func routes(kinds *resource.Table) (out []string) {
+func routes(kinds *resource.Kinds) (out []string) {
 	out = []string{
 		"/", "/api", "/api/", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/livez", "/livez/ping", "/metrics", "/nowhere",
 		"/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1", "/openid/v1/jwks", "/.well-known/openid-configuration", "/readyz", "/version", "/version/x",

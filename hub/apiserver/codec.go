@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"reflect"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +17,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // codec reads request bodies and writes objects in forms other than the stored one.
@@ -51,17 +53,18 @@ func (c *codec) decode(body []byte) (runtime.Object, error) {
 	return obj, err
 }
 
-// input picks the serializer for a body's media type.
-func (c *codec) input(contentType string, strict bool) (runtime.Serializer, error) {
+// input picks the serializer for a body's media type, which is one of accepted.
+func (c *codec) input(contentType string, accepted []string, strict bool) (runtime.Serializer, error) {
 	media := mediaJSON
 	if contentType != "" {
 		m, _, err := mime.ParseMediaType(contentType)
 		if err != nil {
-			return nil, unsupportedMediaType(mediaTypes)
+			return nil, unsupportedMediaType(accepted)
 		}
 		media = m
 	}
 	switch {
+	case !slices.Contains(accepted, media):
 	case media == mediaJSON && strict:
 		return c.jsonStrict, nil
 	case media == mediaJSON:
@@ -73,18 +76,20 @@ func (c *codec) input(contentType string, strict bool) (runtime.Serializer, erro
 	case media == mediaProtobuf:
 		return c.protobuf, nil
 	}
-	return nil, unsupportedMediaType(mediaTypes)
+	return nil, unsupportedMediaType(accepted)
 }
 
 // decodeBody reads an object of the wanted kind. Unknown and duplicate fields are an error, a warning or nothing, as
 // validation says ("" means Warn).
-func (x *exchange) decodeBody(body []byte, gvk schema.GroupVersionKind, into runtime.Object, validation string) (runtime.Object, error) {
+func (x *exchange) decodeBody(body []byte, want bodyForm, validation string) (runtime.Object, error) {
+	gvk := want.gvk
 	strict := validation != metav1.FieldValidationIgnore
-	s, err := x.s.codec.input(x.r.Header.Get("Content-Type"), strict)
+	s, err := x.s.codec.input(x.r.Header.Get("Content-Type"), want.media, strict)
 	if err != nil {
 		return nil, err
 	}
-	obj, actual, err := x.parse(s, body, &gvk, into)
+	obj, actual, err := x.parse(s, body, &gvk, want.into)
+	obj, err = want.conform(obj, err)
 	if se, ok := runtime.AsStrictDecodingError(err); ok && obj != nil && validation != metav1.FieldValidationStrict {
 		for _, e := range se.Errors() {
 			for _, w := range strictWarnings(e.Error()) {
@@ -155,10 +160,37 @@ func strictWarnings(s string) []string {
 	return []string{s}
 }
 
-// bodyType is what a write to the target carries.
-func bodyType(k *resource.Kind, sub *resource.Subresource) (schema.GroupVersionKind, runtime.Object) {
+// bodyForm is what a write to a target carries.
+type bodyForm struct {
+	gvk   schema.GroupVersionKind
+	into  runtime.Object
+	media []string       // that it can be read from
+	codec resource.Codec // nil: no object of the target's kind
+}
+
+func bodyOf(k *resource.Kind, sub *resource.Subresource) bodyForm {
 	if sub != nil && sub.New != nil {
-		return sub.GVK, sub.New()
+		return bodyForm{gvk: sub.GVK, into: sub.New(), media: mediaTypes}
 	}
-	return k.GVK, k.New()
+	return bodyForm{gvk: k.GVK, into: k.New(), media: mediaOf(k), codec: k.Codec}
+}
+
+// conform brings what a serializer has read into the form of the kind's objects. err is the serializer's; unknown fields that
+// are found here become part of it.
+func (f bodyForm) conform(obj runtime.Object, err error) (runtime.Object, error) {
+	strict, forgiven := runtime.AsStrictDecodingError(err)
+	o, ok := obj.(kube.Object)
+	if f.codec == nil || !ok || err != nil && !forgiven {
+		return obj, err
+	}
+	unknown, cerr := f.codec.Conform(o)
+	switch {
+	case cerr != nil:
+		return nil, cerr
+	case len(unknown) == 0:
+		return obj, err
+	case forgiven:
+		unknown = append(strict.Errors(), unknown...)
+	}
+	return obj, runtime.NewStrictDecodingError(unknown)
 }

@@ -17,8 +17,8 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// discovery tells clients what is served. The set of kinds is fixed while the hub runs. Plain answers are small and built
-// each time; the aggregated one, which kubectl asks for most, is kept ready.
+// discovery shows clients what is served, as of one generation of the kinds. Plain answers are small and built each time; the
+// aggregated one, which kubectl asks for most, is kept ready.
 type discovery struct {
 	kinds     *kindIndex
 	api, apis aggregated // of /api and of /apis

@@ -1,6 +1,6 @@
 // Package apiserver speaks the Kubernetes API over HTTP. It knows routes, media types, streaming, discovery and what an
 // error looks like on the wire; it knows nothing of objects. What a verb does is registry.Verbs, what a kind is is
-// resource.Table, the bytes of pods go through podstream.
+// resource.Kinds, the bytes of pods go through podstream.
 //
 //	        ┌ recover ─ log ─ in flight ─ authenticate ─ authorize ┐
 //	request ┤                                                      ├─ route ─┬─ /api, /apis: discovery   /openapi: schemas

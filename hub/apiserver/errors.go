@@ -40,7 +40,7 @@ func statusOf(err error) *metav1.Status {
 	return &s
 }
 
-func notAcceptable(as string) error {
+func notAcceptable(as string, media ...string) error {
 	msg := "only the following media types are accepted"
 	if as != "" {
 		msg += " when converting to " + as
@@ -51,14 +51,18 @@ func notAcceptable(as string) error {
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: msg + ": " + strings.Join(mediaTypes, ", "),
+		Message: msg + ": " + strings.Join(media, ", "),
 	}}
 }
 
-func unsupportedMediaType(accepted []string) error {
+func unsupportedMediaType[T ~string](accepted []T) error {
+	names := make([]string, len(accepted))
+	for i, a := range accepted {
+		names[i] = string(a)
+	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(accepted, ", "),
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(names, ", "),
 	}}
 }
 

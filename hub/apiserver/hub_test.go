@@ -54,7 +54,7 @@ func newHub(t testing.TB, opts ...option) *hub {
 }
 
 // newHubOf is newHub with a table of kinds and an admission (nil: none) of the test's own.
-func newHubOf(t testing.TB, kinds *resource.Table, admission registry.Admission, opts ...option) *hub {
+func newHubOf(t testing.TB, kinds *resource.Kinds, admission registry.Admission, opts ...option) *hub {
 	t.Helper()
 	h := &hub{t: t, reg: registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission}), closing: make(chan struct{})}
 	dir := t.TempDir()

@@ -7,12 +7,12 @@ import (
 )
 
 // kindIndex finds kinds by their path, and groups them in the order in which they are declared: that is the order of
-// preference which discovery tells. It is made anew when the table has changed.
+// preference which discovery shows. It never changes: after a change of the kinds the server makes another one.
 type kindIndex struct {
-	all    []*resource.Kind
-	byPath map[schema.GroupVersionResource]*resource.Kind
-	groups []groupKinds
-	disco  *discovery
+	generation uint64 // of the kinds, read before them
+	byPath     map[schema.GroupVersionResource]*resource.Kind
+	groups     []groupKinds
+	disco      *discovery
 }
 
 type groupKinds struct {
@@ -25,9 +25,9 @@ type versionKinds struct {
 	kinds []*resource.Kind
 }
 
-func newKindIndex(all []*resource.Kind) *kindIndex {
-	x := &kindIndex{all: all, byPath: make(map[schema.GroupVersionResource]*resource.Kind)}
-	for _, k := range all {
+func newKindIndex(kinds Kinds) *kindIndex {
+	x := &kindIndex{generation: kinds.Generation(), byPath: make(map[schema.GroupVersionResource]*resource.Kind)}
+	for _, k := range kinds.All() {
 		x.byPath[k.GVK.GroupVersion().WithResource(k.Plural)] = k
 		v := x.version(k.GVK.GroupVersion())
 		v.kinds = append(v.kinds, k)
@@ -36,13 +36,12 @@ func newKindIndex(all []*resource.Kind) *kindIndex {
 	return x
 }
 
-// kinds is the index of what the table holds now.
+// kinds is the index of what is served now.
 func (s *server) kinds() *kindIndex {
-	x, all := s.index.Load(), s.Kinds.All()
-	if x != nil && len(x.all) == len(all) && (len(all) == 0 || &x.all[0] == &all[0]) {
-		return x // the table swaps in another slice when it changes
+	if x := s.index.Load(); x != nil && x.generation == s.Kinds.Generation() {
+		return x
 	}
-	x = newKindIndex(all)
+	x := newKindIndex(s.Kinds)
 	s.index.Store(x)
 	return x
 }

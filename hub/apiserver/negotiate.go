@@ -2,12 +2,15 @@ package apiserver
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/munnerz/goautoneg"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/resource"
 )
 
 const (
@@ -17,6 +20,14 @@ const (
 )
 
 var mediaTypes = []string{mediaJSON, mediaYAML, mediaProtobuf}
+
+// mediaOf are the forms that objects of a kind have: protobuf needs a Go type.
+func mediaOf(k *resource.Kind) []string {
+	if k != nil && k.Unstructured() {
+		return mediaTypes[:2]
+	}
+	return mediaTypes
+}
 
 // output is the form in which a client wants its answer.
 type output struct {
@@ -40,11 +51,20 @@ func (x *exchange) negotiate() (output, error) {
 		return out, nil
 	}
 	best, bestQ := -1, 0.0
+	media := mediaTypes
+	if x.sub == nil || x.sub.New == nil { // otherwise the answer is of another kind than the target
+		media = mediaOf(x.t.Kind)
+	}
 	clauses := goautoneg.ParseAccept(accept)
 	for i, c := range clauses {
 		o, ok := readClause(c)
-		if !ok || c.Q <= 0 || x.verb == "watch" && o.media != mediaJSON {
-			continue // events are framed as JSON only
+		switch {
+		case !ok || c.Q <= 0:
+			continue
+		case x.verb == "watch" && o.media != mediaJSON: // events are framed as JSON only
+			continue
+		case o.as == "" && !slices.Contains(media, o.media): // metadata alone has every form
+			continue
 		}
 		// ParseAccept sorts by quality. Among equals the first wins, except that JSON wins over protobuf in the same shape.
 		if best < 0 || c.Q == bestQ && out.media == mediaProtobuf && o.media == mediaJSON && o.as == out.as {
@@ -59,7 +79,7 @@ func (x *exchange) negotiate() (output, error) {
 				return out, notAcceptable(as + "." + c.Params["v"] + "." + c.Params["g"])
 			}
 		}
-		return out, notAcceptable("")
+		return out, notAcceptable("", media...)
 	}
 	if out.as == "Table" {
 		var err error

@@ -31,7 +31,7 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 	case p[0] == "v2" && len(p) == 1:
 		proto, contentType, ok := openAPIForm(x.r, "v2")
 		if !ok {
-			x.fail(notAcceptable(""))
+			x.fail(notAcceptable("", mediaTypes...))
 			return
 		}
 		doc, tag, err := s.OpenAPI.V2(proto)
@@ -46,7 +46,7 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 		}
 		proto, contentType, ok := openAPIForm(x.r, "v3")
 		if !ok {
-			x.fail(notAcceptable(""))
+			x.fail(notAcceptable("", mediaTypes...))
 			return
 		}
 		doc, tag, found, err := s.OpenAPI.V3(gv, proto)

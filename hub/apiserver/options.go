@@ -61,7 +61,7 @@ func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 			return nil, err
 		}
 	} else {
-		s, err := x.s.codec.input(x.r.Header.Get("Content-Type"), false)
+		s, err := x.s.codec.input(x.r.Header.Get("Content-Type"), mediaTypes, false)
 		if err != nil {
 			return nil, err
 		}

@@ -63,7 +63,7 @@ func (everybody) Authorize(context.Context, auth.User, auth.Attributes) (bool, s
 // TestWhoAsksReachesRulesAndAdmission sends real credentials: a client certificate, and a ServiceAccount's token.
 func TestWhoAsksReachesRulesAndAdmission(t *testing.T) {
 	w, kinds := &witness{}, registrytest.Kinds()
-	k, _ := kinds.ByGVK(kube.ConfigMap)
+	k, _ := kinds.Lookup(kube.ConfigMap)
 	validate := k.Rules.ValidateCreate
 	k.Rules.ValidateCreate = func(ctx context.Context, obj kube.Object) field.ErrorList {
 		w.note("rules", resource.RequestFrom(ctx))

@@ -19,10 +19,12 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// Kinds lists the served kinds in order of preference, in a slice that is another one after each change; *resource.Table
-// is one.
+// Kinds are the served kinds, which may change at any time; *resource.Kinds is one.
 type Kinds interface {
+	// All lists them in order of preference. The slice is shared: read-only.
 	All() []*resource.Kind
+	// Generation is another number after each change.
+	Generation() uint64
 }
 
 // Config is what a handler needs. Verbs, Kinds, Authenticator and Authorizer are required.

@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"petrel.dev/petrel/hub/registry"
-	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -34,7 +33,7 @@ func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
 // table renders items. one is the typed form of a single item when it is at hand.
 func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, lm metav1.ListMeta) (*metav1.Table, error) {
 	k := x.t.Kind
-	if k.Table == nil {
+	if k.Columns == nil {
 		return nil, notAcceptable("Table.v1.meta.k8s.io")
 	}
 	objs := make([]kube.Object, len(items))
@@ -42,14 +41,14 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 		objs[0] = one
 	} else {
 		for i, item := range items {
-			obj, err := resource.Decode(k.GVK, item)
+			obj, err := k.Codec.Decode(item)
 			if err != nil {
 				return nil, err
 			}
 			objs[i] = obj
 		}
 	}
-	t, err := k.Table(x.ctx, objs, &out.table)
+	t, err := k.Columns(x.ctx, objs, &out.table)
 	if err != nil {
 		return nil, err
 	}

@@ -102,8 +102,7 @@ func (x *exchange) update(body []byte) (*registry.Result, error) {
 }
 
 func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object, error) {
-	gvk, into := bodyType(x.t.Kind, x.sub)
-	obj, err := x.decodeBody(body, gvk, into, validation)
+	obj, err := x.decodeBody(body, bodyOf(x.t.Kind, x.sub), validation)
 	if err != nil {
 		return nil, err
 	}
@@ -114,13 +113,11 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 	return obj, registry.FitNamespace(x.t.Kind, x.t.Namespace, m)
 }
 
-var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
-
 func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	media, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
 	pt := types.PatchType(strings.TrimSpace(media))
-	if !slices.Contains(patchTypes, string(pt)) {
-		return nil, unsupportedMediaType(patchTypes)
+	if accepted := x.t.Kind.PatchTypes(); !slices.Contains(accepted, pt) {
+		return nil, unsupportedMediaType(accepted)
 	}
 	o, err := x.patchOptions(pt)
 	if err != nil {

@@ -43,22 +43,13 @@ type runner interface{ Run(context.Context) error }
 
 // hub runs all controllers on a real registry.
 func hub(t testing.TB) control.Client {
-	c := registrytest.New(t).Client()
+	reg := registrytest.New(t)
+	c := reg.Client()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	rec := control.NewRecorder(c, nil)
 	nodes, err := node.New(node.Config{Log: log, Client: c, Events: rec.As("node-controller"), Presence: connected{}, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
 	if err != nil {
 		t.Fatal(err)
-	}
-	var kinds []namespace.Kind
-	var owners []gc.Kind
-	for _, k := range resource.New().All() {
-		if k.StoredAs == nil && k.GVK != kube.Event {
-			owners = append(owners, gc.Kind{GVK: k.GVK, Namespaced: k.Namespaced})
-		}
-		if k.Namespaced && k.StoredAs == nil {
-			kinds = append(kinds, namespace.Kind{GVK: k.GVK, Plural: k.Plural})
-		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -67,8 +58,8 @@ func hub(t testing.TB) control.Client {
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
 		endpoints.New(endpoints.Config{Client: c}),
-		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: owners}),
-		namespace.New(namespace.Config{Log: log, Client: c, Kinds: kinds}),
+		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: reg.StoredKinds()}),
+		namespace.New(namespace.Config{Log: log, Client: c, Kinds: reg.StoredKinds()}),
 		podgc.New(podgc.Config{Client: c}),
 		serviceaccount.New(serviceaccount.Config{Client: c, CA: []byte("PEM")}),
 		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1"),

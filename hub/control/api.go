@@ -9,7 +9,7 @@ import (
 )
 
 // Reader gives typed objects as of the last commit seen by the hub's cache. Every object is shared: read-only; DeepCopy
-// before changing it. A read after one's own write may still be older than that write: loops are level-triggered.
+// before changing it. A read after one's own write may still be older than that write, unless Feed.CatchUp came between.
 type Reader interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
 	// List returns all objects of a namespace, "" for all, in key order. The slice is the caller's.
@@ -40,12 +40,15 @@ type Write struct {
 	Delete      bool
 }
 
-// Feed tells which objects changed.
+// Feed reports which objects changed.
 type Feed interface {
 	// Subscribe calls f from one goroutine, in commit order, for every change of the kinds after the call returned; f
 	// must return quickly. Before it returns, it has called f once with Old nil for each object that exists now. The
 	// subscription ends with ctx.
 	Subscribe(ctx context.Context, f func(Change), kinds ...kube.GVK)
+	// CatchUp returns nil once the Reader shows all that was committed before the call: at once when it does already.
+	// Otherwise it returns ctx's error, or an error that says that the feed has ended.
+	CatchUp(ctx context.Context) error
 }
 
 // Change is one changed object. Old is nil for a creation, New is nil for a deletion. Both are shared: read-only.

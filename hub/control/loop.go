@@ -1,8 +1,8 @@
 // Package control is the shape that every controller of the hub has, and what they may know of the API.
 //
-//	changes of some kinds ─► keys ─► queue ─► Reconcile(key): read the cache, decide, write
-//	                                   ▲                        │ error: again, later each time
-//	                                   └────────────────────────┘ "again after": at a known deadline
+//	changes of some kinds ─► keys ─► queue ─► CatchUp ─► Reconcile(key): read the cache, decide, write
+//	                                   ▲                                   │ error: again, later each time
+//	                                   └───────────────────────────────────┘ "again after": at a known deadline
 //
 // A controller is level-triggered: Reconcile looks at what is, never at what happened, so a change that was missed, seen
 // twice or seen late costs time and nothing else. There is no periodic resync: a key comes up when something it depends
@@ -66,11 +66,14 @@ type Source struct {
 type Loop struct {
 	Name   string
 	Client Client
-	// Sources are the kinds followed. At the start each existing object counts as created.
+	// Sources are the kinds followed. At the start each existing object counts as created. Follow adds more.
 	Sources []Source
-	// Reconcile brings one key from what is to what should be. A positive requeueAfter asks for another call then at the
+	// Every has the loop follow all stored kinds besides; nil: only Sources.
+	Every *EveryKind
+	// Reconcile brings one key from what is to what should be. It reads all that was committed before it is called, what an
+	// earlier call wrote above all: a loop that counts never acts twice. A positive requeueAfter asks for another call then at the
 	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
-	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (another writer was faster, or the cache was behind) is not worth a log line.
+	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (another writer was faster) is not worth a log line.
 	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
 	// Workers is how many keys may be reconciled at a time (default 1).
 	Workers int
@@ -84,7 +87,7 @@ type Loop struct {
 const (
 	firstRetry   = 5 * time.Millisecond
 	longestRetry = 5 * time.Minute
-	// longestConflict: a conflict resolves as soon as the cache has caught up.
+	// longestConflict is short: the next call sees what the other writer made.
 	longestConflict = time.Second
 )
 
@@ -117,6 +120,15 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	failures := &failureCount{n: map[Key]int{}}
 	var wg sync.WaitGroup
+	if l.Every != nil {
+		// A reconcile that does not know all kinds yet would take them for absent.
+		known := make(chan struct{})
+		wg.Go(func() { l.followKinds(ctx, sync.OnceFunc(func() { close(known) })) })
+		select {
+		case <-known:
+		case <-ctx.Done():
+		}
+	}
 	for range max(1, l.Workers) {
 		wg.Go(func() { l.work(ctx, failures) })
 	}
@@ -138,21 +150,25 @@ func (l *Loop) kinds() []kube.GVK {
 
 func (l *Loop) changed(c Change) {
 	for _, s := range l.Sources {
-		if s.GVK != c.GVK {
-			continue
+		if s.GVK == c.GVK {
+			l.offer(s, c)
 		}
-		if s.Keys == nil {
-			l.queue.add(KeyOf(c.Object()))
-			continue
-		}
-		var keys []Key
-		own := KeyOf(c.Object())
-		if contain.Do(l.Log, "control/"+l.Name+"/keys", own.String(), func() error { keys = s.Keys(c); return nil }) != nil {
-			keys = []Key{own} // the best guess: what else depends on it comes up with its own changes
-		}
-		for _, k := range keys {
-			l.queue.add(k)
-		}
+	}
+}
+
+// offer queues the keys that a change of a source's kind concerns.
+func (l *Loop) offer(s Source, c Change) {
+	own := KeyOf(c.Object())
+	if s.Keys == nil {
+		l.queue.add(own)
+		return
+	}
+	var keys []Key
+	if contain.Do(l.Log, "control/"+l.Name+"/keys", own.String(), func() error { keys = s.Keys(c); return nil }) != nil {
+		keys = []Key{own} // the best guess: what else depends on it comes up with its own changes
+	}
+	for _, k := range keys {
+		l.queue.add(k)
 	}
 }
 
@@ -164,6 +180,9 @@ func (l *Loop) work(ctx context.Context, failures *failureCount) {
 		}
 		var after time.Duration
 		err := contain.Do(l.Log, "control/"+l.Name, key.String(), func() (err error) {
+			if err := l.Client.CatchUp(ctx); err != nil {
+				return err
+			}
 			after, err = l.Reconcile(ctx, key)
 			return err
 		})

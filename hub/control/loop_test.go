@@ -5,13 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/control"
@@ -183,47 +188,173 @@ func TestLoopNeverRunsOneKeyTwiceAtATime(t *testing.T) {
 	})
 }
 
-func TestPending(t *testing.T) {
-	c := controltest.New(t)
-	p := control.NewPending()
-	owner := control.Key{Namespace: "default", Name: "rs"}
-	settled := func() bool { return p.Settled(owner, kube.ConfigMap, c) }
+// A source can be added while the loop runs; its objects come up as at a start, and no more once it has ended.
+func TestLoopFollowsAndLetsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, configMap("old"))
+		got := newCalls()
+		l := &control.Loop{Name: "t", Client: c, Reconcile: func(_ context.Context, k control.Key) (time.Duration, error) {
+			got.add(k)
+			return 0, nil
+		}}
+		run(t, l)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		l.Follow(ctx, control.Source{GVK: kube.ConfigMap})
+		c.Put(configMap("new"))
+		synctest.Wait()
+		if len(got.of("old")) != 1 || len(got.of("new")) != 1 {
+			t.Errorf("followed: old %v, new %v", got.of("old"), got.of("new"))
+		}
+		cancel()
+		synctest.Wait()
+		c.Put(configMap("late"))
+		synctest.Wait()
+		if len(got.of("late")) != 0 {
+			t.Error("a source that has ended brings up a key")
+		}
+	})
+}
 
-	c.Lag(true)
-	made, err := c.Create(t.Context(), configMap("a"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Created(owner, made)
-	if settled() {
-		t.Fatal("settled before the cache has the created object")
-	}
-	c.Lag(false)
-	got, _ := c.Get(kube.ConfigMap, "default", "a")
-	p.Saw(control.Change{GVK: kube.ConfigMap, New: got})
-	if !settled() {
-		t.Fatal("not settled although the cache has the object")
-	}
+// A loop of every kind knows all kinds before its first reconcile, and follows those that come and no longer those that go.
+func TestLoopFollowsEveryKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, configMap("a"))
+		secret := func(name string) *corev1.Secret {
+			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+		}
+		c.Put(secret("s"))
+		configMaps, secrets := control.StoredKind{GVK: kube.ConfigMap}, control.StoredKind{GVK: kube.Secret}
+		kinds := controltest.NewKinds(configMaps, control.StoredKind{GVK: kube.Event, Expires: true})
+		got := newCalls()
+		var known atomic.Int32
+		l := &control.Loop{Name: "t", Client: c, Every: &control.EveryKind{
+			Kinds: kinds, Changed: func(now []control.StoredKind) { known.Store(int32(len(now))) },
+			Source: func(k control.StoredKind) (control.Source, bool) { return control.Source{GVK: k.GVK}, !k.Expires },
+		}, Reconcile: func(_ context.Context, k control.Key) (time.Duration, error) {
+			if known.Load() == 0 {
+				t.Errorf("%v is reconciled before the kinds are known", k)
+			}
+			got.add(k)
+			return 0, nil
+		}}
+		l.Enqueue(control.Key{Name: "first"})
+		run(t, l)
+		synctest.Wait()
+		if len(got.of("a")) != 1 || len(got.of("s")) != 0 || known.Load() != 2 {
+			t.Errorf("at the start: a %v, s %v, %d kinds", got.of("a"), got.of("s"), known.Load())
+		}
+		kinds.Set(configMaps, secrets)
+		synctest.Wait()
+		if len(got.of("a")) != 1 || len(got.of("s")) != 1 {
+			t.Errorf("a kind has come: a %v, s %v", got.of("a"), got.of("s"))
+		}
+		kinds.Set(configMaps)
+		synctest.Wait()
+		c.Put(secret("late"))
+		synctest.Wait()
+		if len(got.of("late")) != 0 {
+			t.Error("a kind that has gone brings up a key")
+		}
+		kinds.Set(configMaps, secrets)
+		synctest.Wait()
+		if len(got.of("late")) != 1 {
+			t.Error("a kind that has come again does not bring up its objects")
+		}
+	})
+}
 
-	// The change was seen before the note was made, and the object is gone again.
-	made, _ = c.Create(t.Context(), configMap("b"))
-	p.Saw(control.Change{GVK: kube.ConfigMap, New: made})
-	c.Remove(kube.ConfigMap, "default", "b")
-	p.Created(owner, made)
-	if !settled() {
-		t.Fatal("waits for an object that has come and gone")
+func TestGVKOf(t *testing.T) {
+	custom := &unstructured.Unstructured{}
+	custom.SetAPIVersion("example.dev/v1")
+	custom.SetKind("Widget")
+	for want, obj := range map[kube.GVK]kube.Object{
+		kube.Lease: &coordinationv1.Lease{}, kube.Pod: &corev1.Pod{}, kube.EndpointSlice: &discoveryv1.EndpointSlice{}, kube.ReplicaSet: &appsv1.ReplicaSet{},
+		{Group: "example.dev", Version: "v1", Kind: "Widget"}: custom,
+	} {
+		if got := control.GVKOf(obj); got != want {
+			t.Errorf("%T is a %s, want %s", obj, got, want)
+		}
 	}
+	defer func() {
+		if recover() == nil {
+			t.Error("an object of no known kind has one")
+		}
+	}()
+	control.GVKOf(&unstructured.Unstructured{Object: map[string]any{}})
+}
 
-	c.Lag(true)
-	if err := c.Delete(t.Context(), kube.ConfigMap, "default", "a", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	p.Deleted(owner, got)
-	if settled() {
-		t.Fatal("settled before the cache shows the deletion")
-	}
-	c.Lag(false)
-	if !settled() {
-		t.Fatal("not settled although the object is gone")
-	}
+// However far the cache is behind, Reconcile is called when it shows what was committed before: what an earlier call created
+// or deleted, and what others did.
+func TestReconcileSeesItsOwnWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t)
+		write, calls := func() {}, 0
+		l := &control.Loop{Name: "t", Client: c, Reconcile: func(context.Context, control.Key) (time.Duration, error) {
+			calls++
+			write()
+			return 0, nil
+		}}
+		run(t, l)
+		// settled reports whether a key that comes up now is reconciled at once.
+		settled := func() bool {
+			before := calls
+			l.Enqueue(control.Key{Namespace: "default", Name: "rs"})
+			synctest.Wait()
+			return calls == before+1
+		}
+		once := func(f func()) func() { return sync.OnceFunc(f) }
+
+		c.Lag(true)
+		write = once(func() {
+			for _, name := range []string{"a", "b", "c"} {
+				if _, err := c.Create(t.Context(), configMap(name)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if !settled() {
+			t.Fatal("nothing was committed before")
+		}
+		if settled() {
+			t.Fatal("settled before the cache has any of the created objects")
+		}
+		for range 2 {
+			c.Step(1)
+			if synctest.Wait(); calls != 1 {
+				t.Fatal("settled before the cache has all the created objects")
+			}
+		}
+		c.Step(1)
+		if synctest.Wait(); calls != 2 {
+			t.Fatal("not settled although the cache has the objects")
+		}
+
+		// An object that has come and gone is nothing to wait for.
+		c.Lag(false)
+		if _, err := c.Create(t.Context(), configMap("d")); err != nil {
+			t.Fatal(err)
+		}
+		c.Remove(kube.ConfigMap, "default", "d")
+		if !settled() {
+			t.Fatal("waits for an object that has come and gone")
+		}
+
+		c.Lag(true)
+		write = once(func() {
+			if err := c.Delete(t.Context(), kube.ConfigMap, "default", "a", metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+		if !settled() {
+			t.Fatal("nothing was committed before")
+		}
+		if settled() {
+			t.Fatal("settled before the cache shows the deletion")
+		}
+		c.Lag(false)
+		if synctest.Wait(); calls != 5 {
+			t.Fatalf("not settled although the object is gone: %d calls", calls)
+		}
+	})
 }

@@ -73,7 +73,7 @@ func TestAPanicIsOneKeys(t *testing.T) {
 		{site: "control/namespace", broken: "gone"},
 		{site: "control/gc", broken: "collected"},
 		{site: "control/node", broken: "network"},
-		{site: "registry/cache", broken: "unseen"},
+		{site: "objects/cache", broken: "unseen"},
 	} {
 		t.Run(strings.ReplaceAll(c.site, "/", " "), func(t *testing.T) {
 			remove := contain.Inject(func(site, key string) {

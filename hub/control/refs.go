@@ -1,49 +1,43 @@
 package control
 
 import (
+	"fmt"
+	"sync"
+
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"petrel.dev/petrel/internal/kube"
 )
 
-// GVKOf is an object's kind: from its TypeMeta, or, when a caller has left that empty, from its Go type for the kinds
-// that the hub's own loops deal in.
+// goTypes knows the Go types of the kinds that the hub's own loops make objects of. It is built for the first object that does
+// not name its kind, which is one that a loop has just made: the API's objects all do.
+var goTypes = sync.OnceValue(func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, discoveryv1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(fmt.Sprintf("control: types of k8s.io/api contradict each other: %v", err))
+		}
+	}
+	return s
+})
+
+// GVKOf returns an object's kind: from its TypeMeta, or, when a caller has left that empty, from its Go type. It panics for an
+// object that names no kind and is of a Go type that no loop deals in.
 func GVKOf(obj kube.Object) kube.GVK {
 	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk.Kind != "" {
 		return gvk
 	}
-	switch obj.(type) {
-	case *corev1.Pod:
-		return kube.Pod
-	case *corev1.Node:
-		return kube.Node
-	case *corev1.Namespace:
-		return kube.Namespace
-	case *corev1.Service:
-		return kube.Service
-	//lint:ignore SA1019 deprecated, and served for as long as Kubernetes serves them
-	case *corev1.Endpoints:
-		return kube.Endpoints
-	case *corev1.ConfigMap:
-		return kube.ConfigMap
-	case *corev1.Secret:
-		return kube.Secret
-	case *corev1.ServiceAccount:
-		return kube.ServiceAccount
-	case *corev1.Event:
-		return kube.Event
-	case *appsv1.Deployment:
-		return kube.Deployment
-	case *appsv1.ReplicaSet:
-		return kube.ReplicaSet
-	case *discoveryv1.EndpointSlice:
-		return kube.EndpointSlice
+	gvks, _, err := goTypes().ObjectKinds(obj)
+	if err != nil {
+		panic(fmt.Sprintf("control: the kind of an object (%T) without apiVersion and kind: %v", obj, err))
 	}
-	return kube.GVK{}
+	return gvks[0]
 }
 
 // ReferenceTo is a reference to obj as events and endpoints carry it.

@@ -18,11 +18,10 @@ import (
 )
 
 const (
-	maxWrites    = 256     // of one transaction
-	maxTxBytes   = 1 << 20 // of the reports in one transaction
-	maxShare     = 32      // reports of one node in one transaction
-	intakeTries  = 30      // of one write that loses races, 20 ms apart: the cache lags that little
-	intakePause  = 20 * time.Millisecond
+	maxWrites    = 256         // of one transaction
+	maxTxBytes   = 1 << 20     // of the reports in one transaction
+	maxShare     = 32          // reports of one node in one transaction
+	intakeTries  = 30          // of one write that loses races, each against another writer
 	storeRetry   = time.Second // doubles up to storeRetryMax
 	storeTries   = 10          // of a report that fails for no reason that the API names, while others are written
 	suspectFor   = 2 * time.Second
@@ -245,6 +244,13 @@ type share struct {
 // nothing is to do before wait, or at all when that is zero.
 func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy bool) {
 	i.prune(now)
+	// Reports are planned on what the store holds: otherwise a round would lose against the one before it.
+	if err := i.client.CatchUp(ctx); err != nil {
+		if ctx.Err() == nil {
+			i.log.Error("reports of nodes are not written", "error", err)
+		}
+		return now.Add(storeRetry), false
+	}
 	shares, wait := i.gather(now)
 	if len(shares) == 0 {
 		return wait, false

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,7 +38,7 @@ func TestLastReportWinsOverAStaleCache(t *testing.T) {
 		say(corev1.ConditionFalse)
 		say(corev1.ConditionTrue)
 		c.Lag(false)
-		time.Sleep(time.Second) // the retries of the report that lost against the first
+		synctest.Wait()
 		stored := c.Stored(kube.Pod, "default")[0].(*corev1.Pod)
 		if got := stored.Status.Conditions[0].Status; got != corev1.ConditionTrue {
 			t.Errorf("stored Ready is %s, the node's last word was True", got)

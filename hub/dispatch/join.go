@@ -24,29 +24,22 @@ import (
 // joinTries is how often a join that lost a race is tried again.
 const joinTries = 20
 
-// unknownTries is how often an unknown token is looked for again: an agent does not come back once it is refused.
-const unknownTries = 4
-
-// joinPause is between the tries of a join, for the cache to see the write that was first.
-const joinPause = 50 * time.Millisecond
-
-// checkToken looks at the device's token beside the loop, since one that was made just now may not be in the cache yet, and
-// comes back to the loop. It spends nothing: who has no good token causes neither a write nor a word to another node.
+// checkToken looks at the device's token beside the loop, since the cache has to catch up with one that was made just now,
+// and comes back to the loop. It spends nothing: a device without a good token causes neither a write nor a message to
+// another node.
 func (d *Dispatch) checkToken(n *node, c *conn) {
 	h := c.hello
 	d.beside(n, func() error {
 		var record jointoken.Record
 		err := validName(h)
-		for try := 0; err == nil; try++ {
-			if _, record, err = d.tokenOf(h); !errors.Is(err, jointoken.ErrUnknown) || try >= unknownTries {
-				break
-			}
-			err = nil
-			select {
-			case <-d.ctx.Done():
-				return nil
-			case <-time.After(joinPause):
-			}
+		if err == nil {
+			err = d.cfg.Client.CatchUp(d.ctx)
+		}
+		if err == nil {
+			_, record, err = d.tokenOf(h)
+		}
+		if d.ctx.Err() != nil {
+			return nil
 		}
 		d.callOn(n, func(now time.Time) {
 			switch {
@@ -149,6 +142,10 @@ func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) err
 		}
 	}
 	for try := 0; ; try++ {
+		// What made the last try lose its race shows by now.
+		if err := d.cfg.Client.CatchUp(ctx); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
 		writes, err := d.joinWrites(h, fp, taints)
 		if err == nil {
 			err = d.cfg.Client.Commit(ctx, writes)
@@ -160,14 +157,15 @@ func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) err
 			return err
 		case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err):
 			return fmt.Errorf("%w: %v", errRefused, err)
-		case try >= joinTries || ctx.Err() != nil:
+		case try >= joinTries || !lostRace(err):
 			return fmt.Errorf("join: %w", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(joinPause):
-		}
 	}
+}
+
+// lostRace reports whether a commit failed because another writer was faster.
+func lostRace(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
 // joinWrites is what a join changes: the token has one use less, and the Node is there with this key.

@@ -152,8 +152,8 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 		}
 		return err
 	})
-	switch pause, why := i.verdict(j, err); {
-	case pause > 0:
+	switch again, pause, why := i.verdict(j, err); {
+	case again:
 		j.notBefore = now.Add(pause)
 		if j.tries >= storeTries { // whether the Event can be written shows whose fault it is
 			i.nodeEvent(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
@@ -179,29 +179,29 @@ func (i *intake) writeAll(ctx context.Context, p plan) error {
 	return nil
 }
 
-// verdict decides what becomes of a report that could not be written: tried again after pause, given up with a reason, or,
-// when both are empty, forgotten because what it is about is gone.
-func (i *intake) verdict(j *job, err error) (pause time.Duration, why string) {
+// verdict decides what becomes of a report that could not be written: tried again after pause, left out with a reason, or,
+// when neither, forgotten because what it is about is gone.
+func (i *intake) verdict(j *job, err error) (again bool, pause time.Duration, why string) {
 	var panicked *contain.Panic
 	switch {
 	case err == nil:
-		return 0, ""
+		return false, 0, ""
 	case errors.As(err, &panicked):
-		return 0, "a fault of the hub"
+		return false, 0, "a fault of the hub"
 	case apierrors.IsNotFound(err), apierrors.IsGone(err):
-		return 0, ""
+		return false, 0, ""
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		if j.tries > intakeTries {
-			return 0, "it keeps losing against other writers"
+			return false, 0, "it keeps losing against other writers"
 		}
-		return intakePause, ""
+		return true, 0, "" // the next round sees what the other writer made
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
-		return 0, "the API refuses it"
+		return false, 0, "the API refuses it"
 	case j.tries >= storeTries && i.written > j.since:
-		return 0, "it cannot be written, though others can"
+		return false, 0, "it cannot be written, though others can"
 	}
 	// The store takes nothing: the report waits, since the node would not send it again once it is answered.
-	return min(storeRetry<<min(j.tries-1, 10), storeRetryMax), ""
+	return true, min(storeRetry<<min(j.tries-1, 10), storeRetryMax), ""
 }
 
 // write makes one change. A pod with finalizers is deleted by the API's rules, not out of hand.

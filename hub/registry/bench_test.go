@@ -188,8 +188,8 @@ func BenchmarkCacheMemory(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		db := registrytest.Store(b)
-		fill(b, registry.New(registry.Config{Store: db, Kinds: builtinKinds}).Client(), pods)
-		c := registry.New(registry.Config{Store: db, Kinds: builtinKinds}).Client() // as after a restart: nothing is decoded
+		fill(b, registrytest.Make(registry.Config{Store: db, Kinds: builtinKinds}).Client(), pods)
+		c := registrytest.Make(registry.Config{Store: db, Kinds: builtinKinds}).Client() // as after a restart: nothing is decoded
 		before := heap()
 		b.StartTimer()
 		c.List(kube.Pod, "")

@@ -4,20 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
-// client is control.Client in process: the same rules as over HTTP without encoding anything for the way.
+// client is control.Client in process: the same rules as over HTTP without encoding anything for the way. It reads the cache.
 type client struct {
+	*objects.Cache
 	r  *Registry
 	as auth.Component
 }
@@ -28,61 +29,7 @@ func (r *Registry) Client() control.Client { return r.ClientAs(auth.Hub) }
 // ClientAs returns what controllers, the scheduler's driver and the dispatcher use: its requests are as's, and are not
 // authorized. Objects that its methods return are shared, as all objects of control.Reader: read-only. Objects that are
 // passed to it are only read.
-func (r *Registry) ClientAs(as auth.Component) control.Client { return &client{r, as} }
-
-// Get implements control.Reader.
-func (c *client) Get(gvk kube.GVK, namespace, name string) (obj kube.Object, ok bool) {
-	k := c.r.kindFor(gvk)
-	if k == nil {
-		return nil, false
-	}
-	c.r.cache.read(k, func(kc *kindCache) {
-		var it cached
-		it, ok = kc.items.Get(resource.Key(k, namespace, name))
-		obj = it.obj
-	})
-	return obj, ok
-}
-
-// List implements control.Reader.
-func (c *client) List(gvk kube.GVK, namespace string) (objs []kube.Object) {
-	k := c.r.kindFor(gvk)
-	if k == nil {
-		return nil
-	}
-	prefix := resource.Prefix(k, namespace)
-	c.r.cache.read(k, func(kc *kindCache) {
-		if namespace == "" {
-			objs = make([]kube.Object, 0, kc.items.Len())
-		}
-		kc.items.Ascend(prefix, func(key string, it cached) bool {
-			if !strings.HasPrefix(key, prefix) {
-				return false
-			}
-			objs = append(objs, it.obj)
-			return true
-		})
-	})
-	return objs
-}
-
-// Index implements control.Reader. An index that the kind does not declare finds nothing.
-func (c *client) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
-	k := c.r.kindFor(gvk)
-	if k == nil {
-		return nil
-	}
-	c.r.cache.read(k, func(kc *kindCache) {
-		ix := kc.indexes[name]
-		if ix == nil {
-			return
-		}
-		for _, e := range ix.under[value] {
-			objs = append(objs, e.obj)
-		}
-	})
-	return objs
-}
+func (r *Registry) ClientAs(as auth.Component) control.Client { return &client{r.objects, r, as} }
 
 // target finds out what obj is.
 func (c *client) target(obj kube.Object) (resource.Target, error) {
@@ -257,7 +204,7 @@ func (r *Registry) planWrite(ctx context.Context, q *request, w control.Write) (
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", q.Subresource))
 	}
 	obj := w.Object.DeepCopyObject().(kube.Object)
-	obj.SetResourceVersion(formatRevision(cur.entry.Rev))
+	obj.SetResourceVersion(objects.FormatRevision(cur.entry.Rev))
 	if err := q.sameUID(cur, obj.GetUID()); err != nil {
 		return nil, err
 	}

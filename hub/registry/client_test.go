@@ -243,7 +243,7 @@ func TestAdmission(t *testing.T) {
 // A feed whose place in history is gone starts from a fresh list, and subscribers learn the difference.
 func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 	db := registrytest.Store(t)
-	r := registry.New(registry.Config{Store: db, Kinds: builtinKinds})
+	r := registrytest.Make(registry.Config{Store: db, Kinds: builtinKinds})
 	c := r.Client()
 	create(t, r, configMap("stays"))
 	changed := create(t, r, configMap("changes"))

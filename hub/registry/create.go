@@ -48,7 +48,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err := r.refuseToldCreate(ctx, t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = toStored(t.Kind, obj); err != nil {
+	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
@@ -80,7 +80,7 @@ func (r *Registry) createOnce(ctx context.Context, q *request, obj kube.Object) 
 		return nil, r.exists(q, p, cur)
 	}
 	if q.DryRun {
-		return r.uncommitted(q, p)
+		return r.uncommitted(ctx, q, p)
 	}
 	revs, err := r.commit(ctx, p)
 	var lost *sqlstore.ConflictError
@@ -103,7 +103,7 @@ func (r *Registry) exists(q *request, p *plan, e sqlstore.Entry) error {
 	if e.Value == nil {
 		return err
 	}
-	if o, derr := r.typed(p.kind, p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
+	if o, derr := r.objects.Typed(p.kind, p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
 		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
 	}
 	return err

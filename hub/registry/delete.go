@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
@@ -88,7 +89,7 @@ func checkPreconditions(k *resource.Kind, cur *current, pre *metav1.Precondition
 	if uid := cur.obj.GetUID(); pre.UID != nil && *pre.UID != uid {
 		return conflict(k, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *pre.UID, uid)) //nolint:staticcheck // upstream's text
 	}
-	if rv := formatRevision(cur.entry.Rev); pre.ResourceVersion != nil && *pre.ResourceVersion != rv {
+	if rv := objects.FormatRevision(cur.entry.Rev); pre.ResourceVersion != nil && *pre.ResourceVersion != rv {
 		return conflict(k, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *pre.ResourceVersion, rv)) //nolint:staticcheck // upstream's text
 	}
 	return nil

@@ -10,13 +10,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // A continue token comes back from clients: whatever it says, it must not reach beyond the selection's keys.
 func FuzzContinue(f *testing.F) {
-	k, _ := resource.New().ByGVK(kube.ConfigMap)
+	k, _ := resource.New().Lookup(kube.ConfigMap)
 	sel, err := (&Registry{}).selectionOf(resource.Target{Kind: k, Namespace: "default"}, &metav1.ListOptions{})
 	if err != nil {
 		f.Fatal(err)
@@ -41,14 +42,14 @@ func FuzzContinue(f *testing.F) {
 
 // A patch either makes an object or is refused with a status; it never takes the hub down.
 func FuzzPatch(f *testing.F) {
-	k, _ := resource.New().ByGVK(kube.Pod)
+	k, _ := resource.New().Lookup(kube.Pod)
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	pod.Name, pod.Namespace = "p", "default"
-	enc, err := encode(k, pod)
+	enc, err := objects.Encode(k, pod)
 	if err != nil {
 		f.Fatal(err)
 	}
-	now := enc.with(1)
+	now := enc.With(1)
 	for _, patch := range []string{
 		`{}`, `{"spec":null}`, `[{"op":"add","path":"/spec/containers/-","value":{}}]`, `[{"op":"move","from":"/spec","path":"/metadata"}]`,
 		`[{"op":"copy","from":"","path":"/spec/containers/0"}]`, `{"spec":{"containers":[{"name":"c","$patch":"delete"}]}}`,

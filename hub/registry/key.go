@@ -13,21 +13,8 @@ func storedKind(k *resource.Kind) *resource.Kind { return k.Stored() }
 // groupResource names a kind in error texts.
 func groupResource(k *resource.Kind) schema.GroupResource { return k.Resource() }
 
-// kindPart is the part of a key that all objects of a kind share: "/core/pods/" of "/core/pods/default/web-0".
-func kindPart(key string) string {
-	slashes := 0
-	for i := range len(key) {
-		if key[i] == '/' {
-			if slashes++; slashes == 3 {
-				return key[:i+1]
-			}
-		}
-	}
-	return key
-}
-
 // kindFor returns the declaration of gvk, nil when it is not served.
 func (r *Registry) kindFor(gvk kube.GVK) *resource.Kind {
-	k, _ := r.kinds.ByGVK(gvk)
+	k, _ := r.kinds.Lookup(gvk)
 	return k
 }

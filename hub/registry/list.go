@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -46,9 +47,9 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
-	res := &ListResult{ResourceVersion: formatRevision(page.Rev), Items: make([]json.RawMessage, len(page.Entries))}
+	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev), Items: make([]json.RawMessage, len(page.Entries))}
 	for i, e := range page.Entries {
-		b, err := r.view(t.Kind, e.Key, e.Rev, e.Value)
+		b, err := r.view(ctx, t.Kind, e.Key, e.Rev, e.Value)
 		if err != nil {
 			return nil, nil, apierrors.NewInternalError(err)
 		}
@@ -83,7 +84,7 @@ func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.Li
 		}
 		return decodeContinue(sel, opts.Continue)
 	}
-	rev, err := parseRevision(opts.ResourceVersion)
+	rev, err := objects.ParseRevision(opts.ResourceVersion)
 	if err != nil {
 		return "", 0, badRevision(opts.ResourceVersion, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -61,14 +62,14 @@ func operations() *rapid.Generator[string] {
 
 // However a patch is put together, it makes an object or is refused with a status.
 func TestNonsensePatches(t *testing.T) {
-	k, _ := resource.New().ByGVK(kube.Pod)
+	k, _ := resource.New().Lookup(kube.Pod)
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	pod.Name, pod.Namespace = "p", "default"
-	enc, err := encode(k, pod)
+	enc, err := objects.Encode(k, pod)
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := enc.with(1)
+	now := enc.With(1)
 	rapid.Check(t, func(t *rapid.T) {
 		kind := rapid.SampledFrom([]types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}).Draw(t, "kind")
 		from := document(4)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,10 +39,8 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	if err := r.refuseTold(t); err != nil {
 		return nil, err
 	}
-	switch pt {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
-	default:
-		return nil, unsupportedPatch(pt)
+	if accepted := t.Kind.PatchTypes(); !slices.Contains(accepted, pt) {
+		return nil, unsupportedPatch(pt, accepted)
 	}
 	if err := InvalidOptions("PatchOptions", validation.ValidatePatchOptions(opts, pt)); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 		if cur == nil {
 			return nil, notFound(t.Kind, t.Name)
 		}
-		obj, err := r.patched(t.Kind, cur, &p)
+		obj, err := r.patched(ctx, t.Kind, cur, &p)
 		if err != nil {
 			return nil, err
 		}
@@ -77,18 +77,19 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 }
 
 // patched is the object that the patch makes of the current one, in its stored version.
-func (r *Registry) patched(k *resource.Kind, cur *current, p *patcher) (kube.Object, error) {
-	now, err := r.view(k, cur.entry.Key, cur.entry.Rev, cur.entry.Value)
+func (r *Registry) patched(ctx context.Context, k *resource.Kind, cur *current, p *patcher) (kube.Object, error) {
+	now, err := r.view(ctx, k, cur.entry.Key, cur.entry.Rev, cur.entry.Value)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
+	p.of = k
 	body, err := p.apply(now, k.New())
 	if err != nil {
 		return nil, err
 	}
 	obj, _ := asKube(body)
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	if obj, err = toStored(k, obj); err != nil {
+	if obj, err = k.ToStored(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return obj, nil
@@ -96,6 +97,7 @@ func (r *Registry) patched(k *resource.Kind, cur *current, p *patcher) (kube.Obj
 
 // patcher is one patch request. warnings are those of the last application.
 type patcher struct {
+	of         *resource.Kind // of the objects that are patched; nil for a derived body, such as a Scale
 	kind       types.PatchType
 	patch      []byte
 	validation string // fieldValidation: Ignore, Warn (also ""), Strict
@@ -129,17 +131,31 @@ func (p *patcher) apply(now []byte, into runtime.Object) (runtime.Object, error)
 	if err != nil {
 		return nil, err
 	}
-	if !p.strict() {
-		err = kjson.UnmarshalCaseSensitivePreserveInts(next, into)
-	} else {
-		var more []error
-		more, err = kjson.UnmarshalStrict(next, into)
-		strictErrs = append(strictErrs, more...)
-	}
+	into, forgiven, err := p.decode(next, into)
 	if err != nil {
 		return nil, badPatch(string(next), err)
 	}
-	return into, p.judge(string(next), strictErrs)
+	return into, p.judge(string(next), append(strictErrs, forgiven...))
+}
+
+// decode reads what a patch made, as into's type. forgiven are unknown and repeated fields, for judge.
+func (p *patcher) decode(next []byte, into runtime.Object) (obj runtime.Object, forgiven []error, err error) {
+	if p.of != nil {
+		return decodeStrict(p.of, next)
+	}
+	if !p.strict() {
+		return into, nil, kjson.UnmarshalCaseSensitivePreserveInts(next, into)
+	}
+	forgiven, err = kjson.UnmarshalStrict(next, into)
+	return into, forgiven, err
+}
+
+func decodeStrict(k *resource.Kind, data []byte) (runtime.Object, []error, error) {
+	obj, forgiven, err := k.DecodeStrict(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	return obj, forgiven, nil
 }
 
 // json applies a JSON patch or a merge patch.
@@ -280,10 +296,13 @@ func unprocessable(err error) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 }
 
-func unsupportedPatch(pt types.PatchType) error {
+func unsupportedPatch(pt types.PatchType, accepted []types.PatchType) error {
+	names := make([]string, len(accepted))
+	for i, a := range accepted {
+		names[i] = string(a)
+	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s (got %s)",
-			types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, pt),
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s (got %s)", strings.Join(names, ", "), pt),
 	}}
 }

@@ -6,21 +6,18 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Kinds finds the served kinds, which may change while the registry runs; *resource.Table is one.
-type Kinds interface {
-	ByGVK(kube.GVK) (*resource.Kind, bool)
-}
-
-// Config is what a Registry needs. Store and Kinds are required.
+// Config is what a Registry needs. Store, Kinds and Objects are required.
 type Config struct {
 	Store     sqlstore.Store
 	Kinds     Kinds
+	Objects   *objects.Cache   // of Store
 	Admission Admission        // nil: everything is admitted
 	Clock     func() time.Time // nil: time.Now
 	Told      *Told            // nil: every object is stored
@@ -57,8 +54,7 @@ type Registry struct {
 	bookmark  time.Duration
 	limits    map[kube.GVK]Limit // read-only
 
-	decoded *decoded
-	cache   *cache
+	objects *objects.Cache
 	expiry  *expiry
 }
 
@@ -70,7 +66,7 @@ var (
 // New returns a registry on cfg.Store. Nothing runs until Run.
 func New(cfg Config) *Registry {
 	r := &Registry{
-		store: cfg.Store, kinds: cfg.Kinds, admission: cfg.Admission, told: cfg.Told,
+		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, told: cfg.Told,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
 		limits: cfg.Limits,
 	}
@@ -95,9 +91,6 @@ func New(cfg Config) *Registry {
 	if cfg.MaxEventBytes <= 0 {
 		cfg.MaxEventBytes = 16 << 20
 	}
-	r.decoded = newDecoded()
-	r.decoded.log = r.log
-	r.cache = newCache(cfg.Store, r.decoded, r.log)
 	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, eventBounds{cfg.MaxEvents, cfg.MaxEventBytes}, r.log)
 	return r
 }
@@ -110,7 +103,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		if err := r.expiry.load(ctx, resource.Prefix(k, "")); err != nil {
 			return err
 		}
-		r.cache.onEvent(resource.Prefix(k, ""), r.expiry.saw)
+		r.objects.OnEvent(resource.Prefix(k, ""), r.expiry.saw)
 		expired := make(chan struct{})
 		go func() {
 			defer close(expired)
@@ -118,7 +111,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		}()
 		defer func() { cancel(); <-expired }()
 	}
-	return r.cache.run(ctx)
+	return r.objects.Run(ctx)
 }
 
 // admitAll is the admission of a registry that was given none.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -133,7 +134,7 @@ func (q *request) meant(cur *current) error {
 		return nil
 	case pre.UID != nil && *pre.UID != cur.obj.GetUID():
 		return q.sameUID(cur, *pre.UID)
-	case pre.ResourceVersion != nil && *pre.ResourceVersion != formatRevision(cur.entry.Rev):
+	case pre.ResourceVersion != nil && *pre.ResourceVersion != objects.FormatRevision(cur.entry.Rev):
 		return modified(q.Kind, q.Name)
 	}
 	return nil

@@ -59,9 +59,9 @@ func (w *witness) Validate(_ context.Context, a *registry.AdmissionRequest) erro
 }
 
 // watchOver has the rules of ConfigMaps note who asks.
-func (w *witness) watchOver(t *testing.T, kinds *resource.Table) {
+func (w *witness) watchOver(t *testing.T, kinds *resource.Kinds) {
 	t.Helper()
-	k, ok := kinds.ByGVK(kube.ConfigMap)
+	k, ok := kinds.Lookup(kube.ConfigMap)
 	if !ok {
 		t.Fatal("no ConfigMaps")
 	}

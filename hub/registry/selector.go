@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -123,17 +124,9 @@ func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw 
 		obj, err := r.tell(s.kind, from, key, rev, raw)
 		return err == nil && s.matches(obj)
 	}
-	if obj, ok := r.atHand(key, rev); ok {
+	if obj, ok := r.objects.AtHand(key, rev); ok {
 		return s.matches(obj)
 	}
-	obj, err := decode(storedKind(s.kind), raw)
+	obj, err := objects.Decode(storedKind(s.kind), raw)
 	return err == nil && s.matches(obj)
-}
-
-// atHand returns the typed object when somebody has decoded it before.
-func (r *Registry) atHand(key string, rev sqlstore.Revision) (kube.Object, bool) {
-	if o, ok := r.cache.at(key, rev); ok {
-		return o, true
-	}
-	return r.decoded.peek(rev)
 }

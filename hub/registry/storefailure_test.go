@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
@@ -52,8 +53,9 @@ func (s *brokenStore) List(ctx context.Context, prefix, after string, limit int,
 // or shows nothing.
 func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 	s := &brokenStore{Store: registrytest.Store(t)}
-	r := registrytest.Start(t, registry.Config{Store: s})
-	eventually(t, "the feed runs", func() bool { return r.FeedHealth() == nil })
+	view := objects.New(objects.Config{Store: s, Kinds: builtinKinds})
+	r := registrytest.Start(t, registry.Config{Store: s, Kinds: builtinKinds, Objects: view})
+	eventually(t, "the feed runs", func() bool { return view.Health() == nil })
 	create(t, r, configMap("a"))
 	one := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	all := registrytest.Target(t, kube.ConfigMap, "default", "")
@@ -78,7 +80,7 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 	} {
 		t.Run(verb, func(t *testing.T) { wantError(t, ask(), 500, "the store's server is away") })
 	}
-	if err := r.FeedHealth(); err == nil {
+	if err := view.Health(); err == nil {
 		t.Error("the feed is well while the store does not answer")
 	}
 	s.broken.Store(false)
@@ -90,8 +92,9 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 // TestTypedReadsRecover has a kind's first reader come while the store does not answer.
 func TestTypedReadsRecover(t *testing.T) {
 	s := &brokenStore{Store: registrytest.Store(t)}
-	r := registrytest.Start(t, registry.Config{Store: s})
-	eventually(t, "the feed runs", func() bool { return r.FeedHealth() == nil })
+	view := objects.New(objects.Config{Store: s, Kinds: builtinKinds})
+	r := registrytest.Start(t, registry.Config{Store: s, Kinds: builtinKinds, Objects: view})
+	eventually(t, "the feed runs", func() bool { return view.Health() == nil })
 	create(t, r, configMap("a"))
 	s.broken.Store(true)
 	if _, ok := r.Client().Get(kube.ConfigMap, "default", "a"); ok {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -41,7 +42,7 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 		return nil, notFound(t.Kind, t.Name)
 	}
 	if told {
-		b, err := r.view(t.Kind, key, e.Rev, e.Value)
+		b, err := r.view(ctx, t.Kind, key, e.Rev, e.Value)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -58,16 +59,16 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 		return derived(sub, cur.obj)
 	}
 	res := &Result{JSON: e.Value}
-	if o, ok := r.cache.at(key, e.Rev); ok {
+	if o, ok := r.objects.At(key, e.Rev); ok {
 		res.Object = o
 	}
-	return r.asViewed(t.Kind, key, e.Rev, res)
+	return r.asViewed(ctx, t.Kind, key, e.Rev, res)
 }
 
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and
 // waiting would be for ever.
 func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string) error {
-	rev, err := parseRevision(version)
+	rev, err := objects.ParseRevision(version)
 	if err != nil {
 		return badRevision(version, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -52,7 +53,7 @@ func (r *Registry) toldFrom(k *resource.Kind, key string) *resource.Kind {
 
 // tell makes the object of k that is told from key.
 func (r *Registry) tell(k, from *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
-	src, err := r.typed(from, key, rev, raw)
+	src, err := r.objects.Typed(from, key, rev, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (r *Registry) tell(k, from *resource.Kind, key string, rev sqlstore.Revisio
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
 	obj.SetNamespace(r.told.Namespace)
 	obj.SetName(src.GetName())
-	obj.SetResourceVersion(formatRevision(rev))
+	obj.SetResourceVersion(objects.FormatRevision(rev))
 	return obj, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -40,7 +41,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if err := checkName(t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = toStored(t.Kind, obj); err != nil {
+	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	// Without a resourceVersion a lost race starts again, with the body as it came.
@@ -84,7 +85,7 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 	if err := checkVersion(q, cur, obj); err != nil {
 		return nil, err
 	}
-	obj.SetResourceVersion(formatRevision(cur.entry.Rev)) // an unconditional update is one of the current revision
+	obj.SetResourceVersion(objects.FormatRevision(cur.entry.Rev)) // an unconditional update is one of the current revision
 	if err := FitNamespace(k, q.Namespace, obj); err != nil {
 		return nil, err
 	}
@@ -160,8 +161,8 @@ func checkVersion(q *request, cur *current, obj kube.Object) error {
 		return apierrors.NewInvalid(groupKindOfResource(q.Kind), q.Name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata").Child("resourceVersion"), 0, "must be specified for an update")})
 	}
-	if version != formatRevision(cur.entry.Rev) {
-		if _, err := parseRevision(version); err != nil {
+	if version != objects.FormatRevision(cur.entry.Rev) {
+		if _, err := objects.ParseRevision(version); err != nil {
 			return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: it is not one that this server gave out", version))
 		}
 		return modified(q.Kind, q.Name)

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -32,7 +33,7 @@ func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.Li
 	if err != nil {
 		return nil, err
 	}
-	from, err := parseRevision(opts.ResourceVersion)
+	from, err := objects.ParseRevision(opts.ResourceVersion)
 	if err != nil {
 		return nil, badRevision(opts.ResourceVersion, err)
 	}
@@ -84,7 +85,7 @@ func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, erro
 	}
 	w.first = make([]WatchEvent, 0, len(page.Entries)+1)
 	for _, e := range page.Entries {
-		b, err := w.r.view(w.sel.kind, e.Key, e.Rev, e.Value)
+		b, err := w.r.view(ctx, w.sel.kind, e.Key, e.Rev, e.Value)
 		if err != nil {
 			return 0, apierrors.NewInternalError(err)
 		}
@@ -110,7 +111,7 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		events, err := w.wait(ctx)
 		switch {
 		case err == nil:
-			if out := w.translate(events); len(out) > 0 {
+			if out := w.translate(ctx, events); len(out) > 0 {
 				return out, nil
 			}
 		case ctx.Err() != nil:
@@ -160,7 +161,7 @@ func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 		Kind       string `json:"kind"`
 		APIVersion string `json:"apiVersion"`
 		Metadata   meta   `json:"metadata"`
-	}{w.sel.kind.GVK.Kind, w.sel.kind.GVK.GroupVersion().String(), meta{ResourceVersion: formatRevision(rev)}}
+	}{w.sel.kind.GVK.Kind, w.sel.kind.GVK.GroupVersion().String(), meta{ResourceVersion: objects.FormatRevision(rev)}}
 	if endOfList {
 		obj.Metadata.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 	}
@@ -172,7 +173,7 @@ func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 }
 
 // translate turns changes of the log into what they mean for the selection.
-func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
+func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []WatchEvent {
 	out := make([]WatchEvent, 0, len(events))
 	for _, ev := range events {
 		if !w.sel.hasKey(ev.Key) {
@@ -182,7 +183,7 @@ func (w *watcher) translate(events []sqlstore.Event) []WatchEvent {
 		if !ok {
 			continue
 		}
-		b, err := w.r.view(w.sel.kind, key, ev.Rev, we.JSON)
+		b, err := w.r.view(ctx, w.sel.kind, key, ev.Rev, we.JSON)
 		if err != nil {
 			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "err", err)
 			continue
@@ -205,7 +206,7 @@ func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool
 	case ev.Deleted:
 		last := ev.Value
 		if last == nil {
-			last = withRevision(ev.Prev, ev.Rev)
+			last = objects.WithRevision(ev.Prev, ev.Rev)
 		}
 		return WatchEvent{Type: watch.Deleted, JSON: last}, ev.Key, true
 	}
@@ -216,7 +217,7 @@ func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool
 	case is:
 		return WatchEvent{Type: watch.Added, JSON: ev.Value}, ev.Key, true
 	case was:
-		return WatchEvent{Type: watch.Deleted, JSON: withRevision(ev.Prev, ev.Rev)}, "", true
+		return WatchEvent{Type: watch.Deleted, JSON: objects.WithRevision(ev.Prev, ev.Rev)}, "", true
 	}
 	return we, "", false
 }
@@ -226,7 +227,7 @@ func (w *watcher) selected(key string, prev []byte) bool {
 	if w.sel.plain() {
 		return true
 	}
-	rev, _, _ := storedRevision(prev)
+	rev := objects.StoredRevision(prev)
 	return w.r.selectsShared(w.sel, key, rev, prev)
 }
 
@@ -239,7 +240,7 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 		obj, err := r.tell(s.kind, from, key, rev, raw)
 		return err == nil && s.matches(obj)
 	}
-	obj, err := r.typed(storedKind(s.kind), key, rev, raw)
+	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -26,13 +27,13 @@ type plan struct {
 	key      string
 	old      *current // nil: a creation
 	obj      kube.Object
-	enc      encoded
+	enc      objects.Encoded
 	remove   bool
 	frees    bool // a step on the way to a deletion: a full store takes it
 	warnings []string
 }
 
-func (p *plan) noop() bool { return p.enc.value == nil }
+func (p *plan) noop() bool { return p.enc.Value == nil }
 
 // ifRev is the revision that the plan was made from.
 func (p *plan) ifRev() sqlstore.Revision {
@@ -48,7 +49,7 @@ const maxObject = 3 << 20
 
 // bounded refuses what is too large to be written. A deletion does not ask, and what already is too large may shrink.
 func (p *plan) bounded() error {
-	if n := len(p.enc.value); n > maxObject && (p.old == nil || n > len(p.old.entry.Value)) {
+	if n := len(p.enc.Value); n > maxObject && (p.old == nil || n > len(p.old.entry.Value)) {
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the object would have %d bytes, limit is %d", n, maxObject))
 	}
 	return nil
@@ -56,7 +57,7 @@ func (p *plan) bounded() error {
 
 // encode fills enc from obj.
 func (p *plan) encode() error {
-	enc, err := encode(p.kind, p.obj)
+	enc, err := objects.Encode(p.kind, p.obj)
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
@@ -70,8 +71,8 @@ func (p *plan) encodeChange() error {
 	if err := p.encode(); err != nil {
 		return err
 	}
-	if p.enc.same(p.old.entry.Value, p.old.entry.Rev) {
-		p.enc = encoded{}
+	if p.enc.Same(p.old.entry.Value, p.old.entry.Rev) {
+		p.enc = objects.Encoded{}
 	}
 	return nil
 }
@@ -85,7 +86,7 @@ func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*
 	if !ok {
 		return nil, nil
 	}
-	obj, err := r.typed(storedKind(k), key, e.Rev, e.Value)
+	obj, err := r.objects.Typed(storedKind(k), key, e.Rev, e.Value)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -97,25 +98,25 @@ func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*
 func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revision, error) {
 	ops := make([]sqlstore.Op, len(plans))
 	reserve := auth.UserFrom(ctx).IsMaster()
-	offers := make([]*handoff, len(plans))
+	offers := make([]*objects.Handoff, len(plans))
 	for i, p := range plans {
-		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.value, RevAt: p.enc.at, If: p.ifRev(), Frees: p.frees, Reserve: reserve}
+		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees, Reserve: reserve}
 		if !p.remove {
-			offers[i] = r.decoded.offer(p.key, p.enc, p.obj)
+			offers[i] = r.objects.Offer(p.key, p.enc, p.obj)
 		}
 	}
 	revs, err := r.store.Commit(ctx, ops...)
 	for i, o := range offers {
 		if o == nil {
 			if err == nil {
-				plans[i].obj.SetResourceVersion(formatRevision(revs[i]))
+				plans[i].obj.SetResourceVersion(objects.FormatRevision(revs[i]))
 			}
 			continue
 		}
 		if err != nil {
-			r.decoded.settle(o, 0)
+			r.objects.Settle(o, 0)
 		} else {
-			r.decoded.settle(o, revs[i])
+			r.objects.Settle(o, revs[i])
 		}
 	}
 	return revs, err
@@ -140,7 +141,7 @@ func (r *Registry) change(ctx context.Context, q *request, prepare func(*current
 			return nil, nil, err
 		}
 		if q.DryRun || p.noop() {
-			res, err := r.uncommitted(q, p)
+			res, err := r.uncommitted(ctx, q, p)
 			return p, res, err
 		}
 		revs, err := r.commit(ctx, p)
@@ -172,45 +173,40 @@ func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlst
 		}
 		res.JSON = b
 	}
-	return r.asViewed(q.Kind, p.key, rev, res)
+	return r.asViewed(ctx, q.Kind, p.key, rev, res)
 }
 
 // uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
-func (r *Registry) uncommitted(q *request, p *plan) (*Result, error) {
+func (r *Registry) uncommitted(ctx context.Context, q *request, p *plan) (*Result, error) {
 	res := &Result{Warnings: p.warnings, Created: p.old == nil}
 	var rev sqlstore.Revision
 	switch {
 	case p.noop():
 		res.JSON, res.Object, rev = p.old.entry.Value, p.old.obj, p.old.entry.Rev
-		return r.asViewed(q.Kind, p.key, rev, res)
+		return r.asViewed(ctx, q.Kind, p.key, rev, res)
 	case p.old == nil:
 		p.obj.SetResourceVersion("")
 	default:
-		p.obj.SetResourceVersion(formatRevision(p.ifRev()))
+		p.obj.SetResourceVersion(objects.FormatRevision(p.ifRev()))
 	}
-	obj := p.obj
-	if q.Kind.StoredAs != nil {
-		v, err := q.Kind.FromStored(obj)
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		v.GetObjectKind().SetGroupVersionKind(q.Kind.GVK)
-		obj = v
-	}
-	b, err := encodeBody(obj)
+	shown, err := q.Kind.FromStored(ctx, p.obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	res.JSON, res.Object = b, obj
+	b, err := encodeBody(shown[0])
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	res.JSON, res.Object = b, shown[0]
 	return res, nil
 }
 
 // asViewed converts a result to k when that is a view of the stored kind.
-func (r *Registry) asViewed(k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
+func (r *Registry) asViewed(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
 	if k.StoredAs == nil {
 		return res, nil
 	}
-	b, err := r.view(k, key, rev, res.JSON)
+	b, err := r.view(ctx, k, key, rev, res.JSON)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

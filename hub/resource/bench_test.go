@@ -13,14 +13,14 @@ func BenchmarkPodCreate(b *testing.B) {
 	body := []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"ns","labels":{"app":"web"}},"spec":{"containers":[{"name":"c","image":"i","ports":[{"containerPort":80}],"env":[{"name":"A","value":"b"}]}]}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		obj, err := Decode(pods.GVK, body)
+		obj, err := pods.Codec.Decode(body)
 		if err != nil {
 			b.Fatal(err)
 		}
 		if errs := create(pods, obj); len(errs) > 0 {
 			b.Fatal(errs)
 		}
-		if _, _, err := Encode(obj); err != nil {
+		if _, _, err := pods.Codec.Encode(obj); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -28,7 +28,7 @@ func BenchmarkPodCreate(b *testing.B) {
 
 func BenchmarkPodTable(b *testing.B) {
 	pods := byResource(b, "pods", "")
-	obj, err := Decode(pods.GVK, []byte(`{"metadata":{"name":"a","namespace":"ns"},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`))
+	obj, err := pods.Codec.Decode([]byte(`{"metadata":{"name":"a","namespace":"ns"},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func BenchmarkPodTable(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := pods.Table(context.Background(), objs, nil); err != nil {
+		if _, err := pods.Columns(context.Background(), objs, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

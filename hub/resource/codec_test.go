@@ -22,7 +22,7 @@ func TestEncodeFindsRevision(t *testing.T) {
 		obj.ResourceVersion = "12"
 		obj.Annotations = map[string]string{"resourceVersion": "?", text.Draw(t, "key"): text.Draw(t, "value")}
 		obj.Data["resourceVersion"] = "?"
-		data, at, err := Encode(obj)
+		data, at, err := schemeCodec{kube.ConfigMap}.Encode(obj)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,10 +41,10 @@ func TestEncodeFindsRevision(t *testing.T) {
 }
 
 func TestDecodeUnknownKind(t *testing.T) {
-	if _, err := Decode(kube.GVK{Version: "v1", Kind: "Nothing"}, []byte("{}")); !runtime.IsNotRegisteredError(err) {
+	if _, err := (schemeCodec{kube.GVK{Version: "v1", Kind: "Nothing"}}).Decode([]byte("{}")); !runtime.IsNotRegisteredError(err) {
 		t.Errorf("%v", err)
 	}
-	if _, err := Decode(corev1.SchemeGroupVersion.WithKind("PodLogOptions"), []byte("{}")); err == nil {
+	if _, err := (schemeCodec{corev1.SchemeGroupVersion.WithKind("PodLogOptions")}).Decode([]byte("{}")); err == nil {
 		t.Error("an object without metadata is accepted")
 	}
 }

@@ -47,8 +47,8 @@ func builtin() []*Kind {
 
 var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
-// declare fills in what every kind has in common. T is the stored type, and newList makes its list.
-func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func() kube.Object, newList func() runtime.Object) *Kind {
+// newKind fills in what every kind has in common, whatever its objects are in Go.
+func newKind(gvk schema.GroupVersionKind, plural, singular string) *Kind {
 	k := &Kind{
 		GVK:          gvk,
 		Plural:       plural,
@@ -57,21 +57,28 @@ func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func()
 		Verbs:        allVerbs,
 		Subresources: map[string]*Subresource{},
 		Indexes:      map[string]func(kube.Object) []string{"owner": owners},
-		New: func() kube.Object {
-			obj := newObj()
-			obj.GetObjectKind().SetGroupVersionKind(gvk)
-			return obj
-		},
-		NewList: func() runtime.Object {
-			list := newList()
-			list.GetObjectKind().SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
-			return list
-		},
-	}
-	k.Table = func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
-		return table(k, objs, opts)
 	}
 	k.selectFields(func(kube.Object, fields.Set) {})
+	return k
+}
+
+// declare fills in what every kind of the scheme has in common. newObj makes the type that is stored, newList its list.
+func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func() kube.Object, newList func() runtime.Object) *Kind {
+	k := newKind(gvk, plural, singular)
+	k.Codec = schemeCodec{gvk}
+	k.New = func() kube.Object {
+		obj := newObj()
+		obj.GetObjectKind().SetGroupVersionKind(gvk)
+		return obj
+	}
+	k.NewList = func() runtime.Object {
+		list := newList()
+		list.GetObjectKind().SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+		return list
+	}
+	k.Columns = func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+		return table(k, objs, opts)
+	}
 	return k
 }
 
@@ -102,7 +109,7 @@ func (k *Kind) selectFields(set func(obj kube.Object, into fields.Set), labels .
 // The error is upstream's text: "field label not supported: X".
 func (k *Kind) FieldSelector(s fields.Selector) (fields.Selector, error) {
 	return s.Transform(func(label, value string) (string, string, error) {
-		if Scheme().Recognizes(k.GVK) {
+		if !k.Unstructured() {
 			return Scheme().ConvertFieldLabel(k.GVK, label, value)
 		}
 		if slices.Contains(k.FieldLabels, label) {

@@ -1,8 +1,6 @@
 package resource
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -37,8 +35,6 @@ func eventViewKind(stored *Kind) *Kind {
 		func() kube.Object { return &eventsv1.Event{} }, func() runtime.Object { return &eventsv1.EventList{} })
 	k.ShortNames = []string{"ev"}
 	k.StoredAs = stored
-	k.ToStored = func(obj kube.Object) (kube.Object, error) { return viaInternalEvent(obj, stored.New()) }
-	k.FromStored = func(obj kube.Object) (kube.Object, error) { return viaInternalEvent(obj, k.New()) }
 	k.Rules = eventRules(eventsv1.SchemeGroupVersion)
 	// Values are found under the stored kind's labels, which FieldSelector translates the view's to.
 	k.selectFields(selectEvent)
@@ -54,16 +50,6 @@ func eventRules(gv schema.GroupVersion) Rules {
 		validateUpdate: func(e, old *api.Event) field.ErrorList { return validation.ValidateEventUpdate(e, old, gv) },
 		createOnUpdate: true,
 	}.rules()
-}
-
-func viaInternalEvent(from, to kube.Object) (kube.Object, error) {
-	if _, ok := from.(*corev1.Event); !ok {
-		if _, ok := from.(*eventsv1.Event); !ok {
-			return nil, fmt.Errorf("convert %T: not an event", from)
-		}
-	}
-	external(internal[api.Event](from), to)
-	return to, nil
 }
 
 func selectEvent(obj kube.Object, s fields.Set) {

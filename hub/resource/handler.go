@@ -43,8 +43,8 @@ type Objects interface {
 }
 
 // Handle sets the handler of a declared subresource. It comes before the kinds are shared: readers take no lock.
-func (t *Table) Handle(gvk kube.GVK, subresource string, h Handler) error {
-	k, ok := t.ByGVK(gvk)
+func (s *Kinds) Handle(gvk kube.GVK, subresource string, h Handler) error {
+	k, ok := s.Lookup(gvk)
 	if !ok {
 		return fmt.Errorf("handler of %s/%s: the kind is not declared", gvk, subresource)
 	}

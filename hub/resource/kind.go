@@ -4,10 +4,13 @@ import (
 	"context"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -23,11 +26,12 @@ type Kind struct {
 	Verbs      []string // of the main resource: create delete deletecollection get list patch update watch
 
 	// StoredAs is nil for a kind that is stored as itself. Otherwise this kind is a view of another one (events.k8s.io
-	// Event on core Event): ToStored and FromStored convert. Its Rules see stored objects; they may be stricter than the
-	// stored kind's, whose Subresources, Grace, Fields and Indexes count.
-	StoredAs   *Kind
-	ToStored   func(kube.Object) (kube.Object, error)
-	FromStored func(kube.Object) (kube.Object, error)
+	// Event on core Event), and its Codec converts between the two. Its Rules see stored objects; they may be stricter than
+	// the stored kind's, whose Subresources, Grace, Fields and Indexes count.
+	StoredAs *Kind
+
+	// Codec reads and writes the kind's objects; never nil. Nothing else asks what they are in Go.
+	Codec Codec
 
 	New     func() kube.Object
 	NewList func() runtime.Object
@@ -57,10 +61,84 @@ type Kind struct {
 	Fields func(kube.Object) fields.Set
 	// FieldLabels are the accepted field selector keys; any other is an error naming it.
 	FieldLabels []string
-	// Table renders kubectl's columns. objs are of this kind.
-	Table func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error)
+	// Columns renders kubectl's columns. objs are of this kind.
+	Columns func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error)
 	// Indexes for controllers, by name: the values an object is found under (for example "node" → spec.nodeName).
 	Indexes map[string]func(kube.Object) []string
+}
+
+// GVR is the kind's group, version and plural.
+func (k *Kind) GVR() schema.GroupVersionResource { return k.GVK.GroupVersion().WithResource(k.Plural) }
+
+// Resource is the kind's group and plural: how errors name it.
+func (k *Kind) Resource() schema.GroupResource { return k.GVR().GroupResource() }
+
+// Stored is the kind whose objects are in the store: itself, unless it is a view of another.
+func (k *Kind) Stored() *Kind {
+	if k.StoredAs != nil {
+		return k.StoredAs
+	}
+	return k
+}
+
+// ToStored returns an object of this kind as one of the stored kind: itself, unless this kind is a view. It takes obj over.
+func (k *Kind) ToStored(ctx context.Context, obj kube.Object) (kube.Object, error) {
+	if k.StoredAs == nil {
+		return obj, nil
+	}
+	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+	out, err := k.Codec.Convert(ctx, []kube.Object{obj}, k.StoredAs.GVK.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// FromStored returns stored objects as this kind shows them: themselves, unless this kind is a view. Results may share memory
+// with objs.
+func (k *Kind) FromStored(ctx context.Context, objs ...kube.Object) ([]kube.Object, error) {
+	if k.StoredAs == nil {
+		return objs, nil
+	}
+	return k.Codec.Convert(ctx, objs, k.GVK.GroupVersion())
+}
+
+// Unstructured reports whether no Go type stands behind the kind: its objects are *unstructured.Unstructured, have no protobuf
+// form and no strategic merge patch.
+func (k *Kind) Unstructured() bool {
+	_, ok := k.Codec.(unstructuredCodec)
+	return ok
+}
+
+// PatchTypes are the patches that the kind's objects, and the subresources of these, take.
+func (k *Kind) PatchTypes() []types.PatchType {
+	if k.Unstructured() { // how lists merge stands in the tags of a Go type
+		return untypedPatches
+	}
+	return typedPatches
+}
+
+var (
+	typedPatches   = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
+	untypedPatches = typedPatches[:2]
+)
+
+// DecodeStrict reads JSON as an object of the kind, which it names itself. forgiven are the unknown and repeated fields.
+func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err error) {
+	obj = k.New()
+	var into any = obj
+	if u, ok := obj.(*unstructured.Unstructured); ok { // whose own method of reading JSON is not strict
+		into = &u.Object
+	}
+	if forgiven, err = kjson.UnmarshalStrict(data, into); err != nil {
+		return nil, nil, err
+	}
+	unknown, err := k.Codec.Conform(obj)
+	if err != nil {
+		return nil, nil, err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+	return obj, append(forgiven, unknown...), nil
 }
 
 // Virtual reports whether nothing of the kind is stored.
@@ -101,6 +179,6 @@ type Subresource struct {
 	// Connect: a stream (log, exec, attach, portforward); the API server hands it to the node.
 	Connect bool
 	// A verb (binding, eviction, token): Handler answers creations, New makes their body. Verbs is "create". It is nil in the
-	// declaration where the handler needs what only the hub has (Table.Handle).
+	// declaration where the handler needs what only the hub has (Kinds.Handle).
 	Handler Handler
 }

@@ -1,142 +1,194 @@
 package resource
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 
-	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
-	kjson "sigs.k8s.io/json"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/internal/kube"
 )
 
-// What every kind must do, shown on its sample.
-func TestEveryKind(t *testing.T) {
+// Every kind declares all that handlers rely on.
+func TestKindsAreComplete(t *testing.T) {
 	for _, k := range New().All() {
-		t.Run(k.Plural+"."+k.GVK.Group, func(t *testing.T) {
-			obj := made(t, k)
-			t.Run("round trip", func(t *testing.T) { testRoundTrip(t, k, obj) })
-			t.Run("update", func(t *testing.T) { testUpdate(t, k, obj) })
-			t.Run("table", func(t *testing.T) { testTable(t, k, obj) })
-			t.Run("fields", func(t *testing.T) { testFields(t, k, obj) })
-			t.Run("owner", func(t *testing.T) { testOwner(t, k, obj) })
+		t.Run(k.GVK.String(), func(t *testing.T) {
+			for what, ok := range map[string]bool{
+				"Plural": k.Plural != "", "Singular": k.Singular != "", "Verbs": len(k.Verbs) > 0,
+				"Default": k.Rules.Default != nil, "ValidateCreate": k.Rules.ValidateCreate != nil,
+				"ValidateUpdate": k.Rules.ValidateUpdate != nil, "Fields": k.Fields != nil, "Columns": k.Columns != nil, "Codec": k.Codec != nil,
+				"owner index": k.Indexes["owner"] != nil,
+			} {
+				if !ok {
+					t.Errorf("%s is missing", what)
+				}
+			}
+			if got := k.New().GetObjectKind().GroupVersionKind(); got != k.GVK {
+				t.Errorf("New makes a %s", got)
+			}
+			if got, want := k.NewList().GetObjectKind().GroupVersionKind(), k.GVK.GroupVersion().WithKind(k.GVK.Kind+"List"); got != want {
+				t.Errorf("NewList makes a %s", got)
+			}
+			if !slices.IsSorted(k.Verbs) {
+				t.Errorf("verbs %v are not in the order of discovery", k.Verbs)
+			}
+			for name, s := range k.Subresources {
+				testSubresource(t, name, s)
+			}
 		})
 	}
 }
 
-func testRoundTrip(t *testing.T, k *Kind, obj kube.Object) {
-	data, at, err := Encode(obj)
-	if err != nil {
-		t.Fatal(err)
+func testSubresource(t *testing.T, name string, s *Subresource) {
+	if s.Name != name || s.GVK.Kind == "" || len(s.Verbs) == 0 {
+		t.Errorf("subresource %s: name %q, kind %q, verbs %v", name, s.Name, s.GVK.Kind, s.Verbs)
 	}
-	stored := slices.Insert(slices.Clone(data), at, []byte("4711")...)
-	if !bytes.Contains(stored, []byte(`"resourceVersion":"4711"`)) || !json.Valid(stored) {
-		t.Fatalf("the revision's place is off: %s", stored)
+	shapes := 0
+	for _, is := range []bool{s.Rules != nil, s.Get != nil && s.Put != nil && s.New != nil, s.Connect && s.New != nil, s.New != nil && s.Get == nil && !s.Connect && slices.Equal(s.Verbs, []string{"create"})} {
+		if is {
+			shapes++
+		}
 	}
-	got, err := Decode(k.GVK, stored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := obj.DeepCopyObject().(kube.Object)
-	want.SetResourceVersion("4711")
-	if !equality.Semantic.DeepEqual(got, want) {
-		t.Errorf("decoded differs:\n%s", cmp.Diff(want, got))
-	}
-	if strict, err := kjson.UnmarshalStrict(stored, k.New()); err != nil || len(strict) > 0 {
-		t.Errorf("what Encode wrote is not strict: %v %v", strict, err)
+	if shapes != 1 {
+		t.Errorf("subresource %s is of %d shapes, want one of: object, derived, stream, verb", name, shapes)
 	}
 }
 
-// An update that changes nothing but a label is accepted and leaves old alone.
-func testUpdate(t *testing.T, k *Kind, obj kube.Object) {
-	old := obj
-	if k.ToStored != nil {
-		old, _ = k.ToStored(obj)
-	}
-	before := old.DeepCopyObject()
-	changed := old.DeepCopyObject().(kube.Object)
-	changed.SetLabels(labels.Merge(changed.GetLabels(), labels.Set{"x": "y"}))
-	if errs := update(&k.Rules, changed, old); len(errs) > 0 {
-		t.Errorf("refused: %q", errs)
-	}
-	if changed.GetLabels()["x"] != "y" {
-		t.Error("the label is lost")
-	}
-	if !equality.Semantic.DeepEqual(before, old) {
-		t.Errorf("the old object was changed:\n%s", cmp.Diff(before, old))
-	}
-	for name, s := range k.Subresources {
-		if s.Rules == nil {
-			continue
+// served finds a kind by its path.
+func served(table *Kinds, group, version, plural string) (*Kind, bool) {
+	for _, k := range table.All() {
+		if k.GVK.Group == group && k.GVK.Version == version && k.Plural == plural {
+			return k, true
 		}
-		changed := old.DeepCopyObject().(kube.Object)
-		if errs := update(s.Rules, changed, old); len(errs) > 0 {
-			t.Errorf("%s refused: %q", name, errs)
-		}
+	}
+	return nil, false
+}
+
+func TestKindsLookup(t *testing.T) {
+	table := New()
+	pods, ok := served(table, "", "v1", "pods")
+	if !ok || pods.GVK != kube.Pod {
+		t.Fatalf("pods: %v, %v", pods, ok)
+	}
+	if _, ok := served(table, "", "v2", "pods"); ok {
+		t.Error("v2 pods exist")
+	}
+	if k, ok := table.Lookup(kube.Deployment); !ok || k.Plural != "deployments" {
+		t.Errorf("Deployment: %v, %v", k, ok)
 	}
 }
 
-func testTable(t *testing.T, k *Kind, obj kube.Object) {
-	table, err := k.Table(context.Background(), []kube.Object{obj, obj}, &metav1.TableOptions{})
-	if err != nil {
+// Readers of a table that grows see it whole, before or after.
+func TestKindsChange(t *testing.T) {
+	table := New()
+	before := table.All()
+	widget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets", Namespaced: true}.Kind()
+	if err := table.Add(widget); err != nil {
 		t.Fatal(err)
 	}
-	if len(table.Rows) != 2 || len(table.ColumnDefinitions) < 2 {
-		t.Fatalf("%d rows, %d columns", len(table.Rows), len(table.ColumnDefinitions))
+	if err := table.Add(widget); err == nil {
+		t.Error("the same kind twice is accepted")
 	}
-	for _, row := range table.Rows {
-		if len(row.Cells) != len(table.ColumnDefinitions) {
-			t.Errorf("%d cells below %d columns", len(row.Cells), len(table.ColumnDefinitions))
-		}
-		if row.Object.Object != obj {
-			t.Error("a row does not carry its object")
-		}
+	gadget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gadget"}, Plural: "widgets"}
+	if err := table.Add(gadget); err == nil {
+		t.Error("the same plural twice is accepted")
 	}
-	if !slices.Contains(table.Rows[0].Cells, any(obj.GetName())) {
-		t.Errorf("no cell names the object: %v", table.Rows[0].Cells)
+	if len(table.All()) != len(before)+1 {
+		t.Errorf("%d kinds, want %d", len(table.All()), len(before)+1)
 	}
-	empty, err := k.Table(context.Background(), nil, nil)
-	if err != nil || empty.Rows == nil || len(empty.Rows) != 0 || len(empty.ColumnDefinitions) == 0 {
-		t.Errorf("empty table: %+v, %v", empty, err)
+	if _, ok := served(table, "example.com", "v1", "widgets"); !ok {
+		t.Error("widgets are not found")
 	}
-}
-
-// Each declared field label is accepted and found in the set, and only those are.
-func testFields(t *testing.T, k *Kind, obj kube.Object) {
-	set := k.Fields(obj)
-	for _, label := range k.FieldLabels {
-		selector, err := k.FieldSelector(fields.OneTermEqualSelector(label, "x"))
-		if err != nil {
-			t.Errorf("%s: %v", label, err)
-			continue
-		}
-		for _, r := range selector.Requirements() {
-			if _, ok := set[r.Field]; !ok && r.Field != "status.podIPs" { // accepted upstream, where it never matches either
-				t.Errorf("%s: no such field in %v", r.Field, set)
-			}
-		}
+	widget.FieldLabels = []string{"metadata.name"}
+	if _, err := widget.FieldSelector(fields.OneTermEqualSelector("metadata.name", "a")); err != nil {
+		t.Errorf("a field of a kind that upstream does not know: %v", err)
 	}
-	_, err := k.FieldSelector(fields.OneTermEqualSelector("spec.nonsense", "x"))
-	if err == nil || !slices.Contains([]string{
-		"field label not supported: spec.nonsense",
-		`"spec.nonsense" is not a known field selector: only "metadata.name", "metadata.namespace"`,
-	}, err.Error()) {
+	if _, err := widget.FieldSelector(fields.OneTermEqualSelector("spec.x", "a")); err == nil || err.Error() != "field label not supported: spec.x" {
 		t.Errorf("unknown field: %v", err)
 	}
+	table.Remove(widget.GVK)
+	if _, ok := table.Lookup(widget.GVK); ok {
+		t.Error("Widget is still there")
+	}
+	if !slices.Equal(table.All(), before) {
+		t.Error("removing did not restore the table")
+	}
 }
 
-func testOwner(t *testing.T, k *Kind, obj kube.Object) {
-	owned := obj.DeepCopyObject().(kube.Object)
-	owned.SetOwnerReferences([]metav1.OwnerReference{{UID: "u1"}, {UID: "u2"}})
-	if got := fmt.Sprint(k.Indexes["owner"](owned)); got != "[u1 u2]" {
-		t.Errorf("owners = %v", got)
+// Whoever follows the kinds sees the set as it is at first and at last, however many changes come in between; a change of
+// nothing is none.
+func TestKindsAreFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kinds := New()
+		widget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets"}
+		ctx, cancel := context.WithCancel(t.Context())
+		seen, hold := make(chan int, 10), make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for all := range kinds.Changes(ctx) {
+				seen <- len(all)
+				<-hold
+			}
+		}()
+		n, first := <-seen, kinds.Generation()
+		for range 3 { // while the follower is busy
+			if err := kinds.Add(widget); err != nil {
+				t.Fatal(err)
+			}
+			kinds.Remove(widget.GVK)
+		}
+		if err := kinds.Add(widget); err != nil {
+			t.Fatal(err)
+		}
+		if got := kinds.Generation() - first; got != 7 {
+			t.Errorf("seven changes are counted as %d", got)
+		}
+		hold <- struct{}{}
+		if got := <-seen; got != n+1 {
+			t.Errorf("%d kinds after the changes, want %d", got, n+1)
+		}
+		hold <- struct{}{}
+		kinds.Remove(kube.GVK{Kind: "Nothing"})
+		synctest.Wait()
+		if len(seen) != 0 || kinds.Generation()-first != 7 {
+			t.Error("removing a kind that is not served counts as a change")
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestKeys(t *testing.T) {
+	table := New()
+	events, _ := served(table, "events.k8s.io", "v1", "events")
+	deployments, _ := table.Lookup(kube.Deployment)
+	nodes, _ := table.Lookup(kube.Node)
+	for _, c := range []struct {
+		kind            *Kind
+		namespace, name string
+		want            string
+	}{
+		{deployments, "ns", "web", "/apps/deployments/ns/web"},
+		{nodes, "", "pi-1", "/core/nodes/pi-1"},
+		{events, "ns", "e", "/core/events/ns/e"}, // a view lives where its stored kind does
+	} {
+		key := Key(c.kind, c.namespace, c.name)
+		if key != c.want {
+			t.Errorf("Key = %q, want %q", key, c.want)
+		}
+		namespace, name, ok := NamesOf(c.kind, key)
+		if !ok || namespace != c.namespace || name != c.name {
+			t.Errorf("NamesOf(%q) = %q, %q, %v", key, namespace, name, ok)
+		}
+	}
+	if _, _, ok := NamesOf(nodes, "/core/pods/a/b"); ok {
+		t.Error("a pod's key is taken for a node's")
+	}
+	if got := Prefix(deployments, ""); got != "/apps/deployments/" {
+		t.Errorf("Prefix = %q", got)
 	}
 }

@@ -35,7 +35,7 @@ func TestRulesStandAnything(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				obj, err := Decode(k.GVK, data)
+				obj, err := k.Codec.Decode(data)
 				if err != nil {
 					return
 				}
@@ -47,20 +47,16 @@ func TestRulesStandAnything(t *testing.T) {
 
 func standsRules(t *rapid.T, k *Kind, obj kube.Object) {
 	ctx := context.Background()
-	old, err := Decode(k.GVK, []byte("{}"))
+	old, err := k.Codec.Decode([]byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if k.StoredAs != nil {
-		if old, err = k.ToStored(old); err != nil {
-			t.Fatal(err)
-		}
+	if old, err = k.ToStored(ctx, old); err != nil {
+		t.Fatal(err)
 	}
 	accepted := len(create(k, obj)) == 0
-	if k.StoredAs != nil {
-		if obj, err = k.ToStored(obj); err != nil {
-			t.Fatal(err)
-		}
+	if obj, err = k.ToStored(ctx, obj); err != nil {
+		t.Fatal(err)
 	}
 	update(&k.Rules, obj.DeepCopyObject().(kube.Object), old)
 	update(&k.Rules, old.DeepCopyObject().(kube.Object), obj)
@@ -84,10 +80,10 @@ func standsRules(t *rapid.T, k *Kind, obj kube.Object) {
 	for _, index := range k.Indexes {
 		index(obj)
 	}
-	if _, _, err := Encode(obj); err != nil {
+	if _, _, err := k.Stored().Codec.Encode(obj); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Stored().Table(ctx, []kube.Object{obj}, &metav1.TableOptions{}); err != nil {
+	if _, err := k.Stored().Columns(ctx, []kube.Object{obj}, &metav1.TableOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

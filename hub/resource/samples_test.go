@@ -53,12 +53,9 @@ func create(k *Kind, obj kube.Object) []string {
 	r.Default(obj)
 	obj.SetUID(types.UID("uid-" + obj.GetName()))
 	obj.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
-	if k.ToStored != nil {
-		stored, err := k.ToStored(obj)
-		if err != nil {
-			return []string{err.Error()}
-		}
-		obj = stored
+	obj, err := k.ToStored(ctx, obj)
+	if err != nil {
+		return []string{err.Error()}
 	}
 	if r.PrepareCreate != nil {
 		r.PrepareCreate(ctx, obj)

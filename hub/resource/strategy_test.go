@@ -36,7 +36,7 @@ func edit(patch string) func(*testing.T, kube.Object) kube.Object {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := Decode(obj.GetObjectKind().GroupVersionKind(), after)
+		out, err := (schemeCodec{obj.GetObjectKind().GroupVersionKind()}).Decode(after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestDeploymentDefaults(t *testing.T) {
 
 func TestEventViews(t *testing.T) {
 	view, stored := byResource(t, "events", "events.k8s.io"), byResource(t, "events", "")
-	obj, err := view.ToStored(sample(t, view))
+	obj, err := view.ToStored(t.Context(), sample(t, view))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,9 +294,13 @@ func TestEventViews(t *testing.T) {
 	if e.Kind != "Event" || e.APIVersion != "v1" || e.InvolvedObject.Name != "p" || e.ReportingController != "petrel.dev/agent" {
 		t.Errorf("stored as %+v", e)
 	}
-	back, err := view.FromStored(obj)
-	if err != nil || back.(*eventsv1.Event).Regarding.Name != "p" || back.(*eventsv1.Event).APIVersion != "events.k8s.io/v1" {
-		t.Errorf("seen as %+v, %v", back, err)
+	shown, err := view.FromStored(t.Context(), obj)
+	if err != nil || len(shown) != 1 {
+		t.Fatal(shown, err)
+	}
+	back := shown[0]
+	if back.(*eventsv1.Event).Regarding.Name != "p" || back.(*eventsv1.Event).APIVersion != "events.k8s.io/v1" {
+		t.Errorf("seen as %+v", back)
 	}
 	selector, err := view.FieldSelector(fields.OneTermEqualSelector("regarding.name", "p"))
 	if err != nil || !selector.Matches(stored.Fields(e)) || !selector.Matches(view.Fields(back)) {
@@ -334,7 +338,7 @@ func TestColumns(t *testing.T) {
 	} {
 		plural, group, _ := strings.Cut(kind, ".")
 		k := byResource(t, plural, group)
-		table, err := k.Table(context.Background(), []kube.Object{made(t, k)}, nil)
+		table, err := k.Columns(context.Background(), []kube.Object{made(t, k)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +355,7 @@ func TestColumns(t *testing.T) {
 		}
 	}
 	k := byResource(t, "pods", "")
-	table, err := k.Table(context.Background(), nil, &metav1.TableOptions{NoHeaders: true})
+	table, err := k.Columns(context.Background(), nil, &metav1.TableOptions{NoHeaders: true})
 	if err != nil || len(table.ColumnDefinitions) != 0 {
 		t.Errorf("columns without headers: %v, %v", table, err)
 	}

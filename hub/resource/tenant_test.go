@@ -9,7 +9,7 @@ import (
 func TestTenantOf(t *testing.T) {
 	kinds := New()
 	key := func(gvk kube.GVK, namespace, name string) string {
-		k, ok := kinds.ByGVK(gvk)
+		k, ok := kinds.Lookup(gvk)
 		if !ok {
 			t.Fatal(gvk)
 		}

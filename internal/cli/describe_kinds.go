@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // describeKind prints the kinds that people look at most in an order of its own; false: it knows no better than the
@@ -128,18 +130,14 @@ func describeNode(w io.Writer, n *corev1.Node, pods []corev1.Pod) {
 		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
 		}
-		var cpu, memory resource.Quantity
-		for _, ct := range p.Spec.Containers {
-			cpu.Add(*ct.Resources.Requests.Cpu())
-			memory.Add(*ct.Resources.Requests.Memory())
-			for name, q := range ct.Resources.Requests {
-				if asked[name] == nil {
-					asked[name] = &resource.Quantity{}
-				}
-				asked[name].Add(q)
+		requests := kube.PodRequests(&p) // as the scheduler counts them
+		for name, q := range requests {
+			if asked[name] == nil {
+				asked[name] = &resource.Quantity{}
 			}
+			asked[name].Add(q)
 		}
-		podRows = append(podRows, []string{p.Namespace, p.Name, podStatus(&p), cpu.String(), memory.String(), age(p.CreationTimestamp.Time)})
+		podRows = append(podRows, []string{p.Namespace, p.Name, podStatus(&p), requests.Cpu().String(), requests.Memory().String(), age(p.CreationTimestamp.Time)})
 	}
 	rows = [][]string{{"Resource", "Capacity", "Allocatable", "Asked by pods"}}
 	for _, name := range sortedKeys(n.Status.Capacity) {

@@ -11,11 +11,11 @@ import (
 
 // renames are the production files that rename by themselves, and why internal/durable is not for them.
 var renames = map[string]string{
-	"internal/durable/durable.go": "the one place for files that must survive a power cut",
-	"edgeagent/podlog/pump.go":    "rotates a container's log: nothing in it is waited for",
-	"edgeagent/volume/volume.go":  "gives a finished directory its name; what is in it is the pod's",
-	"edgeagent/volume/atomic.go":  "swaps the link of a volume as kubelet does; made again from the desired set at each start",
-	"edgeagent/ctrd/child.go":     "sets containerd's own directory and log aside before a start",
+	"internal/durable/durable.go":  "the one place for files that must survive a power cut",
+	"edgeagent/podlog/pump.go":     "rotates a container's log: nothing in it is waited for",
+	"edgeagent/volume/emptydir.go": "gives a finished directory its name; what is in it is the pod's",
+	"edgeagent/volume/atomic.go":   "swaps the link of a volume as kubelet does; made again from the desired set at each start",
+	"edgeagent/ctrd/child.go":      "sets containerd's own directory and log aside before a start",
 }
 
 // TestFilesAreReplacedByDurable: "write beside, sync, rename, sync the directory" is easy to get nearly right. A rename in

@@ -125,6 +125,9 @@ func TestNoConflictWithWhatWasNotWritten(t *testing.T) {
 	if revision(t, db) != 0 || db.Len() != 0 {
 		t.Errorf("%d objects at revision %d", db.Len(), revision(t, db))
 	}
+	if living, _ := db.Usage(); living != 0 {
+		t.Errorf("a store without objects counts %d bytes of them", living)
+	}
 }
 
 func TestReopenKeepsEverything(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package pull brings images to the node: it asks for an image as its container's policy wants, with the pod's logins, when the
-// pod and the node have a slot for it, and says in kubelet's words why one could not be had.
+// pod and the node have a slot for it. Why one could not be had it returns with kubelet's reason and text.
 package pull
 
 import (
@@ -74,14 +74,14 @@ type Request struct {
 	Event func(kind, reason, format string, args ...any)
 }
 
-// Failure is why an image could not be had, in the words of a container's status, and when to try again. The zero value is none.
+// Failure is why an image could not be had, as a container's status has it, and when to try again. The zero value is none.
 type Failure struct {
 	Reason, Message string
 	Retry           time.Time
 	Delay           time.Duration // of the back-off that Retry came from
 }
 
-// Fetch finds or pulls an image. It returns no Failure when ctx has ended: nobody waits for the image then.
+// Fetch finds or pulls an image. It returns no Failure when ctx has ended: the image is not wanted any more.
 func (p *Puller) Fetch(ctx context.Context, r Request) Failure {
 	image := r.Container.Image
 	_, missing := p.rt.Image(ctx, image)

@@ -31,7 +31,7 @@ func (w sender) Write(p []byte) (int, error) {
 }
 
 // receive reads what comes in until the stream ends: stdin, its end, and sizes of the terminal. It cancels when the
-// peer goes, because then nobody waits for the process.
+// peer goes, because the process has no reader then.
 func receive(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- cruntime.Size) {
 	if err := contain.Do(nil, "podrun/receive", "stream", func() error { receiving(ctx, cancel, s, stdin, resize); return nil }); err != nil {
 		cancel(err)

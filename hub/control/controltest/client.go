@@ -38,6 +38,7 @@ type Client struct {
 	indexes map[kube.GVK]map[string]func(kube.Object) []string
 	lag     bool
 	behind  []control.Change // committed, not yet in the cache
+	moved   chan struct{}    // closed and replaced when behind gets shorter
 	subs    []*subscription
 	writes  []string
 }
@@ -53,6 +54,7 @@ func New(t testing.TB, objs ...kube.Object) *Client {
 		truth:   map[kube.GVK]map[string]kube.Object{},
 		cache:   map[kube.GVK]map[string]kube.Object{},
 		indexes: map[kube.GVK]map[string]func(kube.Object) []string{},
+		moved:   make(chan struct{}),
 	}
 	c.AddIndex(kube.Pod, control.NodeIndex, podNode)
 	for _, o := range objs {
@@ -175,6 +177,26 @@ func (c *Client) Index(gvk kube.GVK, index, value string) []kube.Object {
 	return out
 }
 
+// CatchUp waits for a cache that is held back.
+func (c *Client) CatchUp(ctx context.Context) error {
+	c.mu.Lock()
+	until := c.rev
+	for {
+		if c.rev-uint64(len(c.behind)) >= until { // each change is one revision
+			c.mu.Unlock()
+			return nil
+		}
+		moved := c.moved
+		c.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+		c.mu.Lock()
+	}
+}
+
 // Subscribe follows the cache.
 func (c *Client) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
 	s := &subscription{kinds: kinds, signal: make(chan struct{}, 1)}
@@ -267,6 +289,8 @@ func (c *Client) catchUp(n int) {
 		}
 	}
 	c.behind = c.behind[n:]
+	close(c.moved)
+	c.moved = make(chan struct{})
 }
 
 func list(m map[string]kube.Object, namespace string) []kube.Object {

@@ -12,6 +12,9 @@ package gc
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,18 +28,12 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Kind is a kind whose objects can own and be owned.
-type Kind struct {
-	GVK        kube.GVK
-	Namespaced bool
-}
-
 // Config is what the controller needs.
 type Config struct {
 	Client control.Client
 	Events control.Events // as garbage-collector-controller
-	// Kinds are all that are stored. Events can be left out: nothing owns them that would outlive them.
-	Kinds []Kind
+	// Kinds are all that are stored: what can own and be owned. Those that expire are left out.
+	Kinds control.Kinds
 	Log   *slog.Logger
 }
 
@@ -44,21 +41,63 @@ type Config struct {
 type Controller struct {
 	client control.Client
 	events control.Events
-	kinds  []Kind
-	byName map[schema.GroupKind]Kind // references name any version
+	kinds  atomic.Pointer[kinds] // as of the last change; set before the first reconcile, never nil after
 	loop   *control.Loop
+}
+
+// kinds are those that can own and be owned. They never change: a change makes others.
+type kinds struct {
+	all    []control.StoredKind
+	byName map[schema.GroupKind]control.StoredKind // references name any version
 }
 
 // New returns a controller; Run starts it.
 func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client, events: cfg.Events, kinds: cfg.Kinds, byName: map[schema.GroupKind]Kind{}}
-	var sources []control.Source
-	for _, k := range cfg.Kinds {
-		c.byName[k.GVK.GroupKind()] = k
-		sources = append(sources, control.Source{GVK: k.GVK, Keys: c.keys})
-	}
-	c.loop = &control.Loop{Name: "gc", Client: cfg.Client, Log: cfg.Log, Workers: 4, Reconcile: c.reconcile, Sources: sources}
+	c := &Controller{client: cfg.Client, events: cfg.Events}
+	c.loop = &control.Loop{Name: "gc", Client: cfg.Client, Log: cfg.Log, Workers: 4, Reconcile: c.reconcile, Every: &control.EveryKind{
+		Kinds: cfg.Kinds, Changed: c.kindsChanged,
+		Source: func(k control.StoredKind) (control.Source, bool) {
+			return control.Source{GVK: k.GVK, Keys: c.keys}, !k.Expires
+		},
+	}}
 	return c
+}
+
+// kindsChanged brings up what a change of the kinds decides anew: objects whose owner is of a kind that can be asked now, and
+// owners that wait for dependents, which may be of a kind that is gone.
+func (c *Controller) kindsChanged(now []control.StoredKind) {
+	next := &kinds{byName: map[schema.GroupKind]control.StoredKind{}}
+	for _, k := range now {
+		if !k.Expires {
+			next.all = append(next.all, k)
+			next.byName[k.GVK.GroupKind()] = k
+		}
+	}
+	last := c.kinds.Swap(next)
+	if last == nil || maps.Equal(last.byName, next.byName) {
+		return // at the start every object comes up by itself
+	}
+	for _, k := range next.all {
+		for _, o := range c.client.List(k.GVK, "") {
+			if foreground(o) || orphaning(o) || slices.ContainsFunc(o.GetOwnerReferences(), func(ref metav1.OwnerReference) bool {
+				name := ownerKind(ref)
+				_, had := last.byName[name]
+				_, has := next.byName[name]
+				return has && !had
+			}) {
+				c.loop.Enqueue(keyOf(k.GVK, o))
+			}
+		}
+	}
+}
+
+// ownerKind is the kind that a reference names, empty when it names none.
+func ownerKind(ref metav1.OwnerReference) schema.GroupKind {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return schema.GroupKind{}
+	}
+	return schema.GroupKind{Group: gv.Group, Kind: ref.Kind}
 }
 
 // Run reconciles until ctx ends.
@@ -104,7 +143,7 @@ type dependent struct {
 
 func (c *Controller) dependents(uid types.UID) []dependent {
 	var out []dependent
-	for _, k := range c.kinds {
+	for _, k := range c.kinds.Load().all {
 		for _, o := range c.client.Index(k.GVK, control.OwnerIndex, string(uid)) {
 			out = append(out, dependent{k.GVK, o})
 		}
@@ -114,11 +153,7 @@ func (c *Controller) dependents(uid types.UID) []dependent {
 
 // ownerKey is where a reference points to; ok is false when it can point nowhere.
 func (c *Controller) ownerKey(obj kube.Object, ref metav1.OwnerReference) (control.Key, bool) {
-	gv, err := schema.ParseGroupVersion(ref.APIVersion)
-	if err != nil {
-		return control.Key{}, false
-	}
-	k, ok := c.byName[schema.GroupKind{Group: gv.Group, Kind: ref.Kind}]
+	k, ok := c.kinds.Load().byName[ownerKind(ref)]
 	if !ok || k.Namespaced && obj.GetNamespace() == "" {
 		return control.Key{}, false
 	}
@@ -194,11 +229,9 @@ func (c *Controller) attend(ctx context.Context, gvk kube.GVK, obj kube.Object) 
 func (c *Controller) ownerState(obj kube.Object, ref metav1.OwnerReference) ownerState {
 	key, ok := c.ownerKey(obj, ref)
 	if !ok {
-		if gv, err := schema.ParseGroupVersion(ref.APIVersion); err == nil {
-			if _, served := c.byName[schema.GroupKind{Group: gv.Group, Kind: ref.Kind}]; served {
-				c.events.Event(obj, corev1.EventTypeWarning, "OwnerRefInvalidNamespace",
-					"ownerRef %s %s, uid %s: a cluster-scoped object cannot be owned by a namespaced one", ref.Kind, ref.Name, ref.UID)
-			}
+		if _, served := c.kinds.Load().byName[ownerKind(ref)]; served {
+			c.events.Event(obj, corev1.EventTypeWarning, "OwnerRefInvalidNamespace",
+				"ownerRef %s %s, uid %s: a cluster-scoped object cannot be owned by a namespaced one", ref.Kind, ref.Name, ref.UID)
 		}
 		return ownerUnknown
 	}

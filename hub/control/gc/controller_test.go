@@ -42,9 +42,11 @@ func cm(name string, refs ...string) *corev1.ConfigMap {
 	return o
 }
 
+var builtin = []control.StoredKind{{GVK: kube.ConfigMap, Namespaced: true}, {GVK: kube.Node}, {GVK: kube.Pod, Namespaced: true}}
+
 func start(t *testing.T, objs ...kube.Object) *controltest.Client {
 	c := controltest.New(t, objs...)
-	ctl := New(Config{Client: c, Events: &controltest.Events{}, Kinds: []Kind{{kube.ConfigMap, true}, {kube.Node, false}, {kube.Pod, true}}})
+	ctl := New(Config{Client: c, Events: &controltest.Events{}, Kinds: controltest.NewKinds(builtin...)})
 	go func() { _ = ctl.Run(t.Context()) }()
 	synctest.Wait()
 	return c
@@ -202,4 +204,79 @@ func TestJudge(t *testing.T) {
 			t.Errorf("judge(%v, %v) = %v, drop %v; want %v, %v", tt.a, tt.b, v, drop, tt.want, tt.drop)
 		}
 	}
+}
+
+// Secrets are a kind that comes and goes here.
+var secrets = control.StoredKind{GVK: kube.Secret, Namespaced: true}
+
+func secret(name string, owners ...string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: cm(name, owners...).ObjectMeta}
+}
+
+// An owner of a kind that is not served is one of which nothing is known; once it is served, the owner is there or not.
+func TestOwnersOfKindsThatCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		owned := func(name, owner string) *corev1.ConfigMap {
+			o := cm(name, owner)
+			o.OwnerReferences[0].Kind = "Secret"
+			return o
+		}
+		c := controltest.New(t, secret("s"), owned("a", "s"), owned("b", "gone"))
+		kinds := controltest.NewKinds(builtin...)
+		ctl := New(Config{Client: c, Events: &controltest.Events{}, Kinds: kinds})
+		go func() { _ = ctl.Run(t.Context()) }()
+		settle()
+		if got := left(c); got != "a[s] b[gone]" {
+			t.Fatalf("while Secrets are not served: %q", got)
+		}
+		kinds.Set(append(slices.Clone(builtin), secrets)...)
+		settle()
+		if got := left(c); got != "a[s]" {
+			t.Fatalf("once they are: %q", got)
+		}
+		kinds.Set(builtin...)
+		settle()
+		c.Remove(kube.Secret, "default", "s")
+		settle()
+		if got := left(c); got != "a[s]" {
+			t.Fatalf("an owner whose kind is gone: %q", got)
+		}
+		kinds.Set(append(slices.Clone(builtin), secrets)...)
+		settle()
+		if got := left(c); got != "" {
+			t.Errorf("at the end: %q", got)
+		}
+	})
+}
+
+// Dependents of a kind that goes hold up nobody; those of a kind that comes are found.
+func TestDependentsOfKindsThatGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := secret("held", "a")
+		held.Finalizers = []string{"example.org/hold"}
+		c := controltest.New(t, cm("a"), held)
+		kinds := controltest.NewKinds(append(slices.Clone(builtin), secrets)...)
+		ctl := New(Config{Client: c, Events: &controltest.Events{}, Kinds: kinds})
+		go func() { _ = ctl.Run(t.Context()) }()
+		settle()
+		if err := c.Delete(t.Context(), kube.ConfigMap, "default", "a", metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationForeground)}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		if got := left(c); got != "a*" {
+			t.Fatalf("while a Secret holds it: %q", got)
+		}
+		kinds.Set(builtin...)
+		settle()
+		if got := left(c); got != "" {
+			t.Fatalf("after Secrets have gone: %q", got)
+		}
+		late := secret("late", "a")
+		c.Put(late)
+		kinds.Set(append(slices.Clone(builtin), secrets)...)
+		settle()
+		if _, ok := c.Get(kube.Secret, "default", "late"); ok {
+			t.Error("a dependent of an owner that is gone stays when its kind comes")
+		}
+	})
 }

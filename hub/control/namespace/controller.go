@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,31 +22,42 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Kind is a namespaced kind whose objects go with their namespace.
-type Kind struct {
-	GVK    kube.GVK
-	Plural string // "pods", for messages
-}
-
 // Config is what the controller needs.
 type Config struct {
 	Client control.Client
-	// Kinds are all namespaced kinds that are stored (no views of others).
-	Kinds []Kind
+	// Kinds are all that are stored; objects of those in namespaces go with their namespace.
+	Kinds control.Kinds
 	Log   *slog.Logger
 }
 
 // Controller reconciles Namespaces.
 type Controller struct {
 	client control.Client
-	kinds  []Kind
+	kinds  atomic.Pointer[[]control.StoredKind] // those in namespaces, pods first; set before the first reconcile, never nil after
 	loop   *control.Loop
 }
 
 // New returns a controller; Run starts it.
 func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client, kinds: slices.Clone(cfg.Kinds)}
-	slices.SortStableFunc(c.kinds, func(a, b Kind) int { // pods before all others
+	c := &Controller{client: cfg.Client}
+	c.loop = &control.Loop{
+		Name: "namespace", Client: cfg.Client, Log: cfg.Log, Workers: 2, Reconcile: c.reconcile,
+		Sources: []control.Source{{GVK: kube.Namespace}},
+		Every: &control.EveryKind{
+			Kinds: cfg.Kinds, Changed: c.kindsChanged,
+			Source: func(k control.StoredKind) (control.Source, bool) {
+				return control.Source{GVK: k.GVK, Keys: c.contentKeys}, k.Namespaced && !k.Expires
+			},
+		},
+	}
+	return c
+}
+
+// kindsChanged takes note of the kinds, and brings up the namespaces that are ending: one may have waited for a kind that is
+// gone, or has content of one that is new.
+func (c *Controller) kindsChanged(now []control.StoredKind) {
+	kinds := slices.DeleteFunc(slices.Clone(now), func(k control.StoredKind) bool { return !k.Namespaced })
+	slices.SortStableFunc(kinds, func(a, b control.StoredKind) int { // pods before all others
 		switch {
 		case a.GVK == kube.Pod && b.GVK != kube.Pod:
 			return -1
@@ -54,14 +66,14 @@ func New(cfg Config) *Controller {
 		}
 		return 0
 	})
-	sources := []control.Source{{GVK: kube.Namespace}}
-	for _, k := range c.kinds {
-		if k.GVK != kube.Event {
-			sources = append(sources, control.Source{GVK: k.GVK, Keys: c.contentKeys})
+	if c.kinds.Swap(&kinds) == nil {
+		return // at the start every namespace comes up by itself
+	}
+	for _, ns := range c.client.List(kube.Namespace, "") {
+		if ns.GetDeletionTimestamp() != nil {
+			c.loop.Enqueue(control.KeyOf(ns))
 		}
 	}
-	c.loop = &control.Loop{Name: "namespace", Client: cfg.Client, Log: cfg.Log, Workers: 2, Reconcile: c.reconcile, Sources: sources}
-	return c
 }
 
 // Run reconciles until ctx ends.
@@ -117,14 +129,14 @@ type remains struct {
 func (c *Controller) empty(ctx context.Context, ns string) (remains, error) {
 	left := remains{finalizers: map[string]int{}}
 	var errs []error
-	for _, k := range c.kinds {
+	for _, k := range *c.kinds.Load() {
 		objs := c.client.List(k.GVK, ns)
 		if len(objs) == 0 {
 			continue
 		}
 		errs = append(errs, c.deleteAll(ctx, k.GVK, objs))
-		if k.GVK == kube.Event {
-			continue // they go at once, and following them all the time would cost more than they are worth
+		if k.Expires {
+			continue // not followed, so nothing would bring the namespace up again once they are gone
 		}
 		left.objects += len(objs)
 		left.kinds = append(left.kinds, fmt.Sprintf("%s has %d resource instances", resource(k), len(objs)))
@@ -157,7 +169,7 @@ func (c *Controller) deleteAll(ctx context.Context, gvk kube.GVK, objs []kube.Ob
 	})
 }
 
-func resource(k Kind) string { return k.Plural + "." + k.GVK.Group }
+func resource(k control.StoredKind) string { return k.Plural + "." + k.GVK.Group }
 
 // conditions tell how the deletion goes, as Kubernetes documents them for namespaces.
 func conditions(old []corev1.NamespaceCondition, left remains, failure error, now time.Time) []corev1.NamespaceCondition {

@@ -1,10 +1,12 @@
 package namespace
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -12,6 +14,12 @@ import (
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/internal/kube"
 )
+
+var builtin = []control.StoredKind{
+	{GVK: kube.ConfigMap, Plural: "configmaps", Namespaced: true}, {GVK: kube.Secret, Plural: "secrets", Namespaced: true},
+	{GVK: kube.Event, Plural: "events", Namespaced: true, Expires: true}, {GVK: kube.Pod, Plural: "pods", Namespaced: true},
+	{GVK: kube.Namespace, Plural: "namespaces"},
+}
 
 func TestNamespaceIsEmptiedThenGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -26,7 +34,7 @@ func TestNamespaceIsEmptiedThenGoes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		ctl := New(Config{Client: c, Kinds: []Kind{{kube.ConfigMap, "configmaps"}, {kube.Secret, "secrets"}, {kube.Event, "events"}, {kube.Pod, "pods"}}})
+		ctl := New(Config{Client: c, Kinds: controltest.NewKinds(builtin...)})
 		go func() { _ = ctl.Run(t.Context()) }()
 		synctest.Wait()
 		c.Writes()
@@ -77,6 +85,41 @@ func TestNamespaceIsEmptiedThenGoes(t *testing.T) {
 			if strings.Contains(w, " y/") {
 				t.Errorf("wrote %s", w)
 			}
+		}
+	})
+}
+
+// A namespace that is ending waits neither for a kind that goes, nor forgets one that comes.
+func TestNamespaceFollowsTheKinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "held", Finalizers: []string{"example.org/wait"}}}
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "l"}}
+		c := controltest.New(t, held, lease)
+		if _, err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "x"}}); err != nil {
+			t.Fatal(err)
+		}
+		leases := control.StoredKind{GVK: kube.Lease, Plural: "leases", Namespaced: true}
+		without := slices.DeleteFunc(slices.Clone(builtin), func(k control.StoredKind) bool { return k.GVK == kube.Secret })
+		kinds := controltest.NewKinds(builtin...)
+		ctl := New(Config{Client: c, Kinds: kinds})
+		go func() { _ = ctl.Run(t.Context()) }()
+		synctest.Wait()
+		if err := c.Delete(t.Context(), kube.Namespace, "", "x", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		kinds.Set(append(slices.Clone(builtin), leases)...)
+		synctest.Wait()
+		if _, ok := c.Get(kube.Lease, "x", "l"); ok {
+			t.Error("an object of a kind that came is left")
+		}
+		if _, ok := c.Get(kube.Namespace, "", "x"); !ok {
+			t.Fatal("the namespace went before its Secret")
+		}
+		kinds.Set(without...)
+		synctest.Wait()
+		if _, ok := c.Get(kube.Namespace, "", "x"); ok {
+			t.Error("the namespace waits for a Secret, and Secrets are gone")
 		}
 	})
 }

@@ -1,28 +1,24 @@
 // Package podset is what the controllers of pods share: ReplicaSet today, and any kind that keeps pods of a template. Such a
-// controller decides how many pods there should be, or which; podset finds the pods that count, makes and deletes, and
-// remembers what it did until the cache shows it.
+// controller decides how many pods there should be, or which; podset finds the pods that count, makes and deletes.
 //
 //	change of a Pod ─► Keys ─► the owners that it has, had, or could have
 //	                             │
-//	reconcile(owner): Settled? ──┤ no: a change that is still to come brings the owner up again
-//	                             ▼ yes
-//	                   Claim ─► Claimed{Active, Ending, Ended}
+//	                             ▼
+//	reconcile(owner):  Claim ─► Claimed{Active, Ending, Ended}
 //	                             │
 //	       the controller's own decision: too few, too many, which
 //	                             │
 //	            ┌────────────────┴───────────────┐
 //	   Create: 1, 2, 4, ... at a time     Victims ─► Delete
-//	            └──── both are noted, until the cache shows them ────┘
 //
 // # The contract
 //
 //   - A pod belongs to the owner that its controller reference names by UID. A controller claims before it counts: what it
 //     owns and no longer selects it lets go, what nobody owns and it selects it adopts. Adoption asks the store whether the
 //     owner is still what the cache shows (control.Claim): a pod that is given to an owner which is gone would be collected.
-//   - A controller counts only when Settled says that the cache shows all it did before. Kubernetes keeps expectations for
-//     this: counters with a timeout, because a watch may miss what it waits for. Here each write returns the UID and the
-//     revision that it made, and the feed delivers every revision in order. So control.Pending holds identities, nothing is
-//     ever missed, and there is no timeout after which a controller counts wrongly.
+//   - A controller counts what it has made before. Kubernetes keeps expectations for this: counters with a timeout, because
+//     a watch may miss what it waits for. Here control.Loop calls Reconcile only when the cache shows all that was
+//     committed before, so there is nothing to remember, and no timeout after which a controller counts wrongly.
 //   - Creations start slowly: when the first is refused, the others would be too. A refusal (no room, no permission) holds
 //     for the owner for 1 s to 1 min, whatever else changes, unless its spec does. Deletions are refused by no quota, so
 //     they need no slow start.

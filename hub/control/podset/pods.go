@@ -27,20 +27,18 @@ type Config[O kube.Object] struct {
 // an owner of its own, as control.Loop does. owner is as the cache has it.
 type Pods[O kube.Object] struct {
 	cfg     Config[O]
-	pending *control.Pending // what was done and the cache does not show yet, by owner
 	orphans *control.Orphans // pods without a controller, kept by Keys
 	refused refusals
 }
 
 // New returns the Pods of a controller. Keys must be its loop's only source of Pods.
 func New[O kube.Object](cfg Config[O]) *Pods[O] {
-	return &Pods[O]{cfg: cfg, pending: control.NewPending(), orphans: control.NewOrphans()}
+	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans()}
 }
 
 // Keys is the Source.Keys for Pods. It returns the owners that the pod belongs to or has belonged to, and for a pod without
-// a controller those whose selector matches it. It must see every change of a pod, in order: Settled and Claim rely on it.
+// a controller those whose selector matches it. It must see every change of a pod, in order: Claim relies on it.
 func (p *Pods[O]) Keys(ch control.Change) []control.Key {
-	p.pending.Saw(ch)
 	p.orphans.Saw(ch)
 	var keys []control.Key
 	for _, obj := range []kube.Object{ch.Old, ch.New} {
@@ -71,17 +69,8 @@ func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
 	return keys
 }
 
-// Settled reports whether the cache shows all that was done for the owner. When it does not, there is nothing to count:
-// the change that is still to come brings the owner up again.
-func (p *Pods[O]) Settled(owner control.Key) bool {
-	return p.pending.Settled(owner, kube.Pod, p.cfg.Client)
-}
-
 // Forget drops what is remembered of an owner that is gone.
-func (p *Pods[O]) Forget(owner control.Key) {
-	p.pending.Forget(owner)
-	p.refused.forget(owner)
-}
+func (p *Pods[O]) Forget(owner control.Key) { p.refused.forget(owner) }
 
 // Claim returns the owner's pods, after it has let go the active ones that its selector no longer matches and adopted those
 // without a controller that it does.
@@ -123,7 +112,6 @@ func (p *Pods[O]) Create(ctx context.Context, owner O, n int, now time.Time, pod
 			}
 			return err
 		}
-		p.pending.Created(key, made)
 		p.cfg.Events.Event(owner, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", made.GetName())
 		return nil
 	})
@@ -146,7 +134,6 @@ func (p *Pods[O]) RefusedFor(owner O, now time.Time) time.Duration {
 
 // Delete deletes the pods, each only if it is still the one that the cache showed. One that is gone is no error.
 func (p *Pods[O]) Delete(ctx context.Context, owner O, pods []*corev1.Pod) error {
-	key := control.KeyOf(owner)
 	return control.InParallel(len(pods), func(i int) error {
 		pod := pods[i]
 		err := p.cfg.Client.Delete(ctx, kube.Pod, pod.Namespace, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
@@ -157,7 +144,6 @@ func (p *Pods[O]) Delete(ctx context.Context, owner O, pods []*corev1.Pod) error
 			p.cfg.Events.Event(owner, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
 			return err
 		}
-		p.pending.Deleted(key, pod)
 		p.cfg.Events.Event(owner, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
 		return nil
 	})

@@ -1,6 +1,7 @@
 package podset
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -59,6 +60,14 @@ func (w *world) woken() string {
 	out := strings.Join(slices.Compact(w.keys), " ")
 	w.keys = nil
 	return out
+}
+
+// settled reports whether a loop would call Reconcile now.
+func (w *world) settled() bool {
+	synctest.Wait()
+	ctx, cancel := context.WithTimeout(w.Context(), time.Nanosecond)
+	defer cancel()
+	return w.c.CatchUp(ctx) == nil
 }
 
 func (w *world) owner(name string) *appsv1.ReplicaSet {
@@ -204,39 +213,41 @@ func TestClaimNamesTheSelectorThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// TestSettledWhenTheCacheShowsItAll: after three creations and a deletion the owner waits for exactly those.
-func TestSettledWhenTheCacheShowsItAll(t *testing.T) {
+// TestCountsWhenTheCacheShowsItAll: after three creations and a deletion the owner's loop waits for exactly those.
+func TestCountsWhenTheCacheShowsItAll(t *testing.T) {
 	in(t, []kube.Object{owner("web", "web")}, func(w *world) {
 		web := w.owner("web")
-		settled := func() bool { synctest.Wait(); return w.pods.Settled(control.KeyOf(web)) }
 		w.c.Lag(true)
 		if err := w.create(web, 3); err != nil {
 			w.Fatal(err)
 		}
 		for range 3 {
-			if settled() {
+			if w.settled() {
 				w.Fatal("settled before the cache shows all three")
 			}
 			w.c.Step(1)
 		}
-		if !settled() || w.woken() != "default/web" {
+		if !w.settled() || w.woken() != "default/web" {
 			w.Fatal("not settled, or not woken, when the cache shows all three")
 		}
 		mine, _ := w.pods.Claim(w.Context(), web)
+		if len(mine.Active) != 3 {
+			w.Fatalf("%d pods are counted, want 3", len(mine.Active))
+		}
 		if err := w.pods.Delete(w.Context(), web, mine.Active[:1]); err != nil {
 			w.Fatal(err)
 		}
-		if settled() {
+		if w.settled() {
 			w.Fatal("settled before the cache shows the deletion")
 		}
-		if w.c.Step(1); !settled() {
+		if w.c.Step(1); !w.settled() {
 			w.Fatal("not settled although the pod is gone")
 		}
-		if err := w.create(web, 1); err != nil || settled() {
-			w.Fatalf("creation: %v", err)
+		if mine, _ := w.pods.Claim(w.Context(), web); len(mine.Active) != 2 {
+			w.Fatalf("%d pods are counted, want 2", len(mine.Active))
 		}
-		if w.pods.Forget(control.KeyOf(web)); !settled() {
-			w.Fatal("waits for the pod of an owner that is forgotten")
+		if err := w.create(web, 1); err != nil || w.settled() {
+			w.Fatalf("creation: %v", err)
 		}
 	})
 }
@@ -335,7 +346,7 @@ func TestDelete(t *testing.T) {
 		if want := []string{"Normal SuccessfulDelete ReplicaSet/web: Deleted pod: d", "Warning FailedDelete ReplicaSet/web: Error deleting: disk on fire"}; !slices.Equal(got, want) {
 			w.Errorf("events %q, want %q", got, want)
 		}
-		if w.pods.Settled(control.KeyOf(web)) {
+		if w.settled() {
 			w.Error("settled before the cache shows that d is gone")
 		}
 	})

@@ -64,9 +64,6 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		c.pods.Forget(key)
 		return 0, nil
 	}
-	if !c.pods.Settled(key) {
-		return 0, nil // the change that it waits for brings the key up again
-	}
 	now := time.Now()
 	mine, err := c.pods.Claim(ctx, rs)
 	if err != nil {
@@ -74,9 +71,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	}
 	var failure error
 	if rs.DeletionTimestamp == nil && !control.NamespaceEnding(c.client, rs.Namespace) {
-		failure = c.scale(ctx, rs, mine.Active, now)
-		if failure == nil && !c.pods.Settled(key) {
-			return 0, nil // one status for all of them, when the cache shows them
+		var changed bool
+		if changed, failure = c.scale(ctx, rs, mine.Active, now); changed && failure == nil {
+			return 0, nil // each of those pods brings the key up again; one status tells of them all
 		}
 	}
 	s, wait := status(rs, mine, failure, now)
@@ -96,15 +93,15 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return wait, failure
 }
 
-// scale creates or deletes pods. Its error is what the ReplicaFailure condition tells.
-func (c *Controller) scale(ctx context.Context, rs *appsv1.ReplicaSet, active []*corev1.Pod, now time.Time) error {
+// scale creates or deletes pods, and reports whether it had to. Its error is what the ReplicaFailure condition shows.
+func (c *Controller) scale(ctx context.Context, rs *appsv1.ReplicaSet, active []*corev1.Pod, now time.Time) (changed bool, err error) {
 	switch n := diff(rs, len(active)); {
 	case n > 0:
-		return c.pods.Create(ctx, rs, n, now, func(int) *corev1.Pod { return podset.FromTemplate(rs, gvk, &rs.Spec.Template) })
+		return true, c.pods.Create(ctx, rs, n, now, func(int) *corev1.Pod { return podset.FromTemplate(rs, gvk, &rs.Spec.Template) })
 	case n < 0:
-		return c.pods.Delete(ctx, rs, podset.Victims(c.candidates(rs, active), -n, now))
+		return true, c.pods.Delete(ctx, rs, podset.Victims(c.candidates(rs, active), -n, now))
 	}
-	return nil
+	return false, nil
 }
 
 // candidates are the active pods with what decides which go first: those of the same Deployment on one node count as doubled

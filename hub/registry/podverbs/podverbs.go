@@ -13,7 +13,7 @@ import (
 
 // Install gives the declared kinds their handlers. It comes before the kinds are shared. Without tokens (nil) the hub issues
 // none, and says so.
-func Install(kinds *resource.Table, tokens TokenIssuer) error {
+func Install(kinds *resource.Kinds, tokens TokenIssuer) error {
 	return errors.Join(
 		kinds.Handle(kube.Pod, "binding", binding{}),
 		kinds.Handle(kube.Pod, "eviction", eviction{}),

@@ -64,7 +64,8 @@ func OnMemory(t *testing.T) {
 		args = append(args, "-test.short")
 	}
 	if end, ok := t.Deadline(); ok {
-		args = append(args, "-test.timeout="+time.Until(end).String())
+		const report = 5 * time.Second // for t to say what failed before its own time is over
+		args = append(args, "-test.timeout="+(time.Until(end)-report).String())
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), engineEnv+"=memory")

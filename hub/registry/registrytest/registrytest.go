@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
@@ -22,19 +23,16 @@ func New(t testing.TB) *registry.Registry {
 	return Start(t, registry.Config{})
 }
 
-// Start is New with a configuration. Store and Kinds are filled in where they are nil; a Store that is given must be
+// Start is New with a configuration. Store, Kinds and Objects are filled in where they are nil; a Store in cfg must be
 // running.
 func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	g, ctx := errgroup.WithContext(ctx)
-	if cfg.Kinds == nil {
-		cfg.Kinds = Kinds()
-	}
 	if cfg.Store == nil {
 		cfg.Store = Store(t)
 	}
-	r := registry.New(cfg)
+	r := Make(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
@@ -43,6 +41,17 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 		}
 	})
 	return r
+}
+
+// Make returns a registry on cfg.Store that does not run. Kinds and Objects are filled in where they are nil.
+func Make(cfg registry.Config) *registry.Registry {
+	if cfg.Kinds == nil {
+		cfg.Kinds = Kinds()
+	}
+	if cfg.Objects == nil {
+		cfg.Objects = objects.New(objects.Config{Store: cfg.Store, Kinds: cfg.Kinds})
+	}
+	return registry.New(cfg)
 }
 
 // Store returns a running, empty store.
@@ -87,9 +96,9 @@ func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) r
 }
 
 // TargetOf is Target for a kind of a test's own table.
-func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
+func TargetOf(t testing.TB, kinds *resource.Kinds, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
 	t.Helper()
-	k, ok := kinds.ByGVK(gvk)
+	k, ok := kinds.Lookup(gvk)
 	if !ok {
 		t.Fatalf("%s is not declared", gvk)
 	}
@@ -101,7 +110,7 @@ func TargetOf(t testing.TB, kinds *resource.Table, gvk kube.GVK, namespace, name
 }
 
 // Kinds returns the built-in kinds with their handlers, of which the one for tokens issues none.
-func Kinds() *resource.Table {
+func Kinds() *resource.Kinds {
 	kinds := resource.New()
 	if err := podverbs.Install(kinds, nil); err != nil {
 		panic(err) // a subresource is not declared any more

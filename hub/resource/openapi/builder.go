@@ -20,7 +20,7 @@ type documentBuilder struct {
 	kinds map[schema.GroupVersion][]*resource.Kind
 	gvks  map[string][]schema.GroupVersionKind // by definition name
 	info  *spec.Info
-	defs3 map[string]common.OpenAPIDefinition // upstream's, referring to each other as version 3 does; megabytes
+	defs3 map[string]common.OpenAPIDefinition // all of them, referring to each other as version 3 does; megabytes
 }
 
 func newBuilder(kinds []*resource.Kind) *documentBuilder {
@@ -34,9 +34,9 @@ func newBuilder(kinds []*resource.Kind) *documentBuilder {
 		b.kinds[gv] = append(b.kinds[gv], k)
 	}
 	for gv, kinds := range b.kinds {
-		for _, gvk := range described(gv, kinds) {
-			if name := definition(gvk); name != "" && !slices.Contains(b.gvks[name], gvk) {
-				b.gvks[name] = append(b.gvks[name], gvk)
+		for _, d := range described(gv, kinds) {
+			if !slices.Contains(b.gvks[d.name], d.gvk) {
+				b.gvks[d.name] = append(b.gvks[d.name], d.gvk)
 			}
 		}
 	}
@@ -46,22 +46,37 @@ func newBuilder(kinds []*resource.Kind) *documentBuilder {
 	return b
 }
 
+// description is a type with the name of its definition.
+type description struct {
+	gvk  schema.GroupVersionKind
+	name string
+}
+
 // described are the types that a group-version's document must define: its kinds, their lists, the bodies of their
 // subresources, and what every verb needs.
-func described(gv schema.GroupVersion, kinds []*resource.Kind) []schema.GroupVersionKind {
-	out := []schema.GroupVersionKind{gv.WithKind("DeleteOptions"), gv.WithKind("WatchEvent")}
+func described(gv schema.GroupVersion, kinds []*resource.Kind) []description {
+	var out []description
+	add := func(gvk schema.GroupVersionKind, name string) {
+		if name != "" {
+			out = append(out, description{gvk, name})
+		}
+	}
+	for _, kind := range []string{"DeleteOptions", "WatchEvent"} {
+		add(gv.WithKind(kind), definition(gv.WithKind(kind)))
+	}
 	for _, k := range kinds {
-		out = append(out, k.GVK, gv.WithKind(k.GVK.Kind+"List"))
+		add(k.GVK, definitionOf(k))
+		add(listGVK(k), listDefinitionOf(k))
 		for _, s := range k.Subresources {
 			if s.New != nil && !s.GVK.Empty() {
-				out = append(out, s.GVK)
+				add(s.GVK, definition(s.GVK))
 			}
 		}
 	}
 	return out
 }
 
-// definition is the name of a type's definition, "" when it has none.
+// definition is the name of an upstream type's definition, "" when it has none.
 func definition(gvk schema.GroupVersionKind) string {
 	switch gvk.Kind { // registered in every group, defined once
 	case "DeleteOptions", "WatchEvent", "Status":
@@ -94,9 +109,9 @@ func gvkValue(g schema.GroupVersionKind) map[string]any {
 
 func (b *documentBuilder) names(gv schema.GroupVersion) []string {
 	out := []string{definition(schema.GroupVersionKind{Kind: "Status"}), patchBody}
-	for _, gvk := range described(gv, b.kinds[gv]) {
-		if n := definition(gvk); n != "" && !slices.Contains(out, n) {
-			out = append(out, n)
+	for _, d := range described(gv, b.kinds[gv]) {
+		if !slices.Contains(out, d.name) {
+			out = append(out, d.name)
 		}
 	}
 	return out
@@ -104,7 +119,7 @@ func (b *documentBuilder) names(gv schema.GroupVersion) []string {
 
 func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
 	if b.defs3 == nil {
-		b.defs3 = resource.OpenAPI(func(name string) spec.Ref {
+		b.defs3 = b.definitions(func(name string) spec.Ref {
 			return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
 		})
 	}
@@ -141,7 +156,7 @@ func (b *documentBuilder) v2() (*spec.Swagger, error) {
 	}
 	slices.Sort(names)
 	doc, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
-		Info: b.info, GetDefinitions: resource.OpenAPI, GetDefinitionName: b.name,
+		Info: b.info, GetDefinitions: b.definitions, GetDefinitionName: b.name,
 	}, names...)
 	if err != nil {
 		return nil, err

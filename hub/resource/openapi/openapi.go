@@ -3,7 +3,7 @@
 //
 // Upstream's generated definitions cover every kind that Kubernetes has and come to tens of megabytes. So nothing is built
 // until a client asks; then all documents are built in one go, and only their compressed JSON is kept, a few hundred
-// kilobytes. When the table of kinds changes they are built again at the next request.
+// kilobytes. When the kinds change they are built again at the next request.
 package openapi
 
 import (
@@ -24,12 +24,12 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// Documents holds the documents of a table of kinds. It is safe for concurrent use.
+// Documents holds the documents of the served kinds. It is safe for concurrent use.
 type Documents struct {
-	table *resource.Table
+	kinds *resource.Kinds
 
 	mu    sync.Mutex
-	of    []*resource.Kind // the kinds that the documents describe; the table swaps in another slice when it changes
+	of    uint64 // the generation of kinds that the documents describe
 	v2    []byte
 	v2tag string
 	v3    map[schema.GroupVersion][]byte
@@ -37,8 +37,8 @@ type Documents struct {
 	proto map[string][]byte // by etag; few clients ask for it
 }
 
-// New returns the documents of table. Nothing is built yet.
-func New(table *resource.Table) *Documents { return &Documents{table: table} }
+// New returns the documents of kinds. Nothing is built yet.
+func New(kinds *resource.Kinds) *Documents { return &Documents{kinds: kinds} }
 
 // GroupVersions lists the documents of version 3: path below /openapi/v3 and content hash.
 func (d *Documents) GroupVersions() (map[string]string, error) {
@@ -84,11 +84,11 @@ func (d *Documents) V2(protobuf bool) (doc []byte, etag string, err error) {
 
 // build makes the documents when they are missing or of other kinds. d.mu is held.
 func (d *Documents) build() error {
-	kinds := d.table.All()
-	if d.v2 != nil && len(d.of) == len(kinds) && (len(kinds) == 0 || &d.of[0] == &kinds[0]) {
+	generation := d.kinds.Generation()
+	if d.v2 != nil && d.of == generation {
 		return nil
 	}
-	b := newBuilder(kinds)
+	b := newBuilder(d.kinds.All())
 	v3, tags := map[schema.GroupVersion][]byte{}, map[schema.GroupVersion]string{}
 	for gv := range b.kinds {
 		doc, err := b.v3(gv)
@@ -107,7 +107,7 @@ func (d *Documents) build() error {
 	if err != nil {
 		return fmt.Errorf("openapi v2: %w", err)
 	}
-	d.of, d.v2, d.v2tag, d.v3, d.tags, d.proto = kinds, v2, v2tag, v3, tags, map[string][]byte{}
+	d.of, d.v2, d.v2tag, d.v3, d.tags, d.proto = generation, v2, v2tag, v3, tags, map[string][]byte{}
 	// What was built on the way is garbage now and was more than the rest of the hub needs: give it back.
 	debug.FreeOSMemory()
 	return nil

@@ -103,7 +103,7 @@ func TestEveryKindIsDescribed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at(t, unpack(t, packed), "components", "schemas", definition(k.GVK))
+		at(t, unpack(t, packed), "components", "schemas", definitionOf(k))
 	}
 }
 
@@ -115,7 +115,7 @@ func TestRebuiltWhenKindsChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, ok := table.ByGVK(kube.Lease)
+	k, ok := table.Lookup(kube.Lease)
 	if !ok {
 		t.Fatal("leases are not served")
 	}
@@ -126,6 +126,51 @@ func TestRebuiltWhenKindsChange(t *testing.T) {
 	}
 	if before["apis/coordination.k8s.io/v1"] == "" || after["apis/coordination.k8s.io/v1"] != "" || after["api/v1"] == "" {
 		t.Errorf("before %v, after %v", before, after)
+	}
+}
+
+// A kind without a Go type has its paths, takes no strategic merge patch, and is described by what every object has.
+func TestCustomKindIsDescribed(t *testing.T) {
+	kinds := resource.New()
+	gvk := schema.GroupVersionKind{Group: "example.dev", Version: "v1", Kind: "Widget"}
+	if err := kinds.Add(resource.Custom{GVK: gvk, Plural: "widgets", Singular: "widget", Namespaced: true, Status: true}.Kind()); err != nil {
+		t.Fatal(err)
+	}
+	d := New(kinds)
+	packed, _, ok, err := d.V3(gvk.GroupVersion(), false)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	v3 := unpack(t, packed)
+	packed, _, err = d.V2(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v2 := unpack(t, packed)
+	const one = "/apis/example.dev/v1/namespaces/{namespace}/widgets/{name}"
+	for name, doc := range map[string]struct{ doc, defs any }{"v2": {v2, at(t, v2, "definitions")}, "v3": {v3, at(t, v3, "components", "schemas")}} {
+		def := at(t, doc.defs, "dev.example.v1.Widget")
+		if gvks := at(t, def, "x-kubernetes-group-version-kind").([]any); len(gvks) != 1 || at(t, gvks[0], "kind") != "Widget" {
+			t.Errorf("%s: %v", name, gvks)
+		}
+		if at(t, def, "x-kubernetes-preserve-unknown-fields") != true {
+			t.Errorf("%s: %v", name, def)
+		}
+		at(t, def, "properties", "metadata")
+		at(t, doc.defs, "dev.example.v1.WidgetList", "properties", "items")
+		at(t, doc.defs, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+		at(t, doc.doc, "paths", one+"/status", "put")
+		at(t, doc.doc, "paths", "/apis/example.dev/v1/widgets", "get")
+	}
+	patches := at(t, v3, "paths", one, "patch", "requestBody", "content").(map[string]any)
+	if patches["application/merge-patch+json"] == nil || patches["application/strategic-merge-patch+json"] != nil {
+		t.Errorf("patches: %v", patches)
+	}
+	if _, _, _, err := d.V3(gvk.GroupVersion(), true); err != nil {
+		t.Errorf("as protobuf: %v", err)
+	}
+	if _, _, err := d.V2(true); err != nil {
+		t.Errorf("version 2 as protobuf: %v", err)
 	}
 }
 

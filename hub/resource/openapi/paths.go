@@ -26,6 +26,7 @@ type operation struct {
 	body   string // definition of the request body; "" for none
 	answer string // definition of the answer; "" for text
 	query  []parameter
+	of     *resource.Kind // whose forms bodies and answers have
 }
 
 type parameter struct{ name, kind, about string }
@@ -57,11 +58,11 @@ var (
 // paths are those below which a kind is served.
 func paths(k *resource.Kind) []apiPath {
 	base := root(k.GVK.GroupVersion())
-	kind := definition(k.GVK)
+	kind := definitionOf(k)
 	if kind == "" {
 		return nil
 	}
-	list := definition(k.GVK.GroupVersion().WithKind(k.GVK.Kind + "List"))
+	list := listDefinitionOf(k)
 	status := definition(schema.GroupVersionKind{Kind: "Status"})
 	options := definition(schema.GroupVersionKind{Kind: "DeleteOptions"})
 	has := func(verb string) bool { return slices.Contains(k.Verbs, verb) }
@@ -72,7 +73,7 @@ func paths(k *resource.Kind) []apiPath {
 	if k.Namespaced {
 		if has("list") {
 			out = append(out, apiPath{path: collection, operations: []operation{
-				{method: "get", action: "list", id: "list" + k.GVK.Kind + "ForAllNamespaces", gvk: k.GVK, answer: list, query: listing}}})
+				{method: "get", action: "list", id: "list" + k.GVK.Kind + "ForAllNamespaces", gvk: k.GVK, answer: list, query: listing, of: k}}})
 		}
 		collection, scope = base+"/namespaces/{namespace}/"+k.Plural, []string{"namespace"}
 	}
@@ -92,7 +93,7 @@ func paths(k *resource.Kind) []apiPath {
 		{"delete", &one, operation{method: "delete", action: "delete", body: options, answer: status, query: deleting}},
 	} {
 		if has(o.verb) {
-			o.op.gvk, o.op.id = k.GVK, o.verb+k.GVK.Kind
+			o.op.gvk, o.op.id, o.op.of = k.GVK, o.verb+k.GVK.Kind, k
 			o.at.operations = append(o.at.operations, o.op)
 		}
 	}
@@ -117,16 +118,19 @@ func subresources(k *resource.Kind, one apiPath) []apiPath {
 		p := apiPath{path: one.path + "/" + name, parameters: one.parameters}
 		id := k.GVK.Kind + strings.ToUpper(name[:1]) + name[1:]
 		if s.Connect {
-			p.operations = append(p.operations, operation{method: "get", action: "connect", id: "connectGet" + id, gvk: gvk})
+			p.operations = append(p.operations, operation{method: "get", action: "connect", id: "connectGet" + id, gvk: gvk, of: k})
 			if name != "log" {
-				p.operations = append(p.operations, operation{method: "post", action: "connect", id: "connectPost" + id, gvk: gvk})
+				p.operations = append(p.operations, operation{method: "post", action: "connect", id: "connectPost" + id, gvk: gvk, of: k})
 			}
 			out = append(out, p)
 			continue
 		}
 		def := definition(gvk)
+		if gvk == k.GVK {
+			def = definitionOf(k)
+		}
 		for _, v := range s.Verbs {
-			op := operation{id: v + id, gvk: gvk, answer: def}
+			op := operation{id: v + id, gvk: gvk, answer: def, of: k}
 			switch v {
 			case "get":
 				op.method, op.action = "get", "get"
@@ -150,7 +154,25 @@ func subresources(k *resource.Kind, one apiPath) []apiPath {
 
 var bodyTypes = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 
-var patchTypes = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
+// answers are the media types of the operation's answer.
+func (o operation) answers() []string {
+	if o.of.Unstructured() {
+		return bodyTypes[:2]
+	}
+	return bodyTypes
+}
+
+// bodies are the media types of its body.
+func (o operation) bodies() []string {
+	if o.body != patchBody {
+		return o.answers()
+	}
+	var out []string
+	for _, p := range o.of.PatchTypes() {
+		out = append(out, string(p))
+	}
+	return out
+}
 
 func (o operation) extensions() spec.VendorExtensible {
 	return spec.VendorExtensible{Extensions: spec.Extensions{
@@ -173,15 +195,11 @@ func (p apiPath) v3() *spec3.Path {
 			op.Parameters = append(op.Parameters, query3(q))
 		}
 		if o.body != "" {
-			types := bodyTypes
-			if o.body == patchBody {
-				types = patchTypes
-			}
-			op.RequestBody = &spec3.RequestBody{RequestBodyProps: spec3.RequestBodyProps{Content: content3(types, o.body), Required: o.method != "delete"}}
+			op.RequestBody = &spec3.RequestBody{RequestBodyProps: spec3.RequestBodyProps{Content: content3(o.bodies(), o.body), Required: o.method != "delete"}}
 		}
 		answer := &spec3.Response{ResponseProps: spec3.ResponseProps{Description: "OK"}}
 		if o.answer != "" {
-			answer.Content = content3(bodyTypes, o.answer)
+			answer.Content = content3(o.answers(), o.answer)
 		}
 		op.Responses = &spec3.Responses{ResponsesProps: spec3.ResponsesProps{StatusCodeResponses: map[int]*spec3.Response{200: answer}}}
 		switch o.method {
@@ -226,11 +244,9 @@ func (p apiPath) v2() spec.PathItem {
 	out.Parameters = append(out.Parameters, query2(pretty))
 	for _, o := range p.operations {
 		op := &spec.Operation{VendorExtensible: o.extensions()}
-		op.ID, op.Produces, op.Consumes = o.id, bodyTypes, bodyTypes
+		op.ID, op.Produces, op.Consumes = o.id, o.answers(), o.answers()
 		if o.body != "" {
-			if o.body == patchBody {
-				op.Consumes = patchTypes
-			}
+			op.Consumes = o.bodies()
 			op.Parameters = append(op.Parameters, spec.Parameter{ParamProps: spec.ParamProps{
 				Name: "body", In: "body", Required: o.method != "delete", Schema: spec.RefSchema("#/definitions/" + o.body)}})
 		}

@@ -1,4 +1,4 @@
-package registry
+package objects
 
 import (
 	"context"
@@ -31,16 +31,19 @@ type feedHealth struct {
 	since time.Time // when it was first seen there; zero when it was not behind
 }
 
-// FeedHealth returns why controllers, watches of synthesized objects and typed reads do not see what the store holds, or nil.
-// A feed that stands still is noticed ten seconds after the first call that found it behind.
-func (r *Registry) FeedHealth() error {
+// revision returns the one up to which all commits have been applied.
+func (f *feedHealth) revision() sqlstore.Revision { return sqlstore.Revision(f.applied.Load()) }
+
+// Health returns why controllers and typed reads do not see what the store holds, or nil. A feed that stands still is noticed
+// ten seconds after the first call that found it behind.
+func (c *Cache) Health() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storePatience)
 	defer cancel()
-	rev, err := r.store.Revision(ctx)
+	rev, err := c.store.Revision(ctx)
 	if err != nil {
 		return fmt.Errorf("the store does not say its revision: %w", err)
 	}
-	return r.cache.feed.check(rev, time.Now())
+	return c.feed.check(rev, time.Now())
 }
 
 func (f *feedHealth) check(store sqlstore.Revision, now time.Time) error {

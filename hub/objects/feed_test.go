@@ -1,4 +1,4 @@
-package registry_test
+package objects_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -51,10 +51,10 @@ func (s stalledWatcher) Close() {}
 func TestFeedHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stalledStore{next: make(chan sqlstore.Revision)}
-		r := registry.New(registry.Config{Store: s, Kinds: resource.New()})
+		r := objects.New(objects.Config{Store: s, Kinds: resource.New()})
 		expect := func(text string) {
 			t.Helper()
-			err := r.FeedHealth()
+			err := r.Health()
 			if text == "" && err != nil || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {
 				t.Errorf("health %v, want %q", err, text)
 			}

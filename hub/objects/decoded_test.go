@@ -1,4 +1,4 @@
-package registry
+package objects
 
 import (
 	"fmt"
@@ -13,15 +13,15 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-func encodedMap(t *testing.T, name, value string) (*resource.Kind, *corev1.ConfigMap, encoded) {
+func encodedMap(t *testing.T, name, value string) (*resource.Kind, *corev1.ConfigMap, Encoded) {
 	t.Helper()
-	k, ok := resource.New().ByGVK(kube.ConfigMap)
+	k, ok := resource.New().Lookup(kube.ConfigMap)
 	if !ok {
 		t.Fatal("no ConfigMaps")
 	}
 	cm := &corev1.ConfigMap{Data: map[string]string{"k": value, `"resourceVersion":"5"`: `"resourceVersion":"6"`}}
 	cm.Namespace, cm.Name = "default", name
-	enc, err := encode(k, cm)
+	enc, err := Encode(k, cm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,16 +31,16 @@ func encodedMap(t *testing.T, name, value string) (*resource.Kind, *corev1.Confi
 func TestRevisionInPlace(t *testing.T) {
 	k, _, enc := encodedMap(t, "a", "v")
 	for _, rev := range []sqlstore.Revision{1, 99, 1 << 40} {
-		raw := enc.with(rev)
-		obj, err := decode(k, raw)
+		raw := enc.With(rev)
+		obj, err := Decode(k, raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, _, _ := storedRevision(raw)
-		if obj.GetResourceVersion() != fmt.Sprint(rev) || got != rev || !enc.same(raw, rev) || enc.same(raw, rev+1) {
+		got := StoredRevision(raw)
+		if obj.GetResourceVersion() != fmt.Sprint(rev) || got != rev || !enc.Same(raw, rev) || enc.Same(raw, rev+1) {
 			t.Errorf("%d became %s: %s", rev, obj.GetResourceVersion(), raw)
 		}
-		if moved := withRevision(raw, 7); string(moved) != string(enc.with(7)) {
+		if moved := WithRevision(raw, 7); string(moved) != string(enc.With(7)) {
 			t.Errorf("moved to 7: %s", moved)
 		}
 	}
@@ -52,26 +52,26 @@ func TestHandoff(t *testing.T) {
 	k, mine, enc := encodedMap(t, "a", "mine")
 	_, _, rival := encodedMap(t, "a", "rival")
 	for _, feedFirst := range []bool{true, false} {
-		d := newDecoded()
+		d := newDecoded(nil)
 		mine := mine.DeepCopy()
 		h := d.offer("key", enc, mine)
-		if o, err := d.object(k, "key", 6, rival.with(6)); err != nil || o == kube.Object(mine) || o.(*corev1.ConfigMap).Data["k"] != "rival" {
+		if o, err := d.object(k, "key", 6, rival.With(6)); err != nil || o == kube.Object(mine) || o.(*corev1.ConfigMap).Data["k"] != "rival" {
 			t.Fatalf("the rival's revision is %v, %v", o, err)
 		}
 		var settled, fed kube.Object
 		var err error
 		if feedFirst {
-			fed, err = d.object(k, "key", 7, enc.with(7))
+			fed, err = d.object(k, "key", 7, enc.With(7))
 			settled = d.settle(h, 7)
 		} else {
 			settled = d.settle(h, 7)
-			fed, err = d.object(k, "key", 7, enc.with(7))
+			fed, err = d.object(k, "key", 7, enc.With(7))
 		}
 		if err != nil || fed != kube.Object(mine) || settled != fed || fed.GetResourceVersion() != "7" || len(d.handed) != 0 {
 			t.Errorf("feed first %v: settled %p, fed %p, made %p; %v", feedFirst, settled, fed, mine, err)
 		}
 	}
-	d := newDecoded()
+	d := newDecoded(nil)
 	if d.settle(d.offer("key", enc, mine), 0); len(d.handed) != 0 {
 		t.Error("a commit that failed left its offer")
 	}
@@ -80,11 +80,11 @@ func TestHandoff(t *testing.T) {
 // A revision is decoded once for all, and old ones are forgotten.
 func TestDecodedOnceAndBounded(t *testing.T) {
 	k, _, enc := encodedMap(t, "a", "v")
-	d := newDecoded()
+	d := newDecoded(nil)
 	objs := make([]kube.Object, 16)
 	var wg sync.WaitGroup
 	for i := range objs {
-		wg.Go(func() { objs[i], _ = d.object(k, "key", 1, enc.with(1)) })
+		wg.Go(func() { objs[i], _ = d.object(k, "key", 1, enc.With(1)) })
 	}
 	wg.Wait()
 	for _, o := range objs {
@@ -93,7 +93,7 @@ func TestDecodedOnceAndBounded(t *testing.T) {
 		}
 	}
 	for rev := range sqlstore.Revision(3 * keepDecoded) {
-		if _, err := d.object(k, "key", rev+2, enc.with(rev+2)); err != nil {
+		if _, err := d.object(k, "key", rev+2, enc.With(rev+2)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,9 +128,9 @@ func TestIndexMoves(t *testing.T) {
 // However many large revisions there were, few stay decoded; the newest does.
 func TestDecodedIsBoundedInBytes(t *testing.T) {
 	k, _, enc := encodedMap(t, "a", strings.Repeat("x", 1<<20))
-	d := newDecoded()
+	d := newDecoded(nil)
 	for rev := sqlstore.Revision(1); rev <= 100; rev++ {
-		if _, err := d.object(k, "key", rev, enc.with(rev)); err != nil {
+		if _, err := d.object(k, "key", rev, enc.With(rev)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestDecodedIsBoundedInBytes(t *testing.T) {
 	}
 	_, _, small := encodedMap(t, "b", "x")
 	for rev := sqlstore.Revision(101); rev <= 3000; rev++ {
-		if _, err := d.object(k, "other", rev, small.with(rev)); err != nil {
+		if _, err := d.object(k, "other", rev, small.With(rev)); err != nil {
 			t.Fatal(err)
 		}
 	}

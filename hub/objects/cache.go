@@ -1,4 +1,4 @@
-package registry
+package objects
 
 import (
 	"context"
@@ -17,24 +17,39 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// cache is the typed form of what the store holds now, for the kinds that somebody reads typed. A kind enters at its first
-// reader and stays. Objects are shared and never changed.
-type cache struct {
+// Kinds finds the served kinds, which may change while the cache runs; *resource.Kinds is one.
+type Kinds interface {
+	Lookup(kube.GVK) (*resource.Kind, bool)
+}
+
+// Config is what a Cache needs. Store and Kinds are required.
+type Config struct {
+	Store sqlstore.Store
+	Kinds Kinds
+	Log   *slog.Logger // nil: discarded
+}
+
+// Cache is the typed form of what the store holds now, for the kinds that are read typed: control.Reader and control.Feed. A
+// kind enters at its first reader and stays. All methods may be called from any goroutine, also before Run; what reads show
+// stands still until Run.
+type Cache struct {
 	store   sqlstore.Store
+	kinds   Kinds
 	decoded *decoded
 	log     *slog.Logger
 
-	feed feedHealth
+	feed    feedHealth
+	waiters waiters
 
-	mu    sync.RWMutex
-	rev   sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo
-	kinds map[string]*kindCache // by the kind's part of the key
+	mu     sync.RWMutex
+	rev    sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo
+	cached map[string]*kindCache // by the kind's part of the key; grows only
 
-	hookPrefix string // set before run
+	hookPrefix string // set before Run
 	hook       func(sqlstore.Event)
 }
 
-// kindCache is one kind. Guarded by cache.mu.
+// kindCache is one kind. Guarded by Cache.mu.
 type kindCache struct {
 	kind    *resource.Kind
 	filled  bool              // false while the store has not been able to say what exists
@@ -49,55 +64,36 @@ type cached struct {
 	rev sqlstore.Revision
 }
 
-func newCache(s sqlstore.Store, d *decoded, log *slog.Logger) *cache {
-	c := &cache{store: s, decoded: d, log: log, kinds: map[string]*kindCache{}}
+// New returns a cache of what the store holds. It follows the store while Run runs.
+func New(cfg Config) *Cache {
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), log: log, cached: map[string]*kindCache{}}
 	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
-	if rev, err := s.Revision(context.Background()); err == nil {
+	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
 		c.moveTo(rev)
 	}
 	return c
 }
 
 // moveTo notes that all commits up to rev have been applied. c.mu is held, or nobody else has c.
-func (c *cache) moveTo(rev sqlstore.Revision) {
+func (c *Cache) moveTo(rev sqlstore.Revision) {
 	c.rev = rev
 	c.feed.applied.Store(int64(rev))
 }
 
-// onEvent has f called by the feed for every change below prefix. Before run only.
-func (c *cache) onEvent(prefix string, f func(sqlstore.Event)) {
+// OnEvent has the feed call f for every change below prefix. Before Run only.
+func (c *Cache) OnEvent(prefix string, f func(sqlstore.Event)) {
 	c.hookPrefix, c.hook = prefix, f
 }
 
-// typed returns the object that raw is, shared.
-func (r *Registry) typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
-	if o, ok := r.cache.at(key, rev); ok {
-		return o, nil
-	}
-	return r.decoded.object(k, key, rev, raw)
-}
-
-// at returns key's object when the cache holds exactly that revision.
-func (c *cache) at(key string, rev sqlstore.Revision) (kube.Object, bool) {
-	part := kindPart(key)
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	kc := c.kinds[part]
-	if kc == nil {
-		return nil, false
-	}
-	it, ok := kc.items.Get(key)
-	if !ok || it.rev != rev {
-		return nil, false
-	}
-	return it.obj, true
-}
-
 // read runs f on the kind's cache under the read lock, after filling it when this is the kind's first reader.
-func (c *cache) read(k *resource.Kind, f func(*kindCache)) {
+func (c *Cache) read(k *resource.Kind, f func(*kindCache)) {
 	part := resource.Prefix(k, "")
 	c.mu.RLock()
-	if kc := c.kinds[part]; kc != nil && kc.filled {
+	if kc := c.cached[part]; kc != nil && kc.filled {
 		f(kc)
 		c.mu.RUnlock()
 		return
@@ -109,10 +105,10 @@ func (c *cache) read(k *resource.Kind, f func(*kindCache)) {
 }
 
 // enter returns the kind's cache, filled with what exists now if it is new. c.mu is held for writing.
-func (c *cache) enter(k *resource.Kind) *kindCache {
-	k = storedKind(k)
+func (c *Cache) enter(k *resource.Kind) *kindCache {
+	k = k.Stored()
 	part := resource.Prefix(k, "")
-	if kc := c.kinds[part]; kc != nil {
+	if kc := c.cached[part]; kc != nil {
 		if !kc.filled {
 			c.fill(kc, part)
 		}
@@ -122,7 +118,7 @@ func (c *cache) enter(k *resource.Kind) *kindCache {
 	for name, f := range k.Indexes {
 		kc.indexes[name] = newIndex(f)
 	}
-	c.kinds[part] = kc
+	c.cached[part] = kc
 	c.fill(kc, part)
 	return kc
 }
@@ -130,9 +126,9 @@ func (c *cache) enter(k *resource.Kind) *kindCache {
 // fillTimeout bounds how long the cache waits for the store while readers wait for the cache.
 const fillTimeout = 10 * time.Second
 
-// fill replaces the content of kc by what the store holds now and tells subscribers the difference. When the store cannot
+// fill replaces the content of kc by what the store holds now and gives subscribers the difference. When the store cannot
 // say, the next reader or event of the kind tries again. c.mu is held.
-func (c *cache) fill(kc *kindCache, prefix string) {
+func (c *Cache) fill(kc *kindCache, prefix string) {
 	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so of none
 	defer cancel()
 	page, err := c.store.List(ctx, prefix, "", 0, 0)
@@ -154,7 +150,7 @@ func (c *cache) fill(kc *kindCache, prefix string) {
 				continue
 			}
 		}
-		contain.Go(c.log, "registry/cache", e.Key, func() { kc.set(e.Key, cached{obj, e.Rev}) })
+		contain.Go(c.log, "objects/cache", e.Key, func() { kc.set(e.Key, cached{obj, e.Rev}) })
 	}
 	var gone []string
 	kc.items.Scan(func(key string, _ cached) bool {
@@ -168,16 +164,16 @@ func (c *cache) fill(kc *kindCache, prefix string) {
 	}
 }
 
-// decode is decode of one entry, which a panic of a decoder makes unreadable.
-func (c *cache) decode(k *resource.Kind, e sqlstore.Entry) (obj kube.Object, err error) {
-	err = contain.Do(c.log, "registry/decode", e.Key, func() (err error) {
-		obj, err = decode(k, e.Value)
+// decode is Decode of one entry; a panic of a decoder is its error.
+func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry) (obj kube.Object, err error) {
+	err = contain.Do(c.log, "objects/decode", e.Key, func() (err error) {
+		obj, err = Decode(k, e.Value)
 		return err
 	})
 	return obj, err
 }
 
-// set stores the object's new revision and tells subscribers.
+// set stores the object's new revision and notifies subscribers.
 func (kc *kindCache) set(key string, it cached) {
 	old, _ := kc.items.Set(key, it)
 	for _, ix := range kc.indexes {
@@ -188,7 +184,7 @@ func (kc *kindCache) set(key string, it cached) {
 	}
 }
 
-// drop removes a deleted object and tells subscribers.
+// drop removes a deleted object and notifies subscribers.
 func (kc *kindCache) drop(key string) {
 	old, ok := kc.items.Delete(key)
 	if !ok {
@@ -202,10 +198,13 @@ func (kc *kindCache) drop(key string) {
 	}
 }
 
-// run applies the store's changes until ctx ends.
-func (c *cache) run(ctx context.Context) error {
+// Run applies the store's changes until ctx ends. It returns ctx's error, or the store's when the store closed. At most one
+// Run at a time.
+func (c *Cache) Run(ctx context.Context) error {
 	c.feed.running.Store(true)
 	defer c.feed.running.Store(false)
+	c.waiters.begin()
+	defer c.waiters.end()
 	for {
 		c.mu.RLock()
 		from := c.rev
@@ -221,7 +220,7 @@ func (c *cache) run(ctx context.Context) error {
 	}
 }
 
-func (c *cache) follow(ctx context.Context, from sqlstore.Revision) error {
+func (c *Cache) follow(ctx context.Context, from sqlstore.Revision) error {
 	w, err := c.store.Watch(ctx, "", from)
 	if err != nil {
 		return err
@@ -237,38 +236,40 @@ func (c *cache) follow(ctx context.Context, from sqlstore.Revision) error {
 }
 
 // refill brings all kinds to the present after the feed fell behind the store's history.
-func (c *cache) refill(ctx context.Context) error {
+func (c *Cache) refill(ctx context.Context) error {
 	rev, err := c.store.Revision(ctx)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.moveTo(rev)
-	for _, kc := range c.kinds {
+	for _, kc := range c.cached {
 		c.fill(kc, resource.Prefix(kc.kind, ""))
 	}
+	c.mu.Unlock()
+	c.waiters.wake(rev)
 	return nil
 }
 
 // apply brings one or more whole commits into the cache.
-func (c *cache) apply(events []sqlstore.Event) {
+func (c *Cache) apply(events []sqlstore.Event) {
 	objs := c.decodeAll(events)
+	rev := events[len(events)-1].Rev
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for i, ev := range events {
-		contain.Go(c.log, "registry/cache", ev.Key, func() { c.applyOne(ev, objs[i]) })
+		contain.Go(c.log, "objects/cache", ev.Key, func() { c.applyOne(ev, objs[i]) })
 	}
-	c.moveTo(events[len(events)-1].Rev)
+	c.moveTo(rev)
+	c.mu.Unlock()
+	c.waiters.wake(rev)
 }
 
-// applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll looked. c.mu is
-// held.
-func (c *cache) applyOne(ev sqlstore.Event, obj kube.Object) {
+// applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
+func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	if c.hook != nil && strings.HasPrefix(ev.Key, c.hookPrefix) {
 		c.hook(ev)
 	}
-	kc := c.kinds[kindPart(ev.Key)]
+	kc := c.cached[kindPart(ev.Key)]
 	if kc != nil && !kc.filled {
 		c.fill(kc, resource.Prefix(kc.kind, ""))
 	}
@@ -289,18 +290,18 @@ func (c *cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	kc.set(ev.Key, cached{obj, ev.Rev})
 }
 
-// unreadable tells of an object that loops will not see. Get, List and Watch still show its bytes.
-func (c *cache) unreadable(key string, rev sqlstore.Revision, err error) {
-	c.log.Error("stored object cannot be decoded; controllers do not see it", "key", key, "revision", int64(rev), "err", err)
+// unreadable reports an object that loops will not see. The API still shows its bytes.
+func (c *Cache) unreadable(key string, rev sqlstore.Revision, err error) {
+	c.log.Error("stored object cannot be decoded; controllers do not see it", "key", key, "revision", int64(rev), "error", err)
 }
 
 // decodeAll makes the typed forms outside the lock.
-func (c *cache) decodeAll(events []sqlstore.Event) []kube.Object {
+func (c *Cache) decodeAll(events []sqlstore.Event) []kube.Object {
 	kinds := make([]*resource.Kind, len(events))
 	c.mu.RLock()
 	for i, ev := range events {
 		part := kindPart(ev.Key)
-		if kc := c.kinds[part]; kc != nil {
+		if kc := c.cached[part]; kc != nil {
 			kinds[i] = kc.kind
 		}
 	}

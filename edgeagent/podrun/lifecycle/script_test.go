@@ -1,4 +1,4 @@
-package podrun
+package lifecycle
 
 import (
 	"flag"
@@ -136,7 +136,7 @@ func command(t *testing.T, w *world, f []string) bool {
 	case "unready", "ready":
 		w.unready[f[1]] = f[0] == "unready"
 	case "sick":
-		w.o.probes[w.running(f[1]).ID] = probeState{started: true, ready: true, failed: "Liveness"}
+		w.o.Probes[w.running(f[1]).ID] = Probe{Started: true, Ready: true, Failed: "Liveness"}
 	case "deaf":
 		w.deaf[f[1]] = true
 		return false
@@ -145,7 +145,7 @@ func command(t *testing.T, w *world, f []string) bool {
 	case "reboot":
 		w.reboot()
 	case "lose":
-		w.o.containers = slices.DeleteFunc(w.o.containers, func(c cruntime.Container) bool { return c.Name == f[1] })
+		w.o.Containers = slices.DeleteFunc(w.o.Containers, func(c cruntime.Container) bool { return c.Name == f[1] })
 	case "delete":
 		now := metav1.NewTime(w.now)
 		w.pod.DeletionTimestamp = &now
@@ -156,9 +156,9 @@ func command(t *testing.T, w *world, f []string) bool {
 	case "drop":
 		w.gone = true
 	case "evict":
-		w.o.evict = eviction{message: strings.Join(f[2:], " "), pressure: f[1] == "pressure"}
+		w.o.Evict = Eviction{Message: strings.Join(f[2:], " "), Pressure: f[1] == "pressure"}
 	case "discard":
-		w.o.discard = w.now
+		w.o.Discard = w.now
 	case "image":
 		kube.ContainerNamed(w.pod, f[1]).Image = f[2]
 	default:

@@ -1,4 +1,4 @@
-package podrun
+package lifecycle
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // status writes the pod's status as kubelet does: the container statuses from the records, the phase from those, the
 // conditions from both, and each transition time kept while its condition does not change.
 func (s *stepper) status() corev1.PodStatus {
-	pod, last := s.d.pod, &s.o.last
+	pod, last := s.d.Pod, &s.o.Last
 	st := corev1.PodStatus{
 		ObservedGeneration: pod.Generation,
 		QOSClass:           kube.QOS(pod),
@@ -22,18 +22,18 @@ func (s *stepper) status() corev1.PodStatus {
 		NominatedNodeName:  pod.Status.NominatedNodeName,
 	}
 	if st.StartTime == nil {
-		t := timeOf(s.now)
+		t := kube.Timestamp(s.now)
 		st.StartTime = &t
 	}
-	if len(s.o.nodeIPs) > 0 {
-		st.HostIP = s.o.nodeIPs[0]
-		for _, ip := range s.o.nodeIPs {
+	if len(s.o.NodeIPs) > 0 {
+		st.HostIP = s.o.NodeIPs[0]
+		for _, ip := range s.o.NodeIPs {
 			st.HostIPs = append(st.HostIPs, corev1.HostIP{IP: ip})
 		}
 	}
 	ips := []string{}
-	if s.o.sandbox != nil {
-		ips = s.o.sandbox.ips
+	if s.o.Sandbox != nil {
+		ips = s.o.Sandbox.IPs
 	} else {
 		for _, ip := range last.PodIPs {
 			ips = append(ips, ip.IP)
@@ -60,17 +60,17 @@ func (s *stepper) status() corev1.PodStatus {
 	slices.SortFunc(st.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
 	st.Phase = s.phaseOf(&st)
 	switch {
-	case ended(last.Phase):
+	case Ended(last.Phase):
 		st.Phase, st.Reason, st.Message = last.Phase, last.Reason, last.Message
-	case s.o.rejected.reason != "":
-		st.Phase, st.Reason, st.Message = corev1.PodFailed, s.o.rejected.reason, "Pod was rejected: "+s.o.rejected.message
-	case !s.d.deleting() && s.o.evict.message != "":
-		st.Phase, st.Reason, st.Message = corev1.PodFailed, reasonEvicted, s.o.evict.message
-	case !s.d.deleting() && s.overDeadline():
+	case s.o.Rejected.Reason != "":
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, s.o.Rejected.Reason, "Pod was rejected: "+s.o.Rejected.Message
+	case !s.d.Deleting() && s.o.Evict.Message != "":
+		st.Phase, st.Reason, st.Message = corev1.PodFailed, ReasonEvicted, s.o.Evict.Message
+	case !s.d.Deleting() && s.overDeadline():
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 	}
 	s.conditions(&st, initialised)
-	if s.o.rejected.reason != "" || ended(last.Phase) && len(last.ContainerStatuses) == 0 && len(s.o.containers) == 0 {
+	if s.o.Rejected.Reason != "" || Ended(last.Phase) && len(last.ContainerStatuses) == 0 && len(s.o.Containers) == 0 {
 		st.InitContainerStatuses, st.ContainerStatuses = nil, nil // a pod that was refused never had any
 	}
 	return st
@@ -82,9 +82,9 @@ func (s *stepper) phase() corev1.PodPhase {
 	return st.Phase
 }
 
-// initialised: every init container has done its work, or the others have begun.
+// initialised reports whether every init container has done its work, or the others have begun.
 func (s *stepper) initialised() bool {
-	if s.begun() || ended(s.o.last.Phase) && len(s.pendingInit()) == 0 {
+	if s.begun() || Ended(s.o.Last.Phase) && len(s.pendingInit()) == 0 {
 		return true
 	}
 	return len(s.pendingInit()) == 0
@@ -93,12 +93,12 @@ func (s *stepper) initialised() bool {
 // pendingInit names the init containers that hold the pod back.
 func (s *stepper) pendingInit() []string {
 	var names []string
-	for _, c := range s.d.pod.Spec.InitContainers {
+	for _, c := range s.d.Pod.Spec.InitContainers {
 		rec := s.current[c.Name]
 		switch {
-		case rec != nil && s.o.sandbox != nil && rec.SandboxID != s.o.sandbox.id:
+		case rec != nil && s.o.Sandbox != nil && rec.SandboxID != s.o.Sandbox.ID:
 			names = append(names, c.Name)
-		case rec != nil && kube.IsSidecar(&c) && rec.State == cruntime.Running && s.o.probes[rec.ID].started:
+		case rec != nil && kube.IsSidecar(&c) && rec.State == cruntime.Running && s.o.Probes[rec.ID].Started:
 		case rec != nil && !kube.IsSidecar(&c) && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
 		default:
 			names = append(names, c.Name)
@@ -110,11 +110,11 @@ func (s *stepper) pendingInit() []string {
 // containerStatus writes one container's status from its newest record, the one before, and why it waits.
 func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.ContainerStatus {
 	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-	old := kube.ContainerStatusNamed(&s.o.last, c.Name)
+	old := kube.ContainerStatusNamed(&s.o.Last, c.Name)
 	rec := s.current[c.Name]
 	wait, waits := s.waiting[c.Name]
 	if rec == nil {
-		if old != nil && old.ContainerID != "" { // the runtime has lost it; what was said of it last is all there is
+		if old != nil && old.ContainerID != "" { // the runtime has lost it; its last status is all there is
 			st.RestartCount, st.ImageID, st.ContainerID = old.RestartCount, old.ImageID, old.ContainerID
 			st.LastTerminationState = old.LastTerminationState
 			if old.State.Terminated != nil {
@@ -125,7 +125,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 					ExitCode: 137, Reason: reasonLocated, StartedAt: old.State.Running.StartedAt,
 					Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
 			}
-			if (ended(s.o.last.Phase) || s.d.deleting()) && st.LastTerminationState.Terminated != nil {
+			if (Ended(s.o.Last.Phase) || s.d.Deleting()) && st.LastTerminationState.Terminated != nil {
 				st.State, st.LastTerminationState = st.LastTerminationState, corev1.ContainerState{}
 				return st
 			}
@@ -152,15 +152,15 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 	}
 	switch rec.State {
 	case cruntime.Running:
-		p := s.o.probes[rec.ID]
-		st.State.Running = &corev1.ContainerStateRunning{StartedAt: timeOf(rec.StartedAt)}
-		*st.Started = p.started
+		p := s.o.Probes[rec.ID]
+		st.State.Running = &corev1.ContainerStateRunning{StartedAt: kube.Timestamp(rec.StartedAt)}
+		*st.Started = p.Started
 		// Also while it is being stopped: it serves until it has ended, and its Service wants to know.
-		st.Ready = p.started && p.ready
+		st.Ready = p.Started && p.Ready
 		st.Resources = c.Resources.DeepCopy()
 		st.AllocatedResources = c.Resources.Requests.DeepCopy()
 	case cruntime.Exited:
-		if waits && !ended(s.o.last.Phase) {
+		if waits && !Ended(s.o.Last.Phase) {
 			st.State.Waiting = &wait
 			st.LastTerminationState.Terminated = s.terminated(rec)
 		} else {
@@ -178,7 +178,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 }
 
 func (s *stepper) isPlainInit(name string) bool {
-	for _, c := range s.d.pod.Spec.InitContainers {
+	for _, c := range s.d.Pod.Spec.InitContainers {
 		if c.Name == name {
 			return !kube.IsSidecar(&c)
 		}
@@ -187,8 +187,8 @@ func (s *stepper) isPlainInit(name string) bool {
 }
 
 func (s *stepper) attempt(name string, n int) *cruntime.Container {
-	for i := range s.o.containers {
-		if c := &s.o.containers[i]; c.Name == name && c.Attempt == n {
+	for i := range s.o.Containers {
+		if c := &s.o.Containers[i]; c.Name == name && c.Attempt == n {
 			return c
 		}
 	}
@@ -197,8 +197,8 @@ func (s *stepper) attempt(name string, n int) *cruntime.Container {
 
 func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
-		ExitCode: endCode(c), Reason: "Completed", Message: s.o.messages[c.ID],
-		StartedAt: timeOf(c.StartedAt), FinishedAt: timeOf(c.FinishedAt), ContainerID: "containerd://" + c.ID,
+		ExitCode: endCode(c), Reason: "Completed", Message: s.o.Messages[c.ID],
+		StartedAt: kube.Timestamp(c.StartedAt), FinishedAt: kube.Timestamp(c.FinishedAt), ContainerID: "containerd://" + c.ID,
 	}
 	switch {
 	case c.StartError != "":
@@ -213,7 +213,7 @@ func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTermin
 	return t
 }
 
-// Reasons of containers that nobody saw end: cut off, or lost by the runtime.
+// Reasons of containers whose end was not observed: cut off, or lost by the runtime.
 const (
 	reasonUnseen  = "Unknown"
 	reasonLocated = "ContainerStatusUnknown"
@@ -223,11 +223,11 @@ const (
 func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 	all := s.allRestarter() != nil
 	again := func(name string, t *corev1.ContainerStateTerminated) bool {
-		c := kube.ContainerNamed(s.d.pod, name)
-		return all || restarts(&s.d.pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
+		c := kube.ContainerNamed(s.d.Pod, name)
+		return all || restarts(&s.d.Pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
 	}
 	pendingInit := false
-	for i, c := range s.d.pod.Spec.InitContainers {
+	for i, c := range s.d.Pod.Spec.InitContainers {
 		cs := st.InitContainerStatuses[i]
 		if kube.IsSidecar(&c) {
 			continue
@@ -240,7 +240,7 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 			pendingInit = true
 		}
 	}
-	if pendingInit && !s.begun() && !s.d.deleting() {
+	if pendingInit && !s.begun() && !s.d.Deleting() {
 		return corev1.PodPending
 	}
 	var waiting, running, stopped, good, restarting int
@@ -259,7 +259,7 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 		case cs.LastTerminationState.Terminated != nil:
 			stopped++
 			// After RestartAllContainers there are no records, and the one that asked may not be among these.
-			if again(cs.Name, cs.LastTerminationState.Terminated) || s.current[cs.Name] == nil && mayRestartAll(&s.d.pod.Spec) {
+			if again(cs.Name, cs.LastTerminationState.Terminated) || s.current[cs.Name] == nil && mayRestartAll(&s.d.Pod.Spec) {
 				restarting++
 			}
 		default:
@@ -267,15 +267,15 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 		}
 	}
 	switch {
-	case waiting > 0 && s.d.deleting() && s.out.state >= Stopped: // never came to run, and never will
+	case waiting > 0 && s.d.Deleting() && s.out.State >= Stopped: // never came to run, and never will
 		return corev1.PodFailed
 	case waiting > 0:
 		return corev1.PodPending
 	case running > 0:
 		return corev1.PodRunning
-	case s.d.deleting() && stopped == good:
+	case s.d.Deleting() && stopped == good:
 		return corev1.PodSucceeded
-	case s.d.deleting():
+	case s.d.Deleting():
 		return corev1.PodFailed
 	case restarting > 0:
 		return corev1.PodRunning
@@ -289,21 +289,21 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	set := func(kind corev1.PodConditionType, ok bool, reason, message string) {
 		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message,
-			ObservedGeneration: s.d.pod.Generation, LastTransitionTime: timeOf(s.now)}
+			ObservedGeneration: s.d.Pod.Generation, LastTransitionTime: kube.Timestamp(s.now)}
 		if ok {
 			c.Status = corev1.ConditionTrue
-			if kind != corev1.AllContainersRestarting { // reason and message of the others say why not
+			if kind != corev1.AllContainersRestarting { // reason and message of the others are why not
 				c.Message = ""
 				if reason != "PodCompleted" {
 					c.Reason = ""
 				}
 			}
 		}
-		kube.KeepTransition(s.o.last.Conditions, &c)
+		kube.KeepTransition(s.o.Last.Conditions, &c)
 		st.Conditions = append(st.Conditions, c)
 	}
 	done := st.Phase == corev1.PodSucceeded
-	set(corev1.PodReadyToStartContainers, s.o.sandbox != nil, "", "")
+	set(corev1.PodReadyToStartContainers, s.o.Sandbox != nil, "", "")
 	if done {
 		set(corev1.PodInitialized, true, "PodCompleted", "")
 	} else {
@@ -311,7 +311,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 			fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(s.pendingInit(), " ")))
 	}
 	var unready []string
-	for i, c := range s.d.pod.Spec.InitContainers {
+	for i, c := range s.d.Pod.Spec.InitContainers {
 		if kube.IsSidecar(&c) && !st.InitContainerStatuses[i].Ready {
 			unready = append(unready, c.Name)
 		}
@@ -328,7 +328,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	case st.Phase == corev1.PodFailed:
 		reason, message = "PodFailed", ""
 	}
-	ready := len(unready) == 0 && initialised && !ended(st.Phase)
+	ready := len(unready) == 0 && initialised && !Ended(st.Phase)
 	gates := s.gates()
 	setReady := func() {
 		if ready && gates != "" {
@@ -339,11 +339,11 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	}
 	setReady()
 	set(corev1.ContainersReady, ready, reason, message)
-	if mayRestartAll(&s.d.pod.Spec) {
+	if mayRestartAll(&s.d.Pod.Spec) {
 		switch by := s.allRestarter(); {
 		case st.Phase == corev1.PodFailed:
 			set(corev1.AllContainersRestarting, false, "PodFailed", "")
-		case by != nil && !ended(st.Phase):
+		case by != nil && !Ended(st.Phase):
 			set(corev1.AllContainersRestarting, true, "RestartAllContainersStarted", "container exited with restart policy rule")
 		default:
 			set(corev1.AllContainersRestarting, false, "", "")
@@ -352,7 +352,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	if c := s.disruption(st); c != nil {
 		st.Conditions = append(st.Conditions, *c)
 	}
-	for _, c := range s.d.pod.Status.Conditions {
+	for _, c := range s.d.Pod.Status.Conditions {
 		if kube.FindCondition(st.Conditions, c.Type) == nil {
 			st.Conditions = append(st.Conditions, c)
 		}
@@ -362,11 +362,11 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	}
 }
 
-// gates says which readiness gates are not met; empty: all are.
+// gates returns why readiness gates are not fulfilled; empty: all are.
 func (s *stepper) gates() string {
 	var missing []string
-	for _, g := range s.d.pod.Spec.ReadinessGates {
-		c := kube.FindCondition(s.d.pod.Status.Conditions, g.ConditionType)
+	for _, g := range s.d.Pod.Spec.ReadinessGates {
+		c := kube.FindCondition(s.d.Pod.Status.Conditions, g.ConditionType)
 		switch {
 		case c == nil:
 			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", string(g.ConditionType)))

@@ -1,4 +1,4 @@
-package podrun
+package lifecycle
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ import (
 type world struct {
 	pod   *corev1.Pod
 	gone  bool
-	o     observed
+	o     Observed
 	now   time.Time
 	since time.Duration // how much time has passed, whatever the clock says
 	boots int
@@ -42,17 +42,17 @@ func newWorld(pod *corev1.Pod) *world {
 
 // forget is a restart of the agent: only what the runtime and the disk hold is left.
 func (w *world) forget() {
-	last, containers := w.o.last, w.o.containers
-	w.o = observed{images: map[string]imageState{}, starts: map[string]failure{}, backoffs: map[string]backoff{}, stops: map[string]time.Time{},
-		probes: map[string]probeState{}, messages: map[string]string{}, last: last, containers: containers, nodeIPs: []string{"192.0.2.1"}}
+	last, containers := w.o.Last, w.o.Containers
+	w.o = Observed{Images: map[string]Image{}, Starts: map[string]Failure{}, Backoffs: map[string]Backoff{}, Stops: map[string]time.Time{},
+		Probes: map[string]Probe{}, Messages: map[string]string{}, Last: last, Containers: containers, NodeIPs: []string{"192.0.2.1"}}
 	w.observeProbes()
 }
 
 // reboot cuts the power.
 func (w *world) reboot() {
 	w.boots++
-	for i := range w.o.containers {
-		if c := &w.o.containers[i]; c.State == cruntime.Running {
+	for i := range w.o.Containers {
+		if c := &w.o.Containers[i]; c.State == cruntime.Running {
 			c.State, c.Lost, c.ExitCode, c.FinishedAt = cruntime.Exited, true, 255, w.now
 		}
 	}
@@ -60,12 +60,12 @@ func (w *world) reboot() {
 }
 
 func (w *world) observeProbes() {
-	for i := range w.o.containers {
-		c := &w.o.containers[i]
+	for i := range w.o.Containers {
+		c := &w.o.Containers[i]
 		if c.State == cruntime.Running {
-			p := w.o.probes[c.ID]
-			p.started, p.ready = !w.unready[c.Name], !w.unready[c.Name]
-			w.o.probes[c.ID] = p
+			p := w.o.Probes[c.ID]
+			p.Started, p.Ready = !w.unready[c.Name], !w.unready[c.Name]
+			w.o.Probes[c.ID] = p
 		}
 	}
 }
@@ -81,86 +81,86 @@ func (w *world) settle() {
 			panic("does not settle: " + strings.Join(w.trace, "; "))
 		}
 		w.observeProbes()
-		if (w.gone || w.pod.DeletionTimestamp != nil) && w.o.stopFrom.IsZero() {
-			w.o.stopFrom = w.now
+		if (w.gone || w.pod.DeletionTimestamp != nil) && w.o.StopFrom.IsZero() {
+			w.o.StopFrom = w.now
 		}
-		w.o.active = w.since
-		d := step(target{pod: w.pod, gone: w.gone}, w.o, w.now)
-		w.o.last, w.o.state, w.state, w.lastWake = d.status, d.state, d.state, d.wake
-		if len(d.actions) == 0 && !d.wake.Equal(w.now) {
+		w.o.Active = w.since
+		d := Step(Target{Pod: w.pod, Gone: w.gone}, w.o, w.now)
+		w.o.Last, w.o.State, w.state, w.lastWake = d.Status, d.State, d.State, d.Wake
+		if len(d.Actions) == 0 && !d.Wake.Equal(w.now) {
 			return
 		}
-		for _, a := range d.actions {
+		for _, a := range d.Actions {
 			w.do(a)
 		}
 	}
 }
 
-func (w *world) do(a action) {
-	text := actionNames[a.kind]
-	switch a.kind {
-	case actSandbox:
-		w.o.sandbox = &sandboxState{id: fmt.Sprint("sandbox-", w.boots), netns: "/ns", ips: []string{"10.42.0.5"}}
-	case actVolumes:
-		w.o.volumes = true
-	case actPull:
-		c := kube.ContainerNamed(w.pod, a.container)
-		img := imageState{ref: c.Image, ready: true}
+func (w *world) do(a Action) {
+	text := a.Kind.String()
+	switch a.Kind {
+	case MakeSandbox:
+		w.o.Sandbox = &Sandbox{ID: fmt.Sprint("sandbox-", w.boots), Netns: "/ns", IPs: []string{"10.42.0.5"}}
+	case MakeVolumes:
+		w.o.Volumes = true
+	case PullImage:
+		c := kube.ContainerNamed(w.pod, a.Container)
+		img := Image{Ref: c.Image, Ready: true}
 		if why := w.pullFails[c.Image]; why != "" {
-			delay := min(max(2*w.o.images[a.container].fail.delay, 10*time.Second), 5*time.Minute)
-			img = imageState{ref: c.Image, fail: failure{reason: why, retry: w.now.Add(delay), delay: delay}}
+			delay := min(max(2*w.o.Images[a.Container].Fail.Delay, 10*time.Second), 5*time.Minute)
+			img = Image{Ref: c.Image, Fail: Failure{Reason: why, Retry: w.now.Add(delay), Delay: delay}}
 		}
-		w.o.images[a.container] = img
-		text += " " + a.container
-	case actStart:
-		text += fmt.Sprintf(" %s#%d", a.container, a.attempt)
-		delete(w.o.images, a.container)
-		if why := w.startFails[a.container]; why != "" {
-			w.o.starts[a.container] = failure{reason: why, retry: w.now.Add(10 * time.Second)}
+		w.o.Images[a.Container] = img
+		text += " " + a.Container
+	case StartContainer:
+		text += fmt.Sprintf(" %s#%d", a.Container, a.Attempt)
+		delete(w.o.Images, a.Container)
+		if why := w.startFails[a.Container]; why != "" {
+			w.o.Starts[a.Container] = Failure{Reason: why, Retry: w.now.Add(10 * time.Second)}
 			break
 		}
-		delete(w.o.starts, a.container)
-		w.o.backoffs[a.container] = a.backoff
+		delete(w.o.Starts, a.Container)
+		w.o.Backoffs[a.Container] = a.Backoff
 		w.id++
-		c := cruntime.Container{ID: fmt.Sprint("c", w.id), Name: a.container, Attempt: a.attempt, SandboxID: w.o.sandbox.id, State: cruntime.Running,
-			Image: kube.ContainerNamed(w.pod, a.container).Image, Hash: podspec.Hash(*kube.ContainerNamed(w.pod, a.container)), CreatedAt: w.now, StartedAt: w.now}
-		w.o.containers = append(w.o.containers, c)
-		slices.SortStableFunc(w.o.containers, func(a, b cruntime.Container) int { return strings.Compare(a.Name, b.Name) })
-	case actStop:
-		text += fmt.Sprintf(" %s within %v", a.container, a.grace)
-		w.o.stops[a.id] = w.now.Add(a.grace)
-		if !w.deaf[a.container] {
-			w.exit(a.id, 143)
+		c := cruntime.Container{ID: fmt.Sprint("c", w.id), Name: a.Container, Attempt: a.Attempt, SandboxID: w.o.Sandbox.ID, State: cruntime.Running,
+			Image: kube.ContainerNamed(w.pod, a.Container).Image, Hash: podspec.Hash(*kube.ContainerNamed(w.pod, a.Container)), CreatedAt: w.now, StartedAt: w.now}
+		w.o.Containers = append(w.o.Containers, c)
+		slices.SortStableFunc(w.o.Containers, func(a, b cruntime.Container) int { return strings.Compare(a.Name, b.Name) })
+	case StopContainer:
+		text += fmt.Sprintf(" %s within %v", a.Container, a.Grace)
+		w.o.Stops[a.ID] = w.now.Add(a.Grace)
+		if !w.deaf[a.Container] {
+			w.exit(a.ID, 143)
 		}
-	case actRemove:
-		text += fmt.Sprintf(" %s#%d", a.container, a.attempt)
-		w.o.containers = slices.DeleteFunc(w.o.containers, func(c cruntime.Container) bool { return c.ID == a.id })
-		if a.backoff != (backoff{}) {
-			w.o.backoffs[a.container] = a.backoff
+	case RemoveContainer:
+		text += fmt.Sprintf(" %s#%d", a.Container, a.Attempt)
+		w.o.Containers = slices.DeleteFunc(w.o.Containers, func(c cruntime.Container) bool { return c.ID == a.ID })
+		if a.Backoff != (Backoff{}) {
+			w.o.Backoffs[a.Container] = a.Backoff
 		}
-	case actRelease:
-		w.o.sandbox, w.o.volumes, w.o.released = nil, false, true
-	case actPurge:
-		w.o.containers, w.o.sandbox, w.o.volumes, w.o.released, w.o.removed = nil, nil, false, true, true
+	case ReleasePod:
+		w.o.Sandbox, w.o.Volumes, w.o.Released = nil, false, true
+	case PurgePod:
+		w.o.Containers, w.o.Sandbox, w.o.Volumes, w.o.Released, w.o.Removed = nil, nil, false, true, true
 	}
 	w.trace = append(w.trace, text)
 }
 
 // exit ends a running container.
 func (w *world) exit(id string, code int) {
-	for i := range w.o.containers {
-		if c := &w.o.containers[i]; c.ID == id && c.State == cruntime.Running {
+	for i := range w.o.Containers {
+		if c := &w.o.Containers[i]; c.ID == id && c.State == cruntime.Running {
 			c.State, c.ExitCode, c.FinishedAt = cruntime.Exited, code, w.now
-			delete(w.o.stops, id)
-			delete(w.o.probes, id)
+			delete(w.o.Stops, id)
+			delete(w.o.Probes, id)
 		}
 	}
 }
 
 // running returns the running container of a name, or nil.
 func (w *world) running(name string) *cruntime.Container {
-	for i := range w.o.containers {
-		if c := &w.o.containers[i]; c.Name == name && c.State == cruntime.Running {
+	for i := range w.o.Containers {
+		if c := &w.o.Containers[i]; c.Name == name && c.State == cruntime.Running {
 			return c
 		}
 	}
@@ -169,7 +169,7 @@ func (w *world) running(name string) *cruntime.Container {
 
 // summary is the status in one line.
 func (w *world) summary() string {
-	st := &w.o.last
+	st := &w.o.Last
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", w.state, st.Phase)
 	if st.Reason != "" {

@@ -1,4 +1,4 @@
-package registry
+package objects
 
 import (
 	"context"
@@ -57,32 +57,31 @@ func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
 // call hands one change over. A panic in f is that change's: the next ones follow.
 func (s *subscription) call(f func(control.Change), c control.Change) {
 	obj := c.Object()
-	contain.Go(s.log, "registry/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
+	contain.Go(s.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
-// Subscribe implements control.Feed. Kinds that are not served are ignored. f may call the registry.
-func (c *client) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
-	s := &subscription{wake: make(chan struct{}, 1), log: c.r.log}
+// Subscribe implements control.Feed. Kinds that are not served are ignored. f may read and write the API.
+func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
+	s := &subscription{wake: make(chan struct{}, 1), log: c.log}
 	var now []control.Change
-	r, cc := c.r, c.r.cache
-	cc.mu.Lock()
+	c.mu.Lock()
 	for _, gvk := range kinds {
-		k := r.kindFor(gvk)
-		if k == nil {
+		k, served := c.kinds.Lookup(gvk)
+		if !served {
 			continue
 		}
-		kc := cc.enter(k)
+		kc := c.enter(k)
 		kc.items.Scan(func(_ string, it cached) bool {
 			now = append(now, control.Change{GVK: kc.kind.GVK, New: it.obj})
 			return true
 		})
 		kc.subs[s] = struct{}{}
 	}
-	cc.mu.Unlock()
+	c.mu.Unlock()
 	context.AfterFunc(ctx, func() {
-		cc.mu.Lock()
-		defer cc.mu.Unlock()
-		for _, kc := range cc.kinds {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, kc := range c.cached {
 			delete(kc.subs, s)
 		}
 	})

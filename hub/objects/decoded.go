@@ -1,4 +1,4 @@
-package registry
+package objects
 
 import (
 	"hash/maphash"
@@ -26,9 +26,9 @@ type decoded struct {
 	byRev  map[sqlstore.Revision]*revision
 	recent []remembered          // oldest first; those of byRev
 	bytes  int                   // of recent
-	handed map[string][]*handoff // by key: objects that writers are committing just now
-	seed   maphash.Seed
-	log    *slog.Logger // nil discards
+	handed map[string][]*Handoff // by key: objects that writers are committing just now
+	seed   maphash.Seed          // set once: hashes of this process only
+	log    *slog.Logger
 }
 
 // remembered is a revision in the order in which they were decoded.
@@ -37,7 +37,7 @@ type remembered struct {
 	bytes int
 }
 
-// revision is one object as of one revision; obj is made by whoever comes first.
+// revision is one object as of one revision; its first reader makes obj.
 type revision struct {
 	once sync.Once
 	done atomic.Bool // obj and err may be read
@@ -48,7 +48,7 @@ type revision struct {
 // fill makes the object, which is key's. A panic of a decoder is the object's error, for all who ask for it.
 func (e *revision) fill(log *slog.Logger, key string, make func() (kube.Object, error)) (kube.Object, error) {
 	e.once.Do(func() {
-		e.err = contain.Do(log, "registry/decode", key, func() (err error) {
+		e.err = contain.Do(log, "objects/decode", key, func() (err error) {
 			e.obj, err = make()
 			return err
 		})
@@ -57,9 +57,9 @@ func (e *revision) fill(log *slog.Logger, key string, make func() (kube.Object, 
 	return e.obj, e.err
 }
 
-// handoff is an object that its writer has encoded but whose revision it does not know yet. The feed may see the commit
+// Handoff is an object that its writer has encoded but whose revision it does not know yet. The feed may see the commit
 // before the writer does, so both may settle it; the content's hash tells it from what a rival wrote to the same key.
-type handoff struct {
+type Handoff struct {
 	once sync.Once
 	key  string
 	sum  uint64
@@ -68,26 +68,27 @@ type handoff struct {
 	obj  kube.Object
 }
 
-func newDecoded() *decoded {
+func newDecoded(log *slog.Logger) *decoded {
 	return &decoded{
+		log:    log,
 		byRev:  map[sqlstore.Revision]*revision{},
-		handed: map[string][]*handoff{},
+		handed: map[string][]*Handoff{},
 		seed:   maphash.MakeSeed(),
 	}
 }
 
 // offer announces that obj is about to be committed as enc under key. settle must follow. From now on obj is shared:
 // nobody may change it.
-func (d *decoded) offer(key string, enc encoded, obj kube.Object) *handoff {
-	h := &handoff{key: key, at: enc.at, size: len(enc.value), obj: obj, sum: d.sum(enc.value[:enc.at], enc.value[enc.at:])}
+func (d *decoded) offer(key string, enc Encoded, obj kube.Object) *Handoff {
+	h := &Handoff{key: key, at: enc.At, size: len(enc.Value), obj: obj, sum: d.sum(enc.Value[:enc.At], enc.Value[enc.At:])}
 	d.mu.Lock()
 	d.handed[key] = append(d.handed[key], h)
 	d.mu.Unlock()
 	return h
 }
 
-// settle ends an offer: committed at rev, or (0) not at all. The object it returns carries its resourceVersion.
-func (d *decoded) settle(h *handoff, rev sqlstore.Revision) kube.Object {
+// settle ends an offer: committed at rev, or (0) not at all. The object that it returns carries its resourceVersion.
+func (d *decoded) settle(h *Handoff, rev sqlstore.Revision) kube.Object {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	rest := d.handed[h.key][:0]
@@ -113,8 +114,8 @@ func (d *decoded) settle(h *handoff, rev sqlstore.Revision) kube.Object {
 	return h.obj
 }
 
-func (h *handoff) commit(rev sqlstore.Revision) {
-	h.once.Do(func() { h.obj.SetResourceVersion(formatRevision(rev)) })
+func (h *Handoff) commit(rev sqlstore.Revision) {
+	h.once.Do(func() { h.obj.SetResourceVersion(FormatRevision(rev)) })
 }
 
 // object returns the typed form of raw, which is key's value at rev.
@@ -130,10 +131,10 @@ func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, ra
 		d.remember(rev, e, len(raw))
 	}
 	d.mu.Unlock()
-	return e.fill(d.log, key, func() (kube.Object, error) { return decode(k, raw) })
+	return e.fill(d.log, key, func() (kube.Object, error) { return Decode(k, raw) })
 }
 
-// peek returns the typed form of rev when somebody has made it.
+// peek returns the typed form of rev when it has been made.
 func (d *decoded) peek(rev sqlstore.Revision) (kube.Object, bool) {
 	d.mu.Lock()
 	e := d.byRev[rev]
@@ -144,12 +145,12 @@ func (d *decoded) peek(rev sqlstore.Revision) (kube.Object, bool) {
 	return e.obj, true
 }
 
-func (d *decoded) match(key string, rev sqlstore.Revision, raw []byte) *handoff {
+func (d *decoded) match(key string, rev sqlstore.Revision, raw []byte) *Handoff {
 	hs := d.handed[key]
 	if len(hs) == 0 {
 		return nil
 	}
-	digits := len(formatRevision(rev))
+	digits := len(FormatRevision(rev))
 	for _, h := range hs {
 		if h.at+digits <= len(raw) && h.sum == d.sum(raw[:h.at], raw[h.at+digits:]) {
 			return h

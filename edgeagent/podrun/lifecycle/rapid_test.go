@@ -1,4 +1,4 @@
-package podrun
+package lifecycle
 
 import (
 	"reflect"
@@ -63,7 +63,7 @@ func TestInvariants(t *testing.T) {
 			"probe": func(t *rapid.T) { w.unready[pick()] = rapid.Bool().Draw(t, "unready") },
 			"sick": func(*rapid.T) {
 				if c := w.running(pick()); c != nil {
-					w.o.probes[c.ID] = probeState{started: true, ready: true, failed: "Liveness"}
+					w.o.Probes[c.ID] = Probe{Started: true, Ready: true, Failed: "Liveness"}
 				}
 			},
 			"delete": func(t *rapid.T) {
@@ -94,7 +94,7 @@ func newChecker(w *world) *checker { return &checker{w: w, restarts: map[string]
 
 // settled says what is wrong with a world in which nothing is left to do.
 func (c *checker) settled() string {
-	w, st := c.w, &c.w.o.last
+	w, st := c.w, &c.w.o.Last
 	if w.state < c.state {
 		return "the state went back from " + c.state.String()
 	}
@@ -102,7 +102,7 @@ func (c *checker) settled() string {
 	if c.ended != "" && st.Phase != c.ended {
 		return "the pod had ended as " + string(c.ended)
 	}
-	if ended(st.Phase) {
+	if Ended(st.Phase) {
 		c.ended = st.Phase
 	}
 	for _, cs := range slices.Concat(st.InitContainerStatuses, st.ContainerStatuses) {
@@ -124,10 +124,10 @@ func (c *checker) settled() string {
 		}
 	}
 	running := map[string]int{}
-	for _, rec := range w.o.containers {
+	for _, rec := range w.o.Containers {
 		if rec.State == cruntime.Running {
 			running[rec.Name]++
-			if w.o.sandbox != nil && rec.SandboxID != w.o.sandbox.id {
+			if w.o.Sandbox != nil && rec.SandboxID != w.o.Sandbox.ID {
 				return rec.Name + " runs in an old sandbox"
 			}
 		}
@@ -138,7 +138,7 @@ func (c *checker) settled() string {
 		}
 	}
 	deleting := w.gone || w.pod.DeletionTimestamp != nil
-	if (deleting || ended(st.Phase)) && len(running) > 0 {
+	if (deleting || Ended(st.Phase)) && len(running) > 0 {
 		return "something still runs in a pod that is over"
 	}
 	if deleting && w.state != Removed {
@@ -154,11 +154,11 @@ func (c *checker) settled() string {
 	if ready != (kube.IsConditionTrue(st.Conditions, corev1.ContainersReady)) {
 		return "Ready and ContainersReady differ without a gate"
 	}
-	in := target{pod: w.pod, gone: w.gone}
-	if a, b := step(in, w.o, w.now), step(in, w.o, w.now); !reflect.DeepEqual(a, b) {
+	in := Target{Pod: w.pod, Gone: w.gone}
+	if a, b := Step(in, w.o, w.now), Step(in, w.o, w.now); !reflect.DeepEqual(a, b) {
 		return "one step, two outcomes"
 	}
-	if again := step(in, w.o, w.now); !reflect.DeepEqual(again.status, *st) {
+	if again := Step(in, w.o, w.now); !reflect.DeepEqual(again.Status, *st) {
 		return "the status of a world at rest changes"
 	}
 	return ""

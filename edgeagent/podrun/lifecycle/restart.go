@@ -1,4 +1,4 @@
-package podrun
+package lifecycle
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func endCode(c *cruntime.Container) int32 {
 	return int32(c.ExitCode)
 }
 
-// restarts reports whether a container that ended with a code runs again. seen is false when nobody saw it end: then
+// restarts reports whether a container that ended with a code runs again. seen is false when its end was not observed: then
 // there is no exit code to which its rules could be put.
 func restarts(pod *corev1.PodSpec, c *corev1.Container, code int32, seen bool) bool {
 	policy := pod.RestartPolicy
@@ -87,7 +87,7 @@ func mayRestartAll(pod *corev1.PodSpec) bool {
 
 // allRestarter is the container whose end asks for a restart of the whole pod, or nil.
 func (s *stepper) allRestarter() *cruntime.Container {
-	for _, c := range slices.Concat(s.d.pod.Spec.InitContainers, s.d.pod.Spec.Containers) {
+	for _, c := range slices.Concat(s.d.Pod.Spec.InitContainers, s.d.Pod.Spec.Containers) {
 		rec := s.current[c.Name]
 		if rec == nil || rec.State != cruntime.Exited || rec.Lost {
 			continue
@@ -107,42 +107,42 @@ func (s *stepper) restartAll() bool {
 	if by == nil {
 		return false
 	}
-	s.out.state = PodRunning
+	s.out.State = PodRunning
 	running := false
-	for i := range s.o.containers {
-		c := &s.o.containers[i]
+	for i := range s.o.Containers {
+		c := &s.o.Containers[i]
 		if c.State != cruntime.Running {
 			continue
 		}
 		running = true
-		if end := s.o.stops[c.ID]; end.IsZero() || end.After(s.now) {
-			s.do(action{kind: actStop, container: c.Name, id: c.ID,
-				why: fmt.Sprintf("Container %s will be restarted with all of its pod, because container %s has ended with %d", c.Name, by.Name, endCode(by))})
+		if end := s.o.Stops[c.ID]; end.IsZero() || end.After(s.now) {
+			s.do(Action{Kind: StopContainer, Container: c.Name, ID: c.ID,
+				Why: fmt.Sprintf("Container %s will be restarted with all of its pod, because container %s has ended with %d", c.Name, by.Name, endCode(by))})
 		}
 	}
 	if running {
 		return true
 	}
-	b := s.o.backoffs[by.Name]
+	b := s.o.Backoffs[by.Name]
 	if until := b.until(by.FinishedAt, s.now); s.now.Before(until) {
 		s.waitBackOff(by.Name, b)
 		s.at(until)
 		return true
 	}
-	if len(s.o.containers) == 1 {
-		s.do(action{kind: actRemove, container: by.Name, id: by.ID, attempt: by.Attempt, backoff: b.next(by.FinishedAt, s.now)})
+	if len(s.o.Containers) == 1 {
+		s.do(Action{Kind: RemoveContainer, Container: by.Name, ID: by.ID, Attempt: by.Attempt, Backoff: b.next(by.FinishedAt, s.now)})
 		return true
 	}
-	for i := range s.o.containers {
-		if c := &s.o.containers[i]; c.ID != by.ID {
-			s.do(action{kind: actRemove, container: c.Name, id: c.ID, attempt: c.Attempt})
+	for i := range s.o.Containers {
+		if c := &s.o.Containers[i]; c.ID != by.ID {
+			s.do(Action{Kind: RemoveContainer, Container: c.Name, ID: c.ID, Attempt: c.Attempt})
 		}
 	}
 	return true
 }
 
-// waitBackOff says that a container waits for its back-off.
-func (s *stepper) waitBackOff(name string, b backoff) {
-	s.wait(name, reasonCrash, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
-		b.delay, name, s.d.pod.Name+"_"+s.d.pod.Namespace, s.d.pod.UID))
+// waitBackOff records that a container waits for its back-off.
+func (s *stepper) waitBackOff(name string, b Backoff) {
+	s.wait(name, ReasonCrash, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s(%s)",
+		b.delay, name, s.d.Pod.Name+"_"+s.d.Pod.Namespace, s.d.Pod.UID))
 }

@@ -1,0 +1,154 @@
+package resource
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/internal/kube"
+)
+
+// Custom names a kind that no Go type stands behind, for Kinds.Add.
+type Custom struct {
+	GVK                    schema.GroupVersionKind
+	Plural, Singular       string
+	ShortNames, Categories []string
+	Namespaced             bool
+	// Schema is what its objects look like; nil: every field is kept, none is looked at.
+	Schema Schema
+	// Status: the field "status" is written by the subresource of that name only, and all else by none but the object itself.
+	Status bool
+}
+
+// Kind returns the declaration, with all verbs and the rules that upstream has for custom resources.
+func (c Custom) Kind() *Kind {
+	k := newKind(c.GVK, c.Plural, c.Singular)
+	k.ShortNames, k.Categories = c.ShortNames, c.Categories
+	k.Codec = unstructuredCodec{c.GVK, c.Schema}
+	k.New = func() kube.Object {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(c.GVK)
+		return u
+	}
+	k.NewList = func() runtime.Object {
+		l := &unstructured.UnstructuredList{}
+		l.SetGroupVersionKind(c.GVK.GroupVersion().WithKind(c.GVK.Kind + "List"))
+		return l
+	}
+	k.Columns = nameAndAge
+	if !c.Namespaced {
+		k.clusterScoped()
+	}
+	k.Rules = c.rules()
+	if c.Status {
+		k.Subresources["status"] = &Subresource{Name: "status", GVK: c.GVK, Verbs: []string{"get", "patch", "update"}, Rules: &Rules{
+			Default: c.defaults, ValidateUpdate: func(_ context.Context, obj, _ kube.Object) field.ErrorList { return c.validate(obj) },
+			PrepareUpdate: func(_ context.Context, obj, old kube.Object) { keepAllBut("status", content(obj), content(old)) },
+		}}
+	}
+	return k
+}
+
+func (c Custom) rules() Rules {
+	return Rules{
+		Default: c.defaults,
+		PrepareCreate: func(_ context.Context, obj kube.Object) {
+			obj.SetGeneration(1)
+			if c.Status {
+				delete(content(obj), "status")
+			}
+		},
+		PrepareUpdate: func(_ context.Context, obj, old kube.Object) {
+			now, was := content(obj), content(old)
+			if c.Status {
+				keep("status", now, was)
+			}
+			if !equality.Semantic.DeepEqual(besidesMetadata(now), besidesMetadata(was)) {
+				obj.SetGeneration(old.GetGeneration() + 1)
+			}
+		},
+		ValidateCreate: func(_ context.Context, obj kube.Object) field.ErrorList {
+			errs := genericvalidation.ValidateObjectMetaAccessor(obj, c.Namespaced, genericvalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+			return append(errs, c.validate(obj)...)
+		},
+		ValidateUpdate: func(_ context.Context, obj, _ kube.Object) field.ErrorList { return c.validate(obj) },
+	}
+}
+
+func (c Custom) defaults(obj kube.Object) {
+	if c.Schema != nil {
+		c.Schema.Default(content(obj))
+	}
+}
+
+func (c Custom) validate(obj kube.Object) field.ErrorList {
+	if c.Schema == nil {
+		return nil
+	}
+	return c.Schema.Validate(content(obj))
+}
+
+// content is the object's fields. Rules of a custom kind see its codec's objects only.
+func content(obj kube.Object) map[string]any { return obj.(*unstructured.Unstructured).Object }
+
+// keep puts a field of now back to what it was.
+func keep(name string, now, was map[string]any) {
+	if v, ok := was[name]; ok {
+		now[name] = runtime.DeepCopyJSONValue(v)
+	} else {
+		delete(now, name)
+	}
+}
+
+// keepAllBut puts all fields of now but one back to what they were.
+func keepAllBut(name string, now, was map[string]any) {
+	for field := range now {
+		if _, ok := was[field]; !ok && field != name {
+			delete(now, field)
+		}
+	}
+	for field := range was {
+		if field != name {
+			keep(field, now, was)
+		}
+	}
+}
+
+// besidesMetadata is what a generation counts the changes of.
+func besidesMetadata(obj map[string]any) map[string]any {
+	out := make(map[string]any, len(obj))
+	for name, v := range obj {
+		if name != "metadata" {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// nameAndAge are the columns of a kind that declares none, as Kubernetes shows custom resources.
+func nameAndAge(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	t := &metav1.Table{Rows: make([]metav1.TableRow, len(objs))}
+	if opts == nil || !opts.NoHeaders {
+		doc := metav1.ObjectMeta{}.SwaggerDoc()
+		t.ColumnDefinitions = []metav1.TableColumnDefinition{
+			{Name: "Name", Type: "string", Format: "name", Description: doc["name"]},
+			{Name: "Age", Type: "date", Description: doc["creationTimestamp"]},
+		}
+	}
+	for i, obj := range objs {
+		age := "<unknown>"
+		if at := obj.GetCreationTimestamp(); !at.IsZero() {
+			age = duration.HumanDuration(time.Since(at.Time))
+		}
+		t.Rows[i] = metav1.TableRow{Cells: []any{obj.GetName(), age}, Object: runtime.RawExtension{Object: obj}}
+	}
+	return t, nil
+}

@@ -1,0 +1,127 @@
+package resource
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kubernetes/pkg/capabilities"
+)
+
+// Kinds is the set of served kinds. It may change at any time; readers never lock, and see each change as a whole.
+type Kinds struct {
+	mu   sync.Mutex // one writer at a time
+	snap atomic.Pointer[snapshot]
+}
+
+// snapshot is the set as of one generation. Nothing of it changes but replaced, which the writer of the next one closes.
+type snapshot struct {
+	kinds      []*Kind // in the order in which they were added
+	byGVK      map[schema.GroupVersionKind]*Kind
+	generation uint64
+	replaced   chan struct{} // closed once a later snapshot is in place
+}
+
+// New returns the built-in kinds.
+func New() *Kinds {
+	// Who may run privileged containers is for policy to say; validation alone would refuse them for everybody.
+	capabilities.Setup(true, 0)
+	s := &Kinds{}
+	s.snap.Store(&snapshot{replaced: make(chan struct{})})
+	if err := s.Add(builtin()...); err != nil {
+		panic(err) // the declarations contradict each other, which TestKindsAreComplete would have shown
+	}
+	return s
+}
+
+// Add serves more kinds, all of them or none. A kind or a plural that is served already is an error.
+func (s *Kinds) Add(kinds ...*Kind) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.swap(append(slices.Clone(s.All()), kinds...))
+}
+
+// Remove ends the service of a kind; its stored objects stay, and are served again when the kind is. Removing a kind that is
+// not served does nothing.
+func (s *Kinds) Remove(gvk schema.GroupVersionKind) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.Lookup(gvk); !ok {
+		return
+	}
+	kept := slices.DeleteFunc(slices.Clone(s.All()), func(k *Kind) bool { return k.GVK == gvk })
+	if err := s.swap(kept); err != nil {
+		panic(err) // a subset of a consistent set is consistent
+	}
+}
+
+// swap puts the next snapshot in place. s.mu is held.
+func (s *Kinds) swap(kinds []*Kind) error {
+	next, err := index(kinds)
+	if err != nil {
+		return err
+	}
+	last := s.snap.Load()
+	next.generation = last.generation + 1
+	s.snap.Store(next)
+	close(last.replaced)
+	return nil
+}
+
+// Lookup finds a kind by its type.
+func (s *Kinds) Lookup(gvk schema.GroupVersionKind) (*Kind, bool) {
+	k, ok := s.snap.Load().byGVK[gvk]
+	return k, ok
+}
+
+// All returns every kind, in the order in which they were added. The slice is shared: read-only.
+func (s *Kinds) All() []*Kind { return s.snap.Load().kinds }
+
+// Generation counts the changes. What is derived from All is up to date as long as the generation is the one that was read
+// before All.
+func (s *Kinds) Generation() uint64 { return s.snap.Load().generation }
+
+// Changes yields the kinds as they are now, and again after changes until ctx ends: changes that follow each other while the
+// loop's body runs come as one. The slices are shared: read-only.
+func (s *Kinds) Changes(ctx context.Context) iter.Seq[[]*Kind] {
+	return func(yield func([]*Kind) bool) {
+		for ctx.Err() == nil {
+			snap := s.snap.Load()
+			if !yield(snap.kinds) {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-snap.replaced:
+			}
+		}
+	}
+}
+
+// index checks that kinds do not contradict each other.
+func index(kinds []*Kind) (*snapshot, error) {
+	s := &snapshot{
+		kinds:    kinds,
+		byGVK:    make(map[schema.GroupVersionKind]*Kind, len(kinds)),
+		replaced: make(chan struct{}),
+	}
+	byResource := make(map[schema.GroupVersionResource]*Kind, len(kinds))
+	for _, k := range kinds {
+		if old, ok := s.byGVK[k.GVK]; ok {
+			return nil, fmt.Errorf("kind %s is declared twice, as %s and as %s", k.GVK, old.Plural, k.Plural)
+		}
+		if k.Virtual() && (!slices.Equal(k.Verbs, []string{"create"}) || k.StoredAs != nil || len(k.Subresources) > 0) {
+			return nil, fmt.Errorf("kind %s stores nothing, so create must be its only verb, and it can neither be a view nor have subresources", k.GVK)
+		}
+		gvr := k.GVR()
+		if old, ok := byResource[gvr]; ok {
+			return nil, fmt.Errorf("resource %s is declared twice, by %s and by %s", gvr, old.GVK, k.GVK)
+		}
+		s.byGVK[k.GVK], byResource[gvr] = k, k
+	}
+	return s, nil
+}
