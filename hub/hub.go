@@ -98,7 +98,13 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{Store: h.db, Kinds: h.kinds, Objects: h.objects, Admission: chain, Told: h.nodeLeases(), Limits: h.limits(), Log: h.part("registry")})
+	store, err := h.overlayStore()
+	if err != nil {
+		return err
+	}
+	h.registry = registry.New(registry.Config{
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
+	})
 	return h.openLink()
 }
 

@@ -6,12 +6,9 @@ import (
 	"net/netip"
 	"path/filepath"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
-	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -70,15 +67,6 @@ func (h *Hub) history() (string, uint64) {
 		h.log.Warn("store does not say its revision", "error", err)
 	}
 	return h.db.History(), uint64(rev)
-}
-
-// nodeLeases has each Node show the Lease that clients of Kubernetes look for, out of what the dispatcher knows.
-func (h *Hub) nodeLeases() *registry.Told {
-	return &registry.Told{
-		GVK: kube.Lease, Namespace: corev1.NamespaceNodeLease, From: kube.Node,
-		Make: func(n kube.Object) kube.Object { return h.dispatch.Lease(n.(*corev1.Node)) },
-		Why:  "the hub itself tells the leases of this namespace, one for each Node, from when it last heard of the node; nobody else writes them",
-	}
 }
 
 // hosts are where others reach this hub: what the operator advertises, or else the listening address, or else every

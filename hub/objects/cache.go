@@ -143,7 +143,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		if it, ok := kc.items.Get(e.Key); ok && it.rev == e.Rev {
 			continue
 		}
-		obj, ok := c.decoded.peek(e.Rev)
+		obj, ok := c.decoded.peek(e.Key, e.Rev)
 		if !ok {
 			if obj, err = c.decode(kc.kind, e); err != nil {
 				c.unreadable(e.Key, e.Rev, err)

@@ -23,17 +23,23 @@ const (
 // decoded holds the typed form of recent revisions, so that each is made once for all who need it.
 type decoded struct {
 	mu     sync.Mutex
-	byRev  map[sqlstore.Revision]*revision
-	recent []remembered          // oldest first; those of byRev
+	known  map[version]*revision
+	recent []remembered          // oldest first; those of known
 	bytes  int                   // of recent
 	handed map[string][]*Handoff // by key: objects that writers are committing just now
 	seed   maphash.Seed          // set once: hashes of this process only
 	log    *slog.Logger
 }
 
-// remembered is a revision in the order in which they were decoded.
+// version names an object as of a revision. The key is part of it because a synthesized object has its source's revision.
+type version struct {
+	key string
+	rev sqlstore.Revision
+}
+
+// remembered is a version in the order in which they were decoded.
 type remembered struct {
-	rev   sqlstore.Revision
+	of    version
 	bytes int
 }
 
@@ -71,7 +77,7 @@ type Handoff struct {
 func newDecoded(log *slog.Logger) *decoded {
 	return &decoded{
 		log:    log,
-		byRev:  map[sqlstore.Revision]*revision{},
+		known:  map[version]*revision{},
 		handed: map[string][]*Handoff{},
 		seed:   maphash.MakeSeed(),
 	}
@@ -106,10 +112,10 @@ func (d *decoded) settle(h *Handoff, rev sqlstore.Revision) kube.Object {
 		return nil
 	}
 	h.commit(rev)
-	if e := d.byRev[rev]; e == nil {
-		e = &revision{}
+	if at := (version{h.key, rev}); d.known[at] == nil {
+		e := &revision{}
 		e.fill(d.log, h.key, func() (kube.Object, error) { return h.obj, nil })
-		d.remember(rev, e, h.size)
+		d.remember(at, e, h.size)
 	}
 	return h.obj
 }
@@ -120,24 +126,25 @@ func (h *Handoff) commit(rev sqlstore.Revision) {
 
 // object returns the typed form of raw, which is key's value at rev.
 func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
+	at := version{key, rev}
 	d.mu.Lock()
-	e := d.byRev[rev]
+	e := d.known[at]
 	if e == nil {
 		e = &revision{}
 		if h := d.match(key, rev, raw); h != nil {
 			h.commit(rev)
 			e.fill(d.log, key, func() (kube.Object, error) { return h.obj, nil })
 		}
-		d.remember(rev, e, len(raw))
+		d.remember(at, e, len(raw))
 	}
 	d.mu.Unlock()
 	return e.fill(d.log, key, func() (kube.Object, error) { return Decode(k, raw) })
 }
 
-// peek returns the typed form of rev when it has been made.
-func (d *decoded) peek(rev sqlstore.Revision) (kube.Object, bool) {
+// peek returns the typed form of key's value at rev when it has been made.
+func (d *decoded) peek(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	d.mu.Lock()
-	e := d.byRev[rev]
+	e := d.known[version{key, rev}]
 	d.mu.Unlock()
 	if e == nil || !e.done.Load() || e.err != nil {
 		return nil, false
@@ -167,14 +174,15 @@ func (d *decoded) sum(head, tail []byte) uint64 {
 	return m.Sum64()
 }
 
-// remember puts e, whose JSON has so many bytes, under rev and forgets the oldest. The newest stays, however large. d.mu is held.
-func (d *decoded) remember(rev sqlstore.Revision, e *revision, bytes int) {
-	d.byRev[rev] = e
-	d.recent = append(d.recent, remembered{rev, bytes})
+// remember puts e, whose JSON has so many bytes, at its version and forgets the oldest. The newest stays, however large. d.mu
+// is held.
+func (d *decoded) remember(at version, e *revision, bytes int) {
+	d.known[at] = e
+	d.recent = append(d.recent, remembered{at, bytes})
 	d.bytes += bytes
 	drop := 0
 	for drop < len(d.recent)-1 && (len(d.recent)-drop > keepDecoded || d.bytes > keepDecodedBytes) {
-		delete(d.byRev, d.recent[drop].rev)
+		delete(d.known, d.recent[drop].of)
 		d.bytes -= d.recent[drop].bytes
 		drop++
 	}

@@ -97,8 +97,8 @@ func TestDecodedOnceAndBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, ok := d.peek(1); ok || len(d.byRev) > keepDecoded {
-		t.Errorf("%d revisions are kept", len(d.byRev))
+	if _, ok := d.peek("key", 1); ok || len(d.known) > keepDecoded {
+		t.Errorf("%d revisions are kept", len(d.known))
 	}
 }
 
@@ -134,10 +134,10 @@ func TestDecodedIsBoundedInBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(d.byRev) > 2 || len(d.recent) != len(d.byRev) {
-		t.Errorf("%d revisions of 1 MiB are kept decoded", len(d.byRev))
+	if len(d.known) > 2 || len(d.recent) != len(d.known) {
+		t.Errorf("%d revisions of 1 MiB are kept decoded", len(d.known))
 	}
-	if _, ok := d.peek(100); !ok {
+	if _, ok := d.peek("key", 100); !ok {
 		t.Error("the newest is not")
 	}
 	_, _, small := encodedMap(t, "b", "x")
@@ -146,7 +146,7 @@ func TestDecodedIsBoundedInBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(d.byRev) != keepDecoded {
-		t.Errorf("%d small revisions are kept decoded, want %d", len(d.byRev), keepDecoded)
+	if len(d.known) != keepDecoded {
+		t.Errorf("%d small revisions are kept decoded, want %d", len(d.known), keepDecoded)
 	}
 }

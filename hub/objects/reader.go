@@ -83,7 +83,7 @@ func (c *Cache) AtHand(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	if o, ok := c.At(key, rev); ok {
 		return o, true
 	}
-	return c.decoded.peek(rev)
+	return c.decoded.peek(key, rev)
 }
 
 // Typed returns the object that raw is, which is key's value at rev. What has to be decoded for it is kept for others.

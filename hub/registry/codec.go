@@ -22,15 +22,8 @@ func asKube(body runtime.Object) (kube.Object, bool) {
 	return o, ok
 }
 
-// view turns stored bytes into JSON of the target's kind: without change unless the kind is a view, or the object told.
+// view turns stored bytes into JSON of the target's kind: without change unless the kind is a view.
 func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) ([]byte, error) {
-	if from := r.toldFrom(k, key); from != nil {
-		obj, err := r.tell(k, from, key, rev, raw)
-		if err != nil {
-			return nil, err
-		}
-		return encodeBody(obj)
-	}
 	if k.StoredAs == nil {
 		return raw, nil
 	}

@@ -22,7 +22,7 @@ import (
 const (
 	generatedSuffix = 5
 	maxGenerateBase = 63 - generatedSuffix
-	// generateTries is how many names a generateName gets before the client is told to try again.
+	// generateTries is how many names a generateName gets before the client has to try again.
 	generateTries = 8
 )
 
@@ -45,7 +45,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err != nil {
 		return nil, err
 	}
-	if err := r.refuseToldCreate(ctx, t, obj); err != nil {
+	if err := r.creatable(ctx, t, obj); err != nil {
 		return nil, err
 	}
 	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {

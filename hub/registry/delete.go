@@ -25,7 +25,7 @@ func (r *Registry) Delete(ctx context.Context, t resource.Target, opts *metav1.D
 	if err := InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
 		return nil, err
 	}
-	if err := r.refuseTold(t); err != nil {
+	if err := r.writable(t); err != nil {
 		return nil, err
 	}
 	ctx, q, err := r.resolve(ctx, "delete", t, options{dryRun: opts.DryRun, preconditions: opts.Preconditions})
@@ -235,7 +235,7 @@ const collectionWorkers = 16
 // DeleteCollection deletes what list selects, one by one by the rules of Delete, and answers with what it found. An
 // object that is gone meanwhile is no error; after another error the rest may or may not be deleted, as in Kubernetes.
 func (r *Registry) DeleteCollection(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error) {
-	if err := r.refuseTold(t); err != nil {
+	if err := r.writable(t); err != nil {
 		return nil, err
 	}
 	found, entries, err := r.list(ctx, t, list)
@@ -265,7 +265,7 @@ func (r *Registry) DeleteCollection(ctx context.Context, t resource.Target, opts
 		if ctx.Err() != nil {
 			break
 		}
-		if r.toldFrom(t.Kind, e.Key) == nil {
+		if r.readOnly(e.Key) == nil {
 			work <- e.Key
 		}
 	}

@@ -1,21 +1,18 @@
 // Package registry holds the verbs on objects (create, get, list, watch, update, patch, delete) as functions of plain
-// values on top of the object log, and the hub's decoded cache that its loops read. HTTP lives in hub/apiserver.
+// values on top of the object log. HTTP lives in hub/apiserver, the typed cache in hub/objects. It knows verbs and names no
+// kind: what is special about one is declared in hub/resource, or is a resource.Handler beside it (podverbs).
 //
-// Every write goes the same way, whoever asks:
+// Every write is a request and goes the same way, whoever asks:
 //
-//	read current → apply body or patch → strategy (resource.Rules) → admission → compare-and-commit
-//	     ▲                                                                            │
-//	     └────────────── the object changed meanwhile: start again ───────────────────┘
+//	Verbs, ClientAs ─► resolve ─► decode ─► default ─► mutate ─► validate ─► commit
+//	                   request    body,     Rules      admission  Rules, then  compare with what was
+//	                              patch                           admission    read, all plans or none
+//	                                 ▲                                             │
+//	                                 └──── the object changed meanwhile: again ────┘
 //
-// Reads hand out the stored bytes. The typed form of a revision is made at most once: by the writer that made the
-// revision when there was one in this process, otherwise by whoever needs it first; controllers, selectors and later
-// writes share it, read-only.
+// Up to the commit a verb only makes a plan, which is plain data: what to write, made from which revision. One request
+// commits its own plan; control.Writer.Commit makes one for each write and commits them together.
 //
-//	Verbs, control.Writer ─► plan (pure rules) ─► Store.Commit
-//	                              │ typed object          │ events
-//	                              ▼                       ▼
-//	                          decoded ◄──────────────── feed (Run) ─► Reader, Subscribe, event expiry
-//
-// A kind's objects are only decoded when someone reads that kind typed, so a hub without loops on a kind pays nothing
-// for it but its bytes.
+// Reads hand out the stored bytes. Selectors and writes need the typed form of a revision, which hub/objects makes at most
+// once and shares, read-only.
 package registry

@@ -57,7 +57,7 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	}
 	if page.More {
 		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)
-		if sel.plain() && sel.also == "" {
+		if sel.plain() {
 			left := int64(page.Remain)
 			res.Remaining = &left
 		}
@@ -107,7 +107,7 @@ func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.Li
 
 // page reads up to limit selected entries, all as of one revision.
 func (r *Registry) page(ctx context.Context, sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
-	if sel.plain() && sel.key == "" && sel.also == "" {
+	if sel.plain() && sel.key == "" {
 		return r.store.List(ctx, sel.prefix, after, limit, at)
 	}
 	chunk := 0
@@ -115,16 +115,11 @@ func (r *Registry) page(ctx context.Context, sel *selection, after string, limit
 		chunk = max(4*limit, 500)
 	}
 	out := sqlstore.Page{}
-	prefix := sel.prefix
-	if sel.also != "" && strings.HasPrefix(after, sel.also) {
-		prefix = sel.also
-	}
 	for {
-		page, err := r.store.List(ctx, prefix, after, chunk, at)
+		page, err := r.store.List(ctx, sel.prefix, after, chunk, at)
 		if err != nil {
 			return page, err
 		}
-		last := sel.also == "" || prefix == sel.also
 		at, out.Rev = page.Rev, page.Rev
 		for i, e := range page.Entries {
 			if !sel.hasKey(e.Key) || !r.selects(sel, e.Key, e.Rev, e.Value) {
@@ -132,18 +127,14 @@ func (r *Registry) page(ctx context.Context, sel *selection, after string, limit
 			}
 			out.Entries = append(out.Entries, e)
 			if limit > 0 && len(out.Entries) == limit {
-				out.More = page.More || i < len(page.Entries)-1 || !last
+				out.More = page.More || i < len(page.Entries)-1
 				return out, nil
 			}
 		}
-		switch {
-		case page.More:
-			after = page.Entries[len(page.Entries)-1].Key
-		case last:
+		if !page.More {
 			return out, nil
-		default:
-			prefix, after = sel.also, ""
 		}
+		after = page.Entries[len(page.Entries)-1].Key
 	}
 }
 
@@ -208,9 +199,5 @@ func decodeContinue(sel *selection, token string) (after string, at sqlstore.Rev
 		return bad("%v", c.Start)
 	}
 	// The token says where to go on from, the store wants the last key already given.
-	after = sel.prefix + strings.TrimSuffix(start[1:], "\x00")
-	if sel.also != "" && strings.HasPrefix(start, sel.also) {
-		after = strings.TrimSuffix(start, "\x00") // only in the first range are keys given without their prefix
-	}
-	return after, max(c.Revision, 0), nil
+	return sel.prefix + strings.TrimSuffix(start[1:], "\x00"), max(c.Revision, 0), nil
 }

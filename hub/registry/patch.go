@@ -36,7 +36,7 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	if opts == nil {
 		opts = &metav1.PatchOptions{}
 	}
-	if err := r.refuseTold(t); err != nil {
+	if err := r.writable(t); err != nil {
 		return nil, err
 	}
 	if accepted := t.Kind.PatchTypes(); !slices.Contains(accepted, pt) {

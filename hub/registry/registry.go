@@ -20,8 +20,11 @@ type Config struct {
 	Objects   *objects.Cache   // of Store
 	Admission Admission        // nil: everything is admitted
 	Clock     func() time.Time // nil: time.Now
-	Told      *Told            // nil: every object is stored
 	Log       *slog.Logger     // nil: discarded
+
+	// ReadOnly returns the refusal, an API status, of a write of key, or of all objects of a collection whose keys begin with
+	// it; nil when it is written as usual. Commit refuses the same. nil: everything can be written.
+	ReadOnly func(key string) error
 
 	// EventTTL is how long an Event is kept after its last write; 0 means one hour, as in Kubernetes.
 	EventTTL time.Duration
@@ -48,7 +51,7 @@ type Registry struct {
 	kinds     Kinds
 	admission Admission
 	patching  fairqueue.Queue // held while a large patch is applied
-	told      *Told
+	readOnly  func(key string) error
 	now       func() time.Time
 	log       *slog.Logger
 	bookmark  time.Duration
@@ -66,9 +69,12 @@ var (
 // New returns a registry on cfg.Store. Nothing runs until Run.
 func New(cfg Config) *Registry {
 	r := &Registry{
-		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, told: cfg.Told,
+		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, readOnly: cfg.ReadOnly,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
 		limits: cfg.Limits,
+	}
+	if r.readOnly == nil {
+		r.readOnly = func(string) error { return nil }
 	}
 	if r.admission == nil {
 		r.admission = admitAll{}

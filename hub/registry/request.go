@@ -53,7 +53,7 @@ func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, 
 }
 
 // served finds what t names below its kind, nil for the object itself, or refuses a verb that it does not have. Which verbs
-// a stored kind offers to clients is for the API server to say: the hub's own parts have them all.
+// a stored kind offers to clients is what the API server goes by; the hub's own parts have them all.
 func served(t resource.Target, verb string) (*resource.Subresource, error) {
 	gr := t.Kind.Resource()
 	if t.Subresource == "" {

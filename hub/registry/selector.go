@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"strings"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -19,7 +17,6 @@ import (
 type selection struct {
 	kind   *resource.Kind
 	prefix string
-	also   string // a second range of keys, of objects that are told; it comes after the first
 	key    string // set when only one object can match
 	labels labels.Selector
 	fields fields.Selector
@@ -73,31 +70,16 @@ func (r *Registry) selectionOf(t resource.Target, opts *metav1.ListOptions) (*se
 		s.key = s.prefix + name
 		s.prefix = s.key
 	}
-	r.widen(s, namespace, name)
 	return s, nil
 }
 
 // plain: everything in the range of keys is selected, nothing needs to be decoded.
 func (s *selection) plain() bool { return s.labels == nil && s.fields == nil }
 
-// hasKey tells whether a key that a watch has come upon is in range: a prefix that is a whole key also begins longer names,
-// and a watch of two ranges follows everything.
+// hasKey reports whether a key that a list or watch has come upon is in range: a prefix that is a whole key also begins
+// longer names.
 func (s *selection) hasKey(key string) bool {
-	switch {
-	case s.key != "":
-		return key == s.key
-	case s.also != "":
-		return strings.HasPrefix(key, s.prefix) || strings.HasPrefix(key, s.also)
-	}
-	return true
-}
-
-// watched is what a watch has to follow.
-func (s *selection) watched() string {
-	if s.also != "" {
-		return ""
-	}
-	return s.prefix
+	return s.key == "" || key == s.key
 }
 
 func (s *selection) matches(obj kube.Object) bool {
@@ -119,10 +101,6 @@ func (s *selection) fieldsOf(obj kube.Object) fields.Set {
 func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
 	if s.plain() {
 		return true
-	}
-	if from := r.toldFrom(s.kind, key); from != nil {
-		obj, err := r.tell(s.kind, from, key, rev, raw)
-		return err == nil && s.matches(obj)
 	}
 	if obj, ok := r.objects.AtHand(key, rev); ok {
 		return s.matches(obj)

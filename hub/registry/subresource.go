@@ -30,23 +30,13 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 			return nil, err
 		}
 	}
-	key, told := r.tellKey(t)
-	if !told {
-		key = resource.Key(t.Kind, t.Namespace, t.Name)
-	}
+	key := resource.Key(t.Kind, t.Namespace, t.Name)
 	e, ok, err := r.store.Get(ctx, key)
 	if err != nil {
 		return nil, storeFailure(t.Kind, "get", err)
 	}
 	if !ok {
 		return nil, notFound(t.Kind, t.Name)
-	}
-	if told {
-		b, err := r.view(ctx, t.Kind, key, e.Rev, e.Value)
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		return &Result{JSON: b}, nil
 	}
 	if sub != nil && sub.Get != nil {
 		cur, err := r.current(ctx, t.Kind, key)

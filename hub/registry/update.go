@@ -24,7 +24,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if err := InvalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
 		return nil, err
 	}
-	if err := r.refuseTold(t); err != nil {
+	if err := r.writable(t); err != nil {
 		return nil, err
 	}
 	ctx, q, err := r.resolve(ctx, "update", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})

@@ -58,7 +58,7 @@ func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.Li
 		}
 	}
 	w.told = from
-	if w.src, err = r.store.Watch(ctx, sel.watched(), from); err != nil {
+	if w.src, err = r.store.Watch(ctx, sel.prefix, from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 	}
 	w.due = time.Now().Add(r.bookmark)
@@ -235,10 +235,6 @@ func (w *watcher) selected(key string, prev []byte) bool {
 func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
 	if s.plain() {
 		return true
-	}
-	if from := r.toldFrom(s.kind, key); from != nil {
-		obj, err := r.tell(s.kind, from, key, rev, raw)
-		return err == nil && s.matches(obj)
 	}
 	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
 	return err == nil && s.matches(obj)

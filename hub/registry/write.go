@@ -77,6 +77,31 @@ func (p *plan) encodeChange() error {
 	return nil
 }
 
+// writable refuses to write what cannot be written, before anything else is looked at.
+func (r *Registry) writable(t resource.Target) error {
+	return r.readOnly(resource.Key(t.Kind, t.Namespace, t.Name))
+}
+
+// creatable is writable for a new object, whose name may be taken.
+func (r *Registry) creatable(ctx context.Context, t resource.Target, obj kube.Object) error {
+	if t.Namespace == "" {
+		t.Namespace = obj.GetNamespace()
+	}
+	t.Name = obj.GetName()
+	refused := r.writable(t)
+	if refused == nil {
+		return nil
+	}
+	_, taken, err := r.store.Get(ctx, resource.Key(t.Kind, t.Namespace, t.Name))
+	switch {
+	case err != nil:
+		return storeFailure(t.Kind, "create", err)
+	case taken:
+		return apierrors.NewAlreadyExists(groupResource(t.Kind), t.Name)
+	}
+	return refused
+}
+
 // current reads an object; nil when it does not exist.
 func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*current, error) {
 	e, ok, err := r.store.Get(ctx, key)
@@ -161,7 +186,7 @@ func (r *Registry) change(ctx context.Context, q *request, prepare func(*current
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
-// committed answers with what has just been written. A store that cannot say any more leaves it to what was handed to it.
+// committed answers with what has just been written. Where the store does not answer any more, it is what was handed to it.
 func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
 	if e, ok, err := r.store.Get(ctx, p.key); err == nil && ok && e.Rev == rev {

@@ -14,9 +14,9 @@ import (
 // Handler answers creations that store no object of the body's type: those of a subresource that is a verb (a pod's binding),
 // or of a kind of which nothing is kept (a review). hub/registry/podverbs has the built-in ones.
 type Handler interface {
-	// Handle does what body asks for. body is the caller's, of the type that the Subresource or the Kind declares, or of the
-	// Kind itself in a commit of several writes. q is shared, and names the parent of a subresource, which need not exist. The
-	// error is a Status; any other becomes a 500 with its text.
+	// Handle does what body asks for. body is of the type that the Subresource or the Kind declares, or of the Kind itself in a
+	// commit of several writes. q names the parent of a subresource, which need not exist. Both are shared: read-only. An error
+	// that is no Status becomes a 500 with its text.
 	Handle(ctx context.Context, q *Request, body runtime.Object, objects Objects) (Answer, error)
 }
 

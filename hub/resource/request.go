@@ -25,7 +25,7 @@ type Request struct {
 	// it does not, and for deletions, which set none.
 	Manager string
 	DryRun  bool // everything is done but the commit
-	// Preconditions say which object is meant, beyond its name; nil: whichever has it.
+	// Preconditions narrow down which object is meant, beyond its name; nil: any that has it.
 	Preconditions *metav1.Preconditions
 }
 

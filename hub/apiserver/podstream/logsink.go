@@ -67,7 +67,7 @@ func (l *webSocketLog) begin() error {
 	return nil
 }
 
-// awaitEnd reads until the client goes: a reader of logs has nothing to say but goodbye.
+// awaitEnd reads until the client goes: a reader of logs sends nothing but the end.
 func (l *webSocketLog) awaitEnd() {
 	defer close(l.read)
 	defer l.gone()

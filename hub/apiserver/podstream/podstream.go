@@ -53,8 +53,8 @@ func New(cfg Config) *Server { return &Server{cfg: cfg} }
 // Request is a client's request for a stream.
 type Request struct {
 	W http.ResponseWriter
-	// R's context ends the stream: with the client, or when the hub stops. A cause that it has then is what the client is
-	// told, as a ServiceUnavailable.
+	// R's context ends the stream: with the client, or when the hub stops. The client gets its cause, where it has one, as a
+	// ServiceUnavailable.
 	R           *http.Request
 	Pod         *corev1.Pod // shared: read-only
 	Subresource string      // log, exec, attach or portforward

@@ -39,7 +39,7 @@ func (x *stream) portForward() {
 	f.ctx = ctx
 	conn, err := f.connect()
 	if err != nil {
-		x.Log.Debug("upgrade failed", "path", x.R.URL.Path, "error", err) // the client has been told
+		x.Log.Debug("upgrade failed", "path", x.R.URL.Path, "error", err) // the client has its answer
 		return
 	}
 	select {
@@ -142,7 +142,7 @@ func (f *forwarder) accept(s httpstream.Stream, replied <-chan struct{}) error {
 	return nil
 }
 
-// ended forgets a pair: the library keeps every stream of a connection until it is told.
+// ended forgets a pair: the library keeps every stream of a connection until it is asked to forget it.
 func (f *forwarder) ended(id string, p *streamPair) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -200,7 +200,7 @@ func (f *forwarder) carry(data httpstream.Stream, port int32) error {
 			return err
 		}
 		if b == nil {
-			_ = data.Close() // the pod has said all it will
+			_ = data.Close() // the pod sends no more
 			continue
 		}
 		if _, err := data.Write(b); err != nil {
@@ -209,7 +209,7 @@ func (f *forwarder) carry(data httpstream.Stream, port int32) error {
 	}
 }
 
-// toPod carries what the client says.
+// toPod carries what the client sends.
 func toPod(ctx context.Context, data httpstream.Stream, st wire.Stream) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -218,7 +218,7 @@ func toPod(ctx context.Context, data httpstream.Stream, st wire.Stream) {
 			return
 		}
 		if err != nil {
-			// The client has said all it will; the pod may still answer.
+			// The client sends no more; the pod may still answer.
 			_ = st.CloseSend(ctx, wire.ChannelStdin)
 			return
 		}

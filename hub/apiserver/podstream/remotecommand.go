@@ -46,7 +46,7 @@ func (x *stream) remoteCommand(kind wire.StreamKind) {
 	} else {
 		t, err = x.spdyTerminal(req)
 	}
-	if err != nil { // the client has been told
+	if err != nil { // the client has its answer
 		_ = st.Close(wire.StreamEnd{Reason: string(metav1.StatusReasonBadRequest), Message: "the client could not be reached"})
 		x.Log.Debug("upgrade failed", "path", x.R.URL.Path, "error", err)
 		return

@@ -26,7 +26,7 @@ const (
 	maxResize       = 256 // bytes of one resize message
 )
 
-// spdyTerminal: one SPDY stream for each channel, version 4 of the protocol.
+// spdyTerminal is a terminal over SPDY: one stream for each channel, version 4 of the protocol.
 type spdyTerminal struct {
 	conn                                  httpstream.Connection
 	log                                   *slog.Logger

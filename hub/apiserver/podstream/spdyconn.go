@@ -134,7 +134,7 @@ func (x *stream) spdyServe(conn net.Conn, r io.Reader, accept httpstream.NewStre
 	return &spdyConn{Connection: c, raw: bounded}, nil
 }
 
-// spdyConn closes at once: the library alone waits for streams that it has not been told of.
+// spdyConn closes at once: the library's own Close waits for streams that were not removed from it.
 type spdyConn struct {
 	httpstream.Connection
 	raw    net.Conn

@@ -27,7 +27,7 @@ const endWait = 5 * time.Second
 // maxMessage bounds one message of a terminal, which is held whole, in bytes. Clients send 32 KiB.
 const maxMessage = 512 << 10
 
-// commandProtocols are what exec and attach speak, newest first; before version 4 the end is told as text, and not at all
+// commandProtocols are what exec and attach speak, newest first; before version 4 the end is sent as text, and not at all
 // when all went well. The empty one is a client that names none.
 var commandProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", ""}
 
@@ -49,12 +49,12 @@ func (x *stream) upgradeWebSocket(protocols []string) (*websocket.Conn, error) {
 	return up.Upgrade(x.W, x.R, nil)
 }
 
-// webSocketTerminal: each message's first byte is its channel.
+// webSocketTerminal is a terminal over a WebSocket: each message's first byte is its channel.
 type webSocketTerminal struct {
 	conn   *websocket.Conn
 	base64 bool
 	closes bool // version 5: channels can be closed one by one
-	texts  bool // before version 4: an end that is an error is told as text, any other is not
+	texts  bool // before version 4: an end that is an error is sent as text, any other is not
 	mu     sync.Mutex
 }
 
@@ -96,7 +96,7 @@ func (t *webSocketTerminal) read(send func(wire.Channel, []byte) error, closed f
 		}
 		if c := wire.Channel(ch); (c == wire.ChannelStdin || c == wire.ChannelResize) && len(data) > 0 {
 			if send(c, data) != nil {
-				dead = true // the stream is over; go on reading until the client has said goodbye
+				dead = true // the stream is over; go on reading until the client closes
 			}
 		}
 	}

@@ -43,15 +43,13 @@ func (binding) Handle(ctx context.Context, q *resource.Request, body runtime.Obj
 
 // bindingOf reads the body of a request.
 func bindingOf(q *resource.Request, body runtime.Object) (*corev1.Binding, error) {
-	var b *corev1.Binding
+	b := &corev1.Binding{}
 	switch body := body.(type) {
 	case *corev1.Binding:
-		b = body
+		*b = *body // its name may be filled in
 	case *corev1.Pod:
-		b = &corev1.Binding{
-			ObjectMeta: metav1.ObjectMeta{Name: body.Name, Namespace: body.Namespace, UID: body.UID},
-			Target:     corev1.ObjectReference{Kind: kube.Node.Kind, Name: body.Spec.NodeName},
-		}
+		b.Name, b.Namespace, b.UID = body.Name, body.Namespace, body.UID
+		b.Target = corev1.ObjectReference{Kind: kube.Node.Kind, Name: body.Spec.NodeName}
 	default:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a Binding object: %T", body))
 	}
@@ -79,7 +77,7 @@ func validateBinding(b *corev1.Binding) field.ErrorList {
 	return errs
 }
 
-// preconditions adds what a body says of its object to what the request says already.
+// preconditions adds those of a body to those that the request has already.
 func preconditions(had *metav1.Preconditions, uid types.UID, version string) *metav1.Preconditions {
 	p := metav1.Preconditions{}
 	if had != nil {

@@ -11,8 +11,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Install gives the declared kinds their handlers. It comes before the kinds are shared. Without tokens (nil) the hub issues
-// none, and says so.
+// Install gives the declared kinds their handlers. It comes before the kinds are shared. Without tokens (nil) requests
+// for one are answered 503.
 func Install(kinds *resource.Kinds, tokens TokenIssuer) error {
 	return errors.Join(
 		kinds.Handle(kube.Pod, "binding", binding{}),

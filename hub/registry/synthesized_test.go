@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/objects/overlay"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource"
@@ -22,16 +24,24 @@ import (
 
 const leases = corev1.NamespaceNodeLease
 
-// leaseOf tells of each node a lease that is held as says tells.
-func leaseOf(says func(*corev1.Node) string) *registry.Told {
-	return &registry.Told{
-		GVK: kube.Lease, Namespace: leases, From: kube.Node, Why: "the hub tells them",
-		Make: func(o kube.Object) kube.Object {
+// withLeases returns a registry that shows for each node a synthesized lease, whose holder is what holder returns.
+func withLeases(t testing.TB, holder func(*corev1.Node) string) *registry.Registry {
+	t.Helper()
+	store, kinds := registrytest.Store(t), builtinKinds
+	view := objects.New(objects.Config{Store: store, Kinds: kinds})
+	lease, node := registrytest.Target(t, kube.Lease, "", "").Kind, registrytest.Target(t, kube.Node, "", "").Kind
+	over, err := overlay.New(overlay.Config{Store: store, Objects: view}, overlay.Synthetic{
+		Kind: lease, Namespace: leases, Source: node, Why: "the hub tells them",
+		Build: func(o kube.Object) kube.Object {
 			n := o.(*corev1.Node)
-			holder := says(n)
-			return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{UID: "lease-" + n.UID}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}
+			h := holder(n)
+			return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{UID: "lease-" + n.UID}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &h}}
 		},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return registrytest.Start(t, registry.Config{Store: over, ReadOnly: over.ReadOnly, Kinds: kinds, Objects: view})
 }
 
 func newNode(name string) *corev1.Node {
@@ -42,9 +52,9 @@ func newLease(ns, name string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
 }
 
-func TestTold(t *testing.T) {
+func TestSynthesized(t *testing.T) {
 	asked := atomic.Int64{}
-	r := registrytest.Start(t, registry.Config{Told: leaseOf(func(*corev1.Node) string { return fmt.Sprint("asked ", asked.Add(1)) })})
+	r := withLeases(t, func(*corev1.Node) string { return fmt.Sprint("asked ", asked.Add(1)) })
 	create(t, r, newLease("default", "leader"))
 	n := create(t, r, newNode("a"))
 	create(t, r, newNode("ab"))
@@ -60,10 +70,10 @@ func TestTold(t *testing.T) {
 	}
 	first, second := get(), get()
 	if first.Kind != "Lease" || first.Namespace != leases || first.Name != "a" || first.ResourceVersion != n.ResourceVersion || first.UID != "lease-"+n.UID {
-		t.Errorf("told %+v of %+v", first, n)
+		t.Errorf("made %+v from %+v", first, n)
 	}
 	if *first.Spec.HolderIdentity == *second.Spec.HolderIdentity {
-		t.Error("it was not told anew")
+		t.Error("it was not made anew")
 	}
 	list := func(at resource.Target, opts metav1.ListOptions) string {
 		res, err := r.List(ctx, at, &opts)
@@ -126,9 +136,9 @@ func TestTold(t *testing.T) {
 	}
 }
 
-// Nobody can write what is told; all other objects of the kind are as ever.
-func TestToldIsNotWritten(t *testing.T) {
-	r := registrytest.Start(t, registry.Config{Told: leaseOf(func(n *corev1.Node) string { return n.Name })})
+// Nobody can write a synthesized object; all other objects of the kind are written as usual.
+func TestSynthesizedIsNotWritten(t *testing.T) {
+	r := withLeases(t, func(n *corev1.Node) string { return n.Name })
 	create(t, r, newNode("a"))
 	at := registrytest.Target(t, kube.Lease, leases, "a")
 	body := func(name string) *coordinationv1.Lease { return newLease(leases, name) }
@@ -160,11 +170,11 @@ func TestToldIsNotWritten(t *testing.T) {
 	}
 }
 
-// TestToldListAndWatchAgree: lists, chunks and watches that cover objects told and stored agree as all others do.
-func TestToldListAndWatchAgree(t *testing.T) {
+// TestSynthesizedListAndWatchAgree: lists, chunks and watches that cover synthesized and stored objects agree as all others do.
+func TestSynthesizedListAndWatchAgree(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
-		r := registrytest.Start(outer, registry.Config{Told: leaseOf(func(n *corev1.Node) string { return n.Labels["x"] })})
+		r := withLeases(outer, func(n *corev1.Node) string { return n.Labels["x"] })
 		namespace := rapid.SampledFrom([]string{"", leases}).Draw(t, "of namespace")
 		all := registrytest.Target(outer, kube.Lease, namespace, "")
 		sel := metav1.ListOptions{}
