@@ -97,11 +97,14 @@ func (k *Keys) Seal(data string, value []byte) ([]byte, error) {
 	return aead.Seal(out, nonce, value, []byte(data)), nil
 }
 
-// Open decrypts what Seal made for the same data. Errors: *UnknownKeyError, *ForgedError.
+// Open decrypts what Seal made for the same data. Errors: *UnknownKeyError, also of nil Keys, and *ForgedError.
 func (k *Keys) Open(data string, sealed []byte) ([]byte, error) {
 	id, ok := By(sealed)
 	if !ok {
 		return nil, &ForgedError{}
+	}
+	if k == nil {
+		return nil, &UnknownKeyError{ID: id}
 	}
 	key, ok := k.keys[id]
 	if !ok {

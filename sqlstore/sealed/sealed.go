@@ -130,19 +130,16 @@ func (s *Store) open(key string, raw []byte) ([]byte, error) {
 	if !ok {
 		return raw, nil
 	}
-	if s.keys == nil {
-		return nil, &LockedError{Key: key, Err: &seal.UnknownKeyError{ID: id}}
-	}
 	end := bytes.LastIndexByte(raw, '\n') // digits only come after it
 	if end < 0 {
-		return nil, &LockedError{Key: key, Err: &seal.ForgedError{ID: id}}
+		end = len(raw)
 	}
 	clear, err := s.keys.Open(key, raw[:end])
 	if err != nil {
 		return nil, &LockedError{Key: key, Err: err}
 	}
 	at, n := binary.Uvarint(clear)
-	value, digits := clear[max(n, 0):], raw[end+1:]
+	value, digits := clear[max(n, 0):], raw[min(end+1, len(raw)):]
 	if n <= 0 || at > uint64(len(value))+1 {
 		return nil, &LockedError{Key: key, Err: &seal.ForgedError{ID: id}}
 	}
