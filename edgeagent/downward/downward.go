@@ -49,6 +49,7 @@ func subscript(path string) (base, key string, ok bool) {
 	return path[:i], path[i+2 : len(path)-2], true
 }
 
+// formatMap writes labels or annotations as key="value", one a line, sorted: the file must not change without a cause.
 func formatMap(m map[string]string) string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
@@ -94,6 +95,7 @@ func ResourceField(ref *corev1.ResourceFieldSelector, pod *corev1.Pod, c *corev1
 	return strconv.FormatInt(ceilDiv(q.Value(), unit.Value()), 10), nil
 }
 
+// ceilDiv divides and rounds up, as the API asks for: a container never believes that it has less than it has.
 func ceilDiv(a, b int64) int64 {
 	return int64(math.Ceil(float64(a) / float64(b)))
 }

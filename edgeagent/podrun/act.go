@@ -81,6 +81,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	w.m.portsChanged()
 }
 
+// makeSandbox does what sandbox is for. Each part is idempotent: after a failure all of it is done again.
 func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*lifecycle.Sandbox, error) {
 	m, sb := w.m, &lifecycle.Sandbox{}
 	if _, err := podspec.Names(pod, m.cfg.DNS.Domain); err != nil {

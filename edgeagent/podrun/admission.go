@@ -81,6 +81,7 @@ func (s site) check(pod *corev1.Pod) lifecycle.Rejection {
 	return lifecycle.Rejection{}
 }
 
+// system refuses a pod that is made for another operating system.
 func (s site) system(pod *corev1.Pod) lifecycle.Rejection {
 	if os, ok := pod.Labels[corev1.LabelOSStable]; ok && os != runtime.GOOS {
 		return refuse("PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
@@ -98,6 +99,7 @@ var safeSysctls = []string{
 	"net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
 }
 
+// sysctls refuses kernel parameters that other pods would notice, or that are the node's own.
 func (s site) sysctls(pod *corev1.Pod) lifecycle.Rejection {
 	if pod.Spec.SecurityContext == nil {
 		return lifecycle.Rejection{}
@@ -156,6 +158,7 @@ func (s site) resources(pod *corev1.Pod) lifecycle.Rejection {
 	return lifecycle.Rejection{}
 }
 
+// selectors compares the node with the pod's node selector and required affinity. Without the node's labels it lets all pass.
 func (s site) selectors(pod *corev1.Pod) lifecycle.Rejection {
 	if s.labels == nil {
 		return lifecycle.Rejection{}
@@ -168,6 +171,7 @@ func (s site) selectors(pod *corev1.Pod) lifecycle.Rejection {
 	return lifecycle.Rejection{}
 }
 
+// ports refuses a port of the node that another pod here has.
 func (s site) ports(pod *corev1.Pod) lifecycle.Rejection {
 	want := kube.HostPorts(&pod.Spec)
 	if len(want) == 0 {
@@ -213,6 +217,7 @@ func (s site) confinement(pod *corev1.Pod) lifecycle.Rejection {
 	return lifecycle.Rejection{}
 }
 
+// asksSELinux reports whether a pod, or a container of it, wants SELinux labels.
 func asksSELinux(pod *corev1.Pod) bool {
 	if p := pod.Spec.SecurityContext; p != nil && p.SELinuxOptions != nil {
 		return true

@@ -35,11 +35,13 @@ const (
 	eventResend = 5 * time.Minute
 )
 
+// eventKey is what makes two events equal.
 type eventKey struct {
 	pod                    types.UID
 	field, reason, message string
 }
 
+// knownEvent is an event with its count.
 type knownEvent struct {
 	event corev1.Event
 	sent  time.Time

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,9 +142,10 @@ func TestUnmeasurable(t *testing.T) {
 func TestQuietDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
-		free := int64(1 << 30)
+		var free atomic.Int64
+		free.Store(1 << 30)
 		n.stop()
-		n.free = func() int64 { return free }
+		n.free = free.Load
 		n.start()
 		defer func() { n.stop() }()
 		limit := resource.MustParse("5Mi")
@@ -157,7 +159,8 @@ func TestQuietDisk(t *testing.T) {
 			t.Errorf("measured %d times on a disk that nobody writes to", got)
 		}
 		n.settle()
-		before, free = n.fake.Count("DiskUsage"), free-6<<20
+		before = n.fake.Count("DiskUsage")
+		free.Add(-6 << 20)
 		time.Sleep(10 * time.Second)
 		n.settle()
 		if got := n.fake.Count("DiskUsage") - before; got != 1 {

@@ -101,7 +101,7 @@ func TestSubPathExprFailsAndHeals(t *testing.T) {
 		} {
 			n.apply(true, pod(uid, c.expr, nil))
 			n.want(uid, "Pending main#0 CreateContainerConfigError")
-			if got := n.status[uid].ContainerStatuses[0].State.Waiting; got == nil || got.Message != c.want {
+			if got := n.statusOf(uid).ContainerStatuses[0].State.Waiting; got == nil || got.Message != c.want {
 				t.Errorf("%s: %v, want %q", uid, got, c.want)
 			}
 			time.Sleep(time.Hour)
@@ -202,7 +202,7 @@ func TestTerminationMessage(t *testing.T) {
 			}
 			n.fake.Exit(uid, "main", c.code)
 			n.settle()
-			end := n.status[uid].ContainerStatuses[0].State.Terminated
+			end := n.statusOf(uid).ContainerStatuses[0].State.Terminated
 			if end == nil || end.Message != c.want {
 				t.Errorf("%s: %+v, want %q", uid, end, c.want)
 			}
@@ -234,7 +234,7 @@ func TestMessagesShareTheirRoom(t *testing.T) {
 		}
 		n.fake.Exit("many", "main", 1)
 		n.settle()
-		for _, c := range n.status["many"].ContainerStatuses {
+		for _, c := range n.statusOf("many").ContainerStatuses {
 			if end := c.State.Terminated; c.Name == "main" && (end == nil || len(end.Message) != 2048 || !strings.HasPrefix(end.Message, "begin")) {
 				t.Errorf("%+v, want 2048 bytes", end)
 			}
@@ -259,7 +259,7 @@ func TestDeadlineOfAnEarlierLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		was := n.status["p"].StartTime.UTC().Format(time.RFC3339)
+		was := n.statusOf("p").StartTime.UTC().Format(time.RFC3339)
 		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(b), was, "1970-01-01T00:00:30Z")), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -60,6 +60,7 @@ func (h *handle) writeFiles(texts map[string]string) error {
 	return nil
 }
 
+// overwrite replaces the content of a file in place: the new text first, then the new length.
 func overwrite(path, text string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
@@ -102,6 +103,7 @@ func (h *handle) fileMounts(pod *corev1.Pod, c *corev1.Container, attempt int, r
 	return append(out, cruntime.Mount{Source: path, Target: target}), nil
 }
 
+// messagePath is where a container's attempt leaves its termination message.
 func (h *handle) messagePath(container string, attempt int) string {
 	return filepath.Join(h.m.cfg.Runtime.Files(h.uid), "message."+container+"."+strconv.Itoa(attempt))
 }

@@ -46,11 +46,10 @@ type snapshot struct {
 
 // job runs f beside the worker, which gets what then makes of its error; a panic in f is an error like any other.
 func (h *handle) job(site string, f func() error, then func(error) result) {
-	h.jobs.Add(1)
-	go func() {
-		defer h.jobs.Done()
-		h.inbox.put(then(contain.Do(h.m.cfg.Log, site, h.uid, f)))
-	}()
+	h.jobs.Go(func() {
+		err := contain.Do(h.m.cfg.Log, site, h.uid, f)
+		contain.Go(h.m.cfg.Log, "podrun/result", h.uid, func() { h.inbox.put(then(err)) })
+	})
 }
 
 // affected reports whether a new set is any news to the pod.

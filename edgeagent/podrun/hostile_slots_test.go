@@ -95,8 +95,14 @@ func TestDrippingPulls(t *testing.T) {
 		time.Sleep(3 * time.Hour) // 40 pulls, three at a time, ten minutes each
 		n.settle()
 		n.want("good", "Running main#0 running")
-		if !n.has("bad0", "Failed", "others wait") && !n.has("bad30", "Failed", "others wait") {
-			t.Error("no pod is told that its pull has had its turn")
+		told := 0 // the first three go on beyond their turn, whichever they are
+		for i := range bad {
+			if n.has(fmt.Sprint("bad", i), "Failed", "others wait") {
+				told++
+			}
+		}
+		if told < len(bad)-3 {
+			t.Errorf("%d pods are told that their pull has had its turn, want all but three", told)
 		}
 	})
 }

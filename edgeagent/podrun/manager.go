@@ -96,6 +96,7 @@ type wanted struct {
 	set *desired.Set
 	// complete: the set is all that the hub wants, so absence from it means something. Once true it stays so.
 	complete bool
+	number   uint64 // of the Apply that it came with; from 1
 }
 
 // startTurn is how long a start of a container may hold its slot; one that takes longer waits for something.
@@ -111,7 +112,7 @@ func NewManager(cfg Config) *Manager {
 		limits: make(chan struct{}, 1),
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
-	m.want.Store(&wanted{set: &desired.Set{}})
+	m.want.Store(&wanted{set: &desired.Set{}, number: 1})
 	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, Now: cfg.Now, Log: cfg.Log})
 	return m
 }
@@ -176,7 +177,8 @@ func (m *Manager) await() {
 // Without it (the cache may have been damaged, and the hub is out of reach) such pods go on, from their copies on disk.
 // One call at a time.
 func (m *Manager) Apply(set *desired.Set, complete bool) {
-	m.want.Store(&wanted{set: set, complete: complete || m.want.Load().complete})
+	was := m.want.Load()
+	m.want.Store(&wanted{set: set, complete: complete || was.complete, number: was.number + 1})
 	before := m.all()
 	m.reconcile()
 	for _, h := range before {

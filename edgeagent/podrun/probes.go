@@ -42,6 +42,7 @@ func (w *worker) probe(ctx context.Context, pod *corev1.Pod, containers []crunti
 	}
 }
 
+// stopProbes ends all probes: the worker ends.
 func (w *worker) stopProbes() {
 	for _, cancel := range w.probing {
 		cancel()
@@ -140,6 +141,7 @@ func (h *handle) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 	both.Wait()
 }
 
+// probeTarget is how a container is asked. The host is looked up each time: that of a pod on the node's network may change.
 func (h *handle) probeTarget(spec *corev1.Container, id string) probe.Target {
 	return probe.Target{
 		Host: func() string {

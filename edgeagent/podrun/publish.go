@@ -75,6 +75,7 @@ func (w *worker) tellBackOff(pod *corev1.Pod, before, now *corev1.PodStatus) {
 
 func (w *worker) reportID() wire.ID { return wire.ID{Kind: wire.KindPodStatus, UID: w.uid} }
 
+// forget drops the report of a pod that is gone, once the hub has dropped the pod.
 func (w *worker) forget() {
 	if err := w.m.cfg.Forget(w.reportID()); err != nil {
 		w.m.cfg.Log.Warn("pod report not dropped", "pod", w.uid, "error", err)

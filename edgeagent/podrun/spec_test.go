@@ -153,7 +153,7 @@ func TestSELinuxOptions(t *testing.T) {
 		n.start()
 		defer n.stop()
 		n.apply(true, labelled("with"))
-		if st := n.status["with"]; st.Phase != corev1.PodFailed || st.Reason != "UnexpectedAdmissionError" {
+		if st := n.statusOf("with"); st.Phase != corev1.PodFailed || st.Reason != "UnexpectedAdmissionError" {
 			t.Errorf("%s, %s", st.Phase, st.Reason)
 		}
 	})
@@ -255,7 +255,7 @@ func TestEnvironmentFromFile(t *testing.T) {
 			n.fake.Exit(uid, "init", 0)
 			n.settle()
 			if want, waits := strings.CutPrefix(c.want, "!"); waits {
-				st := n.status[uid].ContainerStatuses[0].State.Waiting
+				st := n.statusOf(uid).ContainerStatuses[0].State.Waiting
 				if st == nil || st.Reason != "CreateContainerConfigError" || !strings.HasPrefix(st.Message, want) || strings.Contains(st.Message, n.dir) {
 					t.Errorf("%+v: %+v, want %q", c.ref, st, want)
 				}
@@ -323,7 +323,7 @@ func TestReadinessGates(t *testing.T) {
 			p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.test/lb"}}
 		})
 		ready := func() string {
-			for _, c := range n.status["p"].Conditions {
+			for _, c := range n.statusOf("p").Conditions {
 				if c.Type == corev1.PodReady {
 					return string(c.Status) + " " + c.Reason
 				}

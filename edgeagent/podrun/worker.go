@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podrun/pull"
 	"petrel.dev/petrel/edgeagent/volume"
@@ -35,12 +34,13 @@ type worker struct {
 	published []byte                        // the report that went out last
 	saved     []byte                        // the pod as it is on disk; nil: not known yet
 	probing   map[string]context.CancelFunc // by container ID: ends its probes
-	setSeen   *desired.Set                  // what it was last compared with
+	seen      uint64                        // the number of what it was last compared with; a pointer would keep an old set in memory
 	mounted   []any                         // the objects that the volumes were last made of
 	active    time.Time                     // the pod counts as active from then on; zero: not known yet
 	wanted    bool                          // the pod has been in the set in this life of the agent, so its absence means something
 }
 
+// newWorker makes a worker. pod is nil for one of which only the directory is left.
 func newWorker(m *Manager, uid string, pod *corev1.Pod) *worker {
 	w := &worker{handle: &handle{m: m, uid: uid, dir: filepath.Join(m.cfg.Dir, uid), inbox: newInbox()}, pod: pod,
 		hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: pull.NewTurn(), probing: map[string]context.CancelFunc{},
@@ -119,7 +119,7 @@ func (w *worker) rounds(ctx context.Context) {
 		}
 		steps = -1
 		w.show()
-		if want := w.m.want.Load(); want.set != w.setSeen && w.affected(want.set) {
+		if want := w.m.want.Load(); want.number != w.seen && w.affected(want.set) {
 			continue // it came while this round was under way
 		}
 		w.sleep(ctx, wait)
@@ -163,8 +163,8 @@ func (w *worker) target() lifecycle.Target {
 	defer w.show()
 	want := w.m.want.Load()
 	set, pod := want.set, want.set.Pods[w.uid]
-	if set != w.setSeen { // what was missing may have come
-		w.setSeen = set
+	if want.number != w.seen { // what was missing may have come
+		w.seen = want.number
 		for name, f := range w.mem.Starts {
 			if f.Reason == lifecycle.ReasonConfig {
 				delete(w.mem.Starts, name)

@@ -112,6 +112,7 @@ func hostsFile(pod *corev1.Pod, n Node, at Place, names PodNames) string {
 	return b.String()
 }
 
+// unique drops what is in the list before; the order stays, because resolvers ask in it.
 func unique(list []string) []string {
 	seen := map[string]bool{}
 	out := list[:0:0]

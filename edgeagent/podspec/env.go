@@ -60,6 +60,7 @@ func (n Node) environment(a Attempt) (map[string]string, []string, error) {
 	return vars, skipped, nil
 }
 
+// envFrom returns the variables of a whole ConfigMap or Secret. Values that are no UTF-8 pass as they are, as with kubelet.
 func envFrom(namespace string, from corev1.EnvFromSource, set *desired.Set) (map[string]string, error) {
 	switch {
 	case from.ConfigMapRef != nil:

@@ -31,6 +31,7 @@ func expandKnown(s string, vars map[string]string) (string, error) {
 	return out, nil
 }
 
+// expandBy replaces each $(NAME) by what value returns for it. What is no complete reference stays as it is.
 func expandBy(s string, value func(name string) string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -57,6 +58,7 @@ func expandBy(s string, value func(name string) string) string {
 	return b.String()
 }
 
+// expandAll expands each of a list. nil stays nil: it stands for the image's own command or arguments.
 func expandAll(list []string, vars map[string]string) []string {
 	if list == nil {
 		return nil
@@ -68,6 +70,7 @@ func expandAll(list []string, vars map[string]string) []string {
 	return out
 }
 
+// sortedEnv writes variables as KEY=value, in an order that is the same each time.
 func sortedEnv(vars map[string]string) []string {
 	out := make([]string, 0, len(vars))
 	for k, v := range vars {

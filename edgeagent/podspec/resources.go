@@ -30,7 +30,7 @@ func resourcesOf(pod *corev1.Pod, c *corev1.Container, memory int64) cruntime.Re
 		}
 	}
 	cpu, asked := c.Resources.Requests[corev1.ResourceCPU]
-	if !asked {
+	if !asked { // the API's default for a request is the limit
 		cpu = *cpuLimit
 	}
 	out := cruntime.Resources{CPUShares: sharesOf(cpu.MilliValue()), MemoryLimit: memoryLimit.Value(), OOMScoreAdj: oomScore(pod, c, memory)}
@@ -41,12 +41,14 @@ func resourcesOf(pod *corev1.Pod, c *corev1.Container, memory int64) cruntime.Re
 // limitCPU sets the quota; a limit of zero is none.
 func limitCPU(r *cruntime.Resources, limit *resource.Quantity) {
 	if !limit.IsZero() {
+		// The kernel takes no quota below one millisecond.
 		r.CPUPeriod, r.CPUQuota = cpuPeriod, max(limit.MilliValue()*cpuPeriod/1000, 1000)
 	}
 }
 
 // sharesOf turns thousandths of a CPU into cpu.shares.
 func sharesOf(milli int64) uint64 {
+	// 1024 shares are one CPU; 2 and 262144 are the kernel's bounds.
 	return uint64(min(max(milli*1024/1000, 2), 262144))
 }
 
@@ -70,7 +72,7 @@ func oomScore(pod *corev1.Pod, c *corev1.Container, memory int64) int {
 	case corev1.PodQOSBestEffort:
 		return oomBestEffort
 	}
-	if memory <= 0 {
+	if memory <= 0 { // not known: just before the pods that have asked for nothing
 		return oomBestEffort - 1
 	}
 	asked := c.Resources.Requests.Memory().Value()

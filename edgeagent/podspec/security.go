@@ -65,6 +65,7 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) cruntime.Security {
 	return s
 }
 
+// capNames returns capabilities as the runtime takes them: upper case, without "CAP_", however the pod spells them.
 func capNames(list []corev1.Capability) []string {
 	var out []string
 	for _, c := range list {

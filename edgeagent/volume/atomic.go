@@ -64,6 +64,7 @@ func writeAtomic(dir string, files map[string]file, group *int64) error {
 	return nil
 }
 
+// writeFile writes one file, in the new directory that no reader sees yet.
 func writeFile(path string, f file, group *int64) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -79,6 +80,7 @@ func writeFile(path string, f file, group *int64) error {
 	return os.Chmod(path, modeOf(f, group)) // not subject to the umask
 }
 
+// modeOf returns a file's mode. Where the volume has a group, the group may read, as with kubelet.
 func modeOf(f file, group *int64) os.FileMode {
 	m := os.FileMode(f.mode) & os.ModePerm
 	if group != nil {

@@ -58,6 +58,7 @@ func tokenMode(pod *corev1.Pod, mode int32) int32 {
 	return mode
 }
 
+// configMapFiles returns the wanted keys of a ConfigMap; binary data comes over text of the same key.
 func configMapFiles(namespace, name string, items []corev1.KeyToPath, optional bool, mode int32, src Source) (map[string]file, error) {
 	cm := src.ConfigMap(namespace, name)
 	if cm == nil {
@@ -80,6 +81,7 @@ func configMapFiles(namespace, name string, items []corev1.KeyToPath, optional b
 	return files, nil
 }
 
+// secretFiles returns the wanted keys of a Secret.
 func secretFiles(namespace, name string, items []corev1.KeyToPath, optional bool, mode int32, src Source) (map[string]file, error) {
 	s := src.Secret(namespace, name)
 	if s == nil {
@@ -121,6 +123,7 @@ func pick(data map[string][]byte, items []corev1.KeyToPath, optional bool, mode 
 	return files, nil
 }
 
+// downwardFiles returns fields of the pod and resources of its containers, as texts.
 func downwardFiles(r Request, items []corev1.DownwardAPIVolumeFile, mode int32) (map[string]file, error) {
 	files := map[string]file{}
 	for _, it := range items {
@@ -149,6 +152,7 @@ func downwardFiles(r Request, items []corev1.DownwardAPIVolumeFile, mode int32) 
 	return files, nil
 }
 
+// modeOr returns the mode of files that have none of their own; the API's default is 0644.
 func modeOr(p *int32) int32 {
 	if p == nil {
 		return 0o644

@@ -33,6 +33,7 @@ func tmpfs(dir string, size int64, mode uint32, group *int64) error {
 	return nil
 }
 
+// isMountPoint reports whether a directory is on another device than the one that it is in.
 func isMountPoint(dir string) bool {
 	var a, b unix.Stat_t
 	return unix.Stat(dir, &a) == nil && unix.Stat(filepath.Dir(dir), &b) == nil && a.Dev != b.Dev

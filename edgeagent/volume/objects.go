@@ -34,6 +34,7 @@ func (fromObjects) write(r Request, files map[string]file, memory bool) error {
 	return writeAtomic(r.Dir, files, fsGroup(r.Pod))
 }
 
+// configMap may lie on the disk: what is in it is no secret.
 type configMap struct{ fromObjects }
 
 func (configMap) Supports(v *corev1.Volume) bool { return v.ConfigMap != nil }
@@ -51,6 +52,7 @@ func (configMap) Objects(r Request) []any {
 	return []any{r.Source.ConfigMap(r.Pod.Namespace, r.Volume.ConfigMap.Name)}
 }
 
+// secret lives in memory only.
 type secret struct{ fromObjects }
 
 func (secret) Supports(v *corev1.Volume) bool { return v.Secret != nil }

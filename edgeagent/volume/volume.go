@@ -93,6 +93,7 @@ func (m *Mounter) request(pod *corev1.Pod, i int) Request {
 	return Request{Pod: pod, Volume: v, Dir: m.path(string(pod.UID), v.Name), Allocatable: m.Allocatable}
 }
 
+// fsGroup returns the group that a pod's volumes belong to; nil: none.
 func fsGroup(pod *corev1.Pod) *int64 {
 	if pod.Spec.SecurityContext == nil {
 		return nil

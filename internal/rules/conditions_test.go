@@ -12,7 +12,7 @@ var (
 
 // appends lists who may append to a list of conditions by hand, and why.
 var appends = map[string]string{
-	"edgeagent/podrun/lifecycle/status.go": "the list is new each time; KeepTransition looks into the last one",
+	"edgeagent/podrun/lifecycle/conditions.go": "the list is new each time; KeepTransition looks into the last one",
 }
 
 // TestConditionsAreSetInOnePlace: when a condition's transition time stays and when it moves is decided by internal/kube

@@ -41,6 +41,7 @@ type Target struct {
 	Gone bool
 }
 
+// Deleting reports whether nothing of the pod is to stay.
 func (d Target) Deleting() bool { return d.Gone || d.Pod.DeletionTimestamp != nil }
 
 // Observed is what is known of one pod on this node. Containers are looked at anew before each step; the rest is

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -25,26 +24,7 @@ func (s *stepper) status() corev1.PodStatus {
 		t := kube.Timestamp(s.now)
 		st.StartTime = &t
 	}
-	if len(s.o.NodeIPs) > 0 {
-		st.HostIP = s.o.NodeIPs[0]
-		for _, ip := range s.o.NodeIPs {
-			st.HostIPs = append(st.HostIPs, corev1.HostIP{IP: ip})
-		}
-	}
-	ips := []string{}
-	if s.o.Sandbox != nil {
-		ips = s.o.Sandbox.IPs
-	} else {
-		for _, ip := range last.PodIPs {
-			ips = append(ips, ip.IP)
-		}
-	}
-	for i, ip := range ips {
-		if i == 0 {
-			st.PodIP = ip
-		}
-		st.PodIPs = append(st.PodIPs, corev1.PodIP{IP: ip})
-	}
+	s.addresses(&st)
 	initialised := s.initialised()
 	for _, c := range pod.Spec.InitContainers {
 		st.InitContainerStatuses = append(st.InitContainerStatuses, s.containerStatus(c, "PodInitializing"))
@@ -76,35 +56,26 @@ func (s *stepper) status() corev1.PodStatus {
 	return st
 }
 
-// phase is the pod's phase were its status written now.
-func (s *stepper) phase() corev1.PodPhase {
-	st := s.status()
-	return st.Phase
-}
-
-// initialised reports whether every init container has done its work, or the others have begun.
-func (s *stepper) initialised() bool {
-	if s.begun() || Ended(s.o.Last.Phase) && len(s.pendingInit()) == 0 {
-		return true
-	}
-	return len(s.pendingInit()) == 0
-}
-
-// pendingInit names the init containers that hold the pod back.
-func (s *stepper) pendingInit() []string {
-	var names []string
-	for _, c := range s.d.Pod.Spec.InitContainers {
-		rec := s.current[c.Name]
-		switch {
-		case rec != nil && s.o.Sandbox != nil && rec.SandboxID != s.o.Sandbox.ID:
-			names = append(names, c.Name)
-		case rec != nil && kube.IsSidecar(&c) && rec.State == cruntime.Running && s.o.Probes[rec.ID].Started:
-		case rec != nil && !kube.IsSidecar(&c) && rec.State == cruntime.Exited && rec.ExitCode == 0 && !rec.Lost:
-		default:
-			names = append(names, c.Name)
+// addresses fills in where the node and the pod are. A pod that has given its sandbox back keeps its last addresses.
+func (s *stepper) addresses(st *corev1.PodStatus) {
+	for i, ip := range s.o.NodeIPs {
+		if i == 0 {
+			st.HostIP = ip
 		}
+		st.HostIPs = append(st.HostIPs, corev1.HostIP{IP: ip})
 	}
-	return names
+	if s.o.Sandbox == nil {
+		if st.PodIPs = s.o.Last.PodIPs; len(st.PodIPs) > 0 {
+			st.PodIP = st.PodIPs[0].IP
+		}
+		return
+	}
+	for i, ip := range s.o.Sandbox.IPs {
+		if i == 0 {
+			st.PodIP = ip
+		}
+		st.PodIPs = append(st.PodIPs, corev1.PodIP{IP: ip})
+	}
 }
 
 // containerStatus writes one container's status from its newest record, the one before, and why it waits.
@@ -114,17 +85,8 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 	rec := s.current[c.Name]
 	wait, waits := s.waiting[c.Name]
 	if rec == nil {
-		if old != nil && old.ContainerID != "" { // the runtime has lost it; its last status is all there is
-			st.RestartCount, st.ImageID, st.ContainerID = old.RestartCount, old.ImageID, old.ContainerID
-			st.LastTerminationState = old.LastTerminationState
-			if old.State.Terminated != nil {
-				st.LastTerminationState = old.State
-			}
-			if old.State.Running != nil {
-				st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
-					ExitCode: 137, Reason: reasonLocated, StartedAt: old.State.Running.StartedAt,
-					Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
-			}
+		if old != nil && old.ContainerID != "" {
+			s.lost(&st, old)
 			if (Ended(s.o.Last.Phase) || s.d.Deleting()) && st.LastTerminationState.Terminated != nil {
 				st.State, st.LastTerminationState = st.LastTerminationState, corev1.ContainerState{}
 				return st
@@ -141,15 +103,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 	if rec.Image != "" {
 		st.Image = rec.Image
 	}
-	if prev := s.attempt(c.Name, rec.Attempt-1); prev != nil {
-		st.LastTerminationState.Terminated = s.terminated(prev)
-	} else if old != nil && old.ContainerID == st.ContainerID {
-		st.LastTerminationState = old.LastTerminationState
-	} else if old != nil && rec.Attempt > 0 && old.State.Terminated != nil {
-		st.LastTerminationState = old.State
-	} else if old != nil && rec.Attempt > 0 && old.LastTerminationState.Terminated != nil && old.LastTerminationState.Terminated.ContainerID == old.ContainerID {
-		st.LastTerminationState = old.LastTerminationState
-	}
+	st.LastTerminationState = s.lastEnd(rec, old)
 	switch rec.State {
 	case cruntime.Running:
 		p := s.o.Probes[rec.ID]
@@ -177,6 +131,39 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 	return st
 }
 
+// lost fills in the status of a container that has run, and of which the runtime has no record any more: its last status is all
+// that is known.
+func (s *stepper) lost(st, old *corev1.ContainerStatus) {
+	st.RestartCount, st.ImageID, st.ContainerID = old.RestartCount, old.ImageID, old.ContainerID
+	st.LastTerminationState = old.LastTerminationState
+	if old.State.Terminated != nil {
+		st.LastTerminationState = old.State
+	}
+	if old.State.Running != nil {
+		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
+			ExitCode: 137, Reason: reasonLocated, StartedAt: old.State.Running.StartedAt,
+			Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
+	}
+}
+
+// lastEnd returns how the attempt before a container's newest has ended: from its record, or else from the last status.
+func (s *stepper) lastEnd(rec *cruntime.Container, old *corev1.ContainerStatus) (last corev1.ContainerState) {
+	switch prev := s.attempt(rec.Name, rec.Attempt-1); {
+	case prev != nil:
+		last.Terminated = s.terminated(prev)
+	case old == nil:
+	case old.ContainerID == "containerd://"+rec.ID:
+		return old.LastTerminationState
+	case rec.Attempt == 0:
+	case old.State.Terminated != nil:
+		return old.State
+	case old.LastTerminationState.Terminated != nil && old.LastTerminationState.Terminated.ContainerID == old.ContainerID:
+		return old.LastTerminationState
+	}
+	return last
+}
+
+// isPlainInit reports whether a container is an init container that runs before the others.
 func (s *stepper) isPlainInit(name string) bool {
 	for _, c := range s.d.Pod.Spec.InitContainers {
 		if c.Name == name {
@@ -186,6 +173,7 @@ func (s *stepper) isPlainInit(name string) bool {
 	return false
 }
 
+// attempt returns the record of a container's n-th attempt, or nil.
 func (s *stepper) attempt(name string, n int) *cruntime.Container {
 	for i := range s.o.Containers {
 		if c := &s.o.Containers[i]; c.Name == name && c.Attempt == n {
@@ -195,6 +183,7 @@ func (s *stepper) attempt(name string, n int) *cruntime.Container {
 	return nil
 }
 
+// terminated is how a record's container has ended, with kubelet's reasons.
 func (s *stepper) terminated(c *cruntime.Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: endCode(c), Reason: "Completed", Message: s.o.Messages[c.ID],
@@ -218,161 +207,3 @@ const (
 	reasonUnseen  = "Unknown"
 	reasonLocated = "ContainerStatusUnknown"
 )
-
-// phaseOf sums the containers up. The rules are those of the Pod lifecycle page of the Kubernetes documentation.
-func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
-	all := s.allRestarter() != nil
-	again := func(name string, t *corev1.ContainerStateTerminated) bool {
-		c := kube.ContainerNamed(s.d.Pod, name)
-		return all || restarts(&s.d.Pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
-	}
-	pendingInit := false
-	for i, c := range s.d.Pod.Spec.InitContainers {
-		cs := st.InitContainerStatuses[i]
-		if kube.IsSidecar(&c) {
-			continue
-		}
-		t := cs.State.Terminated
-		if t == nil || t.ExitCode != 0 {
-			if t != nil && !again(c.Name, t) {
-				return corev1.PodFailed
-			}
-			pendingInit = true
-		}
-	}
-	if pendingInit && !s.begun() && !s.d.Deleting() {
-		return corev1.PodPending
-	}
-	var waiting, running, stopped, good, restarting int
-	for _, cs := range st.ContainerStatuses {
-		switch {
-		case cs.State.Running != nil:
-			running++
-		case cs.State.Terminated != nil:
-			stopped++
-			if cs.State.Terminated.ExitCode == 0 {
-				good++
-			}
-			if again(cs.Name, cs.State.Terminated) {
-				restarting++
-			}
-		case cs.LastTerminationState.Terminated != nil:
-			stopped++
-			// After RestartAllContainers there are no records, and the one that asked may not be among these.
-			if again(cs.Name, cs.LastTerminationState.Terminated) || s.current[cs.Name] == nil && mayRestartAll(&s.d.Pod.Spec) {
-				restarting++
-			}
-		default:
-			waiting++
-		}
-	}
-	switch {
-	case waiting > 0 && s.d.Deleting() && s.out.State >= Stopped: // never came to run, and never will
-		return corev1.PodFailed
-	case waiting > 0:
-		return corev1.PodPending
-	case running > 0:
-		return corev1.PodRunning
-	case s.d.Deleting() && stopped == good:
-		return corev1.PodSucceeded
-	case s.d.Deleting():
-		return corev1.PodFailed
-	case restarting > 0:
-		return corev1.PodRunning
-	case stopped == good:
-		return corev1.PodSucceeded
-	}
-	return corev1.PodFailed
-}
-
-// conditions fills in the pod's conditions; those of others (scheduler, readiness gates) pass through.
-func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
-	set := func(kind corev1.PodConditionType, ok bool, reason, message string) {
-		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message,
-			ObservedGeneration: s.d.Pod.Generation, LastTransitionTime: kube.Timestamp(s.now)}
-		if ok {
-			c.Status = corev1.ConditionTrue
-			if kind != corev1.AllContainersRestarting { // reason and message of the others are why not
-				c.Message = ""
-				if reason != "PodCompleted" {
-					c.Reason = ""
-				}
-			}
-		}
-		kube.KeepTransition(s.o.Last.Conditions, &c)
-		st.Conditions = append(st.Conditions, c)
-	}
-	done := st.Phase == corev1.PodSucceeded
-	set(corev1.PodReadyToStartContainers, s.o.Sandbox != nil, "", "")
-	if done {
-		set(corev1.PodInitialized, true, "PodCompleted", "")
-	} else {
-		set(corev1.PodInitialized, initialised, "ContainersNotInitialized",
-			fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(s.pendingInit(), " ")))
-	}
-	var unready []string
-	for i, c := range s.d.Pod.Spec.InitContainers {
-		if kube.IsSidecar(&c) && !st.InitContainerStatuses[i].Ready {
-			unready = append(unready, c.Name)
-		}
-	}
-	for _, cs := range st.ContainerStatuses {
-		if !cs.Ready {
-			unready = append(unready, cs.Name)
-		}
-	}
-	reason, message := "ContainersNotReady", fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
-	switch {
-	case done:
-		reason, message = "PodCompleted", ""
-	case st.Phase == corev1.PodFailed:
-		reason, message = "PodFailed", ""
-	}
-	ready := len(unready) == 0 && initialised && !Ended(st.Phase)
-	gates := s.gates()
-	setReady := func() {
-		if ready && gates != "" {
-			set(corev1.PodReady, false, "ReadinessGatesNotReady", gates)
-			return
-		}
-		set(corev1.PodReady, ready, reason, message)
-	}
-	setReady()
-	set(corev1.ContainersReady, ready, reason, message)
-	if mayRestartAll(&s.d.Pod.Spec) {
-		switch by := s.allRestarter(); {
-		case st.Phase == corev1.PodFailed:
-			set(corev1.AllContainersRestarting, false, "PodFailed", "")
-		case by != nil && !Ended(st.Phase):
-			set(corev1.AllContainersRestarting, true, "RestartAllContainersStarted", "container exited with restart policy rule")
-		default:
-			set(corev1.AllContainersRestarting, false, "", "")
-		}
-	}
-	if c := s.disruption(st); c != nil {
-		st.Conditions = append(st.Conditions, *c)
-	}
-	for _, c := range s.d.Pod.Status.Conditions {
-		if kube.FindCondition(st.Conditions, c.Type) == nil {
-			st.Conditions = append(st.Conditions, c)
-		}
-	}
-	if kube.FindCondition(st.Conditions, corev1.PodScheduled) == nil {
-		set(corev1.PodScheduled, true, "", "")
-	}
-}
-
-// gates returns why readiness gates are not fulfilled; empty: all are.
-func (s *stepper) gates() string {
-	var missing []string
-	for _, g := range s.d.Pod.Spec.ReadinessGates {
-		c := kube.FindCondition(s.d.Pod.Status.Conditions, g.ConditionType)
-		switch {
-		case c == nil:
-			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", string(g.ConditionType)))
-		case c.Status != corev1.ConditionTrue:
-			missing = append(missing, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", string(g.ConditionType), c.Status))
-		}
-	}
-	return strings.Join(missing, ", ")
-}

@@ -107,6 +107,7 @@ func (s *stepper) stopAll(grace int64, why string, then func()) {
 // LeastGrace is what is left of any grace but none, as kubelet has it.
 const LeastGrace = 2 * time.Second
 
+// release gives back what a pod that has ended holds of the node; its containers and logs stay, for those who ask why.
 func (s *stepper) release() {
 	switch {
 	case s.stuck():
@@ -117,6 +118,7 @@ func (s *stepper) release() {
 	}
 }
 
+// purge removes all that a deleted pod has on the node.
 func (s *stepper) purge() {
 	if s.o.Removed {
 		s.out.State = Removed
@@ -238,6 +240,7 @@ func (s *stepper) begun() bool {
 	return false
 }
 
+// inSandbox returns the newest attempt of a container if it belongs to the sandbox that is there now, else nil.
 func (s *stepper) inSandbox(name string) *cruntime.Container {
 	if c := s.current[name]; c != nil && s.o.Sandbox != nil && c.SandboxID == s.o.Sandbox.ID {
 		return c
@@ -307,6 +310,7 @@ func (s *stepper) nextAttempt(name string, rec *cruntime.Container) int {
 	return n
 }
 
+// stop ends a container. p is the probe that has condemned it, if one has; its grace then comes before the pod's.
 func (s *stepper) stop(rec *cruntime.Container, c corev1.Container, p *corev1.Probe, why string) {
 	grace := Grace(s.d.Pod)
 	if p != nil && p.TerminationGracePeriodSeconds != nil {

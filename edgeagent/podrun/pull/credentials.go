@@ -43,6 +43,7 @@ func credentials(pod *corev1.Pod, image string, secrets Secrets) []cruntime.Cred
 	return out
 }
 
+// loginEntry is one login in a docker config. Auth is "user:password" in base64, and counts where Username is empty.
 type loginEntry struct {
 	Username, Password, Auth string
 	IdentityToken            string `json:"identitytoken"`

@@ -18,6 +18,7 @@ type registries struct {
 	m  map[string]time.Time // until when, by host
 }
 
+// is reports whether a registry did not answer a moment ago.
 func (r *registries) is(host string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

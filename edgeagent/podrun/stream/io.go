@@ -38,6 +38,7 @@ func receive(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream,
 	}
 }
 
+// receiving is receive without its guard against panics.
 func receiving(ctx context.Context, cancel context.CancelCauseFunc, s wire.Stream, stdin io.WriteCloser, resize chan<- cruntime.Size) {
 	closeStdin := func() {
 		if stdin != nil {

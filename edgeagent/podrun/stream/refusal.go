@@ -18,10 +18,12 @@ type streamError struct {
 
 func (e *streamError) Error() string { return e.text }
 
+// badRequest is what the user can mend.
 func badRequest(format string, args ...any) error {
 	return &streamError{metav1.StatusReasonBadRequest, fmt.Sprintf(format, args...)}
 }
 
+// refusal is a failed stream's end. Any other error is the agent's own failure.
 func refusal(err error) wire.StreamEnd {
 	var e *streamError
 	switch {

@@ -150,6 +150,7 @@ func (v *Server) newest(ctx context.Context, pod Pod, name string, previous bool
 	return last, nil
 }
 
+// runningContainer returns the newest attempt of a container, which must run.
 func (v *Server) runningContainer(ctx context.Context, pod Pod, name string) (*cruntime.Container, error) {
 	if err := pod.check(name); err != nil {
 		return nil, err
