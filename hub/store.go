@@ -109,6 +109,7 @@ func (h *Hub) tellHealth(ctx context.Context, events control.Events) error {
 			events.Event(about, corev1.EventTypeWarning, "StoreFull", "%v", err)
 		} else {
 			events.Event(about, corev1.EventTypeNormal, "StoreHasRoom", "The store takes everything again")
+			h.dispatch.StoreHasRoom()
 		}
 	}
 }
