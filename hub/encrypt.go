@@ -51,7 +51,7 @@ func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
 	return encrypted{store, db}, nil
 }
 
-// lockedText says what the operator can do about a Secret that does not open.
+// lockedText explains what the operator can do about a Secret that does not open.
 func (h *Hub) lockedText(e *sealed.LockedError) error {
 	if forged := (*seal.ForgedError)(nil); errors.As(e, &forged) {
 		return fmt.Errorf("%s: %w; restore a backup from %s", h.storePath(), e, h.backupDir())

@@ -11,7 +11,6 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/sqlite"
 )
@@ -52,11 +51,13 @@ type keeper interface {
 	Close() error
 }
 
-// openStore opens the store with the operator's bounds. Events are all that it may lose.
+// openStore opens the store with the operator's bounds. What goes by itself anyway is all that it may lose.
 func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string
-	if k, ok := h.kinds.Lookup(kube.Event); ok {
-		expendable = []string{resource.Prefix(k, "")}
+	for _, k := range h.kinds.All() {
+		if k.TTL != nil && k.StoredAs == nil {
+			expendable = append(expendable, resource.Prefix(k, ""))
+		}
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{
 		Path: h.storePath(), BackupDir: h.backupDir(), Log: h.part("store"),

@@ -42,7 +42,7 @@ type Write struct {
 
 // Feed reports which objects changed.
 type Feed interface {
-	// Subscribe calls f from one goroutine, in commit order, for every change of the kinds after the call returned; f
+	// Subscribe calls f from one goroutine at a time, in commit order, for every change of the kinds after the call returned; f
 	// must return quickly. Before it returns, it has called f once with Old nil for each object that exists now. The
 	// subscription ends with ctx.
 	Subscribe(ctx context.Context, f func(Change), kinds ...kube.GVK)

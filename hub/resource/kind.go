@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -56,6 +57,9 @@ type Kind struct {
 	// NoGarbageCollection: a deletion's propagation policy means nothing to the kind, and owner references neither lead to it
 	// nor from it. Events are many and short-lived.
 	NoGarbageCollection bool
+
+	// TTL is nil for a kind whose objects stay until they are deleted.
+	TTL *TTL
 
 	// Fields are the field selectors' values: metadata.name, metadata.namespace and those of the kind.
 	Fields func(kube.Object) fields.Set
@@ -143,6 +147,16 @@ func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err
 
 // Virtual reports whether nothing of the kind is stored.
 func (k *Kind) Virtual() bool { return k.Handler != nil }
+
+// TTL has a kind's objects go by themselves. The end of a Namespace does not wait for such objects.
+type TTL struct {
+	After      time.Duration // since the last write; more than 0
+	MaxObjects int           // how many are kept, the oldest go first; 0: no bound
+	MaxBytes   int           // of JSON that are kept; 0: no bound
+	// LastWrite estimates from stored JSON when an object was last written, for those that are there when the hub starts; nil:
+	// when it was created. The zero time is not known.
+	LastWrite func(data []byte) time.Time
+}
 
 // Rules say what a write of an object (or of one of its subresources) means. All functions work on the stored version;
 // none keeps its arguments. A nil function does nothing. Update rules see the new object and the old one, which they

@@ -1,4 +1,4 @@
-// Package fairqueue shares one slot, held by one caller at a time, among clients: whoever waits with many requests gets
+// Package fairqueue shares one slot, held by one caller at a time, among clients: one that waits with many requests gets
 // one turn when each of the others has had one.
 //
 //	waiting: a a a a a a b c     served: a b c a a a a a

@@ -4,7 +4,7 @@
 //
 // The cipher is AES-256-GCM. Each value has a key and a nonce of its own, drawn by HKDF-SHA-256 from the key file's key and 24
 // random bytes, so the number of values under one key needs no count. Additional data binds a value to its place: what is
-// sealed for one object does not open as another. What it does not stop: somebody who can write to the disk can put an older
+// sealed for one object does not open as another. What it does not stop: who can write to the disk can put an older
 // sealed value of the same object back.
 package seal
 
@@ -33,7 +33,7 @@ const magic = "\x00pS1"
 // Overhead is by how many bytes a sealed value is longer than what it holds.
 const Overhead = headBytes + tagBytes
 
-// KeyID names a key without telling anything of it.
+// KeyID names a key without revealing anything of it.
 type KeyID [idBytes]byte
 
 func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
@@ -44,14 +44,14 @@ type Keys struct {
 	keys map[KeyID][]byte
 }
 
-// UnknownKeyError says that a value is sealed with a key that is not there.
+// UnknownKeyError means that a value is sealed with a key that is not there.
 type UnknownKeyError struct{ ID KeyID }
 
 func (e *UnknownKeyError) Error() string {
 	return fmt.Sprintf("it is encrypted with the key %s, which is not there", e.ID)
 }
 
-// ForgedError says that a value was not sealed, or not for this place, with the key that it names.
+// ForgedError means that a value was not sealed, or not for this place, with the key that it names.
 type ForgedError struct{ ID KeyID }
 
 func (e *ForgedError) Error() string {

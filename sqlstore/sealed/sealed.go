@@ -34,7 +34,7 @@ type Store struct {
 	prefixes []string
 }
 
-// LockedError says that a store holds something that the keys at hand do not open.
+// LockedError means that a store holds something that the keys at hand do not open.
 type LockedError struct {
 	Key string
 	Err error // *seal.UnknownKeyError, *seal.ForgedError
@@ -224,7 +224,7 @@ func (s *Store) Reseal(ctx context.Context, encode func(key string, value []byte
 		}
 		_, err = s.Commit(ctx, sqlstore.Op{Key: e.Key, Value: without, RevAt: at, If: e.Rev})
 		if conflict := (*sqlstore.ConflictError)(nil); errors.As(err, &conflict) {
-			return nil // whoever wrote it has encrypted it
+			return nil // the other writer has encrypted it
 		}
 		if err == nil {
 			n++

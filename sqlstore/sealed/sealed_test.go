@@ -153,7 +153,7 @@ func TestDiskHoldsCipherText(t *testing.T) {
 	}
 }
 
-// TestKeysAreNeeded: a store with encrypted values does not open without their keys, and says which.
+// TestKeysAreNeeded: a store with encrypted values does not open without their keys, and names them.
 func TestKeysAreNeeded(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("write", func(t *testing.T) {
