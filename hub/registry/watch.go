@@ -246,7 +246,7 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 	if s.plain() {
 		return true
 	}
-	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
+	obj, err := r.objects.Typed(s.kind.Stored(), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 

@@ -1,5 +1,5 @@
 // Package resource is the table of served kinds: one declaration each, with its codec, defaulting, validation, strategy,
-// subresources, columns and indexes. Handlers know verbs, this package knows kinds.
+// subresources, columns and indexes. The registry knows verbs, this package knows kinds.
 //
 // It is the only door to k8s.io/kubernetes, whose rules it borrows so that every accepted object and every refusal reads
 // exactly as upstream's: defaulting and conversion come from its scheme, validation and table columns from its internal

@@ -16,7 +16,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Kind declares one served resource. Handlers know verbs, never kinds: everything that is special about a kind is here.
+// Kind declares one served resource. The registry and the API server know verbs, never kinds: everything that is special about a
+// kind is here.
 type Kind struct {
 	GVK        schema.GroupVersionKind
 	Plural     string // "pods"
