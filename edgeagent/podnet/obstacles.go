@@ -32,7 +32,7 @@ func (n *Network) obstacle(subject, reason string) {
 	n.problems[subject] = reason
 }
 
-// overlap: a LAN that uses the addresses of pods or Services is out of reach from this node.
+// overlap finds a LAN that uses the addresses of pods or Services is out of reach from this node.
 func (n *Network) overlap() string {
 	bridge, _ := n.link(n.cfg.Bridge)
 	addrs, err := n.nl.AddrList(nil, netlink.FAMILY_ALL)
