@@ -38,6 +38,8 @@ type Cache struct {
 	decoded *decoded
 	log     *slog.Logger
 
+	delivery *delivery
+
 	feed    feedHealth
 	waiters waiters
 
@@ -57,6 +59,8 @@ type kindCache struct {
 	items   btree.Map[string, cached]
 	indexes map[string]*index
 	subs    map[*subscription]struct{}
+
+	delivery *delivery // the cache's
 }
 
 type cached struct {
@@ -70,7 +74,7 @@ func New(cfg Config) *Cache {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), log: log, cached: map[string]*kindCache{}}
+	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), delivery: newDelivery(log), log: log, cached: map[string]*kindCache{}}
 	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
 	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
 		c.moveTo(rev)
@@ -93,7 +97,7 @@ func (c *Cache) OnEvent(prefix string, f func(sqlstore.Event)) {
 func (c *Cache) read(k *resource.Kind, f func(*kindCache)) {
 	part := resource.Prefix(k, "")
 	c.mu.RLock()
-	if kc := c.cached[part]; kc != nil && kc.filled {
+	if kc := c.cached[part]; kc != nil && kc.filled && kc.kind == k.Stored() {
 		f(kc)
 		c.mu.RUnlock()
 		return
@@ -109,12 +113,13 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 	k = k.Stored()
 	part := resource.Prefix(k, "")
 	if kc := c.cached[part]; kc != nil {
+		kc.kind = k // it may have been removed and declared anew since
 		if !kc.filled {
 			c.fill(kc, part)
 		}
 		return kc
 	}
-	kc := &kindCache{kind: k, subs: map[*subscription]struct{}{}, indexes: map[string]*index{}}
+	kc := &kindCache{kind: k, delivery: c.delivery, subs: map[*subscription]struct{}{}, indexes: map[string]*index{}}
 	for name, f := range k.Indexes {
 		kc.indexes[name] = newIndex(f)
 	}
@@ -180,7 +185,7 @@ func (kc *kindCache) set(key string, it cached) {
 		ix.change(key, old.obj, it.obj)
 	}
 	for s := range kc.subs {
-		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
+		kc.delivery.add(s, control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
 	}
 }
 
@@ -194,7 +199,7 @@ func (kc *kindCache) drop(key string) {
 		ix.change(key, old.obj, nil)
 	}
 	for s := range kc.subs {
-		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj})
+		kc.delivery.add(s, control.Change{GVK: kc.kind.GVK, Old: old.obj})
 	}
 }
 

@@ -10,59 +10,112 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// subscription is one Subscribe call. Its queue is unbounded: f is the hub's own loop code, which must be quick, and
-// holds references only.
-type subscription struct {
-	mu    sync.Mutex
-	queue []control.Change
-	wake  chan struct{} // capacity 1
-	log   *slog.Logger
+// delivery hands changes to all subscriptions, from one goroutine: a commit that a dozen loops follow wakes one of them, not
+// a dozen. Its queue is unbounded: subscribers are the hub's own loops, which must be quick, and it holds references only.
+// The goroutine exists while there are subscriptions.
+type delivery struct {
+	log  *slog.Logger
+	wake chan struct{} // capacity 1: queue has something, or the last subscription has ended
+
+	mu      sync.Mutex
+	queue   []delivered
+	subs    int  // that have begun and not ended
+	running bool // the goroutine exists
 }
 
-func (s *subscription) add(c control.Change) {
-	s.mu.Lock()
-	s.queue = append(s.queue, c)
-	s.mu.Unlock()
+// delivered is one change on its way to one subscription.
+type delivered struct {
+	to     *subscription
+	change control.Change
+}
+
+// subscription is one Subscribe call.
+type subscription struct {
+	f     func(control.Change)
+	ended <-chan struct{}
+	begun bool             // Subscribe is about to return; guarded by delivery.mu
+	held  []control.Change // what has come before; guarded by delivery.mu
+}
+
+func newDelivery(log *slog.Logger) *delivery {
+	return &delivery{log: log, wake: make(chan struct{}, 1)}
+}
+
+// add takes in a change for s.
+func (d *delivery) add(s *subscription, c control.Change) {
+	d.mu.Lock()
+	if s.begun {
+		d.queue = append(d.queue, delivered{s, c})
+	} else {
+		s.held = append(s.held, c)
+	}
+	d.mu.Unlock()
+	d.signal()
+}
+
+func (d *delivery) signal() {
 	select {
-	case s.wake <- struct{}{}:
+	case d.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (s *subscription) take() []control.Change {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.queue
-	s.queue = nil
-	return q
+// begin delivers to s from now on, first what has come meanwhile.
+func (d *delivery) begin(s *subscription) {
+	d.mu.Lock()
+	s.begun = true
+	for _, c := range s.held {
+		d.queue = append(d.queue, delivered{s, c})
+	}
+	s.held = nil
+	d.subs++
+	if !d.running {
+		d.running = true
+		go d.run()
+	}
+	d.mu.Unlock()
+	d.signal()
 }
 
-// deliver calls f for each change until ctx ends.
-func (s *subscription) deliver(ctx context.Context, f func(control.Change)) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.wake:
+// end is the end of a subscription that has begun.
+func (d *delivery) end() {
+	d.mu.Lock()
+	d.subs--
+	d.mu.Unlock()
+	d.signal()
+}
+
+// run delivers until there is no subscription left.
+func (d *delivery) run() {
+	for range d.wake {
+		d.mu.Lock()
+		queue := d.queue
+		d.queue = nil
+		if d.subs == 0 {
+			d.running = false
+			d.mu.Unlock()
+			return // what is in queue is for nobody
 		}
-		for _, c := range s.take() {
-			if ctx.Err() != nil {
-				return
+		d.mu.Unlock()
+		for _, q := range queue {
+			select {
+			case <-q.to.ended:
+			default:
+				d.call(q.to.f, q.change)
 			}
-			s.call(f, c)
 		}
 	}
 }
 
 // call hands one change over. A panic in f is that change's: the next ones follow.
-func (s *subscription) call(f func(control.Change), c control.Change) {
+func (d *delivery) call(f func(control.Change), c control.Change) {
 	obj := c.Object()
-	contain.Go(s.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
+	contain.Go(d.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
 // Subscribe implements control.Feed. Kinds that are not served are ignored. f may read and write the API.
 func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
-	s := &subscription{wake: make(chan struct{}, 1), log: c.log}
+	s := &subscription{f: f, ended: ctx.Done()}
 	var now []control.Change
 	c.mu.Lock()
 	for _, gvk := range kinds {
@@ -78,15 +131,16 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 		kc.subs[s] = struct{}{}
 	}
 	c.mu.Unlock()
+	for _, ch := range now {
+		c.delivery.call(f, ch)
+	}
+	c.delivery.begin(s)
 	context.AfterFunc(ctx, func() {
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		for _, kc := range c.cached {
 			delete(kc.subs, s)
 		}
+		c.mu.Unlock()
+		c.delivery.end()
 	})
-	for _, ch := range now {
-		s.call(f, ch)
-	}
-	go s.deliver(ctx, f)
 }
