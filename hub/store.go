@@ -10,7 +10,6 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/sqlite"
 )
@@ -44,11 +43,13 @@ type engine interface {
 	Close() error
 }
 
-// openStore opens the store with the operator's bounds. Events are all that it may lose.
+// openStore opens the store with the operator's bounds. What goes by itself anyway is all that it may lose.
 func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string
-	if k, ok := h.kinds.Lookup(kube.Event); ok {
-		expendable = []string{resource.Prefix(k, "")}
+	for _, k := range h.kinds.All() {
+		if k.TTL != nil && k.StoredAs == nil {
+			expendable = append(expendable, resource.Prefix(k, ""))
+		}
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{
 		Path: filepath.Join(h.cfg.DataDir, "hub.db"), BackupDir: h.backupDir(), Log: h.part("store"),

@@ -40,6 +40,7 @@ type hub struct {
 	url        string
 	kubeconfig string
 	pki        *auth.PKI
+	kinds      *resource.Kinds // what is served, for tests that change it
 	reg        *registry.Registry
 	config     *rest.Config
 	closing    chan struct{}
@@ -56,7 +57,7 @@ func newHub(t testing.TB, opts ...option) *hub {
 // newHubOf is newHub with a table of kinds and an admission (nil: none) of the test's own.
 func newHubOf(t testing.TB, kinds *resource.Kinds, admission registry.Admission, opts ...option) *hub {
 	t.Helper()
-	h := &hub{t: t, reg: registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission}), closing: make(chan struct{})}
+	h := &hub{t: t, kinds: kinds, reg: registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission}), closing: make(chan struct{})}
 	dir := t.TempDir()
 	var err error
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki")); err != nil {

@@ -138,9 +138,9 @@ func (b *Broker) Publish(topic string, frame []byte) {
 	}
 }
 
-// Heard tells when the node last sent anything on a connection, MQTT's own packets included; zero when it has none. What
+// LastSeen is when the node last sent anything on a connection, MQTT's own packets included; zero when it has none. What
 // receive is told of a connection's end, it is told while the connection still counts.
-func (b *Broker) Heard(node string) time.Time {
+func (b *Broker) LastSeen(node string) time.Time {
 	b.mu.Lock()
 	d := b.devices[node]
 	b.mu.Unlock()

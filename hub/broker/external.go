@@ -71,8 +71,8 @@ func (e *External) Publish(topic string, frame []byte) {
 	}
 }
 
-// Heard cannot tell: keepalives are between the node and its broker, which only says when it has given a node up.
-func (e *External) Heard(string) time.Time { return time.Time{} }
+// LastSeen does not know: keepalives are between the node and its broker, which only reports when it has given a node up.
+func (e *External) LastSeen(string) time.Time { return time.Time{} }
 
 // Health returns why no node can be reached, or nil while there is a session with the broker. Strangers may read it: where the
 // broker is and what it answered is in the hub's log only.

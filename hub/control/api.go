@@ -32,7 +32,7 @@ type Writer interface {
 
 // Write is one change within a Commit: Create when Old is nil, otherwise an update of Object that fails as a Conflict
 // when the stored revision is not Old's. Delete removes Old for good, without grace or finalizers (the caller has seen to
-// those).
+// those). A Subresource that is a verb takes Object as its body and needs no Old: "binding" a pod with spec.nodeName.
 type Write struct {
 	Object      kube.Object
 	Old         kube.Object
@@ -42,7 +42,7 @@ type Write struct {
 
 // Feed reports which objects changed.
 type Feed interface {
-	// Subscribe calls f from one goroutine, in commit order, for every change of the kinds after the call returned; f
+	// Subscribe calls f from one goroutine at a time, in commit order, for every change of the kinds after the call returned; f
 	// must return quickly. Before it returns, it has called f once with Old nil for each object that exists now. The
 	// subscription ends with ctx.
 	Subscribe(ctx context.Context, f func(Change), kinds ...kube.GVK)

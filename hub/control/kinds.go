@@ -13,9 +13,11 @@ type StoredKind struct {
 	GVK        kube.GVK
 	Plural     string // "pods", for messages
 	Namespaced bool
-	// Expires: its objects go by themselves after some time. Nothing waits for them, and following them all the time would
-	// cost more than they are worth.
+	// Expires: its objects go by themselves after some time. Nobody waits for them, as following them all the time would cost
+	// more than they are worth.
 	Expires bool
+	// NoGarbageCollection: owner references neither lead to its objects nor from them.
+	NoGarbageCollection bool
 }
 
 // Kinds are the kinds that are stored. They may change at any time.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// admit judges a hello: may this device have a session, as which Node?
+// admit decides on a hello: may this device have a session, as which Node?
 //
 //	same device, another process is alive       → refused, cloned
 //	known key                                   → welcome
@@ -22,7 +23,7 @@ import (
 //	…and that device is alive                   → refused, name taken
 //	unknown key, token                          → join: the Node is made, or gets this key
 //
-// "Alive" is found out by asking (probe), never by belief.
+// Whether a device is alive is found out by asking it (probe).
 func (d *Dispatch) admit(now time.Time, n *node, c *conn) {
 	h := c.hello
 	if cur := n.current; cur != nil && cur.hello.Instance != h.Instance {
@@ -42,33 +43,29 @@ func (d *Dispatch) admit(now time.Time, n *node, c *conn) {
 func (d *Dispatch) probe(now time.Time, n *node, c *conn, f func(now time.Time, alive bool)) {
 	c.alive = append(c.alive, f)
 	c.s.Probe(now)
-	d.drainConn(now, n, c)
+	d.enqueue(n, c)
 }
 
+// cloned refuses a second process that has the key of a device which is connected.
 func (d *Dispatch) cloned(now time.Time, n *node, cur, c *conn) {
 	msg := fmt.Sprintf("two agents use the device key of node %s at the same time (process %s is connected, %s was refused): "+
 		"a cloned card or image; on the copy remove the agent's data directory and join it again with a new token",
 		n.name, hex.EncodeToString(cur.hello.Instance[:]), hex.EncodeToString(c.hello.Instance[:]))
-	d.in.nodeEvent(now, n.name, "ClonedDevice", msg)
+	d.in.events.add(now, n.name, "ClonedDevice", msg)
 	d.refuse(now, n, c, wire.CodeCloned, msg)
 }
 
-// maxNameLogged bounds what is logged of the name that a device wants: it may be a stranger's text.
-const maxNameLogged = 63
-
+// refuse ends a handshake with the reason.
 func (d *Dispatch) refuse(now time.Time, n *node, c *conn, code wire.Code, msg string) {
 	if ok, before := d.refusals.allow(now); ok {
-		wants := c.hello.Node
-		if len(wants) > maxNameLogged {
-			wants = wants[:maxNameLogged] + "..."
-		}
-		d.cfg.Log.Info("device refused", "device", n.id, "wants", wants, "code", code, "reason", msg, "notLoggedBefore", before)
+		d.cfg.Log.Info("device refused", "device", n.id, "wants", shortName(c.hello.Node), "code", code, "reason", msg, "notLoggedBefore", before)
 	}
 	history, revision := d.history()
 	c.s.Refuse(now, wire.Refuse{Code: code, Message: msg, Epoch: n.epoch, Revision: revision, History: history})
-	d.drainConn(now, n, c)
+	d.enqueue(n, c)
 }
 
+// admitKey goes on once no other process of the device is alive.
 func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 	if n.conns[c.tag] != c {
 		return // gone while its rival was asked
@@ -78,8 +75,7 @@ func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 		d.refuse(now, n, c, wire.CodeEpoch, fmt.Sprintf("epoch %d is not larger than %d, which this device has used already", h.Epoch, n.epoch))
 		return
 	}
-	fp := c.s.Fingerprint
-	if name, ok := d.set.nodeByKey[fp]; ok {
+	if name, ok := d.known.names[c.s.Fingerprint]; ok {
 		d.open(now, n, c, name)
 		return
 	}
@@ -87,10 +83,20 @@ func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 		d.refuse(now, n, c, wire.CodeUnknownDevice, "the hub knows no Node with this device's key: the Node was deleted, or the device never joined; join it again with a new token (petrel token create)")
 		return
 	}
-	d.checkToken(n, c)
+	d.joins.check(n.id, h, func(record jointoken.Record, err error) {
+		d.callOn(n, func(now time.Time) {
+			switch {
+			case n.conns[c.tag] != c:
+			case err != nil:
+				d.refuseJoin(now, n, c, err)
+			default:
+				d.admitToken(now, n, c, record)
+			}
+		})
+	})
 }
 
-// admitToken goes on once the device's token has been found good.
+// admitToken goes on once the device's token has been found good. It joins the device unless the name is another one's.
 func (d *Dispatch) admitToken(now time.Time, n *node, c *conn, record jointoken.Record) {
 	h := c.hello
 	other := d.owner(h.Node)
@@ -121,9 +127,33 @@ func (d *Dispatch) admitToken(now time.Time, n *node, c *conn, record jointoken.
 	})
 }
 
+// join spends a use of the device's token, and makes or takes over the Node.
+func (d *Dispatch) join(n *node, c *conn) {
+	d.joins.commit(n.id, c.hello, c.s.Fingerprint, func(err error) {
+		d.callOn(n, func(now time.Time) {
+			switch {
+			case n.conns[c.tag] != c:
+			case err != nil:
+				d.refuseJoin(now, n, c, err)
+			default:
+				d.cfg.Log.Info("device joined", "node", c.hello.Node, "device", n.id)
+				d.open(now, n, c, c.hello.Node)
+			}
+		})
+	})
+}
+
+func (d *Dispatch) refuseJoin(now time.Time, n *node, c *conn, err error) {
+	code := wire.CodeBusy
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		code = r.code
+	}
+	d.refuse(now, n, c, code, err.Error())
+}
+
 func (d *Dispatch) nameTaken(now time.Time, n *node, c *conn, device, msg string) {
 	name := c.hello.Node
-	d.in.nodeEvent(now, name, "NameTaken", fmt.Sprintf("device %s wanted to join as %s, which device %s is; it was refused", n.id, name, device))
+	d.in.events.add(now, name, "NameTaken", fmt.Sprintf("device %s wanted to join as %s, which device %s is; it was refused", n.id, name, device))
 	d.refuse(now, n, c, wire.CodeNameTaken, msg)
 }
 

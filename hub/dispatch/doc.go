@@ -1,11 +1,22 @@
-// Package dispatch keeps one session with every node in reach: it composes what the node should run, sends the
-// difference, takes in what the node reports, and opens streams to its pods. It speaks wire and knows no MQTT.
+// Package dispatch keeps one session with every node in reach: it sends what the node should run, takes in what the node
+// reports, and opens streams to its pods. It speaks wire and knows no MQTT.
 //
-//	change feed ──► compose (per node, only who is concerned) ──► wire.Sender ─┐
-//	                                                                          session ◄──► Bus
-//	store ◄── intake (one transaction for many nodes) ◄── batches of reports ──┘
+//	change feed ──► desired, tokens ──► wire.Sender ─┐
+//	                                                 session ◄──► Bus
+//	store ◄── intake, images ◄── batches of reports ─┘
 //
-// One goroutine, the loop, owns all of it; commits, joins and tokens run beside it and come back as calls. Nothing here
-// is stored but what the API shows: Nodes, statuses, events. What the hub remembers of a session is lost with the process
-// and found again by comparing hashes.
+// One goroutine, the loop, owns all of it: it hands changes, frames and times to the rooms below, and what they return to
+// the sessions. Commits, joins and tokens run beside it and come back as calls. A session that may have something to do is
+// queued (enqueue), and only the loop drains it (drainAll): nothing below calls back up.
+//
+// Nothing here is stored but what the API shows: Nodes, statuses, events. What the hub remembers of a session is lost with
+// the process and found again by comparing hashes.
+//
+//	desired   what each node should have; pure
+//	tokens    the ServiceAccount tokens of pods
+//	images    which image exists for which architecture
+//	session   the hub's side of one session; pure
+//
+// Tests beside the code drive the loop over a bus in memory. Both ends of the link together, over the embedded broker,
+// Mosquitto and a net that drops, doubles and delays, are tested in test/link; many nodes in test/hollow.
 package dispatch

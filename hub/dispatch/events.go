@@ -13,7 +13,7 @@ import (
 // nodeComponent is who a node's Events are from.
 const nodeComponent = "kubelet"
 
-// planEvent: a node may report Events about itself and about pods that are bound to it, in their namespace, and change none
+// planEvent plans an Event. A node may report Events about itself and about pods that are bound to it, in their namespace, and change none
 // but its own.
 func (i *intake) planEvent(r report) plan {
 	e := &corev1.Event{}
@@ -51,7 +51,7 @@ func (i *intake) planEvent(r report) plan {
 	return plan{writes: []control.Write{{Object: e, Old: old}}}
 }
 
-// own has an Event say who reports it, and nothing of its metadata but its name.
+// own sets who reports an Event, and leaves nothing of its metadata but its name.
 func own(e *corev1.Event, node string) {
 	e.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
 	e.ObjectMeta = metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name}

@@ -19,31 +19,38 @@ const (
 
 // inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
 type inbox struct {
-	ready   chan struct{}
-	heard   func(node string) time.Time // of the bus
-	known   func(node string) bool      // set before Run
+	ready   chan struct{}               // has room for one; a signal that something has come
+	seen    func(node string) time.Time // of the bus
+	known   func(node string) bool      // set before Run, not changed after
 	streams streamTable
 
 	mu      sync.Mutex
-	changes []control.Change
+	changes []control.Change // guarded by mu, as all that follows
 	frames  []inFrame
-	waiting map[string]waiting // by node
-	calls   []func(now time.Time)
-	bus     *bool
+	waiting map[string]waiting // of frames, by node
+	calls   []call
+	bus     *bool // the last state of the bus; nil: has not changed
 }
 
 // waiting is what of one node waits.
 type waiting struct{ frames, bytes int }
 
+// call is what others want done on the loop.
+type call struct {
+	node *node // that it works on; nil: none
+	f    func(now time.Time)
+}
+
+// inFrame is a frame that has come.
 type inFrame struct {
 	topic string
 	b     []byte
-	// heard goes with last words: when the node was last heard of before. The bus says them for it, perhaps long after.
-	heard time.Time
+	// seen goes with last words: when the node was last seen before. The bus sends them for it, perhaps long after.
+	seen time.Time
 }
 
-func newInbox(heard func(node string) time.Time) *inbox {
-	return &inbox{ready: make(chan struct{}, 1), heard: heard, waiting: map[string]waiting{}}
+func newInbox(seen func(node string) time.Time) *inbox {
+	return &inbox{ready: make(chan struct{}, 1), seen: seen, waiting: map[string]waiting{}}
 }
 
 func (i *inbox) signal() {
@@ -60,9 +67,9 @@ func (i *inbox) change(c control.Change) {
 	i.signal()
 }
 
-func (i *inbox) call(f func(now time.Time)) {
+func (i *inbox) call(c call) {
 	i.mu.Lock()
-	i.calls = append(i.calls, f)
+	i.calls = append(i.calls, c)
 	i.mu.Unlock()
 	i.signal()
 }
@@ -85,7 +92,7 @@ func (i *inbox) frame(topic string, b []byte) {
 	}
 	f := inFrame{topic: topic, b: b}
 	if kind == wire.TopicLive {
-		f.heard = i.heard(node)
+		f.seen = i.seen(node)
 	}
 	most := maxFrameBytes
 	if i.known != nil && !i.known(node) {
@@ -100,7 +107,8 @@ func (i *inbox) frame(topic string, b []byte) {
 	i.signal()
 }
 
-func (i *inbox) take() (changes []control.Change, frames []inFrame, calls []func(time.Time), bus *bool) {
+// take returns all that has come, and forgets it.
+func (i *inbox) take() (changes []control.Change, frames []inFrame, calls []call, bus *bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	changes, frames, calls, bus = i.changes, i.frames, i.calls, i.bus

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"log/slog"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,139 +25,156 @@ import (
 // joinTries is how often a join that lost a race is tried again.
 const joinTries = 20
 
-// checkToken looks at the device's token beside the loop, since the cache has to catch up with one that was made just now,
-// and comes back to the loop. It spends nothing: a device without a good token causes neither a write nor a message to
-// another node.
-func (d *Dispatch) checkToken(n *node, c *conn) {
-	h := c.hello
-	d.beside(n, func() error {
+// joins looks at join tokens and makes Nodes for new devices, beside the loop. Each request has a goroutine of its own: there
+// are no more than handshakes, which are bounded.
+type joins struct {
+	client control.Client
+	log    *slog.Logger
+	ready  chan struct{} // has room for one; a signal that queue is not empty
+
+	mu    sync.Mutex
+	queue []joinRequest // guarded by mu
+}
+
+// joinRequest is done by a goroutine of its own, which calls back.
+type joinRequest struct {
+	device string // its id
+	do     func(ctx context.Context)
+}
+
+func newJoins(client control.Client, log *slog.Logger) *joins {
+	return &joins{client: client, log: log, ready: make(chan struct{}, 1)}
+}
+
+func (j *joins) add(r joinRequest) {
+	j.mu.Lock()
+	j.queue = append(j.queue, r)
+	j.mu.Unlock()
+	select {
+	case j.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (j *joins) take() (list []joinRequest) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list, j.queue = j.queue, nil
+	return list
+}
+
+// run does what is asked until ctx ends, and waits for what is under way. A request that panics gets no answer: its device's
+// handshake ends by time.
+func (j *joins) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-j.ready:
+		}
+		for _, r := range j.take() {
+			wg.Go(func() { contain.Go(j.log, "dispatch/join", r.device, func() { r.do(ctx) }) })
+		}
+	}
+}
+
+// check looks at the token of a hello, once the cache has caught up: the token may have been made just now. It spends nothing:
+// a device without a good token causes neither a write nor a message to another node.
+func (j *joins) check(device string, h *wire.Hello, done func(jointoken.Record, error)) {
+	j.add(joinRequest{device, func(ctx context.Context) {
 		var record jointoken.Record
 		err := validName(h)
 		if err == nil {
-			err = d.cfg.Client.CatchUp(d.ctx)
+			err = j.client.CatchUp(ctx)
 		}
 		if err == nil {
-			_, record, err = d.tokenOf(h)
+			_, record, err = j.tokenOf(h)
 		}
-		if d.ctx.Err() != nil {
-			return nil
+		if ctx.Err() != nil {
+			return
 		}
-		d.callOn(n, func(now time.Time) {
-			switch {
-			case n.conns[c.tag] != c:
-			case err != nil:
-				d.refuseJoin(now, n, c, err)
-			default:
-				d.admitToken(now, n, c, record)
-			}
-		})
-		return nil
-	})
+		done(record, err)
+	}})
 }
 
-// join checks the device's token, spends a use of it, and makes or takes over the Node, in one transaction. It runs
-// beside the loop and comes back to it.
-func (d *Dispatch) join(n *node, c *conn) {
-	h, fp := c.hello, c.s.Fingerprint
-	d.beside(n, func() error {
-		err := d.commitJoin(d.ctx, h, fp)
-		d.callOn(n, func(now time.Time) {
-			switch {
-			case n.conns[c.tag] != c:
-			case err != nil:
-				d.refuseJoin(now, n, c, err)
-			default:
-				d.cfg.Log.Info("device joined", "node", h.Node, "device", n.id)
-				d.open(now, n, c, h.Node)
-			}
-		})
-		return nil
-	})
+// commit checks the token of a hello, spends a use of it, and makes or takes over the Node for the device with a fingerprint,
+// in one transaction.
+func (j *joins) commit(device string, h *wire.Hello, fingerprint string, done func(error)) {
+	j.add(joinRequest{device, func(ctx context.Context) { done(j.join(ctx, h, fingerprint)) }})
 }
 
-// beside runs f on a goroutine of its own. One that panics leaves its device without an answer: its handshake ends by time.
-func (d *Dispatch) beside(n *node, f func() error) {
-	go func() { _ = contain.Do(d.cfg.Log, "dispatch/join", n.id, f) }()
+// refusal is a join that will not do better by itself.
+type refusal struct {
+	code wire.Code
+	err  error // for the user of the device: what, why and the way out
 }
 
-func (d *Dispatch) refuseJoin(now time.Time, n *node, c *conn, err error) {
-	code := wire.CodeToken
-	switch {
-	case errors.Is(err, errTaken):
-		code = wire.CodeNameTaken
-	case !errors.Is(err, errRefused):
-		code = wire.CodeBusy
-	}
-	d.refuse(now, n, c, code, strings.TrimPrefix(err.Error(), errRefused.Error()+": "))
-}
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
 
-var (
-	// errRefused marks a join that will not do better later.
-	errRefused = errors.New("refused")
-	// errTaken marks a join under the name of a Node that another device is; it may be deleted.
-	errTaken = errors.New("the name is taken")
-)
+// refused makes a refusal for a token that is not good, or a hello that is not.
+func refused(format string, args ...any) error {
+	return &refusal{wire.CodeToken, fmt.Errorf(format, args...)}
+}
 
 // validName checks what a device says of itself before anything is looked up for it.
 func validName(h *wire.Hello) error {
 	if msgs := validation.IsDNS1123Subdomain(h.Node); len(msgs) > 0 {
-		name := h.Node
-		if len(name) > maxNameLogged {
-			name = name[:maxNameLogged] + "..."
-		}
-		return fmt.Errorf("%w: %q cannot be a node name (%s); choose one with --node-name", errRefused, name, msgs[0])
+		return refused("%q cannot be a node name (%s); choose one with --node-name", shortName(h.Node), msgs[0])
 	}
 	return nil
 }
 
 // tokenOf finds the token of a hello, and checks that it is good for the name that the device wants.
-func (d *Dispatch) tokenOf(h *wire.Hello) (*corev1.Secret, jointoken.Record, error) {
-	secret, ok := control.Get[*corev1.Secret](d.cfg.Client, kube.Secret, jointoken.SecretNamespace, jointoken.SecretName(h.TokenID))
+func (j *joins) tokenOf(h *wire.Hello) (*corev1.Secret, jointoken.Record, error) {
+	secret, ok := control.Get[*corev1.Secret](j.client, kube.Secret, jointoken.SecretNamespace, jointoken.SecretName(h.TokenID))
 	if !ok {
-		return nil, jointoken.Record{}, fmt.Errorf("%w: %w", errRefused, jointoken.ErrUnknown)
+		return nil, jointoken.Record{}, refused("%w", jointoken.ErrUnknown)
 	}
 	record, err := jointoken.FromSecret(secret)
 	if err != nil {
-		return nil, record, fmt.Errorf("%w: %v", errRefused, err)
+		return nil, record, refused("%v", err)
 	}
 	now := clock.Now()
 	if err := record.Check(h.Secret, now); err != nil {
 		if errors.Is(err, jointoken.ErrExpired) && time.Since(now).Abs() > time.Hour {
-			return nil, record, fmt.Errorf("%w: %v (the hub's clock says %s, which cannot be: set it, or make a token that does not expire with: petrel token create --ttl 0)",
-				errRefused, err, time.Now().UTC().Format(time.RFC3339))
+			return nil, record, refused("%v (the hub's clock says %s, which cannot be: set it, or make a token that does not expire with: petrel token create --ttl 0)",
+				err, time.Now().UTC().Format(time.RFC3339))
 		}
-		return nil, record, fmt.Errorf("%w: %v", errRefused, err)
+		return nil, record, refused("%v", err)
 	}
 	if record.Replace != "" && record.Replace != h.Node {
-		return nil, record, fmt.Errorf("%w: this join token is for the device that takes the place of node %s, not for %s; start the agent with --node-name %s, or make another token with: petrel token create",
-			errRefused, record.Replace, h.Node, record.Replace)
+		return nil, record, refused("this join token is for the device that takes the place of node %s, not for %s; start the agent with --node-name %s, or make another token with: petrel token create",
+			record.Replace, h.Node, record.Replace)
 	}
 	return secret, record, nil
 }
 
-func (d *Dispatch) commitJoin(ctx context.Context, h *wire.Hello, fp string) error {
+func (j *joins) join(ctx context.Context, h *wire.Hello, fp string) error {
 	var taints []corev1.Taint
 	if len(h.Taints) > 0 {
 		if err := json.Unmarshal(h.Taints, &taints); err != nil {
-			return fmt.Errorf("%w: the agent's taints cannot be read: %v", errRefused, err)
+			return refused("the agent's taints cannot be read: %v", err)
 		}
 	}
 	for try := 0; ; try++ {
 		// What made the last try lose its race shows by now.
-		if err := d.cfg.Client.CatchUp(ctx); err != nil {
+		if err := j.client.CatchUp(ctx); err != nil {
 			return fmt.Errorf("join: %w", err)
 		}
-		writes, err := d.joinWrites(h, fp, taints)
+		writes, err := j.writes(h, fp, taints)
 		if err == nil {
-			err = d.cfg.Client.Commit(ctx, writes)
+			err = j.client.Commit(ctx, writes)
 		}
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errRefused), errors.Is(err, errTaken):
+		case errors.As(err, new(*refusal)):
 			return err
 		case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err):
-			return fmt.Errorf("%w: %v", errRefused, err)
+			return refused("%v", err)
 		case try >= joinTries || !lostRace(err):
 			return fmt.Errorf("join: %w", err)
 		}
@@ -168,9 +186,9 @@ func lostRace(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
-// joinWrites is what a join changes: the token has one use less, and the Node is there with this key.
-func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) ([]control.Write, error) {
-	secret, record, err := d.tokenOf(h)
+// writes is what a join changes: the token has one use less, and the Node is there with this key.
+func (j *joins) writes(h *wire.Hello, fp string, taints []corev1.Taint) ([]control.Write, error) {
+	secret, record, err := j.tokenOf(h)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +198,7 @@ func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) (
 		spent.Data = jointoken.ToSecret(record.Spend()).Data
 		writes = append(writes, control.Write{Object: spent, Old: secret})
 	}
-	old, ok := control.Get[*corev1.Node](d.cfg.Client, kube.Node, "", h.Node)
+	old, ok := control.Get[*corev1.Node](j.client, kube.Node, "", h.Node)
 	if !ok {
 		node := &corev1.Node{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
@@ -191,12 +209,12 @@ func (d *Dispatch) joinWrites(h *wire.Hello, fp string, taints []corev1.Taint) (
 			},
 			Spec: corev1.NodeSpec{Taints: taints},
 		}
-		mergeLabels(node, h.Labels) // what it may not say, its first report says again
+		mergeLabels(node, h.Labels) // what it may not set, its first report names again
 		node.Labels[corev1.LabelHostname] = h.Node
 		return append(writes, control.Write{Object: node}), nil
 	}
 	if key := old.Annotations[kube.NodeKeyAnnotation]; key != "" && key != fp && record.Replace != h.Node {
-		return nil, fmt.Errorf("%w: another device has just joined as node %s; give this one another name with --node-name", errTaken, h.Node)
+		return nil, &refusal{wire.CodeNameTaken, fmt.Errorf("the name is taken: another device has just joined as node %s; give this one another name with --node-name", h.Node)}
 	}
 	node := old.DeepCopy()
 	if node.Annotations == nil {

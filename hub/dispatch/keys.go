@@ -77,3 +77,9 @@ func createKeys(path string) (Keys, error) {
 	}
 	return k, nil
 }
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

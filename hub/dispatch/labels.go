@@ -13,22 +13,22 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// nodeLabels are the labels below kubernetes.io and k8s.io that a node may say of itself: those that Kubernetes'
-// NodeRestriction allows (IsKubeletLabel in k8s.io/kubernetes/pkg/kubelet/apis), but for the host name, which is the hub's to
-// say: it is the Node's name.
+// nodeLabels are the labels below kubernetes.io and k8s.io that a node may set on itself: those that Kubernetes'
+// NodeRestriction allows (IsKubeletLabel in k8s.io/kubernetes/pkg/kubelet/apis), but for the host name, which the hub sets: it
+// is the Node's name.
 var nodeLabels = []string{
 	corev1.LabelTopologyZone, corev1.LabelTopologyRegion, corev1.LabelFailureDomainBetaZone, corev1.LabelFailureDomainBetaRegion,
 	corev1.LabelInstanceType, corev1.LabelInstanceTypeStable, corev1.LabelOSStable, corev1.LabelArchStable, corev1.LabelWindowsBuild,
 	"beta.kubernetes.io/os", "beta.kubernetes.io/arch",
 }
 
-// nodeLabelDomains are the domains whose labels a node may say of itself, with those below them.
+// nodeLabelDomains are the domains whose labels a node may set on itself, with those below them.
 var nodeLabelDomains = []string{"kubelet.kubernetes.io", "node.kubernetes.io"}
 
-// maxLabels bounds the labels that a node says of itself; a label is 380 bytes at most.
+// maxLabels bounds the labels that a node sets on itself; a label is 380 bytes at most.
 const maxLabels = 64
 
-// allowedLabel reports whether a node may say a label of itself, as Kubernetes' NodeRestriction has it.
+// allowedLabel reports whether a node may set a label on itself, as Kubernetes' NodeRestriction has it.
 func allowedLabel(key, value string) bool {
 	if len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
 		return false
@@ -47,14 +47,14 @@ func allowedLabel(key, value string) bool {
 	return slices.Contains(nodeLabels, key) || slices.ContainsFunc(nodeLabelDomains, below)
 }
 
-// mergeLabels has a Node carry what its device says of itself, and returns what it may not say. A label that the Node has with
+// mergeLabels has a Node carry the labels that its device reports, and returns what it may not set. A label that the Node has with
 // another value than the device reported before is another writer's, and stays.
-func mergeLabels(node *corev1.Node, said map[string]string) (left []string) {
+func mergeLabels(node *corev1.Node, reported map[string]string) (left []string) {
 	var before map[string]string
 	_ = json.Unmarshal([]byte(node.Annotations[kube.NodeLabelsAnnotation]), &before) // absent or damaged: all is others'
 	own := map[string]string{}
-	for _, k := range slices.Sorted(maps.Keys(said)) {
-		v := said[k]
+	for _, k := range slices.Sorted(maps.Keys(reported)) {
+		v := reported[k]
 		switch {
 		case k == corev1.LabelHostname: // the Node's name is
 		case len(own) >= maxLabels || !allowedLabel(k, v):

@@ -14,21 +14,11 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Lease is the Lease by which clients of Kubernetes see that a node lives, as of now. Nothing renews it: it tells when the
-// node was last heard of.
-func (d *Dispatch) Lease(n *corev1.Node) *coordinationv1.Lease {
-	_, heard := d.Presence(n.Name)
-	d.pres.mu.Lock()
-	keepalive := d.pres.nodes[n.Name].keepalive
-	d.pres.mu.Unlock()
-	return nodeLease(n, heard, keepalive)
-}
-
-// nodeLease says what a kubelet says in its Lease. heard is zero when nothing has been heard of the node since the hub
-// started; then its last status is the last sign of life there is. keepalive is zero when it is not known.
-func nodeLease(n *corev1.Node, heard time.Time, keepalive time.Duration) *coordinationv1.Lease {
+// nodeLease is what a kubelet would write in its Lease. seen is zero when the node has not been seen since the hub started;
+// then its last status is the last sign of life there is. keepalive is zero when it is not known.
+func nodeLease(n *corev1.Node, seen time.Time, keepalive time.Duration) *coordinationv1.Lease {
 	if c := control.NodeCondition(n, corev1.NodeReady); c != nil {
-		heard = latest(heard, c.LastHeartbeatTime.Time)
+		seen = latest(seen, c.LastHeartbeatTime.Time)
 	}
 	// A connection is given up after one and a half keepalives without a packet: as long, a node counts as living.
 	seconds := int32(max(kube.DarkGrace, keepalive+keepalive/2) / time.Second)
@@ -40,13 +30,13 @@ func nodeLease(n *corev1.Node, heard time.Time, keepalive time.Duration) *coordi
 		},
 		Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, LeaseDurationSeconds: &seconds},
 	}
-	if !heard.IsZero() {
-		l.Spec.RenewTime = &metav1.MicroTime{Time: heard}
+	if !seen.IsZero() {
+		l.Spec.RenewTime = &metav1.MicroTime{Time: seen}
 	}
 	return l
 }
 
-// leaseUID is a UID that follows from the Node's: version 8 of RFC 9562, which leaves the making to the maker.
+// leaseUID is a UID that follows from the Node's: version 8 of RFC 9562, whose content is up to the one who makes it.
 func leaseUID(node types.UID) types.UID {
 	h := sha256.Sum256([]byte("lease of node " + node))
 	b := h[:16]

@@ -86,3 +86,14 @@ func (r *refusals) allow(now time.Time) (ok bool, before int) {
 	before, r.passed = r.passed, 0
 	return true, before
 }
+
+// maxNameLogged bounds what is logged of a name that a device wants or reports: it may be a stranger's text. Bytes.
+const maxNameLogged = 63
+
+// shortName is a name as it may be logged.
+func shortName(name string) string {
+	if len(name) > maxNameLogged {
+		return name[:maxNameLogged] + "..."
+	}
+	return name
+}

@@ -6,10 +6,6 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// AgentPanics returns how many panics each node's agent has contained since it started, by node, as the agents last
-// reported. Nodes without any are left out; after a start of the hub a node comes when it has linked again.
-func (d *Dispatch) AgentPanics() map[string]uint64 { return d.in.agentPanics() }
-
 // setPanics notes what a node reports. A node without panics costs no memory.
 func (i *intake) setPanics(node string, n uint64) {
 	i.mu.Lock()

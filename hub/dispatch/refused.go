@@ -17,14 +17,13 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// What is not right in a report is left out, and the rest is taken. The log and an Event on the Node tell what it was, once
-// an hour.
+// What is not right in a report is left out, and the rest is taken. The log and an Event on the Node say what it was, once an
+// hour.
 
 const (
-	maxLeft         = 8    // things left out of one report that are named
-	maxNodeImages   = 50   // of a Node's status, as with kubelet's nodeStatusMaxImages
-	maxAddresses    = 16   // of a Node's status
-	maxEventMessage = 1024 // bytes of an Event's message, as with the API
+	maxLeft       = 8  // things left out of one report that are named
+	maxNodeImages = 50 // of a Node's status, as with kubelet's nodeStatusMaxImages
+	maxAddresses  = 16 // of a Node's status
 )
 
 // leftOut is what of a report was not taken, and why.
@@ -33,6 +32,7 @@ type leftOut struct {
 	what []string
 }
 
+// leftOut reports what of a report was not taken.
 func (i *intake) leftOut(now time.Time, node string, l leftOut) {
 	what := strings.Join(l.what, "; ")
 	if len(what) > maxEventMessage {
@@ -45,13 +45,10 @@ func (i *intake) leftOut(now time.Time, node string, l leftOut) {
 	if len(name) > 2*maxNameLogged {
 		name = name[:2*maxNameLogged] + "..."
 	}
-	i.mu.Lock()
-	first := i.seldom.allow(now, node+"/log/"+string(l.put.Kind))
-	i.mu.Unlock()
-	if first {
+	if i.events.allow(now, node+"/log/"+string(l.put.Kind)) {
 		i.log.Warn("part of a node's report not taken", "node", node, "kind", l.put.Kind, "name", name, "left", what)
 	}
-	i.nodeEvent(now, node, "ReportRefused", fmt.Sprintf("the hub did not take from this node's %s %s: %s", l.put.Kind, name, what))
+	i.events.add(now, node, "ReportRefused", fmt.Sprintf("the hub did not take from this node's %s %s: %s", l.put.Kind, name, what))
 }
 
 // checkPodAddresses leaves out addresses that are not the pod's: those outside its node's range or, with hostNetwork, that
@@ -115,7 +112,7 @@ func notInRange(node *corev1.Node, text string) string {
 	return fmt.Sprintf("is outside of the node's range %v", ranges)
 }
 
-// notOfNode is why an address cannot be a node's own; empty when it can. What addresses a node has only it can say, and they
+// notOfNode is why an address cannot be a node's own; empty when it can. What addresses a node has only it can know, and they
 // change; but none is in the networks of pods and Services, and another node's is not this one's.
 func (i *intake) notOfNode(node *corev1.Node, text string) string {
 	a, ok := control.EndpointAddress(text)

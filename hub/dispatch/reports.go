@@ -2,8 +2,6 @@ package dispatch
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -16,20 +14,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// plan is what a report changes; nothing, when it is of no consequence or not the node's to say.
-type plan struct {
-	writes []control.Write
-	alone  bool     // must not share a transaction
-	left   []string // what of the report is not taken, and why
-}
-
-// report is one thing that a node says.
-type report struct {
-	node string
-	put  *wire.Put
-}
-
-// maxReports bounds a report in bytes, by its kind: a pod of 110 containers with their last words fits.
+// maxReports bounds a report in bytes, by its kind: a pod of 110 containers with their termination messages fits.
 var maxReports = map[wire.Kind]int{
 	wire.KindPodStatus: 256 << 10, wire.KindNodeStatus: 128 << 10, wire.KindEvent: 16 << 10,
 }
@@ -49,37 +34,7 @@ func (i *intake) plan(r report) plan {
 	return plan{}
 }
 
-// unread is the plan for a report of which nothing is taken.
-func unread(format string, args ...any) plan {
-	return plan{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
-}
-
-// decode reads a status as far as it can be read: one field of a wrong type does not cost the others.
-func decode[T any](data []byte, status *T) (left []string, err error) {
-	if json.Unmarshal(data, status) == nil {
-		return nil, nil
-	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, err
-	}
-	*status = *new(T)
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
-		if err == nil {
-			err = json.Unmarshal(one, new(T))
-		}
-		if err == nil {
-			err = json.Unmarshal(one, status)
-		}
-		if err != nil && len(left) < maxLeft {
-			left = append(left, fmt.Sprintf("%.50q, which cannot be read: %.200s", name, err))
-		}
-	}
-	return left, nil
-}
-
-// planPod: only the node that a pod is bound to may speak of it, and only of the very pod (by UID).
+// planPod plans a pod's status. Only the node that a pod is bound to may report it, and only of the very pod (by UID).
 func (i *intake) planPod(r report) plan {
 	var rep wire.PodReport
 	if err := json.Unmarshal(r.put.Data, &rep); err != nil {
@@ -110,7 +65,7 @@ func (i *intake) planPod(r report) plan {
 	if terminal && status.Phase != pod.Status.Phase {
 		return plan{} // what has ended does not begin again
 	}
-	// Also when the cache says so already: the cache may be older than this node's last report, which said otherwise. The
+	// Also when the cache has it so already: the cache may be older than this node's last report, which had it otherwise. The
 	// commit compares with what is stored, and leaves out what changes nothing.
 	next := pod.DeepCopy()
 	next.Status = mergePodStatus(pod.Status, status)
@@ -118,20 +73,21 @@ func (i *intake) planPod(r report) plan {
 	return plan{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}, left: left}
 }
 
-// mergePodStatus keeps what the hub says and the node does not: conditions of other writers, and fields that the node
+// mergePodStatus keeps what is stored and not the node's to report: conditions of other writers, and fields that the node
 // leaves empty because they are not its own.
-func mergePodStatus(stored, said corev1.PodStatus) corev1.PodStatus {
-	said.Conditions = append(kube.OtherConditions(stored.Conditions, said.Conditions), said.Conditions...)
-	if said.QOSClass == "" {
-		said.QOSClass = stored.QOSClass
+func mergePodStatus(stored, reported corev1.PodStatus) corev1.PodStatus {
+	reported.Conditions = append(kube.OtherConditions(stored.Conditions, reported.Conditions), reported.Conditions...)
+	if reported.QOSClass == "" {
+		reported.QOSClass = stored.QOSClass
 	}
-	if said.StartTime == nil {
-		said.StartTime = stored.StartTime
+	if reported.StartTime == nil {
+		reported.StartTime = stored.StartTime
 	}
-	said.NominatedNodeName = stored.NominatedNodeName
-	return said
+	reported.NominatedNodeName = stored.NominatedNodeName
+	return reported
 }
 
+// planNode plans a node's status and labels.
 func (i *intake) planNode(r report) plan {
 	var rep wire.NodeReport
 	var status corev1.NodeStatus
@@ -160,12 +116,12 @@ func (i *intake) planNode(r report) plan {
 	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}, left: left}
 }
 
-// nodeStatus merges what the node says into the stored status. Conditions of other writers stay; those of
-// Petrel's own types that the node says no more are over. The time of a transition is the hub's, since a node's clock may
+// nodeStatus merges what the node reports into the stored status. Conditions of other writers stay; those of Petrel's own types
+// that the node does not report any more are over. The time of a transition is the hub's, since a node's clock may
 // be anything.
-func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) control.Write {
+func (i *intake) nodeStatus(next, old *corev1.Node, reported corev1.NodeStatus) control.Write {
 	now := metav1.Now()
-	conds := said.Conditions
+	conds := reported.Conditions
 	for k := range conds {
 		conds[k].LastHeartbeatTime, conds[k].LastTransitionTime = now, now
 		kube.KeepTransition(old.Status.Conditions, &conds[k])
@@ -173,10 +129,10 @@ func (i *intake) nodeStatus(next, old *corev1.Node, said corev1.NodeStatus) cont
 	kept := slices.DeleteFunc(kube.OtherConditions(old.Status.Conditions, conds), func(c corev1.NodeCondition) bool {
 		return strings.HasPrefix(string(c.Type), kube.NodeConditionPrefix) && c.Type != kube.DarkCondition
 	})
-	said.Conditions = append(kept, conds...)
-	if said.Phase == "" {
-		said.Phase = old.Status.Phase
+	reported.Conditions = append(kept, conds...)
+	if reported.Phase == "" {
+		reported.Phase = old.Status.Phase
 	}
-	next.Status = said
+	next.Status = reported
 	return control.Write{Object: next, Old: old, Subresource: "status"}
 }

@@ -1,11 +1,50 @@
 package dispatch
 
-import "sync"
+import (
+	"sync"
 
-// roster is which devices are known: those whose key a Node has. Others ask it while the loop changes it. By device id.
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// roster is which devices are known: those whose key a Node has. Others ask it while the loop changes it.
 type roster struct {
+	names map[string]string // Node name by the device's fingerprint; the loop's alone
+
 	mu  sync.RWMutex
-	ids map[string]int // devices, and how many Nodes name them
+	ids map[string]int // by device id: how many fingerprints name it, never 0; guarded by mu
+}
+
+// change follows one Node. lost reports that the device that old named is not this Node's any more.
+func (r *roster) change(old, new *corev1.Node) (device string, lost bool) {
+	before, after := keyOf(old), keyOf(new)
+	if key := before; key != "" && (new == nil || new.UID != old.UID || after != key) {
+		if r.names[key] == old.Name {
+			delete(r.names, key)
+			r.remove(wire.NodeID(key))
+		}
+		device, lost = wire.NodeID(key), true
+	}
+	if key := after; key != "" {
+		if _, ok := r.names[key]; !ok {
+			r.add(wire.NodeID(key))
+		}
+		if r.names == nil {
+			r.names = map[string]string{}
+		}
+		r.names[key] = new.Name
+	}
+	return device, lost
+}
+
+// keyOf is the fingerprint of a Node's device; empty: it has none yet.
+func keyOf(n *corev1.Node) string {
+	if n == nil {
+		return ""
+	}
+	return n.Annotations[kube.NodeKeyAnnotation]
 }
 
 func (r *roster) add(device string) {
@@ -25,6 +64,7 @@ func (r *roster) remove(device string) {
 	}
 }
 
+// has reports whether a device is known. Any goroutine may call it.
 func (r *roster) has(device string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

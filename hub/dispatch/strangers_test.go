@@ -43,8 +43,8 @@ func (b *bus) Run(ctx context.Context, receive func(string, []byte), connected f
 	return ctx.Err()
 }
 
-func (b *bus) Heard(string) time.Time  { return time.Time{} }
-func (b *bus) Guard(func(string) bool) {}
+func (b *bus) LastSeen(string) time.Time { return time.Time{} }
+func (b *bus) Guard(func(string) bool)   {}
 
 // challenge is the hub's to a device's knock; nil when there is none yet.
 func (b *bus) challenge(d *device) []byte {

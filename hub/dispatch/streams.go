@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,7 +19,7 @@ import (
 // maxStreams is how many streams one node serves at a time.
 const maxStreams = 64
 
-// partingTime is how long a stream that was closed before its node began to serve it can still be told to the node.
+// partingTime is how long the end of a stream that was closed before its node began to serve it can still reach the node.
 const partingTime = 30 * time.Second
 
 // OpenStream opens a stream to a pod on a node. Its errors are statuses.
@@ -30,10 +29,10 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 		err error
 	}
 	got := make(chan answer, 1)
-	d.call(func(now time.Time) {
+	d.call(func(time.Time) {
 		a := answer{err: apierrors.NewInternalError(errors.New("opening the stream caused a panic; the hub's log has it"))}
 		defer func() { got <- a }() // also after a panic: the caller waits
-		e, err := d.openStream(now, nodeName, req)
+		e, err := d.openStream(nodeName, req)
 		if a.err = err; err == nil {
 			a.s = e
 		}
@@ -42,7 +41,7 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 	case a := <-got:
 		return a.s, a.err
 	case <-ctx.Done():
-		go func() { // nobody will use what is opened now
+		go func() { // what is opened now will not be used
 			if a := <-got; a.s != nil {
 				_ = a.s.Close(wire.StreamEnd{Reason: "Cancelled", Message: "the caller went away"})
 			}
@@ -51,8 +50,8 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 	}
 }
 
-func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest) (*wire.Endpoint, error) {
-	n := d.set.session(name)
+func (d *Dispatch) openStream(name string, req wire.StreamRequest) (*wire.Endpoint, error) {
+	n := d.session(name)
 	if n == nil {
 		if _, ok := d.cfg.Client.Get(kube.Node, "", name); !ok {
 			return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
@@ -73,7 +72,7 @@ func (d *Dispatch) openStream(now time.Time, name string, req wire.StreamRequest
 	n.streams[o.Stream] = e
 	d.inbox.streams.add(n.id, o.Stream, e)
 	n.current.s.OpenStream(o)
-	d.drain(now, n)
+	d.enqueue(n, n.current)
 	go func() {
 		<-e.Done()
 		d.call(func(time.Time) {
@@ -101,34 +100,4 @@ func (d *Dispatch) darkError(name string) error {
 		Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
 		Message: fmt.Sprintf("node %s cannot be reached: %s; its pods go on running, logs and exec work again when it is back", name, since),
 	}}
-}
-
-// streamTable finds the stream of a frame, from whatever goroutine the bus calls.
-type streamTable struct {
-	mu   sync.RWMutex
-	ends map[string]*wire.Endpoint // by node id and stream
-}
-
-func (t *streamTable) add(node, stream string, e *wire.Endpoint) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ends == nil {
-		t.ends = map[string]*wire.Endpoint{}
-	}
-	t.ends[node+"/"+stream] = e
-}
-
-func (t *streamTable) remove(node, stream string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.ends, node+"/"+stream)
-}
-
-func (t *streamTable) deliver(node, stream string, frame []byte) {
-	t.mu.RLock()
-	e := t.ends[node+"/"+stream]
-	t.mu.RUnlock()
-	if e != nil {
-		e.Deliver(frame)
-	}
 }

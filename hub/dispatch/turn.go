@@ -16,6 +16,17 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
+// share is what one node has in a round.
+type share struct {
+	q       *queue
+	job     *job
+	reports int
+	bytes   int // of the reports
+	writes  []control.Write
+	alone   bool // must not share a transaction
+	left    []leftOut
+}
+
 // gather takes the shares of the next transaction, in turn, and moves those who got one to the end of the turn. wait is
 // when the first of those who got none may have one.
 func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
@@ -51,16 +62,7 @@ func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
 	return shares, wait
 }
 
-// last moves a queue to the end of the turn.
-func (i *intake) last(q *queue) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if k := slices.Index(i.turn, q); k >= 0 {
-		i.turn = append(append(i.turn[:k:k], i.turn[k+1:]...), q)
-	}
-}
-
-// share plans the next reports of one node. One that cannot even be planned is left to one, which knows what to do with it.
+// share plans the next reports of one node. One that cannot even be planned is left to the method one.
 func (i *intake) share(now time.Time, q *queue, j *job, objects map[string]bool) (s share, later time.Time) {
 	err := contain.Do(i.log, "dispatch/plan", j.node, func() error {
 		s, later = i.plans(now, q, j, objects)
@@ -114,20 +116,6 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 	return s, now
 }
 
-// when is when the node's budget allows a report.
-func (q *queue) when(now time.Time, put *wire.Put) time.Time {
-	return latest(q.writes.when(now, writeLimit, 1), q.bytes.when(now, byteLimit, float64(len(put.Data))))
-}
-
-// pay takes what a report costs out of the node's budget.
-func (q *queue) pay(now time.Time, put *wire.Put) {
-	q.writes.take(now, writeLimit, 1)
-	q.bytes.take(now, byteLimit, float64(len(put.Data)))
-	if put.Kind == wire.KindEvent {
-		q.events.take(now, eventsLimit, 1)
-	}
-}
-
 // one writes the next report of a batch by itself, and goes on behind it when it is written or turns out to mean nothing.
 // Otherwise it is tried again later, which only this node waits for.
 func (i *intake) one(ctx context.Context, q *queue, j *job) {
@@ -156,7 +144,7 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 	case again:
 		j.notBefore = now.Add(pause)
 		if j.tries >= storeTries { // whether the Event can be written shows whose fault it is
-			i.nodeEvent(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
+			i.events.add(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
 		}
 		return
 	case why != "":
@@ -214,4 +202,9 @@ func (i *intake) write(ctx context.Context, w control.Write, alone bool) error {
 		})
 	}
 	return i.client.Commit(ctx, []control.Write{w})
+}
+
+// key names the object that a write changes.
+func key(w control.Write) string {
+	return fmt.Sprintf("%T/%s/%s", w.Object, w.Object.GetNamespace(), w.Object.GetName())
 }

@@ -3,8 +3,8 @@ package objects
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +20,8 @@ import (
 // Kinds finds the served kinds, which may change while the cache runs; *resource.Kinds is one.
 type Kinds interface {
 	Lookup(kube.GVK) (*resource.Kind, bool)
+	// Changes yields the kinds as they are now, and again after changes until ctx ends.
+	Changes(ctx context.Context) iter.Seq[[]*resource.Kind]
 }
 
 // Config is what a Cache needs. Store and Kinds are required.
@@ -30,7 +32,7 @@ type Config struct {
 }
 
 // Cache is the typed form of what the store holds now, for the kinds that are read typed: control.Reader and control.Feed. A
-// kind enters at its first reader and stays. All methods may be called from any goroutine, also before Run; what reads show
+// kind enters at its first reader and stays as long as it is served. All methods may be called from any goroutine, also before Run; what reads show
 // stands still until Run.
 type Cache struct {
 	store   sqlstore.Store
@@ -45,10 +47,11 @@ type Cache struct {
 
 	mu     sync.RWMutex
 	rev    sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo
-	cached map[string]*kindCache // by the kind's part of the key; grows only
-
-	hookPrefix string // set before Run
-	hook       func(sqlstore.Event)
+	cached map[string]*kindCache // by the kind's part of the key
+	// subs outlive what is cached: a kind that is served again is one that its subscribers follow. Its sets are shared with
+	// cached, and are only emptied.
+	subs  map[kube.GVK]map[*subscription]struct{}
+	hooks map[string]*hook // by the kind's part of the key
 }
 
 // kindCache is one kind. Guarded by Cache.mu.
@@ -58,10 +61,13 @@ type kindCache struct {
 	from    sqlstore.Revision // the snapshot that it started from; older events are in it
 	items   btree.Map[string, cached]
 	indexes map[string]*index
-	subs    map[*subscription]struct{}
+	subs    map[*subscription]struct{} // Cache.subs of the kind
 
 	delivery *delivery // the cache's
 }
+
+// hook is an OnEvent call; pointers tell them apart.
+type hook struct{ f func(sqlstore.Event) }
 
 type cached struct {
 	obj kube.Object
@@ -74,7 +80,8 @@ func New(cfg Config) *Cache {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), delivery: newDelivery(log), log: log, cached: map[string]*kindCache{}}
+	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), delivery: &delivery{log: log}, log: log, cached: map[string]*kindCache{},
+		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]*hook{}}
 	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
 	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
 		c.moveTo(rev)
@@ -88,16 +95,27 @@ func (c *Cache) moveTo(rev sqlstore.Revision) {
 	c.feed.applied.Store(int64(rev))
 }
 
-// OnEvent has the feed call f for every change below prefix. Before Run only.
-func (c *Cache) OnEvent(prefix string, f func(sqlstore.Event)) {
-	c.hookPrefix, c.hook = prefix, f
+// OnEvent has the feed call f for every change of the kind whose keys begin with part, until forget is called or another f takes
+// its place. f must be quick, and read nothing of the cache.
+func (c *Cache) OnEvent(part string, f func(sqlstore.Event)) (forget func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &hook{f}
+	c.hooks[part] = h
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.hooks[part] == h {
+			delete(c.hooks, part)
+		}
+	}
 }
 
 // read runs f on the kind's cache under the read lock, after filling it when this is the kind's first reader.
 func (c *Cache) read(k *resource.Kind, f func(*kindCache)) {
 	part := resource.Prefix(k, "")
 	c.mu.RLock()
-	if kc := c.cached[part]; kc != nil && kc.filled && kc.kind == k.Stored() {
+	if kc := c.cached[part]; kc != nil && kc.filled {
 		f(kc)
 		c.mu.RUnlock()
 		return
@@ -113,13 +131,12 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 	k = k.Stored()
 	part := resource.Prefix(k, "")
 	if kc := c.cached[part]; kc != nil {
-		kc.kind = k // it may have been removed and declared anew since
 		if !kc.filled {
 			c.fill(kc, part)
 		}
 		return kc
 	}
-	kc := &kindCache{kind: k, delivery: c.delivery, subs: map[*subscription]struct{}{}, indexes: map[string]*index{}}
+	kc := &kindCache{kind: k, delivery: c.delivery, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
 	for name, f := range k.Indexes {
 		kc.indexes[name] = newIndex(f)
 	}
@@ -210,6 +227,10 @@ func (c *Cache) Run(ctx context.Context) error {
 	defer c.feed.running.Store(false)
 	c.waiters.begin()
 	defer c.waiters.end()
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() { cancel(); wg.Wait() }()
+	wg.Go(func() { c.followKinds(ctx) })
 	for {
 		c.mu.RLock()
 		from := c.rev
@@ -271,10 +292,11 @@ func (c *Cache) apply(events []sqlstore.Event) {
 
 // applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
 func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
-	if c.hook != nil && strings.HasPrefix(ev.Key, c.hookPrefix) {
-		c.hook(ev)
+	part := kindPart(ev.Key)
+	if h := c.hooks[part]; h != nil {
+		h.f(ev)
 	}
-	kc := c.cached[kindPart(ev.Key)]
+	kc := c.cached[part]
 	if kc != nil && !kc.filled {
 		c.fill(kc, resource.Prefix(kc.kind, ""))
 	}

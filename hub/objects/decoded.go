@@ -141,6 +141,14 @@ func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, ra
 	return e.fill(d.log, key, func() (kube.Object, error) { return Decode(k, raw) })
 }
 
+// forget drops all that is decoded.
+func (d *decoded) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.known)
+	d.recent, d.bytes = nil, 0
+}
+
 // peek returns the typed form of key's value at rev when it has been made.
 func (d *decoded) peek(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	d.mu.Lock()

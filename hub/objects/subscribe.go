@@ -12,15 +12,13 @@ import (
 
 // delivery hands changes to all subscriptions, from one goroutine: a commit that a dozen loops follow wakes one of them, not
 // a dozen. Its queue is unbounded: subscribers are the hub's own loops, which must be quick, and it holds references only.
-// The goroutine exists while there are subscriptions.
+// The goroutine is there only while there is something to deliver.
 type delivery struct {
-	log  *slog.Logger
-	wake chan struct{} // capacity 1: queue has something, or the last subscription has ended
+	log *slog.Logger
 
 	mu      sync.Mutex
 	queue   []delivered
-	subs    int  // that have begun and not ended
-	running bool // the goroutine exists
+	running bool // the goroutine is there
 }
 
 // delivered is one change on its way to one subscription.
@@ -37,66 +35,49 @@ type subscription struct {
 	held  []control.Change // what has come before; guarded by delivery.mu
 }
 
-func newDelivery(log *slog.Logger) *delivery {
-	return &delivery{log: log, wake: make(chan struct{}, 1)}
-}
-
 // add takes in a change for s.
 func (d *delivery) add(s *subscription, c control.Change) {
 	d.mu.Lock()
-	if s.begun {
-		d.queue = append(d.queue, delivered{s, c})
-	} else {
+	defer d.mu.Unlock()
+	if !s.begun {
 		s.held = append(s.held, c)
+		return
 	}
-	d.mu.Unlock()
-	d.signal()
-}
-
-func (d *delivery) signal() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
+	d.put(delivered{s, c})
 }
 
 // begin delivers to s from now on, first what has come meanwhile.
 func (d *delivery) begin(s *subscription) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	s.begun = true
 	for _, c := range s.held {
-		d.queue = append(d.queue, delivered{s, c})
+		d.put(delivered{s, c})
 	}
 	s.held = nil
-	d.subs++
+}
+
+// put queues one change. d.mu is held.
+func (d *delivery) put(q delivered) {
+	d.queue = append(d.queue, q)
 	if !d.running {
 		d.running = true
 		go d.run()
 	}
-	d.mu.Unlock()
-	d.signal()
 }
 
-// end is the end of a subscription that has begun.
-func (d *delivery) end() {
+// take returns what is queued. When that is nothing, the goroutine has to end.
+func (d *delivery) take() []delivered {
 	d.mu.Lock()
-	d.subs--
-	d.mu.Unlock()
-	d.signal()
+	defer d.mu.Unlock()
+	queue := d.queue
+	d.queue, d.running = nil, len(queue) > 0
+	return queue
 }
 
-// run delivers until there is no subscription left.
+// run delivers until there is nothing left.
 func (d *delivery) run() {
-	for range d.wake {
-		d.mu.Lock()
-		queue := d.queue
-		d.queue = nil
-		if d.subs == 0 {
-			d.running = false
-			d.mu.Unlock()
-			return // what is in queue is for nobody
-		}
-		d.mu.Unlock()
+	for queue := d.take(); len(queue) > 0; queue = d.take() {
 		for _, q := range queue {
 			select {
 			case <-q.to.ended:
@@ -113,7 +94,7 @@ func (d *delivery) call(f func(control.Change), c control.Change) {
 	contain.Go(d.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
-// Subscribe implements control.Feed. Kinds that are not served are ignored. f may read and write the API.
+// Subscribe implements control.Feed. A kind that is not served is followed from when it is. f may read and write the API.
 func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
 	s := &subscription{f: f, ended: ctx.Done()}
 	var now []control.Change
@@ -121,6 +102,7 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 	for _, gvk := range kinds {
 		k, served := c.kinds.Lookup(gvk)
 		if !served {
+			c.subscribers(gvk)[s] = struct{}{}
 			continue
 		}
 		kc := c.enter(k)
@@ -131,16 +113,15 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 		kc.subs[s] = struct{}{}
 	}
 	c.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, subs := range c.subs {
+			delete(subs, s)
+		}
+	})
 	for _, ch := range now {
 		c.delivery.call(f, ch)
 	}
 	c.delivery.begin(s)
-	context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		for _, kc := range c.cached {
-			delete(kc.subs, s)
-		}
-		c.mu.Unlock()
-		c.delivery.end()
-	})
 }

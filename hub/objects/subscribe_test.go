@@ -12,11 +12,11 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// All subscriptions are served by one goroutine, each in order and with what came before it began; it ends with the last of
-// them and comes back with the next.
+// All subscriptions are served by one goroutine, each in order and with what came before it began. It is there only while
+// there is something to deliver.
 func TestDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDelivery(nil)
+		d := &delivery{}
 		n := 0
 		change := func() control.Change {
 			cm := &corev1.ConfigMap{}
@@ -62,7 +62,6 @@ func TestDelivery(t *testing.T) {
 		}
 
 		close(endA)
-		d.end()
 		d.add(a, change())
 		d.add(b, change())
 		synctest.Wait()
@@ -70,10 +69,8 @@ func TestDelivery(t *testing.T) {
 			t.Errorf("after one has ended: %q and %q", first.String(), second.String())
 		}
 		close(endB)
-		d.end()
-		synctest.Wait()
 		if d.running {
-			t.Error("the goroutine is there without a subscription")
+			t.Error("the goroutine is there without anything to deliver")
 		}
 		var third strings.Builder
 		c, endC := subscribe(&third)
@@ -84,6 +81,5 @@ func TestDelivery(t *testing.T) {
 			t.Errorf("the next subscription got %q", third.String())
 		}
 		close(endC)
-		d.end()
 	})
 }

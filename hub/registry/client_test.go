@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -294,7 +295,10 @@ func TestOldEventsGo(t *testing.T) {
 		create(t, before, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("e%02d", i)},
 			InvolvedObject: corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"}})
 	}
-	r := registrytest.Start(t, registry.Config{Store: db, MaxEvents: 20})
+	kinds := resource.New()
+	events, _ := kinds.Lookup(kube.Event)
+	events.TTL.MaxObjects = 20
+	r := registrytest.Start(t, registry.Config{Store: db, Kinds: kinds})
 	count := func() int {
 		list, err := r.List(ctx, registrytest.Target(t, kube.Event, "", ""), nil)
 		if err != nil {

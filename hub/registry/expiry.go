@@ -9,30 +9,25 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
-	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
 )
-
-var eventGVK = corev1.SchemeGroupVersion.WithKind("Event")
 
 const (
 	// expiryBatch bounds one deleting transaction.
 	expiryBatch = 500
-	// expirySlack is how long an Event may outlive its time so that many go in one transaction.
+	// expirySlack is how long an object may outlive its time so that many go in one transaction.
 	expirySlack = time.Minute
 	// expiryRetry is how long after a failure deletions are tried again.
 	expiryRetry = 10 * time.Second
 )
 
-// expiry deletes Events when their time is over or when there are too many. Events have one lifetime counted from their
-// last write, so writes are in the order of expiry and a queue is enough. Without Events no timer runs.
+// expiry deletes the objects of a kind with a TTL when their time is over or when there are too many. A kind has one lifetime
+// counted from the last write, so writes are in the order of expiry and a queue is enough. Without objects no timer runs.
 type expiry struct {
 	store sqlstore.Store
 	now   func() time.Time
-	ttl   time.Duration
-	max   eventBounds
+	ttl   resource.TTL
 	log   *slog.Logger
 
 	mu     sync.Mutex
@@ -43,9 +38,6 @@ type expiry struct {
 	wake   chan struct{}      // capacity 1
 }
 
-// eventBounds is how many Events are kept, and how many bytes of them.
-type eventBounds struct{ number, bytes int }
-
 type written struct {
 	key  string
 	rev  sqlstore.Revision
@@ -53,12 +45,11 @@ type written struct {
 	size int
 }
 
-func newExpiry(s sqlstore.Store, now func() time.Time, ttl time.Duration, limit eventBounds, log *slog.Logger) *expiry {
-	return &expiry{store: s, now: now, ttl: ttl, max: limit, log: log,
-		latest: map[string]written{}, wake: make(chan struct{}, 1)}
+func newExpiry(s sqlstore.Store, now func() time.Time, ttl resource.TTL, log *slog.Logger) *expiry {
+	return &expiry{store: s, now: now, ttl: ttl, log: log, latest: map[string]written{}, wake: make(chan struct{}, 1)}
 }
 
-// load takes in the Events that exist when the hub starts, by the time that they tell of themselves.
+// load takes in the objects that exist, by the time that they give of themselves. What saw has taken in already is newer.
 func (x *expiry) load(ctx context.Context, prefix string) error {
 	page, err := x.store.List(ctx, prefix, "", 0, 0)
 	if err != nil {
@@ -67,7 +58,10 @@ func (x *expiry) load(ctx context.Context, prefix string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, e := range page.Entries {
-		w := written{e.Key, e.Rev, lastWrite(e.Value, x.now()), len(e.Value)}
+		if e.Rev <= x.latest[e.Key].rev {
+			continue
+		}
+		w := written{e.Key, e.Rev, x.lastWrite(e.Value), len(e.Value)}
 		x.queue = append(x.queue, w)
 		x.note(w)
 	}
@@ -75,34 +69,33 @@ func (x *expiry) load(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// lastWrite estimates when an Event was last written.
-func lastWrite(raw []byte, now time.Time) time.Time {
-	var ev struct {
-		Metadata struct {
-			CreationTimestamp time.Time `json:"creationTimestamp"`
-		} `json:"metadata"`
-		LastTimestamp *time.Time `json:"lastTimestamp"`
-		Series        *struct {
-			LastObservedTime time.Time `json:"lastObservedTime"`
-		} `json:"series"`
+// lastWrite estimates when an object was last written. One that does not say lives from now on.
+func (x *expiry) lastWrite(data []byte) time.Time {
+	estimate, now := x.ttl.LastWrite, x.now()
+	if estimate == nil {
+		estimate = created
 	}
-	if json.Unmarshal(raw, &ev) != nil {
-		return now
-	}
-	at := ev.Metadata.CreationTimestamp
-	if ev.LastTimestamp != nil && ev.LastTimestamp.After(at) {
-		at = *ev.LastTimestamp
-	}
-	if ev.Series != nil && ev.Series.LastObservedTime.After(at) {
-		at = ev.Series.LastObservedTime
-	}
-	if at.After(now) { // a clock was wrong
+	at := estimate(data)
+	if at.IsZero() || at.After(now) { // the latter when a clock was wrong
 		return now
 	}
 	return at
 }
 
-// saw is told of every change of an Event by the feed.
+// created is an object's creationTimestamp.
+func created(data []byte) time.Time {
+	var obj struct {
+		Metadata struct {
+			CreationTimestamp time.Time `json:"creationTimestamp"`
+		} `json:"metadata"`
+	}
+	if json.Unmarshal(data, &obj) != nil {
+		return time.Time{}
+	}
+	return obj.Metadata.CreationTimestamp
+}
+
+// saw takes in a change of the kind; the feed calls it for each.
 func (x *expiry) saw(ev sqlstore.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -114,7 +107,7 @@ func (x *expiry) saw(ev sqlstore.Event) {
 	before := x.excess()
 	x.note(w)
 	x.queue = append(x.queue, w)
-	if len(x.queue) > 2*len(x.latest)+1000 { // the same Events again and again
+	if len(x.queue) > 2*len(x.latest)+1000 { // the same objects again and again
 		x.queue = slices.DeleteFunc(x.queue, func(w written) bool { return x.latest[w.key].rev != w.rev })
 	}
 	if len(x.queue) == 1 || !before && x.excess() {
@@ -136,8 +129,10 @@ func (x *expiry) forget(key string) {
 	delete(x.latest, key)
 }
 
-// excess reports whether there are too many Events.
-func (x *expiry) excess() bool { return len(x.latest) > x.max.number || x.bytes > x.max.bytes }
+// excess reports whether there are too many objects.
+func (x *expiry) excess() bool {
+	return x.ttl.MaxObjects > 0 && len(x.latest) > x.ttl.MaxObjects || x.ttl.MaxBytes > 0 && x.bytes > x.ttl.MaxBytes
+}
 
 // back takes in again what could not be deleted, as the oldest there is. What was written again meanwhile has its own place.
 func (x *expiry) back(batch []written) {
@@ -152,19 +147,6 @@ func (x *expiry) back(batch []written) {
 		}
 	}
 	x.queue = append(again, x.queue...)
-}
-
-// keepRunning is run, again after a panic.
-func (x *expiry) keepRunning(ctx context.Context) {
-	for ctx.Err() == nil {
-		if contain.Do(x.log, "registry/expiry", "events", func() error { x.run(ctx); return nil }) == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(expiryRetry):
-		}
-	}
 }
 
 // run deletes what is due until ctx ends.
@@ -197,7 +179,7 @@ func (x *expiry) run(ctx context.Context) {
 	}
 }
 
-// due takes the Events that must go now from the queue, at most a batch: those past their time, and the oldest tenth
+// due takes the objects that must go now from the queue, at most a batch: those past their time, and the oldest tenth
 // when there are too many.
 func (x *expiry) due() []written {
 	x.mu.Lock()
@@ -205,7 +187,12 @@ func (x *expiry) due() []written {
 	now := x.now()
 	number, bytes := 0, 0 // what must go, at least
 	if x.excess() {
-		number, bytes = len(x.latest)-x.max.number*9/10, x.bytes-x.max.bytes/10*9
+		if x.ttl.MaxObjects > 0 {
+			number = len(x.latest) - x.ttl.MaxObjects*9/10
+		}
+		if x.ttl.MaxBytes > 0 {
+			bytes = x.bytes - x.ttl.MaxBytes/10*9
+		}
 	}
 	var batch []written
 	taken := 0
@@ -214,7 +201,7 @@ func (x *expiry) due() []written {
 			break
 		}
 		if x.latest[w.key].rev == w.rev {
-			if now.Sub(w.at) < x.ttl && number <= 0 && bytes <= 0 {
+			if now.Sub(w.at) < x.ttl.After && number <= 0 && bytes <= 0 {
 				break
 			}
 			batch = append(batch, w)
@@ -228,7 +215,7 @@ func (x *expiry) due() []written {
 	return batch
 }
 
-// next tells when the oldest Event's time is over.
+// next returns how long it is until the oldest object's time is over; any is false when there is none.
 func (x *expiry) next() (wait time.Duration, any bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -239,7 +226,7 @@ func (x *expiry) next() (wait time.Duration, any bool) {
 		x.retry = false
 		return expiryRetry, true
 	}
-	return max(x.ttl-x.now().Sub(x.queue[0].at), 0) + min(expirySlack, x.ttl/10), true
+	return max(x.ttl.After-x.now().Sub(x.queue[0].at), 0) + min(expirySlack, x.ttl.After/10), true
 }
 
 // failed reports whether the last deletion failed.
@@ -249,7 +236,7 @@ func (x *expiry) failed() bool {
 	return x.retry
 }
 
-// remove deletes a batch in one transaction. An Event that was written again meanwhile stays: its new write is queued. It
+// remove deletes a batch in one transaction. An object that was written again meanwhile stays: its new write is queued. It
 // returns false when ctx ended or the store closed.
 func (x *expiry) remove(ctx context.Context, batch []written) bool {
 	for len(batch) > 0 {
@@ -267,7 +254,7 @@ func (x *expiry) remove(ctx context.Context, batch []written) bool {
 		case ctx.Err() != nil, errors.Is(err, sqlstore.ErrClosed):
 			return false
 		default:
-			x.log.Warn("events past their time could not be deleted, will try again", "count", len(batch), "in", expiryRetry, "err", err)
+			x.log.Warn("objects past their time could not be deleted, will try again", "count", len(batch), "in", expiryRetry, "error", err)
 			x.back(batch)
 			return true
 		}

@@ -28,7 +28,8 @@ func (s storedKinds) Changes(ctx context.Context) iter.Seq[[]control.StoredKind]
 			stored := make([]control.StoredKind, 0, len(all))
 			for _, k := range all {
 				if k.StoredAs == nil && !k.Virtual() {
-					stored = append(stored, control.StoredKind{GVK: k.GVK, Plural: k.Plural, Namespaced: k.Namespaced, Expires: k.NoGarbageCollection})
+					stored = append(stored, control.StoredKind{GVK: k.GVK, Plural: k.Plural, Namespaced: k.Namespaced,
+						Expires: k.TTL != nil, NoGarbageCollection: k.NoGarbageCollection})
 				}
 			}
 			if !yield(stored) {
@@ -36,4 +37,10 @@ func (s storedKinds) Changes(ctx context.Context) iter.Seq[[]control.StoredKind]
 			}
 		}
 	}
+}
+
+// kindFor returns the declaration of gvk, nil when it is not served.
+func (r *Registry) kindFor(gvk kube.GVK) *resource.Kind {
+	k, _ := r.kinds.Lookup(gvk)
+	return k
 }

@@ -3,11 +3,11 @@ package registry
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
-	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -25,12 +25,6 @@ type Config struct {
 	// it; nil when it is written as usual. Commit refuses the same. nil: everything can be written.
 	ReadOnly func(key string) error
 
-	// EventTTL is how long an Event is kept after its last write; 0 means one hour, as in Kubernetes.
-	EventTTL time.Duration
-	// MaxEvents bounds how many Events are kept, oldest go first; 0 means 10,000.
-	MaxEvents int
-	// MaxEventBytes bounds the same by the bytes of their JSON; 0 means 16 MiB.
-	MaxEventBytes int
 	// Limits are how many objects of a kind there may be; creations beyond are refused. What is not in it has no limit.
 	Limits map[kube.GVK]Limit
 	// BookmarkEvery is the least time between bookmarks of a watch that asked for them; 0 means one minute.
@@ -57,7 +51,7 @@ type Registry struct {
 	limits    map[kube.GVK]Limit // read-only
 
 	objects *objects.Cache
-	expiry  *expiry
+	watches watches
 }
 
 var (
@@ -87,35 +81,18 @@ func New(cfg Config) *Registry {
 	if r.bookmark <= 0 {
 		r.bookmark = time.Minute
 	}
-	if cfg.EventTTL <= 0 {
-		cfg.EventTTL = time.Hour
-	}
-	if cfg.MaxEvents <= 0 {
-		cfg.MaxEvents = 10_000
-	}
-	if cfg.MaxEventBytes <= 0 {
-		cfg.MaxEventBytes = 16 << 20
-	}
-	r.expiry = newExpiry(cfg.Store, r.now, cfg.EventTTL, eventBounds{cfg.MaxEvents, cfg.MaxEventBytes}, r.log)
+	r.watches.open = map[kube.GVK]map[*watcher]struct{}{}
 	return r
 }
 
-// Run feeds the cache and expires Events until ctx ends. It returns ctx's error, or the store's when the store closed.
+// Run feeds the cache, and does what the kinds ask for as they come and go: objects with a TTL are deleted, watches of kinds that
+// are gone end. It returns ctx's error, or the store's when the store closed.
 func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if k := r.kindFor(eventGVK); k != nil {
-		if err := r.expiry.load(ctx, resource.Prefix(k, "")); err != nil {
-			return err
-		}
-		r.objects.OnEvent(resource.Prefix(k, ""), r.expiry.saw)
-		expired := make(chan struct{})
-		go func() {
-			defer close(expired)
-			r.expiry.keepRunning(ctx)
-		}()
-		defer func() { cancel(); <-expired }()
-	}
+	var wg sync.WaitGroup
+	defer func() { cancel(); wg.Wait() }()
+	wg.Go(func() { r.expire(ctx) })
+	wg.Go(func() { r.endWatches(ctx) })
 	return r.objects.Run(ctx)
 }
 

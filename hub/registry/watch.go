@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -60,17 +61,24 @@ func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.Li
 	w.told = from
 	if w.src, err = r.store.Watch(ctx, sel.prefix, from); err != nil {
 		w.failed = watchFailure(sel, from, err)
+		return w, nil
 	}
 	w.due = time.Now().Add(r.bookmark)
+	r.watches.add(w)
+	if r.kindFor(sel.kind.GVK) == nil { // gone before it was among those that end with their kind
+		w.Close()
+		return nil, notServed(sel.kind)
+	}
 	return w, nil
 }
 
-// watcher is one watch of one client. It is used by one goroutine.
+// watcher is one watch of one client. It is used by one goroutine, but for end.
 type watcher struct {
 	r         *Registry
 	sel       *selection
-	src       sqlstore.Watcher
-	first     []WatchEvent // initial events, given by the first Next
+	src       sqlstore.Watcher // nil when failed is set from the start
+	gone      atomic.Bool      // src was closed because the kind is no longer served
+	first     []WatchEvent     // initial events, given by the first Next
 	failed    error
 	bookmarks bool
 	told      sqlstore.Revision // the client knows everything up to here
@@ -117,7 +125,9 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case !errors.Is(err, context.DeadlineExceeded):
-			w.failed = watchFailure(w.sel, w.told, err)
+			if w.failed = watchFailure(w.sel, w.told, err); w.gone.Load() {
+				w.failed = notServed(w.sel.kind)
+			}
 			return nil, w.failed
 		}
 		if m, ok := w.bookmark(); ok {
@@ -236,15 +246,22 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 	if s.plain() {
 		return true
 	}
-	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
+	obj, err := r.objects.Typed(s.kind.Stored(), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 
 // Close implements Watch.
 func (w *watcher) Close() {
 	if w.src != nil {
+		w.r.watches.remove(w)
 		w.src.Close()
 	}
+}
+
+// end has Next return that the kind is no longer served. It may be called from any goroutine while the watch is open.
+func (w *watcher) end() {
+	w.gone.Store(true)
+	w.src.Close()
 }
 
 // watchFailure tells a client to list again when its place in history is gone.

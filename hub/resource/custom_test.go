@@ -191,11 +191,11 @@ func TestCustomKindRules(t *testing.T) {
 	if n, _, _ := unstructured.NestedInt64(content(ready), "spec", "size"); n != 1 || len(ready.GetLabels()) != 0 || content(ready)["status"] == nil || ready.GetGeneration() != 1 {
 		t.Errorf("a change of status: %v", ready)
 	}
-	table, err := k.Columns(ctx, []kube.Object{obj, widget(t, k, `{}`)}, nil)
+	table, err := k.Table(ctx, []kube.Object{obj, widget(t, k, `{}`)}, nil)
 	if err != nil || len(table.Rows) != 2 || len(table.ColumnDefinitions) != 2 || table.Rows[0].Cells[0] != "a" || table.Rows[0].Cells[1] != "0s" || table.Rows[1].Cells[1] != "<unknown>" {
 		t.Errorf("%+v, %v", table, err)
 	}
-	if table, err := k.Columns(ctx, nil, &metav1.TableOptions{NoHeaders: true}); err != nil || table.Rows == nil || table.ColumnDefinitions != nil {
+	if table, err := k.Table(ctx, nil, &metav1.TableOptions{NoHeaders: true}); err != nil || table.Rows == nil || table.ColumnDefinitions != nil {
 		t.Errorf("without headers: %+v, %v", table, err)
 	}
 	v2 := schema.GroupVersion{Group: "example.dev", Version: "v2"}

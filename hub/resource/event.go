@@ -1,6 +1,9 @@
 package resource
 
 import (
+	"encoding/json"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -23,6 +26,7 @@ func eventKind() *Kind {
 	k.ShortNames = []string{"ev"}
 	k.NoGarbageCollection = true
 	k.Rules = eventRules(corev1.SchemeGroupVersion)
+	k.TTL = &TTL{After: time.Hour, MaxObjects: 10_000, MaxBytes: 16 << 20, LastWrite: lastSeen} // the hour is Kubernetes' own
 	k.selectFields(selectEvent, eventFields...)
 	return k
 }
@@ -42,6 +46,30 @@ func eventViewKind(stored *Kind) *Kind {
 		"regarding.name", "regarding.uid", "regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath",
 		"reportingController", "type"}
 	return k
+}
+
+// lastSeen is the latest time that an event gives of itself.
+func lastSeen(data []byte) time.Time {
+	var ev struct {
+		Metadata struct {
+			CreationTimestamp time.Time `json:"creationTimestamp"`
+		} `json:"metadata"`
+		LastTimestamp *time.Time `json:"lastTimestamp"`
+		Series        *struct {
+			LastObservedTime time.Time `json:"lastObservedTime"`
+		} `json:"series"`
+	}
+	if json.Unmarshal(data, &ev) != nil {
+		return time.Time{}
+	}
+	at := ev.Metadata.CreationTimestamp
+	if ev.LastTimestamp != nil && ev.LastTimestamp.After(at) {
+		at = *ev.LastTimestamp
+	}
+	if ev.Series != nil && ev.Series.LastObservedTime.After(at) {
+		at = ev.Series.LastObservedTime
+	}
+	return at
 }
 
 func eventRules(gv schema.GroupVersion) Rules {

@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -15,7 +16,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Kind declares one served resource. Handlers know verbs, never kinds: everything that is special about a kind is here.
+// Kind declares one served resource. The registry and the API server know verbs, never kinds: everything that is special about a
+// kind is here.
 type Kind struct {
 	GVK        schema.GroupVersionKind
 	Plural     string // "pods"
@@ -57,11 +59,14 @@ type Kind struct {
 	// nor from it. Events are many and short-lived.
 	NoGarbageCollection bool
 
+	// TTL is nil for a kind whose objects stay until they are deleted.
+	TTL *TTL
+
 	// Fields are the field selectors' values: metadata.name, metadata.namespace and those of the kind.
 	Fields func(kube.Object) fields.Set
 	// FieldLabels are the accepted field selector keys; any other is an error naming it.
 	FieldLabels []string
-	// Columns renders kubectl's columns. objs are of this kind.
+	// Columns renders kubectl's columns for Table. objs are of this kind. nil: NAME and AGE.
 	Columns func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error)
 	// Indexes for controllers, by name: the values an object is found under (for example "node" → spec.nodeName).
 	Indexes map[string]func(kube.Object) []string
@@ -101,6 +106,15 @@ func (k *Kind) FromStored(ctx context.Context, objs ...kube.Object) ([]kube.Obje
 		return objs, nil
 	}
 	return k.Codec.Convert(ctx, objs, k.GVK.GroupVersion())
+}
+
+// Table renders objs of the kind as kubectl shows them. Each row's Object.Object is the object itself: the caller puts there what
+// the request's includeObject asks for.
+func (k *Kind) Table(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	if k.Columns == nil {
+		return nameAndAge(objs, opts)
+	}
+	return k.Columns(ctx, objs, opts)
 }
 
 // Unstructured reports whether no Go type stands behind the kind: its objects are *unstructured.Unstructured, have no protobuf
@@ -143,6 +157,16 @@ func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err
 
 // Virtual reports whether nothing of the kind is stored.
 func (k *Kind) Virtual() bool { return k.Handler != nil }
+
+// TTL has a kind's objects go by themselves. The end of a Namespace does not wait for such objects.
+type TTL struct {
+	After      time.Duration // since the last write; more than 0
+	MaxObjects int           // how many are kept, the oldest go first; 0: no bound
+	MaxBytes   int           // of JSON that are kept; 0: no bound
+	// LastWrite estimates from stored JSON when an object was last written, for those that are there when the hub starts; nil:
+	// when it was created. The zero time is not known.
+	LastWrite func(data []byte) time.Time
+}
 
 // Rules say what a write of an object (or of one of its subresources) means. All functions work on the stored version;
 // none keeps its arguments. A nil function does nothing. Update rules see the new object and the old one, which they

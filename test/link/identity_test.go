@@ -153,6 +153,11 @@ func unknownToTheHub(t *testing.T, history string, fresh bool, writes int, keeps
 	if history == "" {
 		return
 	}
+	node, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
+	eventually(t, "the device has what this store says", func() bool {
+		o := a.has(wire.KindNode, "n1")
+		return o != nil && o.UID == string(node.UID)
+	})
 	a.kill()
 	a.token = ""
 	eventually(t, "n1 is dark", func() bool { return !h.connected("n1") })

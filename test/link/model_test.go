@@ -11,6 +11,7 @@ import (
 	agentsession "petrel.dev/petrel/edgeagent/link/session"
 	hubsession "petrel.dev/petrel/hub/dispatch/session"
 	"petrel.dev/petrel/internal/wire"
+	"petrel.dev/petrel/internal/wire/wiretest"
 )
 
 // world is both ends of a link with a net between them that does what it likes. Both ends are the real sessions; the
@@ -201,7 +202,7 @@ func (w *world) drainHub(tag wire.Tag) {
 			if tag != w.current {
 				continue
 			}
-			w.log("hub: reports %s", batchText(b))
+			w.log("hub: reports %s", wiretest.Batch(b))
 			for _, p := range b.Puts {
 				if p.Once {
 					w.events[p.ID] = true
@@ -302,7 +303,7 @@ func (w *world) drainAgent() {
 			}
 		}
 		for _, b := range out.Handed {
-			w.log("agent: handed over %s", batchText(b))
+			w.log("agent: handed over %s", wiretest.Batch(b))
 			for _, p := range b.Puts {
 				if o, ok := w.unsaid[p.ID]; ok && p.Once && o.Version == p.Version {
 					delete(w.unsaid, p.ID)
@@ -337,7 +338,7 @@ func (w *world) applyOne() {
 	for _, id := range b.Deletes {
 		delete(w.content, id)
 	}
-	w.log("agent: applies %s", batchText(b))
+	w.log("agent: applies %s", wiretest.Batch(b))
 	w.cache.Apply(b)
 	w.rev = b.Revision
 	w.session.Applied(b.Seq, w.cache.Hash())

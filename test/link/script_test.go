@@ -1,22 +1,15 @@
 package link_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"petrel.dev/petrel/internal/scripttest"
 	"petrel.dev/petrel/internal/wire"
 )
 
-var update = flag.Bool("update", false, "write the traces in testdata anew")
-
-// Timelines as text: each block of testdata/*.txt is a few commands, "----", and what happens then. Commands:
+// Timelines as text (testdata/*.txt): both sessions against each other. Commands:
 //
 //	put|delete KIND UID      the hub's desired set changes
 //	say|once|forget KIND UID the agent reports, hands over, takes back
@@ -28,39 +21,24 @@ var update = flag.Bool("update", false, "write the traces in testdata anew")
 //	backup, restore          of the hub's store
 //	damage                   the cache loses an object
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	must(t, err)
-	if len(files) == 0 {
-		t.Fatal("no scripts")
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			must(t, err)
-			var out strings.Builder
-			w := newWorld(t)
-			w.log = func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
-			for block := range strings.SplitSeq(strings.TrimSpace(string(raw)), "\n\n") {
-				commands, _, _ := strings.Cut(block, "----")
-				out.WriteString(strings.TrimSpace(commands) + "\n----\n")
-				for line := range strings.Lines(commands) {
-					if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-						w.command(strings.Fields(line))
-					}
-				}
-				out.WriteString("\n")
-			}
+	scripttest.Run(t, func(t *testing.T) func([]string) []string {
+		var events []string
+		w := newWorld(t)
+		w.log = func(format string, args ...any) { events = append(events, fmt.Sprintf(format, args...)) }
+		t.Cleanup(func() {
 			w.settle()
 			w.check()
-			got := strings.TrimSpace(out.String()) + "\n"
-			if *update {
-				must(t, os.WriteFile(file, []byte(got), 0o644))
-			}
-			if d := cmp.Diff(strings.TrimSpace(string(raw))+"\n", got); d != "" && !*update {
-				t.Errorf("the trace has changed (-update writes it anew):\n%s", d)
+			if len(events) > 0 {
+				t.Errorf("after the script: %q", events)
 			}
 		})
-	}
+		return func(command []string) []string {
+			w.command(command)
+			happened := events
+			events = nil
+			return happened
+		}
+	})
 }
 
 func (w *world) command(f []string) {
@@ -122,20 +100,4 @@ func sameOr(a, b wire.Hash) string {
 		return "empty"
 	}
 	return "different"
-}
-
-// batchText is a batch in a line, for example "1: +Pod/a@3 -ConfigMap/b".
-func batchText(b *wire.Batch) string {
-	s := fmt.Sprintf("%d:", b.Seq)
-	for _, p := range b.Puts {
-		mark := "+"
-		if p.Once {
-			mark = "!"
-		}
-		s += fmt.Sprintf(" %s%s/%s@%d", mark, p.Kind, p.UID, p.Version)
-	}
-	for _, id := range b.Deletes {
-		s += fmt.Sprintf(" -%s/%s", id.Kind, id.UID)
-	}
-	return s
 }

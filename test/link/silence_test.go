@@ -17,6 +17,7 @@ import (
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/dispatch/tokens"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -66,7 +67,7 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, f)
 }
 
-func newSilent(t *testing.T, sees bool, tokens ...dispatch.TokenIssuer) *silent {
+func newSilent(t *testing.T, sees bool, issuers ...tokens.Issuer) *silent {
 	hubKey, err := wire.NewStaticKey(nil2rand{})
 	must(t, err)
 	device, err := wire.NewStaticKey(nil2rand{})
@@ -81,8 +82,8 @@ func newSilent(t *testing.T, sees bool, tokens ...dispatch.TokenIssuer) *silent 
 		Status:     ready,
 	})
 	cfg := dispatch.Config{Client: s.client, Bus: s, Keys: s.keys, Log: logger(t, "dispatch")}
-	if len(tokens) > 0 {
-		cfg.Tokens = tokens[0]
+	if len(issuers) > 0 {
+		cfg.Tokens = issuers[0]
 	}
 	s.d, err = dispatch.New(cfg)
 	must(t, err)
@@ -123,7 +124,7 @@ func (s *silent) Publish(_ string, frame []byte) {
 
 func (s *silent) Guard(func(string) bool) {}
 
-func (s *silent) Heard(string) time.Time {
+func (s *silent) LastSeen(string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.sees {

@@ -3,6 +3,9 @@
 //
 //	knocking ──challenge──► greeting ──welcome──► open ──► ended
 //	    └───────────────────────┴── refuse ───────────────────┘
+//
+// Text scripts (testdata) show what it does against a hub that does as the script says. Both sessions against each other,
+// over a net that drops, doubles and delays, are test/link's TestModel and TestScripts.
 package session
 
 import (
@@ -13,8 +16,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Times of a handshake. A knock is repeated for long, because the broker may be there while the hub is not; but not for
-// ever, lest a connection that is dead without anybody noticing be trusted for ever.
+// Times of a handshake. A knock is repeated for long, because the broker may be there while the hub is not; but it ends some
+// day, because a connection may be dead without anybody noticing.
 const (
 	knockFirst = 5 * time.Second
 	knockMax   = 5 * time.Minute
@@ -51,9 +54,9 @@ type Output struct {
 	// Handed are batches of reports that the hub has made durable.
 	Handed []*wire.Batch
 	Open   []*wire.Open
-	// Complete: the copy is all that the hub wants of this node, by its own word.
+	// Complete: the copy is all that the hub wants of this node; the hub has said so.
 	Complete bool
-	// End: the session is over, and why. *wire.Refuse and *Ended are the hub's word.
+	// End is why the session is over; nil: it is not. *wire.Refuse and *Ended come from the hub.
 	End error
 }
 
@@ -88,11 +91,11 @@ const (
 
 // Session is the state machine. Its methods only change it; Drain gives what to do.
 type Session struct {
-	cfg   Config
+	cfg   Config // not changed after New
 	state state
 	init  *wire.Initiator
-	pipe  *wire.Pipe
-	hello []byte
+	pipe  *wire.Pipe    // nil before the challenge, never nil after
+	hello []byte        // to be repeated until the hub answers; set with pipe
 	again time.Time     // when to repeat the knock or the hello
 	wait  time.Duration // between knocks
 	limit time.Time     // when knocking or greeting has taken too long
@@ -112,7 +115,7 @@ func New(now time.Time, cfg Config) (*Session, error) {
 	return s, nil
 }
 
-// Open tells whether the hub has accepted the session.
+// Open reports whether the hub has accepted the session.
 func (s *Session) Open() bool { return s.state == open }
 
 // Frame takes a frame from the down topic.
@@ -138,7 +141,7 @@ func (s *Session) Frame(now time.Time, frame []byte) {
 	}
 }
 
-// nudge: the hub has started anew. The nudge is not sealed, so it only makes us look.
+// nudge takes the hint that the hub has started anew. It is not sealed, so it only makes the agent look.
 func (s *Session) nudge(now time.Time, tag wire.Tag) {
 	switch {
 	case s.state == knocking:

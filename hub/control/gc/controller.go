@@ -32,7 +32,7 @@ import (
 type Config struct {
 	Client control.Client
 	Events control.Events // as garbage-collector-controller
-	// Kinds are all that are stored: what can own and be owned. Those that expire are left out.
+	// Kinds are all that are stored: what can own and be owned. Those with NoGarbageCollection are left out.
 	Kinds control.Kinds
 	Log   *slog.Logger
 }
@@ -57,7 +57,7 @@ func New(cfg Config) *Controller {
 	c.loop = &control.Loop{Name: "gc", Client: cfg.Client, Log: cfg.Log, Workers: 4, Reconcile: c.reconcile, Every: &control.EveryKind{
 		Kinds: cfg.Kinds, Changed: c.kindsChanged,
 		Source: func(k control.StoredKind) (control.Source, bool) {
-			return control.Source{GVK: k.GVK, Keys: c.keys}, !k.Expires
+			return control.Source{GVK: k.GVK, Keys: c.keys}, !k.NoGarbageCollection
 		},
 	}}
 	return c
@@ -68,7 +68,7 @@ func New(cfg Config) *Controller {
 func (c *Controller) kindsChanged(now []control.StoredKind) {
 	next := &kinds{byName: map[schema.GroupKind]control.StoredKind{}}
 	for _, k := range now {
-		if !k.Expires {
+		if !k.NoGarbageCollection {
 			next.all = append(next.all, k)
 			next.byName[k.GVK.GroupKind()] = k
 		}

@@ -22,7 +22,7 @@ const (
 type Presence interface {
 	// Presence reports whether the node has a session now, and when something was last heard of it: zero when nothing was
 	// since the hub started. When a session is found dead, that may be long ago.
-	Presence(node string) (connected bool, lastHeard time.Time)
+	Presence(node string) (connected bool, lastSeen time.Time)
 	// Watch calls f with the name of each node whose presence changes, until ctx ends. f returns quickly.
 	Watch(ctx context.Context, f func(node string))
 }

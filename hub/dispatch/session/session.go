@@ -1,9 +1,13 @@
-// Package session is the hub's side of one session with a node: what to say and do about each frame, each committed batch
+// Package session is the hub's side of one session with a node: what to send and do about each frame, each committed batch
 // of reports, each change of the desired set and each moment. It holds no goroutine, clock, bus or store; hub/dispatch
 // drives it.
 //
 //	challenged ──hello──► judged ──Accept──► open ──► ended
 //	     └───────────────────┴── Refuse ────────────────┘
+//
+// Text scripts (testdata) show what it does against a node that does as the script says; other tests here have the node do
+// what no agent would. Both sessions against each other, over a net that drops, doubles and delays, are test/link's TestModel
+// and TestScripts.
 package session
 
 import (
@@ -17,7 +21,7 @@ import (
 const (
 	// A handshake that is not finished by then is forgotten.
 	handshakeLimit = time.Minute
-	// What a node may say in one message. Reports are small; the map of a large desired set is the largest.
+	// What a node may send in one message. Bytes. Reports are small; the map of a large desired set is the largest.
 	maxUp = 4 << 20
 	// What the hub remembers of a node's reports, in bytes: room for ten thousand pods.
 	maxCopy = 1 << 20
@@ -33,7 +37,7 @@ const (
 // Output is what the driver has to do, in order of the fields.
 type Output struct {
 	Frames [][]byte
-	// Hello asks for a judgement: call Accept or Refuse.
+	// Hello is to be decided on: call Accept or Refuse.
 	Hello *wire.Hello
 	// Have is the node's map of the desired set; call Have with it once the set takes it into account.
 	Have *wire.Have
@@ -43,7 +47,7 @@ type Output struct {
 	Applied []*wire.Batch
 	// Alive answers Probe.
 	Alive *bool
-	// End: the session is over, and why; nil Err with Ended set when the node said good-bye.
+	// Ended: the session is over, and Err is why; nil when the node said good-bye.
 	Ended bool
 	Err   error
 }
@@ -75,17 +79,17 @@ type Session struct {
 
 	state    state
 	resp     *wire.Responder
-	pipe     *wire.Pipe
-	limit    time.Time // of the handshake, or of the closing
-	down     *wire.Sender
-	up       *wire.Copy
-	upSeq    uint64 // last batch of reports passed to the driver
-	waiting  []*wire.Batch
-	revision func() uint64
-	version  uint32    // that the node speaks
-	complete bool      // has been said
-	probe    time.Time // zero: no probe under way
-	heard    time.Time // the last frame of the node's own
+	pipe     *wire.Pipe    // nil before the hello, never nil after
+	limit    time.Time     // of the handshake, or of the closing
+	down     *wire.Sender  // the desired set; set by Accept, the session's alone from then on
+	up       *wire.Copy    // what the hub remembers of the reports; set by Accept
+	upSeq    uint64        // last batch of reports passed to the driver
+	waiting  []*wire.Batch // passed to the driver and not committed: at most one
+	revision func() uint64 // set by Accept
+	version  uint32        // that the node speaks
+	complete bool          // Complete has been sent
+	probe    time.Time     // zero: no probe under way
+	lastSeen time.Time     // of the last frame of the node's own
 	out      Output
 }
 
@@ -100,11 +104,11 @@ func New(now time.Time, p wire.Place, key wire.StaticKey, knock []byte) (*Sessio
 	return s, nil
 }
 
-// Open tells whether the session is accepted and alive.
+// Open reports whether the session is accepted and alive.
 func (s *Session) Open() bool { return s.state == open }
 
-// Heard is when the node's last frame came; zero before its hello.
-func (s *Session) Heard() time.Time { return s.heard }
+// LastSeen is when the node's last frame came; zero before its hello.
+func (s *Session) LastSeen() time.Time { return s.lastSeen }
 
 // Unanswered is since when the node has left a frame unacknowledged; zero when it owes no answer.
 func (s *Session) Unanswered() time.Time {
@@ -132,7 +136,7 @@ func (s *Session) Frame(now time.Time, frame []byte) {
 		}
 		switch {
 		case err == nil:
-			s.heard = now
+			s.lastSeen = now
 		case !errors.Is(err, wire.ErrSeal):
 			s.end(fmt.Errorf("frame from node: %w", err))
 		}
@@ -149,8 +153,8 @@ func (s *Session) hello(now time.Time, frame []byte) {
 		return
 	}
 	s.Fingerprint = wire.Fingerprint(h.TLSKey[:], static)
-	pipe.Limit = 0 // whoever it is: there is nothing to say before the welcome
-	s.state, s.pipe, s.heard = judged, pipe, now
+	pipe.Limit = 0 // no device has anything to send before the welcome
+	s.state, s.pipe, s.lastSeen = judged, pipe, now
 	switch {
 	case wire.NodeID(s.Fingerprint) != s.Place.Node:
 		s.end(fmt.Errorf("device %s speaks on the topics of %s", wire.NodeID(s.Fingerprint), s.Place.Node))
@@ -164,7 +168,7 @@ func (s *Session) hello(now time.Time, frame []byte) {
 }
 
 // Accept opens the session. down is the node's desired set, whose alone it is from now on; peer is the hash of the node's
-// copy (from its hello); up is what the hub remembers of the node's reports; revision tells the hub's.
+// copy (from its hello); up is what the hub remembers of the node's reports; revision returns the hub's.
 func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *wire.Copy, revision func() uint64) {
 	if s.state != judged {
 		return
@@ -207,7 +211,7 @@ func (s *Session) Settle() {
 	}
 }
 
-// Probe asks whether the node is alive; Output.Alive tells.
+// Probe asks whether the node is alive; Output.Alive has the answer.
 func (s *Session) Probe(now time.Time) {
 	if s.state == open && s.probe.IsZero() {
 		s.pipe.Send(&wire.Ping{})
@@ -215,7 +219,7 @@ func (s *Session) Probe(now time.Time) {
 	}
 }
 
-// OpenStream tells the node to serve a stream.
+// OpenStream has the node serve a stream.
 func (s *Session) OpenStream(o *wire.Open) {
 	if s.state == open {
 		s.pipe.Send(o)
@@ -261,7 +265,7 @@ func (s *Session) message(m wire.Message) {
 	}
 }
 
-// answer says what a node has asked for, as long as it takes its answers.
+// answer sends what a node has asked for, as long as it takes its answers.
 func (s *Session) answer(m wire.Message) {
 	if s.pipe.Backlog() > maxAnswers {
 		s.end(ErrNotListening)
@@ -291,7 +295,7 @@ func (s *Session) Committed(seq uint64) {
 	s.pipe.Send(&wire.Applied{Seq: seq, Hash: s.up.Hash()})
 }
 
-// Fail ends the session for a reason of the driver's, without a word to the node.
+// Fail ends the session for a reason of the driver's, and sends the node nothing.
 func (s *Session) Fail(err error) { s.end(err) }
 
 func (s *Session) end(err error) {

@@ -1,25 +1,24 @@
-package dispatch
+package desired
 
 import (
 	"encoding/json"
 	"maps"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
-// ref names a ConfigMap or Secret that a pod refers to.
-type ref struct {
-	gvk  kube.GVK
-	ns   string
-	name string
+// podRef names a ConfigMap or Secret that a pod refers to.
+type podRef struct {
+	gvk kube.GVK
+	types.NamespacedName
 }
 
-// object makes a member of a desired set.
+// object makes a member of a desired set out of what nodes get of an API object.
 func object(kind wire.Kind, meta metav1.Object, content any) (*wire.Object, error) {
 	b, err := json.Marshal(content)
 	if err != nil {
@@ -37,6 +36,7 @@ func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return m
 }
 
+// trimData trims the metadata of what a node only reads.
 func trimData(m metav1.ObjectMeta) metav1.ObjectMeta {
 	m = trimMeta(m)
 	m.OwnerReferences, m.Finalizers, m.Generation = nil, nil, 0
@@ -47,8 +47,8 @@ func trimData(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return m
 }
 
-// podObject is a pod as its node gets it. The node is the source of the status, so none goes down, except that the hub
-// has given the pod up.
+// podObject is a pod as its node gets it. Its status comes from the node, so none goes down, except that the hub has given
+// the pod up.
 func podObject(p *corev1.Pod) (*wire.Object, error) {
 	q := corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -103,11 +103,12 @@ func peerObject(n *corev1.Node) (*wire.Object, error) {
 }
 
 // podRefs lists the ConfigMaps and Secrets that a pod refers to, each once.
-func podRefs(p *corev1.Pod) []ref {
-	seen := map[ref]bool{}
-	var out []ref
+func podRefs(p *corev1.Pod) []podRef {
+	seen := map[podRef]bool{}
+	var out []podRef
 	add := func(gvk kube.GVK, name string) {
-		if r := (ref{gvk, p.Namespace, name}); name != "" && !seen[r] {
+		r := podRef{gvk, types.NamespacedName{Namespace: p.Namespace, Name: name}}
+		if name != "" && !seen[r] {
 			seen[r] = true
 			out = append(out, r)
 		}
@@ -165,12 +166,4 @@ func podRefs(p *corev1.Pod) []ref {
 		env(p.Spec.EphemeralContainers[i].Env, p.Spec.EphemeralContainers[i].EnvFrom)
 	}
 	return out
-}
-
-func revisionOf(o kube.Object) uint64 {
-	v, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return v
 }

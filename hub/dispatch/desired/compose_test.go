@@ -1,4 +1,4 @@
-package dispatch
+package desired
 
 import (
 	"encoding/json"
@@ -41,7 +41,7 @@ func TestServiceObject(t *testing.T) {
 	a := discoveryv1.Endpoint{Addresses: []string{"10.42.0.2"}, NodeName: ptr("n1"), Hostname: ptr("web-0")}
 	b := discoveryv1.Endpoint{Addresses: []string{"10.42.1.2"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(true), Terminating: ptr(true)}}
 	bad := discoveryv1.Endpoint{Addresses: []string{"no address"}}
-	o, err := serviceObject(svc, map[string]*discoveryv1.EndpointSlice{"x": slice("x", b, bad), "y": slice("y", a)})
+	o, err := serviceObject(svc, []*discoveryv1.EndpointSlice{slice("x", b, bad), slice("y", a)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestServiceObject(t *testing.T) {
 	}
 	// Cut otherwise into slices, or with another revision, it is the same to a node.
 	svc.ResourceVersion = "8"
-	again, err := serviceObject(svc, map[string]*discoveryv1.EndpointSlice{"z": slice("z", a, b)})
+	again, err := serviceObject(svc, []*discoveryv1.EndpointSlice{slice("z", a, b)})
 	if err != nil || again.Version != o.Version {
 		t.Errorf("the same service has another version: %v", err)
 	}
@@ -107,7 +107,7 @@ func TestPodRefs(t *testing.T) {
 	}}
 	var got []string
 	for _, r := range podRefs(p) {
-		got = append(got, fmt.Sprint(r.gvk.Kind, "/", r.ns, "/", r.name))
+		got = append(got, fmt.Sprint(r.gvk.Kind, "/", r.Namespace, "/", r.Name))
 	}
 	want := "Secret/ns/pull ConfigMap/ns/a Secret/ns/b ConfigMap/ns/kube-root-ca.crt Secret/ns/c ConfigMap/ns/d Secret/ns/e ConfigMap/ns/f Secret/ns/g"
 	if s := strings.Join(got, " "); s != want {
@@ -135,17 +135,6 @@ func TestPodObject(t *testing.T) {
 	p.Status.Phase = corev1.PodFailed
 	if version() == v {
 		t.Error("a pod that the hub has failed looks as before")
-	}
-}
-
-func TestKeysStay(t *testing.T) {
-	path := t.TempDir() + "/pki/link.key"
-	a, err := LoadKeys(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := LoadKeys(path); err != nil || a != b {
-		t.Errorf("other keys after a restart: %v", err)
 	}
 }
 

@@ -1,9 +1,8 @@
-package dispatch
+package desired
 
 import (
 	"encoding/json"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,19 +52,5 @@ func TestServiceFields(t *testing.T) {
 		if s := made(c.spec); !c.want(&s) {
 			t.Errorf("%s: %+v", name, s)
 		}
-	}
-}
-
-// TestTokenLifetime: a projected token's expirationSeconds is how long it lives, the usual one longer, as upstream has it.
-func TestTokenLifetime(t *testing.T) {
-	src := corev1.ServiceAccountTokenProjection{ExpirationSeconds: new(int64(7200))}
-	if got := lifetime(src.ExpirationSeconds); got != 2*time.Hour {
-		t.Errorf("7200 s: %v", got)
-	}
-	if got := lifetime(new(int64(1))); got != minLifetime {
-		t.Errorf("1 s: %v", got)
-	}
-	if lifetime(nil) != usualLifetime || lifetime(new(int64(usualSeconds))) != usualLifetime {
-		t.Error("the usual token has another lifetime")
 	}
 }

@@ -1,0 +1,87 @@
+package desired
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Source is one kind of object that nodes get: an entry of the table. Exactly one of Node, Refs and All is set; it says which
+// nodes need an object.
+type Source struct {
+	// Kind is what the objects are on the wire.
+	Kind wire.Kind
+	// GVK is the API's kind that they are composed of.
+	GVK kube.GVK
+
+	// Node returns the name of the one node that needs an object, or "".
+	Node func(o kube.Object) string
+	// Refs returns what a pod refers to, each once: a node needs what its pods refer to.
+	Refs func(p *corev1.Pod) []types.NamespacedName
+	// All has every node need every object.
+	All bool
+
+	// Compose returns an object as nodes get it: trimmed, with Kind and o's UID as its ID, and equal as long as nothing
+	// changes that means something to a node. Nil means that there is nothing to send yet. parts is for sources with Part.
+	Compose func(o kube.Object, parts []kube.Object) (*wire.Object, error)
+
+	// Part is a second kind that is composed into the objects, of sources with All; zero: none. PartOf returns the object
+	// that a part belongs to; no name: none.
+	Part   kube.GVK
+	PartOf func(part kube.Object) types.NamespacedName
+	// Hides is a kind of a source with All. A node that gets an object of this source does not get the one of that kind
+	// with the same UID: it is about the node itself. Of sources with Node; empty: none.
+	Hides wire.Kind
+}
+
+// Table returns what Petrel's nodes get. To sync another kind, add its entry here, its wire.Kind with its content to
+// internal/wire/object.go, and on the agent what decodes it (edgeagent/desired).
+func Table() []Source {
+	return []Source{
+		{Kind: wire.KindPod, GVK: kube.Pod, Node: podNode, Compose: alone(podObject)},
+		{Kind: wire.KindNode, GVK: kube.Node, Node: kube.Object.GetName, Compose: alone(nodeObject), Hides: wire.KindPeer},
+		{Kind: wire.KindPeer, GVK: kube.Node, All: true, Compose: alone(peerObject)},
+		{Kind: wire.KindService, GVK: kube.Service, All: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
+		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: refsTo(kube.ConfigMap), Compose: alone(configMapObject)},
+		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: refsTo(kube.Secret), Compose: alone(secretObject)},
+	}
+}
+
+// alone is the Compose of a source whose objects are made of one object each.
+func alone[T kube.Object](f func(T) (*wire.Object, error)) func(kube.Object, []kube.Object) (*wire.Object, error) {
+	return func(o kube.Object, _ []kube.Object) (*wire.Object, error) { return f(o.(T)) }
+}
+
+func podNode(o kube.Object) string { return o.(*corev1.Pod).Spec.NodeName }
+
+// refsTo is the Refs of a kind that podRefs knows.
+func refsTo(gvk kube.GVK) func(p *corev1.Pod) []types.NamespacedName {
+	return func(p *corev1.Pod) (names []types.NamespacedName) {
+		for _, r := range podRefs(p) {
+			if r.gvk == gvk {
+				names = append(names, r.NamespacedName)
+			}
+		}
+		return names
+	}
+}
+
+func serviceWithSlices(o kube.Object, parts []kube.Object) (*wire.Object, error) {
+	slices := make([]*discoveryv1.EndpointSlice, len(parts))
+	for i, p := range parts {
+		slices[i] = p.(*discoveryv1.EndpointSlice)
+	}
+	return serviceObject(o.(*corev1.Service), slices)
+}
+
+// sliceService is the Service that an EndpointSlice belongs to.
+func sliceService(part kube.Object) types.NamespacedName {
+	name := part.GetLabels()[discoveryv1.LabelServiceName]
+	if name == "" {
+		return types.NamespacedName{}
+	}
+	return types.NamespacedName{Namespace: part.GetNamespace(), Name: name}
+}

@@ -1,0 +1,14 @@
+package dispatch
+
+import "testing"
+
+func TestKeysStay(t *testing.T) {
+	path := t.TempDir() + "/pki/link.key"
+	a, err := LoadKeys(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := LoadKeys(path); err != nil || a != b {
+		t.Errorf("other keys after a restart: %v", err)
+	}
+}

@@ -1,0 +1,54 @@
+package dispatch
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// plan is what a report changes; nothing, when it is of no consequence or not the node's to report.
+type plan struct {
+	writes []control.Write
+	alone  bool     // must not share a transaction
+	left   []string // what of the report is not taken, and why
+}
+
+// report is one object of a node's batch.
+type report struct {
+	node string
+	put  *wire.Put
+}
+
+// unread is the plan for a report of which nothing is taken.
+func unread(format string, args ...any) plan {
+	return plan{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
+}
+
+// decode reads a status as far as it can be read: one field of a wrong type does not cost the others.
+func decode[T any](data []byte, status *T) (left []string, err error) {
+	if json.Unmarshal(data, status) == nil {
+		return nil, nil
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return nil, err
+	}
+	*status = *new(T)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
+		if err == nil {
+			err = json.Unmarshal(one, new(T))
+		}
+		if err == nil {
+			err = json.Unmarshal(one, status)
+		}
+		if err != nil && len(left) < maxLeft {
+			left = append(left, fmt.Sprintf("%.50q, which cannot be read: %.200s", name, err))
+		}
+	}
+	return left, nil
+}

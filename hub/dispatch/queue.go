@@ -1,0 +1,197 @@
+package dispatch
+
+import (
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/wire"
+)
+
+const (
+	maxWrites   = 256         // of one transaction
+	maxTxBytes  = 1 << 20     // of the reports in one transaction
+	maxShare    = 32          // reports of one node in one transaction
+	intakeTries = 30          // of one write that loses races, each against another writer
+	storeRetry  = time.Second // doubles up to storeRetryMax
+	storeTries  = 10          // of a report that fails for no reason that the API names, while others are written
+	suspectFor  = 2 * time.Second
+)
+
+// storeRetryMax is the longest pause between two tries of a report that the store does not take.
+const storeRetryMax = 30 * time.Second
+
+// What one node's reports may cost. A node with 110 pods that start at once fits into the burst: each has some five Events,
+// which are left out, not only late, when they are too many. In an hour, the time that Events are kept, a node has less than
+// half of all.
+var (
+	writeLimit  = limit{rate: 100, burst: 512}
+	byteLimit   = limit{rate: 256 << 10, burst: 4 << 20}
+	eventsLimit = limit{rate: 1, burst: 600}
+)
+
+// job is a batch of one node's reports. done is called, from the intake's goroutine, when all that may be taken of it is
+// durable.
+type job struct {
+	device string
+	node   string
+	batch  *wire.Batch
+	done   func()
+
+	// The rest is the intake's goroutine's.
+	at        int       // puts that are done with
+	tries     int       // of the report at at
+	since     uint64    // intake.written at its first try
+	notBefore time.Time // when to try it again
+}
+
+// report is the one at k.
+func (j *job) report(k int) report { return report{j.node, &j.batch.Puts[k]} }
+
+// queue is one device's. Its job is guarded by intake.mu; the rest is the goroutine's.
+type queue struct {
+	device string
+	job    *job // nil: none
+
+	writes, bytes, events bucket
+
+	suspect time.Time // until when its reports share no transaction
+}
+
+// intake writes what nodes report. Each node has a queue of its own, of one batch: it sends no other before that one is
+// answered. In turn, each node whose budget allows gets a share of the next transaction. When a transaction fails, the
+// shares in it are tried one by one, and a node whose own share fails goes on alone for a while: it waits for its own
+// failures, and no other node does.
+type intake struct {
+	client control.Client
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	queues  map[string]*queue // by device; guarded by mu
+	turn    []*queue          // those with a job, next first; guarded by mu
+	pruneAt int               // how many queues there are when those to forget are looked for; guarded by mu
+	panics  map[string]uint64 // by node, as it last reported; guarded by mu
+	ready   chan struct{}     // has room for one; a signal that something is to be done
+	events  *nodeEvents
+
+	// The rest is the goroutine's.
+	networks []netip.Prefix // of pods and Services: no node's own addresses
+	written  uint64         // transactions that succeeded
+}
+
+func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) *intake {
+	i := &intake{
+		client: client, log: log, ready: make(chan struct{}, 1), queues: map[string]*queue{}, pruneAt: 64, panics: map[string]uint64{},
+	}
+	i.events = newNodeEvents(client, log, i.signal)
+	for _, text := range []string{settings.PodCIDR, settings.ServiceCIDR} {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			i.networks = append(i.networks, p)
+		}
+	}
+	return i
+}
+
+// add queues a device's batch. One that is there already is of a session that has ended.
+func (i *intake) add(j job) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	q := i.queues[j.device]
+	if q == nil {
+		q = &queue{device: j.device}
+		i.queues[j.device] = q
+	}
+	if q.job == nil {
+		i.turn = append(i.turn, q)
+	}
+	q.job = &j
+	i.signal()
+}
+
+// drop forgets what a device has queued: its session is over, and it will send it again. What it has used of its budget
+// stays used.
+func (i *intake) drop(device string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if q := i.queues[device]; q != nil && q.job != nil {
+		i.finish(q)
+	}
+}
+
+// finish takes a queue out of the turn.
+func (i *intake) finish(q *queue) {
+	q.job = nil
+	for k, other := range i.turn {
+		if other == q {
+			i.turn = append(i.turn[:k:k], i.turn[k+1:]...)
+			return
+		}
+	}
+}
+
+// prune forgets devices that have nothing queued and whose budget is full again, when there are many queues.
+func (i *intake) prune(now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.queues) < i.pruneAt {
+		return
+	}
+	for device, q := range i.queues {
+		if q.job == nil && now.After(latest(q.bytes.at, q.events.at).Add(2*time.Minute)) {
+			delete(i.queues, device)
+		}
+	}
+	i.pruneAt = 2*len(i.queues) + 64
+}
+
+func (i *intake) signal() {
+	select {
+	case i.ready <- struct{}{}:
+	default:
+	}
+}
+
+// last moves a queue to the end of the turn.
+func (i *intake) last(q *queue) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if k := slices.Index(i.turn, q); k >= 0 {
+		i.turn = append(append(i.turn[:k:k], i.turn[k+1:]...), q)
+	}
+}
+
+// advance says that so many reports of a device's batch are done with, and answers the batch after the last.
+func (i *intake) advance(q *queue, j *job, n int) {
+	i.mu.Lock()
+	if q.job != j { // dropped meanwhile
+		i.mu.Unlock()
+		return
+	}
+	j.at += n
+	j.tries, j.notBefore = 0, time.Time{}
+	done := j.at >= len(j.batch.Puts)
+	if done {
+		i.finish(q)
+	}
+	i.mu.Unlock()
+	if done {
+		j.done()
+	}
+}
+
+// when is when the node's budget allows a report.
+func (q *queue) when(now time.Time, put *wire.Put) time.Time {
+	return latest(q.writes.when(now, writeLimit, 1), q.bytes.when(now, byteLimit, float64(len(put.Data))))
+}
+
+// pay takes what a report costs out of the node's budget.
+func (q *queue) pay(now time.Time, put *wire.Put) {
+	q.writes.take(now, writeLimit, 1)
+	q.bytes.take(now, byteLimit, float64(len(put.Data)))
+	if put.Kind == wire.KindEvent {
+		q.events.take(now, eventsLimit, 1)
+	}
+}

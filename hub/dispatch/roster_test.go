@@ -1,0 +1,66 @@
+package dispatch
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// TestRoster: a device is known while a Node has its key, and loses the Node when that goes, is another one of the same name,
+// or gets another key.
+func TestRoster(t *testing.T) {
+	node := func(name, uid, key string) *corev1.Node {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(uid)}}
+		if key != "" {
+			n.Annotations = map[string]string{kube.NodeKeyAnnotation: key}
+		}
+		return n
+	}
+	type change struct {
+		old, new *corev1.Node
+		lost     string            // key of the device that has lost its Node
+		known    map[string]string // name by key, after it
+	}
+	for what, changes := range map[string][]change{
+		"a Node without a key comes and gets one": {
+			{nil, node("a", "1", ""), "", map[string]string{}},
+			{node("a", "1", ""), node("a", "1", "k1"), "", map[string]string{"k1": "a"}},
+			{node("a", "1", "k1"), node("a", "1", "k1"), "", map[string]string{"k1": "a"}},
+			{node("a", "1", "k1"), nil, "k1", map[string]string{}},
+		},
+		"another device takes its place": {
+			{nil, node("a", "1", "k1"), "", map[string]string{"k1": "a"}},
+			{node("a", "1", "k1"), node("a", "1", "k2"), "k1", map[string]string{"k2": "a"}},
+		},
+		"it is made anew": {
+			{nil, node("a", "1", "k1"), "", map[string]string{"k1": "a"}},
+			{node("a", "1", "k1"), node("a", "2", "k1"), "k1", map[string]string{"k1": "a"}},
+		},
+		"two Nodes name one device: the last counts": {
+			{nil, node("a", "1", "k1"), "", map[string]string{"k1": "a"}},
+			{nil, node("b", "2", "k1"), "", map[string]string{"k1": "b"}},
+			{node("a", "1", "k1"), nil, "k1", map[string]string{"k1": "b"}},
+			{node("b", "2", "k1"), nil, "k1", map[string]string{}},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var r roster
+			for k, c := range changes {
+				device, lost := r.change(c.old, c.new)
+				if lost != (c.lost != "") || lost && device != wire.NodeID(c.lost) {
+					t.Errorf("change %d: %s lost its Node: %v, want %q", k, device, lost, c.lost)
+				}
+				for _, key := range []string{"k1", "k2"} {
+					if r.names[key] != c.known[key] || r.has(wire.NodeID(key)) != (c.known[key] != "") {
+						t.Errorf("change %d: %s is known as %q, %v; want %q", k, key, r.names[key], r.has(wire.NodeID(key)), c.known[key])
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,141 @@
+package dispatch
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/dispatch/desired"
+	"petrel.dev/petrel/hub/dispatch/tokens"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// compose makes the whole set of a node whose session is about to open. have is the hash of the node's copy.
+func (d *Dispatch) compose(now time.Time, n *node, have wire.Hash) {
+	n.down = wire.NewSharing(d.common)
+	if d.tokens != nil {
+		for _, o := range n.tokens.Open(d.set.Pods(n.name), have.IsZero()) {
+			d.put(n, o)
+		}
+	}
+	d.set.Open(now, n.name, have.IsZero())
+	d.spread()
+}
+
+// accepted makes the tokens that are missing when the node's copy is known without its map.
+func (d *Dispatch) accepted(now time.Time, n *node, have wire.Hash) {
+	if have.IsZero() || have == n.down.Hash() {
+		d.set.Known(n.name)
+		d.renewTokens(now, n)
+	}
+}
+
+// compare takes in what a node has, by its map.
+func (d *Dispatch) compare(now time.Time, n *node, h *wire.Have) {
+	put, remove := n.tokens.Have(h.Entries)
+	for _, o := range put {
+		d.put(n, o)
+	}
+	for _, id := range remove {
+		d.remove(n, id)
+	}
+	d.set.Have(now, n.name, h.Entries)
+	d.spread()
+	d.renewTokens(now, n)
+}
+
+// missesToken reports whether a pod of a connected node waits for a token that is still to be made.
+func (d *Dispatch) missesToken(name string, p *corev1.Pod) bool {
+	n := d.session(name)
+	return n != nil && n.tokens.Missing(p)
+}
+
+// renewTokens makes the tokens that are missing or due.
+func (d *Dispatch) renewTokens(now time.Time, n *node) {
+	due, next := n.tokens.Due(now)
+	for _, r := range due {
+		d.makeToken(n, r)
+	}
+	d.wakeAt(next)
+}
+
+// makeToken has a token made beside the loop.
+func (d *Dispatch) makeToken(n *node, r tokens.Request) {
+	d.tokens.Ask(r, func(r tokens.Result) {
+		d.callOn(n, func(now time.Time) { d.tokenMade(now, n, r) })
+	})
+}
+
+// tokenMade sends a token that has been made, and the pod that waits for it.
+func (d *Dispatch) tokenMade(now time.Time, n *node, r tokens.Result) {
+	o, next, ok := n.tokens.Made(now, r)
+	if !ok {
+		return
+	}
+	d.wakeAt(next)
+	if r.Err != nil {
+		d.cfg.Log.Warn("token not made; trying again", "pod", r.Pod.Namespace+"/"+r.Pod.Name, "error", r.Err, "retry", tokens.Retry)
+	}
+	switch {
+	case n.current == nil:
+		return
+	case r.Err != nil:
+		d.set.Cancel(now, n.name, r.Pod.UID)
+	default:
+		d.put(n, o)
+		d.set.Release(now, n.name, r.Pod.UID)
+	}
+	d.spread()
+}
+
+// spread hands what has changed in sets to the senders of those whom it concerns.
+func (d *Dispatch) spread() {
+	out := d.set.Drain()
+	for _, op := range out.Ops {
+		switch op.Verb {
+		case desired.Share:
+			d.sharedChanged(op.ID, d.common.Put(op.Object), op.Object)
+		case desired.Unshare:
+			d.sharedChanged(op.ID, d.common.Remove(op.ID), nil)
+		default:
+			if n := d.session(op.Node); n != nil {
+				d.setChanged(n, op)
+			}
+		}
+	}
+	for _, f := range out.Failed {
+		d.cfg.Log.Error("object not passed on to nodes", "kind", f.Kind, "name", f.Name, "error", f.Err)
+	}
+	d.wakeAt(out.Wake)
+}
+
+func (d *Dispatch) setChanged(n *node, op desired.Op) {
+	switch op.Verb {
+	case desired.Put:
+		d.put(n, op.Object)
+	case desired.Remove:
+		d.remove(n, op.ID)
+	case desired.Hide:
+		n.down.Except(op.ID)
+	}
+}
+
+// sharedChanged brings a change of what is common to all sessions.
+func (d *Dispatch) sharedChanged(id wire.ID, before, now *wire.Object) {
+	for _, n := range d.byName {
+		if n.current != nil {
+			n.down.SharedChanged(id, before, now)
+			d.touched[n] = struct{}{}
+		}
+	}
+}
+
+func (d *Dispatch) put(n *node, o *wire.Object) {
+	n.down.Set(o, false)
+	d.touched[n] = struct{}{}
+}
+
+func (d *Dispatch) remove(n *node, id wire.ID) {
+	n.down.Remove(id)
+	d.touched[n] = struct{}{}
+}
