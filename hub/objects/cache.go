@@ -155,6 +155,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		return
 	}
 	kc.from = page.Rev
+	in := newInterner()
 	seen := make(map[string]struct{}, len(page.Entries))
 	for _, e := range page.Entries {
 		seen[e.Key] = struct{}{}
@@ -163,7 +164,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		}
 		obj, ok := c.decoded.peek(e.Key, e.Rev)
 		if !ok {
-			if obj, err = c.decode(kc.kind, e); err != nil {
+			if obj, err = c.decode(kc.kind, e, in); err != nil {
 				c.unreadable(e.Key, e.Rev, err)
 				continue
 			}
@@ -182,11 +183,17 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 	}
 }
 
-// decode is Decode of one entry; a panic of a decoder is its error.
-func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry) (obj kube.Object, err error) {
-	err = contain.Do(c.log, "objects/decode", e.Key, func() (err error) {
-		obj, err = Decode(k, e.Value)
-		return err
+// decode is Decode of one entry, fit to be kept for long; a panic of a decoder is its error. A copy's lists are no longer than
+// they have to be, and its strings are those of in.
+func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry, in *interner) (obj kube.Object, err error) {
+	err = contain.Do(c.log, "objects/decode", e.Key, func() error {
+		decoded, err := Decode(k, e.Value)
+		if err != nil {
+			return err
+		}
+		obj = decoded.DeepCopyObject().(kube.Object)
+		in.object(obj)
+		return nil
 	})
 	return obj, err
 }

@@ -89,6 +89,9 @@ const reasonStoreFull metav1.StatusReason = "InsufficientStorage"
 // storeFull is a 507: it is neither the request's fault nor a fault of the hub, and trying again does not help by itself.
 func storeFull(full *sqlstore.FullError) error {
 	text := full.Error()
+	if full.Tenant != "" {
+		text = "namespace " + text
+	}
 	if full.Limit > 0 {
 		text += " (petrel hub --store-limit)"
 	}

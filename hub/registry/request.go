@@ -19,9 +19,9 @@ import (
 
 // request is one write on its way through the pipeline. All verbs share the steps and each brings its plan:
 //
-//	resolve ─► decode ─► default ─► mutate ─► validate ─► commit
-//	 who, what   body,    the kind's  admission, then the   all plans of a
-//	 and how     patch    Rules       rules, then admission  commit, or none
+//	resolve ─► decode ─► default ──► mutate ───► validate ──► commit
+//	who, what  body,     the kind's  admission,  Rules, then  all plans of a
+//	and how    patch     Rules       then Rules  admission    commit, or none
 //
 // It does not change once resolved.
 type request struct {
@@ -37,7 +37,8 @@ type options struct {
 	preconditions *metav1.Preconditions
 }
 
-// resolve makes the request of a verb, or refuses what is not served or cannot be written. The context carries it to the kind's rules.
+// resolve makes the request of a verb, or refuses what is not served or cannot be written. The context carries it to the kind's
+// rules.
 func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, o options) (context.Context, *request, error) {
 	sub, err := served(t, verb)
 	if err == nil && verb != "create" { // a creation may not know its name yet
@@ -161,7 +162,7 @@ func (q *request) meant(cur *current) error {
 	case pre == nil:
 		return nil
 	case pre.UID != nil && *pre.UID != cur.obj.GetUID():
-		return q.sameUID(cur, *pre.UID)
+		return uidMismatch(q.Kind, q.Name, *pre.UID, cur.obj.GetUID())
 	case pre.ResourceVersion != nil && *pre.ResourceVersion != objects.FormatRevision(cur.entry.Rev):
 		return modified(q.Kind, q.Name)
 	}

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -96,9 +97,10 @@ func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*
 // is shared.
 func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revision, error) {
 	ops := make([]sqlstore.Op, len(plans))
+	reserve := auth.UserFrom(ctx).IsMaster()
 	offers := make([]*objects.Handoff, len(plans))
 	for i, p := range plans {
-		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees}
+		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees, Reserve: reserve}
 		if !p.remove {
 			offers[i] = r.objects.Offer(p.key, p.enc, p.obj)
 		}

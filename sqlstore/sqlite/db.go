@@ -36,6 +36,9 @@ type Config struct {
 	// Expendable are prefixes of keys whose objects may be lost when nothing else helps, and whose creation a full store still
 	// takes: Events. The caller must bound them.
 	Expendable []string
+	// Tenant names whose a key is; "" for nobody's. A tenant may have no more of MaxBytes than what is left for all others;
+	// Ops with Reserve may exceed that. nil: there are no tenants.
+	Tenant func(key string) string
 	// Salvage has a damaged file set aside and a new store made of what can be read of it; a report beside it names the rest.
 	// Bad rows of expendable keys in a sound file are always set aside like that.
 	Salvage bool
@@ -152,7 +155,7 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		Index: loaded.index, Rev: loaded.rev, Compacted: loaded.compacted, Living: loaded.living, Dead: loaded.dead,
 		Source: db.read, Ring: cfg.ring, Path: cfg.Path,
 		Keep:     replica.Keep{For: cfg.KeepHistory, Revisions: cfg.MaxHistory, Bytes: cfg.MaxHistoryBytes},
-		MaxBytes: cfg.MaxBytes, Expendable: cfg.Expendable,
+		MaxBytes: cfg.MaxBytes, Expendable: cfg.Expendable, Tenant: cfg.Tenant,
 	})
 	db.living.Store(loaded.living)
 	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.Len(), "revision", int64(loaded.rev),

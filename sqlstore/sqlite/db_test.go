@@ -62,6 +62,10 @@ func (e engine) OpenLimited(t testing.TB, limit int64) storetest.Store {
 	return start(t, sqlite.LimitMemory(cfg, e.inMemory))
 }
 
+func (engine) OpenShared(t testing.TB, limit int64) storetest.Store {
+	return start(t, sqlite.Config{MaxBytes: limit, Tenant: storetest.TenantOf})
+}
+
 func (engine) NewPlace(t testing.TB) storetest.Place { return place{t.TempDir()} }
 
 // killable is an engine of which storetest kills processes.
