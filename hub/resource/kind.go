@@ -32,7 +32,7 @@ type Kind struct {
 	// the stored kind's, whose Subresources, Grace, Fields and Indexes count.
 	StoredAs *Kind
 
-	// Codec reads and writes the kind's objects; never nil. Nothing else asks what they are in Go.
+	// Codec reads and writes the kind's objects; nil for virtual kinds only. Nothing else asks what they are in Go.
 	Codec Codec
 
 	New     func() kube.Object
