@@ -228,3 +228,31 @@ func (s *deadStream) Close(end wire.StreamEnd) error {
 	s.end = end
 	return nil
 }
+
+// TestHangingLook: a runtime that does not answer for a while, and does not even notice that nobody waits for it, is asked again once
+// it has come back; nothing else than its answer ends the wait.
+func TestHangingLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("p"))
+		n.want("p", "Running main#0 running")
+		release := make(chan struct{})
+		var hangs atomic.Bool
+		hangs.Store(true)
+		n.fake.ContainersError = func() error {
+			if hangs.Load() {
+				<-release
+			}
+			return nil
+		}
+		n.manager.Refresh()
+		time.Sleep(5 * time.Minute)
+		hangs.Store(false)
+		close(release)
+		n.fake.Exit("p", "main", 1)
+		time.Sleep(time.Minute)
+		n.settle()
+		n.want("p", "Running main#1 running")
+	})
+}
