@@ -94,8 +94,8 @@ func holds(t *testing.T, dir, text string) (found bool) {
 	return found
 }
 
-// TestEncryptionAtRest: Secrets are read and watched as ever, and lie on the disk as cipher text; a key can be replaced; a
-// hub without the right key does not start, and names the one it needs.
+// TestEncryptionAtRest checks that Secrets are read and watched as ever, and lie on the disk as cipher text; a key can be
+// replaced; a hub without the right key does not start, and names the one it needs.
 func TestEncryptionAtRest(t *testing.T) {
 	dir, keyFile := t.TempDir(), filepath.Join(t.TempDir(), "keys")
 	newKey(t, keyFile)

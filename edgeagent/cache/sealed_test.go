@@ -34,8 +34,9 @@ func keysOf(t *testing.T, letters string) *seal.Keys {
 	return keys
 }
 
-// TestEncrypted: with a key no Secret of the desired set is on the disk in clear, also what was there before; the set comes back
-// with the key, an older key can be dropped after a start, and without the right key the error names the one that is needed.
+// TestEncrypted checks that with a key no Secret of the desired set is on the disk in clear, also what was there before; the
+// set comes back with the key, an older key can be dropped after a start, and without the right key the error names the one
+// that is needed.
 func TestEncrypted(t *testing.T) {
 	dir := t.TempDir()
 	const secret = "the secret of a pod"

@@ -67,7 +67,7 @@ func (s *accounts) find(pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
 	return control.Get[*corev1.ServiceAccount](s.objects, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
 }
 
-// refuseMirror: a pod that an agent declares may not use anything that the API would have to give it.
+// refuseMirror refuses a pod that an agent declares if it uses anything that the API would have to give it.
 func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return forbidden(a, errors.New("a mirror pod may not reference service accounts"))
@@ -78,7 +78,7 @@ func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	return nil
 }
 
-// wantsToken: the pod's word counts before the account's.
+// wantsToken reports whether the pod gets a token; what the pod says comes before what the account says.
 func wantsToken(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
 	for _, says := range []*bool{pod.Spec.AutomountServiceAccountToken, sa.AutomountServiceAccountToken} {
 		if says != nil {

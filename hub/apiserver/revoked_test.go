@@ -21,8 +21,8 @@ import (
 	"petrel.dev/petrel/hub/auth"
 )
 
-// TestRevokedCertificate: watches, logs and commands that a certificate has open end when it is revoked, with the hub
-// running; its next request is 401. Other users' go on.
+// TestRevokedCertificate checks that watches, logs and commands that a certificate has open end when it is revoked, with the
+// hub running; its next request is 401. Other users' go on.
 func TestRevokedCertificate(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("hubs run on Linux")

@@ -8,7 +8,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 )
 
-// TestYAMLTurns: one user with many bodies in YAML at once costs another one the time of one of them, not of all.
+// TestYAMLTurns checks that one user with many bodies in YAML at once costs another one the time of one of them, not of all.
 func TestYAMLTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{budgets: newBudgets(Limits{}.withDefaults())}

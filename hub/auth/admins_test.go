@@ -52,8 +52,8 @@ func issue(t *testing.T, a *Admins, name string) []byte {
 	return k
 }
 
-// TestRevocation: a revoked certificate is refused after a restart too, others are not; the hub's own administrator gets
-// another key, and its older certificates of the revoked one end as well.
+// TestRevocation checks that a revoked certificate is refused after a restart too, others are not; the hub's own administrator
+// gets another key, and its older certificates of the revoked one end as well.
 func TestRevocation(t *testing.T) {
 	dir, w := t.TempDir(), newWorld()
 	p := w.load(t, dir)
@@ -114,7 +114,8 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-// TestRevocationEndsWhatIsOpen: a running hub sees the list change and ends the long requests of the revoked, no others.
+// TestRevocationEndsWhatIsOpen checks that a running hub sees the list change and ends the long requests of the revoked, no
+// others.
 func TestRevocationEndsWhatIsOpen(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("hubs run on Linux")
@@ -164,7 +165,8 @@ func TestRevocationEndsWhatIsOpen(t *testing.T) {
 	}
 }
 
-// TestDamagedListOfRevoked: a hub does not start with a list that it cannot read, and one that runs keeps the one before.
+// TestDamagedListOfRevoked checks that a hub does not start with a list that it cannot read, and one that runs keeps the one
+// before.
 func TestDamagedListOfRevoked(t *testing.T) {
 	dir, w := t.TempDir(), newWorld()
 	p := w.load(t, dir)

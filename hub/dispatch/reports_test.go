@@ -182,8 +182,8 @@ func TestStoreThatTakesNothingLosesNoReport(t *testing.T) {
 	})
 }
 
-// TestReportsWaitForRoomInTheStore: a status that a full store does not take holds up none behind it, is not lost however long
-// that lasts, and is written when the store has room; a newer one takes its place.
+// TestReportsWaitForRoomInTheStore checks that a status that a full store does not take holds up none behind it, is not lost
+// however long that lasts, and is written when the store has room; a newer one takes its place.
 func TestReportsWaitForRoomInTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReporters(t)

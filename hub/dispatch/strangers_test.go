@@ -159,8 +159,8 @@ func TestStrangersDoNotLockOutKnownDevices(t *testing.T) {
 	}
 }
 
-// TestJoinsAreNotStrangersKnocks: devices with a good token join one after the other without waiting for the budget of
-// handshakes that strangers have.
+// TestJoinsAreNotStrangersKnocks checks that devices with a good token join one after the other without waiting for the budget
+// of handshakes that strangers have.
 func TestJoinsAreNotStrangersKnocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := newKeys(t)

@@ -40,6 +40,8 @@ type Cache struct {
 	decoded *decoded
 	log     *slog.Logger
 
+	delivery *delivery
+
 	feed    feedHealth
 	waiters waiters
 
@@ -60,6 +62,8 @@ type kindCache struct {
 	items   btree.Map[string, cached]
 	indexes map[string]*index
 	subs    map[*subscription]struct{} // Cache.subs of the kind
+
+	delivery *delivery // the cache's
 }
 
 // hook is an OnEvent call; pointers tell them apart.
@@ -76,7 +80,7 @@ func New(cfg Config) *Cache {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), log: log, cached: map[string]*kindCache{},
+	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), delivery: &delivery{log: log}, log: log, cached: map[string]*kindCache{},
 		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]*hook{}}
 	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
 	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
@@ -132,7 +136,7 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 		}
 		return kc
 	}
-	kc := &kindCache{kind: k, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
+	kc := &kindCache{kind: k, delivery: c.delivery, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
 	for name, f := range k.Indexes {
 		kc.indexes[name] = newIndex(f)
 	}
@@ -205,7 +209,7 @@ func (kc *kindCache) set(key string, it cached) {
 		ix.change(key, old.obj, it.obj)
 	}
 	for s := range kc.subs {
-		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
+		kc.delivery.add(s, control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
 	}
 }
 
@@ -219,7 +223,7 @@ func (kc *kindCache) drop(key string) {
 		ix.change(key, old.obj, nil)
 	}
 	for s := range kc.subs {
-		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj})
+		kc.delivery.add(s, control.Change{GVK: kc.kind.GVK, Old: old.obj})
 	}
 }
 

@@ -40,8 +40,8 @@ func internPod(t testing.TB, name string) (*resource.Kind, *corev1.Pod, []byte) 
 	return k, p, enc.With(7)
 }
 
-// TestFilledObjectsShareMemory: what the cache makes of many stored objects is equal to what is stored, has no room in lists that
-// nothing will fill, and has equal strings once. Of 10,000 pods that is some 15 MB.
+// TestFilledObjectsShareMemory checks that what the cache makes of many stored objects is equal to what is stored, has no room
+// in lists that nothing will fill, and has equal strings once. Of 10,000 pods that is some 15 MB.
 func TestFilledObjectsShareMemory(t *testing.T) {
 	c := &Cache{}
 	in := newInterner()

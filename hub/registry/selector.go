@@ -73,7 +73,7 @@ func (r *Registry) selectionOf(t resource.Target, opts *metav1.ListOptions) (*se
 	return s, nil
 }
 
-// plain: everything in the range of keys is selected, nothing needs to be decoded.
+// plain reports whether everything in the range of keys is selected, so that nothing needs to be decoded.
 func (s *selection) plain() bool { return s.labels == nil && s.fields == nil }
 
 // hasKey reports whether a key that a list or watch has come upon is in range: a prefix that is a whole key also begins

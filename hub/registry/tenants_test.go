@@ -14,8 +14,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// TestOneNamespaceDoesNotFillTheStore: a user who creates all that he can in one namespace is refused at its share, with the
-// reason. Other namespaces have room, deletions go on, and the administrator may use the rest.
+// TestOneNamespaceDoesNotFillTheStore checks that a user who creates all that he can in one namespace is refused at its share,
+// with the reason. Other namespaces have room, deletions go on, and the administrator may use the rest.
 func TestOneNamespaceDoesNotFillTheStore(t *testing.T) {
 	r := registrytest.Start(t, registry.Config{Store: registrytest.Shared(t, 200<<10)})
 	noisy := auth.WithUser(t.Context(), auth.User{Name: "noisy", Groups: []string{"system:authenticated"}})

@@ -7,7 +7,8 @@ import (
 	"petrel.dev/petrel/hub/auth"
 )
 
-// TestPatchTurns: one user with many large patches at once costs another one, or the hub's own loops, the time of one.
+// TestPatchTurns checks that one user with many large patches at once costs another one, or the hub's own loops, the time of
+// one.
 func TestPatchTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &Registry{}

@@ -17,7 +17,8 @@ func (noHandler) Handle(context.Context, *Request, runtime.Object, Objects) (Ans
 	return Answer{}, nil
 }
 
-// TestHandlersAreOfDeclaredSubresources: a handler that nothing leads to, or a second one, is a mistake of the hub's.
+// TestHandlersAreOfDeclaredSubresources checks that a handler that nothing leads to, or a second one, is a mistake of the
+// hub's.
 func TestHandlersAreOfDeclaredSubresources(t *testing.T) {
 	kinds := New()
 	if err := kinds.Handle(kube.Pod, "binding", noHandler{}); err != nil {
@@ -38,7 +39,7 @@ func TestHandlersAreOfDeclaredSubresources(t *testing.T) {
 	}
 }
 
-// TestVirtualKindsHaveNothingButCreate: what is not stored can be neither read, changed nor deleted.
+// TestVirtualKindsHaveNothingButCreate checks that what is not stored can be neither read, changed nor deleted.
 func TestVirtualKindsHaveNothingButCreate(t *testing.T) {
 	declared := func(change func(*Kind)) error {
 		k := configMapKind()

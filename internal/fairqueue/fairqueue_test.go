@@ -42,7 +42,7 @@ func run(t *testing.T, waiting string, withdrawn int) string {
 	return served
 }
 
-// TestTurns: a client with one request waits for one request of each other client, however many those have.
+// TestTurns checks that a client with one request waits for one request of each other client, however many those have.
 func TestTurns(t *testing.T) {
 	for _, c := range []struct {
 		waiting, served string
@@ -59,7 +59,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// TestTurnOfOneWhoLeaves: a slot that comes to a caller in the moment in which it leaves goes on to the next.
+// TestTurnOfOneWhoLeaves checks that a slot that comes to a caller in the moment in which it leaves goes on to the next.
 func TestTurnOfOneWhoLeaves(t *testing.T) {
 	for range 200 {
 		var q Queue

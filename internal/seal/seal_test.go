@@ -24,7 +24,7 @@ func mustParse(t *testing.T, text string) *Keys {
 	return k
 }
 
-// TestSeal: what was sealed opens, at its place only, with its key only, unchanged only.
+// TestSeal checks that what was sealed opens, at its place only, with its key only, unchanged only.
 func TestSeal(t *testing.T) {
 	one, two := mustParse(t, line(1)), mustParse(t, line(2))
 	for _, n := range []int{0, 1, 15, 16, 17, 4096} {
@@ -69,7 +69,7 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// TestRotation: the first key seals, the others still open.
+// TestRotation checks that the first key seals, the others still open.
 func TestRotation(t *testing.T) {
 	old := mustParse(t, line(1))
 	sealed, _ := old.Seal("x", []byte("v"))

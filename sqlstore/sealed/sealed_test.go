@@ -80,7 +80,7 @@ func (e engine) Open(t testing.TB) storetest.Store {
 	return whole{s, db}
 }
 
-// TestConformance: nobody above sees that values are encrypted, all of them or some.
+// TestConformance checks that nobody above sees that values are encrypted, all of them or some.
 func TestConformance(t *testing.T) {
 	for name, prefix := range map[string]string{"all": "/", "some": "/a"} {
 		t.Run(name, func(t *testing.T) { storetest.Run(t, engine{prefix}) })
@@ -117,7 +117,7 @@ func encode(_ string, value []byte) ([]byte, int, error) {
 
 const secret = "the secret that must not be on the disk"
 
-// TestDiskHoldsCipherText: file, history, log of the file and backups; what is not below the prefix stays readable.
+// TestDiskHoldsCipherText covers file, history, log of the file and backups; what is not below the prefix stays readable.
 func TestDiskHoldsCipherText(t *testing.T) {
 	dir := t.TempDir()
 	s, db, err := open(t, dir, "k", "/core/secrets/")
@@ -153,7 +153,7 @@ func TestDiskHoldsCipherText(t *testing.T) {
 	}
 }
 
-// TestKeysAreNeeded: a store with encrypted values does not open without their keys, and names them.
+// TestKeysAreNeeded checks that a store with encrypted values does not open without their keys, and names them.
 func TestKeysAreNeeded(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("write", func(t *testing.T) {
@@ -186,8 +186,8 @@ func TestKeysAreNeeded(t *testing.T) {
 	})
 }
 
-// TestTurningOnAndRotating: values in clear and under older keys are read, and written again with the first key, with a
-// revision of their own; afterwards the older keys are not needed.
+// TestTurningOnAndRotating checks that values in clear and under older keys are read, and written again with the first key,
+// with a revision of their own; afterwards the older keys are not needed.
 func TestTurningOnAndRotating(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("in clear", func(t *testing.T) {

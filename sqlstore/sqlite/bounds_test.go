@@ -192,8 +192,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestUsageDoesNotDrift: what the store believes to hold is what it finds when it is opened again, the digits of revisions
-// included, however often objects changed; and so for each tenant.
+// TestUsageDoesNotDrift checks that what the store believes to hold is what it finds when it is opened again, the digits of
+// revisions included, however often objects changed; and so for each tenant.
 func TestUsageDoesNotDrift(t *testing.T) {
 	const limit = 64 << 10
 	cfg := sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit, Tenant: storetest.TenantOf}
