@@ -93,9 +93,9 @@ func (h *Hub) backups(ctx context.Context) error {
 	return h.backUp(ctx)
 }
 
-// tellHealth says in an Event on the namespace kube-system when the store is full, and when it is not any more. A store on a
+// reportHealth says in an Event on the namespace kube-system when the store is full, and when it is not any more. A store on a
 // full disk may not be able to keep it: /readyz and the log say so too.
-func (h *Hub) tellHealth(ctx context.Context, events control.Events) error {
+func (h *Hub) reportHealth(ctx context.Context, events control.Events) error {
 	for {
 		select {
 		case <-ctx.Done():

@@ -186,9 +186,9 @@ func isStatus(body []byte) bool {
 }
 
 // manager is the field manager to record: what the client names, otherwise the program's name from its user agent.
-func (x *exchange) manager(said string) string {
-	if said != "" {
-		return said
+func (x *exchange) manager(requested string) string {
+	if requested != "" {
+		return requested
 	}
 	const maxLength = 128
 	name, _, _ := strings.Cut(x.r.UserAgent(), "/")

@@ -58,7 +58,7 @@ func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.Li
 			return nil, err
 		}
 	}
-	w.told = from
+	w.sent = from
 	if w.src, err = r.store.Watch(ctx, sel.prefix, from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 		return w, nil
@@ -81,11 +81,11 @@ type watcher struct {
 	first     []WatchEvent     // initial events, given by the first Next
 	failed    error
 	bookmarks bool
-	told      sqlstore.Revision // the client knows everything up to here
-	due       time.Time         // of the next bookmark, if there is progress to tell
+	sent      sqlstore.Revision // the client has every event up to here
+	due       time.Time         // of the next bookmark, if there is progress to report
 }
 
-// begin lists what exists now, as the first events. list: the client asked to be told where the list ends.
+// begin lists what exists now, as the first events. list: the client asked for a bookmark where the list ends.
 func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, error) {
 	page, err := w.r.page(ctx, w.sel, "", 0, 0)
 	if err != nil {
@@ -125,7 +125,7 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case !errors.Is(err, context.DeadlineExceeded):
-			if w.failed = watchFailure(w.sel, w.told, err); w.gone.Load() {
+			if w.failed = watchFailure(w.sel, w.sent, err); w.gone.Load() {
 				w.failed = notServed(w.sel.kind)
 			}
 			return nil, w.failed
@@ -153,10 +153,10 @@ func (w *watcher) bookmark() (WatchEvent, bool) {
 	}
 	w.due = time.Now().Add(w.r.bookmark)
 	rev := w.src.Revision()
-	if rev <= w.told {
+	if rev <= w.sent {
 		return WatchEvent{}, false
 	}
-	w.told = rev
+	w.sent = rev
 	return w.mark(rev, false), true
 }
 
@@ -195,14 +195,14 @@ func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []Watc
 		}
 		b, err := w.r.view(ctx, w.sel.kind, key, ev.Rev, we.JSON)
 		if err != nil {
-			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "err", err)
+			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "error", err)
 			continue
 		}
 		we.JSON = b
 		out = append(out, we)
 	}
 	if len(out) > 0 {
-		w.told = events[len(events)-1].Rev
+		w.sent = events[len(events)-1].Rev
 	}
 	return out
 }

@@ -218,7 +218,7 @@ func (c *Controller) attend(ctx context.Context, gvk kube.GVK, obj kube.Object) 
 	}
 	v, drop, waiting := judge(refs, states)
 	switch v {
-	case letGoRefs:
+	case releaseRefs:
 		return c.dropRefs(ctx, obj, drop)
 	case remove:
 		return c.remove(ctx, gvk, obj, waiting)

@@ -33,15 +33,15 @@ type entry struct {
 	pod      *corev1.Pod
 	prepared *sched.Pod
 
-	place    place
-	index    int // in its heap
-	seq      int64
-	attempts int
-	notYet   time.Time // the earliest next attempt
-	due      time.Time // the earliest attempt that a change may bring; before notYet while only the condition waits to be written
-	wrote    time.Time // when the condition was last written
-	told     string    // the message of the last event
-	toldAt   time.Time
+	place      place
+	index      int // in its heap
+	seq        int64
+	attempts   int
+	notYet     time.Time // the earliest next attempt
+	due        time.Time // the earliest attempt that a change may bring; before notYet while only the condition waits to be written
+	wrote      time.Time // when the condition was last written
+	reported   string    // the message of the last Event
+	reportedAt time.Time
 }
 
 func (e *entry) priority() int32 {

@@ -17,10 +17,10 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// How often at most a pod is told again why it waits: its condition when the reason changed, its event in any case.
+// These bound how often a pod is reported as unschedulable: its condition when the reason changed, its Event also when not.
 const (
 	rewriteEvery = 30 * time.Second
-	retellEvery  = 10 * time.Minute
+	reportEvery  = 10 * time.Minute
 )
 
 // outcome is what a round wants written about one pod.
@@ -101,7 +101,7 @@ func (s *Scheduler) park(o *outcome, now time.Time) {
 	message := o.decision.Message()
 	have := control.PodCondition(o.pod, corev1.PodScheduled)
 	if have != nil && have.Status == corev1.ConditionFalse && have.Reason == corev1.PodReasonUnschedulable && have.Message == message {
-		s.tell(o.entry, message, now)
+		s.report(o.entry, message, now)
 		return
 	}
 	if soon := o.wrote.Add(rewriteEvery); !o.wrote.IsZero() && soon.After(now) {
@@ -114,15 +114,15 @@ func (s *Scheduler) park(o *outcome, now time.Time) {
 		Reason: corev1.PodReasonUnschedulable, Message: message}, now)
 	o.write, o.writes = control.Write{Object: failed, Old: o.pod, Subresource: "status"}, true
 	o.wrote = now
-	s.tell(o.entry, message, now)
+	s.report(o.entry, message, now)
 }
 
-// tell emits the event about a pod that fits nowhere, unless the same was told lately.
-func (s *Scheduler) tell(e *entry, message string, now time.Time) {
-	if e.told == message && now.Sub(e.toldAt) < retellEvery {
+// report emits the Event about a pod that fits nowhere, unless the same message was emitted less than reportEvery ago.
+func (s *Scheduler) report(e *entry, message string, now time.Time) {
+	if e.reported == message && now.Sub(e.reportedAt) < reportEvery {
 		return
 	}
-	e.told, e.toldAt = message, now
+	e.reported, e.reportedAt = message, now
 	s.cfg.Events.Event(e.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
 }
 
@@ -188,7 +188,7 @@ func (s *Scheduler) retry(o *outcome, err error) {
 		return
 	}
 	if !apierrors.IsConflict(err) {
-		s.cfg.Log.Warn("scheduling result could not be written", "pod", control.KeyOf(o.pod), "node", o.decision.Node, "err", err)
+		s.cfg.Log.Warn("scheduling result could not be written", "pod", control.KeyOf(o.pod), "node", o.decision.Node, "error", err)
 	}
 	if s.queue.entries[o.pod.UID] == o.entry {
 		s.queue.failed(o.entry, time.Now())

@@ -122,7 +122,7 @@ func (s *Scheduler) wake() {
 	}
 }
 
-// takeIn brings snapshot and queue up to what the feed has told.
+// takeIn brings snapshot and queue up to what the feed has delivered.
 func (s *Scheduler) takeIn(now time.Time) {
 	s.mu.Lock()
 	changes, images := s.intake, s.images
