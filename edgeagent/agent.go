@@ -28,6 +28,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 	"petrel.dev/petrel/internal/safefile"
+	"petrel.dev/petrel/internal/seal"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -79,7 +80,13 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
-	if a.cache, err = cache.Open(link.CacheDir(a.dir), a.log); err != nil {
+	var keys *seal.Keys
+	if file := a.cfg.CacheKeyFile; file != "" {
+		if keys, err = seal.ReadFile(file); err != nil {
+			return fmt.Errorf("--cache-key-file: %w", err)
+		}
+	}
+	if a.cache, err = cache.Open(link.CacheDir(a.dir), keys, a.log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.cache.Close()) }()

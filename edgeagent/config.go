@@ -40,6 +40,8 @@ type Config struct {
 	PodPidsLimit int64
 	// Bridge is the name of the pod bridge; empty: podnet's default.
 	Bridge string
+	// CacheKeyFile holds the keys that DATA/agent/cache is encrypted with; see internal/seal. Empty: it is in clear.
+	CacheKeyFile string
 	// StopPodsOnExit ends all pods, and a private containerd, when Run ends. Otherwise both go on.
 	StopPodsOnExit bool
 	// Disk is how much of the node's disk stays free; the zero value stands for storage.Default.

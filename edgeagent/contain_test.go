@@ -14,8 +14,8 @@ import (
 	"petrel.dev/petrel/internal/contain"
 )
 
-// TestPanicInApply: a panic while the desired set is applied is a failure, after which it is tried again; nothing stays
-// locked, and the agent's other parts go on.
+// TestPanicInApply checks that a panic while the desired set is applied is a failure, after which it is tried again; nothing
+// stays locked, and the agent's other parts go on.
 func TestPanicInApply(t *testing.T) {
 	a := &Agent{log: slog.New(slog.DiscardHandler)} // without a cache to ask
 	before := contain.Counts()["agent/apply"]
@@ -34,7 +34,7 @@ func TestPanicInApply(t *testing.T) {
 	}
 }
 
-// TestPanicSitesAreTheAgents: every site in the agent's packages counts as the agent's, and none of the hub's does.
+// TestPanicSitesAreTheAgents checks that every site in the agent's packages counts as the agent's, and none of the hub's does.
 func TestPanicSitesAreTheAgents(t *testing.T) {
 	site := regexp.MustCompile(`contain\.(?:Do|Go)\([^\n"]*"([a-z]+)/`)
 	seen := map[string]bool{}

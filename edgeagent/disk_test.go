@@ -64,8 +64,8 @@ func TestEphemeralStorage(t *testing.T) {
 	}
 }
 
-// TestDiskFloor: on a small disk one pod writes all it can. The node says DiskPressure and evicts that pod before the disk
-// is full; the others go on, and the space comes back.
+// TestDiskFloor checks that on a small disk one pod writes all it can. The node says DiskPressure and evicts that pod before
+// the disk is full; the others go on, and the space comes back.
 func TestDiskFloor(t *testing.T) {
 	m := newMachine(t)
 	dir := m.smallDisk()
@@ -122,7 +122,7 @@ func (m *machine) awaitFree(dir string, want int64) {
 	}
 }
 
-// TestImagesGoFirst: when the disk is short, an image that nothing uses any more goes, and no pod.
+// TestImagesGoFirst checks that when the disk is short, an image that nothing uses any more goes, and no pod.
 func TestImagesGoFirst(t *testing.T) {
 	m := newMachine(t)
 	dir := m.smallDisk()

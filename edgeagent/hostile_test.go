@@ -19,8 +19,8 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
-// TestOwnFilesKillNobody: whatever a container does to the files that the agent makes for it, the agent lives, starts again
-// and knows the pod's last words; and nothing of the disk is gone.
+// TestOwnFilesKillNobody checks that whatever a container does to the files that the agent makes for it, the agent lives,
+// starts again and knows the pod's last words; and nothing of the disk is gone.
 func TestOwnFilesKillNobody(t *testing.T) {
 	m := newMachine(t)
 	evil := pod("evil", sh("main", "truncate -s 1099511627776 /etc/hostname /etc/hosts /etc/resolv.conf /dev/termination-log; "+
@@ -68,8 +68,8 @@ func vmHWM(t *testing.T, pid int) (kib int) {
 	return kib
 }
 
-// TestNobodySeesNothing: another user of the machine finds nothing of the agent and its pods, neither by walking there nor
-// at the paths that the kernel's list of mounts tells everybody; and pods of other users work.
+// TestNobodySeesNothing checks that another user of the machine finds nothing of the agent and its pods, neither by walking
+// there nor at the paths that the kernel's list of mounts tells everybody; and pods of other users work.
 func TestNobodySeesNothing(t *testing.T) {
 	m := newMachine(t)
 	for _, dir := range []string{m.data, m.run} { // as somebody made them, or an older version
@@ -150,7 +150,7 @@ func walkAsNobody() int {
 	return 0
 }
 
-// TestStuckPodEndsAgent: an agent whose work on a pod hangs in the kernel ends when it is told to.
+// TestStuckPodEndsAgent checks that an agent whose work on a pod hangs in the kernel ends when it is told to.
 func TestStuckPodEndsAgent(t *testing.T) {
 	m := newMachine(t)
 	good := pod("good", sh("main", "sleep 1000"))

@@ -21,8 +21,8 @@ func limitOf(cgroup, controller, v1, v2 string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// TestRoomForTheSystem: what all pods together may take leaves room for the agent and the system, and one pod has only so
-// many processes. A pod that shares its processes goes on without the agent, and leaves nothing behind.
+// TestRoomForTheSystem checks that what all pods together may take leaves room for the agent and the system, and one pod has
+// only so many processes. A pod that shares its processes goes on without the agent, and leaves nothing behind.
 func TestRoomForTheSystem(t *testing.T) {
 	m := newMachine(t)
 	p := pod("shared", corev1.Container{Name: "main", Command: []string{"/bin/sleep", "1000"}})

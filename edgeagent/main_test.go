@@ -182,7 +182,7 @@ func newMachine(t *testing.T) *machine {
 // want makes objects the node's desired set, as the hub would; the agent must not be running.
 func (m *machine) want(objects ...any) {
 	m.t.Helper()
-	c, err := cache.Open(filepath.Join(m.data, "agent", "cache"), slog.New(slog.DiscardHandler))
+	c, err := cache.Open(filepath.Join(m.data, "agent", "cache"), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		m.t.Fatal(err)
 	}

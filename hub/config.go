@@ -29,6 +29,8 @@ type Config struct {
 	MaxPods    int
 	// Backups is how many nightly backups of the store are kept; 0 means DefaultBackups, less than 0 that none are made.
 	Backups int
+	// EncryptionKeyFile holds the keys that Secrets are encrypted with in the store; see internal/seal. Empty: they are in clear.
+	EncryptionKeyFile string
 	// Salvage has a damaged store set aside and what can be read of it taken over.
 	Salvage bool
 	Log     *slog.Logger

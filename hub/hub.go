@@ -27,6 +27,7 @@ import (
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sqlstore/sealed"
 )
 
 // Hub is one hub. Make it with New, run it once.
@@ -34,6 +35,7 @@ type Hub struct {
 	cfg      Config
 	log      *slog.Logger
 	db       engine                          // set before Run, never nil after
+	sealed   *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
 	backUp   func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
 	pki      *auth.PKI
 	kinds    *resource.Kinds

@@ -98,8 +98,12 @@ func (p *port) greet(ctx context.Context, raw net.Conn) {
 			}
 		}
 		guest.release() // the broker has bounds of its own
-		p.mqtt(conn)
 		handed = true
+		// On a goroutine of its own: the handshake has made the stack of this one larger than a link needs for its whole life.
+		go contain.Go(p.log, "hub/link", raw.RemoteAddr().String(), func() {
+			defer conn.Close() // also after a panic
+			p.mqtt(conn)
+		})
 		return
 	}
 	select {

@@ -47,6 +47,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return lean.Run(ctx, h.log) })
 	g.Go(func() error { return h.tellHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
+	g.Go(func() error { return h.encryptRest(ctx) })
 	for _, r := range []runner{
 		h.pki,
 		events,

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -34,6 +35,13 @@ const storePatience = 5 * time.Second
 // engine is what the hub asks of whatever keeps its objects. This file is the only one that names which one that is.
 type engine interface {
 	sqlstore.Store
+	keeper
+}
+
+// keeper is an engine beside the objects in it.
+type keeper interface {
+	// Compact forgets what was superseded up to and including revision to.
+	Compact(ctx context.Context, to sqlstore.Revision) error
 	// History names the sequence of revisions that the store belongs to; it does not change while the store is open.
 	History() string
 	// Health is nil, or why the store takes only what does not make it grow.
@@ -52,8 +60,8 @@ func (h *Hub) openStore(ctx context.Context) error {
 		}
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{
-		Path: filepath.Join(h.cfg.DataDir, "hub.db"), BackupDir: h.backupDir(), Log: h.part("store"),
-		MaxBytes: h.cfg.StoreLimit, Expendable: expendable, Salvage: h.cfg.Salvage,
+		Path: h.storePath(), BackupDir: h.backupDir(), Log: h.part("store"),
+		MaxBytes: h.cfg.StoreLimit, Expendable: expendable, Tenant: resource.TenantOf, Salvage: h.cfg.Salvage,
 		OnHealth: func(error) {
 			select {
 			case h.storeHealth <- struct{}{}:
@@ -64,13 +72,16 @@ func (h *Hub) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.db = db
+	if h.db, err = h.encrypt(ctx, db); err != nil {
+		return errors.Join(err, db.Close())
+	}
 	h.backUp = func(ctx context.Context) error {
 		return db.RunBackups(ctx, sqlite.Backups{Dir: h.backupDir(), Keep: h.cfg.Backups, Hour: backupHour, FirstAfter: firstBackup})
 	}
 	return nil
 }
 
+func (h *Hub) storePath() string { return filepath.Join(h.cfg.DataDir, "hub.db") }
 func (h *Hub) backupDir() string { return filepath.Join(h.cfg.DataDir, "backup") }
 
 // backups keeps the store backed up until ctx ends.
@@ -99,6 +110,7 @@ func (h *Hub) tellHealth(ctx context.Context, events control.Events) error {
 			events.Event(about, corev1.EventTypeWarning, "StoreFull", "%v", err)
 		} else {
 			events.Event(about, corev1.EventTypeNormal, "StoreHasRoom", "The store takes everything again")
+			h.dispatch.StoreHasRoom()
 		}
 	}
 }

@@ -37,6 +37,8 @@ type Op struct {
 	// Frees says that the Op is a step on the way to a deletion, such as marking an object as one that is to go: a full store
 	// takes it although the object grows by a little.
 	Frees bool
+	// Reserve says that the share of a tenant does not bind the Op, the store's own limit does: for those who keep it in order.
+	Reserve bool
 	// If is the revision that the key must have for the transaction to commit: 0 means that the key must not exist,
 	// AnyRevision that it does not matter.
 	If Revision

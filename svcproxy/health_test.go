@@ -28,8 +28,8 @@ func checked(t *testing.T, url string) (code int, header http.Header, body strin
 	return resp.StatusCode, resp.Header, string(b)
 }
 
-// TestHealthCheckPort: a node says at a Service's health check port how many ready endpoints it has, in kube-proxy's words,
-// also when it has none, and as they come and go.
+// TestHealthCheckPort checks that a node says at a Service's health check port how many ready endpoints it has, in kube-proxy's
+// words, also when it has none, and as they come and go.
 func TestHealthCheckPort(t *testing.T) {
 	here, elsewhere := endpoint(netip.MustParseAddrPort("10.42.0.1:8080")), endpoint(netip.MustParseAddrPort("10.42.1.1:8080"))
 	here.Node, elsewhere.Node = "here", "elsewhere"
@@ -78,7 +78,8 @@ func TestHealthCheckPort(t *testing.T) {
 	}
 }
 
-// TestHealthCheckOfAFault: a proxy that cannot put its table in force says so to load balancers, although it has endpoints.
+// TestHealthCheckOfAFault checks that a proxy that cannot put its table in force says so to load balancers, although it has
+// endpoints.
 func TestHealthCheckOfAFault(t *testing.T) {
 	to := endpoint(netip.MustParseAddrPort("10.42.0.1:8080"))
 	to.Node = "here"
@@ -107,8 +108,8 @@ func TestHealthCheckOfAFault(t *testing.T) {
 	}
 }
 
-// TestHostileHealthChecks: clients that hold connections to a health check port, or send heads without an end, have their
-// share of connections and time, and others are answered.
+// TestHostileHealthChecks checks that clients that hold connections to a health check port, or send heads without an end, have
+// their share of connections and time, and others are answered.
 func TestHostileHealthChecks(t *testing.T) {
 	to := endpoint(netip.MustParseAddrPort("10.42.0.1:8080"))
 	to.Node = "here"

@@ -28,6 +28,7 @@ type nodeFlags struct {
 	ImageHigh  int               `name:"image-gc-high" help:"Part of the disk in use, in percent, from which unused images are removed." default:"85" placeholder:"PERCENT"`
 	ImageLow   int               `name:"image-gc-low" help:"Part of the disk in use, in percent, down to which they are." default:"80" placeholder:"PERCENT"`
 	PodPids    int64             `name:"pod-pids-limit" default:"4096" help:"Processes and threads that a pod may have; -1: no limit." placeholder:"N"`
+	CacheKey   string            `name:"cache-key-file" type:"path" help:"File with the key that encrypts what the hub has sent, Secrets among it, on this node's disk; it should lie elsewhere. Without it that lies there in clear." placeholder:"FILE"`
 	Bridge     string            `help:"Name of the pods' network bridge. Default: petrel0." placeholder:"NAME"`
 }
 
@@ -37,7 +38,7 @@ var bridgeName = regexp.MustCompile(`^[A-Za-z0-9_-]{0,12}$`)
 func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, error) {
 	cfg := edgeagent.Config{
 		DataDir: dataDir, NodeName: f.NodeName, Labels: f.Label, ContainerdAddress: f.Containerd,
-		PlainHTTPRegistries: f.PlainHTTP, Bridge: f.Bridge, Log: log,
+		PlainHTTPRegistries: f.PlainHTTP, Bridge: f.Bridge, CacheKeyFile: f.CacheKey, Log: log,
 	}
 	if f.Containerd == "private" {
 		cfg.ContainerdAddress, cfg.PrivateContainerd = "", true

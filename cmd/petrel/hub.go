@@ -18,22 +18,23 @@ import (
 
 // hubFlags are what `petrel hub` and `petrel up` share.
 type hubFlags struct {
-	DataDir       string   `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
-	Listen        string   `default:":6443" help:"Address and port for API and agents alike." placeholder:"[HOST]:PORT"`
-	Advertise     []string `help:"Names or addresses under which others reach this machine, best first. Default: its own addresses." placeholder:"HOST"`
-	Broker        string   `help:"URL of an external MQTT broker that hub and agents meet on (mqtt://, mqtts://). Default: the hub's own." placeholder:"URL"`
-	ClusterCIDR   string   `name:"cluster-cidr" default:"10.42.0.0/16" help:"Network of all pods." placeholder:"CIDR"`
-	ServiceCIDR   string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
-	StoreLimit    string   `default:"256Mi" help:"What all objects of the API may take in memory; beyond it only deletions and changes that make objects smaller are taken." placeholder:"SIZE"`
-	MaxPods       int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
-	Backups       int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
-	Salvage       bool     `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
-	ClusterDomain string   `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
+	DataDir           string   `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
+	Listen            string   `default:":6443" help:"Address and port for API and agents alike." placeholder:"[HOST]:PORT"`
+	Advertise         []string `help:"Names or addresses under which others reach this machine, best first. Default: its own addresses." placeholder:"HOST"`
+	Broker            string   `help:"URL of an external MQTT broker that hub and agents meet on (mqtt://, mqtts://). Default: the hub's own." placeholder:"URL"`
+	ClusterCIDR       string   `name:"cluster-cidr" default:"10.42.0.0/16" help:"Network of all pods." placeholder:"CIDR"`
+	ServiceCIDR       string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
+	StoreLimit        string   `default:"256Mi" help:"What all objects of the API may take in memory; beyond it only deletions and changes that make objects smaller are taken." placeholder:"SIZE"`
+	MaxPods           int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
+	Backups           int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
+	EncryptionKeyFile string   `type:"path" help:"File with the key that encrypts Secrets in the store and its backups; without it they lie there in clear. A missing file is an error that says how to make one." placeholder:"FILE"`
+	Salvage           bool     `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
+	ClusterDomain     string   `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
 }
 
 func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	cfg := hub.Config{
-		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, Salvage: f.Salvage, Log: log,
+		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, Salvage: f.Salvage, Log: log,
 	}
 	limit, err := resource.ParseQuantity(f.StoreLimit)
 	if err != nil || limit.Value() <= 0 {

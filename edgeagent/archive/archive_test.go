@@ -29,7 +29,7 @@ func zst(t *testing.T, b []byte, opts ...zstd.EOption) []byte {
 	return w.EncodeAll(b, nil)
 }
 
-// TestFormats: the same bytes come out whatever they were packed in; what is not read says how to unpack it.
+// TestFormats checks that the same bytes come out whatever they were packed in; what is not read says how to unpack it.
 func TestFormats(t *testing.T) {
 	tar := bytes.Repeat([]byte("busybox\x00\x01"), 30_000)
 	half := func(b []byte) []byte { return b[:len(b)/2] }
@@ -72,7 +72,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestBomb: a small archive that unpacks to a large one ends where the disk has no more to spare.
+// TestBomb checks that a small archive that unpacks to a large one ends where the disk has no more to spare.
 func TestBomb(t *testing.T) {
 	in, out := io.Pipe()
 	defer in.Close()
@@ -97,7 +97,7 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// TestWindow: a zstd stream cannot ask for more memory than the bound.
+// TestWindow checks that a zstd stream cannot ask for more memory than the bound.
 func TestWindow(t *testing.T) {
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(256<<20), zstd.WithSingleSegment(false))

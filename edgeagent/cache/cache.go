@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"petrel.dev/petrel/internal/seal"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -41,12 +42,13 @@ type Cache struct {
 	reports reports
 }
 
-// Open reads the cache in dir, making it when it is not there.
-func Open(dir string, log *slog.Logger) (*Cache, error) {
+// Open reads the cache in dir, making it when it is not there. With keys it is encrypted on the disk, with the first of them;
+// what is there in clear, or under another one, is written again. nil: it is in clear.
+func Open(dir string, keys *seal.Keys, log *slog.Logger) (*Cache, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cache: make %s: %w", dir, err)
 	}
-	file, records, damaged, err := openLog(filepath.Join(dir, "desired.log"))
+	file, records, stale, damaged, err := openLog(filepath.Join(dir, "desired.log"), keys)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,13 @@ func Open(dir string, log *slog.Logger) (*Cache, error) {
 	if damaged > 0 {
 		log.Warn("cache has damaged records; the hub will send what is missing", "file", file.path, "places", damaged)
 	}
-	if err := c.reports.open(filepath.Join(dir, "reports.log"), log); err != nil {
+	if stale {
+		if err := file.rewrite(c.all()); err != nil {
+			file.close()
+			return nil, fmt.Errorf("encrypt: %w", err)
+		}
+	}
+	if err := c.reports.open(filepath.Join(dir, "reports.log"), keys, log); err != nil {
 		file.close()
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 
 func open(t testing.TB, dir string) *Cache {
 	t.Helper()
-	c, err := Open(dir, slog.New(slog.DiscardHandler))
+	c, err := Open(dir, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"petrel.dev/petrel/internal/durable"
+	"petrel.dev/petrel/internal/seal"
 )
 
 // A record is magic (2 bytes), type (1), length of the payload (4), checksum of type, length and payload (4), payload.
@@ -27,11 +28,52 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// record is one entry of a log.
+// record is one entry of a log. Its payload is in clear in memory, and encrypted in the file when there are keys.
 type record struct {
 	typ     byte
 	payload []byte
 	end     int64 // in the log that it was read from
+}
+
+// sealedAs is what a record of a type is bound to when it is encrypted, so that none is taken for another kind of record.
+func (l *logFile) sealedAs(typ byte) string { return filepath.Base(l.path) + "/" + string(rune(typ)) }
+
+// encode is the records as the file has them.
+func (l *logFile) encode(records []record) ([]byte, error) {
+	var b []byte
+	for _, r := range records {
+		if l.keys != nil {
+			var err error
+			if r.payload, err = l.keys.Seal(l.sealedAs(r.typ), r.payload); err != nil {
+				return nil, fmt.Errorf("cache: %w", err)
+			}
+		}
+		b = r.appendTo(b)
+	}
+	return b, nil
+}
+
+// open decrypts records that were read. stale: some are in clear, or under another key than the first. A record that does
+// not open with a key that is there is as good as damaged, and left out; one under a key that is not there is an error.
+func (l *logFile) open(records []record) (opened []record, stale bool, bad int, err error) {
+	for _, r := range records {
+		id, sealed := seal.By(r.payload)
+		stale = stale || l.keys != nil && (!sealed || id != l.keys.First())
+		if sealed {
+			var unknown *seal.UnknownKeyError
+			payload, err := l.keys.Open(l.sealedAs(r.typ), r.payload)
+			if errors.As(err, &unknown) {
+				return nil, false, 0, fmt.Errorf("cache: %s: %w; give the file that holds it with --cache-key-file; if it is lost, remove %s, and the hub sends everything again", l.path, err, filepath.Dir(l.path))
+			}
+			if err != nil {
+				bad++
+				continue
+			}
+			r.payload = payload
+		}
+		opened = append(opened, r)
+	}
+	return opened, stale, bad, nil
 }
 
 func (r record) appendTo(b []byte) []byte {
@@ -91,20 +133,27 @@ func parseLog(b []byte) (records []record, end, damaged int) {
 // logFile is an append-only file of records. It is not safe for concurrent use.
 type logFile struct {
 	path string
+	keys *seal.Keys // nil: in clear
 	f    *os.File
 	size int64
 }
 
-// openLog opens or makes the log, gives its good records, and cuts off a torn end.
-func openLog(path string) (l *logFile, records []record, damaged int, err error) {
+// openLog opens or makes the log, gives its good records, and cuts off a torn end. stale: the log should be rewritten, since not
+// all of it is encrypted with the first key.
+func openLog(path string, keys *seal.Keys) (l *logFile, records []record, stale bool, damaged int, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, 0, fmt.Errorf("cache: read %s: %w", path, err)
+		return nil, nil, false, 0, fmt.Errorf("cache: read %s: %w", path, err)
 	}
-	records, end, damaged := parseLog(b)
+	read, end, damaged := parseLog(b)
+	l = &logFile{path: path, keys: keys, size: int64(end)}
+	records, stale, bad, err := l.open(read)
+	if err != nil {
+		return nil, nil, false, 0, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, nil, 0, fmt.Errorf("cache: open %s: %w", path, err)
+		return nil, nil, false, 0, fmt.Errorf("cache: open %s: %w", path, err)
 	}
 	if end < len(b) {
 		// A failure here is harmless: the next reader skips the torn bytes as well.
@@ -113,17 +162,18 @@ func openLog(path string) (l *logFile, records []record, damaged int, err error)
 	if b == nil {
 		if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 			f.Close()
-			return nil, nil, 0, fmt.Errorf("cache: sync the directory of %s: %w", path, err)
+			return nil, nil, false, 0, fmt.Errorf("cache: sync the directory of %s: %w", path, err)
 		}
 	}
-	return &logFile{path: path, f: f, size: int64(end)}, records, damaged, nil
+	l.f = f
+	return l, records, stale, damaged + bad, nil
 }
 
 // append writes records behind the last and returns when they are durable. After an error the log is as before.
 func (l *logFile) append(records []record) error {
-	var b []byte
-	for _, r := range records {
-		b = r.appendTo(b)
+	b, err := l.encode(records)
+	if err != nil {
+		return err
 	}
 	if _, err := l.f.WriteAt(b, l.size); err != nil {
 		_ = l.f.Truncate(l.size)
@@ -139,9 +189,9 @@ func (l *logFile) append(records []record) error {
 
 // rewrite replaces the whole log by records, atomically.
 func (l *logFile) rewrite(records []record) error {
-	var b []byte
-	for _, r := range records {
-		b = r.appendTo(b)
+	b, err := l.encode(records)
+	if err != nil {
+		return err
 	}
 	f, err := durable.Replace(l.path, b, 0o600)
 	if f != nil { // in place, even if its name may not be on disk yet

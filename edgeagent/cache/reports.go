@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"petrel.dev/petrel/internal/seal"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -54,8 +55,8 @@ type ReportChange struct {
 	Once   bool
 }
 
-func (r *reports) open(path string, log *slog.Logger) error {
-	file, records, damaged, err := openLog(path)
+func (r *reports) open(path string, keys *seal.Keys, log *slog.Logger) error {
+	file, records, _, damaged, err := openLog(path, keys) // what is in clear goes with the next rewrite: reports hold no Secrets
 	if err != nil {
 		return err
 	}

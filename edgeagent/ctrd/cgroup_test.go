@@ -45,7 +45,7 @@ func with(files map[string]string, name string) map[string]string {
 	return out
 }
 
-// TestCgroupFiles: what is written where, in both versions of cgroups, and that a limit which is gone is lifted.
+// TestCgroupFiles covers what is written where, in both versions of cgroups, and that a limit which is gone is lifted.
 func TestCgroupFiles(t *testing.T) {
 	full := cruntime.Resources{CPUShares: 512, CPUQuota: 50_000, CPUPeriod: 100_000, MemoryLimit: 64 << 20, PidsLimit: 4096}
 	tests := []struct {
@@ -98,7 +98,7 @@ func TestCgroupFiles(t *testing.T) {
 	}
 }
 
-// TestNoMemoryReasons: cgroups that are not mounted are another matter than a kernel that has them off.
+// TestNoMemoryReasons checks that cgroups that are not mounted are another matter than a kernel that has them off.
 func TestNoMemoryReasons(t *testing.T) {
 	const on, off = "#subsys_name hierarchy num_cgroups enabled\nmemory\t4\t61\t1\n", "#subsys_name hierarchy num_cgroups enabled\nmemory\t0\t61\t0\n"
 	tests := []struct {
@@ -129,7 +129,7 @@ func TestNoMemoryReasons(t *testing.T) {
 	}
 }
 
-// TestLeastScore: the score goes as far down as the kernel lets it.
+// TestLeastScore checks that the score goes as far down as the kernel lets it.
 func TestLeastScore(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "oom_score_adj")
 	for before, want := range map[string]int{"0": -999, "500": -999, "-999": -999, "-1000": -1000} {
@@ -155,7 +155,7 @@ func TestLeastScore(t *testing.T) {
 	}
 }
 
-// TestAppArmor: where the kernel has it a container is confined, by the profile that it names if that is loaded.
+// TestAppArmor checks that where the kernel has it a container is confined, by the profile that it names if that is loaded.
 func TestAppArmor(t *testing.T) {
 	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}}
 	broken := false
@@ -195,7 +195,7 @@ func TestAppArmor(t *testing.T) {
 	}
 }
 
-// TestNoSeccomp: on a kernel without seccomp filters those run without who have not asked for the default profile.
+// TestNoSeccomp checks that on a kernel without seccomp filters those run without who have not asked for the default profile.
 func TestNoSeccomp(t *testing.T) {
 	for _, tt := range []struct {
 		enabled, asked, confined, refused bool

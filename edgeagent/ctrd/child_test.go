@@ -21,7 +21,7 @@ import (
 	"petrel.dev/petrel/edgeagent/storage"
 )
 
-// TestDamagedStore: a power cut has left garbage where containerd's database was.
+// TestDamagedStore checks that a power cut has left garbage where containerd's database was.
 func TestDamagedStore(t *testing.T) {
 	need(t)
 	for name, damage := range map[string]func(path string) error{
@@ -61,7 +61,7 @@ func TestDamagedStore(t *testing.T) {
 	}
 }
 
-// TestContainerdDies: it is started again, and who it serves hears of what happened meanwhile.
+// TestContainerdDies checks what follows: it is started again, and who it serves hears of what happened meanwhile.
 func TestContainerdDies(t *testing.T) {
 	r := private(t)
 	ctx, cancel := context.WithCancel(context.Background())

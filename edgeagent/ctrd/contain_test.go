@@ -8,8 +8,8 @@ import (
 	"petrel.dev/petrel/internal/contain"
 )
 
-// TestOutputPanics: containerd's library writes a process's output in goroutines of its own, where a panic would end the
-// agent.
+// TestOutputPanics checks that containerd's library writes a process's output in goroutines of its own, where a panic would end
+// the agent.
 func TestOutputPanics(t *testing.T) {
 	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}}
 	w := r.output("c", writerFunc(func([]byte) (int, error) { panic("poison") }))

@@ -16,8 +16,8 @@ import (
 	"petrel.dev/petrel/edgeagent/storage"
 )
 
-// TestCollect: images go in the order of their last use until there is enough space; what is pinned, what a container
-// uses and what a pod of this node names stays.
+// TestCollect checks that images go in the order of their last use until there is enough space; what is pinned, what a
+// container uses and what a pod of this node names stays.
 func TestCollect(t *testing.T) {
 	b := newBench(t)
 	r := b.runtime
@@ -105,7 +105,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestPullLeavesRoom: a layer that does not fit ends where the floor of the disk begins.
+// TestPullLeavesRoom checks that a layer that does not fit ends where the floor of the disk begins.
 func TestPullLeavesRoom(t *testing.T) {
 	full, asked := errors.New("full"), 0
 	resp, err := roomy{RoundTripper: endless{}, spare: func() error {

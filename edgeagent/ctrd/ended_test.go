@@ -43,8 +43,8 @@ func (t busyTask) Delete(ctx context.Context, _ ...client.ProcessDeleteOpts) (*c
 	return nil, ctx.Err()
 }
 
-// TestEndOnABusyCard: once a container's end is being written down, its task is deleted and its log finished too: the next
-// look sees the end, and does nothing more.
+// TestEndOnABusyCard checks that once a container's end is being written down, its task is deleted and its log finished too:
+// the next look sees the end, and does nothing more.
 func TestEndOnABusyCard(t *testing.T) {
 	pump, err := podlog.NewPump(slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// TestErrorTexts: what errors without a type are taken for, each as it has arrived.
+// TestErrorTexts covers what errors without a type are taken for, each as it has arrived.
 func TestErrorTexts(t *testing.T) {
 	status := func(code int, text string) error {
 		return fmt.Errorf("failed to resolve: %w", remoteerrors.ErrUnexpectedStatus{StatusCode: code, Status: text, RequestMethod: "HEAD", RequestURL: "https://r.test"})
@@ -43,7 +43,7 @@ func TestErrorTexts(t *testing.T) {
 	}
 }
 
-// TestTextsInOnePlace: nothing else here knows an error by its text.
+// TestTextsInOnePlace checks that nothing else here knows an error by its text.
 func TestTextsInOnePlace(t *testing.T) {
 	entries, err := os.ReadDir(".")
 	if err != nil {

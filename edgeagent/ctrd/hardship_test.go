@@ -39,8 +39,8 @@ func removePod(t *testing.T, r *Runtime, pod string) {
 	}
 }
 
-// TestStartCutOff: a start that is cut off by the end of the agent, or of containerd, is no end of the container: it was
-// never run, and whoever looks afterwards starts it.
+// TestStartCutOff checks that a start that is cut off by the end of the agent, or of containerd, is no end of the container: it
+// was never run, and whoever looks afterwards starts it.
 func TestStartCutOff(t *testing.T) {
 	r := private(t)
 	for _, how := range []string{"agent", "containerd"} {
@@ -97,7 +97,7 @@ func TestStartCutOff(t *testing.T) {
 	}
 }
 
-// TestStrays: a process that containerd has lost does not keep its pod from going.
+// TestStrays checks that a process that containerd has lost does not keep its pod from going.
 func TestStrays(t *testing.T) {
 	r := private(t)
 	ctx := context.Background()
@@ -160,7 +160,7 @@ func TestStrays(t *testing.T) {
 	}
 }
 
-// TestPipesAreTidied: what an agent that was killed has left of commands in containers goes with the next one.
+// TestPipesAreTidied checks that what an agent that was killed has left of commands in containers goes with the next one.
 func TestPipesAreTidied(t *testing.T) {
 	need(t)
 	data, run := dirs(t)
@@ -186,8 +186,8 @@ func TestPipesAreTidied(t *testing.T) {
 	}
 }
 
-// TestContainerdNobodyNoted: an agent that is killed while it starts containerd leaves one that no file tells of, and that
-// keeps the database locked. The next agent ends it, or finds it serving and takes it.
+// TestContainerdNobodyNoted checks that an agent that is killed while it starts containerd leaves one that no file tells of,
+// and that keeps the database locked. The next agent ends it, or finds it serving and takes it.
 func TestContainerdNobodyNoted(t *testing.T) {
 	need(t)
 	for _, socket := range []bool{true, false} {
@@ -222,7 +222,7 @@ func TestContainerdNobodyNoted(t *testing.T) {
 	}
 }
 
-// TestContainerdDiesEarly: before the agent has taken up its work, which must not be the end of the agent.
+// TestContainerdDiesEarly covers an end before the agent has taken up its work, which must not be the end of the agent.
 func TestContainerdDiesEarly(t *testing.T) {
 	need(t)
 	data, run := dirs(t)

@@ -89,8 +89,8 @@ func within(t *testing.T, what string, f func()) {
 	}
 }
 
-// TestForgedShim: a process that calls itself a shim, in a container or of another program on the machine, is neither
-// waited for nor read nor ended when a pod is removed.
+// TestForgedShim checks that a process that calls itself a shim, in a container or of another program on the machine, is
+// neither waited for nor read nor ended when a pod is removed.
 func TestForgedShim(t *testing.T) {
 	for name, file := range map[string]string{"fifo": "mkfifo config.json", "endless": "ln -s /dev/zero config.json", "huge": "truncate -s 1T config.json"} {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +162,7 @@ func silence(t *testing.T) *os.File {
 	return r
 }
 
-// TestForgedContainerd: a process with the private containerd's arguments is not taken for it.
+// TestForgedContainerd checks that a process with the private containerd's arguments is not taken for it.
 func TestForgedContainerd(t *testing.T) {
 	r := private(t)
 	program := copyProgram(t, "sh", filepath.Join(t.TempDir(), "containerd"))
@@ -182,8 +182,8 @@ func TestForgedContainerd(t *testing.T) {
 	}
 }
 
-// TestOwnFilesAreBounded: whatever a pod's containers do to their own files costs the node next to nothing, and the pod's
-// next start does not depend on it.
+// TestOwnFilesAreBounded checks that whatever a pod's containers do to their own files costs the node next to nothing, and the
+// pod's next start does not depend on it.
 func TestOwnFilesAreBounded(t *testing.T) {
 	r := private(t)
 	files := r.Files("greedy")
@@ -218,7 +218,7 @@ func TestOwnFilesAreBounded(t *testing.T) {
 	}
 }
 
-// TestRoomForMessages: whatever size the kernel's pages have, a pod has room for the last words of many containers.
+// TestRoomForMessages checks that whatever size the kernel's pages have, a pod has room for the last words of many containers.
 func TestRoomForMessages(t *testing.T) {
 	for _, page := range []int64{4 << 10, 16 << 10, 64 << 10} {
 		const own = 3 // hosts, hostname, resolv.conf: a page each, and what is beyond

@@ -31,7 +31,7 @@ func (b *bench) bound(cg cgroups, pod, controller, v1, v2 string) string {
 	return knob(b.t, controller, podCgroup(pod), v1)
 }
 
-// TestPublicResources: public cases in which the kernel was asked for something else than the pod had asked for.
+// TestPublicResources covers public cases in which the kernel was asked for something else than the pod had asked for.
 func TestPublicResources(t *testing.T) {
 	b := newBench(t)
 	cg := b.runtime.cgroups
@@ -70,8 +70,8 @@ func TestPublicResources(t *testing.T) {
 	}
 }
 
-// TestBoundedHost: on a host that may not do everything (a container, a user namespace) pods that ask for much get what
-// there is.
+// TestBoundedHost checks that on a host that may not do everything (a container, a user namespace) pods that ask for much get
+// what there is.
 func TestBoundedHost(t *testing.T) {
 	b := newBench(t)
 	res := corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": quantity("100m")}}
@@ -93,7 +93,7 @@ func TestBoundedHost(t *testing.T) {
 	}
 }
 
-// TestForkBomb: a pod has only so many processes, and what it cannot do is up to its seccomp profile, unless it says
+// TestForkBomb checks that a pod has only so many processes, and what it cannot do is up to its seccomp profile, unless it says
 // otherwise.
 func TestForkBomb(t *testing.T) {
 	b := newBench(t)
@@ -119,8 +119,8 @@ func TestForkBomb(t *testing.T) {
 	}
 }
 
-// TestSharedProcesses: the containers of a pod that shares its processes see each other, come and go without each other,
-// leave no zombies, and leave nothing at all when the pod goes.
+// TestSharedProcesses checks that the containers of a pod that shares its processes see each other, come and go without each
+// other, leave no zombies, and leave nothing at all when the pod goes.
 func TestSharedProcesses(t *testing.T) {
 	b := newBench(t)
 	yes := true
@@ -188,7 +188,7 @@ func TestSharedProcesses(t *testing.T) {
 	}
 }
 
-// TestInitProgram: the first process is a program that this machine runs, and that ends by SIGKILL alone.
+// TestInitProgram checks that the first process is a program that this machine runs, and that ends by SIGKILL alone.
 func TestInitProgram(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64", "arm"} {
 		b, err := initProgram(arch)

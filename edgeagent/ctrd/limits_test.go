@@ -21,7 +21,7 @@ func knob(t *testing.T, elem ...string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// TestLimits: what a pod may use is what the kernel lets it use, and what its processes are told. It knows both
+// TestLimits checks that what a pod may use is what the kernel lets it use, and what its processes are told. It knows both
 // versions of cgroups; `make boards` runs it on version 2.
 func TestLimits(t *testing.T) {
 	b := newBench(t)
@@ -80,8 +80,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestOutOfMemory: a container that the kernel has taken memory from by force is said to be OOMKilled; on version 2 all of
-// it goes, not just the process that was the largest, as Kubernetes has it.
+// TestOutOfMemory checks that a container that the kernel has taken memory from by force is said to be OOMKilled; on version 2
+// all of it goes, not just the process that was the largest, as Kubernetes has it.
 func TestOutOfMemory(t *testing.T) {
 	cg := detectCgroups(cgroupRoot, "/proc/cgroups")
 	if !cg.memory {

@@ -92,8 +92,8 @@ func (p *pushed) fetched(img v1.Image) bool {
 	return slices.ContainsFunc(p.asked, func(path string) bool { return strings.HasSuffix(path, "/blobs/"+d.String()) })
 }
 
-// TestForeignImages: an image that exists only for other machines is refused with all that helps, before its layers are
-// loaded; one that exists for this machine too is told of with all its platforms.
+// TestForeignImages checks that an image that exists only for other machines is refused with all that helps, before its layers
+// are loaded; one that exists for this machine too is told of with all its platforms.
 func TestForeignImages(t *testing.T) {
 	other, sibling := "arm64", "arm/v7"
 	if runtime.GOARCH != "amd64" {
@@ -252,8 +252,8 @@ func TestPlatformsOf(t *testing.T) {
 	}
 }
 
-// TestLargeDocuments: an index, manifest or configuration that is too large to be read whole is not even fetched; a layer
-// may have any size.
+// TestLargeDocuments checks that an index, manifest or configuration that is too large to be read whole is not even fetched; a
+// layer may have any size.
 func TestLargeDocuments(t *testing.T) {
 	c, err := client.New("", client.WithServices(client.WithContentStore(nil)))
 	if err != nil {

@@ -76,7 +76,7 @@ func TestWatchdog(t *testing.T) {
 	})
 }
 
-// TestUnreachable: what counts as no answer, so that an image that is here may be used.
+// TestUnreachable covers what counts as no answer, so that an image that is here may be used.
 func TestUnreachable(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -108,7 +108,7 @@ func (s slowNames) Resolve(ctx context.Context, _ string) (string, ocispec.Descr
 	}
 }
 
-// TestPatience: an image that is here is asked about for five seconds, however many credentials are tried.
+// TestPatience checks that an image that is here is asked about for five seconds, however many credentials are tried.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()

@@ -13,7 +13,8 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
-// TestRecursiveReadOnly: what is mounted below a volume's directory is read-only too, where a container's mount says so.
+// TestRecursiveReadOnly checks that what is mounted below a volume's directory is read-only too, where a container's mount says
+// so.
 func TestRecursiveReadOnly(t *testing.T) {
 	r := private(t)
 	if !r.Host(t.Context()).RecursiveReadOnly {

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
-// TestFullDisk: a container goes on, and so does its log, when a disk that was full has space again.
+// TestFullDisk checks that a container goes on, and so does its log, when a disk that was full has space again.
 func TestFullDisk(t *testing.T) {
 	r := private(t)
 	dir := t.TempDir()

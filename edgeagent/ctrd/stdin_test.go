@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// TestStdinEnds: what a client of "kubectl run -i" sends has an end for the container, too.
+// TestStdinEnds checks that what a client of "kubectl run -i" sends has an end for the container, too.
 func TestStdinEnds(t *testing.T) {
 	b := newBench(t)
 	b.pod("once", corev1.Container{Stdin: true, StdinOnce: true, Command: []string{"sh", "-c", "cat; echo all of it; sleep 1000"}})

@@ -78,7 +78,7 @@ var hostileUserFiles = map[string]func(path string) error{
 	"outside": func(p string) error { return os.Symlink("../../../../../../../../etc/passwd", p) },
 }
 
-// TestHostileUserFiles: none of them makes the agent wait, fills its memory or shows it a file of its own.
+// TestHostileUserFiles checks that none of them makes the agent wait, fills its memory or shows it a file of its own.
 func TestHostileUserFiles(t *testing.T) {
 	for name, make := range hostileUserFiles {
 		for _, file := range []string{"passwd", "group"} {
@@ -98,7 +98,7 @@ func TestHostileUserFiles(t *testing.T) {
 	}
 }
 
-// TestHostileImage: containers of an image with a FIFO in the place of its users do not start, and do not wait.
+// TestHostileImage checks that containers of an image with a FIFO in the place of its users do not start, and do not wait.
 func TestHostileImage(t *testing.T) {
 	r := private(t)
 	for name, link := range map[string]string{"fifo": "", "endless": "/dev/zero"} {

@@ -13,8 +13,8 @@ func object(kind wire.Kind, name string, version uint64, data string) wire.Objec
 	return wire.Object{ID: wire.ID{Kind: kind, UID: name}, Version: version, Namespace: "ns", Name: name, Data: []byte(data)}
 }
 
-// TestDecode: what does not change is the same object in the next Set, a member that does not decode is left out and logged, and a
-// kind that this agent does not know is passed over.
+// TestDecode checks that what does not change is the same object in the next Set, a member that does not decode is left out and
+// logged, and a kind that this agent does not know is passed over.
 func TestDecode(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
@@ -44,7 +44,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever the hub's bytes are, the agent goes on with what it can read.
+// FuzzDecode checks that whatever the hub's bytes are, the agent goes on with what it can read.
 func FuzzDecode(f *testing.F) {
 	kinds := []wire.Kind{wire.KindPod, wire.KindConfigMap, wire.KindSecret, wire.KindToken, wire.KindService, wire.KindNode, wire.KindPeer}
 	for i := range kinds {

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// TestLimitField: for a limit that is not set the downward API says the pod's, or what the node has for pods.
+// TestLimitField checks that for a limit that is not set the downward API says the pod's, or what the node has for pods.
 func TestLimitField(t *testing.T) {
 	node := corev1.ResourceList{"memory": resource.MustParse("900Mi"), "cpu": resource.MustParse("3")}
 	pod := &corev1.Pod{}

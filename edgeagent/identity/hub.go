@@ -102,7 +102,7 @@ func (h *Hub) Token() (id, secret string) {
 	return h.state.TokenID, h.state.Secret
 }
 
-// Removed: the hub has thrown the device out. The token of this start is not offered again, or deleting a Node would
+// Removed notes that the hub has removed the device. The token of this start is not offered again, or deleting a Node would
 // only make it come back.
 func (h *Hub) Removed() error {
 	h.given = jointoken.Token{}

@@ -63,7 +63,8 @@ func cond(st corev1.NodeStatus, kind corev1.NodeConditionType) corev1.NodeCondit
 	return corev1.NodeCondition{}
 }
 
-// TestNetworkProblems: what does not work in the network is a condition as long as it does not, and of bounded length.
+// TestNetworkProblems checks that what does not work in the network is a condition as long as it does not, and of bounded
+// length.
 func TestNetworkProblems(t *testing.T) {
 	var problems []string
 	root := machineDir(t, nil)
@@ -203,7 +204,7 @@ func TestReportsOnlyWhatChanges(t *testing.T) {
 	})
 }
 
-// TestPanicsAreReported: a panic that the agent contains is in its next report, and changes that.
+// TestPanicsAreReported checks that a panic that the agent contains is in its next report, and changes that.
 func TestPanicsAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := machineDir(t, nil)
@@ -253,7 +254,7 @@ func TestDefaultAddressIsNotLoopback(t *testing.T) {
 	}
 }
 
-// TestPodBridgeIsNoAddress: a board whose network is not up yet does not take its own pod bridge for the way to it,
+// TestPodBridgeIsNoAddress checks that a board whose network is not up yet does not take its own pod bridge for the way to it,
 // whatever its name.
 func TestPodBridgeIsNoAddress(t *testing.T) {
 	if os.Geteuid() != 0 {

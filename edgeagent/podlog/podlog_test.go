@@ -147,7 +147,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestRotation: many lines go through small files; a follower sees every one, and the spool does not grow.
+// TestRotation checks that many lines go through small files; a follower sees every one, and the spool does not grow.
 func TestRotationAndFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	w := newWriter(t, path)
@@ -200,7 +200,7 @@ func TestRotationAndFollow(t *testing.T) {
 	}
 }
 
-// TestAgentAway: what is written while no agent runs is in the log afterwards, once.
+// TestAgentAway checks that what is written while no agent runs is in the log afterwards, once.
 func TestAgentAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	w := newWriter(t, path)
@@ -228,8 +228,8 @@ func TestAgentAway(t *testing.T) {
 	}
 }
 
-// TestFlood: a container that never stops writing, faster than the pump can read, holds up nobody else, and its spool
-// does not take the disk.
+// TestFlood checks that a container that never stops writing, faster than the pump can read, holds up nobody else, and its
+// spool does not take the disk.
 func TestFlood(t *testing.T) {
 	dir := t.TempDir()
 	p, end := newPump(t)

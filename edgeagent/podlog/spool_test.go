@@ -22,7 +22,8 @@ func held(t *testing.T, f *os.File) int64 {
 	return st.Blocks * 512
 }
 
-// TestWithoutHoles: where files have no holes the spool is cut when all of it is read, and nothing is lost or doubled.
+// TestWithoutHoles checks that where files have no holes the spool is cut when all of it is read, and nothing is lost or
+// doubled.
 func TestWithoutHoles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	w := newWriter(t, path)
@@ -59,8 +60,8 @@ func TestWithoutHoles(t *testing.T) {
 	}
 }
 
-// TestLongAway: what a container has written while no agent ran is bounded when one comes, without holes too, and when
-// the log cannot be written, as on a disk that the spool has filled.
+// TestLongAway checks that what a container has written while no agent ran is bounded when one comes, without holes too, and
+// when the log cannot be written, as on a disk that the spool has filled.
 func TestLongAway(t *testing.T) {
 	const most = 2 << 20
 	for name, punch := range map[string]func(*os.File, int64) error{"holes": punchHole, "no holes": noHoles} {
@@ -91,8 +92,8 @@ func TestLongAway(t *testing.T) {
 	}
 }
 
-// TestPanicIsOneLogs: a panic over one container's output leaves the others' logs alone, and that one is read on when its
-// container writes again.
+// TestPanicIsOneLogs checks that a panic over one container's output leaves the others' logs alone, and that one is read on
+// when its container writes again.
 func TestPanicIsOneLogs(t *testing.T) {
 	dir := t.TempDir()
 	bad, good := newWriter(t, filepath.Join(dir, "bad.log")), newWriter(t, filepath.Join(dir, "good.log"))

@@ -93,7 +93,7 @@ func (n *Network) guard(check bool) error {
 	return err
 }
 
-// usesIPv6: service networks or pods have IPv6, or the node itself, where VXLAN packets can come in.
+// usesIPv6 reports whether service networks or pods have IPv6, or the node itself, where VXLAN packets can come in.
 func (n *Network) usesIPv6() bool {
 	for _, p := range slices.Concat(n.cfg.ServiceCIDRs, n.podCIDRs) {
 		if p.Addr().Is6() {

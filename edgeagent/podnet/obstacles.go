@@ -32,7 +32,7 @@ func (n *Network) obstacle(subject, reason string) {
 	n.problems[subject] = reason
 }
 
-// overlap: a LAN that uses the addresses of pods or Services is out of reach from this node.
+// overlap names a LAN that uses the addresses of pods or Services; from this node it is out of reach. "" means none.
 func (n *Network) overlap() string {
 	bridge, _ := n.link(n.cfg.Bridge)
 	addrs, err := n.nl.AddrList(nil, netlink.FAMILY_ALL)
@@ -61,8 +61,8 @@ func (n *Network) linkName(index int) string {
 	return fmt.Sprint("#", index)
 }
 
-// firewall: a chain that drops forwarded packets by default (Docker sets one up) drops those of pods, whatever our own
-// table says.
+// firewall names a chain that drops forwarded packets by default, as Docker sets one up. It drops those of pods too, whatever
+// our own table says. "" means none.
 func (n *Network) firewall() string {
 	if len(n.podCIDRs) == 0 {
 		return ""

@@ -91,8 +91,8 @@ func (n *Network) reach(p peer) (path, error) {
 	return path{peer: p, via: far}, nil
 }
 
-// isEthernet: a tunnel (WireGuard, PPP) drops packets with addresses that it does not know, so a plain route to another
-// node's pods through it does not work.
+// isEthernet reports whether the link carries packets with any address. A tunnel (WireGuard, PPP) drops those with addresses
+// that it does not know, so a plain route to another node's pods through it does not work.
 func (n *Network) isEthernet(index int) bool {
 	l, err := n.nl.LinkByIndex(index)
 	if err != nil {

@@ -35,8 +35,8 @@ func sysctls(name string) func(*corev1.Pod) {
 	}
 }
 
-// TestRefusedByNode: what a pod asks for and this node cannot give ends the pod, in kubelet's words, before anything of
-// it runs.
+// TestRefusedByNode checks that what a pod asks for and this node cannot give ends the pod, in kubelet's words, before anything
+// of it runs.
 func TestRefusedByNode(t *testing.T) {
 	nope := "nope"
 	tests := []struct {
@@ -102,8 +102,8 @@ func TestRefusedByNode(t *testing.T) {
 	}
 }
 
-// TestAdmittedStays: a pod that was let in is never sent away by a node that has become smaller or been relabelled, also
-// not by the next life of the agent, with or without the hub; and those that run already come before those that are new.
+// TestAdmittedStays checks that a pod that was let in is never sent away by a node that has become smaller or been relabelled,
+// also not by the next life of the agent, with or without the hub; and those that run already come before those that are new.
 func TestAdmittedStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, small)
@@ -130,7 +130,7 @@ func TestAdmittedStays(t *testing.T) {
 	})
 }
 
-// TestRoomComesBack: a pod that has ended, or was taken away by force, leaves its room to the next.
+// TestRoomComesBack checks that a pod that has ended, or was taken away by force, leaves its room to the next.
 func TestRoomComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, small)
@@ -147,7 +147,7 @@ func TestRoomComesBack(t *testing.T) {
 	})
 }
 
-// TestUserNamespaces: a wall that this runtime cannot build keeps the pod from starting, with the reason.
+// TestUserNamespaces checks that a wall that this runtime cannot build keeps the pod from starting, with the reason.
 func TestUserNamespaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

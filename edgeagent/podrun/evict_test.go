@@ -104,7 +104,7 @@ func TestLimitsEvict(t *testing.T) {
 	})
 }
 
-// TestUnmeasurable: a pod with limits that nests directories too deep to be counted does not escape its limit so.
+// TestUnmeasurable checks that a pod with limits that nests directories too deep to be counted does not escape its limit so.
 func TestUnmeasurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -137,7 +137,7 @@ func TestUnmeasurable(t *testing.T) {
 	})
 }
 
-// TestQuietDisk: pods with limits are not measured while nothing is written to the disk, and at once when as much is
+// TestQuietDisk checks that pods with limits are not measured while nothing is written to the disk, and at once when as much is
 // written as they have left.
 func TestQuietDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -169,7 +169,8 @@ func TestQuietDisk(t *testing.T) {
 	})
 }
 
-// TestPressureEvicts: when the disk is short, what has ended goes first, then the pod that uses the most over its request.
+// TestPressureEvicts checks that when the disk is short, what has ended goes first, then the pod that uses the most over its
+// request.
 func TestPressureEvicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -227,7 +228,7 @@ func TestPressureEvicts(t *testing.T) {
 	})
 }
 
-// TestSavedImages: the images of saved pods; what is no plain file there is neither waited for nor followed.
+// TestSavedImages covers the images of saved pods; what is no plain file there is neither waited for nor followed.
 func TestSavedImages(t *testing.T) {
 	dir := t.TempDir()
 	for _, uid := range []string{"good", "fifo", "link"} {

@@ -78,7 +78,7 @@ func (n *node) message(reason string) string {
 	return out
 }
 
-// TestSubPathExprFailsAndHeals: a path that makes no sense holds the container back with the reason, until it does.
+// TestSubPathExprFailsAndHeals checks that a path that makes no sense holds the container back with the reason, until it does.
 func TestSubPathExprFailsAndHeals(t *testing.T) {
 	pod := func(uid, expr string, annotations map[string]string) *corev1.Pod {
 		return aPod(uid, func(p *corev1.Pod) {
@@ -120,7 +120,7 @@ func TestSubPathExprFailsAndHeals(t *testing.T) {
 	})
 }
 
-// TestUnsupportedHook: a hook of a kind that kubelet does not run either fails, and says so.
+// TestUnsupportedHook checks that a hook of a kind that kubelet does not run either fails, and says so.
 func TestUnsupportedHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -136,7 +136,7 @@ func TestUnsupportedHook(t *testing.T) {
 	})
 }
 
-// TestProbeGrace: a probe's own grace, where it has one, is what a container gets that it condemns.
+// TestProbeGrace checks that a probe's own grace, where it has one, is what a container gets that it condemns.
 func TestProbeGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -157,7 +157,7 @@ func TestProbeGrace(t *testing.T) {
 	})
 }
 
-// TestTerminationMessage: exactly what the container has written; from its log only where it has written nothing, has
+// TestTerminationMessage covers exactly what the container has written; from its log only where it has written nothing, has
 // failed, and the policy allows that.
 func TestTerminationMessage(t *testing.T) {
 	const log = "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stdout P DONE\n"
@@ -210,7 +210,8 @@ func TestTerminationMessage(t *testing.T) {
 	})
 }
 
-// TestMessagesShareTheirRoom: the messages of a pod with many containers are cut to equal shares of 12 KiB, as kubelet does.
+// TestMessagesShareTheirRoom checks that the messages of a pod with many containers are cut to equal shares of 12 KiB, as
+// kubelet does.
 func TestMessagesShareTheirRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -242,7 +243,7 @@ func TestMessagesShareTheirRoom(t *testing.T) {
 	})
 }
 
-// TestDeadlineOfAnEarlierLife: what the agent knows after its restart of how long a pod has been active. A start that was
+// TestDeadlineOfAnEarlierLife covers what the agent knows after its restart of how long a pod has been active. A start that was
 // stamped by a clock at 1970 is not taken at its word: the pod is no older than its creation.
 func TestDeadlineOfAnEarlierLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

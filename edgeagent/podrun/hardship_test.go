@@ -35,8 +35,8 @@ func deleted(p *corev1.Pod, grace int64) *corev1.Pod {
 	return p
 }
 
-// TestLessPatience: a second "kubectl delete" with a shorter grace is heeded while the first one's still runs, in the
-// preStop hook too.
+// TestLessPatience checks that a second "kubectl delete" with a shorter grace is heeded while the first one's still runs, in
+// the preStop hook too.
 func TestLessPatience(t *testing.T) {
 	for _, hook := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -62,7 +62,8 @@ func TestLessPatience(t *testing.T) {
 	}
 }
 
-// TestRuntimeAwayWhileStopping: a container that is being stopped is not told a second time because containerd was away.
+// TestRuntimeAwayWhileStopping checks that a container that is being stopped is not told a second time because containerd was
+// away.
 func TestRuntimeAwayWhileStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -95,7 +96,8 @@ func TestRuntimeAwayWhileStopping(t *testing.T) {
 	})
 }
 
-// TestNobodyPullsForTheDead: the image of a deleted pod, or one that the pod does not want any more, is not fetched on.
+// TestNobodyPullsForTheDead checks that the image of a deleted pod, or one that the pod does not want any more, is not fetched
+// on.
 func TestNobodyPullsForTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -122,8 +124,8 @@ func TestNobodyPullsForTheDead(t *testing.T) {
 	})
 }
 
-// TestDroppedStaysDropped: a pod that has left the set while it is being stopped is not brought back by a new life of the
-// agent that has not heard from the hub.
+// TestDroppedStaysDropped checks that a pod that has left the set while it is being stopped is not brought back by a new life
+// of the agent that has not heard from the hub.
 func TestDroppedStaysDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -143,7 +145,7 @@ func TestDroppedStaysDropped(t *testing.T) {
 	})
 }
 
-// TestRebootWithoutConfigMap: a pod goes on when its ConfigMap is deleted, but it is not started anew without it.
+// TestRebootWithoutConfigMap checks that a pod goes on when its ConfigMap is deleted, but it is not started anew without it.
 func TestRebootWithoutConfigMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -167,7 +169,7 @@ func TestRebootWithoutConfigMap(t *testing.T) {
 	})
 }
 
-// TestNodeAddressChanges: a pod on the node's own network follows it.
+// TestNodeAddressChanges checks that a pod on the node's own network follows it.
 func TestNodeAddressChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -185,7 +187,8 @@ func TestNodeAddressChanges(t *testing.T) {
 	})
 }
 
-// TestPostStart: a container with a postStart hook is not started, and the one after it has to wait, before that is done.
+// TestPostStart checks that a container with a postStart hook is not started, and the one after it has to wait, before that is
+// done.
 func TestPostStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -214,7 +217,7 @@ func TestPostStart(t *testing.T) {
 	})
 }
 
-// TestHTTPHook: a hook is asked of the pod itself, by whatever certificate it has, as a probe is.
+// TestHTTPHook checks that a hook is asked of the pod itself, by whatever certificate it has, as a probe is.
 func TestHTTPHook(t *testing.T) {
 	asked := make(chan string, 1)
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("X") + r.URL.String() }))
@@ -232,8 +235,8 @@ func TestHTTPHook(t *testing.T) {
 	}
 }
 
-// TestPlainHTTPHook: where HTTPS was said and plain HTTP is spoken, the hook is asked so, without the Authorization that was meant
-// for a connection which nobody can read, and an event says it.
+// TestPlainHTTPHook checks that where HTTPS was said and plain HTTP is spoken, the hook is asked so, without the Authorization
+// that was meant for a connection which nobody can read, and an event says it.
 func TestPlainHTTPHook(t *testing.T) {
 	asked := make(chan string, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -283,7 +286,7 @@ func runHook(t *testing.T, hook corev1.LifecycleHandler, report func(wire.Object
 	manager.Apply(desired.Decode([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
 }
 
-// TestHostsFile: who manages a pod's hosts file is told in its first line, by which the conformance suite knows it.
+// TestHostsFile checks that who manages a pod's hosts file is told in its first line, by which the conformance suite knows it.
 func TestHostsFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -298,7 +301,8 @@ func TestHostsFile(t *testing.T) {
 	})
 }
 
-// TestStuckPod: a pod that cannot be cleaned up is tried less and less often, whatever else wakes it, until it works.
+// TestStuckPod checks that a pod that cannot be cleaned up is tried less and less often, whatever else wakes it, until it
+// works.
 func TestStuckPod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -330,7 +334,7 @@ func TestStuckPod(t *testing.T) {
 	})
 }
 
-// TestRegistryAway: many pods whose images are here do not wait for a silent registry one after the other.
+// TestRegistryAway checks that many pods whose images are here do not wait for a silent registry one after the other.
 func TestRegistryAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -358,8 +362,8 @@ func TestRegistryAway(t *testing.T) {
 	})
 }
 
-// TestPresentDoesNotQueue: pods whose images are here do not wait behind those whose images are not, when no registry
-// answers.
+// TestPresentDoesNotQueue checks that pods whose images are here do not wait behind those whose images are not, when no
+// registry answers.
 func TestPresentDoesNotQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

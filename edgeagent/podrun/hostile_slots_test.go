@@ -39,7 +39,8 @@ func hostilePods(prefix, image string) []any {
 	return out
 }
 
-// TestHangingStarts: starts that never return, and do not even notice that nobody waits for them, cost other pods one turn.
+// TestHangingStarts checks that starts that never return, and do not even notice that nobody waits for them, cost other pods
+// one turn.
 func TestHangingStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -79,7 +80,7 @@ func TestHangingStarts(t *testing.T) {
 	})
 }
 
-// TestDrippingPulls: registries that send next to nothing hold the slots for pulls no longer than a turn.
+// TestDrippingPulls checks that registries that send next to nothing hold the slots for pulls no longer than a turn.
 func TestDrippingPulls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -107,7 +108,7 @@ func TestDrippingPulls(t *testing.T) {
 	})
 }
 
-// TestOneSlotPerPod: a pod with many images pulls one at a time, and leaves the other slots to others.
+// TestOneSlotPerPod checks that a pod with many images pulls one at a time, and leaves the other slots to others.
 func TestOneSlotPerPod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -142,8 +143,8 @@ func TestOneSlotPerPod(t *testing.T) {
 	})
 }
 
-// TestPanicsStayWithTheirPod: a fault in the work on one pod is that pod's, wherever it happens; it hears of it, and goes on
-// when the fault is gone.
+// TestPanicsStayWithTheirPod checks that a fault in the work on one pod is that pod's, wherever it happens; it hears of it, and
+// goes on when the fault is gone.
 func TestPanicsStayWithTheirPod(t *testing.T) {
 	for _, site := range []string{"podrun/worker", "podrun/step", "podrun/pull", "podrun/probe", "podrun/hook"} {
 		t.Run(strings.ReplaceAll(site, "/", "-"), func(t *testing.T) {
@@ -193,7 +194,7 @@ func TestPanicsStayWithTheirPod(t *testing.T) {
 	}
 }
 
-// TestPanicInStream: who asked hears of it, and the stream ends.
+// TestPanicInStream checks that who asked hears of it, and the stream ends.
 func TestPanicInStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer contain.Inject(func(site, _ string) {
@@ -227,4 +228,32 @@ func (s *deadStream) Close(end wire.StreamEnd) error {
 	defer s.mu.Unlock()
 	s.end = end
 	return nil
+}
+
+// TestHangingLook checks that a runtime that does not answer for a while, and does not even notice that nobody waits for it, is
+// asked again once it has come back; nothing else than its answer ends the wait.
+func TestHangingLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.apply(true, aPod("p"))
+		n.want("p", "Running main#0 running")
+		release := make(chan struct{})
+		var hangs atomic.Bool
+		hangs.Store(true)
+		n.fake.ContainersError = func() error {
+			if hangs.Load() {
+				<-release
+			}
+			return nil
+		}
+		n.manager.Refresh()
+		time.Sleep(5 * time.Minute)
+		hangs.Store(false)
+		close(release)
+		n.fake.Exit("p", "main", 1)
+		time.Sleep(time.Minute)
+		n.settle()
+		n.want("p", "Running main#1 running")
+	})
 }

@@ -458,7 +458,7 @@ func TestProbesDecide(t *testing.T) {
 	})
 }
 
-// TestOthersNewsIsNoNews: a set that changes elsewhere costs a pod nothing.
+// TestOthersNewsIsNoNews checks that a set that changes elsewhere costs a pod nothing.
 func TestOthersNewsIsNoNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestOneWriter: what runs beside a worker uses its handle only. Functions that a worker's method hands to another goroutine
-// touch no field and call no method that is not the handle's.
+// TestOneWriter checks that what runs beside a worker uses its handle only. Functions that a worker's method hands to another
+// goroutine touch no field and call no method that is not the handle's.
 func TestOneWriter(t *testing.T) {
 	fset := token.NewFileSet()
 	entries, err := os.ReadDir(".")
@@ -134,7 +134,7 @@ func handedOn(body *ast.BlockStmt) (out []*ast.FuncLit) {
 	return out
 }
 
-// TestInbox: nobody waits to put something in, nothing is lost, and what one sender puts in comes out in its order.
+// TestInbox checks that nobody waits to put something in, nothing is lost, and what one sender puts in comes out in its order.
 func TestInbox(t *testing.T) {
 	b := newInbox()
 	const senders, each = 8, 500

@@ -27,7 +27,7 @@ func (n *node) started(pod *corev1.Pod, with ...any) cruntime.ContainerSpec {
 	return n.fake.Spec(string(pod.UID), "main")
 }
 
-// TestSecurityFields: who a container's processes are; what it says itself wins over what its pod says.
+// TestSecurityFields covers who a container's processes are; what it says itself wins over what its pod says.
 func TestSecurityFields(t *testing.T) {
 	pod := corev1.PodSecurityContext{RunAsUser: new(int64(1000)), RunAsGroup: new(int64(2000)), RunAsNonRoot: new(true), FSGroup: new(int64(3000)),
 		SupplementalGroups: []int64{4000}, SupplementalGroupsPolicy: new(corev1.SupplementalGroupsPolicyStrict)}
@@ -87,7 +87,8 @@ func TestSecurityFields(t *testing.T) {
 	}
 }
 
-// TestContainerFields: what a container runs, where, with which mounts, and which namespaces of the node it stays in.
+// TestContainerFields covers what a container runs, where, with which mounts, and which namespaces of the node it stays
+// in.
 func TestContainerFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, func(c *podrun.Config) { c.Host.RecursiveReadOnly = true })
@@ -138,7 +139,7 @@ func TestContainerFields(t *testing.T) {
 	})
 }
 
-// TestSELinuxOptions: labels that would mean something and are not set keep a pod from starting.
+// TestSELinuxOptions checks that labels that would mean something and are not set keep a pod from starting.
 func TestSELinuxOptions(t *testing.T) {
 	labelled := func(uid string) *corev1.Pod {
 		return aPod(uid, func(p *corev1.Pod) {
@@ -159,7 +160,7 @@ func TestSELinuxOptions(t *testing.T) {
 	})
 }
 
-// TestEnvironment: every source of variables, later ones winning.
+// TestEnvironment covers every source of variables, later ones winning.
 func TestEnvironment(t *testing.T) {
 	cm := &corev1.ConfigMap{Data: map[string]string{"a": "1", "b.c": "2"}}
 	cm.Namespace, cm.Name, cm.UID = "default", "cm", "cm"
@@ -204,7 +205,7 @@ func TestEnvironment(t *testing.T) {
 	})
 }
 
-// TestEnvironmentFromFile: variables from a file that an earlier container has left in an emptyDir.
+// TestEnvironmentFromFile covers variables from a file that an earlier container has left in an emptyDir.
 func TestEnvironmentFromFile(t *testing.T) {
 	pod := func(uid string, ref corev1.FileKeySelector) *corev1.Pod {
 		return aPod(uid, func(p *corev1.Pod) {
@@ -274,7 +275,7 @@ func TestEnvironmentFromFile(t *testing.T) {
 	})
 }
 
-// TestResolver: dnsPolicy and dnsConfig in resolv.conf, hostAliases in hosts.
+// TestResolver covers dnsPolicy and dnsConfig in resolv.conf, hostAliases in hosts.
 func TestResolver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -314,7 +315,7 @@ func TestResolver(t *testing.T) {
 	})
 }
 
-// TestReadinessGates: a pod is ready when its containers are and others have said so too.
+// TestReadinessGates checks that a pod is ready when its containers are and others have said so too.
 func TestReadinessGates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -342,7 +343,7 @@ func TestReadinessGates(t *testing.T) {
 	})
 }
 
-// TestHostPorts: of containers and of sidecars.
+// TestHostPorts covers readiness of containers and of sidecars.
 func TestHostPorts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

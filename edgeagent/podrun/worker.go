@@ -73,6 +73,7 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) rounds(ctx context.Context) {
 	log := w.m.cfg.Log
 	for steps := 0; ctx.Err() == nil; steps++ {
+		w.take(ctx) // also when the pod cannot be observed: what hangs comes back by the inbox
 		d := w.target()
 		if d.Deleting() {
 			w.stopPulls()

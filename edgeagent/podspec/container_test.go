@@ -40,7 +40,7 @@ func attempt(c corev1.Container, v volumes) Attempt {
 		Volumes: v, LogPath: "/log"}
 }
 
-// TestMounts: what a volumeMount becomes, and the texts of those that cannot be had.
+// TestMounts covers what a volumeMount becomes, and the texts of those that cannot be had.
 func TestMounts(t *testing.T) {
 	both, into, enabled := corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.RecursiveReadOnlyEnabled
 	for _, c := range []struct {
@@ -73,7 +73,7 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-// TestVariableFromFile: a variable from a file in a volume, with the texts that a user reads when it cannot be had.
+// TestVariableFromFile covers a variable from a file in a volume, with the texts that a user reads when it cannot be had.
 func TestVariableFromFile(t *testing.T) {
 	yes := true
 	files := volumes{"/node/data/env": "A='1'\n", "/node/data/bad": "A=1\n"}
@@ -97,7 +97,7 @@ func TestVariableFromFile(t *testing.T) {
 	}
 }
 
-// TestSandboxFiles: the files that a pod's containers share, and the room that they need.
+// TestSandboxFiles covers the files that a pod's containers share, and the room that they need.
 func TestSandboxFiles(t *testing.T) {
 	pod := attempt(corev1.Container{}, nil).Pod
 	n := Node{DNS: DNS{Server: "10.43.0.10", Domain: "cluster.local"}, ResolvConf: "search home.\nnameserver 192.0.2.1\noptions rotate\n"}

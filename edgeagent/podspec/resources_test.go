@@ -31,7 +31,7 @@ func need(cpuRequest, memoryRequest, cpuLimit, memoryLimit string) corev1.Resour
 
 const gib = 1 << 30
 
-// TestPodBounds: class, cgroup of the pod and score of its first container, as upstream's formulas have them. The first
+// TestPodBounds covers class, cgroup of the pod and score of its first container, as upstream's formulas have them. The first
 // three are public cases that went wrong.
 func TestPodBounds(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
@@ -95,8 +95,8 @@ func TestPodBounds(t *testing.T) {
 	}
 }
 
-// TestContainerBounds: a container without a limit of its own has its pod's, for those who size themselves by it; and a
-// sidecar is not taken before the container that it serves.
+// TestContainerBounds checks that a container without a limit of its own has its pod's, for those who size themselves by it;
+// and a sidecar is not taken before the container that it serves.
 func TestContainerBounds(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	limits := need("", "", "200m", "40Mi")

@@ -47,7 +47,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestProbeTargets: a TCP probe's own host, and the service that a gRPC probe names.
+// TestProbeTargets covers a TCP probe's own host, and the service that a gRPC probe names.
 func TestProbeTargets(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -102,7 +102,7 @@ func Run(ctx context.Context, p *corev1.Probe, t Target, ok bool, report func(ok
 	}
 }
 
-// errUnasked: there is no answer, because the question did not get there.
+// errUnasked means that there is no answer, because the question did not get there.
 var errUnasked = errors.New("probe could not be carried out")
 
 // Check asks once. An error says that there is no answer.

@@ -145,7 +145,7 @@ func TestExec(t *testing.T) {
 	})
 }
 
-// TestUnasked: a runtime that is away says nothing about the container.
+// TestUnasked checks that a runtime that is away says nothing about the container.
 func TestUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0

@@ -31,7 +31,7 @@ func emptyDir(name, limit string, medium corev1.StorageMedium) corev1.Volume {
 	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: e}}
 }
 
-// TestExceeded: which limit is exceeded, in upstream's words and order.
+// TestExceeded covers which limit is exceeded, in upstream's words and order.
 func TestExceeded(t *testing.T) {
 	const mi = 1 << 20
 	pod := func(volumes []corev1.Volume, containers ...corev1.Container) *corev1.Pod {
@@ -70,7 +70,7 @@ func TestExceeded(t *testing.T) {
 	}
 }
 
-// TestDue: a quiet disk is not measured, a writer is at once, an expensive pod rarely.
+// TestDue checks that a quiet disk is not measured, a writer is at once, an expensive pod rarely.
 func TestDue(t *testing.T) {
 	m := Measured{At: time.Minute, Took: 10 * time.Millisecond, Free: 1000, Headroom: 100, Interval: time.Minute}
 	for _, c := range []struct {
@@ -99,7 +99,7 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// TestCollectable: what is pinned, used or new stays; the longest unused goes first.
+// TestCollectable checks that what is pinned, used or new stays; the longest unused goes first.
 func TestCollectable(t *testing.T) {
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -134,7 +134,7 @@ func TestRank(t *testing.T) {
 	}
 }
 
-// TestNextLook: a disk near its floor is looked at often.
+// TestNextLook checks that a disk near its floor is looked at often.
 func TestNextLook(t *testing.T) {
 	p := Default()
 	for free, want := range map[int64]time.Duration{50 << 30: longestLook, 8<<30 + 640<<20: 10 * time.Second, 8 << 30: shortestLook, 0: shortestLook} {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestPolicy: what is done about a disk at which fill.
+// TestPolicy covers what is done about a disk at which fill.
 func TestPolicy(t *testing.T) {
 	const gib = int64(1) << 30
 	disk := func(total, free int64) Space { return Space{Total: total, Free: free, Inodes: 1000, FreeNode: 500} }

@@ -44,7 +44,7 @@ func hostile(t *testing.T, dir string) {
 	}
 }
 
-// TestWalk: links lead nowhere, a pipe holds nobody, a file with two names counts once, a hole counts nothing.
+// TestWalk checks that links lead nowhere, a pipe holds nobody, a file with two names counts once, a hole counts nothing.
 func TestWalk(t *testing.T) {
 	dir, err := os.MkdirTemp("", "w") // a socket's path is short
 	if err != nil {
@@ -66,7 +66,7 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestWalkOneDisk: what is mounted in the directory does not count.
+// TestWalkOneDisk checks that what is mounted in the directory does not count.
 func TestWalkOneDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -88,7 +88,7 @@ func TestWalkOneDisk(t *testing.T) {
 	}
 }
 
-// TestWalkBounds: depth is bounded, no descriptor is left open, and a walk ends with its context.
+// TestWalkBounds checks that depth is bounded, no descriptor is left open, and a walk ends with its context.
 func TestWalkBounds(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)

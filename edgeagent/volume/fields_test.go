@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// TestFileModes: defaultMode of every kind of volume that has one, and an item's own mode over it.
+// TestFileModes covers defaultMode of every kind of volume that has one, and an item's own mode over it.
 func TestFileModes(t *testing.T) {
 	need(t)
 	m := mounter(t)

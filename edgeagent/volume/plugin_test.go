@@ -12,7 +12,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// TestPlugins: what every kind of volume in the table keeps. A kind without a sample here fails.
+// TestPlugins covers what every kind of volume in the table keeps. A kind without a sample here fails.
 func TestPlugins(t *testing.T) {
 	need(t)
 	host := t.TempDir()

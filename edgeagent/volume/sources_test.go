@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestOtherSourcesAreRefused: a kind of volume that is not made here holds the pod back and says what there is; none is
-// an empty directory in silence. Kinds that upstream adds are seen here without a change.
+// TestOtherSourcesAreRefused checks that a kind of volume that is not made here holds the pod back and says what there is; none
+// is an empty directory in silence. Kinds that upstream adds are seen here without a change.
 func TestOtherSourcesAreRefused(t *testing.T) {
 	served := []string{"HostPath", "EmptyDir", "Secret", "DownwardAPI", "ConfigMap", "Projected"}
 	typ := reflect.TypeFor[corev1.VolumeSource]()

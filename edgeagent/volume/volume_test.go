@@ -279,8 +279,8 @@ func TestEmptyDirAndSubPath(t *testing.T) {
 	}
 }
 
-// TestSubPathOfSpecialFiles: what a container has put at a subPath is bound as it is, and never waited for or opened; links
-// are followed within the volume.
+// TestSubPathOfSpecialFiles checks that what a container has put at a subPath is bound as it is, and never waited for or
+// opened; links are followed within the volume.
 func TestSubPathOfSpecialFiles(t *testing.T) {
 	need(t)
 	m := mounter(t)
@@ -328,7 +328,7 @@ func TestSubPathOfSpecialFiles(t *testing.T) {
 	}
 }
 
-// TestModes: what a container has made of an emptyDir stays, and a subPath is as open as its volume.
+// TestModes checks that what a container has made of an emptyDir stays, and a subPath is as open as its volume.
 func TestModes(t *testing.T) {
 	need(t)
 	m := mounter(t)
@@ -366,7 +366,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestAtomicWriter: after any series of contents the volume shows exactly the last.
+// TestAtomicWriter checks that after any series of contents the volume shows exactly the last.
 func TestAtomicWriter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "v")
@@ -398,7 +398,8 @@ func TestAtomicWriter(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// TestMemorySizes: an emptyDir in memory holds what its pod may have, or less where it says so; never half of the machine.
+// TestMemorySizes checks that an emptyDir in memory holds what its pod may have, or less where it says so; never half of the
+// machine.
 func TestMemorySizes(t *testing.T) {
 	need(t)
 	limits := func(text string) corev1.ResourceRequirements {

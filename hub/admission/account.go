@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,10 +23,6 @@ const (
 	tokenPath      = "/var/run/secrets/kubernetes.io/serviceaccount"
 	// tokenSeconds is upstream's hour and seven seconds, by which tokens of this volume can be told from others.
 	tokenSeconds = 3607
-
-	// defaultAccountWait is how long a pod waits for the account of its new namespace, which a controller makes a moment
-	// after the namespace.
-	defaultAccountWait = time.Second
 
 	mirrorPod        = "kubernetes.io/config.mirror"
 	mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
@@ -52,7 +47,7 @@ func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod
 	pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
 	sa, ok := s.find(pod)
 	if !ok && pod.Spec.ServiceAccountName == defaultAccount {
-		sa, ok = s.await(ctx, pod)
+		sa, ok = await[*corev1.ServiceAccount](ctx, s.objects, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
 	}
 	if !ok {
 		return forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", pod.Namespace, pod.Spec.ServiceAccountName,
@@ -72,30 +67,7 @@ func (s *accounts) find(pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
 	return control.Get[*corev1.ServiceAccount](s.objects, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
 }
 
-// await returns the account as soon as it exists, if that is soon.
-func (s *accounts) await(ctx context.Context, pod *corev1.Pod) (*corev1.ServiceAccount, bool) {
-	ctx, cancel := context.WithTimeout(ctx, defaultAccountWait)
-	defer cancel()
-	made := make(chan *corev1.ServiceAccount, 1)
-	s.objects.Subscribe(ctx, func(ch control.Change) {
-		sa, ok := ch.New.(*corev1.ServiceAccount)
-		if !ok || sa.Namespace != pod.Namespace || sa.Name != pod.Spec.ServiceAccountName {
-			return
-		}
-		select {
-		case made <- sa:
-		default: // a later state of it
-		}
-	}, kube.ServiceAccount)
-	select {
-	case sa := <-made:
-		return sa, true
-	case <-ctx.Done():
-		return nil, false
-	}
-}
-
-// refuseMirror: a pod that an agent declares may not use anything that the API would have to give it.
+// refuseMirror refuses a pod that an agent declares if it uses anything that the API would have to give it.
 func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return forbidden(a, errors.New("a mirror pod may not reference service accounts"))
@@ -106,7 +78,7 @@ func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	return nil
 }
 
-// wantsToken: the pod's word counts before the account's.
+// wantsToken reports whether the pod gets a token; what the pod says comes before what the account says.
 func wantsToken(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
 	for _, says := range []*bool{pod.Spec.AutomountServiceAccountToken, sa.AutomountServiceAccountToken} {
 		if says != nil {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -65,7 +66,7 @@ func New(cfg Config) (*Chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admission: %w", err)
 	}
-	namespaces := &namespaces{reader: cfg.Objects}
+	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	return &Chain{
 		objects: cfg.Objects,
@@ -120,6 +121,34 @@ func run(ctx context.Context, steps []step, a *registry.AdmissionRequest) error 
 		}
 	}
 	return nil
+}
+
+// awaitTime is how long a write waits for what the hub itself makes for it: a namespace of the hub's own, made at its first
+// start, and the default account of a namespace, made a moment after that.
+const awaitTime = time.Second
+
+// await returns an object that a controller is about to make, as soon as it is there.
+func await[T kube.Object](ctx context.Context, objects Objects, gvk kube.GVK, namespace, name string) (T, bool) {
+	ctx, cancel := context.WithTimeout(ctx, awaitTime)
+	defer cancel()
+	made := make(chan T, 1)
+	objects.Subscribe(ctx, func(ch control.Change) {
+		obj, ok := ch.New.(T)
+		if !ok || obj.GetNamespace() != namespace || obj.GetName() != name {
+			return
+		}
+		select {
+		case made <- obj:
+		default: // a later state of it
+		}
+	}, gvk)
+	select {
+	case obj := <-made:
+		return obj, true
+	case <-ctx.Done():
+		var none T
+		return none, false
+	}
 }
 
 // forbidden refuses a, naming the object as far as its name is known.

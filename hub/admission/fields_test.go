@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// TestFieldsRefused: what no node can do is refused when it is asked for, with the reason and the way out.
+// TestFieldsRefused checks that what no node can do is refused when it is asked for, with the reason and the way out.
 func TestFieldsRefused(t *testing.T) {
 	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive), account("ns", "default")))
 	for want, change := range map[string]func(*corev1.PodSpec){
@@ -43,7 +43,7 @@ func TestFieldsRefused(t *testing.T) {
 	}
 }
 
-// TestLoadBalancerNodePorts: allocateLoadBalancerNodePorts decides whether a LoadBalancer gets node ports.
+// TestLoadBalancerNodePorts checks that allocateLoadBalancerNodePorts decides whether a LoadBalancer gets node ports.
 func TestLoadBalancerNodePorts(t *testing.T) {
 	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive)))
 	for _, allocate := range []bool{true, false} {

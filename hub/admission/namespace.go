@@ -14,13 +14,18 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+// own are the namespaces that the hub makes when it starts for the first time.
+var own = map[string]bool{
+	metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true, corev1.NamespaceNodeLease: true,
+}
+
 // immortal namespaces are never deleted: the hub itself lives in them.
 var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true}
 
 // namespaces lets nothing new into a namespace that does not exist or is going away.
-type namespaces struct{ reader control.Reader }
+type namespaces struct{ objects Objects }
 
-func (n *namespaces) admit(_ context.Context, a *registry.AdmissionRequest) error {
+func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {
 	if a.Target.Kind.GVK == kube.Namespace {
 		if a.Operation == registry.OpDelete && a.Target.Subresource == "" && immortal[a.Old.GetName()] {
 			return apierrors.NewForbidden(a.Target.Kind.Resource(), a.Old.GetName(), errors.New("this namespace may not be deleted"))
@@ -31,7 +36,10 @@ func (n *namespaces) admit(_ context.Context, a *registry.AdmissionRequest) erro
 		return nil
 	}
 	name := a.Object.GetNamespace()
-	ns, ok := control.Get[*corev1.Namespace](n.reader, kube.Namespace, "", name)
+	ns, ok := control.Get[*corev1.Namespace](n.objects, kube.Namespace, "", name)
+	if !ok && own[name] {
+		ns, ok = await[*corev1.Namespace](ctx, n.objects, kube.Namespace, "", name)
+	}
 	if !ok {
 		return apierrors.NewNotFound(corev1.Resource("namespaces"), name)
 	}

@@ -81,6 +81,28 @@ func TestWaitsForNewNamespace(t *testing.T) {
 	})
 }
 
+// A hub that starts for the first time makes its own namespaces while clients come already.
+func TestWaitsForTheHubsOwnNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		c := newChain(t, s)
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			s.put(namespace("default", corev1.NamespaceActive))
+		}()
+		began := time.Now()
+		for ns, want := range map[string]string{"default": "", "kube-public": `namespaces "kube-public" not found`, "mine": `namespaces "mine" not found`} {
+			err := admit(t.Context(), c, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "a"}}, nil)
+			if (want == "") != (err == nil) || err != nil && err.Error() != want {
+				t.Errorf("in %s: %v, want %q", ns, err, want)
+			}
+		}
+		if took := time.Since(began); took > 2*awaitTime {
+			t.Errorf("waited for %s", took)
+		}
+	})
+}
+
 // A hub whose cache does not get there says so, and does not take what it could not check.
 func TestCacheThatStaysBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

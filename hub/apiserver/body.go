@@ -51,7 +51,10 @@ func (x *exchange) readBody() ([]byte, error) {
 		switch {
 		case int64(len(buf)) == r.ContentLength, err == io.EOF && r.ContentLength < 0:
 			// After a failure the deadline stays: net/http reads on, before it answers, and must not wait either.
-			x.bodyUntil(time.Time{})
+			// HTTP/2's is the stream's body's alone, which is over; setting it costs a message to the connection's goroutine.
+			if r.ProtoMajor != 2 {
+				x.bodyUntil(time.Time{})
+			}
 			return buf, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, tooSlow(fmt.Sprintf("the body of the request came too slowly: %d bytes in %s; send it at %d bytes a second at least",

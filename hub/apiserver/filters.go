@@ -116,6 +116,7 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 			return nil, nil, err
 		}
 		place.release() // watches and streams have a budget of their own
+		ctx = place.untilRevoked(ctx)
 	}
 	entered = true
 	return ctx, place.leave, nil
@@ -127,6 +128,16 @@ type place struct {
 	x     *exchange
 	slot  bool   // one of s.inFlight
 	quota *quota // that counts it; nil: none yet
+	end   func() // of a long request: frees its context; nil: none yet
+}
+
+// untilRevoked returns a context that also ends when the credentials of the request are revoked.
+func (p *place) untilRevoked(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := p.s.Authenticator.Until(p.x.r, func() { cancel(errRevoked) })
+	p.end = func() { stop(); cancel(nil) }
+	p.x.ctx = ctx
+	return ctx
 }
 
 func (p *place) release() {
@@ -138,6 +149,9 @@ func (p *place) release() {
 
 // leave gives everything back. It is called once.
 func (p *place) leave() {
+	if p.end != nil {
+		p.end()
+	}
 	if p.quota != nil {
 		p.quota.give(p.x.user.Name, 1)
 	}

@@ -8,6 +8,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/fairqueue"
 )
 
 // Limits bound what all clients together have of the hub at one time. One user gets at most a third of each, so that the
@@ -93,8 +95,8 @@ func tooSlow(message string) error {
 // budgets are the quotas of one server.
 type budgets struct {
 	short, watches, streams, bodies *quota
-	// yaml has room for one body of the largest size: parsing takes some 200 times a body's size.
-	yaml chan struct{}
+	// yaml has room for one body of the largest size: parsing takes some 200 times a body's size. Users take turns.
+	yaml fairqueue.Queue
 }
 
 func newBudgets(l Limits) *budgets {
@@ -103,7 +105,6 @@ func newBudgets(l Limits) *budgets {
 		watches: newQuota("watches", l.Watches),
 		streams: newQuota("streams", l.Streams),
 		bodies:  newQuota("bytes of request bodies", l.BodyBytes),
-		yaml:    make(chan struct{}, 1),
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver"
 )
 
-// TestAgentPanicsInMetrics: the panics of the nodes' agents are in the hub's metrics.
+// TestAgentPanicsInMetrics checks that the panics of the nodes' agents are in the hub's metrics.
 func TestAgentPanicsInMetrics(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) {

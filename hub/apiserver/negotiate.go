@@ -130,7 +130,7 @@ func includeObject(s string) (metav1.IncludeObjectPolicy, error) {
 	return "", apierrors.NewBadRequest(`unrecognized includeObject value: "` + s + `"`)
 }
 
-// wantsPretty: asked for, or a person with curl.
+// wantsPretty reports whether indented JSON was asked for, or the client is a person with curl.
 func wantsPretty(r *http.Request, q string) bool {
 	if q != "" {
 		b, err := strconv.ParseBool(q)

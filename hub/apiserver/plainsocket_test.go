@@ -39,8 +39,8 @@ func (h *hub) dial(path string, protocols ...string) (*websocket.Conn, int) {
 	return conn, resp.StatusCode
 }
 
-// TestPlainWebSockets: exec and logs over the subprotocols that came before version 4, of which upstream's conformance
-// suite uses channel.k8s.io and binary.k8s.io.
+// TestPlainWebSockets covers exec and logs over the subprotocols that came before version 4, of which upstream's
+// conformance suite uses channel.k8s.io and binary.k8s.io.
 func TestPlainWebSockets(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, withNode(&node{}))

@@ -137,6 +137,10 @@ func TestKindWithoutStorageOverHTTP(t *testing.T) {
 	if got := h.do("GET", "/apis/authorization.k8s.io/v1", ""); !strings.Contains(got.body, `"verbs":["create"]`) || strings.Contains(got.body, "storageVersionHash") {
 		t.Errorf("discovered as %s", got.body)
 	}
+	schema := h.do("GET", "/openapi/v3/apis/authorization.k8s.io/v1", "")
+	if schema.code != 200 || !strings.Contains(schema.body, `"`+path+`":`) || strings.Contains(schema.body, path+"/{name}") {
+		t.Errorf("described as %d %.500s", schema.code, schema.body)
+	}
 	for _, test := range []struct {
 		method, path string
 		code         int

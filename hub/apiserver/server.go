@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
@@ -109,6 +110,8 @@ type exchange struct {
 const requestTimeout = 34 * time.Second
 
 var errClosing = errors.New("the hub is stopping")
+
+var errRevoked = apierrors.NewUnauthorized("the credentials of this request have been revoked")
 
 // untilClosing returns a context that also ends when the hub stops: for watches and streams.
 func (s *server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -33,9 +33,6 @@ func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
 // table renders items. one is the typed form of a single item when it is at hand.
 func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, lm metav1.ListMeta) (*metav1.Table, error) {
 	k := x.t.Kind
-	if k.Columns == nil {
-		return nil, notAcceptable("Table.v1.meta.k8s.io")
-	}
 	objs := make([]kube.Object, len(items))
 	if one != nil {
 		objs[0] = one
@@ -48,7 +45,7 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 			objs[i] = obj
 		}
 	}
-	t, err := k.Columns(x.ctx, objs, &out.table)
+	t, err := k.Table(x.ctx, objs, &out.table)
 	if err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func (x *exchange) writeResult(code int, out output, res *registry.Result) {
 	x.writeBody(code, out, body)
 }
 
-// isStatus: a deletion may answer with a Status, which has no other shape.
+// isStatus reports whether a deletion was answered with a Status, which has no other shape.
 func isStatus(body []byte) bool {
 	var t metav1.TypeMeta
 	return len(body) < 4096 && json.Unmarshal(body, &t) == nil && t.Kind == "Status" && t.APIVersion == "v1"

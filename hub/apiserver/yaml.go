@@ -17,7 +17,7 @@ const (
 	maxYAMLOut = 4 << 20
 )
 
-// parse decodes a body. YAML is small, and one at a time.
+// parse decodes a body. YAML is small, and one at a time: users take turns.
 func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
 	if c := x.s.codec; s != c.yaml && s != c.yamlStrict {
 		return s.Decode(body, gvk, into)
@@ -25,12 +25,11 @@ func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVer
 	if len(body) > maxYAML {
 		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("a body in YAML may have %d bytes, this one has %d; send it as JSON, as kubectl does", maxYAML, len(body)))
 	}
-	select {
-	case x.s.budgets.yaml <- struct{}{}:
-		defer func() { <-x.s.budgets.yaml }()
-	case <-x.ctx.Done():
+	release, err := x.s.budgets.yaml.Acquire(x.ctx, x.user.Name)
+	if err != nil {
 		return nil, nil, tooMany("too many bodies in YAML at once; try again later, or send JSON, as kubectl does")
 	}
+	defer release()
 	return s.Decode(body, gvk, into)
 }
 
@@ -39,12 +38,11 @@ func (x *exchange) toYAML(body []byte) (out []byte, ok bool) {
 	if len(body) > maxYAMLOut {
 		return nil, false
 	}
-	select {
-	case x.s.budgets.yaml <- struct{}{}:
-		defer func() { <-x.s.budgets.yaml }()
-	case <-x.ctx.Done():
+	release, err := x.s.budgets.yaml.Acquire(x.ctx, x.user.Name)
+	if err != nil {
 		return nil, false
 	}
-	out, err := yaml.JSONToYAML(body)
+	defer release()
+	out, err = yaml.JSONToYAML(body)
 	return out, err == nil
 }

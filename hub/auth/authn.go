@@ -48,6 +48,15 @@ func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err err
 	return User{}, false, nil
 }
 
+// Until ends requests of client certificates when they are revoked. Those of tokens go on: they may not begin any that is
+// long.
+func (a *Credentials) Until(r *http.Request, end func()) (stop func()) {
+	if _, token := bearer(r); token || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return func() {}
+	}
+	return a.pki.revoked.until(r.TLS.PeerCertificates[0], end)
+}
+
 func bearer(r *http.Request) (string, bool) {
 	if kind, token, ok := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); ok && strings.EqualFold(kind, "bearer") {
 		if token = strings.TrimSpace(token); token != "" {
@@ -101,6 +110,9 @@ func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error)
 			Extra:  map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
 		}
 		a.certs.put(cert, user)
+	}
+	if why, refused := a.pki.revoked.of(cert); refused {
+		return User{}, false, fmt.Errorf("client certificate %q was revoked at %s", cert.Subject.CommonName, why.at.Format(time.RFC3339))
 	}
 	if now.After(cert.NotAfter) {
 		return User{}, false, fmt.Errorf("client certificate %q expired at %s", cert.Subject.CommonName, cert.NotAfter.Format(time.RFC3339))

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
@@ -52,6 +53,8 @@ type leaf struct {
 	usage   x509.ExtKeyUsage
 	names   []string
 	ips     []net.IP
+	// lifetime from now on; 0 means leafLifetime.
+	lifetime time.Duration
 }
 
 func (l leaf) issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, pub *ecdsa.PublicKey, now time.Time) (*x509.Certificate, error) {
@@ -63,7 +66,7 @@ func (l leaf) issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, pub *ecdsa.Pu
 		SerialNumber: n,
 		Subject:      l.subject,
 		NotBefore:    issuedFrom,
-		NotAfter:     sane(now).Add(leafLifetime),
+		NotAfter:     sane(now).Add(cmp.Or(l.lifetime, leafLifetime)),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{l.usage},
 		DNSNames:     l.names,

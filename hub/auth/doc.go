@@ -4,6 +4,8 @@
 //	DATA/pki/ca.key, ca.crt          the hub's own CA; 100 years, because nothing at the edge may expire
 //	DATA/pki/server.key, server.crt  what clients and agents see; the key never changes, so that agents can pin it
 //	DATA/pki/admin.key, admin.crt    system:masters, for admin.kubeconfig
+//	DATA/pki/admins/NAME.crt         certificates of further administrators, made by `petrel admin issue`
+//	DATA/pki/revoked                 client certificates that are refused
 //	DATA/pki/sa.key                  signs ServiceAccount tokens
 //
 // Keys are the truth, certificates are derived: a certificate that is missing, damaged, near its end or lacks a name is

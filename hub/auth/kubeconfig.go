@@ -2,6 +2,8 @@ package auth
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -36,7 +38,12 @@ func (p *PKI) Kubeconfig(server string) ([]byte, error) {
 }
 
 func (p *PKI) kubeconfig(server string) ([]byte, error) {
-	key, err := keyPEM(p.adminKey)
+	return kubeconfig(server, AdminName, p.ca, p.admin, p.adminKey)
+}
+
+// kubeconfig is the text of a kubeconfig for one user of one server.
+func kubeconfig(server, user string, ca, cert *x509.Certificate, private *ecdsa.PrivateKey) ([]byte, error) {
+	key, err := keyPEM(private)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
@@ -46,18 +53,18 @@ kind: Config
 clusters:
 - name: petrel
   cluster:
-    server: %s
-    certificate-authority-data: %s
+    server: %[1]s
+    certificate-authority-data: %[2]s
 users:
-- name: petrel-admin
+- name: %[3]s
   user:
-    client-certificate-data: %s
-    client-key-data: %s
+    client-certificate-data: %[4]s
+    client-key-data: %[5]s
 contexts:
 - name: petrel
   context:
     cluster: petrel
-    user: petrel-admin
+    user: %[3]s
 current-context: petrel
-`, server, b64(certPEM(p.ca)), b64(certPEM(p.admin)), b64(key)), nil
+`, server, b64(certPEM(ca)), user, b64(certPEM(cert)), b64(key)), nil
 }

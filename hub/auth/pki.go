@@ -6,11 +6,11 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,11 +26,15 @@ type PKI struct {
 	addrs func() ([]net.Addr, error)
 	log   *slog.Logger // set before Run; nil: silent
 
-	caKey, serverKey, adminKey, saKey *ecdsa.PrivateKey
-	ca                                *x509.Certificate
+	caKey, serverKey, saKey *ecdsa.PrivateKey // never change
+	ca                      *x509.Certificate
+
+	// revoked is what Authenticate refuses; set before LoadPKI returns.
+	revoked revocations
 
 	mu          sync.Mutex
 	server      *tls.Certificate
+	adminKey    *ecdsa.PrivateKey
 	admin       *x509.Certificate
 	kubeconfigs map[string]string // path → server URL, as given to WriteKubeconfig
 }
@@ -67,6 +71,11 @@ func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]n
 	if err := p.loadCA(); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
+	list, err := readRevoked(dir)
+	if err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	p.revoked.set(list)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.renew(); err != nil {
@@ -120,18 +129,57 @@ func (p *PKI) renew() error {
 	if cert != nil && (changed || p.server == nil) {
 		p.server = &tls.Certificate{Certificate: [][]byte{cert.Raw, p.ca.Raw}, PrivateKey: p.serverKey, Leaf: cert}
 	}
-	admin := leaf{subject: pkix.Name{CommonName: "petrel-admin", Organization: []string{"system:masters"}}, usage: x509.ExtKeyUsageClientAuth}
-	cert, changed, err := p.ensure("admin.crt", admin, p.admin, &p.adminKey.PublicKey, now)
+	if err := p.replaceRevokedKey(); err != nil {
+		return errors.Join(werr, err)
+	}
+	cert, changed, err := p.ensure("admin.crt", adminLeaf(AdminName), p.admin, &p.adminKey.PublicKey, now)
 	if cert != nil {
 		p.admin = cert
 	}
 	errs := []error{werr, err}
-	if changed {
+	if changed { // with a new key the certificate is new too
 		for path, server := range p.kubeconfigs {
 			errs = append(errs, p.writeKubeconfig(path, server))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// replaceRevokedKey gives the administrator a new key when all certificates of the present one are revoked. p.mu is held.
+func (p *PKI) replaceRevokedKey() error {
+	der, err := x509.MarshalPKIXPublicKey(&p.adminKey.PublicKey)
+	if err != nil {
+		return err
+	}
+	_, refused := p.revoked.of(&x509.Certificate{RawSubjectPublicKeyInfo: der, SerialNumber: new(big.Int)})
+	if !refused {
+		return nil
+	}
+	key, err := createKey(p.path("admin.key"))
+	if key != nil { // also when it could not be written: the next try, or start, makes another one
+		p.adminKey = key
+	}
+	return err
+}
+
+// reload applies what others have changed in the directory: the list of revoked certificates, the administrator's key. A
+// list that cannot be read leaves the one before in force.
+func (p *PKI) reload() error {
+	list, err := readRevoked(p.dir)
+	if err != nil {
+		return err
+	}
+	before := len(*p.revoked.list.Load())
+	p.revoked.set(list)
+	if p.log != nil && len(list) != before {
+		p.log.Info("list of revoked certificates has changed", "certificates", len(list), "before", before)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if key, err := loadKey(p.path("admin.key"), func() error { return fs.ErrNotExist }); err == nil && !key.Equal(p.adminKey) {
+		p.adminKey, p.admin = key, nil
+	}
+	return p.renew()
 }
 
 func (p *PKI) serverCert() *x509.Certificate {
@@ -161,10 +209,18 @@ func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.Pub
 func (p *PKI) Run(ctx context.Context) error {
 	t := time.NewTicker(12 * time.Hour)
 	defer t.Stop()
+	changed, stop, err := watchDir(p.dir)
+	if err == nil {
+		defer stop()
+		err = p.reload() // what has changed before the watch began
+	}
+	p.failed("revoked certificates could not be read, or will not be seen while the hub runs", err)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
+			p.failed("changes in the directory of keys could not be applied", p.reload())
 		case <-t.C:
 			p.mu.Lock()
 			err := p.renew()
@@ -177,6 +233,12 @@ func (p *PKI) Run(ctx context.Context) error {
 				return fmt.Errorf("pki: renew certificates: %w", err)
 			}
 		}
+	}
+}
+
+func (p *PKI) failed(what string, err error) {
+	if err != nil && p.log != nil {
+		p.log.Error(what, "error", err, "dir", p.dir)
 	}
 }
 

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"net/http"
+	"slices"
 )
 
 // User is who asks. Values are shared: read-only.
@@ -12,6 +13,9 @@ type User struct {
 	Groups []string
 	Extra  map[string][]string
 }
+
+// IsMaster reports whether u may do everything, an administrator or the hub itself.
+func (u User) IsMaster() bool { return slices.Contains(u.Groups, groupMasters) }
 
 // Groups that authentication and authorization know by name; Kubernetes' own.
 const (
@@ -43,6 +47,9 @@ func UserFrom(ctx context.Context) User {
 // carries were refused. Both are answered with 401.
 type Authenticator interface {
 	Authenticate(r *http.Request) (u User, ok bool, err error)
+	// Until has end called, once and in a goroutine of its own, when the credentials that let the request in stop being
+	// accepted before stop is called: for requests that go on for long.
+	Until(r *http.Request, end func()) (stop func())
 }
 
 // Attributes are what a request is about, as authorization sees it.

@@ -32,7 +32,7 @@ type Writer interface {
 
 // Write is one change within a Commit: Create when Old is nil, otherwise an update of Object that fails as a Conflict
 // when the stored revision is not Old's. Delete removes Old for good, without grace or finalizers (the caller has seen to
-// those).
+// those). A Subresource that is a verb takes Object as its body and needs no Old: "binding" a pod with spec.nodeName.
 type Write struct {
 	Object      kube.Object
 	Old         kube.Object

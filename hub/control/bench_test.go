@@ -13,8 +13,9 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// BenchmarkThousandPods: from creating a Deployment of a thousand replicas until all are available and in the Service's
-// endpoints, on the real registry and a store on disk, with kubelets that answer at once; then the end of the namespace.
+// BenchmarkThousandPods measures the time from creating a Deployment of a thousand replicas until all are available and in the
+// Service's endpoints, on the real registry and a store on disk, with kubelets that answer at once; then the end of the
+// namespace.
 func BenchmarkThousandPods(b *testing.B) {
 	const replicas = 1000
 	c := hub(b)

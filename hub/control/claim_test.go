@@ -15,8 +15,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// TestClaimAsksWhetherTheOwnerIsStillThere: the cache is behind, and what has happened to the owner meanwhile decides
-// whether it gets the two pods that nobody owns. A pod that is given to an owner which is gone would be collected.
+// TestClaimAsksWhetherTheOwnerIsStillThere checks that the cache is behind, and what has happened to the owner meanwhile
+// decides whether it gets the two pods that nobody owns. A pod that is given to an owner which is gone would be collected.
 func TestClaimAsksWhetherTheOwnerIsStillThere(t *testing.T) {
 	web := func() *appsv1.ReplicaSet {
 		return &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}

@@ -151,7 +151,7 @@ func TestAPanicIsOneKeys(t *testing.T) {
 	}
 }
 
-// TestAPanicIsOnePods: the scheduler, for one pod.
+// TestAPanicIsOnePods covers the scheduler, for one pod.
 func TestAPanicIsOnePods(t *testing.T) {
 	var armed atomic.Bool
 	armed.Store(true)
@@ -199,7 +199,7 @@ func TestAPanicIsOnePods(t *testing.T) {
 	soon(t, func() string { return bound("poison") })
 }
 
-// TestAPanicInParallelIsTheCallers: one in a goroutine of InParallel is seen by what contains the caller.
+// TestAPanicInParallelIsTheCallers checks that one in a goroutine of InParallel is seen by what contains the caller.
 func TestAPanicInParallelIsTheCallers(t *testing.T) {
 	var ran atomic.Int32
 	err := contain.Do(nil, "test/parallel", "k", func() error {
@@ -219,7 +219,7 @@ func TestAPanicInParallelIsTheCallers(t *testing.T) {
 	}
 }
 
-// TestAPanicIsOneEvents: the recorder, for one event, while it is made ready and while it is written.
+// TestAPanicIsOneEvents covers the recorder, for one event, while it is made ready and while it is written.
 func TestAPanicIsOneEvents(t *testing.T) {
 	for _, where := range []string{"control/recorder", "control/recorder/write"} {
 		t.Run(strings.ReplaceAll(where, "/", " "), func(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// PodActive: the pod counts as one of its owner's replicas, because it has neither finished nor been told to go.
+// PodActive reports whether the pod counts as one of its owner's replicas: it has neither finished nor been deleted.
 func PodActive(p *corev1.Pod) bool { return !PodFinished(p) && p.DeletionTimestamp == nil }
 
-// PodFinished: all containers have ended for good.
+// PodFinished reports whether all containers have ended and none will start again.
 func PodFinished(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
@@ -26,7 +26,8 @@ func PodCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition
 // PodReady reports whether the pod may serve.
 func PodReady(p *corev1.Pod) bool { return kube.IsConditionTrue(p.Status.Conditions, corev1.PodReady) }
 
-// PodAvailable: ready for at least minReadySeconds. When it is ready but not for long enough, wait is what is missing.
+// PodAvailable reports whether the pod has been ready for at least minReadySeconds. If it is ready but not for long enough,
+// wait is the time that is missing.
 func PodAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool, wait time.Duration) {
 	c := PodCondition(p, corev1.PodReady)
 	if c == nil || c.Status != corev1.ConditionTrue {
@@ -53,7 +54,7 @@ func NodeDark(n *corev1.Node) bool {
 	return kube.IsConditionTrue(n.Status.Conditions, kube.DarkCondition)
 }
 
-// PodDark: the pod is bound to a dark node.
+// PodDark reports whether the pod is bound to a dark node.
 func PodDark(r Reader, p *corev1.Pod) bool {
 	if p.Spec.NodeName == "" {
 		return false
@@ -102,7 +103,7 @@ func (o *Orphans) In(namespace string) []kube.Object {
 	return out
 }
 
-// NamespaceEnding: the namespace is being deleted. What is missing there is not to be made again.
+// NamespaceEnding reports whether the namespace is being deleted: what is missing there is not made again.
 func NamespaceEnding(r Reader, namespace string) bool {
 	ns, ok := r.Get(kube.Namespace, "", namespace)
 	return ok && ns.GetDeletionTimestamp() != nil

@@ -137,6 +137,7 @@ func (d *Dispatch) join(n *node, c *conn) {
 				d.refuseJoin(now, n, c, err)
 			default:
 				d.cfg.Log.Info("device joined", "node", c.hello.Node, "device", n.id)
+				d.knocks.give(1) // the budget is for those who have no good token: a thousand new nodes need not wait for it
 				d.open(now, n, c, c.hello.Node)
 			}
 		})

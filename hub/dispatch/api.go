@@ -41,3 +41,6 @@ func (d *Dispatch) Subscribe(ctx context.Context, f func(image string, architect
 // AgentPanics returns how many panics each node's agent has contained since it started, by node, as the agents last
 // reported. Nodes without any are left out; after a start of the hub a node comes when it has linked again.
 func (d *Dispatch) AgentPanics() map[string]uint64 { return d.in.agentPanics() }
+
+// StoreHasRoom has reports written that the store had no room for.
+func (d *Dispatch) StoreHasRoom() { d.in.storeHasRoom() }

@@ -35,6 +35,7 @@ func (i *intake) run(ctx context.Context) error {
 // nothing is to do before wait, or at all when that is zero.
 func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy bool) {
 	i.prune(now)
+	later := i.resume(now)
 	// Reports are planned on what the store holds: otherwise a round would lose against the one before it.
 	if err := i.client.CatchUp(ctx); err != nil {
 		if ctx.Err() == nil {
@@ -44,7 +45,7 @@ func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy
 	}
 	shares, wait := i.gather(now)
 	if len(shares) == 0 {
-		return wait, false
+		return earliest(wait, later), false
 	}
 	var together []share
 	for _, s := range shares {

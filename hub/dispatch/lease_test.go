@@ -47,7 +47,8 @@ func TestNodeLease(t *testing.T) {
 	}
 }
 
-// TestConditionsOfTheAgentEnd: a condition of Petrel's own that a node says no more is over; those of other writers stay.
+// TestConditionsOfTheAgentEnd checks that a condition of Petrel's own that a node says no more is over; those of other writers
+// stay.
 func TestConditionsOfTheAgentEnd(t *testing.T) {
 	old := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
 		{Type: "petrel.dev/MemoryLimits", Status: corev1.ConditionFalse}, {Type: "example.com/Battery", Status: corev1.ConditionTrue},
@@ -59,8 +60,8 @@ func TestConditionsOfTheAgentEnd(t *testing.T) {
 	}
 }
 
-// TestDarkIsTheHubsCondition: a report does not take away the condition that only the node controller writes. It tells from
-// it that the node was dark, and what to take back.
+// TestDarkIsTheHubsCondition checks that a report does not take away the condition that only the node controller writes. It
+// tells from it that the node was dark, and what to take back.
 func TestDarkIsTheHubsCondition(t *testing.T) {
 	old := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: kube.DarkCondition, Status: corev1.ConditionTrue}}}}
 	said := corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}

@@ -34,6 +34,9 @@ func (b *bucket) take(now time.Time, l limit, n float64) bool {
 	return true
 }
 
+// give puts n back.
+func (b *bucket) give(n float64) { b.used = max(0, b.used-n) }
+
 // when is the earliest time at which take of n succeeds.
 func (b *bucket) when(now time.Time, l limit, n float64) time.Time {
 	b.settle(now, l)

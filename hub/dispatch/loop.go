@@ -82,15 +82,15 @@ func (d *Dispatch) frame(now time.Time, f inFrame) {
 
 // drainAll drains the sessions that stand in the queue until none has anything more to do.
 func (d *Dispatch) drainAll(now time.Time) {
-	for len(d.queue) > 0 {
-		next := d.queue[0]
-		d.queue = d.queue[1:]
+	for i := 0; i < len(d.queue); i++ { // grows meanwhile
+		next := d.queue[i]
 		next.conn.queued = false
 		if next.node.conns[next.conn.tag] == next.conn { // has not ended meanwhile
 			d.guard(now, next.node, func() { d.drain(now, next.node, next.conn) })
 		}
 	}
-	d.queue = nil
+	clear(d.queue)
+	d.queue = d.queue[:0]
 }
 
 // drainTouched drains those whose sets have changed. It is the end of a round, so that a node gets what has changed in it as

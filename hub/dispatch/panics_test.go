@@ -12,7 +12,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// TestAgentPanics: the hub knows how many panics a node's agent has contained, until the Node is gone.
+// TestAgentPanics checks that the hub knows how many panics a node's agent has contained, until the Node is gone.
 func TestAgentPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReporters(t)

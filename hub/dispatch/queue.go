@@ -46,6 +46,7 @@ type job struct {
 	tries     int       // of the report at at
 	since     uint64    // intake.written at its first try
 	notBefore time.Time // when to try it again
+	aside     bool      // of reports that were set aside, see aside.go; never changes
 }
 
 // report is the one at k.
@@ -59,6 +60,10 @@ type queue struct {
 	writes, bytes, events bucket
 
 	suspect time.Time // until when its reports share no transaction
+
+	aside      map[wire.ID]wire.Put // reports that the store had no room for; guarded by intake.mu
+	asideBytes int                  // of aside; guarded by intake.mu
+	asideNode  string               // whose they are; guarded by intake.mu
 }
 
 // intake writes what nodes report. Each node has a queue of its own, of one batch: it sends no other before that one is
@@ -69,13 +74,16 @@ type intake struct {
 	client control.Client
 	log    *slog.Logger
 
-	mu      sync.Mutex
-	queues  map[string]*queue // by device; guarded by mu
-	turn    []*queue          // those with a job, next first; guarded by mu
-	pruneAt int               // how many queues there are when those to forget are looked for; guarded by mu
-	panics  map[string]uint64 // by node, as it last reported; guarded by mu
-	ready   chan struct{}     // has room for one; a signal that something is to be done
-	events  *nodeEvents
+	mu         sync.Mutex
+	queues     map[string]*queue // by device; guarded by mu
+	turn       []*queue          // those with a job, next first; guarded by mu
+	pruneAt    int               // how many queues there are when those to forget are looked for; guarded by mu
+	panics     map[string]uint64 // by node, as it last reported; guarded by mu
+	asideBytes int               // of what is set aside in all queues; guarded by mu
+	asideAt    time.Time         // when it is tried again; zero: there is none, or storeHasRoom decides; guarded by mu
+	asideDue   bool              // it is to be tried now; guarded by mu
+	ready      chan struct{}     // has room for one; a signal that something is to be done
+	events     *nodeEvents
 
 	// The rest is the goroutine's.
 	networks []netip.Prefix // of pods and Services: no node's own addresses
@@ -104,10 +112,19 @@ func (i *intake) add(j job) {
 		q = &queue{device: j.device}
 		i.queues[j.device] = q
 	}
-	if q.job == nil {
+	switch {
+	case q.job == nil:
 		i.turn = append(i.turn, q)
+	case q.job.aside:
+		i.putBack(time.Now(), q, q.job)
 	}
-	q.job = &j
+	for k := range j.batch.Puts { // newer
+		i.forgetAside(q, j.batch.Puts[k].ID)
+	}
+	for _, id := range j.batch.Deletes {
+		i.forgetAside(q, id)
+	}
+	q.job, q.asideNode = &j, j.node
 	i.signal()
 }
 
@@ -116,7 +133,7 @@ func (i *intake) add(j job) {
 func (i *intake) drop(device string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if q := i.queues[device]; q != nil && q.job != nil {
+	if q := i.queues[device]; q != nil && q.job != nil && !q.job.aside {
 		i.finish(q)
 	}
 }
@@ -140,7 +157,7 @@ func (i *intake) prune(now time.Time) {
 		return
 	}
 	for device, q := range i.queues {
-		if q.job == nil && now.After(latest(q.bytes.at, q.events.at).Add(2*time.Minute)) {
+		if q.job == nil && len(q.aside) == 0 && now.After(latest(q.bytes.at, q.events.at).Add(2*time.Minute)) {
 			delete(i.queues, device)
 		}
 	}

@@ -182,6 +182,61 @@ func TestStoreThatTakesNothingLosesNoReport(t *testing.T) {
 	})
 }
 
+// TestReportsWaitForRoomInTheStore checks that a status that a full store does not take holds up none behind it, is not lost
+// however long that lasts, and is written when the store has room; a newer one takes its place.
+func TestReportsWaitForRoomInTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporters(t)
+		full := true
+		r.client.Refuse = func(_ string, obj kube.Object, _ string) error {
+			if p, ok := obj.(*corev1.Pod); ok && full && len(p.Status.Message) > 4<<10 {
+				return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 507, Reason: "InsufficientStorage", Message: "full"}}
+			}
+			return nil
+		}
+		large := func(text string) corev1.PodStatus {
+			return corev1.PodStatus{Phase: corev1.PodRunning, Message: text + strings.Repeat("x", 5<<10)}
+		}
+		said := r.say("evil", r.podStatus("bad", large("first")), r.event("e", "bad"))
+		other := r.say("good", r.podStatus("fine", corev1.PodStatus{Phase: corev1.PodRunning}))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if !*said || !*other || len(r.client.Stored(kube.Event, "default")) == 0 {
+			t.Fatal("what the store has no room for holds up what it takes")
+		}
+		for k := range 500 { // others are written meanwhile, and sessions end
+			r.say("good", r.podStatus("fine", corev1.PodStatus{Phase: corev1.PodRunning, Reason: fmt.Sprint(k)}))
+			r.in.drop("device of evil")
+			time.Sleep(time.Minute)
+		}
+		said = r.say("evil", r.podStatus("bad", large("second")))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !*said || r.pod("bad").Status.Message != "" {
+			t.Fatalf("answered: %v; stored %.10q", *said, r.pod("bad").Status.Message)
+		}
+		full = false
+		r.in.storeHasRoom()
+		synctest.Wait()
+		if got := r.pod("bad").Status.Message; !strings.HasPrefix(got, "second") {
+			t.Errorf("stored when there is room: %.10q", got)
+		}
+		// Without a signal, as when a namespace has its share again.
+		full = true
+		r.say("evil", r.podStatus("bad", large("third")))
+		time.Sleep(time.Hour)
+		full = false
+		time.Sleep(asideEvery + time.Second)
+		synctest.Wait()
+		if got := r.pod("bad").Status.Message; !strings.HasPrefix(got, "third") {
+			t.Errorf("stored without a signal: %.10q", got)
+		}
+		if len(r.in.queues["device of evil"].aside) != 0 || r.in.asideBytes != 0 {
+			t.Errorf("%d bytes are still set aside", r.in.asideBytes)
+		}
+	})
+}
+
 // A device that sends a batch, hangs up and comes again has one batch queued, and none once its session is over.
 func TestOneBatchOfADeviceIsQueued(t *testing.T) {
 	in := newIntake(controltest.New(t), wire.Settings{}, slog.New(slog.DiscardHandler))

@@ -11,8 +11,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// TestRoster: a device is known while a Node has its key, and loses the Node when that goes, is another one of the same name,
-// or gets another key.
+// TestRoster checks that a device is known while a Node has its key, and loses the Node when that goes, is another one of the
+// same name, or gets another key.
 func TestRoster(t *testing.T) {
 	node := func(name, uid, key string) *corev1.Node {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(uid)}}

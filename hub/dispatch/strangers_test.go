@@ -3,9 +3,11 @@ package dispatch
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +17,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -154,6 +157,30 @@ func TestStrangersDoNotLockOutKnownDevices(t *testing.T) {
 	if _, pending := state(); pending > maxStrangers {
 		t.Errorf("%d strangers", pending)
 	}
+}
+
+// TestJoinsAreNotStrangersKnocks checks that devices with a good token join one after the other without waiting for the budget
+// of handshakes that strangers have.
+func TestJoinsAreNotStrangersKnocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := newKeys(t)
+		token, secret, err := jointoken.Mint(jointoken.Cluster{ID: keys.ClusterID, Addresses: []string{"hub:6443"}, Key: keys.Static.Public}, jointoken.Options{TTL: time.Hour}, time.Now(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}
+		hub, b := hubOf(t, keys, secret)
+		const many = 4 * 128
+		began := time.Now()
+		for i := range many {
+			d, name := newDevice(t, keys), fmt.Sprint("n", i)
+			d.hello.Node, d.hello.TokenID, d.hello.Secret = name, token.TokenID, token.Secret
+			d.join(t, hub, b, name)
+		}
+		if took := time.Since(began); took > 2*time.Second { // in the bubble's time: each join has some sleeps of 1 ms
+			t.Errorf("%d devices took %v to join", many, took)
+		}
+	})
 }
 
 // Others who may publish on a device's topics fill its room with handshakes that lead nowhere; its own still gets through.

@@ -141,6 +141,8 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 		return err
 	})
 	switch again, pause, why := i.verdict(j, err); {
+	case storeFull(err) && i.setAside(now, q, r.put):
+		i.events.add(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) waits until the store has room: %v", r.put.Kind, r.put.Name, err))
 	case again:
 		j.notBefore = now.Add(pause)
 		if j.tries >= storeTries { // whether the Event can be written shows whose fault it is
@@ -185,7 +187,7 @@ func (i *intake) verdict(j *job, err error) (again bool, pause time.Duration, wh
 		return true, 0, "" // the next round sees what the other writer made
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
 		return false, 0, "the API refuses it"
-	case j.tries >= storeTries && i.written > j.since:
+	case j.tries >= storeTries && i.written > j.since && !(storeFull(err) && j.report(j.at).put.Kind != wire.KindEvent):
 		return false, 0, "it cannot be written, though others can"
 	}
 	// The store takes nothing: the report waits, since the node would not send it again once it is answered.

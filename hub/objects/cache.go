@@ -40,6 +40,8 @@ type Cache struct {
 	decoded *decoded
 	log     *slog.Logger
 
+	delivery *delivery
+
 	feed    feedHealth
 	waiters waiters
 
@@ -49,7 +51,7 @@ type Cache struct {
 	// subs outlive what is cached: a kind that is served again is one that its subscribers follow. Its sets are shared with
 	// cached, and are only emptied.
 	subs  map[kube.GVK]map[*subscription]struct{}
-	hooks map[string]func(sqlstore.Event) // by the kind's part of the key
+	hooks map[string]*hook // by the kind's part of the key
 }
 
 // kindCache is one kind. Guarded by Cache.mu.
@@ -60,7 +62,12 @@ type kindCache struct {
 	items   btree.Map[string, cached]
 	indexes map[string]*index
 	subs    map[*subscription]struct{} // Cache.subs of the kind
+
+	delivery *delivery // the cache's
 }
+
+// hook is an OnEvent call; pointers tell them apart.
+type hook struct{ f func(sqlstore.Event) }
 
 type cached struct {
 	obj kube.Object
@@ -73,8 +80,8 @@ func New(cfg Config) *Cache {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), log: log, cached: map[string]*kindCache{},
-		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]func(sqlstore.Event){}}
+	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), delivery: &delivery{log: log}, log: log, cached: map[string]*kindCache{},
+		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]*hook{}}
 	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
 	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
 		c.moveTo(rev)
@@ -88,16 +95,19 @@ func (c *Cache) moveTo(rev sqlstore.Revision) {
 	c.feed.applied.Store(int64(rev))
 }
 
-// OnEvent has the feed call f for every change of the kind whose keys begin with part, until forget is called. There is one f of
-// a kind; it must be quick, and read nothing of the cache.
+// OnEvent has the feed call f for every change of the kind whose keys begin with part, until forget is called or another f takes
+// its place. f must be quick, and read nothing of the cache.
 func (c *Cache) OnEvent(part string, f func(sqlstore.Event)) (forget func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hooks[part] = f
+	h := &hook{f}
+	c.hooks[part] = h
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.hooks, part)
+		if c.hooks[part] == h {
+			delete(c.hooks, part)
+		}
 	}
 }
 
@@ -126,7 +136,7 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 		}
 		return kc
 	}
-	kc := &kindCache{kind: k, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
+	kc := &kindCache{kind: k, delivery: c.delivery, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
 	for name, f := range k.Indexes {
 		kc.indexes[name] = newIndex(f)
 	}
@@ -149,6 +159,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		return
 	}
 	kc.from = page.Rev
+	in := newInterner()
 	seen := make(map[string]struct{}, len(page.Entries))
 	for _, e := range page.Entries {
 		seen[e.Key] = struct{}{}
@@ -157,7 +168,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		}
 		obj, ok := c.decoded.peek(e.Key, e.Rev)
 		if !ok {
-			if obj, err = c.decode(kc.kind, e); err != nil {
+			if obj, err = c.decode(kc.kind, e, in); err != nil {
 				c.unreadable(e.Key, e.Rev, err)
 				continue
 			}
@@ -176,11 +187,17 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 	}
 }
 
-// decode is Decode of one entry; a panic of a decoder is its error.
-func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry) (obj kube.Object, err error) {
-	err = contain.Do(c.log, "objects/decode", e.Key, func() (err error) {
-		obj, err = Decode(k, e.Value)
-		return err
+// decode is Decode of one entry, fit to be kept for long; a panic of a decoder is its error. A copy's lists are no longer than
+// they have to be, and its strings are those of in.
+func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry, in *interner) (obj kube.Object, err error) {
+	err = contain.Do(c.log, "objects/decode", e.Key, func() error {
+		decoded, err := Decode(k, e.Value)
+		if err != nil {
+			return err
+		}
+		obj = decoded.DeepCopyObject().(kube.Object)
+		in.object(obj)
+		return nil
 	})
 	return obj, err
 }
@@ -192,7 +209,7 @@ func (kc *kindCache) set(key string, it cached) {
 		ix.change(key, old.obj, it.obj)
 	}
 	for s := range kc.subs {
-		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
+		kc.delivery.add(s, control.Change{GVK: kc.kind.GVK, Old: old.obj, New: it.obj})
 	}
 }
 
@@ -206,7 +223,7 @@ func (kc *kindCache) drop(key string) {
 		ix.change(key, old.obj, nil)
 	}
 	for s := range kc.subs {
-		s.add(control.Change{GVK: kc.kind.GVK, Old: old.obj})
+		kc.delivery.add(s, control.Change{GVK: kc.kind.GVK, Old: old.obj})
 	}
 }
 
@@ -283,8 +300,8 @@ func (c *Cache) apply(events []sqlstore.Event) {
 // applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
 func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	part := kindPart(ev.Key)
-	if hook := c.hooks[part]; hook != nil {
-		hook(ev)
+	if h := c.hooks[part]; h != nil {
+		h.f(ev)
 	}
 	kc := c.cached[part]
 	if kc != nil && !kc.filled {

@@ -128,3 +128,27 @@ func TestKindsComeAndGo(t *testing.T) {
 		expect("after the subscription", "", true)
 	})
 }
+
+// Who takes the events of a kind over keeps them when the one before ends, whichever comes first.
+func TestEventsAreTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New(memory.Config{})
+		c := objects.New(objects.Config{Store: store, Kinds: resource.New()})
+		run(t, c)
+		var first, second int
+		part := resource.Prefix(widgetKind(), "")
+		end := c.OnEvent(part, func(sqlstore.Event) { first++ })
+		putWidget(t, store, "a")
+		synctest.Wait()
+		endSecond := c.OnEvent(part, func(sqlstore.Event) { second++ })
+		end()
+		putWidget(t, store, "b")
+		synctest.Wait()
+		endSecond()
+		putWidget(t, store, "c")
+		synctest.Wait()
+		if first != 1 || second != 1 {
+			t.Errorf("the first got %d events and the second %d, want one each", first, second)
+		}
+	})
+}

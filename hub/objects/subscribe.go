@@ -10,61 +10,93 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// subscription is one Subscribe call. Its queue is unbounded: f is the hub's own loop code, which must be quick, and
-// holds references only. It has a goroutine only while there is something to deliver: a loop of every kind has one
-// subscription for each, and most are silent most of the time.
+// delivery hands changes to all subscriptions, from one goroutine: a commit that a dozen loops follow wakes one of them, not
+// a dozen. Its queue is unbounded: subscribers are the hub's own loops, which must be quick, and it holds references only.
+// The goroutine is there only while there is something to deliver.
+type delivery struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	queue   []delivered
+	running bool // the goroutine is there
+}
+
+// delivered is one change on its way to one subscription.
+type delivered struct {
+	to     *subscription
+	change control.Change
+}
+
+// subscription is one Subscribe call.
 type subscription struct {
 	f     func(control.Change)
 	ended <-chan struct{}
-	log   *slog.Logger
-
-	mu         sync.Mutex
-	queue      []control.Change
-	delivering bool // one goroutine hands the queue over, or Subscribe has not returned
+	begun bool             // Subscribe is about to return; guarded by delivery.mu
+	held  []control.Change // what has come before; guarded by delivery.mu
 }
 
-func (s *subscription) add(c control.Change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.queue = append(s.queue, c)
-	if !s.delivering {
-		s.delivering = true
-		go s.deliver()
+// add takes in a change for s.
+func (d *delivery) add(s *subscription, c control.Change) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !s.begun {
+		s.held = append(s.held, c)
+		return
+	}
+	d.put(delivered{s, c})
+}
+
+// begin delivers to s from now on, first what has come meanwhile.
+func (d *delivery) begin(s *subscription) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.begun = true
+	for _, c := range s.held {
+		d.put(delivered{s, c})
+	}
+	s.held = nil
+}
+
+// put queues one change. d.mu is held.
+func (d *delivery) put(q delivered) {
+	d.queue = append(d.queue, q)
+	if !d.running {
+		d.running = true
+		go d.run()
 	}
 }
 
-// take returns what is queued. When that is nothing, the caller's delivery is over.
-func (s *subscription) take() []control.Change {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.queue
-	s.queue, s.delivering = nil, len(q) > 0
-	return q
+// take returns what is queued. When that is nothing, the goroutine has to end.
+func (d *delivery) take() []delivered {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	queue := d.queue
+	d.queue, d.running = nil, len(queue) > 0
+	return queue
 }
 
-// deliver calls f for each change that is queued, until the subscription has ended.
-func (s *subscription) deliver() {
-	for q := s.take(); len(q) > 0; q = s.take() {
-		for _, c := range q {
+// run delivers until there is nothing left.
+func (d *delivery) run() {
+	for queue := d.take(); len(queue) > 0; queue = d.take() {
+		for _, q := range queue {
 			select {
-			case <-s.ended:
-				return // still delivering, so that nothing is delivered any more
+			case <-q.to.ended:
 			default:
+				d.call(q.to.f, q.change)
 			}
-			s.call(c)
 		}
 	}
 }
 
 // call hands one change over. A panic in f is that change's: the next ones follow.
-func (s *subscription) call(c control.Change) {
+func (d *delivery) call(f func(control.Change), c control.Change) {
 	obj := c.Object()
-	contain.Go(s.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { s.f(c) })
+	contain.Go(d.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
 // Subscribe implements control.Feed. A kind that is not served is followed from when it is. f may read and write the API.
 func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
-	s := &subscription{f: f, ended: ctx.Done(), log: c.log, delivering: true}
+	s := &subscription{f: f, ended: ctx.Done()}
 	var now []control.Change
 	c.mu.Lock()
 	for _, gvk := range kinds {
@@ -89,7 +121,7 @@ func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...
 		}
 	})
 	for _, ch := range now {
-		s.call(ch)
+		c.delivery.call(f, ch)
 	}
-	go s.deliver()
+	c.delivery.begin(s)
 }

@@ -125,7 +125,7 @@ func (c *client) Commit(ctx context.Context, writes []control.Write) error {
 		}
 		switch name := p.obj.GetName(); {
 		case p.old == nil:
-			return apierrors.NewAlreadyExists(groupResource(kinds[i]), name)
+			return apierrors.NewAlreadyExists(kinds[i].Resource(), name)
 		case lost.Have == 0:
 			return notFound(kinds[i], name)
 		default:

@@ -27,13 +27,37 @@ func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev s
 	if k.StoredAs == nil {
 		return raw, nil
 	}
-	obj, err := r.objects.Typed(k.StoredAs, key, rev, raw)
+	out, err := r.views(ctx, k, []sqlstore.Entry{{Key: key, Rev: rev, Value: raw}})
 	if err != nil {
 		return nil, err
 	}
-	shown, err := k.FromStored(ctx, obj)
+	return out[0], nil
+}
+
+// views is view of many, which are converted at once.
+func (r *Registry) views(ctx context.Context, k *resource.Kind, entries []sqlstore.Entry) ([]json.RawMessage, error) {
+	out := make([]json.RawMessage, len(entries))
+	if k.StoredAs == nil {
+		for i, e := range entries {
+			out[i] = e.Value
+		}
+		return out, nil
+	}
+	objs := make([]kube.Object, len(entries))
+	for i, e := range entries {
+		var err error
+		if objs[i], err = r.objects.Typed(k.StoredAs, e.Key, e.Rev, e.Value); err != nil {
+			return nil, err
+		}
+	}
+	shown, err := k.FromStored(ctx, objs...)
 	if err != nil {
 		return nil, err
 	}
-	return encodeBody(shown[0])
+	for i, obj := range shown {
+		if out[i], err = encodeBody(obj); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }

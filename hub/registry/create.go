@@ -62,7 +62,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 		case err == nil || !generate || !apierrors.IsAlreadyExists(err):
 			return res, err
 		case try == generateTries:
-			return nil, apierrors.NewGenerateNameConflict(groupResource(t.Kind), next.GetName(), 1)
+			return nil, apierrors.NewGenerateNameConflict(t.Kind.Resource(), next.GetName(), 1)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func (r *Registry) createOnce(ctx context.Context, q *request, obj kube.Object) 
 
 // exists returns the refusal of a name that is taken, and whether it will be free soon.
 func (r *Registry) exists(q *request, p *plan, e sqlstore.Entry) error {
-	err := apierrors.NewAlreadyExists(groupResource(q.Kind), p.obj.GetName())
+	err := apierrors.NewAlreadyExists(q.Kind.Resource(), p.obj.GetName())
 	if e.Value == nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Ob
 	if name == "" {
 		name = obj.GetGenerateName()
 	}
-	return apierrors.NewForbidden(groupResource(k), name,
+	return apierrors.NewForbidden(k.Resource(), name,
 		fmt.Errorf("this hub takes %d %s and has %d: %s", limit.Max, k.Plural, have, limit.Advice))
 }
 

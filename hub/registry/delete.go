@@ -25,9 +25,6 @@ func (r *Registry) Delete(ctx context.Context, t resource.Target, opts *metav1.D
 	if err := InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
 		return nil, err
 	}
-	if err := r.writable(t); err != nil {
-		return nil, err
-	}
 	ctx, q, err := r.resolve(ctx, "delete", t, options{dryRun: opts.DryRun, preconditions: opts.Preconditions})
 	if err != nil {
 		return nil, err

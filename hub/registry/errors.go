@@ -25,7 +25,7 @@ const (
 )
 
 func conflict(k *resource.Kind, name string, err error) error {
-	return apierrors.NewConflict(groupResource(k), name, err)
+	return apierrors.NewConflict(k.Resource(), name, err)
 }
 
 func modified(k *resource.Kind, name string) error {
@@ -33,7 +33,7 @@ func modified(k *resource.Kind, name string) error {
 }
 
 func notFound(k *resource.Kind, name string) error {
-	return apierrors.NewNotFound(groupResource(k), name)
+	return apierrors.NewNotFound(k.Resource(), name)
 }
 
 func invalid(k *resource.Kind, name string, errs field.ErrorList) error {
@@ -73,7 +73,7 @@ func storeFailure(k *resource.Kind, verb string, err error) error {
 	case errors.As(err, &status):
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return apierrors.NewServerTimeout(groupResource(k), verb, 2)
+		return apierrors.NewServerTimeout(k.Resource(), verb, 2)
 	case errors.Is(err, sqlstore.ErrClosed):
 		return apierrors.NewServiceUnavailable("the hub is shutting down")
 	}
@@ -89,6 +89,9 @@ const reasonStoreFull metav1.StatusReason = "InsufficientStorage"
 // storeFull is a 507: it is neither the request's fault nor a fault of the hub, and trying again does not help by itself.
 func storeFull(full *sqlstore.FullError) error {
 	text := full.Error()
+	if full.Tenant != "" {
+		text = "namespace " + text
+	}
 	if full.Limit > 0 {
 		text += " (petrel hub --store-limit)"
 	}

@@ -18,7 +18,7 @@ import (
 func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) (*Result, error) {
 	h := q.handler()
 	if h == nil {
-		gr := groupResource(q.Kind)
+		gr := q.Kind.Resource()
 		gr.Resource += "/" + q.Subresource
 		return nil, apierrors.NewMethodNotSupported(gr, "create")
 	}

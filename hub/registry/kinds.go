@@ -38,3 +38,9 @@ func (s storedKinds) Changes(ctx context.Context) iter.Seq[[]control.StoredKind]
 		}
 	}
 }
+
+// kindFor returns the declaration of gvk, nil when it is not served.
+func (r *Registry) kindFor(gvk kube.GVK) *resource.Kind {
+	k, _ := r.kinds.Lookup(gvk)
+	return k
+}

@@ -23,7 +23,8 @@ func limitPod(name string) *corev1.Pod {
 	}
 }
 
-// TestPodsAreCapped: one pod too many is refused with the reason, whichever way it comes; what exists can be changed.
+// TestPodsAreCapped checks that one pod too many is refused with the reason, whichever way it comes; what exists can be
+// changed.
 func TestPodsAreCapped(t *testing.T) {
 	r := registrytest.Start(t, registry.Config{Limits: map[kube.GVK]registry.Limit{kube.Pod: {Max: 3, Advice: "raise petrel hub --max-pods"}}})
 	c := r.Client()
@@ -47,8 +48,8 @@ func TestPodsAreCapped(t *testing.T) {
 	create(t, r, limitPod("d"))
 }
 
-// TestFullStoreAnswers: over its limit the store takes no new object and says why and what helps; deletion goes on in all its
-// steps, grace periods and finalizers included, which write the object again first.
+// TestFullStoreAnswers checks that over its limit the store takes no new object and says why and what helps; deletion goes on
+// in all its steps, grace periods and finalizers included, which write the object again first.
 func TestFullStoreAnswers(t *testing.T) {
 	r := registrytest.Start(t, registry.Config{Store: registrytest.Limited(t, 100<<10)})
 

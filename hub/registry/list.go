@@ -47,13 +47,9 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
-	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev), Items: make([]json.RawMessage, len(page.Entries))}
-	for i, e := range page.Entries {
-		b, err := r.view(ctx, t.Kind, e.Key, e.Rev, e.Value)
-		if err != nil {
-			return nil, nil, apierrors.NewInternalError(err)
-		}
-		res.Items[i] = b
+	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev)}
+	if res.Items, err = r.views(ctx, t.Kind, page.Entries); err != nil {
+		return nil, nil, apierrors.NewInternalError(err)
 	}
 	if page.More {
 		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)

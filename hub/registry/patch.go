@@ -36,9 +36,6 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	if opts == nil {
 		opts = &metav1.PatchOptions{}
 	}
-	if err := r.writable(t); err != nil {
-		return nil, err
-	}
 	if accepted := t.Kind.PatchTypes(); !slices.Contains(accepted, pt) {
 		return nil, unsupportedPatch(pt, accepted)
 	}

@@ -10,6 +10,8 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+
+	"petrel.dev/petrel/hub/auth"
 )
 
 // The patch libraries compare each entry of a patch with each entry of the list that it goes into, and nothing stops them
@@ -31,18 +33,17 @@ func tooCostly(what string, cost, bound int) error {
 		"this patch would need %d %s, and %d are allowed; send a smaller one, or replace the object (PUT)", cost, what, bound))
 }
 
-// turn waits until a large patch may be applied: one at a time, so that patches have one core of the machine at most. done
-// must be called.
+// turn waits until a large patch may be applied: one at a time, so that patches have one core of the machine at most. Users
+// take turns, parts of the hub too. done must be called.
 func (r *Registry) turn(ctx context.Context, size int) (done func(), err error) {
 	if size < heavyPatch {
 		return func() {}, nil
 	}
-	select {
-	case r.patching <- struct{}{}:
-		return func() { <-r.patching }, nil
-	case <-ctx.Done():
+	done, err = r.patching.Acquire(ctx, auth.UserFrom(ctx).Name)
+	if err != nil {
 		return nil, apierrors.NewTimeoutError("other large patches are being applied; try again later", 2)
 	}
+	return done, nil
 }
 
 // checkStrategic refuses a strategic merge patch that would compare too much.

@@ -41,8 +41,8 @@ func listed(t *rapid.T, items []json.RawMessage) state {
 	return s
 }
 
-// TestListAndWatchAgree: whatever is written, a list at any revision and the watch events since then make the list of now,
-// for every selection; lists in chunks make the whole list; and the typed cache holds the same.
+// TestListAndWatchAgree checks that whatever is written, a list at any revision and the watch events since then make the list
+// of now, for every selection; lists in chunks make the whole list; and the typed cache holds the same.
 func TestListAndWatchAgree(t *testing.T) {
 	selections := []metav1.ListOptions{{}, {LabelSelector: "x=1"}, {LabelSelector: "x!=1"}, {FieldSelector: "metadata.name=a"}, {LabelSelector: "x", FieldSelector: "metadata.namespace=n2"}}
 	outer := t

@@ -8,6 +8,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -43,7 +44,7 @@ type Registry struct {
 	store     sqlstore.Store
 	kinds     Kinds
 	admission Admission
-	patching  chan struct{} // capacity 1: held while a large patch is applied
+	patching  fairqueue.Queue // held while a large patch is applied
 	readOnly  func(key string) error
 	now       func() time.Time
 	log       *slog.Logger
@@ -64,7 +65,7 @@ func New(cfg Config) *Registry {
 	r := &Registry{
 		store: cfg.Store, kinds: cfg.Kinds, objects: cfg.Objects, admission: cfg.Admission, readOnly: cfg.ReadOnly,
 		now: cfg.Clock, log: cfg.Log, bookmark: cfg.BookmarkEvery,
-		limits: cfg.Limits, patching: make(chan struct{}, 1),
+		limits: cfg.Limits,
 	}
 	if r.readOnly == nil {
 		r.readOnly = func(string) error { return nil }

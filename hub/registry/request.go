@@ -19,9 +19,9 @@ import (
 
 // request is one write on its way through the pipeline. All verbs share the steps and each brings its plan:
 //
-//	resolve ─► decode ─► default ─► mutate ─► validate ─► commit
-//	 who, what   body,    the kind's  admission, then the   all plans of a
-//	 and how     patch    Rules       rules, then admission  commit, or none
+//	resolve ─► decode ─► default ──► mutate ───► validate ──► commit
+//	who, what  body,     the kind's  admission,  Rules, then  all plans of a
+//	and how    patch     Rules       then Rules  admission    commit, or none
 //
 // It does not change once resolved.
 type request struct {
@@ -37,9 +37,13 @@ type options struct {
 	preconditions *metav1.Preconditions
 }
 
-// resolve makes the request of a verb, or refuses what is not served. The context carries it to the kind's rules.
+// resolve makes the request of a verb, or refuses what is not served or cannot be written. The context carries it to the kind's
+// rules.
 func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, o options) (context.Context, *request, error) {
 	sub, err := served(t, verb)
+	if err == nil && verb != "create" { // a creation may not know its name yet
+		err = r.writable(t)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,6 +75,31 @@ func served(t resource.Target, verb string) (*resource.Subresource, error) {
 		return nil, apierrors.NewMethodNotSupported(gr, verb)
 	}
 	return s, nil
+}
+
+// writable refuses to write what cannot be written, before anything else is looked at.
+func (r *Registry) writable(t resource.Target) error {
+	return r.readOnly(resource.Key(t.Kind, t.Namespace, t.Name))
+}
+
+// creatable is writable for a new object, whose name may be taken.
+func (r *Registry) creatable(ctx context.Context, t resource.Target, obj kube.Object) error {
+	if t.Namespace == "" {
+		t.Namespace = obj.GetNamespace()
+	}
+	t.Name = obj.GetName()
+	refused := r.writable(t)
+	if refused == nil {
+		return nil
+	}
+	_, taken, err := r.store.Get(ctx, resource.Key(t.Kind, t.Namespace, t.Name))
+	switch {
+	case err != nil:
+		return storeFailure(t.Kind, "create", err)
+	case taken:
+		return apierrors.NewAlreadyExists(t.Kind.Resource(), t.Name)
+	}
+	return refused
 }
 
 // rules are those of the version that is asked for, or of the subresource where it has its own.
@@ -133,7 +162,7 @@ func (q *request) meant(cur *current) error {
 	case pre == nil:
 		return nil
 	case pre.UID != nil && *pre.UID != cur.obj.GetUID():
-		return q.sameUID(cur, *pre.UID)
+		return uidMismatch(q.Kind, q.Name, *pre.UID, cur.obj.GetUID())
 	case pre.ResourceVersion != nil && *pre.ResourceVersion != objects.FormatRevision(cur.entry.Rev):
 		return modified(q.Kind, q.Name)
 	}

@@ -73,7 +73,7 @@ func (r *Registry) selectionOf(t resource.Target, opts *metav1.ListOptions) (*se
 	return s, nil
 }
 
-// plain: everything in the range of keys is selected, nothing needs to be decoded.
+// plain reports whether everything in the range of keys is selected, so that nothing needs to be decoded.
 func (s *selection) plain() bool { return s.labels == nil && s.fields == nil }
 
 // hasKey reports whether a key that a list or watch has come upon is in range: a prefix that is a whole key also begins
@@ -91,7 +91,7 @@ func (s *selection) matches(obj kube.Object) bool {
 
 // fieldsOf are the values of the stored kind's fields, also for a view: its FieldSelector has translated the labels.
 func (s *selection) fieldsOf(obj kube.Object) fields.Set {
-	if f := storedKind(s.kind).Fields; f != nil {
+	if f := s.kind.Stored().Fields; f != nil {
 		return f(obj)
 	}
 	return fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
@@ -105,6 +105,6 @@ func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw 
 	if obj, ok := r.objects.AtHand(key, rev); ok {
 		return s.matches(obj)
 	}
-	obj, err := objects.Decode(storedKind(s.kind), raw)
+	obj, err := objects.Decode(s.kind.Stored(), raw)
 	return err == nil && s.matches(obj)
 }

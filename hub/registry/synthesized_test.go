@@ -170,7 +170,8 @@ func TestSynthesizedIsNotWritten(t *testing.T) {
 	}
 }
 
-// TestSynthesizedListAndWatchAgree: lists, chunks and watches that cover synthesized and stored objects agree as all others do.
+// TestSynthesizedListAndWatchAgree checks that lists, chunks and watches that cover synthesized and stored objects agree as all
+// others do.
 func TestSynthesizedListAndWatchAgree(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {

@@ -15,22 +15,30 @@ import (
 // expiries has one expiry for each stored kind with a TTL. It is used by one goroutine.
 type expiries struct {
 	r       *Registry
-	running map[kube.GVK]expiring
-	wg      sync.WaitGroup
+	running map[kube.GVK]*expiring
 }
 
 // expiring is an expiry that runs, and the declaration that it runs by.
 type expiring struct {
-	kind *resource.Kind
-	end  context.CancelFunc
+	kind   *resource.Kind
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // of its one goroutine
+}
+
+// end stops the expiry, and waits for it: one kind has one at a time.
+func (e *expiring) end() {
+	e.cancel()
+	e.wg.Wait()
 }
 
 // expire follows the kinds and deletes objects past their time until ctx ends.
 func (r *Registry) expire(ctx context.Context) {
-	x := expiries{r: r, running: map[kube.GVK]expiring{}}
-	defer x.wg.Wait()
+	x := expiries{r: r, running: map[kube.GVK]*expiring{}}
 	for all := range r.kinds.Changes(ctx) {
 		x.run(ctx, all)
+	}
+	for _, e := range x.running {
+		e.end()
 	}
 }
 
@@ -52,9 +60,10 @@ func (x *expiries) run(ctx context.Context, all []*resource.Kind) {
 		if _, ok := x.running[gvk]; ok {
 			continue
 		}
-		own, end := context.WithCancel(ctx)
-		x.running[gvk] = expiring{k, end}
-		x.wg.Go(func() { x.r.expireKind(own, k) })
+		own, cancel := context.WithCancel(ctx)
+		e := &expiring{kind: k, cancel: cancel}
+		x.running[gvk] = e
+		e.wg.Go(func() { x.r.expireKind(own, k) })
 	}
 }
 

@@ -24,9 +24,6 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if err := InvalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
 		return nil, err
 	}
-	if err := r.writable(t); err != nil {
-		return nil, err
-	}
 	ctx, q, err := r.resolve(ctx, "update", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})
 	if err != nil {
 		return nil, err

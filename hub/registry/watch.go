@@ -207,7 +207,8 @@ func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []Watc
 	return out
 }
 
-// meaning: an object that enters the selection is ADDED, one that leaves it DELETED, with the state that was selected.
+// meaning returns what an event is to the selection: an object that enters it is ADDED, one that leaves it DELETED, with the
+// state that was selected.
 func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool) {
 	was := ev.Created != ev.Rev && ev.Prev != nil && w.selected(ev.Key, ev.Prev)
 	switch {
@@ -246,7 +247,7 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 	if s.plain() {
 		return true
 	}
-	obj, err := r.objects.Typed(storedKind(s.kind), key, rev, raw)
+	obj, err := r.objects.Typed(s.kind.Stored(), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
@@ -76,31 +77,6 @@ func (p *plan) encodeChange() error {
 	return nil
 }
 
-// writable refuses to write what cannot be written, before anything else is looked at.
-func (r *Registry) writable(t resource.Target) error {
-	return r.readOnly(resource.Key(t.Kind, t.Namespace, t.Name))
-}
-
-// creatable is writable for a new object, whose name may be taken.
-func (r *Registry) creatable(ctx context.Context, t resource.Target, obj kube.Object) error {
-	if t.Namespace == "" {
-		t.Namespace = obj.GetNamespace()
-	}
-	t.Name = obj.GetName()
-	refused := r.writable(t)
-	if refused == nil {
-		return nil
-	}
-	_, taken, err := r.store.Get(ctx, resource.Key(t.Kind, t.Namespace, t.Name))
-	switch {
-	case err != nil:
-		return storeFailure(t.Kind, "create", err)
-	case taken:
-		return apierrors.NewAlreadyExists(groupResource(t.Kind), t.Name)
-	}
-	return refused
-}
-
 // current reads an object; nil when it does not exist.
 func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*current, error) {
 	e, ok, err := r.store.Get(ctx, key)
@@ -110,7 +86,7 @@ func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*
 	if !ok {
 		return nil, nil
 	}
-	obj, err := r.objects.Typed(storedKind(k), key, e.Rev, e.Value)
+	obj, err := r.objects.Typed(k.Stored(), key, e.Rev, e.Value)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -121,9 +97,10 @@ func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*
 // is shared.
 func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revision, error) {
 	ops := make([]sqlstore.Op, len(plans))
+	reserve := auth.UserFrom(ctx).IsMaster()
 	offers := make([]*objects.Handoff, len(plans))
 	for i, p := range plans {
-		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees}
+		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees, Reserve: reserve}
 		if !p.remove {
 			offers[i] = r.objects.Offer(p.key, p.enc, p.obj)
 		}

@@ -3,10 +3,12 @@ package resource
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/kubernetes/pkg/printers"
 	printersinternal "k8s.io/kubernetes/pkg/printers/internalversion"
 
@@ -67,4 +69,24 @@ func internalOf(k *Kind, obj kube.Object) (runtime.Object, error) {
 		return nil, fmt.Errorf("convert %s %s: %w", k.Singular, obj.GetName(), err)
 	}
 	return in, nil
+}
+
+// nameAndAge are the columns of a kind that declares none, as Kubernetes shows custom resources.
+func nameAndAge(objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	t := &metav1.Table{Rows: make([]metav1.TableRow, len(objs))}
+	if opts == nil || !opts.NoHeaders {
+		doc := metav1.ObjectMeta{}.SwaggerDoc()
+		t.ColumnDefinitions = []metav1.TableColumnDefinition{
+			{Name: "Name", Type: "string", Format: "name", Description: doc["name"]},
+			{Name: "Age", Type: "date", Description: doc["creationTimestamp"]},
+		}
+	}
+	for i, obj := range objs {
+		age := "<unknown>"
+		if at := obj.GetCreationTimestamp(); !at.IsZero() {
+			age = duration.HumanDuration(time.Since(at.Time))
+		}
+		t.Rows[i] = metav1.TableRow{Cells: []any{obj.GetName(), age}, Object: runtime.RawExtension{Object: obj}}
+	}
+	return t, nil
 }

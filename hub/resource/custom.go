@@ -2,15 +2,12 @@ package resource
 
 import (
 	"context"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/internal/kube"
@@ -43,7 +40,6 @@ func (c Custom) Kind() *Kind {
 		l.SetGroupVersionKind(c.GVK.GroupVersion().WithKind(c.GVK.Kind + "List"))
 		return l
 	}
-	k.Columns = nameAndAge
 	if !c.Namespaced {
 		k.clusterScoped()
 	}
@@ -131,24 +127,4 @@ func besidesMetadata(obj map[string]any) map[string]any {
 		}
 	}
 	return out
-}
-
-// nameAndAge are the columns of a kind that declares none, as Kubernetes shows custom resources.
-func nameAndAge(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
-	t := &metav1.Table{Rows: make([]metav1.TableRow, len(objs))}
-	if opts == nil || !opts.NoHeaders {
-		doc := metav1.ObjectMeta{}.SwaggerDoc()
-		t.ColumnDefinitions = []metav1.TableColumnDefinition{
-			{Name: "Name", Type: "string", Format: "name", Description: doc["name"]},
-			{Name: "Age", Type: "date", Description: doc["creationTimestamp"]},
-		}
-	}
-	for i, obj := range objs {
-		age := "<unknown>"
-		if at := obj.GetCreationTimestamp(); !at.IsZero() {
-			age = duration.HumanDuration(time.Since(at.Time))
-		}
-		t.Rows[i] = metav1.TableRow{Cells: []any{obj.GetName(), age}, Object: runtime.RawExtension{Object: obj}}
-	}
-	return t, nil
 }

@@ -16,7 +16,7 @@ import (
 
 var renew = flag.Bool("update", false, "renew definitions.json.zst from upstream's generated code")
 
-// TestDefinitions: what is embedded is what upstream generates, and comes out of it with the same references.
+// TestDefinitions checks that what is embedded is what upstream generates, and comes out of it with the same references.
 func TestDefinitions(t *testing.T) {
 	text, err := encodeDefinitions(openapi.GetOpenAPIDefinitions)
 	if err != nil {

@@ -86,7 +86,7 @@ func sameEndpoints(a, b *discovery.EndpointSlice) bool {
 		apiequality.Semantic.DeepEqual(a.Labels, b.Labels)
 }
 
-// dropTopology: discovery/v1 can read this field but no longer write it.
+// dropTopology clears a field that discovery/v1 can still read but no longer write.
 func dropTopology(slice *discovery.EndpointSlice) {
 	for i := range slice.Endpoints {
 		slice.Endpoints[i].DeprecatedTopology = nil

@@ -6,8 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestUnservedFields: fields of features that are off in Kubernetes 1.36 are dropped on writing, as upstream's API server
-// drops them, so that nobody reads back what nothing obeys; those of features that are on stay.
+// TestUnservedFields checks that fields of features that are off in Kubernetes 1.36 are dropped on writing, as upstream's API
+// server drops them, so that nobody reads back what nothing obeys; those of features that are on stay.
 func TestUnservedFields(t *testing.T) {
 	k := byResource(t, "pods", "")
 	pod := parse(t, k, `{metadata: {name: a, namespace: ns}, spec: {os: {name: linux}, restartPolicy: Never, hostnameOverride: h.test, schedulingGroup: {podGroupName: g},

@@ -16,7 +16,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Kind declares one served resource. Handlers know verbs, never kinds: everything that is special about a kind is here.
+// Kind declares one served resource. The registry and the API server know verbs, never kinds: everything that is special about a
+// kind is here.
 type Kind struct {
 	GVK        schema.GroupVersionKind
 	Plural     string // "pods"
@@ -31,7 +32,7 @@ type Kind struct {
 	// the stored kind's, whose Subresources, Grace, Fields and Indexes count.
 	StoredAs *Kind
 
-	// Codec reads and writes the kind's objects; never nil. Nothing else asks what they are in Go.
+	// Codec reads and writes the kind's objects; nil for virtual kinds only. Nothing else asks what they are in Go.
 	Codec Codec
 
 	New     func() kube.Object
@@ -65,7 +66,7 @@ type Kind struct {
 	Fields func(kube.Object) fields.Set
 	// FieldLabels are the accepted field selector keys; any other is an error naming it.
 	FieldLabels []string
-	// Columns renders kubectl's columns. objs are of this kind.
+	// Columns renders kubectl's columns for Table. objs are of this kind. nil: NAME and AGE.
 	Columns func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error)
 	// Indexes for controllers, by name: the values an object is found under (for example "node" → spec.nodeName).
 	Indexes map[string]func(kube.Object) []string
@@ -105,6 +106,15 @@ func (k *Kind) FromStored(ctx context.Context, objs ...kube.Object) ([]kube.Obje
 		return objs, nil
 	}
 	return k.Codec.Convert(ctx, objs, k.GVK.GroupVersion())
+}
+
+// Table renders objs of the kind as kubectl shows them. Each row's Object.Object is the object itself: the caller puts there what
+// the request's includeObject asks for.
+func (k *Kind) Table(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	if k.Columns == nil {
+		return nameAndAge(objs, opts)
+	}
+	return k.Columns(ctx, objs, opts)
 }
 
 // Unstructured reports whether no Go type stands behind the kind: its objects are *unstructured.Unstructured, have no protobuf

@@ -38,7 +38,8 @@ func New() *Kinds {
 	return s
 }
 
-// Add serves more kinds, all of them or none. A kind or a plural that is served already is an error.
+// Add serves more kinds, all of them or none. A kind or a plural that is served already is an error, and a kind that is stored and
+// has no Codec.
 func (s *Kinds) Add(kinds ...*Kind) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,6 +112,9 @@ func index(kinds []*Kind) (*snapshot, error) {
 	}
 	byResource := make(map[schema.GroupVersionResource]*Kind, len(kinds))
 	for _, k := range kinds {
+		if k.Codec == nil && !k.Virtual() {
+			return nil, fmt.Errorf("kind %s has no codec, and its objects are stored", k.GVK)
+		}
 		if old, ok := s.byGVK[k.GVK]; ok {
 			return nil, fmt.Errorf("kind %s is declared twice, as %s and as %s", k.GVK, old.Plural, k.Plural)
 		}

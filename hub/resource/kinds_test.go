@@ -92,9 +92,12 @@ func TestKindsChange(t *testing.T) {
 	if err := table.Add(widget); err == nil {
 		t.Error("the same kind twice is accepted")
 	}
-	gadget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gadget"}, Plural: "widgets"}
+	gadget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gadget"}, Plural: "widgets"}.Kind()
 	if err := table.Add(gadget); err == nil {
 		t.Error("the same plural twice is accepted")
+	}
+	if err := table.Add(&Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gizmo"}, Plural: "gizmos"}); err == nil {
+		t.Error("a kind that nothing can read is accepted")
 	}
 	if len(table.All()) != len(before)+1 {
 		t.Errorf("%d kinds, want %d", len(table.All()), len(before)+1)
@@ -123,7 +126,7 @@ func TestKindsChange(t *testing.T) {
 func TestKindsAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kinds := New()
-		widget := &Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets"}
+		widget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets"}.Kind()
 		ctx, cancel := context.WithCancel(t.Context())
 		seen, hold := make(chan int, 10), make(chan struct{})
 		ended := make(chan struct{})

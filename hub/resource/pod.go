@@ -155,7 +155,7 @@ func podStatusWarnings(_ context.Context, pod, _ *api.Pod) []string {
 	return out
 }
 
-// podGrace: a pod that no node runs goes at once, any other gets the seconds asked for, or its own.
+// podGrace returns 0 for a pod that no node runs, and otherwise the seconds asked for, or the pod's own.
 func podGrace(obj kube.Object, opts *metav1.DeleteOptions) int64 {
 	pod := obj.(*corev1.Pod)
 	var seconds int64

@@ -11,8 +11,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// TestQOSAsUpstream: the class that scheduler and node work with is the one that validation holds a status against. They
-// once differed by a limit of zero, and every status of such a pod was refused.
+// TestQOSAsUpstream checks that the class that scheduler and node work with is the one that validation holds a status against.
+// They once differed by a limit of zero, and every status of such a pod was refused.
 func TestQOSAsUpstream(t *testing.T) {
 	amounts := rapid.SampledFrom([]string{"", "0", "1", "2"})
 	list := rapid.Custom(func(t *rapid.T) corev1.ResourceList {

@@ -22,7 +22,7 @@ type Request struct {
 	Target
 	User auth.User
 	// Manager is the field manager: the program that the fields which the request sets belong to, as it names itself. "" when
-	// it does not, and for deletions, which set none.
+	// it does not; deletions over HTTP have none.
 	Manager string
 	DryRun  bool // everything is done but the commit
 	// Preconditions narrow down which object is meant, beyond its name; nil: any that has it.

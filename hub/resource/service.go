@@ -17,7 +17,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// serviceKind: cluster IPs and node ports are given out by admission, before these rules run.
+// serviceKind declares Services. Cluster IPs and node ports are allocated by admission, before these rules run.
 func serviceKind() *Kind {
 	k := declare(kube.Service, "services", "service",
 		func() kube.Object { return &corev1.Service{} }, func() runtime.Object { return &corev1.ServiceList{} })

@@ -135,7 +135,7 @@ func noNewNodePorts(svc, old *api.Service) bool {
 	return true
 }
 
-// dropInternalPolicy: defaulting sets it for ExternalName too, where it means nothing.
+// dropInternalPolicy clears what defaulting sets for ExternalName too, where it means nothing.
 func dropInternalPolicy(svc *api.Service) {
 	if svc.Spec.Type == api.ServiceTypeExternalName {
 		svc.Spec.InternalTrafficPolicy = nil

@@ -4,5 +4,5 @@ package cli
 
 import "os"
 
-// notifyResize: this system has no signal for it, so the size stays what it was at the start.
+// notifyResize does nothing: this system has no signal for it, so the size stays what it was at the start.
 func notifyResize(chan<- os.Signal) {}

@@ -51,7 +51,8 @@ func TestSetCondition(t *testing.T) {
 	}
 }
 
-// TestSetConditionReplacesAllElse: only the transition time is carried over; heartbeat and update times are the caller's.
+// TestSetConditionReplacesAllElse checks that only the transition time is carried over; heartbeat and update times are the
+// caller's.
 func TestSetConditionReplacesAllElse(t *testing.T) {
 	node := SetCondition([]corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: conditionThen, LastTransitionTime: conditionThen, Message: "old"}},
 		corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: conditionNow, LastTransitionTime: conditionNow})

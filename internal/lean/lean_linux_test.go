@@ -81,7 +81,7 @@ func rssFile(t *testing.T) int {
 	return 0
 }
 
-// TestRunEnds: with ctx, wherever it is, and nothing of it is left.
+// TestRunEnds checks that Run ends: with ctx, wherever it is, and nothing of it is left.
 func TestRunEnds(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
@@ -127,7 +127,7 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestPacerFollowsCollections: the real collector wakes it.
+// TestPacerFollowsCollections checks that the real collector wakes it.
 func TestPacerFollowsCollections(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)

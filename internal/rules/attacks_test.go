@@ -31,8 +31,8 @@ func allTests(t *testing.T) map[string]bool {
 	return found
 }
 
-// TestTestsThatDocsNameExist: a table that names a test which is gone claims what nobody checks. `make hostile` runs what
-// docs/security.md names.
+// TestTestsThatDocsNameExist exists because a table that names a test which is gone claims what nobody checks. `make hostile`
+// runs what docs/security.md names.
 func TestTestsThatDocsNameExist(t *testing.T) {
 	exist := allTests(t)
 	for _, doc := range []string{"security.md", "cases.md", "performance.md", "fields.md"} {

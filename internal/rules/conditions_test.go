@@ -15,8 +15,8 @@ var appends = map[string]string{
 	"edgeagent/podrun/lifecycle/conditions.go": "the list is new each time; KeepTransition looks into the last one",
 }
 
-// TestConditionsAreSetInOnePlace: when a condition's transition time stays and when it moves is decided by internal/kube
-// (SetCondition, KeepTransition) and nowhere else.
+// TestConditionsAreSetInOnePlace checks that when a condition's transition time stays and when it moves is decided by
+// internal/kube (SetCondition, KeepTransition) and nowhere else.
 func TestConditionsAreSetInOnePlace(t *testing.T) {
 	for _, folder := range []string{"hub", "edgeagent", "internal", "sched"} {
 		production(t, folder, func(rel, text string) {

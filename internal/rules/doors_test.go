@@ -107,7 +107,7 @@ func TestDoors(t *testing.T) {
 	}
 }
 
-// TestDoorsAreRead: the table's forms mean what its page says.
+// TestDoorsAreRead checks that the table's forms mean what its page says.
 func TestDoorsAreRead(t *testing.T) {
 	doors := parseDoors(`
 | module | why | door |

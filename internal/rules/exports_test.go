@@ -28,8 +28,8 @@ var foreign = map[string]string{
 	"WrappedRoundTripper": "apimachinery's RoundTripperWrapper",
 }
 
-// TestExportedNamesAreUsed: what no production code uses is not offered. It goes by names, so it sees only names that occur
-// nowhere else; packages that serve tests are free.
+// TestExportedNamesAreUsed checks that what no production code uses is not offered. It goes by names, so it sees only names
+// that occur nowhere else; packages that serve tests are free.
 func TestExportedNamesAreUsed(t *testing.T) {
 	declared := map[string]map[string]token.Position{} // name → "package.Name" or "package.Type.Name" → where
 	uses := map[string]int{}                           // identifiers with that name

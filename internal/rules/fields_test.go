@@ -26,8 +26,8 @@ const (
 // fieldRow is what docs/fields.md says of one field.
 type fieldRow struct{ list, why, tests string }
 
-// TestEveryFieldIsListed: a field of the served API is obeyed, which a test shows, or refused with the reason, or has no
-// meaning here, which is written down. Nothing is left out in silence; docs/fields.md is checked against the types, so a
+// TestEveryFieldIsListed checks that a field of the served API is obeyed, which a test shows, or refused with the reason, or
+// has no meaning here, which is written down. Nothing is left out in silence; docs/fields.md is checked against the types, so a
 // new version of k8s.io/api that brings a field fails here until somebody has decided.
 func TestEveryFieldIsListed(t *testing.T) {
 	rows := fieldTable(t)

@@ -71,8 +71,8 @@ var opens = map[string]struct {
 	"volume/subpath.go":    {map[string]int{"os.OpenFile": 1, "os.OpenRoot": 1, "unix.Open": 1}, "is opened with O_PATH, or " + own},
 }
 
-// TestAgentOpensNothingHostile: a new plain call is a failure until its place here says why the path cannot be shaped by
-// others.
+// TestAgentOpensNothingHostile checks that a new plain call is a failure until its place here says why the path cannot be
+// shaped by others.
 func TestAgentOpensNothingHostile(t *testing.T) {
 	root := filepath.Join("..", "..", "edgeagent")
 	seen := map[string]bool{}
@@ -137,8 +137,8 @@ func callsOf(path string) (map[string]int, error) {
 	return out, nil
 }
 
-// TestAgentAsksNoProcess: a process's arguments, environment and working directory are its own choice, and its memory may lie
-// where a read of it waits. Who a process is, edgeagent/ctrd/procs.go decides.
+// TestAgentAsksNoProcess exists because a process's arguments, environment and working directory are its own choice, and its
+// memory may lie where a read of it waits. Who a process is, edgeagent/ctrd/procs.go decides.
 func TestAgentAsksNoProcess(t *testing.T) {
 	root := filepath.Join("..", "..", "edgeagent")
 	err := filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {

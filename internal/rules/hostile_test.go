@@ -32,7 +32,7 @@ func production(t *testing.T, folder string, f func(rel, text string)) {
 	}
 }
 
-// TestSecondsDoNotOverflow: a field with seconds in an API object may hold any int64.
+// TestSecondsDoNotOverflow exists because a field with seconds in an API object may hold any int64.
 func TestSecondsDoNotOverflow(t *testing.T) {
 	multiplied := regexp.MustCompile(`time\.Duration\(.+\) ?\* ?time\.Second`)
 	allowed := map[string]string{
@@ -50,8 +50,8 @@ func TestSecondsDoNotOverflow(t *testing.T) {
 	}
 }
 
-// TestGoroutinesOfRequestsAreContained: net/http recovers on the handler's goroutine only; a panic on another one that a
-// request started would end the hub.
+// TestGoroutinesOfRequestsAreContained exists because net/http recovers on the handler's goroutine only; a panic on another one
+// that a request started would end the hub.
 func TestGoroutinesOfRequestsAreContained(t *testing.T) {
 	harmless := map[string]string{
 		"hub/apiserver/server.go":         "waits for the hub's end",

@@ -134,7 +134,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestImportsFinds: the rule sees each kind of breach, and says what to do.
+// TestImportsFinds checks that the rule sees each kind of breach, and says what to do.
 func TestImportsFinds(t *testing.T) {
 	table := importTable{
 		allowed: map[string][]string{"hub": {"internal/wire"}, "hub/api": {"edgeagent"}, "gone": nil},

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestRegistryNamesNoKind: the registry knows verbs, kinds declare what is special about them (hub/resource), and what only
-// one kind has is a Handler (hub/registry/podverbs). So its production files import no API types, name none of
+// TestRegistryNamesNoKind checks that the registry knows verbs, kinds declare what is special about them (hub/resource), and
+// what only one kind has is a Handler (hub/registry/podverbs). So its production files import no API types, name none of
 // internal/kube's kinds and hold no literal that is a kind's or a verb-like subresource's name.
 func TestRegistryNamesNoKind(t *testing.T) {
 	names := map[string]bool{"binding": true, "eviction": true, "token": true}

@@ -18,8 +18,8 @@ var renames = map[string]string{
 	"edgeagent/ctrd/child.go":      "sets containerd's own directory and log aside before a start",
 }
 
-// TestFilesAreReplacedByDurable: "write beside, sync, rename, sync the directory" is easy to get nearly right. A rename in
-// production code is internal/durable's, or has a reason above.
+// TestFilesAreReplacedByDurable exists because "write beside, sync, rename, sync the directory" is easy to get nearly right. A
+// rename in production code is internal/durable's, or has a reason above.
 func TestFilesAreReplacedByDurable(t *testing.T) {
 	used := map[string]bool{}
 	for _, p := range load(t) {

@@ -68,7 +68,8 @@ func within(path, rel string) bool {
 	return path == full || strings.HasPrefix(path, full+"/")
 }
 
-// TestPackagesAreDocumented: a stranger finds the room by its name and learns its contract from its first comment.
+// TestPackagesAreDocumented exists because a stranger finds the room by its name and learns its contract from its first
+// comment.
 func TestPackagesAreDocumented(t *testing.T) {
 	for _, p := range load(t) {
 		if len(p.GoFiles) > 0 && strings.TrimSpace(p.Doc) == "" {
@@ -82,7 +83,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 	}
 }
 
-// TestFilesStaySmall: past 800 lines a file holds two things.
+// TestFilesStaySmall exists because past 800 lines a file holds two things.
 func TestFilesStaySmall(t *testing.T) {
 	const limit = 800
 	for _, p := range load(t) {
@@ -100,7 +101,7 @@ func TestFilesStaySmall(t *testing.T) {
 	}
 }
 
-// TestDependenciesHaveReasons: what go.mod requires directly is chosen, and docs/dependencies.md says why.
+// TestDependenciesHaveReasons checks that what go.mod requires directly is chosen, and docs/dependencies.md says why.
 func TestDependenciesHaveReasons(t *testing.T) {
 	cmd := exec.Command("go", "mod", "edit", "-json")
 	cmd.Dir = "../.."
@@ -142,7 +143,7 @@ func TestDependenciesHaveReasons(t *testing.T) {
 	}
 }
 
-// TestLinksLead: a page that points nowhere is worse than no link.
+// TestLinksLead exists because a page that points nowhere is worse than no link.
 func TestLinksLead(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 	var pages []string
@@ -169,7 +170,7 @@ func TestLinksLead(t *testing.T) {
 	}
 }
 
-// TestFolders: the top level is fixed, so that every checkout looks the same to a newcomer.
+// TestFolders checks that the top level is fixed, so that every checkout looks the same to a newcomer.
 func TestFolders(t *testing.T) {
 	allowed := map[string]bool{
 		"cmd": true, "hub": true, "edgeagent": true, "sqlstore": true, "sched": true, "svcproxy": true, "cross-build": true,

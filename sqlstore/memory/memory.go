@@ -24,6 +24,8 @@ type Config struct {
 	MaxBytes int64
 	// Expendable are prefixes of keys that a full store still takes small ones of.
 	Expendable []string
+	// Tenant names whose a key is; see replica.Config.
+	Tenant func(key string) string
 }
 
 // Store is an open store.
@@ -40,7 +42,7 @@ var _ sqlstore.Store = (*Store)(nil)
 // New returns an empty store, which takes commits at once.
 func New(cfg Config) *Store {
 	return &Store{id: rand.Text(), log: replica.New(replica.Config{
-		Index: replica.NewIndex(), Keep: cfg.Keep, MaxBytes: cfg.MaxBytes, Expendable: cfg.Expendable, Path: "memory",
+		Index: replica.NewIndex(), Keep: cfg.Keep, MaxBytes: cfg.MaxBytes, Expendable: cfg.Expendable, Tenant: cfg.Tenant, Path: "memory",
 	})}
 }
 

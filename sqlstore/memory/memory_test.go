@@ -22,6 +22,12 @@ func (engine) OpenLimited(t testing.TB, limit int64) storetest.Store {
 	return s
 }
 
+func (engine) OpenShared(t testing.TB, limit int64) storetest.Store {
+	s := memory.New(memory.Config{MaxBytes: limit, Tenant: storetest.TenantOf})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 func TestConformance(t *testing.T) { storetest.Run(t, engine{}) }
 
 // TestHistoryIsBounded writes more than the store keeps: what is over goes, the rest is whole, and who asks for what is gone

@@ -20,7 +20,8 @@ func (b *Batch) Add(ops []sqlstore.Op) ([]sqlstore.Revision, error) {
 	first, rev := len(b.changes), b.rev
 	index, room := b.log.index, &b.log.Room
 	revs := make([]sqlstore.Revision, len(ops))
-	g := growth{frees: true, small: true}
+	var few [2]tenantGrowth
+	g := growth{frees: true, small: true, tenants: few[:0]}
 	for i := range ops {
 		op := &ops[i]
 		old, exists := index.get(op.Key)
@@ -33,12 +34,12 @@ func (b *Batch) Add(ops []sqlstore.Op) ([]sqlstore.Revision, error) {
 			b.rev = rev
 			return nil, &sqlstore.ConflictError{Key: op.Key, Have: have, Want: op.If}
 		}
-		g.count(op, old, room.isExpendable(op.Key))
 		b.rev++
 		e := &sqlstore.Entry{Key: op.Key, Value: valueAt(op, b.rev), Rev: b.rev, Created: b.rev}
 		if exists {
 			e.Key, e.Created = old.Key, old.Created // one copy of the key is enough
 		}
+		g.count(op, old, e, room)
 		if op.Delete {
 			index.remove(op.Key)
 			if room.Frugal {
@@ -57,6 +58,9 @@ func (b *Batch) Add(ops []sqlstore.Op) ([]sqlstore.Revision, error) {
 	}
 	room.living += g.bytes
 	b.grown += g.bytes
+	for _, t := range g.tenants {
+		room.add(t.name, t.bytes)
+	}
 	return revs, nil
 }
 
@@ -74,6 +78,16 @@ func (b *Batch) Publish() {
 
 // Undo takes all of the batch back.
 func (b *Batch) Undo() {
+	for _, c := range b.changes {
+		bytes := int64(0)
+		if c.Prev != nil {
+			bytes = Cost(c.Prev)
+		}
+		if !c.Deleted {
+			bytes -= Cost(c.Entry)
+		}
+		b.log.Room.add(b.log.Room.tenantOf(c.Entry.Key), bytes)
+	}
 	b.undoFrom(0)
 	b.log.Room.living -= b.grown
 }

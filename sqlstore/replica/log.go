@@ -34,6 +34,9 @@ type Config struct {
 	MaxBytes int64
 	// Expendable are prefixes of keys that a full store still takes small ones of.
 	Expendable []string
+	// Tenant names whose a key is; "" for nobody's. A tenant may have no more of MaxBytes than what is left for all others.
+	// nil: there are no tenants.
+	Tenant func(key string) string
 	// Path names the store in a *sqlstore.FullError.
 	Path string
 }
@@ -65,7 +68,13 @@ func New(cfg Config) *Log {
 		cfg.MaxBytes = defaultMaxBytes
 	}
 	l := &Log{index: cfg.Index, keep: cfg.Keep, history: newHistory(cfg)}
-	l.Room = Room{living: cfg.Living, limit: cfg.MaxBytes, expendable: cfg.Expendable, path: cfg.Path}
+	l.Room = Room{living: cfg.Living, limit: cfg.MaxBytes, expendable: cfg.Expendable, path: cfg.Path, tenant: cfg.Tenant, by: map[string]int64{}}
+	if cfg.Tenant != nil {
+		cfg.Index.scan("", "", func(e *sqlstore.Entry) bool {
+			l.Room.add(cfg.Tenant(e.Key), Cost(e))
+			return true
+		})
+	}
 	l.state.Store(&state{index: cfg.Index.snapshot(), rev: cfg.Rev})
 	l.history.mark(time.Now())
 	return l

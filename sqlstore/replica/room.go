@@ -30,27 +30,51 @@ type growth struct {
 	bytes int64
 	frees bool // it makes the store no larger, or is a step on the way to that
 	small bool // no object grows by more than smallGrowth, and nothing is created but what is expendable
+	// tenants are those of the changed keys, each once; mostly one.
+	tenants []tenantGrowth
 }
 
-// count adds one Op, whose key is at old, to g.
-func (g *growth) count(op *sqlstore.Op, old *sqlstore.Entry, expendable bool) {
+// tenantGrowth is what a transaction would do to the size of one tenant.
+type tenantGrowth struct {
+	name  string
+	bytes int64
+	bound bool // some of it is not the reserve's
+}
+
+// count adds one change to g: op makes next of old, which is nil when the key does not exist.
+func (g *growth) count(op *sqlstore.Op, old, next *sqlstore.Entry, r *Room) {
 	var had, has int64
 	if old != nil {
 		had = Cost(old)
 	}
 	if !op.Delete {
-		has = int64(len(op.Key)+len(op.Value)) + EntryOverhead
+		has = Cost(next)
 	}
 	g.bytes += has - had
+	g.countTenant(r.tenantOf(op.Key), has-had, !op.Reserve)
 	if op.Frees && old != nil && has-had <= smallGrowth {
 		return
 	}
 	if has > had {
 		g.frees = false
 	}
-	if has-had > smallGrowth || old == nil && !expendable {
+	if has-had > smallGrowth || old == nil && !r.isExpendable(op.Key) {
 		g.small = false
 	}
+}
+
+func (g *growth) countTenant(name string, bytes int64, bound bool) {
+	if name == "" {
+		return
+	}
+	for i := range g.tenants {
+		if t := &g.tenants[i]; t.name == name {
+			t.bytes += bytes
+			t.bound = t.bound || bound
+			return
+		}
+	}
+	g.tenants = append(g.tenants, tenantGrowth{name, bytes, bound})
 }
 
 // Room is what a batch may take. It belongs to the one who commits.
@@ -63,6 +87,53 @@ type Room struct {
 	expendable []string // prefixes of keys that may be lost, and that the caller bounds; never changes
 	refused    bool     // the limit has refused growth, and the store is not yet well below it
 	path       string   // names the store in errors
+
+	tenant func(key string) string // whose a key is; nil, or "" for a key: nobody's; never changes
+	by     map[string]int64        // what the entries of each tenant cost, in bytes; no zeros
+}
+
+func (r *Room) tenantOf(key string) string {
+	if r.tenant == nil {
+		return ""
+	}
+	return r.tenant(key)
+}
+
+// add counts bytes more, or fewer, for a tenant.
+func (r *Room) add(tenant string, bytes int64) {
+	if tenant == "" {
+		return
+	}
+	if r.by[tenant] += bytes; r.by[tenant] == 0 {
+		delete(r.by, tenant)
+	}
+}
+
+// share returns what a tenant may have: as much as is left for all others. One that takes what it can gets half of the limit,
+// two get a third each, and one that has next to nothing is refused only when the store is full.
+func (r *Room) share(tenant string) int64 {
+	return (r.limit - (r.living - r.by[tenant])) / 2
+}
+
+// smallShare bounds small growth: an eighth of the limit above the most that a share can be, since a tenant that had that much
+// when it was alone must be able to go on when others come.
+func (r *Room) smallShare() int64 { return r.limit/2 + r.limit/8 }
+
+// overShare returns the error for a tenant whose share a transaction would exceed, or nil.
+func (r *Room) overShare(g growth) error {
+	for _, t := range g.tenants {
+		if !t.bound || t.bytes <= 0 {
+			continue
+		}
+		share := r.share(t.name)
+		if g.small {
+			share = max(share, r.smallShare())
+		}
+		if have := r.by[t.name]; have+t.bytes > share {
+			return &sqlstore.FullError{Bytes: have, Limit: max(share, 0), Path: r.path, Tenant: t.name}
+		}
+	}
+	return nil
 }
 
 // Living returns what all entries cost, in bytes.
@@ -108,7 +179,7 @@ func (r *Room) refuses(g growth) error {
 		limit = hardLimit(limit)
 	}
 	if r.living+g.bytes <= limit {
-		return nil
+		return r.overShare(g)
 	}
 	r.refused = true
 	return &sqlstore.FullError{Bytes: r.living, Limit: r.limit, Path: r.path}

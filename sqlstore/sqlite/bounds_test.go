@@ -10,6 +10,7 @@ import (
 
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/sqlite"
+	"petrel.dev/petrel/sqlstore/storetest"
 )
 
 // heap is the live heap in bytes.
@@ -188,5 +189,45 @@ func TestHealth(t *testing.T) {
 	}
 	if living, limit := db.Usage(); living != 0 || limit != 9_500 {
 		t.Errorf("usage %d of %d", living, limit)
+	}
+}
+
+// TestUsageDoesNotDrift checks that what the store believes to hold is what it finds when it is opened again, the digits of
+// revisions included, however often objects changed; and so for each tenant.
+func TestUsageDoesNotDrift(t *testing.T) {
+	const limit = 64 << 10
+	cfg := sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit, Tenant: storetest.TenantOf}
+	key := func(i int) string { return fmt.Sprintf("/a/%d", i) }
+	db := start(t, cfg)
+	for i := range 2000 {
+		if _, err := db.Commit(t.Context(), sqlstore.Op{Key: key(i % 5), Value: []byte("{}"), RevAt: 1, If: sqlstore.AnyRevision}); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 99 {
+			if _, err := db.Commit(t.Context(), sqlstore.Op{Key: key(4), Delete: true, Value: []byte("{}"), RevAt: 1, If: sqlstore.AnyRevision}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	share := func(db *sqlite.DB) int64 {
+		t.Helper()
+		_, err := db.Commit(t.Context(), sqlstore.Op{Key: "/a/large", Value: make([]byte, limit-4000), RevAt: -1, If: 0})
+		full := (*sqlstore.FullError)(nil)
+		if !errors.As(err, &full) || full.Tenant != "a" {
+			t.Fatalf("a large object: %v", err)
+		}
+		return full.Bytes
+	}
+	before, _ := db.Usage()
+	mine := share(db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = start(t, cfg)
+	if after, _ := db.Usage(); after != before {
+		t.Errorf("%d bytes before it was opened again, %d after", before, after)
+	}
+	if again := share(db); again != mine || again != before {
+		t.Errorf("the tenant had %d of %d bytes, and %d after it was opened again", mine, before, again)
 	}
 }

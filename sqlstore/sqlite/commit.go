@@ -22,34 +22,108 @@ func (db *DB) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revisi
 	if err := sqlstore.Check(ops); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	r := &request{ops: ops}
+	if db.commitAlone(r) {
+		return r.revs, r.err
+	}
 	if err := db.queue.do(ctx, r); err != nil {
 		return nil, err
 	}
 	return r.revs, nil
 }
 
+// commitAlone commits r on the caller's goroutine when nobody else is committing, as when one client waits for each answer: the
+// way to the committer and back costs two goroutines that have to wake up. As soon as requests meet, it reports false, and
+// they go to the committer together.
+func (db *DB) commitAlone(r *request) bool {
+	if !db.quiet.Load() || !db.work.TryLock() {
+		return false
+	}
+	defer db.work.Unlock()
+	if !db.quiet.Load() || db.queue.busy() || db.owed || db.mem.Room.Frugal {
+		return false
+	}
+	defer func() {
+		// Who called may survive a panic; a store that has stopped half-way must not, so it is Run's too.
+		if p := recover(); p != nil {
+			db.quiet.Store(false)
+			db.broken = p
+			db.queue.wake()
+			panic(p)
+		}
+	}()
+	db.settle([]*request{r})
+	if db.upkeepDue(time.Now()) {
+		db.owed = true // to the committer: this answer does not wait for it, the next commit does
+		db.queue.wake()
+	}
+	db.updateHealth()
+	return true
+}
+
+// upkeepDue reports whether upkeep, or a store that has run short of room, has something to do. db.work is held.
+func (db *DB) upkeepDue(now time.Time) bool {
+	db.mem.Mark(now)
+	to, _ := db.mem.Due(now, db.file.compacted)
+	return to != db.file.compacted || db.file.walFrames >= db.file.checkpointAt || now.Sub(db.markedAt) >= markEvery || db.mem.Room.Frugal
+}
+
 func (db *DB) commitLoop(ctx context.Context) error {
+	db.work.Lock()
 	db.begin(time.Now())
+	frugal := db.mem.Room.Frugal
+	db.work.Unlock()
+	db.quiet.Store(true)
+	defer db.quiesce()
 	for {
 		var retry <-chan time.Time
-		if db.mem.Room.Frugal {
+		if frugal {
 			retry = time.After(tendEvery)
 		}
 		select {
 		case <-db.queue.signal:
+			frugal = db.turn()
 		case <-retry:
+			db.work.Lock()
 			db.tend(time.Now())
-			continue
+			frugal = db.mem.Room.Frugal
+			db.work.Unlock()
 		case <-ctx.Done():
 			return nil
 		case <-db.closing.Done():
 			return nil
 		}
-		if batch := db.queue.take(maxBatchOps, maxBatchBytes); len(batch) > 0 {
-			db.commitBatch(batch)
-		}
 	}
+}
+
+// turn does what waits for the committer: the oldest requests, or upkeep that a commit on its caller's goroutine has made due.
+// It reports whether the store is short of room.
+func (db *DB) turn() (frugal bool) {
+	db.work.Lock()
+	defer db.work.Unlock()
+	if db.broken != nil {
+		panic(db.broken)
+	}
+	if db.owed {
+		db.owed = false
+		db.upkeep(time.Now())
+		db.tend(time.Now())
+	}
+	if batch := db.queue.take(maxBatchOps, maxBatchBytes); len(batch) > 0 {
+		db.quiet.Store(len(batch) == 1)
+		db.commitBatch(batch)
+	}
+	return db.mem.Room.Frugal
+}
+
+// quiesce has all commits go to the queue, where they wait for the next Run, and returns when none is under way.
+func (db *DB) quiesce() {
+	db.quiet.Store(false)
+	db.work.Lock()
+	db.work.Unlock() //nolint:staticcheck // a barrier
 }
 
 // commitBatch settles each request of the batch, then does the upkeep that the writes have made due: no answer
@@ -65,15 +139,7 @@ func (db *DB) commitBatch(batch []*request) {
 		db.recover()
 	}
 	before := db.rev()
-	switch err := db.try(commits); {
-	case isFull(err):
-		db.rescue(commits)
-	case err != nil:
-		// Those with a conflict too: what they conflict with may be what could not be written.
-		for _, r := range commits {
-			r.revs, r.err = nil, err
-		}
-	}
+	db.settle(commits)
 	for _, r := range commits {
 		close(r.done)
 	}
@@ -88,6 +154,19 @@ func (db *DB) commitBatch(batch []*request) {
 		db.tend(time.Now())
 	}
 	db.updateHealth()
+}
+
+// settle commits the requests, or each that can be, and says so in them.
+func (db *DB) settle(commits []*request) {
+	switch err := db.try(commits); {
+	case isFull(err):
+		db.rescue(commits)
+	case err != nil:
+		// Those with a conflict too: what they conflict with may be what could not be written.
+		for _, r := range commits {
+			r.revs, r.err = nil, err
+		}
+	}
 }
 
 // try commits the requests in one transaction, leaving out those whose preconditions fail. When it returns an error,

@@ -36,10 +36,13 @@ type Config struct {
 	// Expendable are prefixes of keys whose objects may be lost when nothing else helps, and whose creation a full store still
 	// takes: Events. The caller must bound them.
 	Expendable []string
+	// Tenant names whose a key is; "" for nobody's. A tenant may have no more of MaxBytes than what is left for all others;
+	// Ops with Reserve may exceed that. nil: there are no tenants.
+	Tenant func(key string) string
 	// Salvage has a damaged file set aside and a new store made of what can be read of it; a report beside it names the rest.
 	// Bad rows of expendable keys in a sound file are always set aside like that.
 	Salvage bool
-	// OnHealth is called when Health changes, by the committer: it must not wait, and must not call the store. Optional.
+	// OnHealth is called when Health changes, while something is committed: it must not wait, and must not call the store. Optional.
 	OnHealth func(error)
 
 	// ring is replica.Config.Ring, for tests.
@@ -58,18 +61,22 @@ var _ sqlstore.Store = (*DB)(nil)
 type DB struct {
 	cfg  Config
 	lock *fileLock
-	file *file  // the committer's connection; used by Run only, once Open has returned
 	read *reads // connections for old history and backups
 
 	id string // History; set before Open returns
 
-	// The mark beside the file; used by Run only, and by Close after it.
-	marked   sqlstore.Revision
+	// work is held while something is committed, or upkeep done: by Run, or by a Commit that is alone. It guards what follows up
+	// to the blank line, once Open has returned; Close uses it when neither can come any more.
+	work     sync.Mutex
+	file     *file             // the connection that writes
+	marked   sqlstore.Revision // the mark beside the file
 	markedAt time.Time
+	reserve  *reserve
+	healed   time.Time // when heal was last tried
+	owed     bool      // a Commit that was alone has left upkeep to Run
+	broken   any       // what such a Commit has panicked with, for Run to do the same
 
-	// The committer's own: Open makes them, then only Run uses them.
-	reserve *reserve
-	healed  time.Time // when heal was last tried
+	quiet atomic.Bool // Run runs, and requests have come one at a time lately
 
 	living atomic.Int64
 	health atomic.Pointer[sqlstore.FullError]
@@ -152,7 +159,7 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		Index: loaded.index, Rev: loaded.rev, Compacted: loaded.compacted, Living: loaded.living, Dead: loaded.dead,
 		Source: db.read, Ring: cfg.ring, Path: cfg.Path,
 		Keep:     replica.Keep{For: cfg.KeepHistory, Revisions: cfg.MaxHistory, Bytes: cfg.MaxHistoryBytes},
-		MaxBytes: cfg.MaxBytes, Expendable: cfg.Expendable,
+		MaxBytes: cfg.MaxBytes, Expendable: cfg.Expendable, Tenant: cfg.Tenant,
 	})
 	db.living.Store(loaded.living)
 	cfg.Log.Debug("store opened", "path", cfg.Path, "objects", loaded.index.Len(), "revision", int64(loaded.rev),

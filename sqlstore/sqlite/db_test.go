@@ -62,6 +62,10 @@ func (e engine) OpenLimited(t testing.TB, limit int64) storetest.Store {
 	return start(t, sqlite.LimitMemory(cfg, e.inMemory))
 }
 
+func (engine) OpenShared(t testing.TB, limit int64) storetest.Store {
+	return start(t, sqlite.Config{MaxBytes: limit, Tenant: storetest.TenantOf})
+}
+
 func (engine) NewPlace(t testing.TB) storetest.Place { return place{t.TempDir()} }
 
 // killable is an engine of which storetest kills processes.
@@ -174,5 +178,38 @@ func TestReopenKeepsEverything(t *testing.T) {
 	}
 	if err := db.Compact(t.Context(), 4); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A lone writer commits by itself, and leaves the upkeep that is due to Run; the next commit comes after it.
+func TestLoneCommits(t *testing.T) {
+	db := start(t, sqlite.Config{MaxHistory: 100})
+	for i := range 5000 {
+		if _, err := db.Commit(t.Context(), sqlstore.Op{Key: "/key", Value: []byte("v"), RevAt: -1, If: sqlstore.Revision(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !db.Quiet() {
+		t.Error("a lone writer goes by the committer")
+	}
+	if rev, err := db.Revision(t.Context()); err != nil || rev != 5000 {
+		t.Errorf("at revision %d, %v", rev, err)
+	}
+	if err := db.Compact(t.Context(), 0); err != nil { // waits for the last upkeep
+		t.Error(err)
+	}
+	if got := db.Compacted(); got < 3000 {
+		t.Errorf("history is compacted up to %d only", got)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := db.Commit(ended, put("/other", "v", 0)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a commit that nobody waits for: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := db.Commit(t.Context(), put("/other", "v", 0)); !errors.Is(err, sqlstore.ErrClosed) {
+		t.Errorf("a commit after the end: %v", err)
 	}
 }

@@ -35,6 +35,9 @@ func (db *DB) Query(text string) (out []string, err error) {
 	return out, err
 }
 
+// Quiet reports whether a Commit may run on its caller's goroutine.
+func (db *DB) Quiet() bool { return db.quiet.Load() }
+
 // Waiting returns how many requests wait for the committer.
 func (db *DB) Waiting() int {
 	db.queue.mu.Lock()

@@ -42,10 +42,7 @@ func (q *queue) do(ctx context.Context, r *request) error {
 	}
 	q.waiting = append(q.waiting, r)
 	q.mu.Unlock()
-	select {
-	case q.signal <- struct{}{}:
-	default:
-	}
+	q.wake()
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -55,6 +52,21 @@ func (q *queue) do(ctx context.Context, r *request) error {
 		<-r.done
 	}
 	return r.err
+}
+
+// wake has the committer look at what there is to do.
+func (q *queue) wake() {
+	select {
+	case q.signal <- struct{}{}:
+	default:
+	}
+}
+
+// busy reports whether something waits, or nothing may any more.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.shutOff || len(q.waiting) > 0
 }
 
 func (q *queue) withdraw(r *request) bool {
@@ -86,10 +98,7 @@ func (q *queue) take(maxOps, maxBytes int) []*request {
 		q.waiting = nil
 	} else {
 		q.waiting = q.waiting[n:]
-		select { // for the next round
-		case q.signal <- struct{}{}:
-		default:
-		}
+		q.wake() // for the next round
 	}
 	return batch
 }

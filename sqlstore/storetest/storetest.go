@@ -24,7 +24,7 @@ type Store interface {
 	Close() error
 }
 
-// Engine is what is under test. It may also be a Limiter, a Durable and a Killable.
+// Engine is what is under test. It may also be a Limiter, a Sharer, a Durable and a Killable.
 type Engine interface {
 	// Open makes an empty store, ready for Commit, and closes it in t.Cleanup.
 	Open(t testing.TB) Store
@@ -34,6 +34,12 @@ type Engine interface {
 type Limiter interface {
 	// OpenLimited is Open for a store that may hold limit bytes, and in which keys below ExpendablePrefix are expendable.
 	OpenLimited(t testing.TB, limit int64) Store
+}
+
+// Sharer is an Engine whose bounded stores have tenants.
+type Sharer interface {
+	// OpenShared is Open for a store that may hold limit bytes, and in which a key's tenant is TenantOf's.
+	OpenShared(t testing.TB, limit int64) Store
 }
 
 // Durable is an Engine whose stores are there when they are opened again.
@@ -50,6 +56,9 @@ func Run(t *testing.T, e Engine) {
 	t.Run("model", func(t *testing.T) { runModel(t, e.Open) })
 	if l, ok := e.(Limiter); ok {
 		t.Run("limits", func(t *testing.T) { runLimits(t, l.OpenLimited) })
+	}
+	if h, ok := e.(Sharer); ok {
+		t.Run("tenants", func(t *testing.T) { runTenants(t, h.OpenShared) })
 	}
 	if d, ok := e.(Durable); ok {
 		t.Run("durable", func(t *testing.T) { runDurable(t, d.NewPlace) })

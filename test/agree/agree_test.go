@@ -26,8 +26,8 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// TestPodResources: a pod that the scheduler places on an empty node is let in by the node, and no other is; and the class that the
-// node reports is the one that the hub holds the pod's status against (hub/resource TestQOSAsUpstream).
+// TestPodResources checks that a pod that the scheduler places on an empty node is let in by the node, and no other is; and the
+// class that the node reports is the one that the hub holds the pod's status against (hub/resource TestQOSAsUpstream).
 func TestPodResources(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {

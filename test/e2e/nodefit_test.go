@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/test/harness"
 )
 
-// TestPublicPods: public cases as a user meets them. What asks for something unusual runs with it, and the hub takes the
+// TestPublicPods covers public cases as a user meets them. What asks for something unusual runs with it, and the hub takes the
 // status; what asks for something that this node cannot give is refused, with the reason and an event.
 func TestPublicPods(t *testing.T) {
 	ms := harness.LAN(t, "public", 2)

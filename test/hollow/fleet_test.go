@@ -53,7 +53,7 @@ func startFleet(t *testing.T, h *hub, n int) *fleet {
 		d := &node{name: fmt.Sprintf("node-%04d", i), index: i}
 		home := filepath.Join(dir, d.name)
 		var err error
-		d.cache, err = cache.Open(link.CacheDir(home), quiet)
+		d.cache, err = cache.Open(link.CacheDir(home), nil, quiet)
 		must(t, err)
 		d.link, err = link.New(link.Config{
 			Dir: home, JoinToken: token, NodeName: d.name, Cache: d.cache, Build: "hollow", Log: quiet,

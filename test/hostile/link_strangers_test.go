@@ -80,7 +80,7 @@ func TestLinkStrangersLockNobodyOut(t *testing.T) {
 func knownNode(t *testing.T, h *harness.Hub, dir, token string) (stop func()) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	c, err := cache.Open(link.CacheDir(dir), quiet)
+	c, err := cache.Open(link.CacheDir(dir), nil, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,8 +133,8 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// TestStoreHistoryOnASmallDisk: one object of 1 MB, changed again and again, on a disk of 64 MB. It filled the disk with its own
-// past, and then neither a deletion nor time nor a restart helped.
+// TestStoreHistoryOnASmallDisk covers one object of 1 MB, changed again and again, on a disk of 64 MB. It filled the disk with
+// its own past, and then neither a deletion nor time nor a restart helped.
 func TestStoreHistoryOnASmallDisk(t *testing.T) {
 	h := newStoreHub(t, smallDisk(t, "64m"))
 	h.start()
@@ -158,8 +158,8 @@ func TestStoreHistoryOnASmallDisk(t *testing.T) {
 	h.must("POST", configMaps, mapOf("after", 1<<20))
 }
 
-// TestStoreBigUpdates: many updates of one object of 1 MB, while clients watch and do not read. Neither memory nor file may
-// grow with their number: 500 updates left 525 MB, with one such client 1.46 GB, and a file of 506 MB.
+// TestStoreBigUpdates covers many updates of one object of 1 MB, while clients watch and do not read. Neither memory nor file
+// may grow with their number: 500 updates left 525 MB, with one such client 1.46 GB, and a file of 506 MB.
 func TestStoreBigUpdates(t *testing.T) {
 	h := newStoreHub(t, t.TempDir())
 	h.start()
@@ -193,8 +193,8 @@ func TestStoreBigUpdates(t *testing.T) {
 	}
 }
 
-// TestStoreOverItsLimit: one client makes all the objects it can. Beyond the store's limit it is refused with the reason;
-// readiness and an Event tell; others' deletions go on; and then all is well again.
+// TestStoreOverItsLimit checks that one client makes all the objects it can. Beyond the store's limit it is refused with the
+// reason; readiness and an Event tell; others' deletions go on; and then all is well again.
 func TestStoreOverItsLimit(t *testing.T) {
 	h := newStoreHub(t, t.TempDir())
 	h.start("--store-limit", "16Mi")
@@ -236,8 +236,8 @@ func TestStoreOverItsLimit(t *testing.T) {
 	h.must("POST", configMaps, mapOf("after", 1<<20))
 }
 
-// TestStoreAMillionReplicas: a typing error. The hub makes as many pods as it takes, says why it makes no more, comes to rest,
-// and can be scaled down, also after a restart.
+// TestStoreAMillionReplicas covers a typing error. The hub makes as many pods as it takes, says why it makes no more, comes to
+// rest, and can be scaled down, also after a restart.
 func TestStoreAMillionReplicas(t *testing.T) {
 	h := newStoreHub(t, t.TempDir())
 	limit, args := 2000, []string{"--max-pods", "2000"}
@@ -291,8 +291,8 @@ func TestStoreAMillionReplicas(t *testing.T) {
 	})
 }
 
-// TestStoreDamagedObject: a bit of one object has flipped. The start says what to do; with --salvage all else is there, and
-// what is not is named.
+// TestStoreDamagedObject checks that a bit of one object has flipped. The start says what to do; with --salvage all else is
+// there, and what is not is named.
 func TestStoreDamagedObject(t *testing.T) {
 	dir := t.TempDir()
 	h := newStoreHub(t, dir)

@@ -249,7 +249,7 @@ func newAgent(t testing.TB, name, token string) *agent {
 func (a *agent) start() *agent {
 	a.t.Helper()
 	var err error
-	a.cache, err = cache.Open(link.CacheDir(a.dir), logger(a.t, a.name))
+	a.cache, err = cache.Open(link.CacheDir(a.dir), nil, logger(a.t, a.name))
 	must(a.t, err)
 	a.link, a.err = link.New(link.Config{
 		Dir: a.dir, JoinToken: a.token, NodeName: a.name, Cache: a.cache, Serve: a.serve, Keepalive: a.ka,

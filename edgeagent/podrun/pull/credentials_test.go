@@ -15,8 +15,8 @@ type secrets map[string]*corev1.Secret
 
 func (s secrets) Secret(namespace, name string) *corev1.Secret { return s[namespace+"/"+name] }
 
-// TestLoginsMatchImages: which keys of a docker config cover an image. But for the last two the cases are those of the Kubernetes
-// documentation ("Interpretation of config.json").
+// TestLoginsMatchImages covers which keys of a docker config cover an image. But for the last two the cases are those of
+// the Kubernetes documentation ("Interpretation of config.json").
 func TestLoginsMatchImages(t *testing.T) {
 	for _, c := range []struct {
 		key, image string
@@ -47,7 +47,8 @@ func TestLoginsMatchImages(t *testing.T) {
 	}
 }
 
-// TestCredentials: logins of both forms of secret, the most specific first; secrets that are missing or damaged hold none.
+// TestCredentials covers logins of both forms of secret, the most specific first; secrets that are missing or damaged hold
+// none.
 func TestCredentials(t *testing.T) {
 	auth := base64.StdEncoding.EncodeToString([]byte("old:secret"))
 	all := secrets{

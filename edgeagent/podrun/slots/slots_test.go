@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestSlots: no more work at once than there are slots, and each gets its turn.
+// TestSlots checks that no more work runs at once than there are slots, and that each gets its turn.
 func TestSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(2, time.Minute, 0)
@@ -30,7 +30,7 @@ func TestSlots(t *testing.T) {
 	})
 }
 
-// TestTurnsEnd: work that has had its turn gives its slot back and goes on; late is called for it.
+// TestTurnsEnd checks that work that has had its turn gives its slot back and goes on; late is called for it.
 func TestTurnsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(1, time.Minute, 0)
@@ -53,7 +53,7 @@ func TestTurnsEnd(t *testing.T) {
 	})
 }
 
-// TestBeyondIsBounded: when as much goes on beyond its turn as may, the next is cut off, with the reason.
+// TestBeyondIsBounded checks that when as much goes on beyond its turn as may, the next is cut off, with the reason.
 func TestBeyondIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(1, time.Minute, 1)
@@ -88,7 +88,7 @@ func TestBeyondIsBounded(t *testing.T) {
 	})
 }
 
-// TestPanicGivesBack: work that panics leaves its slot to the next.
+// TestPanicGivesBack checks that work that panics leaves its slot to the next.
 func TestPanicGivesBack(t *testing.T) {
 	s := New(1, time.Minute, 0)
 	func() {

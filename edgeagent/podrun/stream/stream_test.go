@@ -55,7 +55,7 @@ func server(code int) *Server {
 		Dial: func(context.Context, string, int) (net.Conn, error) { return nil, errors.New("connection refused") }})
 }
 
-// TestRefusals: why a stream cannot be, with the API's reason and a text for the user.
+// TestRefusals covers why a stream cannot be, with the API's reason and a text for the user.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name, reason, message string
@@ -84,7 +84,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestExec: output goes to the stream, and its end carries the exit code. Without a container's name it is the pod's first.
+// TestExec checks that output goes to the stream, and its end carries the exit code. Without a container's name it is the pod's
+// first.
 func TestExec(t *testing.T) {
 	for code, message := range map[int]string{0: "", 3: "command terminated with exit code 3"} {
 		p := &peer{}

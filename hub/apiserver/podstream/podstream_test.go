@@ -92,7 +92,7 @@ func TestClientLearnsWhyItsCommandEnded(t *testing.T) {
 	}
 }
 
-// TestRefusalsBeforeTheUpgradeAreHTTP: until the connection is upgraded, an error is an ordinary answer.
+// TestRefusalsBeforeTheUpgradeAreHTTP checks that until the connection is upgraded, an error is an ordinary answer.
 func TestRefusalsBeforeTheUpgradeAreHTTP(t *testing.T) {
 	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
 	for name, test := range map[string]struct {

@@ -97,6 +97,9 @@ func (x *stream) join(t terminal, st wire.Stream) {
 			// A cause of its own is a reason that the client does not know; without one, client or node went.
 			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
 				end = apierrors.NewServiceUnavailable(cause.Error())
+				if status := apierrors.APIStatus(nil); errors.As(cause, &status) {
+					end = cause
+				}
 			}
 			break
 		}

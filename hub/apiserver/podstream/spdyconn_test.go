@@ -69,7 +69,7 @@ func TestStrangeControlFramesAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzSPDYFrames: whatever a client sends, what comes out is frames within the bounds, or an error.
+// FuzzSPDYFrames checks that whatever a client sends, what comes out is frames within the bounds, or an error.
 func FuzzSPDYFrames(f *testing.F) {
 	f.Add(frame(1, 0, []byte("abc")), uint8(3))
 	f.Add(frame(controlBit|controlVersion<<16|1, 1, []byte("abc")), uint8(200))

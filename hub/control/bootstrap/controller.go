@@ -218,7 +218,7 @@ func (c *Controller) dnsService() *corev1.Service {
 	}
 }
 
-// reachable: pods can have the address as an endpoint.
+// reachable reports whether pods can have the address as an endpoint.
 func (c *Controller) reachable() bool {
 	a := c.cfg.Address.Addr()
 	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback()

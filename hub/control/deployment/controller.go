@@ -60,7 +60,7 @@ func New(cfg Config) *Controller {
 // Run reconciles until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-// replicaSetKeys: the Deployments that a ReplicaSet belongs to, has belonged to, or could belong to.
+// replicaSetKeys returns the Deployments that a ReplicaSet belongs to, has belonged to, or could belong to.
 func (c *Controller) replicaSetKeys(ch control.Change) []control.Key {
 	c.orphans.Saw(ch)
 	var keys []control.Key
@@ -83,7 +83,7 @@ func (c *Controller) replicaSetKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// nodeKeys: when a node goes dark or comes back, the Deployments that have pods there.
+// nodeKeys returns the Deployments that have pods on a node which goes dark or comes back.
 func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	name := ch.Object().GetName()
 	is := ch.New != nil && control.NodeDark(ch.New.(*corev1.Node))

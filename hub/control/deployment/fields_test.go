@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// TestMinReadySeconds: a Deployment's minReadySeconds is its ReplicaSet's, from the beginning and after a change.
+// TestMinReadySeconds checks that a Deployment's minReadySeconds is its ReplicaSet's, from the beginning and after a change.
 func TestMinReadySeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := web(2, "v1")

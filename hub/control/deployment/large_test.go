@@ -12,8 +12,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// TestLargestReplicas: numbers at the end of what the API's fields hold must not turn around. The ReplicaSet gets what was
-// asked for; whether that many pods may be is for others to say.
+// TestLargestReplicas checks that numbers at the end of what the API's fields hold must not turn around. The ReplicaSet gets
+// what was asked for; whether that many pods may be is for others to say.
 func TestLargestReplicas(t *testing.T) {
 	for _, surge := range []intstr.IntOrString{intstr.FromInt32(1), intstr.FromInt32(math.MaxInt32), intstr.FromString("100%")} {
 		t.Run(surge.String(), func(t *testing.T) {

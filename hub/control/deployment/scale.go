@@ -172,7 +172,7 @@ func (r *rollout) newest() *appsv1.ReplicaSet {
 	return nil
 }
 
-// saturated: the current ReplicaSet is all that is wanted, and serves.
+// saturated reports whether the current ReplicaSet has all replicas that are wanted, and all are available.
 func (r *rollout) saturated() bool {
 	if r.current == nil {
 		return false

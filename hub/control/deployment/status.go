@@ -136,7 +136,7 @@ func (r *rollout) renew(s *appsv1.DeploymentStatus, message string) {
 	place(s, r.now, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonUpdated, message)
 }
 
-// advanced: since the last status there are more pods that are updated, ready or available, or fewer old ones.
+// advanced reports whether there are more pods updated, ready or available, or fewer old ones, than in the last status.
 func advanced(before, now *appsv1.DeploymentStatus) bool {
 	return now.UpdatedReplicas > before.UpdatedReplicas ||
 		now.Replicas-now.UpdatedReplicas < before.Replicas-before.UpdatedReplicas ||
@@ -150,7 +150,7 @@ func complete(d *appsv1.Deployment, s *appsv1.DeploymentStatus) bool {
 	return int64(s.UpdatedReplicas) == n && int64(s.Replicas) == n && int64(s.AvailableReplicas) == n && s.ObservedGeneration >= d.Generation
 }
 
-// onlyDarkAreMissing: what can be done without the dark nodes is done.
+// onlyDarkAreMissing reports whether all that can be done without the dark nodes is done.
 func (r *rollout) onlyDarkAreMissing() bool {
 	return r.current != nil && r.missingOnDark() > 0 && r.oldLive() == 0 &&
 		r.sizeOf(r.current) == r.goal() && r.settled() == r.goal()

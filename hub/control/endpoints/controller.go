@@ -53,7 +53,7 @@ func New(cfg Config) *Controller {
 // Run reconciles until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-// podKeys: the Services that select the pod or did, when anything changed that endpoints show.
+// podKeys returns the Services that select the pod or did, when anything changed that endpoints show.
 func (c *Controller) podKeys(ch control.Change) []control.Key {
 	if ch.Old != nil && ch.New != nil && sameEndpoint(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
 		return nil
@@ -95,7 +95,7 @@ func sliceKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// nodeKeys: when a node's zone becomes known or changes, the Services with pods there.
+// nodeKeys returns the Services with pods on a node whose zone becomes known or changes.
 func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	zoneOf := func(o kube.Object) string {
 		if o == nil {

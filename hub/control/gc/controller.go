@@ -107,7 +107,7 @@ func keyOf(gvk kube.GVK, o kube.Object) control.Key {
 	return control.Key{GVK: gvk, Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-// keys: the object itself when its owners or its own deletion have changed; its dependents when it has gone; its owners,
+// keys returns the object itself when its owners or its own deletion have changed; its dependents when it has gone; its owners,
 // which may have waited for it, when it has gone or left them.
 func (c *Controller) keys(ch control.Change) []control.Key {
 	var keys []control.Key

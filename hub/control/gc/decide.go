@@ -69,12 +69,12 @@ func policy(obj kube.Object, waiting, hasDependents bool) metav1.DeletionPropaga
 	return metav1.DeletePropagationBackground
 }
 
-// foreground: the object is being deleted, and its dependents go first.
+// foreground reports whether the object is being deleted and its dependents go first.
 func foreground(obj kube.Object) bool {
 	return obj.GetDeletionTimestamp() != nil && has(obj, metav1.FinalizerDeleteDependents)
 }
 
-// orphaning: the object is being deleted, and its dependents stay.
+// orphaning reports whether the object is being deleted and its dependents stay.
 func orphaning(obj kube.Object) bool {
 	return obj.GetDeletionTimestamp() != nil && has(obj, metav1.FinalizerOrphanDependents)
 }
@@ -83,7 +83,7 @@ func has(obj kube.Object, finalizer string) bool {
 	return slices.Contains(obj.GetFinalizers(), finalizer)
 }
 
-// blocks: dep keeps an owner with this uid, which is deleted in the foreground, from going.
+// blocks reports whether dep keeps an owner with this uid, which is deleted in the foreground, from going.
 func blocks(dep kube.Object, uid types.UID) bool {
 	for _, r := range dep.GetOwnerReferences() {
 		if r.UID == uid && r.BlockOwnerDeletion != nil && *r.BlockOwnerDeletion {

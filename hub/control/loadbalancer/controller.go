@@ -64,7 +64,7 @@ func serviceKeys(ch control.Change) []control.Key {
 	return []control.Key{control.KeyOf(svc)}
 }
 
-// nodeKeys: all Services of the type, when a node comes, goes, or can be reached otherwise than before.
+// nodeKeys returns all Services of the type when a node comes, goes, or changes its addresses.
 func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	if slices.Equal(addressesOf(ch.Old), addressesOf(ch.New)) {
 		return nil
@@ -78,7 +78,7 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// sliceKeys: a Service that only nodes with endpoints serve.
+// sliceKeys returns the slice's Service if only nodes with endpoints serve it.
 func (c *Controller) sliceKeys(ch control.Change) []control.Key {
 	o := ch.Object()
 	key := control.Key{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]}

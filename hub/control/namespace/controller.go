@@ -79,7 +79,7 @@ func (c *Controller) kindsChanged(now []control.StoredKind) {
 // Run reconciles until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-// contentKeys: a namespace that is ending, when something in it has gone, come, or changed its finalizers.
+// contentKeys returns the namespace if it is ending, when something in it has gone, come, or changed its finalizers.
 func (c *Controller) contentKeys(ch control.Change) []control.Key {
 	if ch.Old != nil && ch.New != nil && len(ch.Old.GetFinalizers()) == len(ch.New.GetFinalizers()) {
 		return nil

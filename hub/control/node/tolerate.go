@@ -83,7 +83,7 @@ func tolerated(p *corev1.Pod, n *corev1.Node, t *corev1.Taint) time.Duration {
 	return 0
 }
 
-// tolerates: the toleration matches the taint, by Kubernetes' rules.
+// tolerates reports whether the toleration matches the taint, by Kubernetes' rules.
 func tolerates(tol *corev1.Toleration, t *corev1.Taint) bool {
 	if tol.Effect != "" && tol.Effect != t.Effect {
 		return false

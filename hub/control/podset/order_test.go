@@ -54,7 +54,8 @@ func TestVictimOrder(t *testing.T) {
 	}
 }
 
-// TestCandidates: what shares a node counts over the whole application, and only what is active; keep is asked in order.
+// TestCandidates checks that what shares a node counts over the whole application, and only what is active; keep is asked in
+// order.
 func TestCandidates(t *testing.T) {
 	on := func(name, node string, phase corev1.PodPhase) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{NodeName: node}, Status: corev1.PodStatus{Phase: phase}}

@@ -213,7 +213,7 @@ func TestClaimNamesTheSelectorThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// TestCountsWhenTheCacheShowsItAll: after three creations and a deletion the owner's loop waits for exactly those.
+// TestCountsWhenTheCacheShowsItAll checks that after three creations and a deletion the owner's loop waits for exactly those.
 func TestCountsWhenTheCacheShowsItAll(t *testing.T) {
 	in(t, []kube.Object{owner("web", "web")}, func(w *world) {
 		web := w.owner("web")
@@ -252,7 +252,7 @@ func TestCountsWhenTheCacheShowsItAll(t *testing.T) {
 	})
 }
 
-// TestRefusalHoldsForTheOwner: there is room for five pods of a thousand.
+// TestRefusalHoldsForTheOwner covers an owner with many pods: there is room for five pods of a thousand.
 func TestRefusalHoldsForTheOwner(t *testing.T) {
 	in(t, []kube.Object{owner("web", "web"), owner("db", "db")}, func(w *world) {
 		var mu sync.Mutex

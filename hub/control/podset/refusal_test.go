@@ -11,7 +11,8 @@ import (
 	"petrel.dev/petrel/hub/control"
 )
 
-// TestRefusalsHoldLongerEachTime: from a second to a minute, until the spec changes, something else goes wrong, or it works.
+// TestRefusalsHoldLongerEachTime checks that they hold longer: from a second to a minute, until the spec changes, something
+// else goes wrong, or it works.
 func TestRefusalsHoldLongerEachTime(t *testing.T) {
 	var r refusals
 	key := control.Key{Namespace: "default", Name: "web"}

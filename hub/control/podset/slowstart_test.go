@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestSlowStart: 1, 2, 4, ... calls at a time; the batch with an error is the last.
+// TestSlowStart checks the size of the batches: 1, 2, 4, ... calls at a time; the batch with an error is the last.
 func TestSlowStart(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {

@@ -15,8 +15,9 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// TestRefusedPodsAreNotAskedForAtOnceAgain: there is room for ten pods of a thousand. Each of the ten changes often, and each
-// change brings the ReplicaSet up; still it asks for more now and then only. A change of its spec is another matter.
+// TestRefusedPodsAreNotAskedForAtOnceAgain covers owners that change often: there is room for ten pods of a thousand. Each of
+// the ten changes often, and each change brings the ReplicaSet up; still it asks for more now and then only. A change of its
+// spec is another matter.
 func TestRefusedPodsAreNotAskedForAtOnceAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := controltest.New(t, webSet(1000))

@@ -171,7 +171,8 @@ func (s *Scheduler) node(c control.Change) bool {
 	return true
 }
 
-// sameForScheduling: the usual update of a node, a condition, says nothing about where pods may go.
+// sameForScheduling reports whether an update of a node changes nothing that placement depends on, as the usual update of a
+// condition does.
 func sameForScheduling(a, b *corev1.Node) bool {
 	return a.UID == b.UID && a.Spec.Unschedulable == b.Spec.Unschedulable && maps.Equal(a.Labels, b.Labels) &&
 		equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints) &&

@@ -9,8 +9,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// TestChangesComeToWhatComposingMakes: whatever changes in which order, and whenever sessions begin and end, what has gone out
-// comes to the sets that a hub would compose that starts now. Nothing is removed that is not there.
+// TestChangesComeToWhatComposingMakes checks that whatever changes in which order, and whenever sessions begin and end, what
+// has gone out comes to the sets that a hub would compose that starts now. Nothing is removed that is not there.
 func TestChangesComeToWhatComposingMakes(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt, Table())

@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/svcproxy"
 )
 
-// TestServiceFields: what a Service says of its traffic reaches the nodes.
+// TestServiceFields checks that what a Service says of its traffic reaches the nodes.
 func TestServiceFields(t *testing.T) {
 	made := func(spec corev1.ServiceSpec) (out svcproxy.Service) {
 		t.Helper()

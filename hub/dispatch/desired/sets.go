@@ -12,33 +12,6 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Sets are the desired sets of all nodes that have a session. They follow the change feed for all nodes. They belong to one
-// goroutine.
-type Sets struct {
-	cfg      Config
-	kinds    []kube.GVK // to follow, each once
-	bound    []*bound
-	shared   []*shared
-	referred []*referred
-	pods     *bound          // the one of Pods
-	open     map[string]*set // by Node name: nodes with a session
-	out      Output
-}
-
-// set is what is remembered of one open set.
-type set struct {
-	node    string
-	members map[wire.ID]member // of bound sources
-	pending map[types.UID]time.Time
-	known   bool // it is known which pods the node has, so that others may be held back
-}
-
-// member is a bound object of an open set.
-type member struct {
-	sent bool // has been put into the set; otherwise it is pending
-	refs []ref
-}
-
 // New returns Sets without objects and nodes.
 func New(cfg Config) *Sets {
 	s := &Sets{cfg: cfg, open: map[string]*set{}}

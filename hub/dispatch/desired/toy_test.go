@@ -100,7 +100,7 @@ func classObject(c *storagev1.StorageClass) (*wire.Object, error) {
 	return object("Class", c, c.Provisioner)
 }
 
-// TestWhatCannotBeComposed: nodes keep what they have of it, and the caller gets the reason.
+// TestWhatCannotBeComposed checks that nodes keep what they have of it, and the caller gets the reason.
 func TestWhatCannotBeComposed(t *testing.T) {
 	table := Table()
 	broken := false

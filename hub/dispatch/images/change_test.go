@@ -64,7 +64,8 @@ func batch(image, platform string) *wire.Batch {
 	}}
 }
 
-// TestReportsFollowThePods: what a node's batches report counts while a pod of the node has the image, and a while after.
+// TestReportsFollowThePods checks that what a node's batches report counts while a pod of the node has the image, and a while
+// after.
 func TestReportsFollowThePods(t *testing.T) {
 	c := newCluster()
 	expect := func(image string, want ...string) {
@@ -111,7 +112,7 @@ func TestReportsFollowThePods(t *testing.T) {
 	}
 }
 
-// TestSubscribe: a subscriber gets what is known, then each change, and after its end nothing.
+// TestSubscribe checks that a subscriber gets what is known, then each change, and after its end nothing.
 func TestSubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster()

@@ -14,7 +14,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// TestTokenLifetime: a projected token's expirationSeconds is how long it lives, the usual one longer, as upstream has it.
+// TestTokenLifetime checks that a projected token's expirationSeconds is how long it lives, the usual one longer, as upstream
+// has it.
 func TestTokenLifetime(t *testing.T) {
 	src := corev1.ServiceAccountTokenProjection{ExpirationSeconds: new(int64(7200))}
 	if got := lifetime(src.ExpirationSeconds); got != 2*time.Hour {

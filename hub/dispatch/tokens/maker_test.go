@@ -83,7 +83,8 @@ func TestMakerMakesTokens(t *testing.T) {
 	})
 }
 
-// TestMakerIsShared: what holds one up ends by time, and takes no more than its own worker; a panic costs one request.
+// TestMakerIsShared checks that what holds one up ends by time, and takes no more than its own worker; a panic costs one
+// request.
 func TestMakerIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		remove := contain.Inject(func(site, key string) {

@@ -37,18 +37,18 @@ func Engine() string {
 	return "sqlite"
 }
 
-// open makes a store that may hold limit bytes; 0 is the engine's usual limit.
-func open(t testing.TB, limit int64) engine {
+// open makes a store that may hold limit bytes, 0 is the engine's usual limit, and whose keys are tenant's; nil: nobody's.
+func open(t testing.TB, limit int64, tenant func(key string) string) engine {
 	t.Helper()
 	switch name := Engine(); name {
 	case "sqlite":
-		db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit})
+		db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db"), MaxBytes: limit, Tenant: tenant})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return db
 	case "memory":
-		return memory.New(memory.Config{MaxBytes: limit})
+		return memory.New(memory.Config{MaxBytes: limit, Tenant: tenant})
 	default:
 		t.Fatalf("%s=%s: no such engine", engineEnv, name)
 		return nil

@@ -63,8 +63,18 @@ func Store(t testing.TB) TestStore {
 // Limited is Store with a limit on the bytes of its objects; 0 is the usual one.
 func Limited(t testing.TB, limit int64) TestStore {
 	t.Helper()
+	return run(t, open(t, limit, nil))
+}
+
+// Shared is Limited where each namespace has its share of the limit, as in the hub.
+func Shared(t testing.TB, limit int64) TestStore {
+	t.Helper()
+	return run(t, open(t, limit, resource.TenantOf))
+}
+
+func run(t testing.TB, db engine) TestStore {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	db := open(t, limit)
 	done := make(chan error, 1)
 	go func() { done <- db.Run(ctx) }()
 	t.Cleanup(func() {

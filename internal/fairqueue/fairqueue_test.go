@@ -1,0 +1,84 @@
+package fairqueue
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// run queues a caller for each letter of waiting behind one that holds the slot, and returns the order in which they got it.
+func run(t *testing.T, waiting string, withdrawn int) string {
+	var served string
+	synctest.Test(t, func(t *testing.T) {
+		var q Queue
+		first, err := q.Acquire(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, client := range strings.Split(waiting, "") {
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				release, err := q.Acquire(ctx, client)
+				if err != nil {
+					return
+				}
+				served += client
+				release()
+			}()
+			synctest.Wait() // they queue in order
+			if i < withdrawn {
+				cancel()
+				synctest.Wait()
+			}
+			defer cancel()
+		}
+		first()
+		synctest.Wait()
+		if q.held || len(q.waiting) != 0 || len(q.turns) != 0 {
+			t.Errorf("left over: %+v", &q)
+		}
+	})
+	return served
+}
+
+// TestTurns checks that a client with one request waits for one request of each other client, however many those have.
+func TestTurns(t *testing.T) {
+	for _, c := range []struct {
+		waiting, served string
+		withdrawn       int
+	}{
+		{"aaaaaabc", "abcaaaaa", 0},
+		{"aaabbbc", "abcabab", 0},
+		{"aaab", "ab", 2},
+		{"aaab", "b", 3},
+	} {
+		if got := run(t, c.waiting, c.withdrawn); got != c.served {
+			t.Errorf("%s, %d withdrawn: served %s, not %s", c.waiting, c.withdrawn, got, c.served)
+		}
+	}
+}
+
+// TestTurnOfOneWhoLeaves checks that a slot that comes to a caller in the moment in which it leaves goes on to the next.
+func TestTurnOfOneWhoLeaves(t *testing.T) {
+	for range 200 {
+		var q Queue
+		first, _ := q.Acquire(t.Context(), "a")
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			if release, err := q.Acquire(ctx, "b"); err == nil {
+				release()
+			}
+		}()
+		go cancel()
+		first()
+		<-left
+		release, err := q.Acquire(t.Context(), "c") // hangs when the slot is lost
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+}
