@@ -9,8 +9,16 @@ import (
 
 // queue holds the keys that want work. A key is in it at most once and is never handed to two workers at a time; one that is
 // added while a worker has it comes again afterwards. It has no goroutine and no periodic timer: when nothing is due, nothing
-// runs. client-go's delaying queue is not used: it keeps a goroutine and a ticker of 10 seconds at rest, and cannot replace a key's
-// deadline by a later one.
+// runs.
+//
+// It is not client-go's workqueue, although that has the same first three rules:
+//
+//   - A delaying workqueue has a goroutine and a ticker of ten seconds for as long as it lives, also with nothing due. A dozen
+//     loops would wake an idle board more than once a second.
+//   - Its Get waits without a context, so that each loop would need one goroutine more that shuts it down.
+//   - Its AddAfter keeps the earliest time for a key, and nothing withdraws one. The result of Reconcile replaces what an earlier
+//     call asked for: a Deployment that has finished must not come up again at its old deadline.
+//   - Its rate limiter does not distinguish a conflict, where trying again at once is right, from an error.
 type queue struct {
 	mu     sync.Mutex          // guards all fields but signal
 	ready  []Key               // in order of arrival

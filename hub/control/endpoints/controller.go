@@ -1,6 +1,5 @@
-// Package endpoints tells, for each Service with a selector, which pods stand behind it: in EndpointSlices, which proxies
-// and DNS are fed from, and in the Endpoints object that older tools read. Services without a selector, and slices that
-// others keep, are left alone.
+// Package endpoints publishes, for each Service with a selector, which pods serve it: in EndpointSlices, which proxies and DNS read,
+// and in the Endpoints object that older tools read. Services without a selector, and slices that others keep, are left alone.
 package endpoints
 
 //lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
@@ -21,23 +20,14 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Config is what the controller needs.
-type Config struct {
-	Client control.Client
-	Log    *slog.Logger
-}
+// controller reconciles Services.
+type controller struct{ client control.Client }
 
-// Controller reconciles Services.
-type Controller struct {
-	client control.Client
-	loop   *control.Loop
-}
-
-// New returns a controller; Run starts it.
-func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client}
-	c.loop = &control.Loop{
-		Name: "endpoints", Client: cfg.Client, Log: cfg.Log, Workers: 2,
+// New returns the controller's loop.
+func New(client control.Client, log *slog.Logger) *control.Loop {
+	c := &controller{client}
+	return &control.Loop{
+		Name: "endpoints", Client: client, Log: log, Workers: 2,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
 			{GVK: kube.Service, Keys: control.OwnKeyUnlessStatus},
@@ -47,14 +37,10 @@ func New(cfg Config) *Controller {
 			{GVK: kube.Node, Keys: c.nodeKeys},
 		},
 	}
-	return c
 }
 
-// Run reconciles until ctx ends.
-func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
-
 // podKeys returns the Services that select the pod or did, when anything changed that endpoints show.
-func (c *Controller) podKeys(ch control.Change) []control.Key {
+func (c *controller) podKeys(ch control.Change) []control.Key {
 	if ch.Old != nil && ch.New != nil && sameEndpoint(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
 		return nil
 	}
@@ -96,7 +82,7 @@ func sliceKeys(ch control.Change) []control.Key {
 }
 
 // nodeKeys returns the Services with pods on a node whose zone becomes known or changes.
-func (c *Controller) nodeKeys(ch control.Change) []control.Key {
+func (c *controller) nodeKeys(ch control.Change) []control.Key {
 	zoneOf := func(o kube.Object) string {
 		if o == nil {
 			return ""
@@ -117,7 +103,7 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
 	if !ok {
 		return 0, c.clear(ctx, key)
@@ -146,8 +132,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	err := c.client.Commit(ctx, writes)
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		// Made by the step before, and not in the cache yet; its change brings the key up again. Should it be somebody
-		// else's, the error is worth telling.
+		// Made by the step before, and not in the cache yet; its change queues the key again. If it belongs to
+		// another controller, the error is worth a log line.
 		return 0, err
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return 0, nil
@@ -155,8 +141,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// slices are those of the Service that this controller keeps.
-func (c *Controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
+// slices returns those of the Service that this controller keeps.
+func (c *controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
 	for _, s := range control.Index[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, control.OwnerIndex, string(svc.UID)) {
 		if s.Labels[discoveryv1.LabelManagedBy] == ManagedBy && s.DeletionTimestamp == nil {
@@ -166,7 +152,7 @@ func (c *Controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
 	return out
 }
 
-func (c *Controller) zone(node string) string {
+func (c *controller) zone(node string) string {
 	if n, ok := c.client.Get(kube.Node, "", node); ok {
 		return n.GetLabels()[corev1.LabelTopologyZone]
 	}
@@ -174,7 +160,7 @@ func (c *Controller) zone(node string) string {
 }
 
 // clear removes the Endpoints of a Service that is gone; its slices go with their owner.
-func (c *Controller) clear(ctx context.Context, key control.Key) error {
+func (c *controller) clear(ctx context.Context, key control.Key) error {
 	e, ok := c.client.Get(kube.Endpoints, key.Namespace, key.Name)
 	if !ok || e.GetLabels()[legacyManagedByLabel] != legacyManagedBy {
 		return nil
