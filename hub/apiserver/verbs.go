@@ -18,14 +18,14 @@ import (
 	"petrel.dev/petrel/hub/registry"
 )
 
-// short serves the verbs that are one question and one answer.
+// short serves the verbs that read or write once and answer at once.
 func (x *exchange) short() {
 	out, err := x.negotiate()
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	var body []byte // read first: how long it takes to come is not the work's time
+	var body []byte // read first: the time that it takes to arrive is not the work's
 	if x.verb != "get" {
 		if body, err = x.readBody(); err != nil {
 			x.fail(err)

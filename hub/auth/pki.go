@@ -22,7 +22,7 @@ import (
 type PKI struct {
 	dir   string                     // does not change
 	hosts []string                   // further names and addresses of the hub; does not change
-	now   func() time.Time           // never nil; sane (see package doc)
+	now   func() time.Time           // never nil; may be wrong: see sane
 	addrs func() ([]net.Addr, error) // the machine's addresses now; never nil
 	log   *slog.Logger               // set by LogTo before Run; nil: no log
 
