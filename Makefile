@@ -51,7 +51,7 @@ hostile: setup-test build ## the attacks of docs/security.md at full size: pods,
 # All but what works on a real containerd, whose tests wait for other processes. The detector needs cgo, and so a C compiler.
 # Left out are tests of memory and of pace: under the detector a program needs several times of both.
 UNRACED := TestMemoryAndIdleness|TestRotationAndFollow
-race: setup-test setup-race ## the tests under Go's race detector; most of an hour on two cores (PKG=./svcproxy/...: one part)
+race: setup-test setup-race ## the tests under Go's race detector; long: sqlstore alone takes five minutes on two cores (PKG=./svcproxy/...: one part)
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m -skip '$(UNRACED)' \
 	  $(or $(PKG),./internal/... ./sqlstore/... ./svcproxy/... ./sched/... ./hub/... ./test/link $$($(GO) list ./edgeagent/... | grep -vE '/(edgeagent|ctrd)$$'))
 

@@ -27,38 +27,43 @@ func (i issuer) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *
 	return "token for " + pod.Name, time.Now().Add(life), err
 }
 
-// makerOf runs a Maker over a ServiceAccount "default" in the bubble of t; results come by the pod's name.
-func makerOf(t *testing.T, i issuer) (ask func(pods ...*corev1.Pod), results map[string]Result) {
+// results are what a Maker has answered, by the pod's name.
+type results struct {
+	mu sync.Mutex
+	m  map[string]Result // guarded by mu
+}
+
+func (r *results) of(pod string) (Result, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	result, ok := r.m[pod]
+	return result, ok
+}
+
+// makerOf runs a Maker over a ServiceAccount "default" in the bubble of t. ask asks for the tokens of pods.
+func makerOf(t *testing.T, i issuer) (ask func(pods ...*corev1.Pod), got *results) {
 	m := NewMaker(controltest.New(t, &corev1.ServiceAccount{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "default"},
 	}), i, slog.New(slog.DiscardHandler))
 	go func() { _ = m.Run(t.Context()) }()
-	results = map[string]Result{}
-	got := make(chan Result)
-	go func() {
-		for r := range got {
-			results[r.Pod.Name] = r
-		}
-	}()
-	t.Cleanup(func() { close(got) })
+	got = &results{m: map[string]Result{}}
 	return func(pods ...*corev1.Pod) {
 		for _, p := range pods {
 			for _, r := range NewBook().Want(p) {
 				m.Ask(r, func(r Result) {
-					select {
-					case got <- r:
-					case <-t.Context().Done():
-					}
+					got.mu.Lock()
+					defer got.mu.Unlock()
+					got.m[r.Pod.Name] = r
 				})
 			}
 		}
-	}, results
+	}, got
 }
 
 func TestMakerMakesTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ask, results := makerOf(t, func(_ context.Context, sa *corev1.ServiceAccount, _ *corev1.Pod, audiences []string, life time.Duration) error {
+		ask, got := makerOf(t, func(_ context.Context, sa *corev1.ServiceAccount, _ *corev1.Pod, audiences []string, life time.Duration) error {
 			if sa.Name != "default" || fmt.Sprint(audiences) != "[vault]" || life != 10*time.Hour {
 				t.Errorf("asked for a token of %s for %v, %v", sa.Name, audiences, life)
 			}
@@ -68,7 +73,7 @@ func TestMakerMakesTokens(t *testing.T) {
 		orphan.Spec.ServiceAccountName = "none"
 		ask(podOf("web", "vault"), orphan)
 		synctest.Wait()
-		r := results["web"]
+		r, _ := got.of("web")
 		var tok wire.Token
 		if r.Err != nil || json.Unmarshal(r.object.Data, &tok) != nil {
 			t.Fatalf("%+v", r)
@@ -77,8 +82,8 @@ func TestMakerMakesTokens(t *testing.T) {
 		if tok != want || r.object.Version != uint64(want.ExpiresUnix) || r.object.ID != (wire.ID{Kind: wire.KindToken, UID: "web/vault"}) {
 			t.Errorf("made %+v, %+v", r.object, tok)
 		}
-		if err := results["orphan"].Err; err == nil || err.Error() != "serviceaccount ns/none does not exist" {
-			t.Errorf("without its account: %v", err)
+		if r, _ := got.of("orphan"); r.Err == nil || r.Err.Error() != "serviceaccount ns/none does not exist" {
+			t.Errorf("without its account: %v", r.Err)
 		}
 	})
 }
@@ -96,7 +101,7 @@ func TestMakerIsShared(t *testing.T) {
 		var mu sync.Mutex // for what follows
 		making, most := 0, 0
 		var order []string
-		ask, results := makerOf(t, func(ctx context.Context, _ *corev1.ServiceAccount, p *corev1.Pod, _ []string, _ time.Duration) error {
+		ask, got := makerOf(t, func(ctx context.Context, _ *corev1.ServiceAccount, p *corev1.Pod, _ []string, _ time.Duration) error {
 			if p.Name == "hangs" {
 				<-ctx.Done()
 				return ctx.Err()
@@ -119,6 +124,8 @@ func TestMakerIsShared(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(order) != 10 || most > workers-1 {
 			t.Errorf("%d made, %d at a time, of %d workers", len(order), most, workers)
 		}
@@ -129,16 +136,16 @@ func TestMakerIsShared(t *testing.T) {
 			}
 		}
 		var p *contain.Panic
-		if err := results["poison"].Err; !errors.As(err, &p) {
-			t.Errorf("poison: %v", err)
+		if r, _ := got.of("poison"); !errors.As(r.Err, &p) {
+			t.Errorf("poison: %v", r.Err)
 		}
-		if _, done := results["hangs"]; done {
+		if _, done := got.of("hangs"); done {
 			t.Error("what hangs is answered at once")
 		}
 		time.Sleep(limit)
 		synctest.Wait()
-		if err := results["hangs"].Err; !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("what hangs: %v", err)
+		if r, _ := got.of("hangs"); !errors.Is(r.Err, context.DeadlineExceeded) {
+			t.Errorf("what hangs: %v", r.Err)
 		}
 	})
 }
