@@ -194,6 +194,6 @@ func decodeContinue(sel *selection, token string) (after string, at sqlstore.Rev
 	if path.Clean(start) != start {
 		return bad("%v", c.Start)
 	}
-	// The token says where to go on from, the store wants the last key of the page before.
+	// The token has the key to go on from, the store wants the last key of the page before.
 	return sel.prefix + strings.TrimSuffix(start[1:], "\x00"), max(c.Revision, 0), nil
 }

@@ -66,7 +66,7 @@ func (r *rollout) status() appsv1.DeploymentStatus {
 	return s
 }
 
-// pauseCondition starts the progress clock anew when a Deployment is paused or goes on.
+// pauseCondition restarts the progress deadline when a Deployment is paused or resumed.
 func (r *rollout) pauseCondition(s *appsv1.DeploymentStatus) {
 	c := condition(s, appsv1.DeploymentProgressing)
 	if !hasDeadline(r.d) || c != nil && c.Reason == reasonTimedOut {

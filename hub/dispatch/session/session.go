@@ -182,8 +182,8 @@ func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *
 	down.Begin(peer)
 }
 
-// Refuse ends the session before its welcome. An agent of version 1 takes a revision that is no smaller than its own for
-// proof that its Node was deleted, which no revision is; so it gets none.
+// Refuse ends the session before its welcome. An agent of version 1 concludes from a revision that is not smaller than
+// its own that its Node was deleted, which is wrong; so it gets none.
 func (s *Session) Refuse(now time.Time, r wire.Refuse) {
 	if s.state == judged {
 		if s.version < historyVersion {
@@ -203,8 +203,8 @@ func (s *Session) Bye(now time.Time, code wire.Code, message string) {
 	}
 }
 
-// Settle says that the node has its whole desired set, once in a session and as soon as that is so. Call it only while
-// nothing that the node is to have is held back from the set.
+// Settle informs the node, once in a session, that it has its whole desired set as soon as that is so. Call it only while no object
+// of the set is pending.
 func (s *Session) Settle() {
 	if s.state == open && !s.complete && s.version >= historyVersion && s.down.Settled() {
 		s.complete = true
@@ -220,7 +220,7 @@ func (s *Session) Probe(now time.Time) {
 	}
 }
 
-// OpenStream has the node serve a stream.
+// OpenStream asks the node to serve a stream.
 func (s *Session) OpenStream(o *wire.Open) {
 	if s.state == open {
 		s.pipe.Send(o)
@@ -266,7 +266,7 @@ func (s *Session) message(m wire.Message) {
 	}
 }
 
-// answer sends what a node has asked for, as long as it takes its answers.
+// answer sends what a node has asked for, as long as it acknowledges answers.
 func (s *Session) answer(m wire.Message) {
 	if s.pipe.Backlog() > maxAnswers {
 		s.end(ErrNotListening)
@@ -282,7 +282,7 @@ func (s *Session) Have(h *wire.Have) {
 	}
 }
 
-// Committed says that the oldest batch of reports not yet answered is durable.
+// Committed records that the oldest batch of reports not yet answered is durable, and answers it.
 func (s *Session) Committed(seq uint64) {
 	if s.state != open || len(s.waiting) == 0 || s.waiting[0].Seq != seq {
 		return
@@ -309,7 +309,7 @@ func (s *Session) end(err error) {
 	s.state, s.out.Ended, s.out.Err = ended, true, err
 }
 
-// Drain gives what there is to do by now. Call it after every other call and at Wake.
+// Drain returns what there is to do by now. Call it after every other call and at Wake.
 func (s *Session) Drain(now time.Time) Output {
 	if s.state == open {
 		if m := s.down.Next(s.revision()); m != nil {
@@ -338,7 +338,7 @@ func (s *Session) Drain(now time.Time) Output {
 	return out
 }
 
-// Wake is when Drain has something to do even if nothing else happens; zero: never.
+// Wake returns when Drain has something to do even if nothing else happens; zero: never.
 func (s *Session) Wake() time.Time {
 	if s.state == ended {
 		return time.Time{}
