@@ -32,7 +32,7 @@ type imageUse struct {
 func (u *imageUse) note(refs []string, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.last == nil || len(u.last) > 4*maxKnown {
+	if u.last == nil || len(u.last) > 4*maxImageReports {
 		u.last = map[string]time.Time{}
 	}
 	for _, name := range ctrd.FullNames(refs) {
@@ -131,8 +131,8 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 		s = k.images(ctx, s)
 		k.collect = now.Add(collectPause)
 	}
-	if manager := a.pods(); manager != nil {
-		manager.SetDiskPressure(k.policy.Pressure(s))
+	if plane := a.dataPlane(); plane != nil {
+		plane.pods.SetDiskPressure(k.policy.Pressure(s))
 	}
 	if k.policy.Pressure(s) && !now.Before(k.evict) {
 		k.pods(ctx, s)
@@ -145,11 +145,11 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 
 // discard removes containers that have ended.
 func (k *keeper) discard(ctx context.Context, s storage.Space) storage.Space {
-	manager := k.agent.pods()
-	if manager == nil {
+	plane := k.agent.dataPlane()
+	if plane == nil {
 		return s
 	}
-	manager.Discard()
+	plane.pods.Discard()
 	select {
 	case <-ctx.Done():
 	case <-time.After(settleDisk):
@@ -164,16 +164,14 @@ func (k *keeper) discard(ctx context.Context, s storage.Space) storage.Space {
 func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 	a := k.agent
 	keep := podrun.SavedImages(a.podsDir())
-	if manager := a.pods(); manager != nil {
-		keep = append(keep, manager.Images()...)
+	if plane := a.dataPlane(); plane != nil {
+		keep = append(keep, plane.pods.Images()...)
 	}
-	a.mu.Lock()
-	for _, p := range a.set.Pods {
+	for _, p := range a.desiredSet().Pods {
 		if p.DeletionTimestamp == nil { // what of it still runs, the containers show
 			keep = append(keep, podrun.ImagesOf(p)...)
 		}
 	}
-	a.mu.Unlock()
 	a.used.note(keep, time.Now())
 	gone, err := a.rt.Collect(ctx, ctrd.Collection{Keep: keep, LastUsed: a.used.snapshot(), MinAge: a.cfg.imageAge, Enough: func() bool {
 		now, ok := a.worstDisk()
@@ -194,8 +192,7 @@ func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 
 // pods evicts one pod.
 func (k *keeper) pods(ctx context.Context, s storage.Space) {
-	manager := k.agent.pods()
-	if manager != nil && manager.Evict(ctx, k.policy.FloorBytes(s.Total), s.Free) {
+	if plane := k.agent.dataPlane(); plane != nil && plane.pods.Evict(ctx, k.policy.FloorBytes(s.Total), s.Free) {
 		k.pause, k.evict = 0, time.Time{}
 		return
 	}
@@ -204,11 +201,4 @@ func (k *keeper) pods(ctx context.Context, s storage.Space) {
 	if ctx.Err() == nil {
 		k.agent.log.Warn("the disk is short of space and no pod uses enough of it to be evicted; free some by hand", "free", storage.Size(s.Free))
 	}
-}
-
-// pods is the manager of pods; nil while the cluster's networks are not known.
-func (a *Agent) pods() *podrun.Manager {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.manager
 }

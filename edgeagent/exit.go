@@ -103,7 +103,7 @@ func (a *Agent) releaseAll(ctx context.Context) error {
 		return err
 	}
 	a.mu.Lock()
-	network := a.network
+	network := a.lastNetwork
 	a.mu.Unlock()
 	var errs []error
 	for _, e := range entries {
