@@ -291,7 +291,7 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// oomKilled tells whether the kernel has killed something in a container for want of memory. The cgroup still exists
+// oomKilled reports whether the kernel has killed something in a container for want of memory. The cgroup still exists
 // while the container's task does.
 func (c cgroups) oomKilled(path string) bool {
 	file := filepath.Join(c.root, "memory", path, "memory.oom_control")

@@ -171,7 +171,7 @@ func (p *Pump) Finish(path string) {
 			p.mu.Unlock() // others may have a turn
 			p.mu.Lock()
 			if p.logs[path] != o {
-				return // somebody else has finished it
+				return // another goroutine has finished it
 			}
 		}
 	}
@@ -277,7 +277,7 @@ func (p *Pump) late() []*spool {
 	return slices.Collect(maps.Keys(p.behind))
 }
 
-// drain moves complete lines of a spool to the log, one turn's worth; with all, an unfinished last line too. It tells
+// drain moves complete lines of a spool to the log, one turn's worth; with all, an unfinished last line too. It reports
 // whether there may be more. The caller holds mu.
 func (p *Pump) drain(s *spool, all bool) (more bool) {
 	p.catchUp(s)
@@ -295,7 +295,7 @@ func (p *Pump) drain(s *spool, all bool) (more bool) {
 		}
 		used, err := p.lines(s, data, all && n < len(buf))
 		if err != nil {
-			if !s.failed { // a full disk is told of once, not at every line
+			if !s.failed { // a full disk is logged once, not at every line
 				p.log.Warn("container log not written", "file", s.out.path, "error", err)
 			}
 			s.failed = true

@@ -23,7 +23,7 @@ type ServiceSocket struct {
 }
 
 // The service networks are local to the node (AnyIP), so without a guard a program of the node that listens on all addresses
-// answers at every service address that has no listener of its own, and to whoever can send packets to the node:
+// answers at every service address that has no listener of its own, and to everyone who can send packets to the node:
 //
 //	to a service network    from lo or the bridge, a port with a listener → it; any other port → refused
 //	                        from elsewhere → dropped: Services are for pods and the node itself

@@ -54,7 +54,7 @@ type Network struct {
 	nftWarn  bool        // the warning about nftables has been given
 	lastErr  string      // of the last look by Run, so that it is logged once
 	ready    bool        // the last converge succeeded
-	// allRouted: the last route succeeded for all peers
+	// allRouted is true if the last route succeeded for all peers.
 	allRouted bool
 	sockets   []ServiceSocket // as of the last SetServiceSockets
 	guards    [2]guardState   // IPv4, IPv6

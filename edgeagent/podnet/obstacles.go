@@ -85,7 +85,7 @@ func (n *Network) firewall() string {
 	return ""
 }
 
-// allows tells whether a chain has a rule that names our bridge: its owner has taken care.
+// allows reports whether a chain has a rule that names our bridge: its owner has taken care.
 func (n *Network) allows(c *nftables.Conn, ch *nftables.Chain) bool {
 	rules, err := c.GetRules(ch.Table, ch)
 	if err != nil {

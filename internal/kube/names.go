@@ -11,7 +11,7 @@ const (
 	// revokes the device.
 	NodeKeyAnnotation = "petrel.dev/node-key"
 	// NodeLabelsAnnotation on a Node holds the labels that its device has last reported of itself, as JSON: those it may
-	// change. A label that somebody has set otherwise stays as it is.
+	// change. A label that a user has set otherwise stays as it is.
 	NodeLabelsAnnotation = "petrel.dev/node-labels"
 	// NodeConditionPrefix begins the types of conditions that only a node's own agent writes, except DarkCondition, which is
 	// the hub's.

@@ -18,7 +18,7 @@ import (
 // ALPN is the protocol name of the link on the hub's one port.
 const ALPN = "mqtt"
 
-// DeviceCertificate makes a device's TLS certificate: self-signed, valid for ever (nobody looks at its dates), with the
+// DeviceCertificate makes a device's TLS certificate: self-signed, valid permanently (nobody looks at its dates), with the
 // static key as its common name, so that a broker can tell the device's fingerprint from the certificate alone.
 func DeviceCertificate(key ed25519.PrivateKey, static PublicKey) (tls.Certificate, error) {
 	tmpl := &x509.Certificate{

@@ -4,7 +4,7 @@ package wire
 // network, for every node. A thousand nodes that each hear of a thousand others would cost a million entries otherwise;
 // with it, a sender remembers only those objects in which its peer differs.
 //
-// Whoever changes it tells each of its senders at once (Sender.SharedChanged). It is owned by one goroutine, like they are.
+// The owner that changes it notifies each of its senders at once (Sender.SharedChanged). It is owned by one goroutine, like they are.
 type Shared struct {
 	objects map[ID]*Object
 	hash    Hash

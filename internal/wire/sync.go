@@ -276,7 +276,7 @@ func (s *Sender) Applied(a *Applied) *Batch {
 // session should end: going on would only make traffic.
 func (s *Sender) Diverged() bool { return s.misses > maxMisses }
 
-// Settled tells whether the peer is known to have everything.
+// Settled reports whether the peer is known to have everything.
 func (s *Sender) Settled() bool {
 	return s.phase == phaseKnown && s.flight == nil && len(s.dirty) == 0
 }

@@ -71,7 +71,7 @@ func members(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 		t.Errorf("the new address touched the pod: %s, before %s", now, life)
 	}
 
-	// A deleted node is told so, and stops its pods.
+	// A deleted node learns so from the hub, and stops its pods.
 	h.Kubectl("delete", "node", "edge")
 	harness.Eventually(t, 40*time.Second, "the agent says that it was removed", func() error {
 		if out := a.Out.String(); !strings.Contains(out, "this node was removed from its cluster") {

@@ -49,12 +49,12 @@ type Config struct {
 type Output struct {
 	Frames  [][]byte
 	Welcome *wire.Welcome
-	// Apply: make each batch durable, then call Applied.
+	// Apply are batches of the desired set: the caller makes each durable, then calls Applied.
 	Apply []*wire.Batch
 	// Handed are batches of reports that the hub has made durable.
 	Handed []*wire.Batch
 	Open   []*wire.Open
-	// Complete: the copy is all that the hub wants of this node; the hub has said so.
+	// Complete is true if the copy is all that the hub wants of this node; the hub has said so.
 	Complete bool
 	// End is why the session is over; nil: it is not. *wire.Refuse and *Ended come from the hub.
 	End error

@@ -37,7 +37,7 @@ func (s State) String() string { return stateNames[s] }
 // Target is what is wanted of one pod.
 type Target struct {
 	Pod *corev1.Pod // never nil: of a pod that has left the set, the copy kept on disk
-	// Gone: the pod is not in the set any more, so nobody waits for its status.
+	// Gone is true if the pod is not in the set any more, so nobody waits for its status.
 	Gone bool
 }
 
