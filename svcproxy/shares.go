@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"petrel.dev/petrel/internal/clientnet"
 )
 
 // shares divides something scarce among clients without a figure for each: a client may have no more of it than what is
@@ -73,12 +75,5 @@ func (s *shares) counts() (used int, refused uint64) {
 	return s.used, s.refused
 }
 
-// shareKey is what counts as one client: an IPv4 address, or an IPv6 /64, of which one machine has all addresses.
-func shareKey(a netip.Addr) netip.Addr {
-	if a = a.Unmap().WithZone(""); a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
-}
+// shareKey is what counts as one client. The address of its network alone is a smaller key than the network.
+func shareKey(a netip.Addr) netip.Addr { return clientnet.Of(a).Addr() }

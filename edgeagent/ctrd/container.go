@@ -402,16 +402,25 @@ func (files) Cancel()              {}
 func (files) Wait()                {}
 func (files) Close() error         { return nil }
 
-// Signal implements podrun.Runtime.
-func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal) error {
-	ctx = r.ns(ctx)
+// started loads a container and its first process; the error is as podrun.Runtime wants it. ctx has the namespace.
+func (r *Runtime) started(ctx context.Context, id string) (client.Container, client.Task, error) {
 	container, err := r.client.LoadContainer(ctx, id)
 	if err != nil {
-		return notFound(err)
+		return nil, nil, notFound(err)
 	}
 	task, err := container.Task(ctx, nil)
 	if err != nil {
-		return notFound(err)
+		return nil, nil, notFound(err)
+	}
+	return container, task, nil
+}
+
+// Signal implements podrun.Runtime.
+func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal) error {
+	ctx = r.ns(ctx)
+	container, task, err := r.started(ctx, id)
+	if err != nil {
+		return err
 	}
 	labels, err := container.Labels(ctx)
 	if err != nil {

@@ -26,13 +26,9 @@ import (
 func (r *Runtime) Exec(ctx context.Context, id string, spec cruntime.ExecSpec) (int, error) {
 	life := ctx // of the caller; the process is ended with it, but cleaned up beyond it
 	ctx = r.ns(context.WithoutCancel(ctx))
-	container, err := r.client.LoadContainer(ctx, id)
+	container, task, err := r.started(ctx, id)
 	if err != nil {
-		return 0, notFound(err)
-	}
-	task, err := container.Task(ctx, nil)
-	if err != nil {
-		return 0, notFound(err)
+		return 0, err
 	}
 	full, err := container.Spec(ctx)
 	if err != nil {
@@ -161,16 +157,12 @@ func (s *stdin) Close() error { return errors.Join(s.File.Close(), s.end()) }
 func (r *Runtime) endStdin(id string) error {
 	ctx, cancel := context.WithTimeout(r.ns(context.Background()), 10*time.Second)
 	defer cancel()
-	container, err := r.client.LoadContainer(ctx, id)
+	container, task, err := r.started(ctx, id)
 	if err != nil {
-		return notFound(err)
+		return err
 	}
 	labels, err := container.Labels(ctx)
 	if err != nil || !strings.Contains(labels[labelFlags], "o") {
-		return notFound(err)
-	}
-	task, err := container.Task(ctx, nil)
-	if err != nil {
 		return notFound(err)
 	}
 	return task.CloseIO(ctx, client.WithStdinCloser)
@@ -179,13 +171,9 @@ func (r *Runtime) endStdin(id string) error {
 // Resize sets the size of a container's terminal.
 func (r *Runtime) Resize(ctx context.Context, id string, s cruntime.Size) error {
 	ctx = r.ns(ctx)
-	container, err := r.client.LoadContainer(ctx, id)
+	_, task, err := r.started(ctx, id)
 	if err != nil {
-		return notFound(err)
-	}
-	task, err := container.Task(ctx, nil)
-	if err != nil {
-		return notFound(err)
+		return err
 	}
 	return task.Resize(ctx, uint32(s.Width), uint32(s.Height))
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -39,7 +40,7 @@ func NewAuthenticator(pki *PKI, objects Objects) *Credentials {
 // another CA; err says why credentials were refused.
 func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err error) {
 	if token, found := bearer(r); found {
-		u, err := a.Token(token, []string{Issuer, Issuer + ".cluster.local"})
+		u, err := a.Token(r.Context(), token, []string{Issuer, Issuer + ".cluster.local"})
 		return u, err == nil, err
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
@@ -77,8 +78,9 @@ func bearer(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// Token judges a ServiceAccount token for any of the audiences.
-func (a *Credentials) Token(token string, audiences []string) (User, error) {
+// Token judges a ServiceAccount token for any of the audiences. What it is bound to may have been made a moment ago, as the
+// token was.
+func (a *Credentials) Token(ctx context.Context, token string, audiences []string) (User, error) {
 	sum := sha256.Sum256([]byte(token))
 	c, ok := a.tokens.get(sum)
 	if !ok {
@@ -88,7 +90,11 @@ func (a *Credentials) Token(token string, audiences []string) (User, error) {
 		}
 		a.tokens.put(sum, c)
 	}
-	return c.check(a.pki.now(), audiences, a.objects)
+	user, err := c.check(a.pki.now(), audiences, a.objects)
+	if errors.Is(err, errGone) && a.objects.CatchUp(ctx) == nil {
+		user, err = c.check(a.pki.now(), audiences, a.objects)
+	}
+	return user, err
 }
 
 func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error) {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -29,6 +30,33 @@ type objects map[string]kube.Object
 func (o objects) Get(gvk kube.GVK, namespace, name string) (kube.Object, bool) {
 	v, ok := o[gvk.Kind+"/"+namespace+"/"+name]
 	return v, ok
+}
+
+func (o objects) CatchUp(context.Context) error { return nil }
+
+// late are objects that show only after CatchUp.
+type late struct {
+	objects
+	committed objects
+}
+
+func (l late) CatchUp(context.Context) error {
+	maps.Copy(l.objects, l.committed)
+	return nil
+}
+
+// A token is good at once: reads catch up with what was made just before it.
+func TestTokenOfWhatWasJustMade(t *testing.T) {
+	p := newWorld().load(t, t.TempDir())
+	have := late{objects{}, objects{"ServiceAccount/shop/till": account("sa-1"), "Pod/shop/till-0": pod("pod-1")}}
+	a := NewAuthenticator(p, have)
+	token, _, err := p.IssueToken(t.Context(), account("sa-1"), pod("pod-1"), nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, ok, err := a.Authenticate(bearing(token)); !ok || u.UID != "sa-1" {
+		t.Errorf("user %+v, %v", u, err)
+	}
 }
 
 func account(uid string) *corev1.ServiceAccount {
@@ -150,7 +178,7 @@ func TestForgedTokens(t *testing.T) {
 			}
 		})
 	}
-	if _, err := a.Token(issue(p, []string{"vault"}), []string{"vault"}); err != nil {
+	if _, err := a.Token(t.Context(), issue(p, []string{"vault"}), []string{"vault"}); err != nil {
 		t.Errorf("a token for vault does not open vault: %v", err)
 	}
 	if _, ok, err := a.Authenticate(httptest.NewRequest("GET", "/api", nil)); ok || err != nil {

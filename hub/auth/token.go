@@ -28,10 +28,15 @@ const (
 // program that is shutting down, and for a small difference of clocks. Kubernetes' own.
 const deletedLeeway = time.Minute
 
-// Objects tells what exists now; control.Reader is one.
+// Objects shows what exists; *objects.Cache is one.
 type Objects interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
+	// CatchUp returns nil once Get shows all that was committed before the call.
+	CatchUp(ctx context.Context) error
 }
+
+// errGone is wrapped where what a token is bound to does not exist.
+var errGone = errors.New("has been deleted")
 
 // IssueToken signs a token for sa, bound to pod when that is not nil: it dies with the pod. No audience means the API's
 // own. A lifetime outside the bounds is moved to the nearer one. expires tells the end in the hub's clock.
@@ -89,7 +94,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (User, err
 	}
 	sa, ok := objects.Get(kube.ServiceAccount, k.Namespace, k.ServiceAccount.Name)
 	if !ok || string(sa.GetUID()) != k.ServiceAccount.UID || ended(sa, now) {
-		return User{}, fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
+		return User{}, fmt.Errorf("service account %s/%s %w", k.Namespace, k.ServiceAccount.Name, errGone)
 	}
 	u := User{
 		Name:   c.Subject,
@@ -100,7 +105,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (User, err
 	if k.Pod != nil {
 		pod, ok := objects.Get(kube.Pod, k.Namespace, k.Pod.Name)
 		if !ok || string(pod.GetUID()) != k.Pod.UID || ended(pod, now) {
-			return User{}, fmt.Errorf("pod %s/%s, to which the token is bound, has been deleted", k.Namespace, k.Pod.Name)
+			return User{}, fmt.Errorf("pod %s/%s, to which the token is bound, %w", k.Namespace, k.Pod.Name, errGone)
 		}
 		u.Extra["authentication.kubernetes.io/pod-name"] = []string{k.Pod.Name}
 		u.Extra["authentication.kubernetes.io/pod-uid"] = []string{k.Pod.UID}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+
+	"petrel.dev/petrel/internal/clientnet"
 )
 
 // Network is what connections of strangers are counted by: the peer's address, of IPv6 its first 64 bits, which one customer
@@ -13,16 +15,7 @@ func Network(a net.Addr) netip.Prefix {
 	if !ok {
 		return netip.Prefix{}
 	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
+	return clientnet.Of(tcp.AddrPort().Addr())
 }
 
 // admitStranger gives the connection of a device that is not known one of the few places there are for such. When they are

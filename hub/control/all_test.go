@@ -57,15 +57,15 @@ func hub(t testing.TB) control.Client {
 		rec, nodes,
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
-		endpoints.New(endpoints.Config{Client: c}),
+		endpoints.New(c, log),
 		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: reg.StoredKinds()}),
 		namespace.New(namespace.Config{Log: log, Client: c, Kinds: reg.StoredKinds()}),
 		podgc.New(podgc.Config{Client: c}),
 		serviceaccount.New(serviceaccount.Config{Client: c, CA: []byte("PEM")}),
 		bootstrap.New(bootstrap.Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1"),
 			DNSIP: netip.MustParseAddr("10.43.0.10")}),
-		endpointmirror.New(endpointmirror.Config{Client: c, Log: log}),
-		loadbalancer.New(loadbalancer.Config{Client: c, Log: log}),
+		endpointmirror.New(c, log),
+		loadbalancer.New(c, log),
 		runs(func(ctx context.Context) error { kubelet(ctx, c); return nil }),
 	} {
 		wg.Go(func() {

@@ -10,6 +10,15 @@ import (
 // queue holds the keys that want work. A key is in it at most once, is never handed to two workers at a time, and one
 // that is added while being worked on comes again afterwards. It has no goroutine and no periodic timer: when nothing is
 // due, nothing runs.
+//
+// It is not client-go's workqueue, although that has the same first three rules:
+//
+//   - A delaying workqueue has a goroutine and a ticker of ten seconds for as long as it lives, also with nothing due. A dozen
+//     loops would wake an idle board more than once a second.
+//   - Its Get waits without a context, so that each loop would need one goroutine more that shuts it down.
+//   - Its AddAfter keeps the earliest wish for a key, and nothing withdraws one. Reconcile's answer replaces what an earlier call
+//     asked for: a Deployment that has finished must not come up again at its old deadline.
+//   - Its rate limiter does not tell a conflict, where trying again at once is right, from an error.
 type queue struct {
 	mu     sync.Mutex
 	ready  []Key        // in order of arrival

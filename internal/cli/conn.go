@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
@@ -125,6 +126,15 @@ func open(config *rest.Config, namespace string) (*conn, error) {
 	cached := &onceDiscovery{DiscoveryInterface: disc}
 	mapper := restmapper.NewShortcutExpander(restmapper.NewDeferredDiscoveryRESTMapper(cached), cached, nil)
 	return &conn{config: config, http: httpClient, namespace: namespace, discovery: cached, mapper: mapper, dynamic: dyn}, nil
+}
+
+// clientset is the typed client, for what is kubectl's own. It shares the connections of the other clients.
+func (c *conn) clientset() (kubernetes.Interface, error) {
+	set, err := kubernetes.NewForConfigAndClient(c.config, c.http)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	return set, nil
 }
 
 // raw makes one request and returns the body of a 2xx answer; any other answer becomes the Status error that it carries.

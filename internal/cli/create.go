@@ -29,8 +29,7 @@ type CreateFiles struct {
 	Cluster
 	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
-	DryRun    string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
-	Output    string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+	creation
 }
 
 // Run creates them in the order of the files.
@@ -39,30 +38,43 @@ func (f *CreateFiles) Run(ctx context.Context, s *Streams) error {
 		return err
 	}
 	return eachManifest(ctx, f.Cluster, s, f.Filename, f.Recursive, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
-		return createOne(ctx, c, s, m, ns, d.object, f.DryRun, f.Output)
+		return f.create(ctx, c, s, newObject{m, ns, d.object})
 	})
 }
 
-func createOne(ctx context.Context, c *conn, s *Streams, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, dry, output string) error {
-	if dry != "client" {
-		var err error
-		obj, err = c.resource(m, ns).Create(ctx, obj, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+// creation is what every form of create does with an object, and what the user chooses about it.
+type creation struct {
+	DryRun string `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
+	Output string `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+}
+
+// newObject is an object that does not exist yet, and where it goes.
+type newObject struct {
+	mapping   *meta.RESTMapping
+	namespace string // "" for types without namespaces
+	object    *unstructured.Unstructured
+}
+
+func (k creation) create(ctx context.Context, c *conn, s *Streams, o newObject) error {
+	if k.DryRun != "client" {
+		opts := metav1.CreateOptions{DryRun: dryRun(k.DryRun), FieldManager: manager, FieldValidation: "Strict"}
+		created, err := c.resource(o.mapping, o.namespace).Create(ctx, o.object, opts)
 		if err != nil {
 			return err
 		}
+		o.object = created
 	}
-	return report(s, m, obj, output, "created", dry)
+	return report(s, o.mapping, o.object, k.Output, "created", k.DryRun)
 }
 
 // generated holds what all the flag-made kinds share.
 type generated struct {
 	Cluster
-	Name   string `arg:"" help:"Name of the new object."`
-	DryRun string `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
-	Output string `short:"o" help:"Print the object: yaml, json or name." placeholder:"FORMAT"`
+	Name string `arg:"" help:"Name of the new object."`
+	creation
 }
 
-func (g generated) create(ctx context.Context, s *Streams, content map[string]any) error {
+func (g generated) make(ctx context.Context, s *Streams, content map[string]any) error {
 	if err := checkOutput(g.Output); err != nil {
 		return err
 	}
@@ -80,7 +92,7 @@ func (g generated) create(ctx context.Context, s *Streams, content map[string]an
 	if namespaced(m) {
 		obj.SetNamespace(c.namespace)
 	}
-	return createOne(ctx, c, s, m, c.namespace, obj, g.DryRun, g.Output)
+	return g.create(ctx, c, s, newObject{m, c.namespace, obj})
 }
 
 // CreateNamespace creates a namespace.
@@ -88,7 +100,7 @@ type CreateNamespace struct{ generated }
 
 // Run creates it.
 func (n *CreateNamespace) Run(ctx context.Context, s *Streams) error {
-	return n.create(ctx, s, map[string]any{"apiVersion": "v1", "kind": "Namespace"})
+	return n.make(ctx, s, map[string]any{"apiVersion": "v1", "kind": "Namespace"})
 }
 
 // CreateConfigMap creates a ConfigMap.
@@ -116,7 +128,7 @@ func (m *CreateConfigMap) Run(ctx context.Context, s *Streams) error {
 	if len(binary) > 0 {
 		obj["binaryData"] = binary
 	}
-	return m.create(ctx, s, obj)
+	return m.make(ctx, s, obj)
 }
 
 // CreateSecret creates a Secret. kubectl's word "generic" before the name is understood.
@@ -126,8 +138,7 @@ type CreateSecret struct {
 	Literal []string `name:"from-literal" help:"A value: KEY=VALUE." placeholder:"KEY=VALUE"`
 	File    []string `name:"from-file" help:"A file, under its own name or KEY: [KEY=]FILE." placeholder:"FILE"`
 	Type    string   `default:"Opaque" help:"Type of the Secret." placeholder:"TYPE"`
-	DryRun  string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
-	Output  string   `short:"o" help:"Print the object: yaml, json or name." placeholder:"FORMAT"`
+	creation
 }
 
 // Run creates it.
@@ -147,8 +158,8 @@ func (c *CreateSecret) Run(ctx context.Context, s *Streams) error {
 	for k, v := range values {
 		data[k] = base64.StdEncoding.EncodeToString([]byte(v))
 	}
-	g := generated{Cluster: c.Cluster, Name: words[0], DryRun: c.DryRun, Output: c.Output}
-	return g.create(ctx, s, map[string]any{"apiVersion": "v1", "kind": "Secret", "type": c.Type, "data": data})
+	g := generated{Cluster: c.Cluster, Name: words[0], creation: c.creation}
+	return g.make(ctx, s, map[string]any{"apiVersion": "v1", "kind": "Secret", "type": c.Type, "data": data})
 }
 
 // CreateDeployment creates a Deployment.
@@ -180,7 +191,7 @@ func (d *CreateDeployment) Run(ctx context.Context, s *Streams) error {
 		container["ports"] = []any{map[string]any{"containerPort": d.Port}}
 	}
 	labels := map[string]any{"app": d.Name}
-	return d.create(ctx, s, map[string]any{
+	return d.make(ctx, s, map[string]any{
 		"apiVersion": "apps/v1", "kind": "Deployment",
 		"metadata": map[string]any{"labels": labels},
 		"spec": map[string]any{

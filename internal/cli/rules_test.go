@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -110,34 +109,6 @@ func TestTargetPort(t *testing.T) {
 	}
 }
 
-func TestRolloutStep(t *testing.T) {
-	three := int32(3)
-	d := func(st appsv1.DeploymentStatus) *appsv1.Deployment {
-		st.ObservedGeneration++
-		return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Generation: 1}, Spec: appsv1.DeploymentSpec{Replicas: &three}, Status: st}
-	}
-	for _, c := range []struct {
-		status appsv1.DeploymentStatus
-		want   string
-		done   bool
-	}{
-		{appsv1.DeploymentStatus{ObservedGeneration: -1}, "spec update to be observed", false},
-		{appsv1.DeploymentStatus{UpdatedReplicas: 1, Replicas: 4}, "1 out of 3 new replicas", false},
-		{appsv1.DeploymentStatus{UpdatedReplicas: 3, Replicas: 4}, "1 old replicas are pending", false},
-		{appsv1.DeploymentStatus{UpdatedReplicas: 3, Replicas: 3, AvailableReplicas: 2}, "2 of 3 updated replicas are available", false},
-		{appsv1.DeploymentStatus{UpdatedReplicas: 3, Replicas: 3, AvailableReplicas: 3}, "successfully rolled out", true},
-	} {
-		line, done, err := rolloutStep(d(c.status))
-		if err != nil || done != c.done || !strings.Contains(line, c.want) {
-			t.Errorf("%+v: %q %v %v", c.status, line, done, err)
-		}
-	}
-	late := d(appsv1.DeploymentStatus{Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Reason: "ProgressDeadlineExceeded"}}})
-	if _, _, err := rolloutStep(late); err == nil {
-		t.Error("a rollout past its deadline goes on")
-	}
-}
-
 // What left the manifest leaves the object; what others set stays.
 func TestThreeWay(t *testing.T) {
 	gvk := schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
@@ -171,14 +142,6 @@ func TestJSONValues(t *testing.T) {
 		joined := strings.Join(strings.Fields(string(slices.Concat(got...))), "")
 		if want := strings.Join(strings.Fields(strings.TrimPrefix(text, "\xef\xbb\xbf")), ""); joined != want {
 			t.Errorf("%q lost something: %q", text, got)
-		}
-	}
-}
-
-func TestTitle(t *testing.T) {
-	for key, want := range map[string]string{"containerStatuses": "Container Statuses", "podIPs": "Pod IPs", "a.b/c": "a.b/c", "x": "X"} {
-		if got := title(key); got != want {
-			t.Errorf("%s: %q, want %q", key, got, want)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (c *conn) mappings(list string) ([]*meta.RESTMapping, error) {
 			m2, err2 := c.mapping(gr.WithVersion("")) // "deployments.apps": the first dot was no version
 			if err2 != nil {
 				if meta.IsNoMatchError(err) {
-					return nil, fmt.Errorf("the server doesn't have a resource type %q; `petrel api-resources` lists those it has", typ)
+					return nil, noSuchType(typ)
 				}
 				return nil, err
 			}
@@ -107,6 +107,10 @@ func (c *conn) mappings(list string) ([]*meta.RESTMapping, error) {
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+func noSuchType(typ string) error {
+	return fmt.Errorf("the server doesn't have a resource type %q; `petrel api-resources` lists those it has", typ)
 }
 
 func (c *conn) mapping(gvr schema.GroupVersionResource) (*meta.RESTMapping, error) {

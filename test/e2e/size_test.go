@@ -12,7 +12,7 @@ import (
 // it is made of, and what would make it smaller, is in docs/adr/0002-binary-size.md. Raising the figure needs a reason
 // there.
 func TestBinarySize(t *testing.T) {
-	const budget = 70_000_000 // 67.3 MB when it was set, on amd64
+	const budget = 85_000_000 // 82.7 MB when kubectl's libraries came in (docs/adr/0009-kubectl-libraries.md), on amd64
 	f, err := elf.Open(harness.Petrel)
 	if err != nil {
 		t.Fatal(err)

@@ -30,23 +30,14 @@ const (
 	leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
 )
 
-// Config is what the controller needs.
-type Config struct {
-	Client control.Client
-	Log    *slog.Logger
-}
+// controller mirrors Endpoints. Its keys are those of Services, whose name the Endpoints have.
+type controller struct{ client control.Client }
 
-// Controller mirrors Endpoints. Its keys are those of Services, whose name the Endpoints have.
-type Controller struct {
-	client control.Client
-	loop   *control.Loop
-}
-
-// New returns a controller; Run starts it.
-func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client}
-	c.loop = &control.Loop{
-		Name: "endpointmirror", Client: cfg.Client, Log: cfg.Log,
+// New returns the controller's loop.
+func New(client control.Client, log *slog.Logger) *control.Loop {
+	c := &controller{client}
+	return &control.Loop{
+		Name: "endpointmirror", Client: client, Log: log,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
 			{GVK: kube.Service, Keys: control.OwnKeyUnlessStatus},
@@ -54,11 +45,7 @@ func New(cfg Config) *Controller {
 			{GVK: kube.EndpointSlice, Keys: sliceKeys},
 		},
 	}
-	return c
 }
-
-// Run reconciles until ctx ends.
-func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
 // endpointsKeys passes over what is not mirrored before and after, which leaders change all the time.
 func endpointsKeys(ch control.Change) []control.Key {
@@ -91,7 +78,7 @@ func mirrored(eps kube.Object) bool {
 	return !leader
 }
 
-func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
 	eps, there := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, key.Namespace, key.Name)
 	existing := c.slices(key)
@@ -117,7 +104,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 }
 
 // slices are those of a Service that this controller keeps.
-func (c *Controller) slices(key control.Key) []*discoveryv1.EndpointSlice {
+func (c *controller) slices(key control.Key) []*discoveryv1.EndpointSlice {
 	mine := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: key.Name, discoveryv1.LabelManagedBy: ManagedBy})
 	var out []*discoveryv1.EndpointSlice
 	for _, s := range control.List[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, key.Namespace) {

@@ -35,7 +35,7 @@ func without(selector map[string]string) *corev1.Service {
 }
 
 func run(t *testing.T, c *controltest.Client) {
-	ctl := New(Config{Client: c})
+	ctl := New(c, nil)
 	go func() { _ = ctl.Run(t.Context()) }()
 	synctest.Wait()
 }

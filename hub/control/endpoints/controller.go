@@ -21,23 +21,14 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Config is what the controller needs.
-type Config struct {
-	Client control.Client
-	Log    *slog.Logger
-}
+// controller reconciles Services.
+type controller struct{ client control.Client }
 
-// Controller reconciles Services.
-type Controller struct {
-	client control.Client
-	loop   *control.Loop
-}
-
-// New returns a controller; Run starts it.
-func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client}
-	c.loop = &control.Loop{
-		Name: "endpoints", Client: cfg.Client, Log: cfg.Log, Workers: 2,
+// New returns the controller's loop.
+func New(client control.Client, log *slog.Logger) *control.Loop {
+	c := &controller{client}
+	return &control.Loop{
+		Name: "endpoints", Client: client, Log: log, Workers: 2,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
 			{GVK: kube.Service, Keys: control.OwnKeyUnlessStatus},
@@ -47,14 +38,10 @@ func New(cfg Config) *Controller {
 			{GVK: kube.Node, Keys: c.nodeKeys},
 		},
 	}
-	return c
 }
 
-// Run reconciles until ctx ends.
-func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
-
 // podKeys returns the Services that select the pod or did, when anything changed that endpoints show.
-func (c *Controller) podKeys(ch control.Change) []control.Key {
+func (c *controller) podKeys(ch control.Change) []control.Key {
 	if ch.Old != nil && ch.New != nil && sameEndpoint(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
 		return nil
 	}
@@ -96,7 +83,7 @@ func sliceKeys(ch control.Change) []control.Key {
 }
 
 // nodeKeys returns the Services with pods on a node whose zone becomes known or changes.
-func (c *Controller) nodeKeys(ch control.Change) []control.Key {
+func (c *controller) nodeKeys(ch control.Change) []control.Key {
 	zoneOf := func(o kube.Object) string {
 		if o == nil {
 			return ""
@@ -117,7 +104,7 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
 	if !ok {
 		return 0, c.clear(ctx, key)
@@ -156,7 +143,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 }
 
 // slices are those of the Service that this controller keeps.
-func (c *Controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
+func (c *controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
 	for _, s := range control.Index[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, control.OwnerIndex, string(svc.UID)) {
 		if s.Labels[discoveryv1.LabelManagedBy] == ManagedBy && s.DeletionTimestamp == nil {
@@ -166,7 +153,7 @@ func (c *Controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
 	return out
 }
 
-func (c *Controller) zone(node string) string {
+func (c *controller) zone(node string) string {
 	if n, ok := c.client.Get(kube.Node, "", node); ok {
 		return n.GetLabels()[corev1.LabelTopologyZone]
 	}
@@ -174,7 +161,7 @@ func (c *Controller) zone(node string) string {
 }
 
 // clear removes the Endpoints of a Service that is gone; its slices go with their owner.
-func (c *Controller) clear(ctx context.Context, key control.Key) error {
+func (c *controller) clear(ctx context.Context, key control.Key) error {
 	e, ok := c.client.Get(kube.Endpoints, key.Namespace, key.Name)
 	if !ok || e.GetLabels()[legacyManagedByLabel] != legacyManagedBy {
 		return nil

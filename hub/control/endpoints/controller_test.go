@@ -44,7 +44,7 @@ func leaving(p *corev1.Pod) {
 func finished(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }
 
 func start(t *testing.T, c *controltest.Client) {
-	ctl := New(Config{Client: c})
+	ctl := New(c, nil)
 	go func() { _ = ctl.Run(t.Context()) }()
 	synctest.Wait()
 }

@@ -21,23 +21,14 @@ import (
 // dark or comes back would rewrite 50 KB for every Service.
 const maxIngress = 16
 
-// Config is what the controller needs.
-type Config struct {
-	Client control.Client
-	Log    *slog.Logger
-}
+// controller reconciles Services.
+type controller struct{ client control.Client }
 
-// Controller reconciles Services.
-type Controller struct {
-	client control.Client
-	loop   *control.Loop
-}
-
-// New returns a controller; Run starts it.
-func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client}
-	c.loop = &control.Loop{
-		Name: "loadbalancer", Client: cfg.Client, Log: cfg.Log,
+// New returns the controller's loop.
+func New(client control.Client, log *slog.Logger) *control.Loop {
+	c := &controller{client}
+	return &control.Loop{
+		Name: "loadbalancer", Client: client, Log: log,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
 			{GVK: kube.Service, Keys: serviceKeys},
@@ -45,11 +36,7 @@ func New(cfg Config) *Controller {
 			{GVK: kube.EndpointSlice, Keys: c.sliceKeys},
 		},
 	}
-	return c
 }
-
-// Run reconciles until ctx ends.
-func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
 // balanced tells whether Petrel is the Service's load balancer.
 func balanced(svc *corev1.Service) bool {
@@ -65,7 +52,7 @@ func serviceKeys(ch control.Change) []control.Key {
 }
 
 // nodeKeys returns all Services of the type when a node comes, goes, or changes its addresses.
-func (c *Controller) nodeKeys(ch control.Change) []control.Key {
+func (c *controller) nodeKeys(ch control.Change) []control.Key {
 	if slices.Equal(addressesOf(ch.Old), addressesOf(ch.New)) {
 		return nil
 	}
@@ -79,7 +66,7 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 }
 
 // sliceKeys returns the slice's Service if only nodes with endpoints serve it.
-func (c *Controller) sliceKeys(ch control.Change) []control.Key {
+func (c *controller) sliceKeys(ch control.Change) []control.Key {
 	o := ch.Object()
 	key := control.Key{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]}
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
@@ -119,7 +106,7 @@ func addressesOf(o kube.Object) (out []string) {
 	return nil
 }
 
-func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
+func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
 	if !ok || svc.Spec.LoadBalancerClass != nil || svc.DeletionTimestamp != nil {
 		return 0, nil
@@ -142,7 +129,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 
 // ingress lists addresses of nodes that serve, in the order of the nodes' names. When there are more than a status may have,
 // those that it has already stay.
-func (c *Controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
+func (c *controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
 	serving := c.nodesWithEndpoints(svc)
 	var all []string
 	seen := map[string]bool{}
@@ -178,7 +165,7 @@ func (c *Controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
 	return out
 }
 
-func (c *Controller) nodesWithEndpoints(svc *corev1.Service) map[string]bool {
+func (c *controller) nodesWithEndpoints(svc *corev1.Service) map[string]bool {
 	out := map[string]bool{}
 	if !local(svc) {
 		return out

@@ -31,7 +31,7 @@ func balancer() *corev1.Service {
 }
 
 func start(t *testing.T, c *controltest.Client) {
-	ctl := New(Config{Client: c})
+	ctl := New(c, nil)
 	go func() { _ = ctl.Run(t.Context()) }()
 	synctest.Wait()
 }

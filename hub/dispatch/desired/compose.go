@@ -6,17 +6,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
-	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
-
-// podRef names a ConfigMap or Secret that a pod refers to.
-type podRef struct {
-	gvk kube.GVK
-	types.NamespacedName
-}
 
 // object makes a member of a desired set out of what nodes get of an API object.
 func object(kind wire.Kind, meta metav1.Object, content any) (*wire.Object, error) {
@@ -100,70 +92,4 @@ func peerObject(n *corev1.Node) (*wire.Object, error) {
 		return nil, nil
 	}
 	return object(wire.KindPeer, n, &p)
-}
-
-// podRefs lists the ConfigMaps and Secrets that a pod refers to, each once.
-func podRefs(p *corev1.Pod) []podRef {
-	seen := map[podRef]bool{}
-	var out []podRef
-	add := func(gvk kube.GVK, name string) {
-		r := podRef{gvk, types.NamespacedName{Namespace: p.Namespace, Name: name}}
-		if name != "" && !seen[r] {
-			seen[r] = true
-			out = append(out, r)
-		}
-	}
-	for _, s := range p.Spec.ImagePullSecrets {
-		add(kube.Secret, s.Name)
-	}
-	for i := range p.Spec.Volumes {
-		v := &p.Spec.Volumes[i]
-		if v.ConfigMap != nil {
-			add(kube.ConfigMap, v.ConfigMap.Name)
-		}
-		if v.Secret != nil {
-			add(kube.Secret, v.Secret.SecretName)
-		}
-		if v.Projected != nil {
-			for _, s := range v.Projected.Sources {
-				if s.ConfigMap != nil {
-					add(kube.ConfigMap, s.ConfigMap.Name)
-				}
-				if s.Secret != nil {
-					add(kube.Secret, s.Secret.Name)
-				}
-			}
-		}
-	}
-	env := func(vars []corev1.EnvVar, from []corev1.EnvFromSource) {
-		for _, e := range vars {
-			if e.ValueFrom == nil {
-				continue
-			}
-			if k := e.ValueFrom.ConfigMapKeyRef; k != nil {
-				add(kube.ConfigMap, k.Name)
-			}
-			if k := e.ValueFrom.SecretKeyRef; k != nil {
-				add(kube.Secret, k.Name)
-			}
-		}
-		for _, e := range from {
-			if e.ConfigMapRef != nil {
-				add(kube.ConfigMap, e.ConfigMapRef.Name)
-			}
-			if e.SecretRef != nil {
-				add(kube.Secret, e.SecretRef.Name)
-			}
-		}
-	}
-	for i := range p.Spec.InitContainers {
-		env(p.Spec.InitContainers[i].Env, p.Spec.InitContainers[i].EnvFrom)
-	}
-	for i := range p.Spec.Containers {
-		env(p.Spec.Containers[i].Env, p.Spec.Containers[i].EnvFrom)
-	}
-	for i := range p.Spec.EphemeralContainers {
-		env(p.Spec.EphemeralContainers[i].Env, p.Spec.EphemeralContainers[i].EnvFrom)
-	}
-	return out
 }

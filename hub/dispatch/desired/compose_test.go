@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +78,7 @@ func TestServiceObject(t *testing.T) {
 	}
 }
 
+// A pod's node gets each ConfigMap and Secret that the pod names, and each once.
 func TestPodRefs(t *testing.T) {
 	key := func(cm, sec string) corev1.EnvVar {
 		v := corev1.EnvVarSource{}
@@ -98,18 +100,27 @@ func TestPodRefs(t *testing.T) {
 				{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name("kube-root-ca.crt")}},
 				{Secret: &corev1.SecretProjection{LocalObjectReference: name("c")}},
 			}}}},
+			{VolumeSource: corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{SecretRef: ptr(name("target"))}}},
 		},
 		InitContainers: []corev1.Container{{Env: []corev1.EnvVar{key("d", ""), {Value: "plain"}}}},
 		Containers: []corev1.Container{{
 			Env:     []corev1.EnvVar{key("", "e"), key("a", "")},
 			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: name("f")}}, {SecretRef: &corev1.SecretEnvSource{LocalObjectReference: name("g")}}},
 		}},
+		EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Env: []corev1.EnvVar{key("h", "")}}}},
 	}}
 	var got []string
-	for _, r := range podRefs(p) {
-		got = append(got, fmt.Sprint(r.gvk.Kind, "/", r.Namespace, "/", r.Name))
+	for _, s := range Table() {
+		if s.Refs == nil {
+			continue
+		}
+		for _, r := range s.Refs(p) {
+			got = append(got, fmt.Sprint(s.GVK.Kind, "/", r.Namespace, "/", r.Name))
+		}
 	}
-	want := "Secret/ns/pull ConfigMap/ns/a Secret/ns/b ConfigMap/ns/kube-root-ca.crt Secret/ns/c ConfigMap/ns/d Secret/ns/e ConfigMap/ns/f Secret/ns/g"
+	slices.Sort(got)
+	want := "ConfigMap/ns/a ConfigMap/ns/d ConfigMap/ns/f ConfigMap/ns/h ConfigMap/ns/kube-root-ca.crt " +
+		"Secret/ns/b Secret/ns/c Secret/ns/e Secret/ns/g Secret/ns/pull Secret/ns/target"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("refs\n%s, want\n%s", s, want)
 	}

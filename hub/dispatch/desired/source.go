@@ -5,6 +5,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -45,8 +46,8 @@ func Table() []Source {
 		{Kind: wire.KindNode, GVK: kube.Node, Node: kube.Object.GetName, Compose: alone(nodeObject), Hides: wire.KindPeer},
 		{Kind: wire.KindPeer, GVK: kube.Node, All: true, Compose: alone(peerObject)},
 		{Kind: wire.KindService, GVK: kube.Service, All: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
-		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: refsTo(kube.ConfigMap), Compose: alone(configMapObject)},
-		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: refsTo(kube.Secret), Compose: alone(secretObject)},
+		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(resource.PodConfigMaps), Compose: alone(configMapObject)},
+		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(resource.PodSecrets), Compose: alone(secretObject)},
 	}
 }
 
@@ -57,15 +58,13 @@ func alone[T kube.Object](f func(T) (*wire.Object, error)) func(kube.Object, []k
 
 func podNode(o kube.Object) string { return o.(*corev1.Pod).Spec.NodeName }
 
-// refsTo is the Refs of a kind that podRefs knows.
-func refsTo(gvk kube.GVK) func(p *corev1.Pod) []types.NamespacedName {
-	return func(p *corev1.Pod) (names []types.NamespacedName) {
-		for _, r := range podRefs(p) {
-			if r.gvk == gvk {
-				names = append(names, r.NamespacedName)
-			}
+// inNamespaceOf is the Refs of a kind whose objects pods name within their own namespace.
+func inNamespaceOf(list func(*corev1.Pod) []string) func(p *corev1.Pod) []types.NamespacedName {
+	return func(p *corev1.Pod) (refs []types.NamespacedName) {
+		for _, name := range list(p) {
+			refs = append(refs, types.NamespacedName{Namespace: p.Namespace, Name: name})
 		}
-		return names
+		return refs
 	}
 }
 

@@ -202,20 +202,18 @@ func (p apiPath) v3() *spec3.Path {
 			answer.Content = content3(o.answers(), o.answer)
 		}
 		op.Responses = &spec3.Responses{ResponsesProps: spec3.ResponsesProps{StatusCodeResponses: map[int]*spec3.Response{200: answer}}}
-		switch o.method {
-		case "get":
-			out.Get = op
-		case "put":
-			out.Put = op
-		case "post":
-			out.Post = op
-		case "patch":
-			out.Patch = op
-		case "delete":
-			out.Delete = op
-		}
+		methods[spec3.Operation]{"get": &out.Get, "put": &out.Put, "post": &out.Post, "patch": &out.Patch, "delete": &out.Delete}.set(o.method, op)
 	}
 	return out
+}
+
+// methods is where a path holds the operation of each HTTP method, in either version of OpenAPI.
+type methods[O any] map[string]**O
+
+func (m methods[O]) set(method string, op *O) {
+	if field := m[method]; field != nil {
+		*field = op
+	}
 }
 
 func kindOf(p apiPath) string { return p.operations[0].gvk.Kind }
@@ -258,18 +256,7 @@ func (p apiPath) v2() spec.PathItem {
 			answer.Schema = spec.RefSchema("#/definitions/" + o.answer)
 		}
 		op.Responses = &spec.Responses{ResponsesProps: spec.ResponsesProps{StatusCodeResponses: map[int]spec.Response{200: answer}}}
-		switch o.method {
-		case "get":
-			out.Get = op
-		case "put":
-			out.Put = op
-		case "post":
-			out.Post = op
-		case "patch":
-			out.Patch = op
-		case "delete":
-			out.Delete = op
-		}
+		methods[spec.Operation]{"get": &out.Get, "put": &out.Put, "post": &out.Post, "patch": &out.Patch, "delete": &out.Delete}.set(o.method, op)
 	}
 	return out
 }

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A hub that is off, elsewhere or of somebody else: each is said with the way out.
+func TestUnreachable(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := "http://" + l.Addr().String()
+	l.Close()
+	h := newFakeHub(t)
+	h.mux.HandleFunc("/api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
+		h.refuse(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
+	})
+	write := func(server string) Cluster {
+		file := filepath.Join(t.TempDir(), "config")
+		if err := os.WriteFile(file, []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [{"name": "c", "cluster": {"server": "`+server+`"}}],
+			"contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}], "users": [{"name": "c"}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Cluster{Kubeconfig: file}
+	}
+	for name, c := range map[string]struct {
+		cluster Cluster
+		text    string
+	}{
+		"nobody listens":  {write(closed), "is `petrel hub` (or `petrel up`) running there?"},
+		"another's":       {h.cluster(), "the kubeconfig's credentials are not this hub's; fetch a new one with `petrel kubeconfig`"},
+		"no such file":    {Cluster{Kubeconfig: "/nowhere/config"}, "kubeconfig: stat /nowhere/config: no such file"},
+		"no such context": {Cluster{Kubeconfig: h.config, Context: "other"}, `context "other" does not exist`},
+	} {
+		for verb, run := range map[string]func() error{
+			"get": func() error {
+				return (&Get{Cluster: c.cluster, Args: []string{"nodes"}}).Run(t.Context(), new(output).streams(""))
+			},
+			"describe": func() error {
+				return (&Describe{Cluster: c.cluster, Args: []string{"nodes"}}).Run(t.Context(), new(output).streams(""))
+			},
+		} {
+			t.Run(name+"/"+verb, func(t *testing.T) { mustFail(t, run(), c.text) })
+		}
+	}
+}
