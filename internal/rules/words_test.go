@@ -231,12 +231,12 @@ var largePackages = map[string]struct {
 	lines  int
 	reason string
 }{
-	"internal/cli":   {5350, "one command a file; they share the printers and the client, and nothing else imports them"},
-	"edgeagent/ctrd": {4050, "the only door to containerd: a split would be a second one"},
-	"hub/registry":   {3700, "one pipeline for all requests; its verbs are already in registry/podverbs"},
+	"internal/cli":   {4400, "one command a file; they share the printers and the client, and only the command tree imports them"},
+	"edgeagent/ctrd": {4000, "the only door to containerd: a split would be a second one"},
+	"hub/registry":   {3650, "one pipeline for all requests; its verbs are already in registry/podverbs"},
 	"hub/dispatch":   {3600, "its pure parts are already in rooms of their own"},
-	"svcproxy":       {3200, "proxy and DNS serve one table of Services, which they take up together"},
-	"hub/apiserver":  {3200, "HTTP of all verbs; streams to pods are already in apiserver/podstream"},
+	"svcproxy":       {3150, "proxy and DNS serve one table of Services, which they take up together"},
+	"hub/apiserver":  {3150, "HTTP of all verbs; streams to pods are already in apiserver/podstream"},
 }
 
 // TestPackagesStaySmall exists because a package of this size has lost its walls: everything in it can reach everything.
