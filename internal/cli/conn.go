@@ -1,6 +1,7 @@
 // Package cli is Petrel's client: the verbs that people know from kubectl, over the Kubernetes API of a hub (or of any
-// other cluster). Each command is a struct whose tags tell its flags, with a Run method; cmd/petrel hangs them into its
-// command tree. Tables come from the server, so the columns are the server's.
+// other cluster). Each command is a struct whose tags are its flags, with a Run method; cmd/petrel hangs them into its
+// command tree. Tables come from the server, so the columns are the server's. Describe, Drain, Rollout and Explain do their work
+// with kubectl's libraries (docs/adr/0009-kubectl-libraries.md says why not with its commands).
 package cli
 
 import (
