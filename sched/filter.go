@@ -17,7 +17,7 @@ type filter interface {
 	prepare(s *Snapshot, p *Pod) bool
 	// allows reports whether the pod may run on n.
 	allows(n *node) bool
-	// reasons tells why not; it is called only for a node that allows has refused.
+	// reasons returns why not; it is called only for a node that allows has refused.
 	reasons(n *node) []string
 }
 

@@ -270,7 +270,7 @@ func (z *zone) answerReverse(qname string, qtype uint16, a netip.Addr) zoneReply
 	return r
 }
 
-// soa goes with every refusal and tells for how long it holds.
+// soa goes with every refusal and says for how long it holds.
 func (z *zone) soa() dns.RR {
 	return &dns.SOA{Hdr: header(z.domain, dns.TypeSOA), Ns: "ns.dns." + z.domain, Mbox: "hostmaster." + z.domain,
 		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: dnsTTL}

@@ -268,7 +268,7 @@ func (c *Cache) Rebase(revision uint64) error {
 	return nil
 }
 
-// Settings are the cluster's, as the hub last told; zero before the first contact.
+// Settings returns the cluster's settings, as the hub last sent them; zero before the first contact.
 func (c *Cache) Settings() wire.Settings {
 	c.mu.Lock()
 	defer c.mu.Unlock()

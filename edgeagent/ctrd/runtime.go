@@ -311,7 +311,7 @@ func (r *Runtime) podOf(container string) string {
 	return r.pods[container]
 }
 
-// publish tells every listener that a pod may have changed. One that does not keep up is asked to look at all pods.
+// publish notifies every listener that a pod may have changed. One that does not keep up is asked to look at all pods.
 func (r *Runtime) publish(uid string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -114,7 +114,7 @@ func New(cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// Status tells how the link is.
+// Status returns the link's present state.
 func (l *Link) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()

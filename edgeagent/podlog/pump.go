@@ -66,8 +66,8 @@ type spool struct {
 	ahead  int64 // handed to subscribers up to here
 	freed  int64
 	watch  int32
-	passed bool // output was passed over, and the agent's log has been told
-	failed bool // the last write to the log failed, and the agent's log has been told
+	passed bool // output was passed over, and this has been logged
+	failed bool // the last write to the log failed, and this has been logged
 }
 
 // Chunk is output of a container as it came.
@@ -238,7 +238,7 @@ func (p *Pump) step(s *spool) {
 	}
 }
 
-// wait reads what the kernel has to tell; it does not wait for it while something is behind.
+// wait reads the kernel's events; it does not wait for them while something is behind.
 func (p *Pump) wait(buf []byte) (int, error) {
 	if len(p.late()) == 0 {
 		n, err := p.notify.Read(buf)

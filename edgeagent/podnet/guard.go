@@ -58,7 +58,7 @@ type socketKey struct {
 	port uint16
 }
 
-// SetServiceSockets tells where in the service networks this node serves; everything else in them is refused. Until the
+// SetServiceSockets sets where in the service networks this node serves; everything else in them is refused. Until the
 // first call all of it is. The error says that the kernel cannot do it: then sockets that are at another port than their
 // own are out of reach, and what has no socket is open to the node's own programs. Problems says so too.
 func (n *Network) SetServiceSockets(sockets []ServiceSocket) error {

@@ -147,7 +147,8 @@ func (n *Network) again(ctx context.Context) (retry bool) {
 	return err != nil
 }
 
-// foreign tells interfaces that matter (uplinks) from those that come and go with pods, ours or another runtime's.
+// foreign reports whether a change of an interface matters: of one that is not ours, or the deletion of our bridge. Those that
+// come and go with pods, ours or another runtime's, do not matter.
 func (n *Network) foreign(u netlink.LinkUpdate) bool {
 	a := u.Link.Attrs()
 	if a.Name == n.cfg.Bridge {

@@ -272,7 +272,7 @@ func (s *Sender) Applied(a *Applied) *Batch {
 	return b
 }
 
-// Diverged tells that the peer keeps coming to another hash than it should, though its map was asked for each time. The
+// Diverged reports whether the peer keeps coming to another hash than it should, though its map was asked for each time. The
 // session should end: going on would only make traffic.
 func (s *Sender) Diverged() bool { return s.misses > maxMisses }
 
