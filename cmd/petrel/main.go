@@ -81,7 +81,7 @@ func run(args []string, s *cli.Streams) int {
 		fmt.Fprintln(s.Err, "petrel:", err)
 		return 2
 	}
-	kctx, err := parser.Parse(flagsFirst(parser.Model, args))
+	kctx, err := parser.Parse(flagsFirst(parser.Model, commandFirst(parser.Model, args)))
 	if code >= 0 { // --help has been answered
 		return code
 	}

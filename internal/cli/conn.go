@@ -187,7 +187,7 @@ func Message(err error) string {
 			return s.Message
 		}
 		if s.Reason == metav1.StatusReasonUnauthorized {
-			return s.Message + ": the kubeconfig's credentials are not this hub's; fetch a new one with `petrel kubeconfig` on the hub"
+			return s.Message + ": the kubeconfig's credentials are not this hub's, have expired or were revoked; fetch a new one with `petrel kubeconfig` on the hub"
 		}
 		return fmt.Sprintf("%s (%s)", briefly(s.Message), s.Reason)
 	case errors.As(err, &dns):
