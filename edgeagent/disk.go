@@ -21,14 +21,15 @@ const (
 	evictFirst, evictMost = 10 * time.Second, 2 * time.Minute
 )
 
-// imageUse is when images were last seen in use, by full name; what happened before the agent started is not known.
+// imageUse is when images were last seen in use; what happened before the agent started is not known. The zero value is
+// ready.
 type imageUse struct {
 	mu   sync.Mutex
-	last map[string]time.Time
+	last map[string]time.Time // guarded by mu; by full name; nil before the first
 }
 
-// note takes the images, as pods name them, that are in use now. Images that are not here any more are forgotten when
-// there are many.
+// note records that the images, as pods name them, are in use now. When there are too many names, all older ones are
+// forgotten.
 func (u *imageUse) note(refs []string, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -50,17 +51,19 @@ func (u *imageUse) snapshot() map[string]time.Time {
 	return out
 }
 
-// keeper defends the free space of the node's disks: it removes what has ended, then images that nothing uses, then pods.
+// keeper keeps free space on the node's disks: it removes containers that have ended, then images that nothing uses, then
+// pods. Only the goroutine of keepDisk uses it.
 type keeper struct {
-	agent   *Agent
-	policy  storage.Policy
-	collect time.Time // not before
-	evict   time.Time // not before
-	pause   time.Duration
-	short   bool // at the last look
+	agent   *Agent         // never nil
+	policy  storage.Policy // never changes
+	collect time.Time      // images are not collected again before; zero: at once
+	evict   time.Time      // no pod is evicted before; zero: at once
+	pause   time.Duration  // after the last try that found no pod to evict; 0 after one that did
+	short   bool           // the disk was short at the last look
 }
 
-// keepDisk keeps the floor until ctx ends. While there is space it looks at two numbers of the kernel twice a minute.
+// keepDisk keeps the disks above the floor until ctx ends. While there is space it reads two numbers of the kernel twice a
+// minute.
 func (a *Agent) keepDisk(ctx context.Context) error {
 	k := &keeper{agent: a, policy: a.cfg.Disk}
 	for {
@@ -81,7 +84,7 @@ func (a *Agent) makeRoom(ctx context.Context) {
 	}
 }
 
-// worst measures the node's disks and returns the one that is the shortest.
+// worstDisk measures the node's disks and returns the one that is the shortest.
 func (a *Agent) worstDisk() (storage.Space, bool) {
 	var worst storage.Space
 	found := false
@@ -98,7 +101,7 @@ func (a *Agent) worstDisk() (storage.Space, bool) {
 	return worst, found
 }
 
-// freeBytes is what is free on all disks that pods write to.
+// freeBytes returns what is free on all disks that pods write to.
 func (a *Agent) freeBytes() int64 {
 	pods, err := storage.Look(a.dir)
 	if err != nil {
