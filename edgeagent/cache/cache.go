@@ -36,7 +36,7 @@ type Cache struct {
 	bytes    int64
 	revision uint64
 	settings wire.Settings
-	snapshot []wire.Object // what Desired returns; nil when it must be made anew
+	snapshot []wire.Object // what Desired returns; nil when it must be made again
 	watchers map[chan struct{}]struct{}
 
 	reports reports

@@ -258,7 +258,7 @@ func (r *Runtime) Tidy() error {
 	return os.RemoveAll(r.cfg.RunDir)
 }
 
-// watch hands containerd's events on; it subscribes anew when containerd was away.
+// watch hands containerd's events on; it subscribes again when containerd was away.
 func (r *Runtime) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		sub, cancel := context.WithCancel(r.ns(ctx))

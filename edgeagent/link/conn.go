@@ -395,7 +395,7 @@ func (c *connection) welcome(w *wire.Welcome) {
 
 // store makes durable what the hub has sent, and answers. It reports whether it has answered anything. While the disk does
 // not take it (full, worn out), the session goes on without: the hub waits for its answer and sends no more, reports go
-// up, and it is tried again. To hang up would only have everything sent and refused anew.
+// up, and it is tried again. To hang up would only have everything sent and refused again.
 func (c *connection) store(now time.Time) (answered bool) {
 	l := c.l
 	if c.settings == nil && len(c.owed) == 0 || now.Before(c.retry) {

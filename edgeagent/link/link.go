@@ -238,7 +238,7 @@ func withoutPassword(addr string) string {
 
 // unknown decides what it means that the hub has no Node for this device. The Node was deleted while the device was dark if
 // the hub's store is the one that welcomed the device, and has gone on since. Any other store (restored from a backup,
-// begun anew, put back by hand) may simply not have this Node yet: then the pods go on running, and the problem says so.
+// made new, put back by hand) may simply not have this Node yet: then the pods go on running, and the problem says so.
 func (l *Link) unknown(r *wire.Refuse) (removed bool, problem string) {
 	if l.hub.Node() == "" {
 		return false, r.Message

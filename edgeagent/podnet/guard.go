@@ -36,7 +36,7 @@ type ServiceSocket struct {
 type guardState struct {
 	rules    guardRules
 	sockets  map[socketKey]bool
-	complete bool // false: write it all anew
+	complete bool // false: write it all again
 }
 
 // guardRules is what the rules depend on; sockets that are where they should be are elements of a set instead.

@@ -145,7 +145,7 @@ func TestDroppedStaysDropped(t *testing.T) {
 	})
 }
 
-// TestRebootWithoutConfigMap checks that a pod goes on when its ConfigMap is deleted, but it is not started anew without it.
+// TestRebootWithoutConfigMap checks that a pod goes on when its ConfigMap is deleted, but it is not started again without it.
 func TestRebootWithoutConfigMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

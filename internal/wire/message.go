@@ -53,7 +53,7 @@ type Welcome struct {
 	Addresses []string // where this hub can be reached; the agent remembers them
 	Settings  Settings
 	// History names the hub's store. Revisions can be compared only within one history: it changes when the store is made
-	// anew, restored or rolled back. Empty before version 2.
+	// again, restored or rolled back. Empty before version 2.
 	History string
 }
 

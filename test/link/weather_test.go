@@ -327,7 +327,7 @@ func TestIdleTraffic(t *testing.T) {
 		p := h.pod("p9")
 		return p != nil && p.Status.Phase == corev1.PodRunning && a.has(wire.KindPod, "p9") != nil
 	})
-	// On a busy machine such a short keepalive may be missed, and the connection be made anew: then measure again.
+	// On a busy machine such a short keepalive may be missed, and the connection be made again: then measure again.
 	for try := 0; ; try++ {
 		time.Sleep(time.Second) // let the last acknowledgements pass
 		start := n.Load()

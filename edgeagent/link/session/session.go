@@ -68,7 +68,7 @@ type Ended struct {
 
 func (e *Ended) Error() string { return "hub ended the session: " + e.Message }
 
-// ErrUnknown is a hub that does not know the session: it has started anew. Connect again.
+// ErrUnknown is a hub that does not know the session: it has restarted. Connect again.
 var ErrUnknown = errors.New("hub does not know this session")
 
 // ErrDiverged is a hub whose copy of the reports does not become what it is sent.
@@ -141,7 +141,7 @@ func (s *Session) Frame(now time.Time, frame []byte) {
 	}
 }
 
-// nudge takes the hint that the hub has started anew. It is not sealed, so it only makes the agent look.
+// nudge takes the hint that the hub has restarted. It is not sealed, so it only makes the agent look.
 func (s *Session) nudge(now time.Time, tag wire.Tag) {
 	switch {
 	case s.state == knocking:

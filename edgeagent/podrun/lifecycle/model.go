@@ -44,7 +44,7 @@ type Target struct {
 // Deleting reports whether nothing of the pod is to stay.
 func (d Target) Deleting() bool { return d.Gone || d.Pod.DeletionTimestamp != nil }
 
-// Observed is what is known of one pod on this node. Containers are looked at anew before each step; the rest is
+// Observed is what is known of one pod on this node. Containers are looked at again before each step; the rest is
 // memory of the worker. All of it may be lost at any moment but last: then the step does it again, and everything
 // that it does is idempotent.
 type Observed struct {
