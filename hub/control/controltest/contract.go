@@ -13,7 +13,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Contract checks what loops rely on, of any client: the fake and the registry are held to the same. settle waits until
+// Contract checks what loops rely on, for any client: this package's and the registry's both pass it. settle waits until
 // the cache has caught up with what was written. Namespace default must exist.
 func Contract(t *testing.T, c control.Client, settle func()) {
 	rs := contractWrites(t, c, settle)

@@ -164,7 +164,7 @@ func TestAdoptsAndReleases(t *testing.T) {
 	})
 }
 
-func TestFailureIsToldAndHeals(t *testing.T) {
+func TestFailureIsReportedAndHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := controltest.New(t)
 		refused := 0
