@@ -249,7 +249,7 @@ func TestNeverOverCreatesOnAnOldCache(t *testing.T) {
 					if _, err := c.Update(ctx, rs, ""); err != nil {
 						rt.Fatal(err)
 					}
-				case s == 7: // somebody deletes a pod
+				case s == 7: // a user deletes a pod
 					if ps := pods(c); len(ps) > 0 {
 						c.Remove(kube.Pod, "default", ps[0].Name)
 					}
