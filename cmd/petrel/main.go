@@ -121,7 +121,7 @@ func levelOf(kctx *kong.Context) string {
 	return "info"
 }
 
-// helpText tells a flag's default where its text does not. That each flag is a PETREL_* variable stands once, at the top.
+// helpText adds a flag's default where its text does not say it. That each flag is a PETREL_* variable stands once, at the top.
 func helpText(v *kong.Value) string {
 	switch v.Default {
 	case "", "-1", "none", "true", "false":

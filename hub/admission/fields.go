@@ -24,6 +24,7 @@ func refuseFields(_ context.Context, a *registry.AdmissionRequest, pod *corev1.P
 	return nil
 }
 
+// unservedPod returns why no node could run the pod as it asks, nil when one could.
 func unservedPod(spec *corev1.PodSpec) error {
 	switch {
 	case spec.RuntimeClassName != nil: // every pod runs on runc

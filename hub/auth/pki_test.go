@@ -101,7 +101,7 @@ func TestCertificateFollowsChangedAddress(t *testing.T) {
 	if err := cert.Leaf.VerifyHostname("198.51.100.4"); err != nil {
 		t.Error(err)
 	}
-	// An address that is not the machine's is not certified, even when a connection seems to come in on it.
+	// An address that is not the machine's is not certified, although the connection seems to come to it.
 	cert, err = p.certificateFor(&tls.ClientHelloInfo{Conn: addressed{at: "203.0.113.99"}})
 	if err != nil {
 		t.Fatal(err)

@@ -13,10 +13,10 @@ type StoredKind struct {
 	GVK        kube.GVK
 	Plural     string // "pods", for messages
 	Namespaced bool
-	// Expires: its objects are deleted after some time. No loop waits for that, because following them would cost more than it
+	// Expires is true if its objects are deleted after some time. No loop waits for that, because following them would cost more than it
 	// is worth.
 	Expires bool
-	// NoGarbageCollection: owner references neither lead to its objects nor from them.
+	// NoGarbageCollection says that owner references lead neither to its objects nor from them.
 	NoGarbageCollection bool
 }
 

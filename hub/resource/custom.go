@@ -21,7 +21,7 @@ type Custom struct {
 	Namespaced             bool
 	// Schema describes its objects; nil: every field is kept, and none is checked.
 	Schema Schema
-	// Status: only the subresource "status" writes the field of that name, and only the object itself all others.
+	// Status says that only the subresource of that name writes the field "status", and that it writes nothing else.
 	Status bool
 }
 

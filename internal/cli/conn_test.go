@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A hub that is off, elsewhere or of somebody else: each is said with the way out.
+// TestUnreachable checks that the error names the way out: the hub is off, at another address, or another hub answers.
 func TestUnreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -22,7 +22,7 @@ type Source struct {
 	Node func(o kube.Object) string
 	// Refs returns what a pod refers to, each once: a node needs what its pods refer to.
 	Refs func(p *corev1.Pod) []types.NamespacedName
-	// All: every node needs every object.
+	// All is true when every node needs every object.
 	All bool
 
 	// Compose returns an object as nodes get it: trimmed, with Kind and o's UID as its ID, and equal as long as nothing
