@@ -22,6 +22,7 @@ import (
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
+	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/buildinfo"
@@ -41,8 +42,11 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
-	dispatch *dispatch.Dispatch
-	mqtt     func(net.Conn) // what becomes of an agent's connection
+	// credentials and policy decide who asks and what they may: for requests, and for those who ask in a review.
+	credentials *auth.Credentials
+	policy      reviews.Policy
+	dispatch    *dispatch.Dispatch
+	mqtt        func(net.Conn) // what becomes of an agent's connection
 	// busHealth is why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -94,6 +98,10 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.objects = objects.New(objects.Config{Store: h.db, Kinds: h.kinds, Log: h.part("objects")})
+	h.credentials, h.policy = auth.NewAuthenticator(h.pki, h.objects), auth.MastersOnly{}
+	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
+		return err
+	}
 	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
@@ -190,8 +198,8 @@ func (h *Hub) serve(ctx context.Context) error {
 	handler, err := apiserver.New(apiserver.Config{
 		Verbs:         h.registry,
 		Kinds:         h.kinds,
-		Authenticator: auth.NewAuthenticator(h.pki, h.objects),
-		Authorizer:    auth.MastersOnly{},
+		Authenticator: h.credentials,
+		Authorizer:    h.policy,
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),

@@ -25,6 +25,13 @@ var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSy
 // namespaces lets nothing new into a namespace that does not exist or is going away.
 type namespaces struct{ objects Objects }
 
+// enters reports whether a puts an object into a namespace. A review does not: what may be done in a namespace can be asked
+// before it exists.
+func enters(a *registry.AdmissionRequest) bool {
+	k := a.Target.Kind
+	return a.Operation == registry.OpCreate && k.Namespaced && !k.Virtual() && a.Target.Subresource == ""
+}
+
 func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {
 	if a.Target.Kind.GVK == kube.Namespace {
 		if a.Operation == registry.OpDelete && a.Target.Subresource == "" && immortal[a.Old.GetName()] {
@@ -32,7 +39,7 @@ func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) er
 		}
 		return nil
 	}
-	if a.Operation != registry.OpCreate || !a.Target.Kind.Namespaced || a.Target.Subresource != "" {
+	if !enters(a) {
 		return nil
 	}
 	name := a.Object.GetNamespace()
