@@ -1,4 +1,4 @@
-// Package reviews answers the kinds of which nothing is stored: who a token belongs to, who asks, and what somebody may do.
+// Package reviews answers the kinds of which nothing is stored: who a token belongs to, who asks, and what a user may do.
 // Each is a resource.Handler. The registry has run the kind's rules and admission before; the answers are those of what decides
 // about requests, so a review and the request that it is about cannot differ.
 //
