@@ -22,6 +22,7 @@ import (
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
+	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/buildinfo"
@@ -42,8 +43,11 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
-	dispatch *dispatch.Dispatch
-	mqtt     func(net.Conn) // takes over an agent's connection
+	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
+	credentials *auth.Credentials
+	policy      reviews.Policy
+	dispatch    *dispatch.Dispatch
+	mqtt        func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -95,6 +99,10 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.objects = objects.New(objects.Config{Store: h.db, Kinds: h.kinds, Log: h.part("objects")})
+	h.credentials, h.policy = auth.NewAuthenticator(h.pki, h.objects), auth.MastersOnly{}
+	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
+		return err
+	}
 	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
@@ -191,8 +199,8 @@ func (h *Hub) serve(ctx context.Context) error {
 	handler, err := apiserver.New(apiserver.Config{
 		Verbs:         h.registry,
 		Kinds:         h.kinds,
-		Authenticator: auth.NewAuthenticator(h.pki, h.objects),
-		Authorizer:    auth.MastersOnly{},
+		Authenticator: h.credentials,
+		Authorizer:    h.policy,
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),

@@ -98,7 +98,7 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
-	return a.Target.Kind.GVK == kube.Service || a.Operation == registry.OpCreate && a.Target.Kind.Namespaced && a.Target.Subresource == ""
+	return a.Target.Kind.GVK == kube.Service || enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.

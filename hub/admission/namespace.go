@@ -25,6 +25,13 @@ var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSy
 // namespaces refuses new objects in a namespace that does not exist or is being deleted.
 type namespaces struct{ objects Objects }
 
+// enters reports whether a puts an object into a namespace. A review does not: what may be done in a namespace can be asked
+// before it exists.
+func enters(a *registry.AdmissionRequest) bool {
+	k := a.Target.Kind
+	return a.Operation == registry.OpCreate && k.Namespaced && !k.Virtual() && a.Target.Subresource == ""
+}
+
 // admit refuses to delete an immortal namespace, and to create objects in a namespace that does not exist or ends.
 func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {
 	if a.Target.Kind.GVK == kube.Namespace {
@@ -33,7 +40,7 @@ func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) er
 		}
 		return nil
 	}
-	if a.Operation != registry.OpCreate || !a.Target.Kind.Namespaced || a.Target.Subresource != "" {
+	if !enters(a) {
 		return nil
 	}
 	name := a.Object.GetNamespace()

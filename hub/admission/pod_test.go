@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,6 +64,18 @@ func TestNamespaceLifecycle(t *testing.T) {
 
 // What was committed a moment ago may not show yet: creations in a new namespace wait for it to show, and for its default
 // account to be made.
+// TestReviewsEnterNoNamespace checks that what may be done in a namespace can be asked before it exists and while it ends.
+func TestReviewsEnterNoNamespace(t *testing.T) {
+	s := newStore(namespace("going", corev1.NamespaceTerminating))
+	for _, ns := range []string{"none", "going"} {
+		review := &authorizationv1.LocalSubjectAccessReview{ObjectMeta: metav1.ObjectMeta{Namespace: ns}}
+		review.SetGroupVersionKind(kube.LocalSubjectAccessReview)
+		if err := admit(t.Context(), newChain(t, s), review, nil); err != nil {
+			t.Errorf("in namespace %s: %v", ns, err)
+		}
+	}
+}
+
 func TestWaitsForNewNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()

@@ -11,16 +11,20 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/auth"
 )
 
 const configMaps = "/api/v1/namespaces/default/configmaps"
@@ -159,6 +163,31 @@ func TestServiceAccountClient(t *testing.T) {
 	a := send(t, c, "GET", h.url+"/api/v1/namespaces/y/secrets", "")
 	if want := `secrets is forbidden: User \"system:serviceaccount:default:robot\" cannot list resource \"secrets\" in API group \"\" in the namespace \"y\"`; a.code != 403 || !strings.Contains(a.body, want) {
 		t.Errorf("%+v, want %s", a, want)
+	}
+	for path, test := range map[string]struct{ body, want string }{
+		"authentication.k8s.io/v1/selfsubjectreviews": {`{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}`,
+			`"username":"system:serviceaccount:default:robot","uid":"` + string(sa.UID) + `"`},
+		"authorization.k8s.io/v1/selfsubjectaccessreviews": {`{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","spec":{"resourceAttributes":{"verb":"list","resource":"pods"}}}`,
+			`"allowed":false`},
+		"authorization.k8s.io/v1/selfsubjectrulesreviews": {`{"kind":"SelfSubjectRulesReview","apiVersion":"authorization.k8s.io/v1","spec":{"namespace":"default"}}`,
+			`"resources":["selfsubjectaccessreviews","selfsubjectrulesreviews"]`},
+	} {
+		if a := send(t, c, "POST", h.url+"/apis/"+path, test.body, "Content-Type: application/json"); a.code != 201 || !strings.Contains(a.body, test.want) {
+			t.Errorf("%s: %+v, want %s", path, a, test.want)
+		}
+	}
+	if a := send(t, c, "POST", h.url+"/apis/authentication.k8s.io/v1/tokenreviews", "{}"); a.code != 403 {
+		t.Errorf("%+v: a pod may not ask whose a token is", a)
+	}
+	for _, form := range []string{"application/json", "application/vnd.kubernetes.protobuf"} {
+		admin := rest.CopyConfig(h.config)
+		admin.ContentType, admin.AcceptContentTypes = form, form
+		reviewed, err := kubernetes.NewForConfigOrDie(admin).AuthenticationV1().TokenReviews().Create(t.Context(),
+			&authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+		if err != nil || !reviewed.Status.Authenticated || reviewed.Status.User.Username != "system:serviceaccount:default:robot" ||
+			!slices.Equal(reviewed.Status.Audiences, []string{auth.Issuer}) || len(reviewed.Status.User.Extra) == 0 {
+			t.Errorf("the token is reviewed as %+v, %v", reviewed, err)
+		}
 	}
 	if err := sas.Delete(t.Context(), "robot", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

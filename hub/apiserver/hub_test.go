@@ -30,6 +30,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
+	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/openapi"
 )
@@ -47,6 +48,9 @@ type hub struct {
 	stop       func()
 }
 
+// startedObjects are what exists, once the registry is there: before the first request.
+type startedObjects struct{ auth.Objects }
+
 type option func(*apiserver.Config)
 
 func newHub(t testing.TB, opts ...option) *hub {
@@ -57,16 +61,23 @@ func newHub(t testing.TB, opts ...option) *hub {
 // newHubOf is newHub with a table of kinds and an admission (nil: none) of the test's own.
 func newHubOf(t testing.TB, kinds *resource.Kinds, admission registry.Admission, opts ...option) *hub {
 	t.Helper()
-	h := &hub{t: t, kinds: kinds, reg: registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission}), closing: make(chan struct{})}
+	h := &hub{t: t, kinds: kinds, closing: make(chan struct{})}
 	dir := t.TempDir()
 	var err error
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki")); err != nil {
 		t.Fatal(err)
 	}
+	exists := &startedObjects{}
+	credentials := auth.NewAuthenticator(h.pki, exists)
+	if err := reviews.Install(kinds, credentials, auth.MastersOnly{}); err != nil {
+		t.Fatal(err)
+	}
+	h.reg = registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission})
+	exists.Objects = h.reg.Client()
 	cfg := apiserver.Config{
 		Verbs:         h.reg,
 		Kinds:         kinds,
-		Authenticator: auth.NewAuthenticator(h.pki, h.reg.Client()),
+		Authenticator: credentials,
 		Authorizer:    auth.MastersOnly{},
 		OpenAPI:       openapi.New(kinds),
 		JWKS:          h.pki.JWKS,

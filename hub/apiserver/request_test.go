@@ -111,6 +111,7 @@ func (echo) Handle(_ context.Context, q *resource.Request, body runtime.Object, 
 func TestKindWithoutStorageOverHTTP(t *testing.T) {
 	kinds := registrytest.Kinds()
 	h := newHubOf(t, kinds, nil)
+	kinds.Remove(kube.SelfSubjectAccessReview) // the built-in one
 	const path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 	const review = `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","spec":{"resourceAttributes":{"verb":"list","resource":"pods"}}}`
 	if got := h.do("POST", path, review, "Content-Type: application/json"); got.code != http.StatusNotFound {

@@ -42,7 +42,7 @@ func NewAuthenticator(pki *PKI, objects Objects) *Credentials {
 // another CA; err says why credentials were refused.
 func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err error) {
 	if token, found := bearer(r); found {
-		u, err := a.Token(r.Context(), token, []string{Issuer, Issuer + ".cluster.local"})
+		u, _, err := a.Token(r.Context(), token, nil)
 		return u, err == nil, err
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
@@ -80,23 +80,37 @@ func bearer(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// Token verifies a ServiceAccount token for any of the audiences. When what it is bound to does not exist, Token looks again once
-// the cache has caught up: it may have been created a moment ago.
-func (a *Credentials) Token(ctx context.Context, token string, audiences []string) (User, error) {
+// apiAudiences are those of tokens for this API.
+var apiAudiences = []string{Issuer, Issuer + ".cluster.local"}
+
+// Token verifies a ServiceAccount token for any of the audiences (none: the API's own) and returns those that it is for. When what
+// it is bound to does not exist, Token looks again once the cache has caught up: it may have been created a moment ago.
+func (a *Credentials) Token(ctx context.Context, token string, audiences []string) (user User, accepted []string, err error) {
+	if len(audiences) == 0 {
+		audiences = apiAudiences
+	}
 	sum := sha256.Sum256([]byte(token))
 	c, ok := a.tokens.get(sum)
 	if !ok {
 		var err error
 		if c, err = verifyJWT(&a.pki.saKey.PublicKey, token); err != nil {
-			return User{}, err
+			return User{}, nil, err
 		}
 		a.tokens.put(sum, c)
 	}
-	user, err := c.check(a.pki.now(), audiences, a.objects)
+	user, err = c.check(a.pki.now(), audiences, a.objects)
 	if errors.Is(err, errGone) && a.objects.CatchUp(ctx) == nil {
 		user, err = c.check(a.pki.now(), audiences, a.objects)
 	}
-	return user, err
+	if err != nil {
+		return User{}, nil, err
+	}
+	for _, aud := range c.Audience {
+		if slices.Contains(audiences, aud) {
+			accepted = append(accepted, aud)
+		}
+	}
+	return user, accepted, nil
 }
 
 func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error) {

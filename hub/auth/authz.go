@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
 )
 
 // MastersOnly is the Authorizer until there are roles: system:masters may do everything. Every other authenticated user may read
@@ -26,6 +28,36 @@ func (MastersOnly) Authorize(_ context.Context, u User, a Attributes) (allowed b
 		return true, "", nil
 	}
 	return slices.Contains(u.Groups, groupServiceAccounts) && issuerDiscovery(a.Path), "", nil
+}
+
+// RulesFor lists what Authorize allows u, in every namespace alike. Patterns of paths know no depth: "/api/*" stands for the
+// versions of the core group.
+func (MastersOnly) RulesFor(_ context.Context, u User, _ string) authorizationv1.SubjectRulesReviewStatus {
+	out := authorizationv1.SubjectRulesReviewStatus{
+		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{},
+	}
+	if slices.Contains(u.Groups, groupMasters) {
+		all := []string{"*"}
+		out.ResourceRules = append(out.ResourceRules, authorizationv1.ResourceRule{Verbs: all, APIGroups: all, Resources: all})
+		out.NonResourceRules = append(out.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})
+		return out
+	}
+	if !slices.Contains(u.Groups, groupAuthenticated) {
+		return out
+	}
+	create := []string{"create"}
+	out.ResourceRules = append(out.ResourceRules,
+		authorizationv1.ResourceRule{Verbs: create, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}},
+		authorizationv1.ResourceRule{Verbs: create, APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
+	)
+	paths := []string{
+		"/api", "/api/*", "/apis", "/apis/*", "/healthz", "/healthz/*", "/livez", "/livez/*", "/openapi", "/openapi/*", "/readyz", "/readyz/*", "/version",
+	}
+	if slices.Contains(u.Groups, groupServiceAccounts) {
+		paths = append(paths, "/.well-known/openid-configuration", "/openid/v1/jwks")
+	}
+	out.NonResourceRules = append(out.NonResourceRules, authorizationv1.NonResourceRule{Verbs: []string{"get"}, NonResourceURLs: paths})
+	return out
 }
 
 // selfReview reports whether a is a review of the user's own name and rights.

@@ -183,7 +183,7 @@ func (r *Registry) planWrite(ctx context.Context, q *request, w control.Write) (
 	switch {
 	case w.Object == nil && !w.Delete:
 		return nil, apierrors.NewBadRequest("a write needs an object")
-	case q.handler() != nil && !w.Delete:
+	case (q.handler() != nil || q.Kind.Virtual()) && !w.Delete:
 		return r.planHandled(ctx, q, w.Object)
 	case w.Old == nil && w.Subresource == "" && !w.Delete:
 		return r.planCreate(ctx, q, w.Object.DeepCopyObject().(kube.Object))

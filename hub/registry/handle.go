@@ -18,9 +18,7 @@ import (
 func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) (*Result, error) {
 	h := q.handler()
 	if h == nil {
-		gr := q.Kind.Resource()
-		gr.Resource += "/" + q.Subresource
-		return nil, apierrors.NewMethodNotSupported(gr, "create")
+		return nil, q.unhandled()
 	}
 	var warnings []string
 	if q.sub == nil {
@@ -44,6 +42,15 @@ func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) 
 	}
 	res.Warnings = append(warnings, a.Warnings...)
 	return res, nil
+}
+
+// unhandled refuses what has no Handler: nothing else could answer it.
+func (q *request) unhandled() error {
+	gr := q.Kind.Resource()
+	if q.Subresource != "" {
+		gr.Resource += "/" + q.Subresource
+	}
+	return apierrors.NewMethodNotSupported(gr, "create")
 }
 
 // review does everything of a creation but the storing: defaults, the kind's rules, admission. It returns warnings.
@@ -76,6 +83,9 @@ func (r *Registry) review(ctx context.Context, q *request, body runtime.Object) 
 
 // planHandled returns the plan that the request's Handler makes, as one of the writes of a commit.
 func (r *Registry) planHandled(ctx context.Context, q *request, body runtime.Object) (*plan, error) {
+	if q.handler() == nil {
+		return nil, q.unhandled()
+	}
 	var plans []*plan
 	if _, err := q.handler().Handle(ctx, &q.Request, body, &handling{r: r, q: q, plans: &plans}); err != nil {
 		return nil, statusOr(err)

@@ -12,7 +12,7 @@ import (
 )
 
 // Handler answers creations that store no object of the body's type: those of a subresource that is a verb (a pod's binding),
-// or of a kind that is not stored (a review). hub/registry/podverbs has the built-in ones.
+// or of a kind that is not stored (a review). hub/registry/podverbs and hub/registry/reviews have the built-in ones.
 type Handler interface {
 	// Handle does what body asks for. body is of the type that the Subresource or the Kind declares, or of the Kind itself in a
 	// commit of several writes. q names the parent of a subresource, which need not exist. Both are shared: read-only. An error
@@ -42,11 +42,15 @@ type Objects interface {
 	Now() time.Time
 }
 
-// Handle sets the handler of a declared subresource. It comes before the kinds are shared: readers take no lock.
+// Handle sets the handler of a declared subresource, or of a virtual kind itself ("") that was declared without one. It comes
+// before the kinds are shared: readers take no lock.
 func (s *Kinds) Handle(gvk kube.GVK, subresource string, h Handler) error {
 	k, ok := s.Lookup(gvk)
 	if !ok {
 		return fmt.Errorf("handler of %s/%s: the kind is not declared", gvk, subresource)
+	}
+	if subresource == "" {
+		return k.handle(h)
 	}
 	sub := k.Subresources[subresource]
 	switch {
@@ -56,5 +60,16 @@ func (s *Kinds) Handle(gvk kube.GVK, subresource string, h Handler) error {
 		return fmt.Errorf("handler of %s/%s: it has one", gvk, subresource)
 	}
 	sub.Handler = h
+	return nil
+}
+
+func (k *Kind) handle(h Handler) error {
+	switch {
+	case !k.Virtual():
+		return fmt.Errorf("handler of %s: its objects are stored", k.GVK)
+	case k.Handler != nil:
+		return fmt.Errorf("handler of %s: it has one", k.GVK)
+	}
+	k.Handler = h
 	return nil
 }

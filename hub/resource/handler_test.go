@@ -24,14 +24,19 @@ func TestHandlersAreOfDeclaredSubresources(t *testing.T) {
 	if err := kinds.Handle(kube.Pod, "binding", noHandler{}); err != nil {
 		t.Fatal(err)
 	}
+	if err := kinds.Handle(kube.TokenReview, "", noHandler{}); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		gvk  kube.GVK
 		sub  string
 		want string
 	}{
-		"no kind":        {kube.GVK{Kind: "House"}, "binding", "the kind is not declared"},
-		"no subresource": {kube.Pod, "nonsense", "the subresource is not declared"},
-		"a second one":   {kube.Pod, "binding", "it has one"},
+		"a stored kind":   {kube.Pod, "", "its objects are stored"},
+		"a kind's second": {kube.TokenReview, "", "it has one"},
+		"no kind":         {kube.GVK{Kind: "House"}, "binding", "the kind is not declared"},
+		"no subresource":  {kube.Pod, "nonsense", "the subresource is not declared"},
+		"a second one":    {kube.Pod, "binding", "it has one"},
 	} {
 		if err := kinds.Handle(test.gvk, test.sub, noHandler{}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)

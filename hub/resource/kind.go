@@ -42,6 +42,8 @@ type Kind struct {
 	// Handler, when not nil, answers creations instead of the store: of a review, for example. The kind is virtual:
 	// create is its only verb, and no object of it exists for anything to own, list or delete.
 	Handler Handler
+	// virtual marks a declaration whose Handler needs what only the hub has: it comes with Kinds.Handle.
+	virtual bool
 	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward" are streams.
 	Subresources map[string]*Subresource
 
@@ -156,7 +158,7 @@ func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err
 }
 
 // Virtual reports whether nothing of the kind is stored.
-func (k *Kind) Virtual() bool { return k.Handler != nil }
+func (k *Kind) Virtual() bool { return k.virtual || k.Handler != nil }
 
 // TTL is when a kind's objects are deleted automatically. The deletion of a Namespace does not wait for such objects.
 type TTL struct {

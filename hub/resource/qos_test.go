@@ -25,7 +25,10 @@ func TestQOSAsUpstream(t *testing.T) {
 		return out
 	})
 	requirements := rapid.Custom(func(t *rapid.T) corev1.ResourceRequirements {
-		if rapid.Bool().Draw(t, "guaranteed") {
+		switch rapid.SampledFrom([]string{"none", "guaranteed", "any"}).Draw(t, "shape") { // at random "none" would be rare
+		case "none":
+			return corev1.ResourceRequirements{}
+		case "guaranteed":
 			both := corev1.ResourceList{"cpu": quantity.MustParse("1"), "memory": quantity.MustParse("1")}
 			return corev1.ResourceRequirements{Requests: both, Limits: both}
 		}

@@ -29,6 +29,12 @@ var samples = map[string]string{
 	"endpointslices.discovery.k8s.io": `{metadata: {name: a, namespace: ns}, addressType: IPv4, endpoints: [{addresses: [10.1.2.3]}], ports: [{name: http, port: 80}]}`,
 	"events.events.k8s.io": `{metadata: {name: a, namespace: ns}, eventTime: "2026-01-02T03:04:05.000000Z", regarding: {kind: Pod, namespace: ns, name: p}, reason: Started, type: Normal,
 		action: Starting, reportingController: petrel.dev/agent, reportingInstance: pi-1}`,
+	"selfsubjectreviews.authentication.k8s.io":       `{}`,
+	"tokenreviews.authentication.k8s.io":             `{spec: {token: t, audiences: [a]}}`,
+	"subjectaccessreviews.authorization.k8s.io":      `{spec: {user: u, groups: [g], extra: {k: [v]}, resourceAttributes: {verb: get, resource: pods, labelSelector: {rawSelector: a=b}}}}`,
+	"localsubjectaccessreviews.authorization.k8s.io": `{metadata: {namespace: ns}, spec: {user: u, resourceAttributes: {namespace: ns, verb: get, resource: pods}}}`,
+	"selfsubjectaccessreviews.authorization.k8s.io":  `{spec: {nonResourceAttributes: {verb: get, path: /metrics}}}`,
+	"selfsubjectrulesreviews.authorization.k8s.io":   `{spec: {namespace: ns}}`,
 }
 
 // parse reads a manifest of the kind in YAML, strictly.
@@ -51,8 +57,10 @@ func create(k *Kind, obj kube.Object) []string {
 	ctx := context.Background()
 	r := k.Rules
 	r.Default(obj)
-	obj.SetUID(types.UID("uid-" + obj.GetName()))
-	obj.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
+	if !k.Virtual() { // an answer is no object of its own
+		obj.SetUID(types.UID("uid-" + obj.GetName()))
+		obj.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
+	}
 	obj, err := k.ToStored(ctx, obj)
 	if err != nil {
 		return []string{err.Error()}
@@ -61,6 +69,9 @@ func create(k *Kind, obj kube.Object) []string {
 		r.PrepareCreate(ctx, obj)
 	}
 	var out []string
+	if r.ValidateCreate == nil {
+		return out
+	}
 	for _, e := range r.ValidateCreate(ctx, obj) {
 		out = append(out, e.Error())
 	}

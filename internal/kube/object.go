@@ -6,6 +6,8 @@ package kube
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -35,6 +37,16 @@ var (
 	ReplicaSet     = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
 	EndpointSlice  = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
 	Lease          = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+)
+
+// Reviews are questions about who asks and what they may do. They are answered at once, and never stored.
+var (
+	TokenReview              = authenticationv1.SchemeGroupVersion.WithKind("TokenReview")
+	SelfSubjectReview        = authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview")
+	SubjectAccessReview      = authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview")
+	LocalSubjectAccessReview = authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview")
+	SelfSubjectAccessReview  = authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview")
+	SelfSubjectRulesReview   = authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview")
 )
 
 // GVK is short for the type that names a kind everywhere in Petrel.
