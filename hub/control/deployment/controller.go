@@ -256,7 +256,7 @@ func (c *Controller) create(ctx context.Context, p *plan, d *appsv1.Deployment) 
 		}
 		p.status.CollisionCount = &n
 		return nil, control.JoinErrors(c.writeStatus(ctx, d, p.status),
-			fmt.Errorf("replica set %s belongs to somebody else, or has another template with the same hash: %w", p.create.Name, err))
+			fmt.Errorf("replica set %s belongs to another owner, or has another template with the same hash: %w", p.create.Name, err))
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil, nil
 	}
