@@ -19,7 +19,9 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	_ "k8s.io/kubernetes/pkg/apis/discovery/install"
 	_ "k8s.io/kubernetes/pkg/apis/events/install"
+	_ "k8s.io/kubernetes/pkg/apis/node/install"
 	_ "k8s.io/kubernetes/pkg/apis/policy/install" // Eviction
+	_ "k8s.io/kubernetes/pkg/apis/scheduling/install"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -31,19 +33,28 @@ func builtin() []*Kind {
 		configMapKind(),
 		endpointsKind(),
 		event,
+		limitRangeKind(),
 		namespaceKind(),
 		nodeKind(),
 		podKind(),
+		podTemplateKind(),
+		resourceQuotaKind(),
 		secretKind(),
 		serviceAccountKind(),
 		serviceKind(),
+		controllerRevisionKind(),
 		deploymentKind(),
 		replicaSetKind(),
 		leaseKind(),
 		endpointSliceKind(),
 		eventViewKind(event),
+		runtimeClassKind(),
+		priorityClassKind(),
 	}
 }
+
+// nothingActs is the Inert of a kind whose controller is still to come.
+const nothingActs = "nothing acts on it yet"
 
 var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 

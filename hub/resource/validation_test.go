@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/internal/kube"
@@ -53,6 +54,22 @@ func TestCreateRefusals(t *testing.T) {
 			[]string{`spec.podCIDRs[0]: Invalid value: "nowhere": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`}},
 		"slice of names as addresses": {"endpointslices.discovery.k8s.io", `{metadata: {name: a, namespace: ns}, addressType: IPv4, endpoints: [{addresses: [house]}]}`,
 			[]string{`endpoints[0].addresses[0]: Invalid value: "house": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`}},
+		"limit that no pod could meet": {"limitranges.", `{metadata: {name: a, namespace: ns}, spec: {limits: [{type: Container, min: {cpu: 2}, max: {cpu: 1}}]}}`,
+			[]string{`spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1`,
+				`spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1`,
+				`spec.limits[0].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1`}},
+		"quota below zero": {"resourcequotas.", `{metadata: {name: a, namespace: ns}, spec: {hard: {pods: -1}}}`,
+			[]string{`spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0`}},
+		"pod template without image": {"podtemplates.", `{metadata: {name: a, namespace: ns}, template: {spec: {containers: [{name: c}]}}}`,
+			[]string{`template.spec.containers[0].image: Required value`}},
+		"priority class above the system's": {"priorityclasses.scheduling.k8s.io", `{metadata: {name: a}, value: 1000000001}`,
+			[]string{`value: Forbidden: maximum allowed value of a user defined priority is 1000000000`}},
+		"priority class with a system name": {"priorityclasses.scheduling.k8s.io", `{metadata: {name: system-mine}, value: 1}`,
+			[]string{`metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-mine is not a known system priority class`}},
+		"runtime class without handler": {"runtimeclasses.node.k8s.io", `{metadata: {name: a}}`,
+			[]string{`handler: Required value`}},
+		"controller revision before the first": {"controllerrevisions.apps", `{metadata: {name: a, namespace: ns}, data: {a: b}, revision: -1}`,
+			[]string{`revision: Invalid value: -1: must be greater than or equal to 0`}},
 		"lease of no time": {"leases.coordination.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {leaseDurationSeconds: 0}}`,
 			[]string{`spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0`}},
 		"event elsewhere": {"events.", `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: other, name: p}}`,
@@ -88,6 +105,15 @@ func TestUpdateRefusals(t *testing.T) {
 			want: []string{`spec.clusterIPs[0]: Invalid value: ["10.43.0.6"]: may not change once set`}},
 		"deployment selector": {kind: "deployments.apps", change: edit(`{spec: {selector: {matchLabels: {app: b}}, template: {metadata: {labels: {app: b}}}}}`),
 			want: []string{`spec.selector: Invalid value: {"matchLabels":{"app":"b"}}: field is immutable`}},
+		"number of a priority class": {kind: "priorityclasses.scheduling.k8s.io", change: edit(`{value: 1001}`),
+			want: []string{`value: Forbidden: may not be changed in an update.`}},
+		"handler of a runtime class": {kind: "runtimeclasses.node.k8s.io", change: edit(`{handler: kata}`),
+			want: []string{`handler: Invalid value: "kata": field is immutable`}},
+		"data of a controller revision": {kind: "controllerrevisions.apps", change: func(_ *testing.T, obj kube.Object) kube.Object {
+			obj.(*appsv1.ControllerRevision).Data.Raw = []byte(`{"spec":{"replicas":3}}`)
+			return obj
+		},
+			want: []string{`data: Invalid value: {"spec":{"replicas":3}}: field is immutable`}},
 		"address type": {kind: "endpointslices.discovery.k8s.io", change: edit(`{addressType: IPv6, endpoints: []}`),
 			want: []string{`addressType: Invalid value: "IPv6": field is immutable`}},
 		"pod network of a node": {kind: "nodes.", change: func(_ *testing.T, obj kube.Object) kube.Object {
