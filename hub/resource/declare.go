@@ -19,8 +19,9 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	_ "k8s.io/kubernetes/pkg/apis/discovery/install"
 	_ "k8s.io/kubernetes/pkg/apis/events/install"
+	_ "k8s.io/kubernetes/pkg/apis/networking/install"
 	_ "k8s.io/kubernetes/pkg/apis/node/install"
-	_ "k8s.io/kubernetes/pkg/apis/policy/install" // Eviction
+	_ "k8s.io/kubernetes/pkg/apis/policy/install"
 	_ "k8s.io/kubernetes/pkg/apis/scheduling/install"
 
 	"petrel.dev/petrel/internal/kube"
@@ -48,7 +49,11 @@ func builtin() []*Kind {
 		leaseKind(),
 		endpointSliceKind(),
 		eventViewKind(event),
+		ingressKind(),
+		ingressClassKind(),
+		networkPolicyKind(),
 		runtimeClassKind(),
+		podDisruptionBudgetKind(),
 		priorityClassKind(),
 	}
 }

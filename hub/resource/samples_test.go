@@ -33,6 +33,11 @@ var samples = map[string]string{
 	"endpointslices.discovery.k8s.io": `{metadata: {name: a, namespace: ns}, addressType: IPv4, endpoints: [{addresses: [10.1.2.3]}], ports: [{name: http, port: 80}]}`,
 	"events.events.k8s.io": `{metadata: {name: a, namespace: ns}, eventTime: "2026-01-02T03:04:05.000000Z", regarding: {kind: Pod, namespace: ns, name: p}, reason: Started, type: Normal,
 		action: Starting, reportingController: petrel.dev/agent, reportingInstance: pi-1}`,
+	"ingresses.networking.k8s.io": `{metadata: {name: a, namespace: ns}, spec: {ingressClassName: c, rules: [{host: a.example.com, http: {paths: [{path: /, pathType: Prefix,
+		backend: {service: {name: s, port: {number: 80}}}}]}}]}}`,
+	"ingressclasses.networking.k8s.io":  `{metadata: {name: a}, spec: {controller: example.com/ingress}}`,
+	"networkpolicies.networking.k8s.io": `{metadata: {name: a, namespace: ns}, spec: {podSelector: {matchLabels: {app: a}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}}`,
+	"poddisruptionbudgets.policy":       `{metadata: {name: a, namespace: ns}, spec: {minAvailable: 1, selector: {matchLabels: {app: a}}}}`,
 	"runtimeclasses.node.k8s.io":        `{metadata: {name: a}, handler: runc, overhead: {podFixed: {memory: 16Mi}}}`,
 	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
 }

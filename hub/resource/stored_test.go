@@ -2,13 +2,16 @@ package resource
 
 import (
 	"context"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -76,5 +79,58 @@ func TestStoredKinds(t *testing.T) {
 	revision := made(t, byResource(t, "controllerrevisions", "apps")).(*appsv1.ControllerRevision)
 	if string(revision.Data.Raw) != `{"spec":{"replicas":2}}` || revision.Revision != 7 {
 		t.Errorf("controller revision: %+v", revision)
+	}
+}
+
+// TestSpecAndStatusApart checks, on kinds that have both, that an update writes the spec and counts it, and an update of the status
+// the status alone.
+func TestSpecAndStatusApart(t *testing.T) {
+	for name, both := range map[string]string{
+		"ingresses.networking.k8s.io": `{spec: {ingressClassName: other}, status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}}`,
+		"poddisruptionbudgets.policy": `{spec: {minAvailable: 2}, status: {currentHealthy: 3}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			plural, group, _ := strings.Cut(name, ".")
+			k := byResource(t, plural, group)
+			old := made(t, k)
+			part := func(obj kube.Object, field string) any { return fieldsOf(t, obj)[field] }
+			if got := edit(both)(t, sample(t, k)); len(create(k, got)) > 0 || !reflect.DeepEqual(part(got, "status"), part(old, "status")) {
+				t.Errorf("a creation set the status: %v", part(got, "status"))
+			}
+			obj := changed(t, &k.Rules, old, both)
+			if obj.GetGeneration() != 2 || !reflect.DeepEqual(part(obj, "status"), part(old, "status")) || reflect.DeepEqual(part(obj, "spec"), part(old, "spec")) {
+				t.Errorf("an update: generation %d, %v", obj.GetGeneration(), obj)
+			}
+			obj = changed(t, k.Subresources["status"].Rules, old, both)
+			if obj.GetGeneration() != 1 || reflect.DeepEqual(part(obj, "status"), part(old, "status")) || !reflect.DeepEqual(part(obj, "spec"), part(old, "spec")) {
+				t.Errorf("an update of the status: generation %d, %v", obj.GetGeneration(), obj)
+			}
+		})
+	}
+}
+
+// fieldsOf are the object's fields as JSON shows them.
+func fieldsOf(t *testing.T, obj kube.Object) map[string]any {
+	t.Helper()
+	out, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestWarningsOfNetworkKinds checks upstream's warnings.
+func TestWarningsOfNetworkKinds(t *testing.T) {
+	ingresses := byResource(t, "ingresses", "networking.k8s.io")
+	in := parse(t, ingresses, `{metadata: {name: a, namespace: ns, annotations: {kubernetes.io/ingress.class: c}}, spec: {}}`)
+	want := []string{`annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead`}
+	if got := ingresses.Rules.WarnCreate(t.Context(), in); !slices.Equal(got, want) {
+		t.Errorf("warnings %q, want %q", got, want)
+	}
+	policies := byResource(t, "networkpolicies", "networking.k8s.io")
+	p := parse(t, policies, `{metadata: {name: a, namespace: ns}, spec: {podSelector: {}, egress: [{}, {to: [{podSelector: {}}, {ipBlock: {cidr: 10.1.2.3/8}}]}]}}`)
+	got := policies.Rules.WarnCreate(t.Context(), p)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "spec.egress[1].to[1].ipBlock.cidr: ") {
+		t.Errorf("warnings %q", got)
 	}
 }
