@@ -304,7 +304,7 @@ func TestStopPodsOnExit(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// TestStopWhileStarting checks that an agent that is told to stop before it is up ends well, as systemd sees it.
+// TestStopWhileStarting checks that an agent that is stopped before it is up ends well, as systemd sees it.
 func TestStopWhileStarting(t *testing.T) {
 	m := newMachine(t)
 	a, err := New(Config{DataDir: m.data, RunDir: m.run, NodeName: "edge-1", PrivateContainerd: true, offline: true, StopPodsOnExit: true, Log: slog.New(slog.DiscardHandler)})

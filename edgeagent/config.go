@@ -32,7 +32,7 @@ type Config struct {
 	ContainerdAddress string
 	// ContainerdNamespace is where this agent's containers are; empty: "petrel".
 	ContainerdNamespace string
-	// PrivateContainerd: never use the system's containerd.
+	// PrivateContainerd says that the system's containerd is never used.
 	PrivateContainerd bool
 	// PlainHTTPRegistries are registries that speak HTTP. Those on localhost are taken to.
 	PlainHTTPRegistries []string

@@ -19,7 +19,7 @@ import (
 func TestPanicInApply(t *testing.T) {
 	a := &Agent{log: slog.New(slog.DiscardHandler)} // without a cache to ask
 	before := contain.Counts()["agent/apply"]
-	if a.applied(t.Context(), false) {
+	if a.applied(t.Context(), nil, false) {
 		t.Error("it counts as applied")
 	}
 	if contain.Counts()["agent/apply"] != before+1 {

@@ -21,18 +21,19 @@ const (
 	evictFirst, evictMost = 10 * time.Second, 2 * time.Minute
 )
 
-// imageUse is when images were last seen in use, by full name; what happened before the agent started is not known.
+// imageUse is when images were last seen in use; what happened before the agent started is not known. The zero value is
+// ready.
 type imageUse struct {
 	mu   sync.Mutex
-	last map[string]time.Time
+	last map[string]time.Time // guarded by mu; by full name; nil before the first
 }
 
-// note takes the images, as pods name them, that are in use now. Images that are not here any more are forgotten when
-// there are many.
+// note records that the images, as pods name them, are in use now. When there are too many names, all older ones are
+// forgotten.
 func (u *imageUse) note(refs []string, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.last == nil || len(u.last) > 4*maxKnown {
+	if u.last == nil || len(u.last) > 4*maxImageReports {
 		u.last = map[string]time.Time{}
 	}
 	for _, name := range ctrd.FullNames(refs) {
@@ -50,17 +51,19 @@ func (u *imageUse) snapshot() map[string]time.Time {
 	return out
 }
 
-// keeper defends the free space of the node's disks: it removes what has ended, then images that nothing uses, then pods.
+// keeper keeps free space on the node's disks: it removes containers that have ended, then images that nothing uses, then
+// pods. Only the goroutine of keepDisk uses it.
 type keeper struct {
-	agent   *Agent
-	policy  storage.Policy
-	collect time.Time // not before
-	evict   time.Time // not before
-	pause   time.Duration
-	short   bool // at the last look
+	agent   *Agent         // never nil
+	policy  storage.Policy // never changes
+	collect time.Time      // images are not collected again before; zero: at once
+	evict   time.Time      // no pod is evicted before; zero: at once
+	pause   time.Duration  // after the last try that found no pod to evict; 0 after one that did
+	short   bool           // the disk was short at the last look
 }
 
-// keepDisk keeps the floor until ctx ends. While there is space it looks at two numbers of the kernel twice a minute.
+// keepDisk keeps the disks above the floor until ctx ends. While there is space it reads two numbers of the kernel twice a
+// minute.
 func (a *Agent) keepDisk(ctx context.Context) error {
 	k := &keeper{agent: a, policy: a.cfg.Disk}
 	for {
@@ -81,7 +84,7 @@ func (a *Agent) makeRoom(ctx context.Context) {
 	}
 }
 
-// worst measures the node's disks and returns the one that is the shortest.
+// worstDisk measures the node's disks and returns the one that is the shortest.
 func (a *Agent) worstDisk() (storage.Space, bool) {
 	var worst storage.Space
 	found := false
@@ -98,7 +101,7 @@ func (a *Agent) worstDisk() (storage.Space, bool) {
 	return worst, found
 }
 
-// freeBytes is what is free on all disks that pods write to.
+// freeBytes returns what is free on all disks that pods write to.
 func (a *Agent) freeBytes() int64 {
 	pods, err := storage.Look(a.dir)
 	if err != nil {
@@ -131,8 +134,8 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 		s = k.images(ctx, s)
 		k.collect = now.Add(collectPause)
 	}
-	if manager := a.pods(); manager != nil {
-		manager.SetDiskPressure(k.policy.Pressure(s))
+	if plane := a.dataPlane(); plane != nil {
+		plane.pods.SetDiskPressure(k.policy.Pressure(s))
 	}
 	if k.policy.Pressure(s) && !now.Before(k.evict) {
 		k.pods(ctx, s)
@@ -145,11 +148,11 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 
 // discard removes containers that have ended.
 func (k *keeper) discard(ctx context.Context, s storage.Space) storage.Space {
-	manager := k.agent.pods()
-	if manager == nil {
+	plane := k.agent.dataPlane()
+	if plane == nil {
 		return s
 	}
-	manager.Discard()
+	plane.pods.Discard()
 	select {
 	case <-ctx.Done():
 	case <-time.After(settleDisk):
@@ -164,16 +167,14 @@ func (k *keeper) discard(ctx context.Context, s storage.Space) storage.Space {
 func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 	a := k.agent
 	keep := podrun.SavedImages(a.podsDir())
-	if manager := a.pods(); manager != nil {
-		keep = append(keep, manager.Images()...)
+	if plane := a.dataPlane(); plane != nil {
+		keep = append(keep, plane.pods.Images()...)
 	}
-	a.mu.Lock()
-	for _, p := range a.set.Pods {
+	for _, p := range a.desiredSet().Pods {
 		if p.DeletionTimestamp == nil { // what of it still runs, the containers show
 			keep = append(keep, podrun.ImagesOf(p)...)
 		}
 	}
-	a.mu.Unlock()
 	a.used.note(keep, time.Now())
 	gone, err := a.rt.Collect(ctx, ctrd.Collection{Keep: keep, LastUsed: a.used.snapshot(), MinAge: a.cfg.imageAge, Enough: func() bool {
 		now, ok := a.worstDisk()
@@ -194,8 +195,7 @@ func (k *keeper) images(ctx context.Context, s storage.Space) storage.Space {
 
 // pods evicts one pod.
 func (k *keeper) pods(ctx context.Context, s storage.Space) {
-	manager := k.agent.pods()
-	if manager != nil && manager.Evict(ctx, k.policy.FloorBytes(s.Total), s.Free) {
+	if plane := k.agent.dataPlane(); plane != nil && plane.pods.Evict(ctx, k.policy.FloorBytes(s.Total), s.Free) {
 		k.pause, k.evict = 0, time.Time{}
 		return
 	}
@@ -204,11 +204,4 @@ func (k *keeper) pods(ctx context.Context, s storage.Space) {
 	if ctx.Err() == nil {
 		k.agent.log.Warn("the disk is short of space and no pod uses enough of it to be evicted; free some by hand", "free", storage.Size(s.Free))
 	}
-}
-
-// pods is the manager of pods; nil while the cluster's networks are not known.
-func (a *Agent) pods() *podrun.Manager {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.manager
 }

@@ -5,6 +5,7 @@
 //	         ▲       │ └──► svcproxy (Services, DNS, host ports)
 //	         └───────┴◄──── status of pods and node
 //
-// Agent only wires: the cache is its memory of what is wanted, podrun owns the pods, podnet and svcproxy the network,
-// node the machine, link the connection. Each runs by itself; none waits for the link.
+// Agent only connects them: the cache keeps what is wanted, podrun owns the pods, podnet and svcproxy the network, node the
+// machine, link the connection. Each runs by itself; none waits for the link. Pods, network and proxy need the cluster's
+// networks: together they are the data plane, which is nil or whole (dataplane.go). apply.go hands the desired set to it.
 package edgeagent

@@ -35,7 +35,7 @@ func lockDir(dir string) (func(), error) {
 // stopLimit is how long the agent's parts may take to stop, each of which has shorter limits of its own.
 const stopLimit = 40 * time.Second
 
-// atMost runs f, but waits for it only so long.
+// atMost runs f and returns its error, or another when f takes longer than limit; f then goes on in its goroutine.
 func atMost(limit time.Duration, what string, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- contain.Do(nil, "agent/stop", what, f) }()
@@ -95,15 +95,15 @@ func (a *Agent) stopPods() error {
 	return a.releaseAll(ctx)
 }
 
-// releaseAll gives back what the pods hold of the machine: mounts, namespaces, interfaces. Their containers' records
-// and logs stay.
+// releaseAll removes what the pods have on the machine: mounts, namespaces, interfaces. Their containers' records and logs
+// stay. It runs after the data plane has ended, and so takes the last one's network.
 func (a *Agent) releaseAll(ctx context.Context) error {
 	entries, err := os.ReadDir(a.podsDir())
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
-	network := a.network
+	network := a.lastNetwork
 	a.mu.Unlock()
 	var errs []error
 	for _, e := range entries {

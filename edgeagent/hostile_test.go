@@ -72,7 +72,7 @@ func vmHWM(t *testing.T, pid int) (kib int) {
 // there nor at the paths that the kernel's list of mounts tells everybody; and pods of other users work.
 func TestNobodySeesNothing(t *testing.T) {
 	m := newMachine(t)
-	for _, dir := range []string{m.data, m.run} { // as somebody made them, or an older version
+	for _, dir := range []string{m.data, m.run} { // as a person or an older version made them
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +150,7 @@ func walkAsNobody() int {
 	return 0
 }
 
-// TestStuckPodEndsAgent checks that an agent whose work on a pod hangs in the kernel ends when it is told to.
+// TestStuckPodEndsAgent checks that an agent whose work on a pod hangs in the kernel ends when it is stopped.
 func TestStuckPodEndsAgent(t *testing.T) {
 	m := newMachine(t)
 	good := pod("good", sh("main", "sleep 1000"))

@@ -12,11 +12,11 @@ import (
 	"petrel.dev/petrel/internal/safefile"
 )
 
-// imported remembers an archive that is in containerd already.
+// imported is an archive that is in containerd already: one entry of DATA/agent/images.json, by the file's name.
 type imported struct {
-	Size     int64
+	Size     int64 // bytes
 	Modified time.Time
-	Images   []string
+	Images   []string // their full names
 }
 
 // importImages imports the archives in DATA/images. One that was imported before is passed over as long as the file is
@@ -51,7 +51,7 @@ func (a *Agent) importImages(ctx context.Context) {
 	}
 }
 
-// archivesIn lists the files in dir that archives are called like: .tar, and what gzip and zstd make of it.
+// archivesIn returns the files in dir with names of archives: .tar, also packed by gzip or zstd.
 func archivesIn(dir string) []string {
 	var files []string
 	for _, pattern := range []string{"*.tar*", "*.tgz", "*.tzst"} {

@@ -8,10 +8,10 @@ import (
 
 // ServeStream serves one stream that the hub has opened to a pod of this node, and closes it.
 func (a *Agent) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
-	manager := a.pods()
-	if manager == nil {
+	plane := a.dataPlane()
+	if plane == nil {
 		_ = s.Close(wire.StreamEnd{Reason: "ServiceUnavailable", Message: "the agent is still starting"})
 		return
 	}
-	manager.ServeStream(ctx, req, s)
+	plane.pods.ServeStream(ctx, req, s)
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Config is what an operator may choose. The zero value of a field means its default.
+// Config is what an operator may choose. The zero value of a field means its default; New fills it in.
 type Config struct {
 	// DataDir holds the hub's state; it is made when it does not exist.
 	DataDir string
@@ -31,12 +31,12 @@ type Config struct {
 	Backups int
 	// EncryptionKeyFile holds the keys that Secrets are encrypted with in the store; see internal/seal. Empty: they are in clear.
 	EncryptionKeyFile string
-	// Salvage has a damaged store set aside and what can be read of it taken over.
+	// Salvage makes New set a damaged store aside and take over what can be read of it.
 	Salvage bool
 	Log     *slog.Logger
 }
 
-// check tells a wrong setting, in words that name the flag, and fills in defaults.
+// check fills in defaults, and refuses a wrong setting with an error that names its flag.
 func (c *Config) check() error {
 	if c.StoreLimit == 0 {
 		c.StoreLimit = DefaultStoreLimit
@@ -84,7 +84,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// nth is the n-th address of a network.
+// nth returns the n-th address of a network.
 func nth(p netip.Prefix, n int) netip.Addr {
 	a := p.Addr()
 	for range n {
@@ -93,6 +93,6 @@ func nth(p netip.Prefix, n int) netip.Addr {
 	return a
 }
 
-// apiAddr is the address of the Service default/kubernetes, the first of the service network; dnsAddr is the DNS's.
+// apiAddr returns the address of the Service default/kubernetes, the first of the service network; dnsAddr that of the DNS.
 func (c *Config) apiAddr() netip.Addr { return nth(c.ServiceCIDR, 1) }
 func (c *Config) dnsAddr() netip.Addr { return nth(c.ServiceCIDR, 10) }

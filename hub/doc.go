@@ -7,5 +7,5 @@
 //	                                                    └── admission, resource (what each kind is)
 //
 // This package only wires: it opens what must be open before something else, gives each part the small interface that it
-// asks for, and stops them in the reverse order, so that an answer that was given has been stored.
+// asks for, and stops them in the reverse order, so that whatever was answered has been stored.
 package hub

@@ -13,14 +13,14 @@ import (
 	"petrel.dev/petrel/sqlstore/sealed"
 )
 
-// encrypted is an engine whose Secrets are cipher text.
+// encrypted is an engine whose Secrets are cipher text on the disk.
 type encrypted struct {
 	*sealed.Store
 	keeper
 }
 
-// encrypt lays encryption of Secrets over an engine, with the keys that the operator has named. Without a key the engine is
-// as it was, and a store with encrypted Secrets is refused.
+// encrypt returns the engine with encryption of Secrets over it, by the keys that the operator has named. Without a key it returns
+// the engine itself, and refuses a store with encrypted Secrets.
 func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
 	k, ok := h.kinds.Lookup(kube.Secret)
 	if !ok {
@@ -33,7 +33,7 @@ func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
 			return nil, fmt.Errorf("--encryption-key-file: %w", err)
 		}
 		if within(h.cfg.DataDir, file) {
-			h.log.Warn("the encryption key lies on the disk that it is to protect: who takes the disk has both", "file", file)
+			h.log.Warn("the encryption key is on the disk that it protects: a thief of the disk has both; keep the key file elsewhere", "file", file)
 		}
 	}
 	store, err := sealed.Open(ctx, db, keys, resource.Prefix(k, ""))
@@ -51,7 +51,7 @@ func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
 	return encrypted{store, db}, nil
 }
 
-// lockedText explains what the operator can do about a Secret that does not open.
+// lockedText returns an error that explains what the operator can do about a Secret that cannot be decrypted.
 func (h *Hub) lockedText(e *sealed.LockedError) error {
 	if forged := (*seal.ForgedError)(nil); errors.As(e, &forged) {
 		return fmt.Errorf("%s: %w; restore a backup from %s", h.storePath(), e, h.backupDir())
@@ -67,7 +67,7 @@ func within(dir, file string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
-// encryptRest writes Secrets again that are in clear or under an older key, once after a start, and forgets their history.
+// encryptRest encrypts Secrets again that are in clear or under an older key, once after a start, and compacts their history away.
 func (h *Hub) encryptRest(ctx context.Context) error {
 	if h.sealed != nil {
 		n, err := h.sealed.Reseal(ctx, h.encodeSecret)

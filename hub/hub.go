@@ -30,9 +30,10 @@ import (
 	"petrel.dev/petrel/sqlstore/sealed"
 )
 
-// Hub is one hub. Make it with New, run it once.
+// Hub is one hub. New makes one; Run is called once. All fields are set by New and do not change afterwards: never nil, where not
+// said otherwise.
 type Hub struct {
-	cfg      Config
+	cfg      Config // with its defaults filled in
 	log      *slog.Logger
 	db       engine                          // set before Run, never nil after
 	sealed   *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
@@ -42,14 +43,14 @@ type Hub struct {
 	objects  *objects.Cache
 	registry *registry.Registry
 	dispatch *dispatch.Dispatch
-	mqtt     func(net.Conn) // what becomes of an agent's connection
-	// busHealth is why no node can be reached, or nil.
+	mqtt     func(net.Conn) // takes over an agent's connection
+	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
-	// published is what the hub tells of itself: objects that are kept as they are here.
+	// published is what the hub publishes of itself: objects that bootstrap keeps exactly like this.
 	published []kube.Object
-	listener  net.Listener
-	// storeHealth has capacity 1: the store's health has changed.
+	listener  net.Listener // owned by New until Run is called, then by the port
+	// storeHealth has one token while a change of the store's health is not yet reported.
 	storeHealth chan struct{}
 }
 
@@ -59,7 +60,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	// The port first: a second hub on one machine is told so before it looks at the first one's data.
+	// The port first: a second hub on one machine fails here, before it looks at the first one's data.
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
@@ -108,25 +109,25 @@ func (h *Hub) open(ctx context.Context) error {
 	return h.openLink()
 }
 
-// limits keep a typing error in a number of replicas from filling the hub's memory.
+// limits returns the limits of each kind. They keep a typing error in a number of replicas from filling the hub's memory.
 func (h *Hub) limits() map[kube.GVK]registry.Limit {
 	return map[kube.GVK]registry.Limit{
 		kube.Pod: {Max: h.cfg.MaxPods, Advice: "delete pods, scale workloads down, or raise petrel hub --max-pods"},
 	}
 }
 
-// part is the log of one part of the hub.
+// part returns the log of one part of the hub.
 func (h *Hub) part(name string) *slog.Logger { return h.log.With("part", name) }
 
-// Kubeconfig is the file with the administrator's credentials.
+// Kubeconfig returns the path of the file with the administrator's credentials.
 func (h *Hub) Kubeconfig() string { return filepath.Join(h.cfg.DataDir, "admin.kubeconfig") }
 
-// URL is where the API is reached.
+// URL returns where the API is reached.
 func (h *Hub) URL() string {
 	return "https://" + net.JoinHostPort(h.host(), h.portNumber())
 }
 
-// host is where the administrator's kubeconfig, which lies on this machine, finds the hub.
+// host returns the name or address under which the administrator's kubeconfig, a file of this machine, reaches the hub.
 func (h *Hub) host() string {
 	hosts := h.hosts()
 	if len(h.cfg.Advertise) > 0 {
@@ -141,7 +142,7 @@ func (h *Hub) portNumber() string {
 }
 
 // Run serves until ctx ends. Parts stop in the reverse order of their dependence: first the port, then the loops, the
-// registry, and the store last, which is closed: its log is copied back, and its history's mark is up to date.
+// registry, and the store last. The store is closed, so that its write-ahead log is copied back and its history's mark is up to date.
 func (h *Hub) Run(ctx context.Context) error {
 	err := h.layers(ctx,
 		h.db.Run,
@@ -176,7 +177,7 @@ func (h *Hub) layers(ctx context.Context, run ...func(context.Context) error) er
 	}
 }
 
-// ended leaves out what only says that a part was told to stop.
+// ended returns nil for an error that only means that a part was asked to stop.
 func ended(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
@@ -184,7 +185,7 @@ func ended(err error) error {
 	return err
 }
 
-// serve answers on the port.
+// serve serves the API and the links on the port until ctx ends.
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
@@ -224,7 +225,7 @@ func (h *Hub) serve(ctx context.Context) error {
 	return g.Wait()
 }
 
-// newServer bounds what a connection may cost: all of it can be had without credentials.
+// newServer returns an HTTP server whose connections have bounds: all that is bounded here can be used without credentials.
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -251,7 +252,7 @@ func (h *Hub) version() version.Info {
 	}
 }
 
-// debugWriter takes what net/http has to say of clients that behave oddly.
+// debugWriter logs what net/http reports about clients that break the protocol.
 type debugWriter struct{ log *slog.Logger }
 
 func (w debugWriter) Write(p []byte) (int, error) {

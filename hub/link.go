@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// openLink makes the hub's end of the links: the bus that nodes are reached on, and the dispatcher that speaks over it.
+// openLink makes the hub's end of the links: the bus on which nodes are reached, and the dispatcher that uses it.
 func (h *Hub) openLink() error {
 	keys, err := dispatch.LoadKeys(filepath.Join(h.cfg.DataDir, "pki", "link.json"))
 	if err != nil {
@@ -32,7 +32,7 @@ func (h *Hub) openLink() error {
 		if err != nil {
 			return err
 		}
-		h.mqtt = func(c net.Conn) { c.Close() } // agents of this hub meet it elsewhere
+		h.mqtt = func(c net.Conn) { c.Close() } // agents of this hub connect to the external broker
 		bus, h.busHealth = b, b.Health
 	}
 	h.cluster = jointoken.Cluster{ID: keys.ClusterID, Addresses: h.addresses(), Pin: h.pki.ServerSPKI(), Key: keys.Static.Public}
@@ -57,19 +57,19 @@ func (h *Hub) openLink() error {
 	return err
 }
 
-// history names the store's history and its revision now. A store that cannot say its revision leaves 0: the dispatcher then goes
-// by what it has seen, and nodes keep what they have.
+// history returns the store's history and its current revision, 0 when the store cannot be read: the dispatcher then relies on what
+// it has seen, and nodes keep what they have.
 func (h *Hub) history() (string, uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), storePatience)
 	defer cancel()
 	rev, err := h.db.Revision(ctx)
 	if err != nil {
-		h.log.Warn("store does not say its revision", "error", err)
+		h.log.Warn("store revision could not be read: nodes keep what they have", "error", err)
 	}
 	return h.db.History(), uint64(rev)
 }
 
-// hosts are where others reach this hub: what the operator advertises, or else the listening address, or else every
+// hosts returns where others reach this hub: what the operator advertises, otherwise the listening address, otherwise every
 // address of this machine that another one may reach, and loopback for those beside the hub.
 func (h *Hub) hosts() []string {
 	if len(h.cfg.Advertise) > 0 {
@@ -81,7 +81,7 @@ func (h *Hub) hosts() []string {
 	return append(machineAddresses(), "127.0.0.1")
 }
 
-// addresses are where agents dial.
+// addresses returns where agents dial.
 func (h *Hub) addresses() []string {
 	out := make([]string, len(h.hosts()))
 	for i, host := range h.hosts() {
@@ -90,7 +90,7 @@ func (h *Hub) addresses() []string {
 	return out
 }
 
-// localAddress is where an agent on this machine dials.
+// localAddress returns where an agent on this machine dials.
 func (h *Hub) localAddress() string {
 	host, port, _ := net.SplitHostPort(h.listener.Addr().String())
 	if host == "::" || host == "0.0.0.0" {
@@ -99,7 +99,7 @@ func (h *Hub) localAddress() string {
 	return net.JoinHostPort(host, port)
 }
 
-// machineAddresses are this machine's global unicast addresses, IPv4 first.
+// machineAddresses returns this machine's global unicast addresses, IPv4 first.
 func machineAddresses() []string {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 const (
 	// lobbyTimeout bounds the wait for a place in the lobby.
 	lobbyTimeout = 10 * time.Second
-	// handshakeTimeout bounds a TLS handshake: a stranger who opens a connection and says nothing holds no goroutine for long.
+	// handshakeTimeout bounds a TLS handshake: a client that connects and sends nothing holds no goroutine for long.
 	handshakeTimeout = 10 * time.Second
 )
 
@@ -25,14 +25,14 @@ const (
 // (ALPN) to the broker, and is the net.Listener of the API for all others.
 type port struct {
 	net.Listener
-	config *tls.Config
-	mqtt   func(net.Conn) // takes the connection over
+	config *tls.Config    // does not change
+	mqtt   func(net.Conn) // takes the connection over; never nil
 	log    *slog.Logger
 	lobby  *lobby
 
-	api  chan net.Conn
-	done chan struct{}
-	once sync.Once
+	api  chan net.Conn // unbuffered: connections for Accept
+	done chan struct{} // closed by Close, or when Run ends
+	once sync.Once     // guards the closing of done
 }
 
 func newPort(l net.Listener, config *tls.Config, mqtt func(net.Conn), log *slog.Logger) *port {
@@ -56,7 +56,7 @@ func (p *port) Run(ctx context.Context) error {
 		var temporary interface{ Temporary() bool }
 		if errors.As(err, &temporary) && temporary.Temporary() {
 			// Out of file descriptors, usually: others will close theirs.
-			p.log.Warn("accepting connections is held up", "error", err, "pause", pause)
+			p.log.Warn("connections cannot be accepted, will try again", "error", err, "pause", pause)
 			time.Sleep(pause)
 			pause = min(2*pause, time.Second)
 			continue
@@ -69,12 +69,12 @@ func (p *port) Run(ctx context.Context) error {
 	}
 }
 
-// greet owns raw until it hands it on.
+// greet does the TLS handshake on a new connection and hands it on. It owns raw until then.
 func (p *port) greet(ctx context.Context, raw net.Conn) {
 	guest := p.enter(ctx, raw)
 	if guest == nil {
 		raw.Close()
-		p.log.Debug("connection refused: too many wait whose owner is not known", "peer", raw.RemoteAddr())
+		p.log.Debug("connection refused: too many without credentials are waiting", "peer", raw.RemoteAddr())
 		return
 	}
 	handed := false
@@ -129,7 +129,7 @@ func (p *port) Accept() (net.Conn, error) {
 	}
 }
 
-// connContext gives the requests of a connection their guest.
+// connContext stores a connection's guest in the context of its requests.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	if t, ok := c.(*tls.Conn); ok {
 		if g, ok := t.NetConn().(*guest); ok {

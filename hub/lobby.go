@@ -13,8 +13,8 @@ import (
 
 // Bounds of the connections to the hub's port.
 const (
-	// maxStrangers bounds the connections of which nobody knows whose they are: in the TLS handshake, or without an
-	// authenticated request yet. Each may cost 64 KiB of headers and as much of TLS.
+	// maxStrangers bounds the connections that have not been authenticated: in the TLS handshake, or without an authenticated
+	// request yet. Each may cost 64 KiB of headers and as much of TLS.
 	maxStrangers = 256
 	// maxStrangersPerAddress is the part of them that one address may have (an IPv6 /64 counts as one).
 	maxStrangersPerAddress = 64
@@ -30,23 +30,23 @@ const (
 	maxKnownPerUser = maxKnown / 3
 )
 
-// lobby bounds connections. Strangers stay in it until they are known; when all places are taken, newcomers wait, first
-// come first served. A fleet that comes back all at once from behind one address so gets in, one after the other. While
-// any waits, the oldest stranger of the address that has most of them has to go when its minStay is over, so that
-// those who come with credentials, which takes moments, are let in whatever others do. Known connections have room of their
-// own; over that they stay in the lobby, are served, and may have to go.
+// lobby bounds connections. One without an authenticated request, a stranger, has a place in it until it is known. When all places
+// are taken, newcomers wait in the order in which they came: so a fleet that returns all at once from behind one address gets in,
+// one after the other. While any waits, the oldest stranger of the address with most of them is closed when its minStay is over.
+// To authenticate takes moments, so clients with credentials get in whatever others do. Known connections have room of their own;
+// beyond that they keep their place in the lobby, are served, and may be closed.
 type lobby struct {
 	minStay time.Duration // set before use
 
 	mu        sync.Mutex
-	strangers list.List // of *guest, oldest first; guarded by mu
-	byAddress map[netip.Prefix]int
-	waiting   list.List // of *guest, oldest first; guarded by mu
-	waitingBy map[netip.Prefix]int
-	armed     bool // a timer is going to look at the waiting again; guarded by mu
-	known     int
-	byUser    map[string]int
-	turnedOut uint64 // strangers that had to go; grows only
+	strangers list.List            // of *guest, oldest first; guarded by mu
+	byAddress map[netip.Prefix]int // strangers by address, no zeros; guarded by mu
+	waiting   list.List            // of *guest, oldest first; guarded by mu
+	waitingBy map[netip.Prefix]int // waiting by address, no zeros; guarded by mu
+	armed     bool                 // a timer is going to look at the waiting again; guarded by mu
+	known     int                  // known connections, at most maxKnown; guarded by mu
+	byUser    map[string]int       // known by user, no zeros; guarded by mu
+	turnedOut uint64               // strangers that were closed for others; grows only; guarded by mu
 }
 
 func newLobby() *lobby {
@@ -56,14 +56,14 @@ func newLobby() *lobby {
 // guest is one connection that the lobby counts, until it is closed or released.
 type guest struct {
 	net.Conn
-	lobby *lobby
-	from  netip.Prefix
-	wait  *list.Element // among the waiting; nil otherwise; guarded by lobby.mu
+	lobby *lobby        // never nil
+	from  netip.Prefix  // the address, or the /64 of IPv6
+	wait  *list.Element // in lobby.waiting; nil otherwise; guarded by lobby.mu
 	in    chan struct{} // closed when it has got its place
 	since time.Time     // of place
-	place *list.Element // among the strangers; nil when known or released; guarded by lobby.mu
+	place *list.Element // in lobby.strangers; nil when known or released; guarded by lobby.mu
 	user  string        // whose it is, when known; guarded by lobby.mu
-	own   bool          // known; guarded by lobby.mu
+	own   bool          // counted in lobby.known; guarded by lobby.mu
 }
 
 // enter waits for a place for a new connection. It returns nil when too many wait already, or ctx has ended; the connection
@@ -89,7 +89,7 @@ func (l *lobby) enter(ctx context.Context, c net.Conn) *guest {
 	}
 }
 
-// change runs f with l.mu held, lets in those who may come in then, and closes those who have to go for them.
+// change runs f with l.mu held, then admits those who wait and may enter, and closes those whose places they take.
 func (l *lobby) change(f func()) {
 	l.mu.Lock()
 	f()
@@ -100,8 +100,8 @@ func (l *lobby) change(f func()) {
 	}
 }
 
-// admit gives places to those who wait, and returns who had to go. When some still wait, it has itself called again. l.mu is
-// held.
+// admit gives places to those who wait, and returns those to close for them. When some still wait, it arms a timer that calls it
+// again. l.mu is held.
 func (l *lobby) admit(now time.Time) (out []*guest) {
 	full := map[netip.Prefix]bool{}
 	for e := l.waiting.Front(); e != nil; {
@@ -132,7 +132,7 @@ func (l *lobby) admit(now time.Time) (out []*guest) {
 	return out
 }
 
-// room reports whether a connection from an address may come in, and who has to go for it, if anybody. l.mu is held.
+// room reports whether a connection from an address may enter, and which one has to be closed for it, nil for none. l.mu is held.
 func (l *lobby) room(from netip.Prefix, now time.Time) (leaver *guest, ok bool) {
 	switch {
 	case l.byAddress[from] >= maxStrangersPerAddress:
@@ -145,7 +145,7 @@ func (l *lobby) room(from netip.Prefix, now time.Time) (leaver *guest, ok bool) 
 	return leaver, leaver != nil && now.Sub(leaver.since) >= l.minStay
 }
 
-// crowd is the address with most strangers. l.mu is held.
+// crowd returns the address with most strangers. l.mu is held.
 func (l *lobby) crowd() (most netip.Prefix) {
 	for a, n := range l.byAddress {
 		if n > l.byAddress[most] {
@@ -155,7 +155,7 @@ func (l *lobby) crowd() (most netip.Prefix) {
 	return most
 }
 
-// oldest is the stranger of that address who came first. l.mu is held.
+// oldest returns the stranger of that address that came first. l.mu is held.
 func (l *lobby) oldest(from netip.Prefix) *guest {
 	for e := l.strangers.Front(); e != nil; e = e.Next() {
 		if g := e.Value.(*guest); g.from == from {
@@ -165,7 +165,7 @@ func (l *lobby) oldest(from netip.Prefix) *guest {
 	return nil
 }
 
-// remove takes g off all counts. l.mu is held.
+// remove takes g out of all counts. l.mu is held.
 func (l *lobby) remove(g *guest) {
 	if g.wait != nil {
 		l.waiting.Remove(g.wait)
@@ -190,7 +190,7 @@ func (l *lobby) remove(g *guest) {
 	}
 }
 
-// know moves g out of the lobby, into its user's room, if there is any left.
+// know counts g as a connection of user, and frees its place in the lobby, if the user has room left.
 func (g *guest) know(user string) {
 	l := g.lobby
 	l.change(func() {
@@ -217,12 +217,12 @@ func (g *guest) Close() error {
 
 type guestKey struct{}
 
-// withGuest remembers in a request's context which connection it came on.
+// withGuest returns a request's context with the connection that it came on.
 func withGuest(ctx context.Context, g *guest) context.Context {
 	return context.WithValue(ctx, guestKey{}, g)
 }
 
-// knowGuest marks the connection of a request as user's.
+// knowGuest marks the connection of a request as one of user.
 func knowGuest(ctx context.Context, user string) {
 	if g, ok := ctx.Value(guestKey{}).(*guest); ok {
 		g.know(user)

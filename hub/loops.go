@@ -31,8 +31,8 @@ type runner interface {
 	Run(ctx context.Context) error
 }
 
-// loops runs everything that acts on the API from inside the hub: none of them depends on another being there. Each asks
-// under the name that Kubernetes gives to its counterpart.
+// loops runs everything that acts on the API from inside the hub: none of them depends on another being there. Each has the
+// user name that Kubernetes gives to its counterpart.
 func (h *Hub) loops(ctx context.Context) error {
 	client := h.registry.Client()
 	as := func(controller string) control.Client { return h.registry.ClientAs(auth.Controller(controller)) }
@@ -45,7 +45,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lean.Run(ctx, h.log) })
-	g.Go(func() error { return h.tellHealth(ctx, events.As("store")) })
+	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.encryptRest(ctx) })
 	for _, r := range []runner{
@@ -65,7 +65,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
 	} {
-		// What a loop does for one key it contains itself; a panic beyond that ends the hub in good order.
+		// A loop contains the panics of its keys itself; any other panic ends the hub in good order.
 		g.Go(func() error {
 			return ended(contain.Do(h.log, "hub/loops", fmt.Sprintf("%T", r), func() error { return r.Run(ctx) }))
 		})
@@ -73,7 +73,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	return g.Wait()
 }
 
-// podFacingAddress is where pods reach the API: the first address of the hub that is not loopback. Where only names are
+// podFacingAddress returns where pods reach the API: the first address of the hub that is not loopback. Where only names are
 // advertised there is none: pods find the hub by name, the Service has no endpoints.
 func (h *Hub) podFacingAddress() netip.AddrPort {
 	port, err := strconv.ParseUint(h.portNumber(), 10, 16)

@@ -29,29 +29,29 @@ const backupHour = 3
 // firstBackup is how long after the start the store is backed up when the last backup is older than a day.
 const firstBackup = time.Hour
 
-// storePatience is how long a session's handshake waits for the store to say its revision.
+// storePatience is how long a session's handshake waits for the store's revision.
 const storePatience = 5 * time.Second
 
-// engine is what the hub asks of whatever keeps its objects. This file is the only one that names which one that is.
+// engine is what the hub needs of a store with its objects. Only this file names the one that is used.
 type engine interface {
 	sqlstore.Store
 	keeper
 }
 
-// keeper is an engine beside the objects in it.
+// keeper is an engine without the verbs on objects.
 type keeper interface {
 	// Compact forgets what was superseded up to and including revision to.
 	Compact(ctx context.Context, to sqlstore.Revision) error
 	// History names the sequence of revisions that the store belongs to; it does not change while the store is open.
 	History() string
-	// Health is nil, or why the store takes only what does not make it grow.
+	// Health returns why the store takes only what does not make it grow, or nil.
 	Health() error
 	// Run commits until ctx ends.
 	Run(ctx context.Context) error
 	Close() error
 }
 
-// openStore opens the store with the operator's bounds. What goes by itself anyway is all that it may lose.
+// openStore opens the store with the operator's bounds. Objects with a TTL are the only ones that it may drop.
 func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string
 	for _, k := range h.kinds.All() {
@@ -93,9 +93,9 @@ func (h *Hub) backups(ctx context.Context) error {
 	return h.backUp(ctx)
 }
 
-// tellHealth says in an Event on the namespace kube-system when the store is full, and when it is not any more. A store on a
-// full disk may not be able to keep it: /readyz and the log say so too.
-func (h *Hub) tellHealth(ctx context.Context, events control.Events) error {
+// reportHealth emits an Event on the namespace kube-system when the store becomes full, and when it has room again. On a full disk
+// the Event may be lost, so /readyz and the log report it too.
+func (h *Hub) reportHealth(ctx context.Context, events control.Events) error {
 	for {
 		select {
 		case <-ctx.Done():

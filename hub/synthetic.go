@@ -9,7 +9,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// overlayStore returns the store with the objects in it that are made when a client asks for them.
+// overlayStore returns the store with the synthesized objects in it.
 func (h *Hub) overlayStore() (*overlay.Store, error) {
 	lease, ok := h.kinds.Lookup(kube.Lease)
 	node, served := h.kinds.Lookup(kube.Node)
@@ -17,11 +17,11 @@ func (h *Hub) overlayStore() (*overlay.Store, error) {
 		return nil, fmt.Errorf("leases of nodes: %s or %s is not served", kube.Lease, kube.Node)
 	}
 	return overlay.New(overlay.Config{Store: h.db, Objects: h.objects, Log: h.part("overlay")},
-		// The Lease that clients of Kubernetes look for, out of what the dispatcher knows of the node.
+		// The Lease that clients of Kubernetes read, made from when the dispatcher last saw the node.
 		overlay.Synthetic{
 			Kind: lease, Namespace: corev1.NamespaceNodeLease, Source: node,
 			Build: func(n kube.Object) kube.Object { return h.dispatch.Lease(n.(*corev1.Node)) },
-			Why:   "the hub itself tells the leases of this namespace, one for each Node, from when it last heard of the node; nobody else writes them",
+			Why:   "the hub itself makes the leases of this namespace, one for each Node, from when it last received something from the node; they cannot be written",
 		},
 	)
 }

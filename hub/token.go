@@ -14,8 +14,8 @@ import (
 const localTokenLifetime = 5 * time.Minute
 
 // LocalToken makes a join token for the agent beside the hub that is or becomes that node, good for one join in the next
-// minutes. A user who may start a hub may say who its own machine is, so the token also replaces. It works once Run runs, and
-// waits until the namespace of tokens is there.
+// minutes. It may also replace a node of that name: a user who may start a hub may name this machine. LocalToken works once Run
+// runs, and waits until the namespace of tokens exists.
 func (h *Hub) LocalToken(ctx context.Context, node string) (string, error) {
 	cluster := h.cluster
 	cluster.Addresses = []string{h.localAddress()}

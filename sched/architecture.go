@@ -68,9 +68,9 @@ func platform(arch, variant string) string {
 	return arch + "/" + variant
 }
 
-// runs tells whether a node can run what was built for a platform, by containerd's rules, which decide in the end: a
+// runs reports whether a node can run what was built for a platform, by containerd's rules, which decide in the end: a
 // 64-bit machine takes its 32-bit sibling's, an ARM one what was built for its own variant or an older one. A variant that
-// one side does not tell is no obstacle.
+// one side does not name is no obstacle.
 func runs(arch, variant, built string) bool {
 	builtArch, builtVariant, _ := strings.Cut(built, "/")
 	switch {

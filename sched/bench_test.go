@@ -46,7 +46,7 @@ func replica(i int, spread bool) *corev1.Pod {
 	return pod
 }
 
-// BenchmarkSchedule decides and believes, from 0 to b.N pods on 1,000 nodes (10,000 at most, then anew).
+// BenchmarkSchedule decides and believes, from 0 to b.N pods on 1,000 nodes (10,000 at most, then again).
 func BenchmarkSchedule(b *testing.B) {
 	for _, spread := range []bool{false, true} {
 		b.Run(map[bool]string{false: "plain", true: "spread+antiaffinity"}[spread], func(b *testing.B) {

@@ -7,7 +7,7 @@ import (
 )
 
 // maxCounts bounds how many different questions about pods are kept answered. A fleet has a few for each workload that
-// spreads or attracts; when they are more, the least recently asked is counted anew.
+// spreads or attracts; when they are more, the least recently asked is counted again.
 const maxCounts = 256
 
 // count holds, for one predicate, how many pods on each node satisfy it. Once asked for, it follows every change, so

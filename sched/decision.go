@@ -20,7 +20,7 @@ type Decision struct {
 // Fits reports whether a node was found.
 func (d Decision) Fits() bool { return d.Node != "" }
 
-// Message tells why no node was found, in the words of Kubernetes' scheduler; "" when one was.
+// Message says why no node was found, in the words of Kubernetes' scheduler; "" when one was.
 func (d Decision) Message() string {
 	if d.Fits() {
 		return ""

@@ -15,9 +15,9 @@ import (
 type filter interface {
 	// prepare looks at the pod. It returns false when the filter has nothing to say about it.
 	prepare(s *Snapshot, p *Pod) bool
-	// allows tells whether the pod may run on n.
+	// allows reports whether the pod may run on n.
 	allows(n *node) bool
-	// reasons tells why not; it is called only for a node that allows has refused.
+	// reasons returns why not; it is called only for a node that allows has refused.
 	reasons(n *node) []string
 }
 

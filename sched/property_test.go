@@ -15,7 +15,7 @@ import (
 )
 
 // TestSnapshotFollows does random things to one snapshot and compares its decisions with those of a snapshot that is made
-// anew each time: whatever is counted along the way must be what counting from the start gives. And what was decided is
+// again each time: whatever is counted along the way must be what counting from the start gives. And what was decided is
 // checked against the rules in their plainest form.
 func TestSnapshotFollows(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {

@@ -162,7 +162,7 @@ func (s *Snapshot) Pod(uid types.UID) (*Pod, bool) {
 	return p.Pod, true
 }
 
-// SetNamespace tells a namespace's labels, which pod affinity may select by.
+// SetNamespace sets a namespace's labels, which pod affinity may select by.
 func (s *Snapshot) SetNamespace(name string, labels map[string]string) {
 	if old, ok := s.namespaces[name]; ok && maps.Equal(old, labels) {
 		return
@@ -177,7 +177,7 @@ func (s *Snapshot) RemoveNamespace(name string) {
 	s.dropCounts()
 }
 
-// SetImage tells for which architectures an image exists ("arm64", as in GOARCH, or "arm/v7" with a variant); none means
+// SetImage sets for which architectures an image exists ("arm64", as in GOARCH, or "arm/v7" with a variant); none means
 // that it is not known, and then every node may try.
 func (s *Snapshot) SetImage(name string, architectures ...string) {
 	if len(architectures) == 0 {
@@ -230,7 +230,7 @@ func (s *Snapshot) refresh() {
 	}
 }
 
-// topology tells in which domain of one label key each node is: equal numbers are the same zone, rack or host.
+// topology holds in which domain of one label key each node is: equal numbers are the same zone, rack or host.
 type topology struct {
 	domain []int32 // by slot; -1 without the label
 	values []string

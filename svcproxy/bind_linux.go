@@ -20,7 +20,7 @@ func freeBind(network, _ string, c syscall.RawConn) error {
 	})
 }
 
-// peek tells whether a datagram waits (nil), none does (EAGAIN), or an error does.
+// peek reports whether a datagram waits (nil), none does (EAGAIN), or an error does.
 func peek(fd uintptr) error {
 	var b [1]byte
 	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)

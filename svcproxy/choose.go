@@ -28,7 +28,7 @@ const maxSticky = 16384
 
 func newGroup() *group {
 	g := &group{}
-	g.turn.Store(rand.Uint32()) // so that a fleet that restarts does not fall upon one endpoint
+	g.turn.Store(rand.Uint32()) // so that a fleet that restarts does not choose one endpoint
 	return g
 }
 

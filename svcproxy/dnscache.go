@@ -17,7 +17,7 @@ const (
 	// An answer is kept for as long as its records say, within these bounds; a refusal for at most cacheRefusal.
 	cacheMin, cacheMax = time.Second, time.Hour
 	cacheRefusal       = 30 * time.Second
-	// staleFor is how much longer it may be used while no upstream server answers, and staleTTL what clients are told.
+	// staleFor is how much longer it may be used while no upstream server answers, and staleTTL the TTL that clients get.
 	staleFor = 24 * time.Hour
 	staleTTL = 30
 )

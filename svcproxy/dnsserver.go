@@ -44,7 +44,7 @@ func newDNSServer(cfg Config, stats *counters, kick func()) *dnsServer {
 		tcpConns: newShares("DNS connections", maxDNSConns, cfg.Log)}
 }
 
-// listen opens the sockets that are not open; problems go to found. It tells whether to try again later.
+// listen opens the sockets that are not open; problems go to found. It reports whether to try again later.
 func (d *dnsServer) listen(found map[string]Problem) (again bool) {
 	addr := netip.AddrPortFrom(d.cfg.DNSAddr, dnsPort)
 	for _, proto := range []Protocol{UDP, TCP} {

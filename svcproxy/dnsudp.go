@@ -22,7 +22,7 @@ const (
 	// dnsQueue is the kernel's queue of packets in bytes: room for some thousand, so that one client's burst does not lose
 	// the others' questions.
 	dnsQueue = 2 << 20
-	// dnsFailurePause is how long a socket that failed rests before it is opened anew.
+	// dnsFailurePause is how long a socket that failed rests before it is opened again.
 	dnsFailurePause = 100 * time.Millisecond
 )
 

@@ -28,7 +28,7 @@ type zone struct {
 	cidrs      []netip.Prefix
 }
 
-// zoneReply is an answer of the zone. chase is a name that the asker must be told about as well (target of a CNAME).
+// zoneReply is an answer of the zone. chase is a name whose records the client needs as well (target of a CNAME).
 type zoneReply struct {
 	rcode  int
 	answer []dns.RR
@@ -69,14 +69,14 @@ func zoneDomain(domain string) string {
 	return strings.ToLower(dns.Fqdn(domain))
 }
 
-// named tells whether an endpoint is in DNS.
+// named reports whether an endpoint is in DNS.
 func (s *Service) named(e *Endpoint) bool {
 	return e.Addr.IsValid() && (e.Ready || s.PublishNotReady)
 }
 
 func (s *Service) headless() bool { return len(s.ClusterIPs) == 0 && s.ExternalName == "" }
 
-// externalAddress tells whether an ExternalName is an address, which cannot be the target of a CNAME: such a Service has no
+// externalAddress reports whether an ExternalName is an address, which cannot be the target of a CNAME: such a Service has no
 // name, as in CoreDNS.
 func (s *Service) externalAddress() bool {
 	_, err := netip.ParseAddr(strings.TrimSuffix(s.ExternalName, "."))
@@ -95,7 +95,7 @@ func dashed(a netip.Addr) string {
 	return strings.NewReplacer(".", "-", ":", "-").Replace(a.Unmap().String())
 }
 
-// owns tells whether the zone alone answers for a name (lower case, with the final dot): if not, others may know it.
+// owns reports whether the zone alone answers for a name (lower case, with the final dot): if not, others may know it.
 func (z *zone) owns(name string) bool {
 	if dns.IsSubDomain(z.domain, name) {
 		return true
@@ -270,7 +270,7 @@ func (z *zone) answerReverse(qname string, qtype uint16, a netip.Addr) zoneReply
 	return r
 }
 
-// soa goes with every refusal and tells for how long it holds.
+// soa goes with every refusal and says for how long it holds.
 func (z *zone) soa() dns.RR {
 	return &dns.SOA{Hdr: header(z.domain, dns.TypeSOA), Ns: "ns.dns." + z.domain, Mbox: "hostmaster." + z.domain,
 		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: dnsTTL}

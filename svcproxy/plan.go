@@ -29,7 +29,7 @@ type target struct {
 	health    *health        // not nil: this is a Service's health check port, which the proxy answers itself
 }
 
-// admits tells whether a client may use the listener.
+// admits reports whether a client may use the listener.
 func (t *target) admits(client netip.Addr) bool {
 	return !t.filtered || slices.ContainsFunc(t.sources, func(p netip.Prefix) bool { return p.Contains(client.Unmap().WithZone("")) })
 }

@@ -21,7 +21,8 @@ type Config struct {
 	// NodeAddrs returns the addresses for NodePort, LoadBalancer and host ports. It is asked at every Apply and
 	// Refresh. Nil: all addresses of the node's interfaces.
 	NodeAddrs func() []netip.Addr
-	// ServiceCIDRs: reverse DNS names of addresses in them are answered here alone, and they are never node addresses.
+	// ServiceCIDRs are the cluster's service networks. Reverse DNS names of addresses in them are answered here alone, and they
+	// are never node addresses.
 	ServiceCIDRs []netip.Prefix
 	// ClusterDomain is the DNS zone of the cluster, "cluster.local" if empty.
 	ClusterDomain string
@@ -181,7 +182,7 @@ func (p *Proxy) shutdown() {
 	p.stats.listeners.Store(0)
 }
 
-// reconcile brings the open sockets to what the table asks for, and tells whether something failed that time may heal.
+// reconcile brings the open sockets to what the table asks for, and reports whether something failed that time may heal.
 func (p *Proxy) reconcile() (again bool) {
 	p.inMu.Lock()
 	table := p.table

@@ -30,7 +30,7 @@ type serverList struct {
 	servers []netip.AddrPort
 }
 
-// fileStamp tells two states of a file apart.
+// fileStamp distinguishes two states of a file.
 type fileStamp struct {
 	size  int64
 	mtime time.Time
@@ -75,7 +75,7 @@ func stamp(path string) fileStamp {
 }
 
 // upstreams picks the servers out of resolv.conf: not ourselves, and instead of systemd-resolved's stub the servers
-// behind it, since the stub may well have been told to ask us. Other servers on loopback (dnsmasq) are fine: we run on
+// behind it, since the stub may be configured to ask us. Other servers on loopback (dnsmasq) are fine: we run on
 // the host too.
 func upstreams(main, uplinks []byte, self netip.Addr) []netip.AddrPort {
 	stub := netip.MustParseAddr("127.0.0.53")

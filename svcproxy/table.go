@@ -17,9 +17,9 @@ type Service struct {
 	ExternalName string       `json:"externalName,omitempty"`
 	Ports        []Port       `json:"ports,omitempty"`
 	Endpoints    []Endpoint   `json:"endpoints,omitempty"`
-	// LoadBalancer: also listen on this node's own addresses at Port.Port.
+	// LoadBalancer says to listen also on this node's own addresses at Port.Port.
 	LoadBalancer bool `json:"lb,omitempty"`
-	// Filtered: only clients in SourceRanges may use the load balancer's ports (node ports stay open, as in Kubernetes).
+	// Filtered says that only clients in SourceRanges may use the load balancer's ports (node ports stay open, as in Kubernetes).
 	Filtered     bool           `json:"filtered,omitempty"`
 	SourceRanges []netip.Prefix `json:"sources,omitempty"`
 	// Created is when the Service was made, in Unix seconds: of two that want one port, the older has it.
@@ -30,7 +30,7 @@ type Service struct {
 	LocalOnlyInternal bool `json:"localInternal,omitempty"`
 	LocalOnlyExternal bool `json:"localExternal,omitempty"`
 	PublishNotReady   bool `json:"publishNotReady,omitempty"`
-	// HealthPort != 0: on this port of the node's addresses HTTP requests are told how many ready endpoints the node has.
+	// HealthPort != 0: on this port of the node's addresses HTTP requests get as answer how many ready endpoints the node has.
 	HealthPort uint16 `json:"health,omitempty"`
 }
 

@@ -22,7 +22,7 @@ const (
 	dialAttempts = 4
 )
 
-// keepAlive finds ends that vanished (a node without power), so that their connections do not stay for ever.
+// keepAlive finds ends that vanished (a node without power), so that their connections do not stay without end.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
 
 // tcpListener accepts for one address and port.

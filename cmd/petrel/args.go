@@ -10,14 +10,7 @@ import (
 // `label pods -l app=web tier=front`; the parser takes a list of arguments as ended by the first flag within it.
 // A flag that it does not know goes first too, for the parser to name.
 func flagsFirst(app *kong.Application, args []string) []string {
-	node, depth := app.Node, 0
-	for depth < len(args) {
-		child := childOf(node, args[depth])
-		if child == nil {
-			break
-		}
-		node, depth = child, depth+1
-	}
+	node, depth := commandOf(app, args)
 	n := len(node.Positional)
 	if n == 0 || !node.Positional[n-1].IsSlice() || node.Positional[n-1].Passthrough {
 		return args
@@ -60,6 +53,44 @@ func flagsFirst(app *kong.Application, args []string) []string {
 		}
 	}
 	return append(append(append([]string{}, args[:depth]...), first...), rest...)
+}
+
+// commandFirst moves the flags that say which cluster is meant behind the command, where the parser knows them. kubectl takes
+// them on either side: `kubectl -n web get pods`. Any other flag in front of the command stays, for the parser to name.
+func commandFirst(app *kong.Application, args []string) []string {
+	n := 0 // how many arguments are in front of the command
+	for n < len(args) && strings.HasPrefix(args[n], "-") {
+		name, _, hasValue := strings.Cut(args[n], "=")
+		switch {
+		case name == "--kubeconfig", name == "--context", name == "--namespace", name == "-n":
+		case strings.HasPrefix(name, "-n"): // -nweb
+			hasValue = true
+		default:
+			return args
+		}
+		if n++; !hasValue {
+			n++
+		}
+	}
+	if n == 0 || n >= len(args) {
+		return args
+	}
+	_, depth := commandOf(app, args[n:])
+	out := append([]string{}, args[n:n+depth]...)
+	return append(append(out, args[:n]...), args[n+depth:]...)
+}
+
+// commandOf returns the command that args begin with, and how many words name it; the application itself and 0 for none.
+func commandOf(app *kong.Application, args []string) (node *kong.Node, depth int) {
+	node = app.Node
+	for depth < len(args) {
+		child := childOf(node, args[depth])
+		if child == nil {
+			break
+		}
+		node, depth = child, depth+1
+	}
+	return node, depth
 }
 
 // plainly puts the parser's refusals into words for people who do not know it.

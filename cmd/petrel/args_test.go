@@ -36,6 +36,28 @@ func TestFlagsFirst(t *testing.T) {
 	}
 }
 
+func TestCommandFirst(t *testing.T) {
+	parser, err := kong.New(&program{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"-n web get pods", "get -n web pods"},
+		{"--kubeconfig f --context=c rollout status deploy/web", "rollout status --kubeconfig f --context=c deploy/web"},
+		{"-nweb exec p -- ls -n", "exec -nweb p -- ls -n"},
+		{"-A get pods", "-A get pods"},       // the parser shall name it
+		{"-n web hub", "hub -n web"},         // likewise
+		{"--kubeconfig f", "--kubeconfig f"}, // no command
+		{"-n", "-n"},                         // no value
+		{"get -n web pods", "get -n web pods"},
+		{"", ""},
+	} {
+		if got := strings.Join(commandFirst(parser.Model, strings.Fields(c.args)), " "); got != c.want {
+			t.Errorf("petrel %s: read as %q, want %q", c.args, got, c.want)
+		}
+	}
+}
+
 // The parser names the flag that it does not know, not what stands around it.
 func TestUnknownFlagIsNamed(t *testing.T) {
 	parser, err := kong.New(&program{})

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hideToken starts this program anew, in this process, with args and the token in the environment. It returns only when it
+// hideToken starts this program again, in this process, with args and the token in the environment. It returns only when it
 // could not.
 func hideToken(args []string, token string) error {
 	path, err := os.Executable()

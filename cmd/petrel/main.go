@@ -81,7 +81,7 @@ func run(args []string, s *cli.Streams) int {
 		fmt.Fprintln(s.Err, "petrel:", err)
 		return 2
 	}
-	kctx, err := parser.Parse(flagsFirst(parser.Model, args))
+	kctx, err := parser.Parse(flagsFirst(parser.Model, commandFirst(parser.Model, args)))
 	if code >= 0 { // --help has been answered
 		return code
 	}
@@ -121,7 +121,7 @@ func levelOf(kctx *kong.Context) string {
 	return "info"
 }
 
-// helpText tells a flag's default where its text does not. That each flag is a PETREL_* variable stands once, at the top.
+// helpText adds a flag's default where its text does not say it. That each flag is a PETREL_* variable stands once, at the top.
 func helpText(v *kong.Value) string {
 	switch v.Default {
 	case "", "-1", "none", "true", "false":

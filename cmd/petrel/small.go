@@ -29,7 +29,7 @@ type fetchCmd struct {
 
 func (c *fetchCmd) Run(ctx context.Context, s *cli.Streams) error {
 	if err := hello.Fetch(ctx, s.Out, c.URL, c.Timeout); err != nil {
-		return errors.New(err.Error()) // its text alone: it is no error of a hub, and must not be told as one
+		return errors.New(err.Error()) // its text alone: it is no error of a hub, and must not look like one
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ type Cache struct {
 	bytes    int64
 	revision uint64
 	settings wire.Settings
-	snapshot []wire.Object // what Desired returns; nil when it must be made anew
+	snapshot []wire.Object // what Desired returns; nil when it must be made again
 	watchers map[chan struct{}]struct{}
 
 	reports reports
@@ -268,7 +268,7 @@ func (c *Cache) Rebase(revision uint64) error {
 	return nil
 }
 
-// Settings are the cluster's, as the hub last told; zero before the first contact.
+// Settings returns the cluster's settings, as the hub last sent them; zero before the first contact.
 func (c *Cache) Settings() wire.Settings {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -309,7 +309,7 @@ func TestReports(t *testing.T) {
 }
 
 // A node that is dark for a year keeps its latest statuses and some recent events.
-// What the agent finds out anew at each start is kept for the hub, but not on disk.
+// What the agent finds out again at each start is kept for the hub, but not on disk.
 func TestFleetingReports(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)

@@ -30,7 +30,7 @@ type reports struct {
 	order   uint64
 	events  int
 	eventB  int
-	changed map[wire.ID]struct{} // since the last ReportChanges; of those no longer there, only what the link was told of
+	changed map[wire.ID]struct{} // since the last ReportChanges; of those no longer there, only what the link has seen
 	notify  chan struct{}
 	onDisk  map[wire.ID]uint64 // versions in the file
 	dirty   bool               // the file may differ from what it should hold
@@ -84,7 +84,7 @@ func (r *reports) open(path string, keys *seal.Keys, log *slog.Logger) error {
 	return nil
 }
 
-// once tells the reports that are handed over and then forgotten: events, and the end of a pod.
+// once reports whether a report is handed over and then forgotten: events, and the end of a pod.
 func once(o *wire.Object) bool {
 	switch o.Kind {
 	case wire.KindEvent:
@@ -98,10 +98,10 @@ func once(o *wire.Object) bool {
 	return false
 }
 
-// fleeting tells the reports that are found out anew at each start of the agent: they are not worth a write.
+// fleeting reports whether a report is made again at each start of the agent: it is not worth a write.
 func fleeting(k wire.Kind) bool { return k == wire.KindImage }
 
-// Report says something to the hub: at once when there is a session, otherwise when there is one again. The latest
+// Report sends something to the hub: at once when there is a session, otherwise when there is one again. The latest
 // report of an id replaces earlier ones. Its Version is set here. It is durable soon after, unless confirmed before or fleeting.
 func (c *Cache) Report(o wire.Object) error {
 	o.Version = wire.ContentVersion(&o)
@@ -147,7 +147,7 @@ func (r *reports) set(o wire.Object, once bool) {
 	}
 }
 
-// remove forgets a report, and says whether the link has been told of it. What came and went between two looks of the link
+// remove forgets a report, and returns whether the link has seen it. What came and went between two looks of the link
 // leaves no trace: while the hub is away for weeks, that is every event but the last ones.
 func (r *reports) remove(id wire.ID) (told bool) {
 	old := r.byID[id]
@@ -192,7 +192,7 @@ func (r *reports) mark(id wire.ID) {
 	r.wake()
 }
 
-// wake tells the link to look, and has the file written in a while.
+// wake notifies the link, and has the file written in a while.
 func (r *reports) wake() {
 	select {
 	case r.notify <- struct{}{}:
@@ -213,7 +213,7 @@ func (r *reports) flushTimed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.flush(); err != nil {
-		r.pause = min(max(2*r.pause, flushAfter), time.Minute) // a full disk fills no faster for being told so
+		r.pause = min(max(2*r.pause, flushAfter), time.Minute) // more attempts would not help a full disk
 		r.log.Warn("unsent reports not written", "error", err, "retry", r.pause)
 		r.later()
 		return

@@ -142,6 +142,6 @@ type Size struct{ Width, Height uint16 }
 // Host is what the kernel and the runtime of this node can enforce.
 type Host struct {
 	AppArmor, SELinux bool
-	// RecursiveReadOnly: a mount can be read-only with all that is mounted below it.
+	// RecursiveReadOnly is true if a mount can be read-only with all that is mounted below it.
 	RecursiveReadOnly bool
 }

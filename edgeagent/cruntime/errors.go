@@ -8,11 +8,11 @@ import (
 
 // Errors that a Runtime returns, to be found with errors.Is.
 var (
-	// ErrNotFound: the named image, container or sandbox is not there.
+	// ErrNotFound says that the named image, container or sandbox is not there.
 	ErrNotFound = errors.New("not found")
-	// ErrUnreachable: the registry did not answer. An image that is present already may be used instead.
+	// ErrUnreachable says that the registry did not answer. An image that is present already may be used instead.
 	ErrUnreachable = errors.New("registry unreachable")
-	// ErrConfig: the container can never run as it is described; the message says what to change.
+	// ErrConfig says that the container can never run as it is described; the message says what to change.
 	ErrConfig = errors.New("container configuration")
 )
 

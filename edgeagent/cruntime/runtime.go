@@ -13,7 +13,7 @@ import (
 // idempotent, so that a caller who was killed in between can call again. Methods return when the work is done or ctx is.
 type Runtime interface {
 	// Sandbox makes what a pod's containers share (IPC and UTS namespaces, /dev/shm, the parent cgroup), or finds it.
-	// Its ID changes exactly when it had to be made anew, as after a reboot.
+	// Its ID changes exactly when it had to be made again, as after a reboot.
 	Sandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error)
 	// Files is the directory of a pod's own small files, which its containers see one by one: hosts, hostname, resolv.conf and
 	// termination messages. Sandbox makes it, with spec.FilesRoom bytes and a little more in it; whatever containers write

@@ -25,7 +25,7 @@ type cgroups struct {
 	kernelMemory bool
 }
 
-// MemoryCgroupFix tells what to do on a board whose kernel leaves the memory controller off.
+// MemoryCgroupFix says what to do on a board whose kernel leaves the memory controller off.
 const MemoryCgroupFix = "add \"cgroup_enable=memory cgroup_memory=1\" to the kernel command line (Raspberry Pi OS: /boot/firmware/cmdline.txt) and reboot"
 
 // detectCgroups looks at what is mounted at root; kernel is the kernel's own list of controllers, /proc/cgroups.
@@ -258,7 +258,7 @@ func (c cgroups) processes(podUID string) []int {
 	for _, dir := range c.podDirs(podUID) {
 		_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 			if err != nil || e.Name() != "cgroup.procs" {
-				return nil // what cannot be read now cannot be removed either, which tells of it
+				return nil // what cannot be read now cannot be removed either, and the removal fails
 			}
 			b, _ := os.ReadFile(path)
 			for _, f := range strings.Fields(string(b)) {
@@ -291,7 +291,7 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// oomKilled tells whether the kernel has killed something in a container for want of memory. The cgroup still exists
+// oomKilled reports whether the kernel has killed something in a container for want of memory. The cgroup still exists
 // while the container's task does.
 func (c cgroups) oomKilled(path string) bool {
 	file := filepath.Join(c.root, "memory", path, "memory.oom_control")

@@ -38,7 +38,7 @@ type child struct {
 	pid int
 }
 
-// answers tells whether a containerd serves at a socket.
+// answers reports whether a containerd serves at a socket.
 func answers(ctx context.Context, socket string) bool {
 	if fi, err := os.Stat(socket); err != nil || fi.Mode()&os.ModeSocket == 0 {
 		return false
@@ -54,7 +54,7 @@ func answers(ctx context.Context, socket string) bool {
 	return err == nil && ok
 }
 
-// storeWorks tells whether a containerd that serves has its database: it starts without a damaged one, and then knows no
+// storeWorks reports whether a containerd that serves has its database: it starts without a damaged one, and then knows no
 // containers and images at all.
 func storeWorks(ctx context.Context, socket string) bool {
 	c, err := client.New(socket, client.WithTimeout(2*time.Second))

@@ -81,7 +81,7 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Con
 			continue // removed meanwhile
 		}
 		if err != nil && podUID == "" && ctx.Err() == nil {
-			// One shim that hangs is one pod's trouble, of which that pod hears when it asks for its own.
+			// A shim that hangs concerns one pod, which gets the error when it lists its own containers.
 			r.cfg.Log.Warn("container cannot be looked at, going on without it", "container", info.ID, "pod", c.PodUID, "error", err)
 			continue
 		}

@@ -3,7 +3,7 @@
 // A pod has no pause container. Its sandbox is made and pinned by this package: an IPC and a UTS namespace bound to
 // files, a /dev/shm, and a parent cgroup; the network namespace comes from outside. Containers join by path, and all
 // containers of a pod share one shim (the runc.v2 group annotation). The pins live below RunDir, which is in memory: a
-// reboot wipes them, and a sandbox that is made anew gets a new ID, by which podrun sees what happened.
+// reboot wipes them, and a sandbox that is made again gets a new ID, by which podrun sees what happened.
 //
 //	RUN/pods/<uid>/{id,ipc,uts,shm}      the sandbox
 //	RUN/containerd/                      state and socket of a private containerd

@@ -97,7 +97,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, spec cruntime.ExecSpec) (
 			_ = p.Resize(ctx, uint32(s.Width), uint32(s.Height))
 		case st := <-exit:
 			if io := p.IO(); io != nil {
-				waitIO(io, 2*time.Second) // a grandchild may keep the pipes open for ever
+				waitIO(io, 2*time.Second) // a grandchild may keep the pipes open without end
 			}
 			return int(st.ExitCode()), st.Error()
 		}

@@ -40,7 +40,7 @@ func removePod(t *testing.T, r *Runtime, pod string) {
 }
 
 // TestStartCutOff checks that a start that is cut off by the end of the agent, or of containerd, is no end of the container: it
-// was never run, and whoever looks afterwards starts it.
+// was never run, and the next look at it starts it.
 func TestStartCutOff(t *testing.T) {
 	r := private(t)
 	for _, how := range []string{"agent", "containerd"} {

@@ -161,7 +161,7 @@ func TestSharedProcesses(t *testing.T) {
 		t.Errorf("after a restart:\n%s", ps)
 	}
 
-	// The first process ends, which takes a hand from outside: all of it is made anew.
+	// The first process ends, which takes a hand from outside: all of it is made again.
 	task, err := b.runtime.client.LoadContainer(b.runtime.ns(t.Context()), podInitID("shared"))
 	if err != nil {
 		t.Fatal(err)

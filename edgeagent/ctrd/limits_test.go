@@ -21,7 +21,7 @@ func knob(t *testing.T, elem ...string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// TestLimits checks that what a pod may use is what the kernel lets it use, and what its processes are told. It knows both
+// TestLimits checks that what a pod may use is what the kernel lets it use, and what its processes read there. It knows both
 // versions of cgroups; `make boards` runs it on version 2.
 func TestLimits(t *testing.T) {
 	b := newBench(t)

@@ -15,7 +15,7 @@ import (
 )
 
 // labelPulled marks images that came from their registry. Whatever else is in the store (imported, or put there by other
-// tools) tells of this copy only.
+// tools) describes this copy only.
 const labelPulled = "petrel.dev/pulled"
 
 // Documents that describe an image are small; one that is not is not looked into.
@@ -42,9 +42,9 @@ func ArchVariant() string {
 	return ""
 }
 
-// Platforms tells which platforms an image exists for, as far as this node knows: an index names them all, a single manifest
+// Platforms returns the platforms that an image exists for, as far as this node knows: an index names them all, a single manifest
 // is of one. pulled: the registry says so; otherwise it is known of the node's own copy only. ErrNotFound when the image is
-// not here, and none when it does not tell.
+// not here, and none when it names none.
 func (r *Runtime) Platforms(ctx context.Context, ref string) (list []string, pulled bool, err error) {
 	ctx = r.ns(ctx)
 	img, err := r.image(ctx, ref)
@@ -115,7 +115,7 @@ func names(list []ocispec.Platform) (out []string) {
 	return out[:min(len(out), maxListed)]
 }
 
-// foreign is the error of an image that is for other machines only; nil when it fits, or does not tell.
+// foreign is the error of an image that is for other machines only; nil when it fits, or names no platform.
 func foreign(ref string, list []ocispec.Platform) error {
 	if len(list) == 0 || slices.ContainsFunc(list, platforms.Default().Match) {
 		return nil

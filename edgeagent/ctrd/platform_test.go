@@ -77,7 +77,7 @@ func (p *pushed) index(ref string, images ...v1.Image) string {
 	return p.tag(ref).Name()
 }
 
-// fetched tells whether the layer of an image was asked for since the last push.
+// fetched reports whether the layer of an image was asked for since the last push.
 func (p *pushed) fetched(img v1.Image) bool {
 	layers, err := img.Layers()
 	if err != nil {
@@ -93,7 +93,7 @@ func (p *pushed) fetched(img v1.Image) bool {
 }
 
 // TestForeignImages checks that an image that exists only for other machines is refused with all that helps, before its layers
-// are loaded; one that exists for this machine too is told of with all its platforms.
+// are loaded; one that exists for this machine too is reported with all its platforms.
 func TestForeignImages(t *testing.T) {
 	other, sibling := "arm64", "arm/v7"
 	if runtime.GOARCH != "amd64" {

@@ -92,7 +92,7 @@ func (r *Runtime) bundlesDir() string {
 }
 
 // shims are the processes that serve a pod's containers for containerd. One works in the bundle that it was started for;
-// containerd deletes that when it has been told to end.
+// containerd deletes that when it is stopped.
 func (r *Runtime) shims(podUID string) []int {
 	bundles := r.bundles(podUID)
 	if len(bundles) == 0 {

@@ -25,7 +25,7 @@ type runningTask struct {
 
 // rescue takes over output that the shim does not read any more. A shim ends its copying for good when one write fails,
 // as it does on a full disk; the container then stops at its next write but a few, and stays so when there is space
-// again. Its pipes are still there, held by the shim, and whoever opens one can read on. A terminal's cannot be had so.
+// again. Its pipes are still there, held by the shim, and a process that opens one can read on. A terminal's cannot be had so.
 func (r *Runtime) rescue() {
 	r.mu.Lock()
 	tasks := make(map[string]runningTask, len(r.tasks))

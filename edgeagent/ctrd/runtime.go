@@ -30,7 +30,7 @@ import (
 type Config struct {
 	// Address of a containerd socket. Empty: the system's when one answers there, else a private child.
 	Address string
-	// Private: never use the system's containerd.
+	// Private says that the system's containerd is never used.
 	Private bool
 	// DataDir holds what must survive a reboot.
 	DataDir string
@@ -258,7 +258,7 @@ func (r *Runtime) Tidy() error {
 	return os.RemoveAll(r.cfg.RunDir)
 }
 
-// watch hands containerd's events on; it subscribes anew when containerd was away.
+// watch hands containerd's events on; it subscribes again when containerd was away.
 func (r *Runtime) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		sub, cancel := context.WithCancel(r.ns(ctx))
@@ -311,7 +311,7 @@ func (r *Runtime) podOf(container string) string {
 	return r.pods[container]
 }
 
-// publish tells every listener that a pod may have changed. One that does not keep up is told to look at all.
+// publish notifies every listener that a pod may have changed. One that does not keep up is asked to look at all pods.
 func (r *Runtime) publish(uid string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -120,7 +120,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 
 // killStrays ends what is left in a pod's cgroup, and its shim. Its containers have ended by now; but a containerd that
 // was killed while it created one knows nothing of it any more, and leaves a shim, and maybe a process that waits for its
-// start, for ever.
+// start, without end.
 func (r *Runtime) killStrays(podUID string) {
 	for _, pid := range append(r.cgroups.processes(podUID), r.shims(podUID)...) {
 		r.cfg.Log.Warn("process of an ended pod is left, ending it", "pod", podUID, "pid", pid)

@@ -55,7 +55,7 @@ func (w *watchdog) note(change int) {
 	}
 }
 
-// watch tells the watchdog of every byte that comes through a transport.
+// watch reports every byte that comes through a transport to the watchdog.
 func (w *watchdog) watch(t http.RoundTripper) http.RoundTripper { return watched{t, w} }
 
 type watched struct {

@@ -54,7 +54,7 @@ type connection struct {
 	conn net.Conn // under client
 }
 
-// connect makes one connection and serves it to its end. It tells whether the hub has welcomed the device on it.
+// connect makes one connection and serves it to its end. It reports whether the hub has welcomed the device on it.
 func (l *Link) connect(ctx context.Context, addr string) (welcomed bool, err error) {
 	cluster := l.hub.Cluster()
 	epoch, err := l.hub.NextEpoch()
@@ -168,7 +168,7 @@ func (c *connection) fail(err error) {
 }
 
 // hangUp ends the connection without MQTT's good-bye: after one, a broker would keep the device's last words (the will) to
-// itself, and a hub that has missed the session's own good-bye would believe the node alive for ever.
+// itself, and a hub that has missed the session's own good-bye would take the node for alive without end.
 func (c *connection) hangUp() {
 	c.mu.Lock()
 	conn := c.conn
@@ -218,7 +218,7 @@ func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, erro
 	return c, nil
 }
 
-// brokerDial is how to reach a broker of somebody else's. Its certificate is checked by the system's roots, but not its
+// brokerDial is how to reach a broker that is not the hub's own. Its certificate is checked by the system's roots, but not its
 // dates: a device with a wrong clock has to get through, and frames are sealed anyhow.
 func brokerDial(ctx context.Context, opts *paho.ClientOptions, broker string) (func() (net.Conn, error), error) {
 	u, err := url.Parse(broker)
@@ -393,9 +393,9 @@ func (c *connection) welcome(w *wire.Welcome) {
 	l.cfg.Log.Info("linked to the hub", "node", w.Node, "epoch", l.hub.Epoch())
 }
 
-// store makes durable what the hub has sent, and answers. It tells whether it has answered anything. While the disk does
+// store makes durable what the hub has sent, and answers. It reports whether it has answered anything. While the disk does
 // not take it (full, worn out), the session goes on without: the hub waits for its answer and sends no more, reports go
-// up, and it is tried again. To hang up would only have everything sent and refused anew.
+// up, and it is tried again. To hang up would only have everything sent and refused again.
 func (c *connection) store(now time.Time) (answered bool) {
 	l := c.l
 	if c.settings == nil && len(c.owed) == 0 || now.Before(c.retry) {

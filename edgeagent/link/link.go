@@ -77,7 +77,7 @@ type Status struct {
 	Device    string    // fingerprint
 	// Problem is why there is no connection, or what keeps it from its work, in words for people.
 	Problem string
-	// Removed: the hub has said that this Node was deleted.
+	// Removed is true once the hub has said that this Node was deleted.
 	Removed bool
 }
 
@@ -114,7 +114,7 @@ func New(cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// Status tells how the link is.
+// Status returns the link's present state.
 func (l *Link) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,8 +139,8 @@ func (l *Link) completed() { l.once.Do(func() { close(l.complete) }) }
 // ErrJoin is a device that has never been a node and never will be with the join token it has.
 var ErrJoin = errors.New("this machine cannot join")
 
-// Run keeps the link until ctx ends. A device that has joined tries for ever; one that never has gives up with ErrJoin
-// once it is told that its token is no good, since a person waits for the answer.
+// Run keeps the link until ctx ends. A device that has joined never stops trying; one that never has gives up with ErrJoin
+// once the hub has said that its token is no good, since a person waits for the answer.
 func (l *Link) Run(ctx context.Context) error {
 	for _, c := range l.cfg.Cache.Reports() {
 		l.report(c)
@@ -179,7 +179,7 @@ func (l *Link) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// hopeless tells whether a first join can never succeed. strangers: at every address of the token is another hub.
+// hopeless reports whether a first join can never succeed. strangers: at every address of the token is another hub.
 func (l *Link) hopeless(err error, strangers bool) error {
 	if l.hub.Node() != "" {
 		return nil
@@ -194,7 +194,7 @@ func (l *Link) hopeless(err error, strangers bool) error {
 	return nil
 }
 
-// over takes in why a connection ended. It tells whether trying another address is useless.
+// over takes in why a connection ended. It reports whether trying another address is useless.
 func (l *Link) over(addr string, err error, b *backoff) bool {
 	addr = withoutPassword(addr)
 	problem := fmt.Sprintf("%s: %v", addr, err)
@@ -238,7 +238,7 @@ func withoutPassword(addr string) string {
 
 // unknown decides what it means that the hub has no Node for this device. The Node was deleted while the device was dark if
 // the hub's store is the one that welcomed the device, and has gone on since. Any other store (restored from a backup,
-// begun anew, put back by hand) may simply not have this Node yet: then the pods go on running, and the problem says so.
+// made new, put back by hand) may simply not have this Node yet: then the pods go on running, and the problem says so.
 func (l *Link) unknown(r *wire.Refuse) (removed bool, problem string) {
 	if l.hub.Node() == "" {
 		return false, r.Message

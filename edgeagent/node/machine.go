@@ -171,7 +171,7 @@ func defaultAddresses(bridge string) []netip.Addr {
 	return nil
 }
 
-// virtual tells interfaces that software has made for containers: their addresses are not the node's.
+// virtual reports whether software has made an interface for containers: its addresses are not the node's.
 func virtual(name string) bool {
 	for _, p := range []string{"petrel", "docker", "cni", "br-", "flannel", "cali", "tunl", "kube", "virbr", "lxc"} {
 		if strings.HasPrefix(name, p) {

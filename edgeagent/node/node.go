@@ -58,9 +58,9 @@ type Config struct {
 	MaxPods int64
 	// RuntimeVersion is as in status.nodeInfo: "containerd://1.7.24".
 	RuntimeVersion string
-	// RecursiveReadOnly: mounts can be read-only with all that is mounted below them.
+	// RecursiveReadOnly is true if mounts can be read-only with all that is mounted below them.
 	RecursiveReadOnly bool
-	// NoMemoryLimits, if not empty, tells why memory limits cannot be kept here and what to do; NoMemoryReason is the
+	// NoMemoryLimits, if not empty, says why memory limits cannot be kept here and what to do; NoMemoryReason is the
 	// condition's reason for it.
 	NoMemoryLimits, NoMemoryReason string
 	// NotReady returns why pods cannot run yet, or "".

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestUnfinishedLastLine checks that a container that ends without a newline has not written one, whoever reads its log.
+// TestUnfinishedLastLine checks that a container that ends without a newline has not written one, for every reader of its log.
 func TestUnfinishedLastLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	w := newWriter(t, path)
@@ -46,7 +46,7 @@ func (g *growing) Write(b []byte) (int, error) {
 	return g.Builder.Write(b)
 }
 
-// TestTailOfAGrowingLog checks that whoever asks for the last line gets one line, however fast the container writes.
+// TestTailOfAGrowingLog checks that a reader that asks for the last line gets one line, however fast the container writes.
 func TestTailOfAGrowingLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	if err := os.WriteFile(path, []byte("2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stdout F two\n"), 0o600); err != nil {

@@ -66,8 +66,8 @@ type spool struct {
 	ahead  int64 // handed to subscribers up to here
 	freed  int64
 	watch  int32
-	passed bool // output was passed over, and the agent's log has been told
-	failed bool // the last write to the log failed, and the agent's log has been told
+	passed bool // output was passed over, and this has been logged
+	failed bool // the last write to the log failed, and this has been logged
 }
 
 // Chunk is output of a container as it came.
@@ -171,7 +171,7 @@ func (p *Pump) Finish(path string) {
 			p.mu.Unlock() // others may have a turn
 			p.mu.Lock()
 			if p.logs[path] != o {
-				return // somebody else has finished it
+				return // another goroutine has finished it
 			}
 		}
 	}
@@ -238,7 +238,7 @@ func (p *Pump) step(s *spool) {
 	}
 }
 
-// wait reads what the kernel has to tell; it does not wait for it while something is behind.
+// wait reads the kernel's events; it does not wait for them while something is behind.
 func (p *Pump) wait(buf []byte) (int, error) {
 	if len(p.late()) == 0 {
 		n, err := p.notify.Read(buf)
@@ -277,7 +277,7 @@ func (p *Pump) late() []*spool {
 	return slices.Collect(maps.Keys(p.behind))
 }
 
-// drain moves complete lines of a spool to the log, one turn's worth; with all, an unfinished last line too. It tells
+// drain moves complete lines of a spool to the log, one turn's worth; with all, an unfinished last line too. It reports
 // whether there may be more. The caller holds mu.
 func (p *Pump) drain(s *spool, all bool) (more bool) {
 	p.catchUp(s)
@@ -295,7 +295,7 @@ func (p *Pump) drain(s *spool, all bool) (more bool) {
 		}
 		used, err := p.lines(s, data, all && n < len(buf))
 		if err != nil {
-			if !s.failed { // a full disk is told of once, not at every line
+			if !s.failed { // a full disk is logged once, not at every line
 				p.log.Warn("container log not written", "file", s.out.path, "error", err)
 			}
 			s.failed = true

@@ -23,7 +23,7 @@ type ServiceSocket struct {
 }
 
 // The service networks are local to the node (AnyIP), so without a guard a program of the node that listens on all addresses
-// answers at every service address that has no listener of its own, and to whoever can send packets to the node:
+// answers at every service address that has no listener of its own, and to everyone who can send packets to the node:
 //
 //	to a service network    from lo or the bridge, a port with a listener → it; any other port → refused
 //	                        from elsewhere → dropped: Services are for pods and the node itself
@@ -36,7 +36,7 @@ type ServiceSocket struct {
 type guardState struct {
 	rules    guardRules
 	sockets  map[socketKey]bool
-	complete bool // false: write it all anew
+	complete bool // false: write it all again
 }
 
 // guardRules is what the rules depend on; sockets that are where they should be are elements of a set instead.
@@ -58,7 +58,7 @@ type socketKey struct {
 	port uint16
 }
 
-// SetServiceSockets tells where in the service networks this node serves; everything else in them is refused. Until the
+// SetServiceSockets sets where in the service networks this node serves; everything else in them is refused. Until the
 // first call all of it is. The error says that the kernel cannot do it: then sockets that are at another port than their
 // own are out of reach, and what has no socket is open to the node's own programs. Problems says so too.
 func (n *Network) SetServiceSockets(sockets []ServiceSocket) error {

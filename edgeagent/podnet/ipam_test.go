@@ -107,7 +107,7 @@ func TestAddressesAreUniqueAndStable(t *testing.T) {
 	})
 }
 
-// With another podCIDR (the node joined anew), pods get addresses in it, and the old ones are free.
+// With another podCIDR (the node joined again), pods get addresses in it, and the old ones are free.
 func TestAddressFollowsPodCIDR(t *testing.T) {
 	n := New(Config{StateDir: t.TempDir()})
 	must(t, os.MkdirAll(n.ipamDir(), 0o700))

@@ -54,7 +54,7 @@ type Network struct {
 	nftWarn  bool        // the warning about nftables has been given
 	lastErr  string      // of the last look by Run, so that it is logged once
 	ready    bool        // the last converge succeeded
-	// allRouted: the last route succeeded for all peers
+	// allRouted is true if the last route succeeded for all peers.
 	allRouted bool
 	sockets   []ServiceSocket // as of the last SetServiceSockets
 	guards    [2]guardState   // IPv4, IPv6
@@ -63,7 +63,7 @@ type Network struct {
 	spoofWarn bool            // that it has not has been logged
 	problems  map[string]string
 
-	unreached chan struct{} // capacity 1: SetRoutes tells Run that a peer is to be tried again
+	unreached chan struct{} // capacity 1: SetRoutes asks Run to try a peer again
 }
 
 // Attachment is how a pod is on the network.
@@ -285,7 +285,7 @@ func (n *Network) attached() ([]string, error) {
 	return slices.Compact(uids), nil
 }
 
-// Problems tells, by subject, what does not work at the moment and why: peers without a route, masquerading that the
+// Problems returns, by subject, what does not work at the moment and why: peers without a route, masquerading that the
 // kernel lacks, a firewall or a LAN that is in the way.
 func (n *Network) Problems() map[string]string {
 	n.mu.Lock()

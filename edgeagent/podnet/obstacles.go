@@ -14,7 +14,7 @@ const (
 	overlapProblem  = "overlap"
 )
 
-// lookForObstacles finds what others on this machine do that keeps pods from working, and tells how to change it. It
+// lookForObstacles finds what others on this machine do that keeps pods from working, and says how to change it. It
 // changes nothing itself: the firewall and the LAN are the owner's. The caller holds mu.
 func (n *Network) lookForObstacles() {
 	n.obstacle(overlapProblem, n.overlap())
@@ -85,7 +85,7 @@ func (n *Network) firewall() string {
 	return ""
 }
 
-// allows tells whether a chain has a rule that names our bridge: its owner has taken care.
+// allows reports whether a chain has a rule that names our bridge: its owner has taken care.
 func (n *Network) allows(c *nftables.Conn, ch *nftables.Chain) bool {
 	rules, err := c.GetRules(ch.Table, ch)
 	if err != nil {

@@ -59,7 +59,7 @@ func (n *Network) plug(podUID, nsPath string, ips []netip.Addr) error {
 	return n.configurePod(pod, ips)
 }
 
-// ensureVeth returns the host end of the pod's pair. A pair of which either end is missing or elsewhere is made anew.
+// ensureVeth returns the host end of the pod's pair. A pair of which either end is missing or elsewhere is made again.
 func (n *Network) ensureVeth(podUID string, ns netns.NsHandle, pod *netlink.Handle) (netlink.Link, error) {
 	name := vethName(podUID)
 	host, err := n.link(name)

@@ -188,7 +188,7 @@ func (n *Network) prune(wanted map[netip.Prefix]bool) error {
 	return errors.Join(errs...)
 }
 
-// mine tells this Network's routes from another's in the same namespace (another bridge): by their source address.
+// mine reports whether a route is this Network's, not another's in the same namespace (another bridge): by its source address.
 func (n *Network) mine(r netlink.Route) bool {
 	src, ok := netip.AddrFromSlice(r.Src)
 	if !ok {

@@ -40,7 +40,7 @@ func inNamespace(fd int, f func() error) error {
 	})
 }
 
-// isNamespace tells whether path is a pinned namespace, rather than the empty file that a reboot leaves of it.
+// isNamespace reports whether path is a pinned namespace, rather than the empty file that a reboot leaves of it.
 func isNamespace(path string) (bool, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

@@ -55,7 +55,7 @@ func (n *Network) watch(ctx context.Context, changed func()) error {
 	subscribed := 0
 	defer func() {
 		close(done)
-		// Whoever still has a message for us must not wait with it for ever. The library closes what it has taken.
+		// A sender that still has a message for us must not wait without end. The library closes what it has taken.
 		for i, drain := range []func(){func() { drop(links) }, func() { drop(addrs) }, func() { drop(routes) }} {
 			if i < subscribed {
 				go drain()
@@ -130,7 +130,7 @@ func drop[T any](messages <-chan T) {
 	}
 }
 
-// again converges and tells whether something is still missing that time may bring.
+// again converges and reports whether something is still missing that time may bring.
 func (n *Network) again(ctx context.Context) (retry bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -147,7 +147,8 @@ func (n *Network) again(ctx context.Context) (retry bool) {
 	return err != nil
 }
 
-// foreign tells interfaces that matter (uplinks) from those that come and go with pods, ours or another runtime's.
+// foreign reports whether a change of an interface matters: of one that is not ours, or the deletion of our bridge. Those that
+// come and go with pods, ours or another runtime's, do not matter.
 func (n *Network) foreign(u netlink.LinkUpdate) bool {
 	a := u.Link.Attrs()
 	if a.Name == n.cfg.Bridge {

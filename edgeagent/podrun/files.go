@@ -133,7 +133,7 @@ func (w *worker) terminationMessage(pod *corev1.Pod, c *cruntime.Container) stri
 
 // readMessage reads what a container has written, or the end of its log where its policy allows that.
 func (h *handle) readMessage(pod *corev1.Pod, c *cruntime.Container) string {
-	// A container that an older agent has started has its message file beside its log, until it is started anew.
+	// A container that an older agent has started has its message file beside its log, until it is started again.
 	before := filepath.Join(h.dir, c.Name, strconv.Itoa(c.Attempt)+".message")
 	for _, path := range []string{h.messagePath(c.Name, c.Attempt), before} {
 		if b, err := safefile.Tail(path, messageMax); err == nil && len(b) > 0 {

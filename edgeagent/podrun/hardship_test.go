@@ -145,7 +145,7 @@ func TestDroppedStaysDropped(t *testing.T) {
 	})
 }
 
-// TestRebootWithoutConfigMap checks that a pod goes on when its ConfigMap is deleted, but it is not started anew without it.
+// TestRebootWithoutConfigMap checks that a pod goes on when its ConfigMap is deleted, but it is not started again without it.
 func TestRebootWithoutConfigMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -286,7 +286,7 @@ func runHook(t *testing.T, hook corev1.LifecycleHandler, report func(wire.Object
 	manager.Apply(desired.Decode([]wire.Object{{ID: wire.ID{Kind: wire.KindPod, UID: "p"}, Version: 1, Namespace: "default", Name: "p", Data: data}}, nil, slog.New(slog.DiscardHandler)), true)
 }
 
-// TestHostsFile checks that who manages a pod's hosts file is told in its first line, by which the conformance suite knows it.
+// TestHostsFile checks that the first line of a pod's hosts file names its manager, by which the conformance suite knows it.
 func TestHostsFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

@@ -94,7 +94,7 @@ type Manager struct {
 // wanted is what the hub wants of this node, as far as is known. It is immutable.
 type wanted struct {
 	set *desired.Set
-	// complete: the set is all that the hub wants, so absence from it means something. Once true it stays so.
+	// complete is true if the set is all that the hub wants, so what is absent from it is not wanted. Once true it stays so.
 	complete bool
 	number   uint64 // of the Apply that it came with; from 1
 }

@@ -96,7 +96,7 @@ func (r probed) apply(_ context.Context, w *worker) {
 }
 
 // contained runs one kind of probe of a container until it is over or ctx ends; a panic in it is a failure of that probe,
-// which is then begun anew a while later.
+// which is then begun again a while later.
 func (h *handle) contained(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, kind string, run func()) {
 	for delay := lifecycle.BackoffFirst; ctx.Err() == nil; delay = min(2*delay, lifecycle.BackoffMax) {
 		err := contain.Do(h.m.cfg.Log, "podrun/probe", h.uid+"/"+spec.Name+"/"+kind, func() error { run(); return nil })

@@ -45,7 +45,7 @@ type Gauge struct {
 	last             bool
 }
 
-// Add takes an answer and tells whether the opinion was formed anew by it: it changed, or its threshold was reached.
+// Add takes an answer and reports whether the opinion follows from it: it changed, or its threshold was reached.
 func (g *Gauge) Add(ok bool) (decided bool) {
 	if ok != g.last || g.run == 0 {
 		g.run, g.last = 0, ok

@@ -14,7 +14,7 @@ import (
 type Space struct {
 	Total, Free      int64 // bytes
 	Inodes, FreeNode int64 // 0, 0 where the file system does not count them
-	// Device tells file systems apart.
+	// Device identifies the file system.
 	Device uint64
 }
 

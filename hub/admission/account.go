@@ -21,7 +21,7 @@ const (
 	defaultAccount = "default"
 	tokenVolume    = "kube-api-access-"
 	tokenPath      = "/var/run/secrets/kubernetes.io/serviceaccount"
-	// tokenSeconds is upstream's hour and seven seconds, by which tokens of this volume can be told from others.
+	// tokenSeconds is upstream's hour and seven seconds, by which tokens of this volume can be distinguished from others.
 	tokenSeconds = 3607
 
 	mirrorPod        = "kubernetes.io/config.mirror"
@@ -67,7 +67,7 @@ func (s *accounts) find(pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
 	return control.Get[*corev1.ServiceAccount](s.objects, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
 }
 
-// refuseMirror refuses a pod that an agent declares if it uses anything that the API would have to give it.
+// refuseMirror refuses a mirror pod that refers to objects of the API: it runs without the hub.
 func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return forbidden(a, errors.New("a mirror pod may not reference service accounts"))
@@ -78,7 +78,7 @@ func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	return nil
 }
 
-// wantsToken reports whether the pod gets a token; what the pod says comes before what the account says.
+// wantsToken reports whether the pod gets a token; the pod's setting comes before the account's.
 func wantsToken(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
 	for _, says := range []*bool{pod.Spec.AutomountServiceAccountToken, sa.AutomountServiceAccountToken} {
 		if says != nil {
@@ -137,7 +137,7 @@ func (s *accounts) limitSecrets(_ context.Context, a *registry.AdmissionRequest,
 	}
 	sa, ok := s.find(pod)
 	if !ok {
-		return nil // assign has let it pass, so it was deleted just now
+		return nil // assign found it, so it has just been deleted
 	}
 	if enforced, _ := strconv.ParseBool(sa.Annotations[mountableSecrets]); !enforced {
 		return nil
@@ -157,7 +157,7 @@ func (s *accounts) limitSecrets(_ context.Context, a *registry.AdmissionRequest,
 	return nil
 }
 
-// secretUse is a secret that a pod reads, and the words for how.
+// secretUse is a secret that a pod reads, and how, for the text of a refusal.
 type secretUse struct{ by, secret string }
 
 func secretUses(pod *corev1.Pod) []secretUse {

@@ -1,6 +1,6 @@
 // Package admission is what may change or refuse a write before its kind's own rules see it: the account and token that a
-// pod gets, the cluster IP of a Service, a namespace that is going away. Each concern is one file and one step; Chain runs
-// them in order. Refusals read as upstream's do.
+// pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step;
+// Chain runs them in order. Refusals have upstream's texts.
 //
 //	write ─► Mutate: namespace ─► pod: account, priority, tolerations ─► service: addresses ─► kind's rules ─► Validate
 package admission
@@ -21,7 +21,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Objects is what is stored, as typed objects; *objects.Cache is one.
+// Objects reads stored objects in their typed form; *objects.Cache is one.
 type Objects interface {
 	control.Reader
 	control.Feed
@@ -29,7 +29,7 @@ type Objects interface {
 
 // Config of a Chain.
 type Config struct {
-	// Objects is what is stored. Required.
+	// Objects reads what is stored. Required.
 	Objects Objects
 	// ServiceCIDR is where cluster IPs come from; the zero value is kube.DefaultServiceCIDR. Its first address is the
 	// API's own, its tenth the cluster DNS's.
@@ -39,7 +39,7 @@ type Config struct {
 	Log         *slog.Logger
 }
 
-// Chain runs all steps. It is a registry.Admission, safe for concurrent use.
+// Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
 type Chain struct {
 	objects  Objects
 	mutate   []step
@@ -51,7 +51,7 @@ type step func(ctx context.Context, a *registry.AdmissionRequest) error
 
 var _ registry.Admission = (*Chain)(nil)
 
-// New returns the chain, or an error that tells what is wrong with cfg.
+// New returns the chain, or what is wrong with cfg.
 func New(cfg Config) (*Chain, error) {
 	if cfg.Objects == nil {
 		return nil, errors.New("admission: Config.Objects is missing")
@@ -89,8 +89,8 @@ func New(cfg Config) (*Chain, error) {
 	}, nil
 }
 
-// Mutate implements registry.Admission. Its steps see all that was committed before the write came: what a client made a
-// moment ago is there for its next request.
+// Mutate implements registry.Admission. Its steps see all that was committed before the write came: what a client has
+// just created is there for its next request.
 func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error {
 	if looks(a) {
 		if err := c.objects.CatchUp(ctx); err != nil {
@@ -109,7 +109,7 @@ func looks(a *registry.AdmissionRequest) bool {
 	return a.Operation == registry.OpCreate && a.Target.Kind.Namespaced && a.Target.Subresource == ""
 }
 
-// behind answers a write that could not be checked against what is stored.
+// behind returns the error of a write that could not be checked against what is stored.
 func behind(a *registry.AdmissionRequest, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return apierrors.NewServerTimeout(a.Target.Kind.Resource(), strings.ToLower(string(a.Operation)), 2)
@@ -135,7 +135,7 @@ func run(ctx context.Context, steps []step, a *registry.AdmissionRequest) error 
 // start, and the default account of a namespace, made a moment after that.
 const awaitTime = time.Second
 
-// await returns an object that a controller is about to make, as soon as it is there.
+// await returns an object that a controller is about to make, as soon as it exists.
 func await[T kube.Object](ctx context.Context, objects Objects, gvk kube.GVK, namespace, name string) (T, bool) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTime)
 	defer cancel()

@@ -19,7 +19,7 @@ func (s *services) externalIPs(svc, old *corev1.Service) error {
 	for i, text := range svc.Spec.ExternalIPs {
 		ip, err := netip.ParseAddr(text)
 		if err != nil || old != nil && slices.Contains(old.Spec.ExternalIPs, text) {
-			continue // validation has better words for what is no address
+			continue // validation reports what is no address
 		}
 		for what, network := range map[string]netip.Prefix{"Services": s.ips.cidr, "pods": s.pods} {
 			if network.IsValid() && network.Contains(ip.Unmap()) {

@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/hub/registry"
 )
 
-// What no node of this fleet can do is refused here, when it is asked for, and not left out in silence later.
+// What no node of this fleet can do is refused here, instead of being ignored later.
 // docs/fields.md lists every field, and which of them are refused.
 
 // refuseFields refuses new pods that ask for what is not served.

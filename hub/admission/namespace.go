@@ -19,10 +19,10 @@ var own = map[string]bool{
 	metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true, corev1.NamespaceNodeLease: true,
 }
 
-// immortal namespaces are never deleted: the hub itself lives in them.
+// immortal namespaces are never deleted: they have the hub's own objects.
 var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true}
 
-// namespaces lets nothing new into a namespace that does not exist or is going away.
+// namespaces refuses new objects in a namespace that does not exist or is being deleted.
 type namespaces struct{ objects Objects }
 
 func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {

@@ -26,11 +26,11 @@ func onPods(f func(ctx context.Context, a *registry.AdmissionRequest, pod *corev
 	}
 }
 
-// taintSeconds is how long a pod stays on a node that is not ready or not heard of, unless it says otherwise.
+// taintSeconds is how long a pod without a toleration of its own stays on a node that is not ready or dark.
 const taintSeconds = 300
 
-// tolerate gives a pod that does not care for itself its time on a node in trouble: 300 s, or what its autonomy
-// annotation says.
+// tolerate gives a pod without tolerations for it its time on a node that is not ready or dark: 300 s, or the value of its autonomy
+// annotation.
 func tolerate(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	stay, err := autonomy(pod)
 	if err != nil {
@@ -52,7 +52,7 @@ func tolerate(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) 
 	return nil
 }
 
-// autonomy returns the tolerationSeconds of the pod's annotation, nil for ever.
+// autonomy returns the tolerationSeconds of the pod's annotation, nil for no limit.
 func autonomy(pod *corev1.Pod) (*int64, *field.Error) {
 	seconds := int64(taintSeconds)
 	value, ok := pod.Annotations[kube.AutonomyAnnotation]

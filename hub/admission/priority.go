@@ -59,7 +59,7 @@ func (p *priorities) class(name string) (schedulingv1.PriorityClass, error) {
 	if c, ok := control.Get[*schedulingv1.PriorityClass](p.objects, kube.PriorityClass, "", name); ok {
 		return *c, nil
 	}
-	value, ok := kube.SystemPriorities[name] // before the hub has made them, or between somebody's deletion and their return
+	value, ok := kube.SystemPriorities[name] // before the hub has made them, or has made them again
 	if !ok {
 		return schedulingv1.PriorityClass{}, fmt.Errorf("no PriorityClass with name %v was found", name)
 	}

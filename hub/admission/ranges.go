@@ -14,16 +14,16 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Both ranges give out numbers of their upper part first, at random, so that what people write into manifests, which
-// tends to be low, stays free.
+// Both ranges allocate numbers of their upper part first, at random, so that the low ones, which users tend to write into manifests,
+// stay free.
 
 // ipRange is the service network.
 type ipRange struct {
 	cidr   netip.Prefix
 	size   uint64 // addresses to give out from; the first, and the last of an IPv4 network, are not usable
 	family corev1.IPFamily
-	api    netip.Addr
-	dns    netip.Addr
+	api    netip.Addr // reserved for the Service of the API
+	dns    netip.Addr // reserved for the Service of the DNS
 }
 
 func newIPRange(cidr netip.Prefix) (ipRange, error) {
@@ -40,7 +40,7 @@ func newIPRange(cidr netip.Prefix) (ipRange, error) {
 	return r, nil
 }
 
-// at is the n-th address.
+// at returns the n-th address.
 func (r ipRange) at(n uint64) netip.Addr {
 	if r.cidr.Addr().Is4() {
 		b := r.cidr.Addr().As4()
@@ -59,12 +59,12 @@ func (r ipRange) last() uint64 {
 	return r.size - 1
 }
 
-// contains tells whether a Service may ask for the address.
+// contains reports whether a Service may ask for the address.
 func (r ipRange) contains(ip netip.Addr) bool {
 	return r.cidr.Contains(ip) && ip != r.cidr.Addr() && (ip.Is6() || ip != r.at(r.size-1))
 }
 
-// reservedFor is the Service ("namespace/name") that alone may have the address; "" for anybody.
+// reservedFor returns the only Service ("namespace/name") that may have the address; "" when any may.
 func (r ipRange) reservedFor(ip netip.Addr) string {
 	switch ip {
 	case r.api:
@@ -75,7 +75,7 @@ func (r ipRange) reservedFor(ip netip.Addr) string {
 	return ""
 }
 
-// next finds an address that is free, which claims it.
+// next returns the first address for which free returns true: free claims it.
 func (r ipRange) next(free func(netip.Addr) bool) (netip.Addr, bool) {
 	low := uint64(0)
 	if r.size > 16 {
@@ -88,7 +88,7 @@ func (r ipRange) next(free func(netip.Addr) bool) (netip.Addr, bool) {
 	return r.at(n), ok
 }
 
-// pick goes once around from..to (inclusive) from a random place.
+// pick tries all of from..to (inclusive) once, beginning at a random one, and returns the first that is free.
 func pick(from, to uint64, free func(uint64) bool) (uint64, bool) {
 	if to < from {
 		return 0, false
@@ -110,7 +110,7 @@ func (r ipRange) setFamilies(svc, old *corev1.Service) error {
 		return nil
 	}
 	headless := spec.ClusterIP == corev1.ClusterIPNone
-	loose := headless && len(spec.Selector) == 0 // endpoints of any family may be written by hand
+	loose := headless && len(spec.Selector) == 0 // a user may write endpoints of any family
 	if spec.IPFamilyPolicy == nil {
 		policy := corev1.IPFamilyPolicySingleStack
 		if old != nil && old.Spec.IPFamilyPolicy != nil {
@@ -190,7 +190,7 @@ var nodePorts = portRange{30000, 32767}
 func (r portRange) String() string           { return fmt.Sprintf("%d-%d", r.from, r.to) }
 func (r portRange) contains(port int32) bool { return r.from <= port && port <= r.to }
 
-// next finds a port that is free, which claims it.
+// next returns the first port for which free returns true: free claims it.
 func (r portRange) next(free func(int32) bool) (int32, bool) {
 	size := uint64(r.to - r.from + 1)
 	low := min(max(16, size/32), 128)

@@ -26,7 +26,7 @@ var (
 	errPortTaken = errors.New("provided port is already allocated")
 )
 
-// Where the stored Services are found by what they hold.
+// Indexes of the stored Services by what is allocated to them.
 const (
 	ipIndex   = "clusterIP"
 	portIndex = "nodePort"
@@ -35,8 +35,8 @@ const (
 // claimTime is how long an address stays claimed for a write whose context does not end: longer than any commit takes.
 const claimTime = 30 * time.Second
 
-// services gives out cluster IPs and node ports. Which are taken is read from the stored Services, so there is nothing
-// to persist, to leak or to repair; claims cover the moment between giving out and storing.
+// services allocates cluster IPs and node ports. Which are taken is read from the stored Services, so there is nothing to persist,
+// to leak or to repair; claims cover the time between allocation and commit.
 type services struct {
 	objects Objects
 	ips     ipRange
@@ -45,10 +45,10 @@ type services struct {
 	log     *slog.Logger
 
 	mu     sync.Mutex
-	claims map[string]*claim // by address or port
+	claims map[string]*claim // by address or port; an entry ends by settle, release or claim.until; guarded by mu
 }
 
-// claim is what one write has been given. Its fields do not change.
+// claim is what is allocated to one write. It is immutable.
 type claim struct {
 	owner string    // "namespace/name" of the Service, "" while its name is not known
 	until time.Time // when it ends at the latest
@@ -95,7 +95,7 @@ func (s *services) allocate(ctx context.Context, a *registry.AdmissionRequest) e
 	return nil
 }
 
-// refusal is an address that was asked for and cannot be had.
+// refusal is why a requested address or port cannot be allocated.
 type refusal struct {
 	path  *field.Path
 	value any
@@ -106,7 +106,7 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 func (r *refusal) Unwrap() error { return r.why }
 
-// try gives svc all that it lacks and claims it, or does neither.
+// try allocates and claims all that svc lacks, or nothing.
 func (s *services) try(ctx context.Context, svc, old *corev1.Service, dry bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,17 +132,17 @@ func (s *services) try(ctx context.Context, svc, old *corev1.Service, dry bool) 
 		s.claims[key] = c
 	}
 	context.AfterFunc(ctx, func() { s.settle(c) })
-	s.log.Debug("service addresses given out", "service", b.owner, "clusterIPs", svc.Spec.ClusterIPs)
+	s.log.Debug("service addresses allocated", "service", b.owner, "clusterIPs", svc.Spec.ClusterIPs)
 	return nil
 }
 
 // settle ends the claims of a request that has ended, once reads show what it has written: from then on only what is stored
-// counts. Where the feed has ended no later write gets as far as asking for an address.
+// counts. When the feed has ended, later writes are refused before they reach the allocation.
 func (s *services) settle(c *claim) {
 	ctx, cancel := context.WithDeadline(context.Background(), c.until)
 	defer cancel()
 	if err := s.objects.CatchUp(ctx); err != nil {
-		s.log.Warn("claims of a service's addresses end without a look at what is stored", "service", c.owner, "error", err)
+		s.log.Warn("claims of a service's addresses ended before the cache showed what is stored", "service", c.owner, "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +153,7 @@ func (s *services) settle(c *claim) {
 	}
 }
 
-// release ends the claims of a stored Service that is about to go: its addresses are free the moment it is gone.
+// release ends the claims of a stored Service that is about to be deleted: its addresses are free once it is gone.
 func (s *services) release(svc *corev1.Service) {
 	if seen, ok := s.objects.Get(kube.Service, svc.Namespace, svc.Name); !ok || seen.GetUID() != svc.UID {
 		return
@@ -171,7 +171,7 @@ func (s *services) release(svc *corev1.Service) {
 type booking struct {
 	*services
 	svc, old *corev1.Service
-	owner    string
+	owner    string          // "namespace/name" of svc
 	taken    map[string]bool // claimed by this attempt
 }
 
@@ -187,7 +187,7 @@ func (b *booking) book() error {
 	return b.healthCheckPort()
 }
 
-// free tells whether nobody else has the address (its index tells where to look) and claims it.
+// free reports whether no other Service has key under the index, and claims it in that case.
 func (b *booking) free(index, key string) bool {
 	if b.taken[key] {
 		return false
@@ -204,7 +204,7 @@ func (b *booking) free(index, key string) bool {
 	return true
 }
 
-// clusterIP gives the Service its address. One that it has already is never changed: validation sees to that.
+// clusterIP allocates the Service's address. One that it has already never changes: validation refuses that.
 func (b *booking) clusterIP() error {
 	spec := &b.svc.Spec
 	if spec.Type == corev1.ServiceTypeExternalName || len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] == corev1.ClusterIPNone {
@@ -231,7 +231,7 @@ func (b *booking) askedIP(asked string) error {
 	}
 	ip, err := netip.ParseAddr(asked)
 	if err != nil {
-		return nil // validation has better words for it
+		return nil // validation reports it
 	}
 	if !b.ips.contains(ip) {
 		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, b.ips.cidr))
@@ -245,7 +245,7 @@ func (b *booking) askedIP(asked string) error {
 	return nil
 }
 
-// nodePorts gives each port that lacks one a node port. On creation, ports of one number (TCP and UDP) share theirs.
+// nodePorts allocates a node port for each port that lacks one. On creation, ports of one number (TCP and UDP) share theirs.
 func (b *booking) nodePorts() error {
 	had := map[int32]bool{}
 	if b.old != nil {
@@ -300,7 +300,7 @@ func (b *booking) askedPort(path *field.Path, port int32) error {
 	return &refusal{path: path, value: port, text: why.Error(), why: why}
 }
 
-// healthCheckPort is what a load balancer that must find local endpoints asks nodes on.
+// healthCheckPort allocates the port on which a load balancer asks nodes whether they have local endpoints.
 func (b *booking) healthCheckPort() error {
 	if !needsHealthCheck(b.svc) || b.old != nil && needsHealthCheck(b.old) {
 		return nil
@@ -323,7 +323,7 @@ func needsHealthCheck(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// apiService and dnsService own the addresses that the rest of the cluster knows by heart.
+// apiService and dnsService own the two fixed addresses of the service network.
 const (
 	apiService = metav1.NamespaceDefault + "/kubernetes"
 	dnsService = metav1.NamespaceSystem + "/kube-dns"

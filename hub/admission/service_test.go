@@ -236,7 +236,8 @@ func TestServiceClaimEndsWithRequest(t *testing.T) {
 	})
 }
 
-// Whoever creates Services at the same time, no two get the same address, to the last one of the range.
+// TestServiceAddressesAreDistinct checks that no two Services that are created at the same time get the same address, to the
+// last one of the range.
 func TestServiceAddressesAreDistinct(t *testing.T) {
 	s := newStore(namespace("ns", corev1.NamespaceActive))
 	c, err := New(Config{Objects: s, ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26")})

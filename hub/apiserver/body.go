@@ -14,16 +14,15 @@ import (
 // maxBody bounds a request's body: Kubernetes' own limit, so the same manifests pass.
 const maxBody = 3 << 20
 
-// A body holds a slot and memory of its user while it arrives, so it must arrive: for Limits.BodyGrace at any rate, then
-// at minBodyRate at least, which a phone on a 2G network has. However long that takes, the time of the request's work
-// begins after it.
+// A body holds a slot and memory of its user while it arrives, so its rate has a bound: any for Limits.BodyGrace, then minBodyRate
+// at least, which a phone on a 2G network has. The time that the request's work may take begins when the body has arrived.
 const (
 	minBodyRate = 1 << 10 // bytes a second
 	firstPiece  = 64 << 10
 )
 
-// readBody reads the whole body, or says that it is too large or comes too slowly. Memory is taken for what has arrived,
-// not for what the client says will come, and counts against the user until the request ends.
+// readBody returns the whole body, or an error when it is too large or arrives too slowly. Memory is allocated for what has
+// arrived, not for the announced length, and counts against the user until the request ends.
 func (x *exchange) readBody() ([]byte, error) {
 	r := x.r
 	if r.ContentLength > maxBody {
@@ -79,7 +78,7 @@ func (x *exchange) readBody() ([]byte, error) {
 	}
 }
 
-// bodyUntil sets until when the client may take to send more.
+// bodyUntil sets the deadline of reads from the client.
 func (x *exchange) bodyUntil(t time.Time) {
 	_ = http.NewResponseController(x.w).SetReadDeadline(t) // only a test's connection has none
 }

@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// crossSite refuses what a page of another site has a browser do with the user's client certificate. Browsers send
-// certificates, unlike tokens, by themselves; they also say where a request comes from. Reading is harmless: the page is
-// not shown the answer.
+// crossSite refuses requests that a page of another site makes with the user's client certificate (CSRF). Browsers send
+// certificates, unlike tokens, without being asked; they also send the origin of a request. Reads are harmless: the browser does
+// not show their answer to the page.
 func (x *exchange) crossSite() error {
 	r := x.r
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.Header.Get("Authorization") != "" {
-		return nil // nothing ambient
+		return nil // no credentials that a browser sends by itself
 	}
 	upgrade := r.Header.Get("Upgrade") != "" || r.Method == http.MethodConnect
 	if (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions) && !upgrade {
@@ -36,8 +36,8 @@ func (x *exchange) crossSite() error {
 		"a page of another site may not use a client certificate that the browser sends by itself; use a token, or a program that is no browser"))
 }
 
-// ownMachine reports whether an Origin is a page of the user's own machine, which libraries for WebSockets that are no
-// browsers also give as theirs, since they have to give one. A browser adds Sec-Fetch-Site, and then that decides.
+// ownMachine reports whether an Origin is a page of the user's own machine, which WebSocket libraries outside of
+// browsers also send, since they have to send one. A browser adds Sec-Fetch-Site, and then that decides.
 func ownMachine(origin *url.URL) bool {
 	addr, err := netip.ParseAddr(origin.Hostname())
 	return origin.Scheme == "http" && (origin.Hostname() == "localhost" || err == nil && addr.IsLoopback())

@@ -21,6 +21,8 @@ import (
 )
 
 // codec reads request bodies and writes objects in forms other than the stored one.
+//
+// It is immutable.
 type codec struct {
 	scheme                                       *runtime.Scheme
 	json, jsonStrict, yaml, yamlStrict, protobuf runtime.Serializer
@@ -44,7 +46,7 @@ func newCodec(s *runtime.Scheme) *codec {
 	}
 }
 
-// decode reads an answer that is at hand as JSON: an object, or the metadata of one or many.
+// decode decodes JSON that is to be answered: an object, or the metadata of one or many.
 func (c *codec) decode(body []byte) (runtime.Object, error) {
 	obj, _, err := c.json.Decode(body, nil, nil)
 	if runtime.IsNotRegisteredError(err) {
@@ -79,8 +81,8 @@ func (c *codec) input(contentType string, accepted []string, strict bool) (runti
 	return nil, unsupportedMediaType(accepted)
 }
 
-// decodeBody reads an object of the wanted kind. Unknown and duplicate fields are an error, a warning or nothing, as
-// validation says ("" means Warn).
+// decodeBody reads an object of the wanted kind. Unknown and duplicate fields are an error, a warning or nothing, by
+// validation ("" means Warn).
 func (x *exchange) decodeBody(body []byte, want bodyForm, validation string) (runtime.Object, error) {
 	gvk := want.gvk
 	strict := validation != metav1.FieldValidationIgnore
@@ -114,7 +116,7 @@ func (x *exchange) decodeBody(body []byte, want bodyForm, validation string) (ru
 	return obj, nil
 }
 
-// internalName is what upstream calls its internal type in conversion errors: core.Pod, apps.Deployment.
+// internalName returns the name of upstream's internal type in conversion errors: core.Pod, apps.Deployment.
 func internalName(gvk schema.GroupVersionKind) string {
 	group, _, _ := strings.Cut(gvk.Group, ".")
 	if group == "" {
@@ -123,7 +125,7 @@ func internalName(gvk schema.GroupVersionKind) string {
 	return group + "." + gvk.Kind
 }
 
-// decodeError words a body that cannot be read as upstream does: users, and tests of clients, know these texts.
+// decodeError returns the error of a body that cannot be decoded, with upstream's text: clients, and their tests, match on it.
 func decodeError(err error, want schema.GroupVersionKind, actual *schema.GroupVersionKind, body []byte) error {
 	if actual != nil && actual.Kind != "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", actual.Kind, actual.Version, want.Kind, err))
@@ -146,7 +148,7 @@ func summary(data []byte) string {
 	return hex.EncodeToString(cut) + more
 }
 
-// strictWarnings cuts the YAML decoder's collected complaint into one warning each.
+// strictWarnings splits the YAML decoder's joined errors into one warning each.
 func strictWarnings(s string) []string {
 	for _, prefix := range []string{"error unmarshaling JSON: while decoding JSON: yaml: unmarshal errors:\n", "yaml: unmarshal errors:\n", "error converting YAML to JSON: yaml: unmarshal errors:\n"} {
 		if rest, ok := strings.CutPrefix(s, prefix); ok {
@@ -160,7 +162,7 @@ func strictWarnings(s string) []string {
 	return []string{s}
 }
 
-// bodyForm is what a write to a target carries.
+// bodyForm is the form of the body of a write to a target.
 type bodyForm struct {
 	gvk   schema.GroupVersionKind
 	into  runtime.Object

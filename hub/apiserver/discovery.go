@@ -17,8 +17,8 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// discovery shows clients what is served, as of one generation of the kinds. Plain answers are small and built each time; the
-// aggregated one, which kubectl asks for most, is kept ready.
+// discovery answers what is served, as of one generation of the kinds. Plain answers are small and built for each request; the
+// aggregated ones, which kubectl requests most, are kept. It is immutable.
 type discovery struct {
 	kinds     *kindIndex
 	api, apis aggregated // of /api and of /apis
@@ -118,7 +118,7 @@ func (d *discovery) serveVersion(x *exchange, gv schema.GroupVersion) {
 func (x *exchange) writeDiscovery(v any) {
 	out, err := x.negotiate()
 	if err != nil || out.as != "" || out.media == mediaProtobuf {
-		// Discovery is how a client finds out what it may ask for: it is always answered, in JSON.
+		// A client cannot negotiate before it has discovery: it is always answered, in JSON.
 		out = output{media: mediaJSON}
 	}
 	x.writeJSONAs(out, v)
@@ -159,7 +159,7 @@ func subNames(k *resource.Kind) []string {
 	return names
 }
 
-// subGVK is what the subresource's body is: its own kind, or the parent's.
+// subGVK returns the kind of the subresource's body: its own, or the parent's.
 func subGVK(k *resource.Kind, s *resource.Subresource) schema.GroupVersionKind {
 	if s.GVK.Empty() {
 		return k.GVK
@@ -180,8 +180,8 @@ func sortedVerbs(v []string) metav1.Verbs {
 	return out
 }
 
-// storageHash tells clients whether two resources are stored as one; only equality means something. What is not stored has
-// none.
+// storageHash returns a value that is equal for resources that are stored as one, so that clients can see that; "" for what is not
+// stored.
 func storageHash(k *resource.Kind) string {
 	if k.Virtual() {
 		return ""

@@ -1,6 +1,6 @@
-// Package apiserver speaks the Kubernetes API over HTTP. It knows routes, media types, streaming, discovery and what an
-// error looks like on the wire; it knows nothing of objects. What a verb does is registry.Verbs, what a kind is is
-// resource.Kinds, the bytes of pods go through podstream.
+// Package apiserver speaks the Kubernetes API over HTTP. It has routes, media types, streaming, discovery and the form of
+// errors, and nothing about objects. registry.Verbs does what a verb does, resource.Kinds declares the kinds, and podstream
+// carries the bytes of pods.
 //
 //	        ┌ recover ─ log ─ in flight ─ authenticate ─ authorize ┐
 //	request ┤                                                      ├─ route ─┬─ /api, /apis: discovery   /openapi: schemas

@@ -64,14 +64,14 @@ func (x *exchange) writeBytes(code int, contentType string, body []byte) {
 	}
 }
 
-// write delivers bytes; when the client has gone there is nobody to tell but the log.
+// write writes the body. When the client has gone, only the log can report it.
 func (x *exchange) write(w io.Writer, body []byte) {
 	if _, err := w.Write(body); err != nil {
 		x.s.Log.Debug("answer not delivered", "path", x.r.URL.Path, "error", err)
 	}
 }
 
-// compresses says whether a large answer should be compressed: the client accepts it, and it is not on this machine,
+// compresses reports whether a large answer should be compressed: the client accepts it, and it is not on this machine,
 // where compression costs both sides and saves nothing.
 func (x *exchange) compresses() bool {
 	if !x.acceptsGzip() {
@@ -121,7 +121,7 @@ func putGzip(z *gzip.Writer) {
 	gzips.Put(z)
 }
 
-// writeProtobuf answers with the typed form of an object that is at hand as JSON.
+// writeProtobuf answers with the typed form of an object whose JSON is body.
 func (x *exchange) writeProtobuf(code int, obj runtime.Object, body []byte) {
 	if obj == nil {
 		var err error

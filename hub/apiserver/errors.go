@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// statusOf is the one place where an error becomes a Status and its HTTP code.
+// statusOf returns an error as a Status with its HTTP code. No other place does that.
 func statusOf(err error) *metav1.Status {
 	var known apierrors.APIStatus
 	var s metav1.Status

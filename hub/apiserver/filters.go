@@ -25,7 +25,8 @@ func exchangeFrom(r *http.Request) *exchange {
 	return r.Context().Value(exchangeKey{}).(*exchange)
 }
 
-// filters wraps next in what happens to every request, outermost first: recover and log, then limit, then who and whether.
+// filters wraps next in what happens to every request, outermost first: recover and log, then limit, then authenticate and
+// authorize.
 func (s *server) filters(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -50,7 +51,7 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
 		}
 		if len(p) > 0 && isHealthPath(p[0]) {
-			// Who asks whether the hub is well must get an answer above all when it is busy.
+			// Health must be answered above all when the hub is busy.
 			if err := impersonates(auth.Anonymous, r); err != nil {
 				x.fail(err)
 				return
@@ -76,7 +77,7 @@ func (s *server) finish(x *exchange, out *response, began time.Time) {
 		}
 		contain.Go(s.Log, "hub/apiserver", x.r.Method+" "+cut(x.r.URL.Path, maxLoggedText), func() { panic(p) }) // counts, and logs the stack once
 		if out.code != 0 || out.hijacked {
-			panic(http.ErrAbortHandler) // the answer has begun: a cut connection is the only honest end
+			panic(http.ErrAbortHandler) // the answer has begun, so only a broken connection can report the failure
 		}
 		x.fail(apierrors.NewInternalError(fmt.Errorf("this request caused a panic: %v", p)))
 	}
@@ -85,8 +86,8 @@ func (s *server) finish(x *exchange, out *response, began time.Time) {
 	s.Log.Debug("request", "verb", x.verb, "method", x.r.Method, "path", x.r.URL.Path, "code", out.code, "bytes", out.written, "took", took)
 }
 
-// enter finds room for a request, decides who asks and whether they may, and counts it against its user. leave gives
-// back what enter and the request's body took.
+// enter takes a slot for a request, authenticates and authorizes it, and counts it against its user. leave returns what enter and
+// the request's body took.
 func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func(), err error) {
 	select {
 	case s.inFlight <- struct{}{}:
@@ -122,11 +123,11 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 	return ctx, place.leave, nil
 }
 
-// place is what a request takes up. One goroutine uses it.
+// place is what a request takes of the server's budgets. It is owned by the request's goroutine.
 type place struct {
 	s     *server
 	x     *exchange
-	slot  bool   // one of s.inFlight
+	slot  bool   // it has one of s.inFlight
 	quota *quota // that counts it; nil: none yet
 	end   func() // of a long request: frees its context; nil: none yet
 }
@@ -147,7 +148,7 @@ func (p *place) release() {
 	}
 }
 
-// leave gives everything back. It is called once.
+// leave returns everything. It is called once.
 func (p *place) leave() {
 	if p.end != nil {
 		p.end()
@@ -165,12 +166,12 @@ func (x *exchange) longRunning() bool {
 	return x.verb == "watch" || x.sub != nil && x.sub.Connect
 }
 
-// open paths answer strangers: load balancers and "is it up?" scripts have no credentials.
+// open reports whether a path is answered without credentials: load balancers and scripts that check health have none.
 func open(p []string) bool {
 	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
 }
 
-// admit decides who asks and whether they may. The context carries the user on.
+// admit authenticates and authorizes a request. The context that it returns has the user.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if open(p) {
 		x.user = auth.Anonymous
@@ -204,11 +205,12 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	return auth.WithUser(x.ctx, user), nil
 }
 
-// refusalLog bounds what strangers can put into the log: one line each refusalPause, with how many were left out.
+// refusalLog bounds what clients without credentials can put into the log: one line each refusalPause, with how many were left
+// out.
 type refusalLog struct {
 	mu      sync.Mutex
-	next    time.Time // when the next line may come
-	skipped int       // since the last line
+	next    time.Time // when the next line may be logged; guarded by mu
+	skipped int       // since the last line; guarded by mu
 }
 
 const (
@@ -233,7 +235,7 @@ func (s *server) refused(r *http.Request, reason string) {
 	}
 }
 
-// attributes are what the request is about, for the authorizer.
+// attributes returns what the request is about, for the authorizer.
 func (x *exchange) attributes() auth.Attributes {
 	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
 	k := x.t.Kind
@@ -244,13 +246,13 @@ func (x *exchange) attributes() auth.Attributes {
 	a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
 	a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
 	if x.sub != nil && x.sub.Connect && x.t.Subresource != "log" {
-		a.Verb = "create" // a WebSocket begins with GET, and running a command is no reading (as Kubernetes since 1.35)
+		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
 	}
 	return a
 }
 
-// impersonates refuses headers by which a client asks to be treated as another user: to ignore them would run with the
-// client's own rights what was meant to run with few.
+// impersonates refuses headers by which a client asks to be treated as another user: if they were ignored, a
+// request that was meant to have few rights would have the client's own.
 func impersonates(u auth.User, r *http.Request) error {
 	for name, values := range r.Header {
 		if !strings.HasPrefix(strings.ToLower(name), "impersonate-") {

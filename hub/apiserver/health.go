@@ -11,13 +11,13 @@ func isHealthPath(p string) bool {
 	return p == "healthz" || p == "livez" || p == "readyz"
 }
 
-// Check is one named thing that /readyz looks at.
+// Check is one named check of /readyz.
 type Check struct {
 	Name string // one path segment
-	// Health returns what is wrong now, or nil. It returns at once and may be called from any goroutine. Strangers read its
-	// text: it names no address, user or secret.
+	// Health returns what is wrong now, or nil. It returns at once and may be called from any goroutine. Its text
+	// is shown without credentials, so it names no address, user or secret.
 	Health func() error
-	// Advisory marks what the API does without: its failure is listed, and fails /readyz/NAME, but leaves the hub ready.
+	// Advisory marks a check that the API does not need: its failure is listed, and fails /readyz/NAME, but not /readyz.
 	Advisory bool
 }
 
@@ -28,7 +28,7 @@ type check struct {
 	advisory bool // a failure does not fail the whole
 }
 
-// serveHealth answers "ok", or says which check failed. ?verbose lists all; /readyz/NAME asks for one; ?exclude=NAME
+// serveHealth answers "ok", or which check failed. ?verbose lists all; /readyz/NAME asks for one; ?exclude=NAME
 // leaves one out.
 func (s *server) serveHealth(x *exchange, p []string) {
 	checks := []check{{name: "ping"}}
@@ -49,7 +49,7 @@ func (s *server) serveHealth(x *exchange, p []string) {
 		one := checks[:0]
 		for _, c := range checks {
 			if c.name == name {
-				c.advisory = false // it is what was asked for
+				c.advisory = false // the request names it
 				one = append(one, c)
 			}
 		}
@@ -91,7 +91,7 @@ func (x *exchange) writeHealth(path string, checks []check) {
 	}
 }
 
-// servePaths lists what there is at the root.
+// servePaths answers / with the paths that are served.
 func (s *server) servePaths(x *exchange) {
 	paths := []string{"/api", "/api/v1", "/apis"}
 	for _, g := range s.kinds().groups {
@@ -107,7 +107,7 @@ func (s *server) servePaths(x *exchange) {
 	x.writeJSON(http.StatusOK, map[string]any{"paths": paths})
 }
 
-// serveOpenID lets programs outside verify ServiceAccount tokens by themselves (OpenID Connect discovery).
+// serveOpenID serves OpenID Connect discovery: other programs verify ServiceAccount tokens by it.
 func (s *server) serveOpenID(x *exchange) {
 	if strings.HasSuffix(x.r.URL.Path, "jwks") {
 		x.writeBytes(http.StatusOK, "application/jwk-set+json", s.JWKS())

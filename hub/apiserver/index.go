@@ -7,7 +7,7 @@ import (
 )
 
 // kindIndex finds kinds by their path, and groups them in the order in which they are declared: that is the order of
-// preference which discovery shows. It never changes: after a change of the kinds the server makes another one.
+// preference which discovery shows. It is immutable: after a change of the kinds the server makes another one.
 type kindIndex struct {
 	generation uint64 // of the kinds, read before them
 	byPath     map[schema.GroupVersionResource]*resource.Kind
@@ -36,7 +36,7 @@ func newKindIndex(kinds Kinds) *kindIndex {
 	return x
 }
 
-// kinds is the index of what is served now.
+// kinds returns the index of what is served now.
 func (s *server) kinds() *kindIndex {
 	if x := s.index.Load(); x != nil && x.generation == s.Kinds.Generation() {
 		return x

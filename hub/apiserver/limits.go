@@ -12,8 +12,8 @@ import (
 	"petrel.dev/petrel/internal/fairqueue"
 )
 
-// Limits bound what all clients together have of the hub at one time. One user gets at most a third of each, so that the
-// others still find room. Zero means the default.
+// Limits bound what all clients together use of the hub at one time. One user gets at most a third of each, so that there is room
+// for others. Zero means the default.
 type Limits struct {
 	InFlight  int // short requests: 400
 	Watches   int // 1,500
@@ -45,9 +45,9 @@ func (l Limits) withDefaults() Limits {
 
 // quota shares one budget fairly. It is safe for concurrent use.
 type quota struct {
-	what  string // in words, for the refusal
-	total int
-	each  int // of one user
+	what  string // what is counted, for the text of a refusal
+	total int    // does not change, as each
+	each  int    // of one user
 
 	mu   sync.Mutex
 	used int            // guarded by mu
@@ -58,7 +58,7 @@ func newQuota(what string, total int) *quota {
 	return &quota{what: what, total: total, each: max(1, total/3), by: map[string]int{}}
 }
 
-// take takes n for user, or says why there is no room; what was taken is given back with give.
+// take takes n for user, or returns why there is no room. give returns what take took.
 func (q *quota) take(user string, n int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -82,17 +82,17 @@ func (q *quota) give(user string, n int) {
 	}
 }
 
-// tooMany is a 429 with Retry-After, which client-go obeys by itself.
+// tooMany returns a 429 with Retry-After, which client-go obeys.
 func tooMany(message string) error { return apierrors.NewTooManyRequests(message, 1) }
 
-// tooSlow is a 408: the client is asked to send faster, or less.
+// tooSlow returns a 408: the client is asked to send faster, or less.
 func tooSlow(message string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusRequestTimeout, Reason: metav1.StatusReasonTimeout, Message: message,
 	}}
 }
 
-// budgets are the quotas of one server.
+// budgets are the quotas of one server. The pointers do not change after newBudgets.
 type budgets struct {
 	short, watches, streams, bodies *quota
 	// yaml has room for one body of the largest size: parsing takes some 200 times a body's size. Users take turns.

@@ -88,7 +88,7 @@ func listMeta(res *registry.ListResult) metav1.ListMeta {
 	return metav1.ListMeta{ResourceVersion: res.ResourceVersion, Continue: res.Continue, RemainingItemCount: res.Remaining}
 }
 
-// listHead is everything before the first item.
+// listHead returns the JSON before the first item.
 func listHead(kind, apiVersion string, m metav1.ListMeta) ([]byte, error) {
 	meta, err := json.Marshal(m)
 	if err != nil {
@@ -118,7 +118,7 @@ func joinList(head []byte, items []json.RawMessage) []byte {
 	return append(b, listTail...)
 }
 
-// buffers join small items into writes that TLS and HTTP/2 frames are worth.
+// buffers join small items into writes that are large enough for a TLS record or an HTTP/2 frame.
 var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
 
 func (x *exchange) streamList(head []byte, items []json.RawMessage) {
@@ -145,7 +145,7 @@ func (x *exchange) streamList(head []byte, items []json.RawMessage) {
 		b.Reset(nil)
 		buffers.Put(b)
 	}()
-	// A bufio.Writer keeps its first error; Flush tells it.
+	// A bufio.Writer keeps its first error, and Flush returns it.
 	_, _ = b.Write(head)
 	for i, item := range items {
 		if i > 0 {

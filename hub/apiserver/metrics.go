@@ -13,7 +13,7 @@ import (
 	"petrel.dev/petrel/internal/contain"
 )
 
-// metrics are few on purpose: every series is memory on a small board. Names are upstream's, so dashboards work.
+// metrics are few because every series costs memory on a small board. Names are upstream's, so dashboards work.
 type metrics struct {
 	http.Handler
 	requests *prometheus.CounterVec
@@ -52,7 +52,7 @@ var containedDesc = prometheus.NewDesc("petrel_contained_panics_total",
 var agentPanicsDesc = prometheus.NewDesc("petrel_agent_panics_total",
 	"Panics that a node's agent has contained since it started, by node. Its log has the stacks.", []string{"node"}, nil)
 
-// containedPanics reports what internal/contain has counted here and on the nodes, when it is asked.
+// containedPanics reports what internal/contain has counted here and on the nodes, at each collection.
 type containedPanics struct {
 	agents func() map[string]uint64 // nil: it is not known
 }

@@ -21,7 +21,7 @@ const (
 
 var mediaTypes = []string{mediaJSON, mediaYAML, mediaProtobuf}
 
-// mediaOf are the forms that objects of a kind have: protobuf needs a Go type.
+// mediaOf returns the media types of a kind's objects: protobuf needs a Go type.
 func mediaOf(k *resource.Kind) []string {
 	if k != nil && k.Unstructured() {
 		return mediaTypes[:2]
@@ -37,12 +37,12 @@ type output struct {
 	table  metav1.TableOptions
 }
 
-// transforms are the shapes that objects can be asked in, and where: a list cannot be one PartialObjectMetadata, though
+// transforms are the shapes in which a client may request objects: a list cannot be one PartialObjectMetadata, though
 // upstream answers with a list of them, and so do we.
 var transforms = map[string]bool{"Table": true, "PartialObjectMetadata": true, "PartialObjectMetadataList": true}
 
-// negotiate finds the best form that both sides know. At equal quality JSON wins over protobuf, because JSON is what the
-// store holds: nothing has to be decoded.
+// negotiate returns the best form that both sides support. At equal quality JSON wins over protobuf, because the store holds JSON:
+// nothing has to be decoded.
 func (x *exchange) negotiate() (output, error) {
 	out := output{pretty: wantsPretty(x.r, x.query.Get("pretty"))}
 	accept := x.r.Header.Get("Accept")
@@ -130,7 +130,7 @@ func includeObject(s string) (metav1.IncludeObjectPolicy, error) {
 	return "", apierrors.NewBadRequest(`unrecognized includeObject value: "` + s + `"`)
 }
 
-// wantsPretty reports whether indented JSON was asked for, or the client is a person with curl.
+// wantsPretty reports whether the query asks for indented JSON, or the client is curl, wget or a browser.
 func wantsPretty(r *http.Request, q string) bool {
 	if q != "" {
 		b, err := strconv.ParseBool(q)
@@ -140,7 +140,7 @@ func wantsPretty(r *http.Request, q string) bool {
 	return strings.HasPrefix(ua, "curl") || strings.HasPrefix(ua, "Wget") || strings.HasPrefix(ua, "Mozilla/5.0")
 }
 
-// negotiateError never fails: who cannot read JSON must live with it.
+// negotiateError returns the form of an error. It never fails: a client that accepts nothing suitable gets JSON.
 func negotiateError(r *http.Request) output {
 	o := output{media: mediaJSON, pretty: wantsPretty(r, "")}
 	if a := r.Header.Get("Accept"); strings.HasPrefix(a, mediaYAML) {

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// OpenAPI gives the schemas of the served kinds; hub/resource/openapi is one. Building them is dear, so it happens on the
+// OpenAPI returns the schemas of the served kinds; hub/resource/openapi is one. To build them is expensive, so it happens at the
 // first request, and only compressed bytes are kept.
 type OpenAPI interface {
 	// GroupVersions lists the documents of version 3: path below /openapi/v3 ("api/v1", "apis/apps/v1") and content hash.
@@ -59,7 +59,8 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 	}
 }
 
-// openAPIRoot tells where each group-version's document is; its hash is part of the address, so that clients may keep it.
+// openAPIRoot answers with the address of each group-version's document. The address has the document's hash, so that clients may
+// cache it.
 func (x *exchange) openAPIRoot() {
 	hashes, err := x.s.OpenAPI.GroupVersions()
 	if err != nil {

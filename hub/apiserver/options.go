@@ -53,7 +53,7 @@ func (x *exchange) patchOptions(pt types.PatchType) (*metav1.PatchOptions, error
 	return o, nil
 }
 
-// deleteOptions come in the body, or in the query when there is none.
+// deleteOptions returns those of the body, or of the query when there is no body.
 func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 	o := &metav1.DeleteOptions{}
 	if len(body) == 0 {
@@ -81,8 +81,8 @@ func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 	return o, registry.InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(o))
 }
 
-// listOptions are those of list, watch and deletecollection. They are checked in upstream's internal form, which parses
-// the selectors, and handed on in the public one.
+// listOptions returns those of list, watch and deletecollection. They are checked in upstream's internal form, which parses the
+// selectors, and returned in the public one.
 func (x *exchange) listOptions() (*metav1.ListOptions, error) {
 	in := internalversion.ListOptions{}
 	if err := x.decodeQuery(&in); err != nil {
@@ -110,5 +110,5 @@ func (x *exchange) listOptions() (*metav1.ListOptions, error) {
 	return out, nil
 }
 
-// corev1DeleteOptions is what a body without apiVersion and kind is taken for; every group version has DeleteOptions too.
+// corev1DeleteOptions is the kind of a body without apiVersion and kind; every group version has DeleteOptions too.
 var corev1DeleteOptions = schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// response remembers what was answered, for the log, the metrics and the panic handler.
+// response records what was answered, for the log, the metrics and the panic handler. It is owned by the request's goroutine.
 type response struct {
 	http.ResponseWriter
-	code     int
-	written  int64
-	hijacked bool
-	long     bool // a watch or stream
-	patience time.Duration
-	armed    time.Time // when the write deadline was set; zero: none is set
+	code     int           // 0: nothing has been answered
+	written  int64         // bytes of the body
+	hijacked bool          // the connection is another's
+	long     bool          // a watch or stream
+	patience time.Duration // how long one piece may take to be read
+	armed    time.Time     // when the write deadline was set; zero: none is set
 }
 
 func (w *response) WriteHeader(code int) {
@@ -27,7 +27,7 @@ func (w *response) WriteHeader(code int) {
 }
 
 // writePiece is what one write may hold, in bytes: each piece has to be taken by the client within the patience, so a
-// client that reads slowly is served, and one that does not read at all is left.
+// client that reads slowly is served, and one that does not read at all is cut off.
 const (
 	writePiece = 16 << 10
 	// rearm is the part of the patience after which a new deadline is set: setting one costs HTTP/2 a message.
@@ -53,7 +53,7 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 }
 
-// disarm lets a watch or stream be silent for as long as it likes: HTTP/2 ends a stream when its deadline passes,
+// disarm takes the write deadline away, for a watch or stream that has nothing to send: HTTP/2 ends a stream when its deadline passes,
 // whether something is being written or not.
 func (w *response) disarm() {
 	if w.long && !w.armed.IsZero() && !w.hijacked {
@@ -62,7 +62,7 @@ func (w *response) disarm() {
 	}
 }
 
-// arm gives the client its patience from now.
+// arm sets the write deadline to patience from now.
 func (w *response) arm() {
 	now := time.Now()
 	if w.hijacked || !w.armed.IsZero() && now.Sub(w.armed) < w.patience/rearm {

@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// route sends a request that has passed the filters to what serves it.
+// route calls what serves a request that has passed the filters.
 func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r)
 	x.w, x.r, x.ctx = w, r, r.Context()
@@ -63,7 +63,7 @@ func (s *server) routeAPI(x *exchange, p []string) {
 	}
 }
 
-// target finds what an object path is about; ok is false when no served kind has the path.
+// target returns what an object path names; ok is false when no served kind has the path.
 func (s *server) target(p []string, method string, query func(string) string) (t resource.Target, sub *resource.Subresource, verb string, ok bool) {
 	var gv schema.GroupVersion
 	switch {
@@ -80,7 +80,7 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 	}
 	// namespaces/NS/PLURAL...; namespaces/NAME and namespaces/NAME/SUBRESOURCE are about the Namespace itself.
 	if p[0] == "namespaces" && len(p) >= 3 {
-		if p[1] == "" { // a script whose variable is empty does not mean all namespaces
+		if p[1] == "" { // probably a script's empty variable, which must not mean all namespaces
 			return t, nil, "", false
 		}
 		k := s.kinds().byPath[gv.WithResource(p[2])]
@@ -130,10 +130,10 @@ func verbOf(method string, named, watching bool, fieldSelector string) string {
 		}
 		return "deletecollection"
 	}
-	return "other" // not the method's name: strangers must not make up metric labels
+	return "other" // not the method's name: clients must not be able to create metric labels
 }
 
-// allowed says whether the kind, or subresource, has the verb at this path.
+// allowed reports whether the kind, or subresource, has the verb at this path.
 func (x *exchange) allowed() bool {
 	k := x.t.Kind
 	switch {
@@ -153,7 +153,7 @@ func (x *exchange) resource() schema.GroupResource {
 	return schema.GroupResource{Group: x.t.Kind.GVK.Group, Resource: x.t.Kind.Plural}
 }
 
-// errNoSuchPath is what kubectl shows as "the server could not find the requested resource".
+// errNoSuchPath returns the error that kubectl shows as "the server could not find the requested resource".
 func errNoSuchPath() error {
 	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
 }
@@ -177,12 +177,11 @@ func (s *server) serveObject(x *exchange) {
 	}
 }
 
-// definitionsPath is where kubectl looks for a kind that it does not find in discovery, before it says that there is no
-// such kind.
+// definitionsPath is where kubectl looks for a kind that is not in discovery, before it reports that there is no such kind.
 const definitionsPath = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
-// noDefinitions says that there are no custom kinds, which is true as long as CustomResourceDefinition is not a kind
-// itself. Were it an error, kubectl would tell people about that instead of about their typing mistake.
+// noDefinitions answers an empty list of custom kinds, which is true as long as CustomResourceDefinition is not a kind itself. If
+// it answered an error, kubectl would print that instead of the user's typing mistake.
 func (x *exchange) noDefinitions() {
 	x.writeBytes(http.StatusOK, mediaJSON, []byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`+"\n"))
 }

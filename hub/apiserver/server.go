@@ -47,15 +47,16 @@ type Config struct {
 	Closing <-chan struct{}
 	// Limits bound what clients have of the hub at one time; more is answered with 429.
 	Limits Limits
-	// Known, when not nil, is called with the context of each request that was authenticated, and its user's name: the
-	// listener keeps room for connections of those whom it knows.
+	// Known, when not nil, is called with the context of each authenticated request and its user's name: the listener reserves
+	// room for such connections.
 	Known func(ctx context.Context, user string)
 }
 
+// server is the handler's state. All but index, metrics, budgets and refusals, which have locks of their own, is immutable.
 type server struct {
 	Config
-	streams  *podstream.Server // nil: no link to the nodes
-	index    atomic.Pointer[kindIndex]
+	streams  *podstream.Server         // nil: no link to the nodes
+	index    atomic.Pointer[kindIndex] // as of the last request; replaced when the kinds have changed
 	codec    *codec
 	metrics  *metrics
 	inFlight chan struct{} // requests that are being admitted, and short ones until they end
@@ -67,7 +68,7 @@ type server struct {
 // New returns the API as a handler for a TLS server. The request's context must end when its connection does, as
 // net/http's does.
 func New(c Config) (http.Handler, error) {
-	// What is forgotten must not become "everybody may".
+	// A missing Authorizer must not mean that everything is allowed.
 	for name, missing := range map[string]bool{"Verbs": c.Verbs == nil, "Kinds": c.Kinds == nil, "Authenticator": c.Authenticator == nil, "Authorizer": c.Authorizer == nil} {
 		if missing {
 			return nil, fmt.Errorf("API server: its configuration has no %s, and serves nothing without one", name)
@@ -91,18 +92,18 @@ func New(c Config) (http.Handler, error) {
 	return s.filters(http.HandlerFunc(s.route)), nil
 }
 
-// exchange is one request with what the filters and the router found out about it.
+// exchange is one request with what the filters and the router found out about it. It is owned by the request's goroutine.
 type exchange struct {
 	s    *server
 	w    http.ResponseWriter
 	r    *http.Request
 	ctx  context.Context
-	t    resource.Target
+	t    resource.Target // zero for paths that are no objects
 	sub  *resource.Subresource
 	verb string
-	user auth.User // who asks, once admitted; nameless before
+	user auth.User // of the request, once it is authenticated; without a name before
 	held int       // bytes of the body that count against the user
-	// query is parsed once; many things look at it.
+	// query is parsed once, because many functions read it.
 	query url.Values
 }
 
@@ -120,11 +121,11 @@ func (s *server) untilClosing(ctx context.Context) (context.Context, context.Can
 	return ctx, func() { unhook(); cancel(nil) }
 }
 
-// openUntil is one context for the whole life of the hub, so that a watch costs no goroutine for the waiting.
+// openUntil is one context for the whole life of the hub, so that a watch needs no goroutine that waits for its end.
 func openUntil(closing <-chan struct{}) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		<-closing // forever when it is nil
+		<-closing // blocks permanently when it is nil
 		cancel()
 	}()
 	return ctx

@@ -30,7 +30,7 @@ func (s *server) serveStream(x *exchange) {
 	s.streams.Serve(podstream.Request{W: x.w, R: x.r.WithContext(ctx), Pod: pod, Subresource: x.t.Subresource, Fail: x.fail})
 }
 
-// pod is the one that the request names, shared: read-only.
+// pod returns the one that the request names, shared: read-only.
 func (x *exchange) pod() (*corev1.Pod, error) {
 	t := x.t
 	t.Subresource = ""

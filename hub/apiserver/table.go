@@ -30,7 +30,7 @@ func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
 	return json.Marshal(t)
 }
 
-// table renders items. one is the typed form of a single item when it is at hand.
+// table renders items. one is the typed form of a single item, nil when there is none yet.
 func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, lm metav1.ListMeta) (*metav1.Table, error) {
 	k := x.t.Kind
 	objs := make([]kube.Object, len(items))

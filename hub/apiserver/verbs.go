@@ -18,14 +18,14 @@ import (
 	"petrel.dev/petrel/hub/registry"
 )
 
-// short serves the verbs that are one question and one answer.
+// short serves the verbs that read or write once and answer at once.
 func (x *exchange) short() {
 	out, err := x.negotiate()
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	var body []byte // read first: how long it takes to come is not the work's time
+	var body []byte // read first: the time that it takes to arrive is not the work's
 	if x.verb != "get" {
 		if body, err = x.readBody(); err != nil {
 			x.fail(err)
@@ -186,9 +186,9 @@ func isStatus(body []byte) bool {
 }
 
 // manager is the field manager to record: what the client names, otherwise the program's name from its user agent.
-func (x *exchange) manager(said string) string {
-	if said != "" {
-		return said
+func (x *exchange) manager(requested string) string {
+	if requested != "" {
+		return requested
 	}
 	const maxLength = 128
 	name, _, _ := strings.Cut(x.r.UserAgent(), "/")

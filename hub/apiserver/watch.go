@@ -17,8 +17,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// minWatch is the shortest time after which a watch without timeoutSeconds ends; the longest is twice that. Spread, so
-// that a fleet of clients does not come back at once.
+// minWatch is the shortest time after which a watch without timeoutSeconds ends; the longest is twice that. It is spread, so
+// that clients do not all come back at once.
 const minWatch = 30 * time.Minute
 
 func (x *exchange) watch() {
@@ -51,7 +51,7 @@ func (x *exchange) watch() {
 	x.stream(ctx, out, w)
 }
 
-// stream writes events until the watch, the client or the time ends. Each batch is flushed as a whole.
+// stream writes events until the watch ends, the client goes, or the time is up. Each batch is flushed as a whole.
 func (x *exchange) stream(ctx context.Context, out output, w registry.Watch) {
 	h := x.w.Header()
 	h.Set("Content-Type", mediaJSON)

@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// maxYAML bounds a body in YAML, in bytes. Its parser takes some 200 times as much memory for an unkind one; JSON
-	// takes a few times as much and may have maxBody.
+	// maxYAML bounds a body in YAML, in bytes. Its parser needs up to some 200 times as much memory; JSON needs a
+	// few times as much and may have maxBody.
 	maxYAML = 512 << 10
 	// maxYAMLOut bounds an answer in YAML, which is parsed on its way out, in bytes.
 	maxYAMLOut = 4 << 20
 )
 
-// parse decodes a body. YAML is small, and one at a time: users take turns.
+// parse decodes a body. YAML is bounded by maxYAML and parsed one body at a time: users take turns.
 func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
 	if c := x.s.codec; s != c.yaml && s != c.yamlStrict {
 		return s.Decode(body, gvk, into)
@@ -33,7 +33,7 @@ func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVer
 	return s.Decode(body, gvk, into)
 }
 
-// toYAML is an answer's text in YAML; ok is false when it stays JSON, because it is large or others are being written.
+// toYAML returns an answer in YAML; ok is false when it stays JSON, because it is large or others are being converted.
 func (x *exchange) toYAML(body []byte) (out []byte, ok bool) {
 	if len(body) > maxYAMLOut {
 		return nil, false

@@ -21,17 +21,17 @@ import (
 // AdminName is the user of the certificate in admin.kubeconfig, which the hub makes and renews by itself.
 const AdminName = "petrel-admin"
 
-// adminsDir in the PKI directory holds the certificates of further administrators, NAME.crt; their keys are in their hands.
+// adminsDir in the PKI directory holds the certificates of further administrators, NAME.crt; the hub does not have their keys.
 const adminsDir = "admins"
 
 // Admins are the administrators' certificates of the hub whose keys lie in one directory. It works on files, whether the
 // hub runs or not.
 type Admins struct {
-	dir string
-	now func() time.Time
+	dir string           // the PKI directory
+	now func() time.Time // never nil
 }
 
-// OpenAdmins opens the PKI directory of a hub that has run there before.
+// OpenAdmins opens the PKI directory of a hub; it is an error when no hub has run there before.
 func OpenAdmins(dir string) (*Admins, error) {
 	_, err := os.Stat(filepath.Join(dir, "ca.key"))
 	if errors.Is(err, fs.ErrPermission) {
@@ -46,7 +46,7 @@ func OpenAdmins(dir string) (*Admins, error) {
 // Admin is one certificate of an administrator.
 type Admin struct {
 	Name    string
-	Serial  string // hexadecimal; empty for what is revoked and of which no more is known than that
+	Serial  string // hexadecimal; empty for a revoked key whose certificates are not known
 	Expires time.Time
 	Revoked time.Time // zero: it is accepted
 }
@@ -89,7 +89,7 @@ func (a *Admins) List() ([]Admin, error) {
 	return out, nil
 }
 
-// certificates are the last certificate of each name.
+// certificates returns the last certificate of each name.
 func (a *Admins) certificates() (map[string]*x509.Certificate, error) {
 	files, err := filepath.Glob(filepath.Join(a.dir, adminsDir, "*.crt"))
 	if err != nil {
@@ -110,7 +110,7 @@ func (a *Admins) certificates() (map[string]*x509.Certificate, error) {
 var adminName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9_.@]{0,61}[a-z0-9])?$`)
 
 // Issue makes a key and a certificate for a further administrator, valid for ttl, and returns the kubeconfig for server.
-// The key is nowhere else.
+// The key is only in the kubeconfig.
 func (a *Admins) Issue(name, server string, ttl time.Duration) ([]byte, error) {
 	if !adminName.MatchString(name) || name == AdminName {
 		return nil, fmt.Errorf("an administrator cannot be called %q: at most 63 of a-z, 0-9 and -_.@, and not %s, which is the hub's own", name, AdminName)
@@ -136,7 +136,7 @@ func (a *Admins) Issue(name, server string, ttl time.Duration) ([]byte, error) {
 	}
 	ca := loadCert(filepath.Join(a.dir, "ca.crt"))
 	if ca == nil || !caKey.PublicKey.Equal(ca.PublicKey) {
-		return nil, fmt.Errorf("%s is not the certificate of ca.key beside it; start the hub, which says what to do", filepath.Join(a.dir, "ca.crt"))
+		return nil, fmt.Errorf("%s is not the certificate of ca.key beside it; start the hub, whose error explains what to do", filepath.Join(a.dir, "ca.crt"))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -148,7 +148,7 @@ func (a *Admins) Issue(name, server string, ttl time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Known before it is used: what is not in the directory can only be revoked by its serial number.
+	// Recorded before it is used: what is not in the directory can only be revoked by its serial number.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func adminLeaf(name string) leaf {
 	return leaf{subject: pkix.Name{CommonName: name, Organization: []string{groupMasters}}, usage: x509.ExtKeyUsageClientAuth}
 }
 
-// Revoke has the hub refuse the certificates of an administrator, by name, or one certificate, by its serial number in
+// Revoke makes the hub refuse the certificates of an administrator, by name, or one certificate, by its serial number in
 // hexadecimal. It returns the name, "-" when only the number is known.
 func (a *Admins) Revoke(nameOrSerial string) (name string, err error) {
 	certs, err := a.certificates()

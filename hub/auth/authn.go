@@ -18,18 +18,20 @@ const extraCredential = "authentication.kubernetes.io/credential-id"
 
 // Credentials is the Authenticator of the hub's own credentials: a client certificate of the hub's CA (common name and
 // organisations are user and groups), or a ServiceAccount token.
+//
+// Its fields do not change after NewAuthenticator; the memos have locks of their own.
 type Credentials struct {
 	pki     *PKI
 	objects Objects
-	roots   *x509.CertPool
+	roots   *x509.CertPool // the hub's own CA alone
 
-	// Judging a signature costs a board half a millisecond, and clients show the same one with each request. All requests
-	// of a connection carry the same *x509.Certificate.
+	// To verify a signature costs a board half a millisecond, and clients show the same one with each request. All requests
+	// of a connection have the same *x509.Certificate.
 	certs  memo[*x509.Certificate, User]
 	tokens memo[[sha256.Size]byte, *claims]
 }
 
-// NewAuthenticator judges by pki's keys, and tokens by what exists in objects.
+// NewAuthenticator returns an Authenticator that verifies by pki's keys, and checks in objects that what a token is bound to exists.
 func NewAuthenticator(pki *PKI, objects Objects) *Credentials {
 	roots := x509.NewCertPool()
 	roots.AddCert(pki.ca)
@@ -49,8 +51,8 @@ func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err err
 	return User{}, false, nil
 }
 
-// Until ends requests of client certificates when they are revoked. Those of tokens go on: they may not begin any that is
-// long.
+// Until implements Authenticator: it ends requests of a client certificate when that is revoked. Requests with tokens go on, since
+// ServiceAccounts may not begin long ones.
 func (a *Credentials) Until(r *http.Request, end func()) (stop func()) {
 	if _, token := bearer(r); token || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return func() {}
@@ -78,8 +80,8 @@ func bearer(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// Token judges a ServiceAccount token for any of the audiences. What it is bound to may have been made a moment ago, as the
-// token was.
+// Token verifies a ServiceAccount token for any of the audiences. When what it is bound to does not exist, Token looks again once
+// the cache has caught up: it may have been created a moment ago.
 func (a *Credentials) Token(ctx context.Context, token string, audiences []string) (User, error) {
 	sum := sha256.Sum256([]byte(token))
 	c, ok := a.tokens.get(sum)
@@ -137,11 +139,11 @@ func (a *Credentials) verify(chain []*x509.Certificate, now time.Time) error {
 	return err
 }
 
-// memo remembers what has been verified. It forgets everything when it is full: that costs one verification each, and no
-// clock or list.
+// memo holds results of verifications. When it is full it drops all of them: that costs one verification each, and needs neither
+// clock nor list.
 type memo[K comparable, V any] struct {
 	mu sync.RWMutex
-	m  map[K]V
+	m  map[K]V // guarded by mu
 }
 
 const memoSize = 512

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// MastersOnly is who may do what until there are roles: system:masters may do everything. Everybody else who is known may
-// find out what the API is (Kubernetes' system:discovery and system:basic-user), and ServiceAccounts also how to verify
-// tokens (system:service-account-issuer-discovery). What is not named here is refused.
+// MastersOnly is the Authorizer until there are roles: system:masters may do everything. Every other authenticated user may read
+// discovery (Kubernetes' system:discovery and system:basic-user), and ServiceAccounts also how to verify tokens
+// (system:service-account-issuer-discovery). Everything else is refused.
 type MastersOnly struct{}
 
 // Authorize decides by the user's groups. It never returns an error.
@@ -28,7 +28,7 @@ func (MastersOnly) Authorize(_ context.Context, u User, a Attributes) (allowed b
 	return slices.Contains(u.Groups, groupServiceAccounts) && issuerDiscovery(a.Path), "", nil
 }
 
-// selfReview reports whether a asks what the user's own name and rights are.
+// selfReview reports whether a is a review of the user's own name and rights.
 func selfReview(a Attributes) bool {
 	if a.Verb != "create" || a.Subresource != "" {
 		return false
@@ -41,8 +41,8 @@ func selfReview(a Attributes) bool {
 	return false
 }
 
-// discovery reports whether path tells what the API is, and nothing of what is in it. Paths of kinds that are not served
-// look like paths of objects, so depth counts: a kind that is served one day must not be open by then.
+// discovery reports whether path is about what the API serves, not about the objects in it. It goes by depth, because a path of a
+// kind that is not served looks like one of objects: it must not be open when the kind is served one day.
 func discovery(path string) bool {
 	p := strings.Split(strings.Trim(path, "/"), "/")
 	switch p[0] {

@@ -23,7 +23,7 @@ const (
 	renewBefore = leafLifetime / 3
 )
 
-// issuedFrom is the notBefore of everything: a client whose clock is behind must still accept what we issue.
+// issuedFrom is the notBefore of every certificate: a client whose clock is behind must still accept what we issue.
 var issuedFrom = time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 func serial() (*big.Int, error) {
@@ -47,10 +47,10 @@ func issueCA(key *ecdsa.PrivateKey, now time.Time) (*x509.Certificate, error) {
 	return sign(t, t, &key.PublicKey, key)
 }
 
-// leaf is what a server or client certificate should say.
+// leaf is what a server or client certificate should contain.
 type leaf struct {
 	subject pkix.Name
-	usage   x509.ExtKeyUsage
+	usage   x509.ExtKeyUsage // server or client authentication
 	names   []string
 	ips     []net.IP
 	// lifetime from now on; 0 means leafLifetime.
@@ -105,8 +105,8 @@ func sign(t, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.PrivateK
 	return x509.ParseCertificate(der)
 }
 
-// serverLeaf names everything that the hub may be called: what the operator said, what pods call it, and every address
-// that this machine has now. addrs is net.InterfaceAddrs in life.
+// serverLeaf returns the leaf with all names of the hub: those that the operator configured, those that pods use, and every address
+// that this machine has now. addrs is net.InterfaceAddrs outside of tests.
 func serverLeaf(hosts []string, addrs func() ([]net.Addr, error)) leaf {
 	l := leaf{subject: pkix.Name{CommonName: "petrel-hub"}, usage: x509.ExtKeyUsageServerAuth}
 	l.names = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}

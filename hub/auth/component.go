@@ -1,7 +1,7 @@
 package auth
 
-// Component is a part of the hub that asks in process. It goes by the name of its counterpart in Kubernetes: audit logs,
-// the roles that RBAC starts with, and tools that look at field managers know those names.
+// Component is a part of the hub that uses the API in process. It has the name of its counterpart in Kubernetes, because audit
+// logs, RBAC's default roles, and tools that look at field managers know those names.
 type Component struct {
 	User User
 	// Manager is the field manager that its writes are recorded under.
@@ -10,7 +10,7 @@ type Component struct {
 
 // The hub's own components. Their users are shared: read-only.
 var (
-	// Hub is the hub itself: what it keeps in order at its start, and what no other component answers for.
+	// Hub is the hub itself: for what it writes at its start, and what belongs to no other component.
 	Hub = Component{
 		User:    User{Name: "system:apiserver", Groups: []string{groupMasters, groupAuthenticated}},
 		Manager: "petrel",
@@ -28,8 +28,8 @@ var (
 	}
 )
 
-// Controller returns the component of the controller that Kubernetes knows by that name: "deployment-controller". It asks as
-// the ServiceAccount of kube-system that Kubernetes runs the controller as.
+// Controller returns the component of the controller that Kubernetes knows by that name: "deployment-controller". Its
+// user is the ServiceAccount of kube-system that Kubernetes runs the controller as.
 func Controller(name string) Component {
 	const namespace = "kube-system"
 	return Component{

@@ -15,7 +15,7 @@ import (
 	"petrel.dev/petrel/internal/durable"
 )
 
-// writeFile is durable.WriteFile, with an error that names the file by its final name.
+// writeFile does what durable.WriteFile does; its error has the file's final name.
 func writeFile(path string, data []byte, mode fs.FileMode) error {
 	if err := durable.WriteFile(path, data, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -23,7 +23,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// loadKey reads a P-256 key, or makes it when the file does not exist and mayCreate says that nothing depends on an older one.
+// loadKey reads a P-256 key, or makes it when the file does not exist and mayCreate returns nil: nothing depends on an older one.
 func loadKey(path string, mayCreate func() error) (*ecdsa.PrivateKey, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// WriteKubeconfig writes path (mode 0600): the administrator's way in to server ("https://HOST:PORT"), complete with CA,
+// WriteKubeconfig writes path (mode 0600): the administrator's access to server ("https://HOST:PORT"), with CA,
 // certificate and key. It is written again when the certificate is renewed.
 func (p *PKI) WriteKubeconfig(path, server string) error {
 	p.mu.Lock()

@@ -20,28 +20,29 @@ import (
 
 // PKI holds the hub's keys and keeps its certificates valid. It is safe for concurrent use.
 type PKI struct {
-	dir   string
-	hosts []string
-	now   func() time.Time
-	addrs func() ([]net.Addr, error)
-	log   *slog.Logger // set before Run; nil: silent
+	dir   string                     // does not change
+	hosts []string                   // further names and addresses of the hub; does not change
+	now   func() time.Time           // never nil; may be wrong: see sane
+	addrs func() ([]net.Addr, error) // the machine's addresses now; never nil
+	log   *slog.Logger               // set by LogTo before Run; nil: no log
 
-	caKey, serverKey, saKey *ecdsa.PrivateKey // never change
+	// Never nil, and never change while the process runs: clients trust ca, agents pin serverKey, tokens are signed by saKey.
+	caKey, serverKey, saKey *ecdsa.PrivateKey
 	ca                      *x509.Certificate
 
-	// revoked is what Authenticate refuses; set before LoadPKI returns.
+	// revoked is what Authenticate refuses. It is set before LoadPKI returns, and has its own lock.
 	revoked revocations
 
-	mu          sync.Mutex
-	server      *tls.Certificate
-	adminKey    *ecdsa.PrivateKey
-	admin       *x509.Certificate
-	kubeconfigs map[string]string // path → server URL, as given to WriteKubeconfig
+	mu          sync.Mutex        // guards what follows
+	server      *tls.Certificate  // replaced by renew; never nil after LoadPKI, nor changed in place: handshakes share it
+	adminKey    *ecdsa.PrivateKey // replaced when it is revoked; never nil after LoadPKI
+	admin       *x509.Certificate // of adminKey; nil only while renew has yet to issue it
+	kubeconfigs map[string]string // server URL by path, as passed to WriteKubeconfig: written again with admin; grows only
 }
 
 // LoadPKI reads the keys of dir, makes those that do not exist yet, and issues the certificates that are missing. hosts
 // are further names and addresses under which clients reach the hub: those that the operator advertises, and the first
-// address of the service network. The machine's own addresses are found out, also when they change later.
+// address of the service network. The machine's own addresses are added, also when they change later.
 func LoadPKI(dir string, hosts ...string) (*PKI, error) {
 	return loadPKI(dir, hosts, time.Now, net.InterfaceAddrs)
 }
@@ -89,7 +90,7 @@ func (p *PKI) LogTo(log *slog.Logger) { p.log = log }
 
 func (p *PKI) path(file string) string { return filepath.Join(p.dir, file) }
 
-// nothingDependsOn guards against making a new key beside a certificate of the lost one: clients trust that one.
+// nothingDependsOn returns a check that refuses to make a new key beside a certificate of the lost one, which clients trust.
 func (p *PKI) nothingDependsOn(cert string) func() error {
 	return func() error {
 		if cert == "" {
@@ -120,8 +121,8 @@ func (p *PKI) loadCA() error {
 	return writeFile(p.path("ca.crt"), certPEM(ca), 0o644)
 }
 
-// renew issues what is missing or near its end. A certificate that cannot be written is used all the same: an error then
-// says that a restart would have to issue it again. p.mu is held.
+// renew issues what is missing or near its end. A certificate that cannot be written is used all the same: the error
+// then means that a restart would have to issue it again. p.mu is held.
 func (p *PKI) renew() error {
 	now := p.now()
 	l := serverLeaf(p.hosts, p.addrs)
@@ -145,7 +146,7 @@ func (p *PKI) renew() error {
 	return errors.Join(errs...)
 }
 
-// replaceRevokedKey gives the administrator a new key when all certificates of the present one are revoked. p.mu is held.
+// replaceRevokedKey gives the administrator a new key when all certificates of the current one are revoked. p.mu is held.
 func (p *PKI) replaceRevokedKey() error {
 	der, err := x509.MarshalPKIXPublicKey(&p.adminKey.PublicKey)
 	if err != nil {
@@ -156,13 +157,13 @@ func (p *PKI) replaceRevokedKey() error {
 		return nil
 	}
 	key, err := createKey(p.path("admin.key"))
-	if key != nil { // also when it could not be written: the next try, or start, makes another one
+	if key != nil { // also when it could not be written: the next attempt, or start, makes another one
 		p.adminKey = key
 	}
 	return err
 }
 
-// reload applies what others have changed in the directory: the list of revoked certificates, the administrator's key. A
+// reload applies what other processes have changed in the directory: the list of revoked certificates, the administrator's key. A
 // list that cannot be read leaves the one before in force.
 func (p *PKI) reload() error {
 	list, err := readRevoked(p.dir)
@@ -203,7 +204,7 @@ func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.Pub
 	return cert, true, writeFile(p.path(file), certPEM(cert), 0o644)
 }
 
-// Run renews certificates before they end, until ctx does. The server's certificate is also renewed by the handshake
+// Run renews certificates before they expire, until ctx ends. The server's certificate is also renewed by the handshake
 // that needs it, so a machine that slept does not wait for Run. A full disk is no reason to stop serving: renewal begins
 // months before the end, so Run tries again and gives up, with the error, only when a certificate has really ended.
 func (p *PKI) Run(ctx context.Context) error {
@@ -212,7 +213,7 @@ func (p *PKI) Run(ctx context.Context) error {
 	changed, stop, err := watchDir(p.dir)
 	if err == nil {
 		defer stop()
-		err = p.reload() // what has changed before the watch began
+		err = p.reload() // for what changed before the watch began
 	}
 	p.failed("revoked certificates could not be read, or will not be seen while the hub runs", err)
 	for {
@@ -243,7 +244,7 @@ func (p *PKI) failed(what string, err error) {
 }
 
 // ServerTLS is the configuration of the hub's port; the caller sets NextProtos. Client certificates are asked for and
-// not checked in the handshake, because agents come to the same port with keys of their own: the authenticator judges
+// not checked in the handshake, because agents use the same port with keys of their own: the authenticator verifies
 // those of API clients, the link those of agents.
 func (p *PKI) ServerTLS() *tls.Config {
 	return &tls.Config{
@@ -253,7 +254,7 @@ func (p *PKI) ServerTLS() *tls.Config {
 	}
 }
 
-// certificateFor gives the server's certificate, issued again when it nears its end or when the connection came in on an
+// certificateFor returns the server's certificate, issued again when it nears its end or when the connection came in on an
 // address that it does not name: a board's address changes with its network.
 func (p *PKI) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	p.mu.Lock()
@@ -265,7 +266,7 @@ func (p *PKI) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		}
 	}
 	if due {
-		// What we have is still better than no answer.
+		// An error is no reason to refuse the handshake: the current certificate may still be accepted.
 		if err := p.renew(); err != nil && p.server == nil {
 			return nil, err
 		}
@@ -273,7 +274,7 @@ func (p *PKI) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return p.server, nil
 }
 
-// ServerSPKI is the SHA-256 of the server's public key (DER SubjectPublicKeyInfo): what agents pin. It never changes.
+// ServerSPKI returns the SHA-256 of the server's public key (DER SubjectPublicKeyInfo): what agents pin. It never changes.
 func (p *PKI) ServerSPKI() [32]byte {
 	der, err := x509.MarshalPKIXPublicKey(&p.serverKey.PublicKey)
 	if err != nil {

@@ -101,7 +101,7 @@ func TestCertificateFollowsChangedAddress(t *testing.T) {
 	if err := cert.Leaf.VerifyHostname("198.51.100.4"); err != nil {
 		t.Error(err)
 	}
-	// An address that is not the machine's is not certified, whoever made the connection look so.
+	// An address that is not the machine's is not certified, although the connection seems to come to it.
 	cert, err = p.certificateFor(&tls.ClientHelloInfo{Conn: addressed{at: "203.0.113.99"}})
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestDamagedFiles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// Whoever trusted the old CA trusts the new certificates.
+				// A client that trusted the old CA trusts the new certificates.
 				roots := x509.NewCertPool()
 				roots.AddCert(old.ca)
 				if _, err := p.server.Leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: w.now}); err != nil {

@@ -22,10 +22,10 @@ import (
 // revokedFile in the PKI directory names the client certificates that are refused, a line each:
 //
 //	key 5f0c…e1 2026-11-28T20:15:00Z alice      every certificate of this public key (SHA-256 of its DER form)
-//	serial 7a31…09 2026-11-28T20:15:00Z -       this certificate, of which nothing else is known
+//	serial 7a31…09 2026-11-28T20:15:00Z -       this one certificate, whose key is not known
 //
-// It lies with the keys, not among the API's objects: no client, and no backup of the store that is put back, can take a
-// line out again. `petrel admin` writes it; a running hub sees that at once.
+// It is with the keys, not among the API's objects: no client can take a line out again, and neither can a backup of the store that
+// is restored. `petrel admin` writes it; a running hub applies it at once.
 const revokedFile = "revoked"
 
 const revokedHead = "# Client certificates that the hub refuses. `petrel admin revoke` adds to it.\n"
@@ -41,7 +41,7 @@ func (r revocation) line() string {
 	return fmt.Sprintf("%s %s %s\n", r.id, r.at.UTC().Format(time.RFC3339), r.name)
 }
 
-// keyOf names all certificates of one public key: a certificate that is renewed keeps its key.
+// keyOf returns the id of all certificates of one public key: a certificate that is renewed keeps its key.
 func keyOf(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	return "key " + hex.EncodeToString(sum[:])
@@ -49,8 +49,8 @@ func keyOf(cert *x509.Certificate) string {
 
 func serialOf(cert *x509.Certificate) string { return "serial " + cert.SerialNumber.Text(16) }
 
-// readRevoked reads the list of dir; one that does not exist is empty. A line that cannot be read is an error: to pass
-// over it could let a thief in.
+// readRevoked reads the list of dir; one that does not exist is empty. A line that cannot be read is an error: to
+// ignore it could accept a stolen certificate.
 func readRevoked(dir string) (map[string]revocation, error) {
 	path := filepath.Join(dir, revokedFile)
 	data, err := os.ReadFile(path)
@@ -88,7 +88,7 @@ func parseRevocation(text string) (revocation, error) {
 	return revocation{id: f[0] + " " + f[1], at: at, name: f[3]}, nil
 }
 
-// addRevoked puts r into the list of dir, unless it is there.
+// addRevoked adds r to the list of dir, unless it is in it.
 func addRevoked(dir string, r revocation) error {
 	list, err := readRevoked(dir)
 	if err != nil {
@@ -111,21 +111,21 @@ func addRevoked(dir string, r revocation) error {
 	return writeFile(filepath.Join(dir, revokedFile), []byte(text), 0o600)
 }
 
-// revocations are the list as a running hub applies it.
+// revocations is the list as a running hub applies it.
 type revocations struct {
 	list atomic.Pointer[map[string]revocation] // never nil after the first set; replaced as a whole
 
 	mu   sync.Mutex
-	open map[*longRequest]struct{} // guarded by mu
+	open map[*longRequest]struct{} // requests to end when their certificate is revoked; guarded by mu
 }
 
-// longRequest is a request that goes on after it was let in: a watch, a stream.
+// longRequest is a request that goes on after it was admitted: a watch, a stream.
 type longRequest struct {
 	cert *x509.Certificate
 	end  func()
 }
 
-// of returns why cert is refused; ok is false when it is not.
+// of returns the revocation of cert; ok is false when there is none.
 func (r *revocations) of(cert *x509.Certificate) (why revocation, ok bool) {
 	list := *r.list.Load()
 	if len(list) == 0 {
@@ -137,7 +137,7 @@ func (r *revocations) of(cert *x509.Certificate) (why revocation, ok bool) {
 	return why, ok
 }
 
-// set applies a list, and ends what certificates in it still have open.
+// set applies a list, and ends the open requests of certificates in it.
 func (r *revocations) set(list map[string]revocation) {
 	r.list.Store(&list)
 	r.mu.Lock()
@@ -150,7 +150,7 @@ func (r *revocations) set(list map[string]revocation) {
 	}
 }
 
-// until has end called, once, when cert is revoked before stop is called; at once when it is so already.
+// until calls end, once, when cert is revoked before stop is called; at once when it is so already.
 func (r *revocations) until(cert *x509.Certificate, end func()) (stop func()) {
 	q := &longRequest{cert: cert, end: end}
 	r.mu.Lock()

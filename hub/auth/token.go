@@ -18,7 +18,7 @@ import (
 // Issuer is the iss claim of every token, and the audience of those that ask for none.
 const Issuer = "https://kubernetes.default.svc"
 
-// Bounds of a token's lifetime. The shortest is Kubernetes' own, the longest what its API servers are usually set to.
+// These bound a token's lifetime. The shortest is Kubernetes' own, the longest what its API servers are usually set to.
 const (
 	MinTokenLifetime = 10 * time.Minute
 	MaxTokenLifetime = 365 * 24 * time.Hour
@@ -28,7 +28,7 @@ const (
 // program that is shutting down, and for a small difference of clocks. Kubernetes' own.
 const deletedLeeway = time.Minute
 
-// Objects shows what exists; *objects.Cache is one.
+// Objects reads which objects exist; *objects.Cache is one.
 type Objects interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
 	// CatchUp returns nil once Get shows all that was committed before the call.
@@ -39,7 +39,7 @@ type Objects interface {
 var errGone = errors.New("has been deleted")
 
 // IssueToken signs a token for sa, bound to pod when that is not nil: it dies with the pod. No audience means the API's
-// own. A lifetime outside the bounds is moved to the nearer one. expires tells the end in the hub's clock.
+// own. A lifetime outside the bounds becomes the nearer bound. expires is the end by the hub's clock.
 func (p *PKI) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, auds []string, lifetime time.Duration) (token string, expires time.Time, err error) {
 	if sa.UID == "" {
 		return "", time.Time{}, fmt.Errorf("token for service account %s/%s: it has no UID, so it was never stored", sa.Namespace, sa.Name)
@@ -78,8 +78,8 @@ func subject(namespace, name string) string {
 	return "system:serviceaccount:" + namespace + ":" + name
 }
 
-// check judges verified claims: time, issuer, audience, and whether what they are bound to still lives. nbf and iat are
-// not judged: we signed them, so a time in the future only says that our clock went back.
+// check checks verified claims: time, issuer, audience, and that what they are bound to exists. It does not check nbf and iat: the
+// hub signed them, so a time in the future only means that its clock went back.
 func (c *claims) check(now time.Time, auds []string, objects Objects) (User, error) {
 	k := c.Kubernetes
 	switch {
@@ -123,7 +123,7 @@ func ended(o kube.Object, now time.Time) bool {
 	return at != nil && sane(now).After(at.Add(deletedLeeway))
 }
 
-// JWKS is the public half of the token key as a JSON Web Key Set (RFC 7517), for programs that verify tokens themselves.
+// JWKS returns the public half of the token key as a JSON Web Key Set (RFC 7517), for programs that verify tokens themselves.
 func (p *PKI) JWKS() []byte {
 	raw, err := p.saKey.PublicKey.Bytes() // 4, X, Y
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// User is who asks. Values are shared: read-only.
+// User is the user of a request. Values are shared: read-only.
 type User struct {
 	Name   string
 	UID    string
@@ -30,12 +30,12 @@ var Anonymous = User{Name: "system:anonymous", Groups: []string{groupUnauthentic
 
 type userKey struct{}
 
-// WithUser returns a context of what u asks for.
+// WithUser returns a context for a request of u.
 func WithUser(ctx context.Context, u User) context.Context {
 	return context.WithValue(ctx, userKey{}, &u)
 }
 
-// UserFrom returns who asks for what ctx is of: Anonymous, who may least, when nobody has been named.
+// UserFrom returns the user of a request's context: Anonymous, with the fewest rights, when it has none.
 func UserFrom(ctx context.Context) User {
 	if u, ok := ctx.Value(userKey{}).(*User); ok {
 		return *u
@@ -43,12 +43,12 @@ func UserFrom(ctx context.Context) User {
 	return Anonymous
 }
 
-// Authenticator finds out who sends a request. ok is false when the request carries no credentials; err says why those it
-// carries were refused. Both are answered with 401.
+// Authenticator finds a request's user. ok is false when the request has no credentials; err is why its credentials were refused.
+// Both are answered with 401.
 type Authenticator interface {
 	Authenticate(r *http.Request) (u User, ok bool, err error)
-	// Until has end called, once and in a goroutine of its own, when the credentials that let the request in stop being
-	// accepted before stop is called: for requests that go on for long.
+	// Until makes end be called, once and in a goroutine of its own, when the credentials of the request stop being accepted before
+	// stop is called. It is for requests that go on for long.
 	Until(r *http.Request, end func()) (stop func())
 }
 
@@ -65,8 +65,8 @@ type Attributes struct {
 	Name        string
 }
 
-// Authorizer decides whether a user may do something. reason explains a refusal to the person who gets it; an error is a
-// refusal too.
+// Authorizer decides whether a user may do something. reason explains a refusal to the user; an error is a refusal
+// too.
 type Authorizer interface {
 	Authorize(ctx context.Context, u User, a Attributes) (allowed bool, reason string, err error)
 }

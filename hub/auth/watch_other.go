@@ -6,5 +6,5 @@ import "errors"
 
 // watchDir is for Linux, where hubs run: elsewhere a hub takes a changed list at its next start.
 func watchDir(string) (changed <-chan struct{}, stop func(), err error) {
-	return nil, nil, errors.New("this system cannot say when a file changes: restart the hub after petrel admin revoke")
+	return nil, nil, errors.New("this system does not report when a file changes: restart the hub after petrel admin revoke")
 }

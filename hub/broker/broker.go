@@ -26,8 +26,9 @@ const (
 	maxPending   = 640 // frames waiting for one node: the windows of the pipe and of all its streams
 	maxInflight  = 64  // unacknowledged QoS 1 packets of one node
 	maxKeepalive = 300 // seconds
-	maxPerNode   = 4   // connections of one device: its own old ones, and clones, which the hub will name
-	// maxSilence is how long a connection of a device that has maxPerNode may say nothing when the device opens another.
+	maxPerNode   = 4   // connections of one device: its own old ones, and those of clones, which the hub names
+	// maxSilence is how long a connection may send nothing before a new one of the same device takes its place; it matters only when the
+	// device has maxPerNode.
 	maxSilence = 5 * time.Second
 
 	// Devices that the hub does not know share these: anybody can make as many keys as they like.
@@ -44,35 +45,37 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// Broker is the embedded broker.
+// Broker is the embedded broker. Its methods may be called from any goroutine, except Guard.
 type Broker struct {
-	cfg    Config
-	server *mqtt.Server
-	to     atomic.Pointer[func(topic string, frame []byte)]
+	cfg    Config       // does not change after New
+	server *mqtt.Server // set by New, never nil
+	// to is where frames of nodes go: nil before Run and after it. What arrives then is dropped; the pipe repeats it.
+	to atomic.Pointer[func(topic string, frame []byte)]
 
-	running chan struct{} // closed when Run begins: from then on it is known who is known
-	known   func(device string) bool
+	running chan struct{}            // closed when Run begins: from then on known may be called
+	known   func(device string) bool // set before Run, never nil. It is called with mu held, so it must not call the broker
 
-	mu      sync.Mutex
-	devices map[string]*device // those with a connection, by node
-	conns   map[*conn]struct{}
-	// strangers are those of conns whose device was not known when it was last looked at.
-	strangers map[*conn]struct{}
-	done      bool
+	mu        sync.Mutex
+	devices   map[string]*device // those with a connection, by node; guarded by mu
+	conns     map[*conn]struct{} // all open connections; guarded by mu
+	strangers map[*conn]struct{} // those of conns whose device was not known when it was last checked; guarded by mu
+	done      bool               // Run has ended: no connection is admitted any more; guarded by mu
 }
 
-// device is one that has connections.
+// device is a device that has connections. It goes with the last of them.
 type device struct {
-	conns int          // guarded by Broker.mu
-	heard atomic.Int64 // when it last sent anything, in time since start
+	conns    int          // those that are not evicted; guarded by Broker.mu
+	lastSeen atomic.Int64 // when it last sent anything, in nanoseconds since start
 }
 
-// start is where times that are kept as a number count from: a jump of the wall clock does not touch them.
+// start is the origin of times that are kept as a number. It has a monotonic reading, so a jump of the wall clock does not
+// change them.
 var start = time.Now()
 
-func (d *device) hear() { d.heard.Store(int64(time.Since(start))) }
+// touch notes that the device has sent something.
+func (d *device) touch() { d.lastSeen.Store(int64(time.Since(start))) }
 
-// New makes a broker. It hears nobody until Run.
+// New returns a broker. It admits no connection until Run.
 func New(cfg Config) (*Broker, error) {
 	if cfg.MaxClients == 0 {
 		cfg.MaxClients = 10_000
@@ -102,11 +105,12 @@ func New(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// Guard keeps room for the devices that known knows. Without it, all are.
+// Guard reserves room for the devices for which known returns true. It must be called before Run; without it, all devices count
+// as known.
 func (b *Broker) Guard(known func(device string) bool) { b.known = known }
 
 // Run passes frames from nodes' up, live and stream topics to receive until ctx ends, then closes all connections.
-// receive must return at once; the frame is its own. connected tells that the bus works.
+// receive must return at once; the frame is its own. connected is called with true once the bus works.
 func (b *Broker) Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error {
 	b.to.Store(&receive)
 	close(b.running)
@@ -138,8 +142,8 @@ func (b *Broker) Publish(topic string, frame []byte) {
 	}
 }
 
-// LastSeen is when the node last sent anything on a connection, MQTT's own packets included; zero when it has none. What
-// receive is told of a connection's end, it is told while the connection still counts.
+// LastSeen is when the node last sent anything on a connection, MQTT's own packets included; zero when it has none.
+// receive is called with the end of a connection while the connection still counts here.
 func (b *Broker) LastSeen(node string) time.Time {
 	b.mu.Lock()
 	d := b.devices[node]
@@ -148,7 +152,7 @@ func (b *Broker) LastSeen(node string) time.Time {
 		return time.Time{}
 	}
 	now := time.Now() // counted back from, since the wall clock may have been set meanwhile
-	return now.Add(time.Duration(d.heard.Load()) - now.Sub(start))
+	return now.Add(time.Duration(d.lastSeen.Load()) - now.Sub(start))
 }
 
 // ServeConn serves a connection on which TLS has agreed on wire.ALPN, and returns when it has ended. It closes c.
@@ -166,7 +170,7 @@ func (b *Broker) ServeConn(c net.Conn) {
 	}
 	starting := time.NewTimer(connectLimit)
 	defer starting.Stop()
-	select { // until then nobody is known
+	select { // known answers only once the hub has its Nodes
 	case <-b.running:
 	case <-starting.C:
 		return
@@ -221,25 +225,25 @@ func (b *Broker) enter(c *conn) error {
 	}
 	d.conns++
 	c.device = d
-	c.hear()
+	c.touch()
 	b.conns[c] = struct{}{}
 	return nil
 }
 
-// closeSilent closes the connection of a device that has said nothing for longest, and reports whether there was one to close.
-// A device that moves from network to network leaves connections behind whose end nobody tells, for as long as a keepalive
-// lasts. b.mu is held.
+// closeSilent closes that connection of a device which has sent nothing for longest, and reports whether there was one to close.
+// A device that moves from network to network leaves connections behind, and the broker learns of their end only when the
+// keepalive runs out. b.mu is held.
 func (b *Broker) closeSilent(node string) bool {
 	var silent *conn
 	for c := range b.conns {
-		if c.node == node && !c.given && (silent == nil || c.heard.Load() < silent.heard.Load()) {
+		if c.node == node && !c.evicted && (silent == nil || c.lastSeen.Load() < silent.lastSeen.Load()) {
 			silent = c
 		}
 	}
-	if silent == nil || time.Since(start)-time.Duration(silent.heard.Load()) < maxSilence {
+	if silent == nil || time.Since(start)-time.Duration(silent.lastSeen.Load()) < maxSilence {
 		return false
 	}
-	silent.given = true
+	silent.evicted = true
 	silent.device.conns--
 	silent.cut()
 	return true
@@ -250,7 +254,7 @@ func (b *Broker) leave(c *conn) {
 	defer b.mu.Unlock()
 	delete(b.conns, c)
 	delete(b.strangers, c)
-	if !c.given {
+	if !c.evicted {
 		c.device.conns--
 	}
 	if c.device.conns == 0 {
@@ -265,7 +269,7 @@ func (b *Broker) receive(topic string, frame []byte) {
 	}
 }
 
-// hook is the law of the post office.
+// hook is the rules of the embedded broker: which connections, topics and subscriptions it accepts.
 type hook struct {
 	mqtt.HookBase
 	b *Broker
@@ -296,8 +300,8 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 
 func (h *hook) check(c *conn, p *packets.ConnectParams) error {
 	switch {
-	// The client id starts with the device's id; what follows tells its processes apart, so that a clone does not
-	// throw out the real one before the hub can look at both.
+	// The client id starts with the device's id; what follows distinguishes its processes, so that a clone does not
+	// disconnect the original before the hub can look at both.
 	case p.ClientIdentifier != c.node && !strings.HasPrefix(p.ClientIdentifier, c.node+"."):
 		return fmt.Errorf("client id %q is not the device's", p.ClientIdentifier)
 	case len(p.ClientIdentifier) > 64:
@@ -314,13 +318,13 @@ func (h *hook) check(c *conn, p *packets.ConnectParams) error {
 	return nil
 }
 
-// OnConnectAuthenticate: TLS has done it, and OnConnect has compared.
+// OnConnectAuthenticate accepts each connection of ours: TLS has authenticated the device, and OnConnect has checked its names.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	_, ok := cl.Net.Conn.(*conn)
 	return ok
 }
 
-// OnACLCheck allows a node to write its up topics and to hear its down topics.
+// OnACLCheck allows a node to publish on its up topics and to receive from its down topics.
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok {
@@ -339,8 +343,8 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	return kind == wire.TopicDown || kind == wire.TopicStreamDown
 }
 
-// OnSubscribe leaves a node the two filters that an agent subscribes to. One for each of endlessly many stream topics would
-// be its right by OnACLCheck, which frames on their way have to pass too, and would fill the hub's memory.
+// OnSubscribe leaves a node only the two filters that an agent subscribes to. OnACLCheck must allow every stream topic, because
+// frames that are delivered pass it too; a subscription for each of them would fill the hub's memory.
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c, ok := cl.Net.Conn.(*conn)
 	for i := range pk.Filters {
@@ -362,7 +366,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, packets.CodeSuccessIgnore
 }
 
-// OnDisconnect says the last words, however the connection ended.
+// OnDisconnect delivers the connection's will, however it ended.
 func (h *hook) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
 	if c, ok := cl.Net.Conn.(*conn); ok && c.will != nil {
 		h.b.receive(wire.LiveTopic(h.b.cfg.Cluster, c.node), c.will)

@@ -1,8 +1,8 @@
 // Package broker carries frames between the hub and its nodes over MQTT: with the embedded broker (Broker), or with one
-// that stands elsewhere (External). Both are a dispatch.Bus. It knows topics and nothing of what frames say.
+// that runs elsewhere (External). Both are a dispatch.Bus. It knows topics, and nothing of what is in frames.
 //
-// The embedded broker is a post office for one addressee. A node may publish on its own up topics and hear its own down
-// topics; everything else is refused, and frames from nodes go straight to the hub without ever being routed. Nothing is
+// The embedded broker has one receiver, the hub. A node may publish on its own up topics and receive from its own down
+// topics; everything else is refused, and frames from nodes go straight to the hub without being routed. Nothing is
 // retained, no session outlives its connection, no queue holds more than a few frames: what must arrive is repeated by
 // the pipe in package wire.
 //

@@ -110,7 +110,7 @@ func TestADeviceThatMovesAbout(t *testing.T) {
 			t.Error("more at once than there may be")
 		}
 		time.Sleep(maxSilence)
-		conns[0].hear()
+		conns[0].touch()
 		fresh := &conn{Conn: &fake{}, node: "known"}
 		if err := b.enter(fresh); err != nil {
 			t.Error(err)

@@ -2,8 +2,8 @@ package control
 
 import "net/netip"
 
-// EndpointAddress parses an address, and reports whether the API takes it as an endpoint's: a unicast address that leads
-// somewhere from another machine, in its one usual spelling.
+// EndpointAddress parses an address, and reports whether the API takes it as an endpoint's: a unicast address that other
+// machines can reach, not an IPv4 address written as IPv6.
 func EndpointAddress(text string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || a.Zone() != "" || a.Is4In6() {

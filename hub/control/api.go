@@ -8,7 +8,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Reader gives typed objects as of the last commit seen by the hub's cache. Every object is shared: read-only; DeepCopy
+// Reader returns typed objects as of the last commit that the hub's cache has taken in. Every object is shared: read-only; DeepCopy
 // before changing it. A read after one's own write may still be older than that write, unless Feed.CatchUp came between.
 type Reader interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
@@ -31,8 +31,8 @@ type Writer interface {
 }
 
 // Write is one change within a Commit: Create when Old is nil, otherwise an update of Object that fails as a Conflict
-// when the stored revision is not Old's. Delete removes Old for good, without grace or finalizers (the caller has seen to
-// those). A Subresource that is a verb takes Object as its body and needs no Old: "binding" a pod with spec.nodeName.
+// when the stored revision is not Old's. Delete removes Old at once, without grace or finalizers: the caller has dealt with
+// those. A Subresource that is a verb takes Object as its body and needs no Old: "binding" a pod with spec.nodeName.
 type Write struct {
 	Object      kube.Object
 	Old         kube.Object
@@ -47,7 +47,7 @@ type Feed interface {
 	// subscription ends with ctx.
 	Subscribe(ctx context.Context, f func(Change), kinds ...kube.GVK)
 	// CatchUp returns nil once the Reader shows all that was committed before the call: at once when it does already.
-	// Otherwise it returns ctx's error, or an error that says that the feed has ended.
+	// Otherwise it returns ctx's error, or an error because the feed has ended.
 	CatchUp(ctx context.Context) error
 }
 
@@ -57,14 +57,14 @@ type Change struct {
 	Old, New kube.Object
 }
 
-// Client is all that a controller, the scheduler's driver and the dispatcher get of the API.
+// Client is the API as a controller, the scheduler's driver and the dispatcher see it.
 type Client interface {
 	Reader
 	Writer
 	Feed
 }
 
-// Get is Reader.Get with its type.
+// Get returns what Reader.Get does, with its type. The kind's Go type must be T: otherwise it panics.
 func Get[T kube.Object](r Reader, gvk kube.GVK, namespace, name string) (T, bool) {
 	o, ok := r.Get(gvk, namespace, name)
 	if !ok {
@@ -74,12 +74,12 @@ func Get[T kube.Object](r Reader, gvk kube.GVK, namespace, name string) (T, bool
 	return o.(T), true
 }
 
-// List is Reader.List with its type.
+// List returns what Reader.List does, with its type.
 func List[T kube.Object](r Reader, gvk kube.GVK, namespace string) []T {
 	return typed[T](r.List(gvk, namespace))
 }
 
-// Index is Reader.Index with its type.
+// Index returns what Reader.Index does, with its type.
 func Index[T kube.Object](r Reader, gvk kube.GVK, index, value string) []T {
 	return typed[T](r.Index(gvk, index, value))
 }

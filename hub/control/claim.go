@@ -10,13 +10,13 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Claim settles who belongs to owner (of kind gvk): of the objects it controls it lets go those that no longer match
-// the selector, and of the orphans it adopts those that do. It returns what belongs to owner afterwards. An owner that
-// is being deleted adopts nothing. Conflicts on one object do not keep the others from being claimed.
+// Claim settles which objects belong to owner (of kind gvk): it releases those of its own that no longer match the selector, and
+// adopts those of the orphans that do. It returns what belongs to owner afterwards. An owner that is being deleted releases and
+// adopts nothing. A conflict on one object does not stop the others from being claimed.
 //
-// owner is as the cache has it, and the cache may be behind. Before the first adoption the store is asked whether it is
-// unchanged: what is given to an owner that is gone, or that another one of its name has replaced, would be collected as
-// garbage. When it is gone nothing is adopted; when it has changed the error is a Conflict.
+// owner is as the cache has it, and the cache may be behind. So the store is asked, before the first adoption, whether owner is
+// unchanged: an object that is adopted by an owner that is gone, or replaced by another of its name, would be collected as
+// garbage. When the owner is gone nothing is adopted; when it has changed the error is a Conflict.
 func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selector labels.Selector, owned, orphans []kube.Object) ([]kube.Object, error) {
 	var mine []kube.Object
 	var errs []error
@@ -60,8 +60,8 @@ func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selec
 	return mine, JoinErrors(errs...)
 }
 
-// unchanged returns nil when the store has owner at the very revision that the cache has. It is a write that changes
-// nothing: none is made, but its conditions are checked against what is stored.
+// unchanged returns nil when the store has owner at the revision that the cache has. It is a write that changes nothing: the
+// store checks its preconditions and writes nothing.
 func unchanged(ctx context.Context, w Writer, owner kube.Object) error {
 	return w.Commit(ctx, []Write{{Object: owner, Old: owner, Subresource: "status"}})
 }

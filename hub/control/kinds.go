@@ -8,15 +8,15 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// StoredKind is a kind whose objects are stored as themselves, as far as loops that deal with every kind need to know it.
+// StoredKind is a kind whose objects are stored as themselves, with what loops over every kind need.
 type StoredKind struct {
 	GVK        kube.GVK
 	Plural     string // "pods", for messages
 	Namespaced bool
-	// Expires: its objects go by themselves after some time. Nobody waits for them, as following them all the time would cost
-	// more than they are worth.
+	// Expires is true if its objects are deleted after some time. No loop waits for that, because following them would cost more than it
+	// is worth.
 	Expires bool
-	// NoGarbageCollection: owner references neither lead to its objects nor from them.
+	// NoGarbageCollection says that owner references lead neither to its objects nor from them.
 	NoGarbageCollection bool
 }
 
@@ -27,17 +27,17 @@ type Kinds interface {
 	Changes(ctx context.Context) iter.Seq[[]StoredKind]
 }
 
-// EveryKind has a loop follow all stored kinds as they come and go. All fields are required.
+// EveryKind makes a loop follow all stored kinds as they come and go. All fields are required.
 type EveryKind struct {
 	Kinds Kinds
-	// Source says how a kind is followed; ok is false for one that is not.
+	// Source returns how a kind is followed; ok is false for one that is not.
 	Source func(StoredKind) (s Source, ok bool)
-	// Changed is called with all kinds before the first reconcile, and again after each change before objects of a new kind
-	// come up. It is called by one goroutine, beside reconciles, and must be quick.
+	// Changed is called with all kinds before the first reconcile, and after each change before objects of a new kind are
+	// queued. It is called by one goroutine, beside reconciles, and must be quick.
 	Changed func(now []StoredKind)
 }
 
-// Follow adds a source until ctx ends, also while the loop runs. At once each existing object counts as created.
+// Follow adds a source until ctx ends, also while the loop runs. Each existing object counts as created then.
 func (l *Loop) Follow(ctx context.Context, s Source) {
 	l.init()
 	l.Client.Subscribe(ctx, func(c Change) { l.offer(s, c) }, s.GVK)

@@ -1,11 +1,11 @@
-// Package control is the shape that every controller of the hub has, and what they may know of the API.
+// Package control has what every controller of the hub is made of: its loop, its queue, and its view of the API.
 //
 //	changes of some kinds ─► keys ─► queue ─► CatchUp ─► Reconcile(key): read the cache, decide, write
 //	                                   ▲                                   │ error: again, later each time
 //	                                   └───────────────────────────────────┘ "again after": at a known deadline
 //
-// A controller is level-triggered: Reconcile looks at what is, never at what happened, so a change that was missed, seen
-// twice or seen late costs time and nothing else. There is no periodic resync: a key comes up when something it depends
+// A controller is level-triggered: Reconcile compares what is with what should be and never depends on an event. A change that
+// was missed, seen twice or seen late costs time and nothing else. There is no periodic resync: a key comes up when something it depends
 // on has changed or when its own deadline (a grace period, a progress deadline) is due. Idle means idle.
 //
 // Each controller is a package below this one, with a pure part that decides and a thin part that reads and writes.
@@ -26,7 +26,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Key names what a Reconcile is about: mostly an object, sometimes anything that a namespace and a name can stand for.
+// Key names what a Reconcile is about: mostly an object, sometimes anything else that has a namespace and a name.
 // GVK is empty except in loops that reconcile more than one kind.
 type Key struct {
 	GVK       kube.GVK
@@ -34,7 +34,7 @@ type Key struct {
 	Name      string
 }
 
-// KeyOf is the key of an object in a loop of one kind.
+// KeyOf returns the key of an object in a loop of one kind.
 func KeyOf(obj kube.Object) Key {
 	return Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }
@@ -50,7 +50,7 @@ func (k Key) String() string {
 	return s
 }
 
-// LogValue makes a key one readable attribute.
+// LogValue returns the key as one readable attribute.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // Source is a kind whose changes a loop follows.
@@ -62,37 +62,37 @@ type Source struct {
 	Keys func(c Change) []Key
 }
 
-// Loop runs one controller.
+// Loop runs one controller. Its exported fields are set before Run, or the first Enqueue, and do not change afterwards.
 type Loop struct {
-	Name   string
-	Client Client
+	Name   string // in log lines and as the site of contained panics
+	Client Client // never nil
 	// Sources are the kinds followed. At the start each existing object counts as created. Follow adds more.
 	Sources []Source
-	// Every has the loop follow all stored kinds besides; nil: only Sources.
+	// Every makes the loop follow all stored kinds as well, also those that are added later; nil: only Sources.
 	Every *EveryKind
-	// Reconcile brings one key from what is to what should be. It reads all that was committed before it is called, what an
-	// earlier call wrote above all: a loop that counts never acts twice. A positive requeueAfter asks for another call then at the
-	// latest, and takes the place of what an earlier call asked for. After an error the key comes again by itself, with
-	// a delay that doubles, and a panic is an error of the key that it happened at; a conflict (another writer was faster) is not worth a log line.
+	// Reconcile brings one key from what is to what should be. It reads all that was committed before it is called, including what
+	// an earlier call wrote: a loop that counts never acts twice. A positive requeueAfter asks for another call after that time at the
+	// latest, and replaces what an earlier call asked for. After an error the key comes again, with a delay that doubles. A panic is
+	// an error of its key. A conflict (another writer was faster) is logged at debug level only.
 	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
-	// Workers is how many keys may be reconciled at a time (default 1).
+	// Workers is how many keys may be reconciled at a time (default 1). One key is never with two workers.
 	Workers int
-	Log     *slog.Logger
+	Log     *slog.Logger // nil: no log; init replaces it, so that it is never nil afterwards
 
-	once  sync.Once
-	queue *queue
+	once  sync.Once // guards init: Enqueue may come before Run
+	queue *queue    // set by init, never nil afterwards; has its own lock
 }
 
 // Delays after an error: the first, and the longest.
 const (
 	firstRetry   = 5 * time.Millisecond
 	longestRetry = 5 * time.Minute
-	// longestConflict is short: the next call sees what the other writer made.
+	// longestConflict is short: the next call reads what the other writer wrote.
 	longestConflict = time.Second
 )
 
-// Enqueue asks for a reconcile of key, for reasons that are no change of an object (a node's session has ended). It may
-// be called at any time, from any goroutine.
+// Enqueue asks for a reconcile of key, for reasons other than the change of an object (a node's session has ended). It may
+// be called at any time, also before Run, and from any goroutine.
 func (l *Loop) Enqueue(key Key) {
 	l.init()
 	l.queue.add(key)
@@ -121,7 +121,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	failures := &failureCount{n: map[Key]int{}}
 	var wg sync.WaitGroup
 	if l.Every != nil {
-		// A reconcile that does not know all kinds yet would take them for absent.
+		// No worker starts before all kinds are followed: it would take the objects of the others for absent.
 		known := make(chan struct{})
 		wg.Go(func() { l.followKinds(ctx, sync.OnceFunc(func() { close(known) })) })
 		select {
@@ -193,17 +193,17 @@ func (l *Loop) work(ctx context.Context, failures *failureCount) {
 			after = 0
 		case apierrors.IsConflict(err):
 			after = backoff(failures.add(key), longestConflict)
-			l.Log.Debug("will try again after conflict", "controller", l.Name, "key", key, "err", err)
+			l.Log.Debug("reconcile met a conflict, will try again", "controller", l.Name, "key", key, "error", err)
 		default:
 			n := failures.add(key)
 			after = backoff(n, longestRetry)
-			l.Log.Warn("reconcile failed, will try again", "controller", l.Name, "key", key, "in", after, "failures", n, "err", err)
+			l.Log.Warn("reconcile failed, will try again", "controller", l.Name, "key", key, "in", after, "failures", n, "error", err)
 		}
 		l.queue.done(key, after)
 	}
 }
 
-// backoff doubles with each failure, with up to a tenth of jitter so that keys that failed together part ways.
+// backoff doubles with each failure, with up to a tenth of jitter: keys that failed together are not retried together.
 func backoff(n int, longest time.Duration) time.Duration {
 	d := longest
 	if n < 20 {
@@ -212,9 +212,10 @@ func backoff(n int, longest time.Duration) time.Duration {
 	return d + rand.N(d/10+1)
 }
 
+// failureCount counts the failures of each key since its last success; a key that succeeds is removed, so that it does not grow.
 type failureCount struct {
 	mu sync.Mutex
-	n  map[Key]int
+	n  map[Key]int // guarded by mu
 }
 
 func (f *failureCount) add(k Key) int {
@@ -230,7 +231,7 @@ func (f *failureCount) forget(k Key) {
 	delete(f.n, k)
 }
 
-// Object is the changed object: New, or Old when it is gone.
+// Object returns the changed object: New, or Old when it is gone.
 func (c Change) Object() kube.Object {
 	if c.New != nil {
 		return c.New
@@ -238,7 +239,7 @@ func (c Change) Object() kube.Object {
 	return c.Old
 }
 
-// IgnoreNotFound is nil for an error that says that the object is gone already.
+// IgnoreNotFound returns nil for an error that means that the object is gone already, and any other error unchanged.
 func IgnoreNotFound(err error) error {
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -246,8 +247,8 @@ func IgnoreNotFound(err error) error {
 	return err
 }
 
-// JoinErrors is errors.Join for the results of several writes, except that conflicts are left out when there is a worse
-// error to report, and reported when there is none.
+// JoinErrors returns errors.Join of the results of several writes, but without conflicts when there is another error. Of
+// conflicts alone it returns the last one, so that apierrors.IsConflict holds for the result.
 func JoinErrors(errs ...error) error {
 	var worse []error
 	var conflict error

@@ -63,7 +63,7 @@ func served(c control.Client, namespace string) string {
 func TestAPanicIsOneKeys(t *testing.T) {
 	for _, c := range []struct {
 		site string
-		// broken: what the fault keeps from happening to the poisoned; "" is the Deployment being served.
+		// broken is what the fault keeps from happening to the poisoned object; "" is the Deployment being served.
 		broken string
 	}{
 		{site: "control/deployment"},

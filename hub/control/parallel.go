@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// InParallel calls f(0) to f(n-1), some at a time so that their commits share an fsync, waits for all, and returns the
-// error of the lowest index. A panic in f is one in the caller, with the stack that it had: it belongs to the caller's key.
+// InParallel calls f(0) to f(n-1), at most 32 at a time so that their commits share an fsync, waits for all, and returns the
+// error of the lowest index. A panic in f becomes one in the caller, with f's stack: it belongs to the caller's key.
 func InParallel(n int, f func(i int) error) error {
 	const atATime = 32
 	errs := make([]error, n)

@@ -63,17 +63,17 @@ func PodDark(r Reader, p *corev1.Pod) bool {
 	return ok && NodeDark(n)
 }
 
-// Orphans knows the objects of a kind that have no controller, so that looking for something to adopt does not mean
-// going through a whole namespace each time. The loop calls Saw for every change of the kind.
+// Orphans indexes the objects of a kind that have no controller: a search for something to adopt need not read a whole
+// namespace. The loop calls Saw for every change of the kind.
 type Orphans struct {
 	mu sync.Mutex
-	by map[string]map[string]kube.Object // namespace, name
+	by map[string]map[string]kube.Object // by namespace and name, without empty namespaces; guarded by mu
 }
 
 // NewOrphans returns an empty Orphans.
 func NewOrphans() *Orphans { return &Orphans{by: map[string]map[string]kube.Object{}} }
 
-// Saw keeps the account.
+// Saw takes a change into the index.
 func (o *Orphans) Saw(c Change) {
 	obj := c.Object()
 	ns, name := obj.GetNamespace(), obj.GetName()
@@ -103,7 +103,7 @@ func (o *Orphans) In(namespace string) []kube.Object {
 	return out
 }
 
-// NamespaceEnding reports whether the namespace is being deleted: what is missing there is not made again.
+// NamespaceEnding reports whether the namespace is being deleted: controllers create nothing in it.
 func NamespaceEnding(r Reader, namespace string) bool {
 	ns, ok := r.Get(kube.Namespace, "", namespace)
 	return ok && ns.GetDeletionTimestamp() != nil

@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// queue holds the keys that want work. A key is in it at most once, is never handed to two workers at a time, and one
-// that is added while being worked on comes again afterwards. It has no goroutine and no periodic timer: when nothing is
-// due, nothing runs.
+// queue holds the keys that want work. A key is in it at most once and is never handed to two workers at a time; one that is
+// added while a worker has it comes again afterwards. It has no goroutine and no periodic timer: when nothing is due, nothing
+// runs.
 //
 // It is not client-go's workqueue, although that has the same first three rules:
 //
 //   - A delaying workqueue has a goroutine and a ticker of ten seconds for as long as it lives, also with nothing due. A dozen
 //     loops would wake an idle board more than once a second.
 //   - Its Get waits without a context, so that each loop would need one goroutine more that shuts it down.
-//   - Its AddAfter keeps the earliest wish for a key, and nothing withdraws one. Reconcile's answer replaces what an earlier call
-//     asked for: a Deployment that has finished must not come up again at its old deadline.
-//   - Its rate limiter does not tell a conflict, where trying again at once is right, from an error.
+//   - Its AddAfter keeps the earliest time for a key, and nothing withdraws one. The result of Reconcile replaces what an earlier
+//     call asked for: a Deployment that has finished must not come up again at its old deadline.
+//   - Its rate limiter does not distinguish a conflict, where trying again at once is right, from an error.
 type queue struct {
-	mu     sync.Mutex
-	ready  []Key        // in order of arrival
-	queued map[Key]bool // members of ready, and active keys that must come again
-	active map[Key]bool // handed out, not yet done
-	due    delayed      // keys that come later, the earliest first
-	at     map[Key]*delayedKey
-	timer  *time.Timer   // fires at due[0]
-	signal chan struct{} // one token while ready may hold something
+	mu     sync.Mutex          // guards all fields but signal
+	ready  []Key               // in order of arrival
+	queued map[Key]bool        // members of ready, and active keys that must come again
+	active map[Key]bool        // handed out, not yet done
+	due    delayed             // keys that come later, the earliest first
+	at     map[Key]*delayedKey // the members of due, by key: a key has at most one deadline
+	timer  *time.Timer         // fires at due[0]; nil when due is empty
+	signal chan struct{}       // one token while ready may hold something
 }
 
 type delayedKey struct {
@@ -71,7 +71,7 @@ func (q *queue) wake() {
 	}
 }
 
-// next waits for a key; ok is false when ctx has ended.
+// next waits for a key and hands it to the caller, who returns it with done; ok is false when ctx has ended.
 func (q *queue) next(ctx context.Context) (k Key, ok bool) {
 	for {
 		if ctx.Err() != nil {
@@ -99,8 +99,8 @@ func (q *queue) next(ctx context.Context) (k Key, ok bool) {
 	}
 }
 
-// done returns a key that next gave. With after > 0 it comes again then at the latest; this replaces any earlier such
-// wish for the key. With after 0 it comes again only when it is added.
+// done returns a key that next handed out. With after > 0 it comes again after that time at the latest; this replaces an earlier
+// deadline of the key. With after 0 it comes again only when it is added.
 func (q *queue) done(k Key, after time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -121,7 +121,7 @@ func (q *queue) done(k Key, after time.Duration) {
 	q.arm()
 }
 
-// arm sets the timer for the earliest delayed key.
+// arm sets the timer for the earliest delayed key, and leaves none when there is no such key. q.mu is held.
 func (q *queue) arm() {
 	if q.timer != nil {
 		q.timer.Stop()
@@ -144,7 +144,7 @@ func (q *queue) fire() {
 	q.arm()
 }
 
-// stop ends the timer.
+// stop ends the timer and drops all deadlines: after it the queue starts nothing.
 func (q *queue) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

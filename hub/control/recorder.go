@@ -17,30 +17,30 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Events is what a controller needs to tell people what it did.
+// Events is what a controller needs to report to users what it did.
 type Events interface {
-	// Event records that reason (a CamelCase word) happened to obj; eventType is corev1.EventTypeNormal or
+	// Event records that reason (in CamelCase) happened to obj; eventType is corev1.EventTypeNormal or
 	// EventTypeWarning. It never blocks and never fails: an event that cannot be kept is lost.
 	Event(obj kube.Object, eventType, reason, format string, args ...any)
 }
 
-// Recorder writes Events. The same event of the same object again raises the count of the stored one, at most once in
-// repeatEvery, so that a loop that fails all day costs the disk little.
+// Recorder writes Events. When the same event of the same object occurs again, the count of the stored one is raised, at most
+// once in repeatEvery, so that a loop that fails all day costs the disk little.
 type Recorder struct {
-	client Writer
-	log    *slog.Logger
+	client Writer       // set by NewRecorder, never nil
+	log    *slog.Logger // never nil
 
-	named int64 // the last event's name. Only Run's goroutine uses it
+	named int64 // the number in the last event's name, which only grows; owned by Run's goroutine
 
 	mu     sync.Mutex
-	known  map[eventKey]*eventEntry
-	dirty  []*eventEntry // want to be written
-	signal chan struct{}
+	known  map[eventKey]*eventEntry // at most maxKnownEvents, or maxDirtyEvents when all of them wait; guarded by mu
+	dirty  []*eventEntry            // waiting to be written, at most maxDirtyEvents new ones; guarded by mu
+	signal chan struct{}            // one token while dirty may hold something; set once, needs no lock
 }
 
 const (
 	repeatEvery = 10 * time.Second
-	// Bounds: how many events may wait to be written, how many are remembered for counting, and how long.
+	// Bounds: how many events may wait to be written, how many are kept for counting, and for how long.
 	maxDirtyEvents = 1000
 	maxKnownEvents = 4096
 	knownEventFor  = 10 * time.Minute
@@ -48,20 +48,22 @@ const (
 	perEventCommit = 100
 )
 
+// eventKey identifies an event: two occurrences that agree in all of it are counted in one object.
 type eventKey struct {
 	component, eventType, reason, message string
 	uid                                   types.UID
 	kind, namespace, name                 string
 }
 
+// eventEntry is one event with its count. Fields without another owner are guarded by Recorder.mu.
 type eventEntry struct {
 	key     eventKey
-	stored  *corev1.Event // as last written, without resourceVersion; nil before. Only Run's goroutine uses it
-	event   *corev1.Event // first sight of it
-	repeats int32         // sightings since stored
-	last    time.Time     // the last sighting
-	written time.Time
-	dirty   bool
+	stored  *corev1.Event // as last written, without resourceVersion; nil before. Owned by Run's goroutine
+	event   *corev1.Event // its first occurrence; does not change
+	repeats int32         // occurrences since it was stored
+	last    time.Time     // the last occurrence
+	written time.Time     // when it was last written; zero: never
+	dirty   bool          // a member of Recorder.dirty
 }
 
 // NewRecorder returns a Recorder; its Run writes the events.
@@ -119,7 +121,8 @@ func (r *Recorder) record(component string, obj kube.Object, eventType, reason, 
 	}
 }
 
-// shrink forgets what has not been seen for long, and everything that is written when even that is not enough.
+// shrink makes room in known: first by what has not occurred for knownEventFor, then by everything that is written. r.mu is
+// held.
 func (r *Recorder) shrink(now time.Time) {
 	if len(r.known) < maxKnownEvents {
 		return
@@ -157,7 +160,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}
 }
 
-// flush writes all that is due, and returns when the rest is (0: nothing is left).
+// flush writes all that is due, and returns how long until the rest is due (0: nothing is left).
 func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 	r.mu.Lock()
 	work := r.dirty
@@ -197,7 +200,7 @@ func (r *Recorder) flush(ctx context.Context) (next time.Duration) {
 // recorderSite is where contained panics of the recorder count: each costs one event.
 const recorderSite = "control/recorder"
 
-// drop forgets an event that could not be written: the next sighting begins anew.
+// drop forgets an event that could not be written: the next occurrence begins a new one.
 func (r *Recorder) drop(e *eventEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,16 +210,17 @@ func (r *Recorder) drop(e *eventEntry) {
 // String names the object that the event is about.
 func (k eventKey) String() string { return k.kind + " " + k.namespace + "/" + k.name }
 
-// take says what is to be written of an entry, and marks it as written.
-func (r *Recorder) take(e *eventEntry, now time.Time) (sightings int32, last metav1.Time) {
+// take returns what is to be written of an entry, and marks it as written.
+func (r *Recorder) take(e *eventEntry, now time.Time) (occurrences int32, last metav1.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sightings, last = e.repeats, metav1.NewTime(e.last)
+	occurrences, last = e.repeats, metav1.NewTime(e.last)
 	e.dirty, e.repeats, e.written = false, 0, now
-	return sightings, last
+	return occurrences, last
 }
 
-// repeat raises the count of a stored event. It reports false when that has expired, and a new one is needed.
+// repeat raises the count of a stored event. It reports whether the stored one still exists; otherwise a
+// new one is needed.
 func (r *Recorder) repeat(ctx context.Context, e *eventEntry, now time.Time) bool {
 	ev := e.stored.DeepCopy()
 	n, last := r.take(e, now)
@@ -261,20 +265,20 @@ func (r *Recorder) create(ctx context.Context, entries []*eventEntry, now time.T
 	}
 }
 
-// prepare makes the Event that is to be stored.
+// prepare sets stored to the Event that is to be created.
 func (r *Recorder) prepare(e *eventEntry, now time.Time) {
 	ev := e.event.DeepCopy()
 	var at metav1.Time
 	ev.Count, at = r.take(e, now)
 	ev.FirstTimestamp, ev.LastTimestamp = at, at
-	r.named = max(r.named+1, at.UnixNano()) // no two alike, though times may be
+	r.named = max(r.named+1, at.UnixNano()) // names are unique even where times are equal
 	ev.Name = fmt.Sprintf("%s.%x", ev.InvolvedObject.Name, r.named)
 	e.stored = ev
 }
 
 func (r *Recorder) lost(ctx context.Context, ev *corev1.Event, err error) {
 	if ctx.Err() == nil {
-		r.log.Debug("event not kept", "reason", ev.Reason, "object", ev.Namespace+"/"+ev.InvolvedObject.Name, "err", err)
+		r.log.Debug("event not kept", "reason", ev.Reason, "object", ev.Namespace+"/"+ev.InvolvedObject.Name, "error", err)
 	}
 }
 

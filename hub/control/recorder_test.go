@@ -53,7 +53,7 @@ func TestRecorderCountsRepeats(t *testing.T) {
 			t.Errorf("the node's event should be in default, cut to 1024 bytes: %v", got)
 		}
 
-		// The event expires; the next sighting makes a new one.
+		// The event expires; the next occurrence makes a new one.
 		c.Remove(kube.Event, "shop", e.Name)
 		events.Event(pod, corev1.EventTypeWarning, "FailedScheduling", "0/3 nodes are available")
 		time.Sleep(time.Minute)

@@ -15,8 +15,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// goTypes knows the Go types of the kinds that the hub's own loops make objects of. It is built for the first object that does
-// not name its kind, which is one that a loop has just made: the API's objects all do.
+// goTypes has the Go types of the kinds that the hub's own loops create objects of. It is built for the first object that does
+// not name its kind, which is one that a loop has just created: the API's objects all do.
 var goTypes = sync.OnceValue(func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, discoveryv1.AddToScheme} {
@@ -28,7 +28,7 @@ var goTypes = sync.OnceValue(func() *runtime.Scheme {
 })
 
 // GVKOf returns an object's kind: from its TypeMeta, or, when a caller has left that empty, from its Go type. It panics for an
-// object that names no kind and is of a Go type that no loop deals in.
+// object that names no kind and has a Go type that goTypes does not have.
 func GVKOf(obj kube.Object) kube.GVK {
 	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk.Kind != "" {
 		return gvk
@@ -40,7 +40,7 @@ func GVKOf(obj kube.Object) kube.GVK {
 	return gvks[0]
 }
 
-// ReferenceTo is a reference to obj as events and endpoints carry it.
+// ReferenceTo returns a reference to obj as Events and Endpoints carry it.
 func ReferenceTo(obj kube.Object) corev1.ObjectReference {
 	apiVersion, kind := GVKOf(obj).ToAPIVersionAndKind()
 	return corev1.ObjectReference{
@@ -62,8 +62,8 @@ const OwnerIndex = "owner"
 // NodeIndex is the index of Pods by spec.nodeName.
 const NodeIndex = "node"
 
-// OwnKeyUnlessStatus is a Source.Keys that gives the object's own key, except for a change of its status alone: a
-// controller that writes that status itself would otherwise wake itself up each time.
+// OwnKeyUnlessStatus is a Source.Keys that returns the object's own key, except for a change of its status alone: a
+// controller that writes that status would otherwise wake itself each time.
 func OwnKeyUnlessStatus(c Change) []Key {
 	if c.Old != nil && c.New != nil && c.Old.GetGeneration() == c.New.GetGeneration() && c.New.GetGeneration() != 0 &&
 		c.Old.GetUID() == c.New.GetUID() &&

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// admit decides on a hello: may this device have a session, as which Node?
+// admit decides about a hello: whether the device may have a session, and as which Node.
 //
 //	same device, another process is alive       → refused, cloned
 //	known key                                   → welcome
@@ -23,7 +23,7 @@ import (
 //	…and that device is alive                   → refused, name taken
 //	unknown key, token                          → join: the Node is made, or gets this key
 //
-// Whether a device is alive is found out by asking it (probe).
+// Whether a device is alive is found out by a probe.
 func (d *Dispatch) admit(now time.Time, n *node, c *conn) {
 	h := c.hello
 	if cur := n.current; cur != nil && cur.hello.Instance != h.Instance {
@@ -39,7 +39,7 @@ func (d *Dispatch) admit(now time.Time, n *node, c *conn) {
 	d.admitKey(now, n, c)
 }
 
-// probe asks whether a session's node is alive, and calls f with the answer.
+// probe asks a session's node whether it is alive, and calls f with the result.
 func (d *Dispatch) probe(now time.Time, n *node, c *conn, f func(now time.Time, alive bool)) {
 	c.alive = append(c.alive, f)
 	c.s.Probe(now)
@@ -68,7 +68,7 @@ func (d *Dispatch) refuse(now time.Time, n *node, c *conn, code wire.Code, msg s
 // admitKey goes on once no other process of the device is alive.
 func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 	if n.conns[c.tag] != c {
-		return // gone while its rival was asked
+		return // it ended while the other process was probed
 	}
 	h := c.hello
 	if h.Epoch <= n.epoch {
@@ -96,7 +96,7 @@ func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 	})
 }
 
-// admitToken goes on once the device's token has been found good. It joins the device unless the name is another one's.
+// admitToken goes on once the device's token is verified. It joins the device unless the name belongs to another one.
 func (d *Dispatch) admitToken(now time.Time, n *node, c *conn, record jointoken.Record) {
 	h := c.hello
 	other := d.owner(h.Node)
@@ -137,7 +137,7 @@ func (d *Dispatch) join(n *node, c *conn) {
 				d.refuseJoin(now, n, c, err)
 			default:
 				d.cfg.Log.Info("device joined", "node", c.hello.Node, "device", n.id)
-				d.knocks.give(1) // the budget is for those who have no good token: a thousand new nodes need not wait for it
+				d.knocks.give(1) // the budget is for devices without a good token: a thousand new nodes need not wait for it
 				d.open(now, n, c, c.hello.Node)
 			}
 		})
@@ -158,8 +158,8 @@ func (d *Dispatch) nameTaken(now time.Time, n *node, c *conn, device, msg string
 	d.refuse(now, n, c, wire.CodeNameTaken, msg)
 }
 
-// owner is the fingerprint of the device that a Node belongs to; empty when there is no such Node, or it was made for a
-// device yet to come.
+// owner returns the fingerprint of the device that a Node belongs to; empty when there is no such Node, or it was created before
+// its device joined.
 func (d *Dispatch) owner(name string) string {
 	if node, ok := control.Get[*corev1.Node](d.cfg.Client, kube.Node, "", name); ok {
 		return node.Annotations[kube.NodeKeyAnnotation]

@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// What other parts of the hub ask of a Dispatch, from any goroutine. OpenStream is in streams.go.
+// What other parts of the hub use of a Dispatch, from any goroutine. OpenStream is in streams.go.
 
 // Presence reports whether a node has an open session, and returns when it was last seen: the zero time for one not seen
 // since this hub started, and now for a connected one whose packets the bus does not see.
@@ -26,8 +26,8 @@ func (d *Dispatch) Presence(node string) (connected bool, lastSeen time.Time) {
 // Watch calls f whenever a node's presence changes, until ctx ends. It returns at once. f must not block.
 func (d *Dispatch) Watch(ctx context.Context, f func(node string)) { d.pres.watch(ctx, f) }
 
-// Lease is the Lease by which clients of Kubernetes see that a node lives, as of now. Nothing renews it: it shows when the node
-// was last seen.
+// Lease returns the Lease by which clients of Kubernetes see that a node is alive, as of now. It is not stored and not renewed: it
+// has the time when the node was last seen.
 func (d *Dispatch) Lease(n *corev1.Node) *coordinationv1.Lease {
 	_, seen := d.Presence(n.Name)
 	return nodeLease(n, seen, d.pres.of(n.Name).keepalive)
@@ -39,8 +39,8 @@ func (d *Dispatch) Subscribe(ctx context.Context, f func(image string, architect
 }
 
 // AgentPanics returns how many panics each node's agent has contained since it started, by node, as the agents last
-// reported. Nodes without any are left out; after a start of the hub a node comes when it has linked again.
+// reported. Nodes without any are left out; after a start of the hub a node is in it once it has connected.
 func (d *Dispatch) AgentPanics() map[string]uint64 { return d.in.agentPanics() }
 
-// StoreHasRoom has reports written that the store had no room for.
+// StoreHasRoom makes the intake write reports that the store had no room for.
 func (d *Dispatch) StoreHasRoom() { d.in.storeHasRoom() }

@@ -13,12 +13,12 @@ import (
 )
 
 // A store that is full takes no report that makes it grow by much. Such a report of a pod or a node is set aside: those behind it
-// go on, and it is tried again when the store has room. The node would not send it again by itself, and what it reports later
-// of the same object takes its place.
+// go on, and it is tried again when the store has room. The node would not send it again by itself. A later report of the same
+// object replaces it.
 
 const (
-	// asideEvery is how often reports that are set aside are tried without a signal: a namespace that has its share of the store
-	// gives none.
+	// asideEvery is how often reports that are set aside are tried without a signal: a namespace that
+	// has used its share of the store gives none.
 	asideEvery = 2 * time.Minute
 	// maxAside bounds the bytes of all reports that are set aside, maxAsideOf those of one device. Beyond, reports wait in their batch.
 	maxAside   = 16 << 20
@@ -31,7 +31,7 @@ func storeFull(err error) bool {
 	return errors.As(err, &status) && status.Status().Code == http.StatusInsufficientStorage
 }
 
-// setAside keeps a report for later, or reports that there is no room for it. Events are of the moment: they wait, or are left out.
+// setAside keeps a report for later, or reports that there is no room for it. Events are never set aside: they wait, or are left out.
 func (i *intake) setAside(now time.Time, q *queue, put *wire.Put) bool {
 	if put.Kind != wire.KindPodStatus && put.Kind != wire.KindNodeStatus {
 		return false
@@ -63,7 +63,7 @@ func (i *intake) forgetAside(q *queue, id wire.ID) {
 	}
 }
 
-// storeHasRoom has what is set aside tried again.
+// storeHasRoom makes what is set aside be tried again.
 func (i *intake) storeHasRoom() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -72,7 +72,7 @@ func (i *intake) storeHasRoom() {
 	i.signal()
 }
 
-// resume queues what is set aside when it is due: as a batch of its device that nobody waits for. A device that has a batch
+// resume queues what is set aside when it is due: as a batch of its device that needs no answer. A device that has a batch
 // in hand comes with the next round. It returns when the next time is, zero when nothing is set aside.
 func (i *intake) resume(now time.Time) time.Time {
 	i.mu.Lock()

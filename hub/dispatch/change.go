@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// change hands one change of the feed to all whom it concerns.
+// change passes one change of the feed to every part that it concerns.
 func (d *Dispatch) change(now time.Time, c control.Change) {
 	for _, o := range []kube.Object{c.Old, c.New} {
 		if o != nil {
@@ -31,7 +31,7 @@ func (d *Dispatch) change(now time.Time, c control.Change) {
 	}
 }
 
-// changeNode follows which devices are known, and ends the session of one that has lost its Node.
+// changeNode updates which devices are known, and ends the session of one that has lost its Node.
 func (d *Dispatch) changeNode(now time.Time, old, new *corev1.Node) {
 	device, lost := d.known.change(old, new)
 	if !lost {
@@ -46,7 +46,8 @@ func (d *Dispatch) changeNode(now time.Time, old, new *corev1.Node) {
 	}
 }
 
-// changeTokens has the tokens of connected nodes' pods follow the pods. Those of others are looked at when a session opens.
+// changeTokens keeps the tokens of connected nodes' pods up to date with the pods. Those of other nodes are made up to date when a
+// session opens.
 func (d *Dispatch) changeTokens(old, new *corev1.Pod) {
 	if d.tokens == nil {
 		return

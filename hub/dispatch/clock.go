@@ -2,7 +2,7 @@ package dispatch
 
 import "time"
 
-// latest is the latest of some times.
+// latest returns the latest of some times.
 func latest(ts ...time.Time) time.Time {
 	var l time.Time
 	for _, t := range ts {
@@ -13,7 +13,7 @@ func latest(ts ...time.Time) time.Time {
 	return l
 }
 
-// earliest is the earlier of two times of which zero means never.
+// earliest returns the earlier of two times of which zero means never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

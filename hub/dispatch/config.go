@@ -19,21 +19,21 @@ type Bus interface {
 	// and owns the frame. It calls connected when the bus begins to work, and when it stops.
 	Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error
 	// LastSeen is when the node (its id in topics) last sent anything at all, pings of its connection included; zero when the
-	// bus does not see that, or the node has no connection. It is still known while receive has a node's last words.
+	// bus does not see that, or the node has no connection. It is still known while receive is called with a node's last words, its MQTT will.
 	LastSeen(node string) time.Time
-	// Guard has the bus keep room for the devices for which known returns true (by id in topics), whatever strangers do. It is called
-	// once, before Run.
+	// Guard makes the bus reserve room for the devices for which known returns true (by id in topics), whatever others do. It is
+	// called once, before Run.
 	Guard(known func(device string) bool)
 }
 
-// Config is what a Dispatch is made of.
+// Config is what a Dispatch needs. Client, Bus, Keys and Log are required.
 type Config struct {
 	Client control.Client
 	Bus    Bus
 	// Tokens makes the ServiceAccount tokens of pods; nil: pods get none.
 	Tokens tokens.Issuer
 	Keys   Keys
-	// Addresses (host:port) are where agents reach this hub; they remember them.
+	// Addresses (host:port) are where agents reach this hub; agents store them.
 	Addresses []string
 	// History names the history of the hub's store, and its revision now: a node takes "unknown" for "deleted" only from
 	// the history that welcomed it. Nil, or an empty id, makes every node keep its pods when it is not known.

@@ -12,7 +12,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// New makes a Dispatch; Run makes it work.
+// New returns a Dispatch; Run serves the nodes.
 func New(cfg Config) (*Dispatch, error) {
 	if cfg.Client == nil || cfg.Bus == nil || cfg.Log == nil || cfg.Keys.ClusterID == "" {
 		return nil, errors.New("dispatch: client, bus, keys and log are needed")

@@ -1,16 +1,16 @@
-// Package dispatch keeps one session with every node in reach: it sends what the node should run, takes in what the node
-// reports, and opens streams to its pods. It speaks wire and knows no MQTT.
+// Package dispatch keeps one session with every node in reach: it sends what the node should run, stores what the node
+// reports, and opens streams to its pods. It uses internal/wire, and nothing of MQTT.
 //
 //	change feed ──► desired, tokens ──► wire.Sender ─┐
 //	                                                 session ◄──► Bus
 //	store ◄── intake, images ◄── batches of reports ─┘
 //
-// One goroutine, the loop, owns all of it: it hands changes, frames and times to the rooms below, and what they return to
-// the sessions. Commits, joins and tokens run beside it and come back as calls. A session that may have something to do is
-// queued (enqueue), and only the loop drains it (drainAll): nothing below calls back up.
+// One goroutine, the loop, owns all of it: it passes changes, frames and times to the packages below, and what they return to the
+// sessions. Commits, joins and tokens run beside it, and their results come back as calls. A session that may have something to do
+// is queued (enqueue), and only the loop drains it (drainAll): nothing below calls back up.
 //
-// Nothing here is stored but what the API shows: Nodes, statuses, events. What the hub remembers of a session is lost with
-// the process and found again by comparing hashes.
+// Only what the API shows is stored: Nodes, statuses, Events. What the hub knows of a session is lost with the process, and restored
+// by comparing hashes.
 //
 //	desired   what each node should have; pure
 //	tokens    the ServiceAccount tokens of pods

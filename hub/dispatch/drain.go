@@ -8,7 +8,7 @@ import (
 
 // drain does what a session wants done. If there may be more, the session is queued again.
 func (d *Dispatch) drain(now time.Time, n *node, c *conn) {
-	// A pending pod is to run, and may run already: without it the set is not complete.
+	// A pending pod is part of what should run, and may run already: without it the set is not complete.
 	if n.current == c && !d.set.Pending(n.name) {
 		c.s.Settle()
 	}

@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// nodeComponent is who a node's Events are from.
+// nodeComponent is the source component of a node's Events.
 const nodeComponent = "kubelet"
 
 // planEvent plans an Event. A node may report Events about itself and about pods that are bound to it, in their namespace, and change none

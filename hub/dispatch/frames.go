@@ -11,7 +11,7 @@ import (
 
 const (
 	maxConns = 4 // sessions and handshakes of one device at a time
-	// Devices that are not known share what follows: anybody can make as many keys as they like. Known ones have room of
+	// Devices that are not known share what follows, because any client can make as many keys as it likes. Known ones have room of
 	// their own, and are not counted here.
 	maxStrangers = 64 // that have begun a handshake
 	nudgeEvery   = time.Second
@@ -62,7 +62,7 @@ func (d *Dispatch) knock(now time.Time, id string, tag wire.Tag, b []byte) {
 	}
 	stranger := !d.known.has(id)
 	if stranger && !d.knocks.take(now, strangerKnocks, 1) {
-		return // it knocks again
+		return // the device sends it again
 	}
 	if len(n.conns) >= maxConns && !d.makeRoom(now, n) {
 		return // they end by themselves, within a minute
@@ -82,8 +82,8 @@ func (d *Dispatch) knock(now time.Time, id string, tag wire.Tag, b []byte) {
 	d.enqueue(n, c)
 }
 
-// makeRoom ends the oldest handshake of a device that has not come to its hello, if there is one. Over a broker that lets
-// others publish on the device's topics, they would otherwise fill its room.
+// makeRoom ends the oldest handshake of a device that has had no hello yet, if there is one. Over a broker that lets others publish
+// on the device's topics, they would otherwise fill its room.
 func (d *Dispatch) makeRoom(now time.Time, n *node) bool {
 	var oldest *conn
 	for _, c := range n.conns {
@@ -100,8 +100,8 @@ func (d *Dispatch) makeRoom(now time.Time, n *node) bool {
 	return len(n.conns) < maxConns
 }
 
-// evictStranger forgets the stranger that has been at it for longest when there are too many. A join takes well under a
-// second; at the rate that knocks are taken, a device has more than one.
+// evictStranger ends the oldest handshake of an unknown device when there are too many. A join takes well under a
+// second; at the rate at which handshakes begin, a device has more time than that.
 func (d *Dispatch) evictStranger(now time.Time) {
 	if len(d.pending) < maxStrangers {
 		return

@@ -17,9 +17,9 @@ const (
 	maxStrangerBytes = 128 << 10
 )
 
-// inbox gathers what comes to the loop from other goroutines. Nothing that puts into it waits.
+// inbox collects what other goroutines have for the loop. Its methods never block.
 type inbox struct {
-	ready   chan struct{}               // has room for one; a signal that something has come
+	ready   chan struct{}               // has room for one; a signal that something is there
 	seen    func(node string) time.Time // of the bus
 	known   func(node string) bool      // set before Run, not changed after
 	streams streamTable
@@ -32,20 +32,20 @@ type inbox struct {
 	bus     *bool // the last state of the bus; nil: has not changed
 }
 
-// waiting is what of one node waits.
+// waiting counts what waits of one node.
 type waiting struct{ frames, bytes int }
 
-// call is what others want done on the loop.
+// call is a function that the loop runs for others.
 type call struct {
 	node *node // that it works on; nil: none
 	f    func(now time.Time)
 }
 
-// inFrame is a frame that has come.
+// inFrame is a frame from the bus.
 type inFrame struct {
 	topic string
 	b     []byte
-	// seen goes with last words: when the node was last seen before. The bus sends them for it, perhaps long after.
+	// seen goes with last words: when the node was last seen before. The bus sends them for it, possibly long after.
 	seen time.Time
 }
 
@@ -107,7 +107,7 @@ func (i *inbox) frame(topic string, b []byte) {
 	i.signal()
 }
 
-// take returns all that has come, and forgets it.
+// take returns all that is there, and removes it.
 func (i *inbox) take() (changes []control.Change, frames []inFrame, calls []call, bus *bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

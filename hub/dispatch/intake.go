@@ -31,15 +31,15 @@ func (i *intake) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// round gives each node whose time has come its share of one transaction. busy: there may be more to do at once; else
-// nothing is to do before wait, or at all when that is zero.
+// round gives each node whose time has come its share of one transaction. busy: there may be more to do at
+// once. Otherwise nothing is to do before wait, or at all when that is zero.
 func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy bool) {
 	i.prune(now)
 	later := i.resume(now)
-	// Reports are planned on what the store holds: otherwise a round would lose against the one before it.
+	// Reports are planned on what the store holds: otherwise a round would conflict with the one before it.
 	if err := i.client.CatchUp(ctx); err != nil {
 		if ctx.Err() == nil {
-			i.log.Error("reports of nodes are not written", "error", err)
+			i.log.Error("reports of nodes cannot be written, will try again", "error", err)
 		}
 		return now.Add(storeRetry), false
 	}
@@ -84,7 +84,7 @@ func (i *intake) tryShare(ctx context.Context, now time.Time, s share, again boo
 	i.one(ctx, s.q, s.job)
 }
 
-// finished says that all of a share is written.
+// finished records that all of a share is written.
 func (i *intake) finished(now time.Time, s share) {
 	for _, l := range s.left {
 		i.leftOut(now, s.job.node, l)

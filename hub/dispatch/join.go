@@ -22,10 +22,10 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// joinTries is how often a join that lost a race is tried again.
+// joinTries is how often a join is tried again after a conflict.
 const joinTries = 20
 
-// joins looks at join tokens and makes Nodes for new devices, beside the loop. Each request has a goroutine of its own: there
+// joins verifies join tokens and creates Nodes for new devices, beside the loop. Each request has a goroutine of its own: there
 // are no more than handshakes, which are bounded.
 type joins struct {
 	client control.Client
@@ -36,7 +36,7 @@ type joins struct {
 	queue []joinRequest // guarded by mu
 }
 
-// joinRequest is done by a goroutine of its own, which calls back.
+// joinRequest is done in a goroutine of its own; do calls back.
 type joinRequest struct {
 	device string // its id
 	do     func(ctx context.Context)
@@ -63,7 +63,7 @@ func (j *joins) take() (list []joinRequest) {
 	return list
 }
 
-// run does what is asked until ctx ends, and waits for what is under way. A request that panics gets no answer: its device's
+// run does requests until ctx ends, and waits for those under way. A request that panics gets no answer: its device's
 // handshake ends by time.
 func (j *joins) run(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -80,7 +80,7 @@ func (j *joins) run(ctx context.Context) error {
 	}
 }
 
-// check looks at the token of a hello, once the cache has caught up: the token may have been made just now. It spends nothing:
+// check verifies the token of a hello, once the cache has caught up: the token may be new. It spends nothing:
 // a device without a good token causes neither a write nor a message to another node.
 func (j *joins) check(device string, h *wire.Hello, done func(jointoken.Record, error)) {
 	j.add(joinRequest{device, func(ctx context.Context) {
@@ -105,7 +105,7 @@ func (j *joins) commit(device string, h *wire.Hello, fingerprint string, done fu
 	j.add(joinRequest{device, func(ctx context.Context) { done(j.join(ctx, h, fingerprint)) }})
 }
 
-// refusal is a join that will not do better by itself.
+// refusal is the error of a join that would fail again.
 type refusal struct {
 	code wire.Code
 	err  error // for the user of the device: what, why and the way out
@@ -114,12 +114,12 @@ type refusal struct {
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
-// refused makes a refusal for a token that is not good, or a hello that is not.
+// refused returns a refusal for an invalid token or hello.
 func refused(format string, args ...any) error {
 	return &refusal{wire.CodeToken, fmt.Errorf(format, args...)}
 }
 
-// validName checks what a device says of itself before anything is looked up for it.
+// validName checks what a device sends about itself, before anything is looked up for it.
 func validName(h *wire.Hello) error {
 	if msgs := validation.IsDNS1123Subdomain(h.Node); len(msgs) > 0 {
 		return refused("%q cannot be a node name (%s); choose one with --node-name", shortName(h.Node), msgs[0])
@@ -160,7 +160,7 @@ func (j *joins) join(ctx context.Context, h *wire.Hello, fp string) error {
 		}
 	}
 	for try := 0; ; try++ {
-		// What made the last try lose its race shows by now.
+		// The next attempt must read the write that the last one conflicted with.
 		if err := j.client.CatchUp(ctx); err != nil {
 			return fmt.Errorf("join: %w", err)
 		}
@@ -186,7 +186,7 @@ func lostRace(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
-// writes is what a join changes: the token has one use less, and the Node is there with this key.
+// writes returns what a join changes: the token has one use less, and the Node exists with this key.
 func (j *joins) writes(h *wire.Hello, fp string, taints []corev1.Taint) ([]control.Write, error) {
 	secret, record, err := j.tokenOf(h)
 	if err != nil {
@@ -209,7 +209,7 @@ func (j *joins) writes(h *wire.Hello, fp string, taints []corev1.Taint) ([]contr
 			},
 			Spec: corev1.NodeSpec{Taints: taints},
 		}
-		mergeLabels(node, h.Labels) // what it may not set, its first report names again
+		mergeLabels(node, h.Labels) // what it may not set is reported when its first report has it again
 		node.Labels[corev1.LabelHostname] = h.Node
 		return append(writes, control.Write{Object: node}), nil
 	}

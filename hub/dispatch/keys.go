@@ -15,7 +15,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Keys are the hub's side of the links' trust: which cluster this is, and the static key that join tokens name.
+// Keys identify the hub on its links: which cluster it is, and the static key that join tokens name. They never change.
 type Keys struct {
 	ClusterID string
 	Static    wire.StaticKey
@@ -28,7 +28,7 @@ type keysFile struct {
 }
 
 // LoadKeys reads the keys from path, making them when there are none. They are part of every backup: without them no
-// node finds its way back.
+// node can connect again.
 func LoadKeys(path string) (Keys, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

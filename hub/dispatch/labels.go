@@ -47,11 +47,11 @@ func allowedLabel(key, value string) bool {
 	return slices.Contains(nodeLabels, key) || slices.ContainsFunc(nodeLabelDomains, below)
 }
 
-// mergeLabels has a Node carry the labels that its device reports, and returns what it may not set. A label that the Node has with
+// mergeLabels sets the labels that a Node's device reports, and returns those that it may not set. A label that the Node has with
 // another value than the device reported before is another writer's, and stays.
 func mergeLabels(node *corev1.Node, reported map[string]string) (left []string) {
 	var before map[string]string
-	_ = json.Unmarshal([]byte(node.Annotations[kube.NodeLabelsAnnotation]), &before) // absent or damaged: all is others'
+	_ = json.Unmarshal([]byte(node.Annotations[kube.NodeLabelsAnnotation]), &before) // absent or damaged: all labels count as others'
 	own := map[string]string{}
 	for _, k := range slices.Sorted(maps.Keys(reported)) {
 		v := reported[k]

@@ -14,8 +14,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// nodeLease is what a kubelet would write in its Lease. seen is zero when the node has not been seen since the hub started;
-// then its last status is the last sign of life there is. keepalive is zero when it is not known.
+// nodeLease returns the Lease that a kubelet would write. seen is zero when the node has not been seen since the hub started;
+// then its last status is its last sign of life. keepalive is zero when it is not known.
 func nodeLease(n *corev1.Node, seen time.Time, keepalive time.Duration) *coordinationv1.Lease {
 	if c := control.NodeCondition(n, corev1.NodeReady); c != nil {
 		seen = latest(seen, c.LastHeartbeatTime.Time)
@@ -36,7 +36,7 @@ func nodeLease(n *corev1.Node, seen time.Time, keepalive time.Duration) *coordin
 	return l
 }
 
-// leaseUID is a UID that follows from the Node's: version 8 of RFC 9562, whose content is up to the one who makes it.
+// leaseUID returns a UID that follows from the Node's: version 8 of RFC 9562, whose content the application defines.
 func leaseUID(node types.UID) types.UID {
 	h := sha256.Sum256([]byte("lease of node " + node))
 	b := h[:16]

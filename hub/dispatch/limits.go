@@ -7,8 +7,8 @@ import (
 
 // bucket is a budget that fills with time. The zero value is full.
 type bucket struct {
-	used float64
-	at   time.Time // of used
+	used float64   // of the burst, 0 or more
+	at   time.Time // when used was computed
 }
 
 // limit is how a bucket fills.
@@ -34,10 +34,10 @@ func (b *bucket) take(now time.Time, l limit, n float64) bool {
 	return true
 }
 
-// give puts n back.
+// give returns n to the budget.
 func (b *bucket) give(n float64) { b.used = max(0, b.used-n) }
 
-// when is the earliest time at which take of n succeeds.
+// when returns the earliest time at which take of n succeeds.
 func (b *bucket) when(now time.Time, l limit, n float64) time.Time {
 	b.settle(now, l)
 	over := min(b.used, b.used+n-l.burst)
@@ -47,7 +47,7 @@ func (b *bucket) when(now time.Time, l limit, n float64) time.Time {
 	return now.Add(time.Duration(over/l.rate*float64(time.Second)) + time.Millisecond)
 }
 
-// seldom lets each key pass once in a time. It forgets the keys whose time is over, and refuses new ones beyond max.
+// seldom allows each key once in every. It forgets the keys whose time is over, and refuses new ones beyond max.
 type seldom struct {
 	every time.Duration
 	max   int
@@ -74,7 +74,7 @@ func (s *seldom) allow(now time.Time, key string) bool {
 // maxRefusalsLogged is how many refusals are logged in a minute; further ones are counted.
 const maxRefusalsLogged = 20
 
-// refusals decides which refusals of devices are logged: anybody can cause them, as many as they like.
+// refusals decides which refusals of devices are logged: any client can cause as many as it likes.
 type refusals struct {
 	bucket bucket
 	passed int // not logged since the last that was
@@ -90,10 +90,10 @@ func (r *refusals) allow(now time.Time) (ok bool, before int) {
 	return true, before
 }
 
-// maxNameLogged bounds what is logged of a name that a device wants or reports: it may be a stranger's text. Bytes.
+// maxNameLogged bounds what is logged of a name that a device wants or reports: it may be the text of an unknown device. Bytes.
 const maxNameLogged = 63
 
-// shortName is a name as it may be logged.
+// shortName returns a name as it may be logged.
 func shortName(name string) string {
 	if len(name) > maxNameLogged {
 		return name[:maxNameLogged] + "..."

@@ -39,7 +39,7 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 	}
 }
 
-// work takes everything that has come in. Changes go first, so that a hello finds the newest sets.
+// work processes everything in the inbox. Changes go first, so that a hello gets the newest sets.
 func (d *Dispatch) work(now time.Time) {
 	changes, frames, calls, bus := d.inbox.take()
 	d.changeAll(now, changes)
@@ -80,12 +80,12 @@ func (d *Dispatch) frame(now time.Time, f inFrame) {
 	}
 }
 
-// drainAll drains the sessions that stand in the queue until none has anything more to do.
+// drainAll drains the queued sessions until none has anything more to do.
 func (d *Dispatch) drainAll(now time.Time) {
 	for i := 0; i < len(d.queue); i++ { // grows meanwhile
 		next := d.queue[i]
 		next.conn.queued = false
-		if next.node.conns[next.conn.tag] == next.conn { // has not ended meanwhile
+		if next.node.conns[next.conn.tag] == next.conn { // it has not ended meanwhile
 			d.guard(now, next.node, func() { d.drain(now, next.node, next.conn) })
 		}
 	}
@@ -105,8 +105,8 @@ func (d *Dispatch) drainTouched(now time.Time) {
 	d.drainAll(now)
 }
 
-// guard runs f, which works on one device. Should it panic, the device loses its sessions, and comes again; what the hub had
-// composed for it is composed anew. The others notice nothing.
+// guard runs f, which works on one device. When it panics, the device loses its sessions and connects again, and its set is composed
+// again. Other devices are not affected.
 func (d *Dispatch) guard(now time.Time, n *node, f func()) {
 	if err := contain.Do(d.cfg.Log, "dispatch/node", n.id, func() error { f(); return nil }); err != nil {
 		d.abandon(now, n, err)
@@ -118,7 +118,7 @@ func (d *Dispatch) drainChanges(now time.Time) {
 	d.changeAll(now, changes)
 }
 
-// changeAll takes changes of the feed in. A panic over one is that change's end.
+// changeAll processes changes of the feed. A panic over one skips only that one.
 func (d *Dispatch) changeAll(now time.Time, changes []control.Change) {
 	for _, c := range changes {
 		o := c.Object()
@@ -156,7 +156,7 @@ func (d *Dispatch) tickNode(now time.Time, n *node) {
 	}
 }
 
-// busChanged takes note that the bus works, or does not. Without it no session can be kept; with it again, nodes are nudged.
+// busChanged records whether the bus works. Without it no session can be kept; with it again, nodes are nudged.
 func (d *Dispatch) busChanged(now time.Time, up bool) {
 	d.nudges = nil
 	if up {
@@ -171,7 +171,7 @@ func (d *Dispatch) busChanged(now time.Time, up bool) {
 	}
 }
 
-// shutdown ends all sessions, so that nodes need not find out.
+// shutdown ends all sessions, so that nodes do not have to wait for timeouts.
 func (d *Dispatch) shutdown(now time.Time) {
 	for _, n := range d.nodes {
 		if n.current != nil {

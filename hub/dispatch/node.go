@@ -8,16 +8,16 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// node is one device. It belongs to the loop's goroutine.
+// node is one device. It is owned by the loop's goroutine.
 type node struct {
-	id    string // in topics
-	name  string // of its Node; empty before its first welcome
-	conns map[wire.Tag]*conn
+	id    string             // in topics
+	name  string             // of its Node; empty before its first welcome
+	conns map[wire.Tag]*conn // its sessions and handshakes, at most maxConns
 	// current is the one open session; then byName[name] is this node. All others are handshakes, or sessions that are being
 	// ended. nil: none.
 	current *conn
 
-	epoch  uint64       // of the latest accepted session
+	epoch  uint64       // of the latest accepted session; grows only
 	up     *wire.Copy   // reports; outlives sessions, never nil
 	seen   time.Time    // when it was last, as of the end of its last session
 	nudged time.Time    // last nudge
@@ -28,17 +28,17 @@ type node struct {
 	streams map[string]*wire.Endpoint // by id
 }
 
-// conn is one session with what the loop has to know of it.
+// conn is one session, or handshake, with what the loop keeps about it. It is owned by the loop's goroutine.
 type conn struct {
 	s      *session.Session
 	tag    wire.Tag
 	began  time.Time
-	queued bool                              // stands in Dispatch.queue
-	hello  *wire.Hello                       // nil: not come yet
-	alive  []func(now time.Time, alive bool) // to call with the answer to the probe
+	queued bool                              // is in Dispatch.queue
+	hello  *wire.Hello                       // nil: not received yet
+	alive  []func(now time.Time, alive bool) // to call with the result of the probe
 	// seen is when the bus had last seen the node when it reported that the connection is gone; zero before, or unknown.
 	seen time.Time
-	// doubt is when to look whether a node that owes an answer has sent anything; zero: it owes none.
+	// doubt is when to check whether a node that owes an answer has sent anything; zero: it owes none.
 	doubt time.Time
 }
 
@@ -48,10 +48,10 @@ type queued struct {
 	conn *conn
 }
 
-// keepaliveOf is how often a session's node sends something at least.
+// keepaliveOf returns the longest time between two packets of a session's node.
 func keepaliveOf(c *conn) time.Duration { return time.Duration(c.hello.Keepalive) * time.Second }
 
-// lastWords reports whether a live frame is the device's own. Before the hello only a bus that sees who publishes can say.
+// lastWords reports whether a live frame is the device's own. Before the hello that is known only over a bus that sees who publishes.
 func (c *conn) lastWords(f inFrame) bool {
 	if c.hello == nil {
 		return !f.seen.IsZero()
@@ -59,10 +59,10 @@ func (c *conn) lastWords(f inFrame) bool {
 	return wire.LastWordsMatch(f.b, c.hello.Live)
 }
 
-// wake is when the session has to be drained; zero: not by itself.
+// wake returns when the session has to be drained; zero: not by itself.
 func (c *conn) wake() time.Time { return earliest(c.s.Wake(), c.doubt) }
 
-// answer calls those who wait for the answer to the probe.
+// answer calls the functions that wait for the result of the probe.
 func (c *conn) answer(now time.Time, alive bool) {
 	waiting := c.alive
 	c.alive = nil

@@ -21,14 +21,14 @@ const (
 	maxEventMessage = 1024 // bytes of an Event's message, as with the API
 )
 
-// nodeEvents writes the hub's own Events about nodes. It is not control.Recorder, for two reasons. A stranger or a node can
+// nodeEvents writes the hub's own Events about nodes. It is not control.Recorder, for two reasons. An unknown device or a node can
 // cause them as often as it likes, so one of each reason in an hour is written for a Node, whatever its message, where the
-// recorder counts repetitions. And the intake takes a written Event for proof that the store takes writes (see verdict), so
-// it writes them itself, between its rounds.
+// recorder counts repetitions. And a written Event proves to the intake that the store accepts writes (see verdict), so the
+// intake writes them itself, between its rounds.
 type nodeEvents struct {
 	client control.Client
 	log    *slog.Logger
-	wake   func() // has write called soon
+	wake   func() // makes the intake call write soon
 
 	mu      sync.Mutex
 	seldom  seldom          // by node and reason; and log lines, by node and kind; guarded by mu
@@ -46,7 +46,7 @@ func (e *nodeEvents) allow(now time.Time, key string) bool {
 	return e.seldom.allow(now, key)
 }
 
-// add has a warning about a Node written, one of a reason in an hour.
+// add queues a warning about a Node, at most one of each reason in an hour.
 func (e *nodeEvents) add(now time.Time, node, reason, message string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -85,7 +85,7 @@ func (e *nodeEvents) write(ctx context.Context) (written uint64) {
 		if err == nil {
 			written++
 		} else if ctx.Err() == nil {
-			e.log.Warn("event not written", "reason", ev.Reason, "node", ev.InvolvedObject.Name, "error", err)
+			e.log.Warn("event about a node not written", "reason", ev.Reason, "node", ev.InvolvedObject.Name, "error", err)
 		}
 	}
 	return written

@@ -6,18 +6,18 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// nudgeAfter is when nodes that have not come are nudged, after the bus began to work. Over an external broker they do
-// not notice by themselves that the hub has started anew, and a nudge may get lost.
+// nudgeAfter is when nodes that have not connected are nudged, counted from when the bus began to work. Over an external broker they
+// do not notice by themselves that the hub has started again, and a nudge may get lost.
 var nudgeAfter = []time.Duration{0, 15 * time.Second, time.Minute, 5 * time.Minute}
 
-// callBack has a node whose session was given up make a new one, should it be reachable again. It would not find out by
-// itself: to the broker, all is well with a connection on which pings get through.
+// callBack nudges a node whose session was ended for silence to make a new one, if it is reachable again. It would not notice by
+// itself: its connection to the broker is in order as long as pings get through.
 func (d *Dispatch) callBack(now time.Time, n *node, tag wire.Tag) {
 	d.publish(n.id, wire.NudgeFrame(tag))
 	d.nudgeFrom(now)
 }
 
-// nudgeFrom nudges nodes without a session from now on, as nudgeAfter says.
+// nudgeFrom nudges nodes without a session at the times of nudgeAfter from now on.
 func (d *Dispatch) nudgeFrom(now time.Time) {
 	d.nudges = d.nudges[:0]
 	for _, t := range nudgeAfter {
@@ -26,7 +26,7 @@ func (d *Dispatch) nudgeFrom(now time.Time) {
 	d.nudge(now)
 }
 
-// nudge lets nodes without a session know that the hub is here, when it is time to.
+// nudge sends nodes without a session a nudge to connect, when one is due.
 func (d *Dispatch) nudge(now time.Time) {
 	if len(d.nudges) == 0 {
 		return

@@ -11,7 +11,7 @@ import (
 )
 
 // forgetAfter is when what a dark node has reported is forgotten, so that it reports everything again: others may have changed
-// what it said of its pods (not ready, unknown).
+// what it reported of its pods (not ready, unknown).
 const forgetAfter = kube.DarkGrace / 2
 
 // open makes c the node's open session.
@@ -47,7 +47,7 @@ func (d *Dispatch) open(now time.Time, n *node, c *conn, name string) {
 	d.enqueue(n, c)
 }
 
-// ended forgets a session.
+// ended removes a session.
 func (d *Dispatch) ended(now time.Time, n *node, c *conn, err error) {
 	if n.conns[c.tag] != c {
 		return
@@ -97,7 +97,7 @@ func (d *Dispatch) removed(now time.Time, n *node, message string) {
 	}
 }
 
-// abandon forgets all sessions of a device after a panic while one was worked on: their state may be anything.
+// abandon removes all sessions of a device after a panic over one of them: their state is undefined.
 func (d *Dispatch) abandon(now time.Time, n *node, err error) {
 	cur := n.current
 	n.current = nil
@@ -118,7 +118,7 @@ func (d *Dispatch) abandon(now time.Time, n *node, err error) {
 	delete(d.touched, n)
 }
 
-// closeSession ends what hangs on the open session. last is when its node was last seen.
+// closeSession ends what belongs to the open session. last is when its node was last seen.
 func (d *Dispatch) closeSession(n *node, c *conn, last time.Time) {
 	n.seen = last
 	d.set.Close(n.name)

@@ -6,7 +6,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// setPanics notes what a node reports. A node without panics costs no memory.
+// setPanics records what a node reports. A node without panics costs no memory.
 func (i *intake) setPanics(node string, n uint64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -17,7 +17,7 @@ func (i *intake) setPanics(node string, n uint64) {
 	}
 }
 
-// agentPanics also forgets the nodes that are gone.
+// agentPanics returns the counts by node, and removes nodes that are gone.
 func (i *intake) agentPanics() map[string]uint64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// plan is what a report changes; nothing, when it is of no consequence or not the node's to report.
+// plan is what a report changes: nothing when it has no effect, or the node may not report it.
 type plan struct {
 	writes []control.Write
 	alone  bool     // must not share a transaction
@@ -23,12 +23,12 @@ type report struct {
 	put  *wire.Put
 }
 
-// unread is the plan for a report of which nothing is taken.
+// unread returns the plan of a report of which nothing is taken.
 func unread(format string, args ...any) plan {
 	return plan{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
 }
 
-// decode reads a status as far as it can be read: one field of a wrong type does not cost the others.
+// decode decodes a status as far as possible: one field of a wrong type does not cost the others.
 func decode[T any](data []byte, status *T) (left []string, err error) {
 	if json.Unmarshal(data, status) == nil {
 		return nil, nil

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// presence is who is connected, for others to ask.
+// presence is which nodes are connected, for other goroutines.
 type presence struct {
 	lastSeen func(device string) time.Time // of the bus; set before Run, never nil after
 
@@ -16,7 +16,7 @@ type presence struct {
 	next     int                       // id of the next watcher
 }
 
-// seen is what is known of one node's connection.
+// seen is the state of one node's connection.
 type seen struct {
 	connected bool
 	last      time.Time // when the session ended or, while it lasts, began
@@ -47,7 +47,7 @@ func (p *presence) forget(node string) {
 	p.mu.Unlock()
 }
 
-// of returns what is known of a node.
+// of returns the state of a node's connection.
 func (p *presence) of(node string) seen {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,13 +15,13 @@ const (
 	maxWrites   = 256         // of one transaction
 	maxTxBytes  = 1 << 20     // of the reports in one transaction
 	maxShare    = 32          // reports of one node in one transaction
-	intakeTries = 30          // of one write that loses races, each against another writer
+	intakeTries = 30          // of one write that has conflicts, each with another writer
 	storeRetry  = time.Second // doubles up to storeRetryMax
 	storeTries  = 10          // of a report that fails for no reason that the API names, while others are written
 	suspectFor  = 2 * time.Second
 )
 
-// storeRetryMax is the longest pause between two tries of a report that the store does not take.
+// storeRetryMax is the longest pause between two attempts for a report that the store does not accept.
 const storeRetryMax = 30 * time.Second
 
 // What one node's reports may cost. A node with 110 pods that start at once fits into the burst: each has some five Events,
@@ -41,21 +41,21 @@ type job struct {
 	batch  *wire.Batch
 	done   func()
 
-	// The rest is the intake's goroutine's.
-	at        int       // puts that are done with
-	tries     int       // of the report at at
+	// The rest is owned by the intake's goroutine.
+	at        int       // how many puts are done with
+	tries     int       // for the report at at
 	since     uint64    // intake.written at its first try
 	notBefore time.Time // when to try it again
 	aside     bool      // of reports that were set aside, see aside.go; never changes
 }
 
-// report is the one at k.
+// report returns the one at k.
 func (j *job) report(k int) report { return report{j.node, &j.batch.Puts[k]} }
 
-// queue is one device's. Its job is guarded by intake.mu; the rest is the goroutine's.
+// queue is that of one device. Fields without another note are owned by the intake's goroutine.
 type queue struct {
 	device string
-	job    *job // nil: none
+	job    *job // nil: none; guarded by intake.mu
 
 	writes, bytes, events bucket
 
@@ -63,13 +63,13 @@ type queue struct {
 
 	aside      map[wire.ID]wire.Put // reports that the store had no room for; guarded by intake.mu
 	asideBytes int                  // of aside; guarded by intake.mu
-	asideNode  string               // whose they are; guarded by intake.mu
+	asideNode  string               // the node that reported them; guarded by intake.mu
 }
 
 // intake writes what nodes report. Each node has a queue of its own, of one batch: it sends no other before that one is
 // answered. In turn, each node whose budget allows gets a share of the next transaction. When a transaction fails, the
-// shares in it are tried one by one, and a node whose own share fails goes on alone for a while: it waits for its own
-// failures, and no other node does.
+// shares in it are tried one by one, and a node whose own share fails goes on alone for a while: only that node waits for
+// its failures.
 type intake struct {
 	client control.Client
 	log    *slog.Logger
@@ -85,9 +85,9 @@ type intake struct {
 	ready      chan struct{}     // has room for one; a signal that something is to be done
 	events     *nodeEvents
 
-	// The rest is the goroutine's.
+	// The rest is owned by the goroutine that runs run.
 	networks []netip.Prefix // of pods and Services: no node's own addresses
-	written  uint64         // transactions that succeeded
+	written  uint64         // transactions that succeeded; grows only
 }
 
 func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) *intake {
@@ -103,7 +103,7 @@ func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) 
 	return i
 }
 
-// add queues a device's batch. One that is there already is of a session that has ended.
+// add queues a device's batch. It replaces one that is there already, which is of a session that has ended.
 func (i *intake) add(j job) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -128,8 +128,8 @@ func (i *intake) add(j job) {
 	i.signal()
 }
 
-// drop forgets what a device has queued: its session is over, and it will send it again. What it has used of its budget
-// stays used.
+// drop removes what a device has queued: its session is over, and it will send it again. What it has used of its budget stays
+// used.
 func (i *intake) drop(device string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -149,7 +149,7 @@ func (i *intake) finish(q *queue) {
 	}
 }
 
-// prune forgets devices that have nothing queued and whose budget is full again, when there are many queues.
+// prune removes the queues of devices that have nothing queued and whose budget is full again, when there are many queues.
 func (i *intake) prune(now time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -180,7 +180,7 @@ func (i *intake) last(q *queue) {
 	}
 }
 
-// advance says that so many reports of a device's batch are done with, and answers the batch after the last.
+// advance records that n reports of a device's batch are done with, and calls done after the last.
 func (i *intake) advance(q *queue, j *job, n int) {
 	i.mu.Lock()
 	if q.job != j { // dropped meanwhile
@@ -199,7 +199,7 @@ func (i *intake) advance(q *queue, j *job, n int) {
 	}
 }
 
-// when is when the node's budget allows a report.
+// when returns when the node's budget allows a report.
 func (q *queue) when(now time.Time, put *wire.Put) time.Time {
 	return latest(q.writes.when(now, writeLimit, 1), q.bytes.when(now, byteLimit, float64(len(put.Data))))
 }

@@ -91,7 +91,7 @@ func (i *intake) checkPodAddresses(nodeName string, pod *corev1.Pod) (left []str
 	return left[:min(len(left), maxLeft)]
 }
 
-// notInRange is why an address cannot be that of a pod with a network of its own on a node; empty when it can.
+// notInRange returns why an address cannot be that of a pod with a network of its own on a node; empty when it can.
 func notInRange(node *corev1.Node, text string) string {
 	a, ok := control.EndpointAddress(text)
 	if !ok {
@@ -112,8 +112,8 @@ func notInRange(node *corev1.Node, text string) string {
 	return fmt.Sprintf("is outside of the node's range %v", ranges)
 }
 
-// notOfNode is why an address cannot be a node's own; empty when it can. What addresses a node has only it can know, and they
-// change; but none is in the networks of pods and Services, and another node's is not this one's.
+// notOfNode returns why an address cannot be a node's own; empty when it can. Only the node knows its addresses, and they change; but
+// none is in the networks of pods and Services, and none is another node's.
 func (i *intake) notOfNode(node *corev1.Node, text string) string {
 	a, ok := control.EndpointAddress(text)
 	switch {
@@ -159,7 +159,7 @@ func (i *intake) checkNodeStatus(st *corev1.NodeStatus) (left []string) {
 	return left
 }
 
-// salvage takes a status update that the API refuses, and leaves those fields as they are stored that the API names. what
+// salvage returns the plan of a status update that the API refuses, with the fields that the refusal names as they are stored. what
 // is empty when it names none of the status.
 func salvage(p plan, err error) (rest plan, what []string) {
 	var refused apierrors.APIStatus
@@ -195,7 +195,7 @@ func salvage(p plan, err error) (rest plan, what []string) {
 	return rest, what[:min(len(what), maxLeft)]
 }
 
-// asStored is obj with some fields of its status as old has them; nil when that cannot be made.
+// asStored returns obj with some fields of its status as old has them; nil when that cannot be made.
 func asStored(obj, old kube.Object, fields []string) kube.Object {
 	now, before := map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	get := func(o kube.Object, into map[string]json.RawMessage) bool {

@@ -63,7 +63,7 @@ func (i *intake) planPod(r report) plan {
 		return unread("it cannot be read: %v", err)
 	}
 	if terminal && status.Phase != pod.Status.Phase {
-		return plan{} // what has ended does not begin again
+		return plan{} // a pod that has ended stays so
 	}
 	// Also when the cache has it so already: the cache may be older than this node's last report, which had it otherwise. The
 	// commit compares with what is stored, and leaves out what changes nothing.

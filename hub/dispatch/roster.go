@@ -9,15 +9,15 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// roster is which devices are known: those whose key a Node has. Others ask it while the loop changes it.
+// roster holds which devices are known: those whose key a Node has. The loop changes it, and any goroutine may read it.
 type roster struct {
-	names map[string]string // Node name by the device's fingerprint; the loop's alone
+	names map[string]string // Node name by the device's fingerprint; owned by the loop's goroutine
 
 	mu  sync.RWMutex
 	ids map[string]int // by device id: how many fingerprints name it, never 0; guarded by mu
 }
 
-// change follows one Node. lost reports that the device that old named is not this Node's any more.
+// change takes in the change of one Node. lost reports that the device that old named is not this Node's any more.
 func (r *roster) change(old, new *corev1.Node) (device string, lost bool) {
 	before, after := keyOf(old), keyOf(new)
 	if key := before; key != "" && (new == nil || new.UID != old.UID || after != key) {
@@ -39,7 +39,7 @@ func (r *roster) change(old, new *corev1.Node) (device string, lost bool) {
 	return device, lost
 }
 
-// keyOf is the fingerprint of a Node's device; empty: it has none yet.
+// keyOf returns the fingerprint of a Node's device; empty: it has none yet.
 func keyOf(n *corev1.Node) string {
 	if n == nil {
 		return ""

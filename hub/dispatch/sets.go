@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// compose makes the whole set of a node whose session is about to open. have is the hash of the node's copy.
+// compose composes the whole set of a node whose session is about to open. have is the hash of the node's copy.
 func (d *Dispatch) compose(now time.Time, n *node, have wire.Hash) {
 	n.down = wire.NewSharing(d.common)
 	if d.tokens != nil {
@@ -22,7 +22,7 @@ func (d *Dispatch) compose(now time.Time, n *node, have wire.Hash) {
 	d.spread()
 }
 
-// accepted makes the tokens that are missing when the node's copy is known without its map.
+// accepted makes the missing tokens when the node's copy was known by its hash, without its map.
 func (d *Dispatch) accepted(now time.Time, n *node, have wire.Hash) {
 	if have.IsZero() || have == n.down.Hash() {
 		d.set.Known(n.name)
@@ -30,7 +30,7 @@ func (d *Dispatch) accepted(now time.Time, n *node, have wire.Hash) {
 	}
 }
 
-// compare takes in what a node has, by its map.
+// compare compares the map of what a node has with its set.
 func (d *Dispatch) compare(now time.Time, n *node, h *wire.Have) {
 	put, remove := n.tokens.Have(h.Entries)
 	for _, o := range put {
@@ -59,7 +59,7 @@ func (d *Dispatch) renewTokens(now time.Time, n *node) {
 	d.wakeAt(next)
 }
 
-// makeToken has a token made beside the loop.
+// makeToken asks for a token, which is made beside the loop.
 func (d *Dispatch) makeToken(n *node, r tokens.Request) {
 	d.tokens.Ask(r, func(r tokens.Result) {
 		d.callOn(n, func(now time.Time) { d.tokenMade(now, n, r) })
@@ -74,7 +74,7 @@ func (d *Dispatch) tokenMade(now time.Time, n *node, r tokens.Result) {
 	}
 	d.wakeAt(next)
 	if r.Err != nil {
-		d.cfg.Log.Warn("token not made; trying again", "pod", r.Pod.Namespace+"/"+r.Pod.Name, "error", r.Err, "retry", tokens.Retry)
+		d.cfg.Log.Warn("token not made, will try again", "pod", r.Pod.Namespace+"/"+r.Pod.Name, "error", r.Err, "retry", tokens.Retry)
 	}
 	switch {
 	case n.current == nil:
@@ -88,7 +88,7 @@ func (d *Dispatch) tokenMade(now time.Time, n *node, r tokens.Result) {
 	d.spread()
 }
 
-// spread hands what has changed in sets to the senders of those whom it concerns.
+// spread passes changes of sets to the senders of the nodes concerned.
 func (d *Dispatch) spread() {
 	out := d.set.Drain()
 	for _, op := range out.Ops {
@@ -120,7 +120,7 @@ func (d *Dispatch) setChanged(n *node, op desired.Op) {
 	}
 }
 
-// sharedChanged brings a change of what is common to all sessions.
+// sharedChanged passes a change of what all nodes get to all sessions.
 func (d *Dispatch) sharedChanged(id wire.ID, before, now *wire.Object) {
 	for _, n := range d.byName {
 		if n.current != nil {

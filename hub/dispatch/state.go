@@ -11,23 +11,24 @@ import (
 
 // Dispatch is the hub's end of all links.
 type Dispatch struct {
-	cfg    Config        // not changed after New
-	inbox  *inbox        // what comes to the loop
+	// These are set by New, never nil where not said otherwise, and have locks of their own.
+	cfg    Config        // does not change after New
+	inbox  *inbox        // what other goroutines have for the loop
 	known  roster        // which devices have a Node
-	pres   presence      // who is connected, for others to ask
-	in     *intake       // takes in reports, beside the loop
+	pres   presence      // which nodes are connected, for other goroutines
+	in     *intake       // writes reports, beside the loop
 	joins  *joins        // join tokens and new Nodes, beside the loop
 	tokens *tokens.Maker // beside the loop; nil: pods get no tokens
 	images *images.Images
 
-	// What follows belongs to the loop's goroutine.
+	// The rest is owned by the loop's goroutine.
 	nodes    map[string]*node // by device id
-	byName   map[string]*node // the device that speaks for a Node, once it has been welcomed
+	byName   map[string]*node // the device of a Node, once it has been welcomed
 	set      *desired.Sets
 	common   *wire.Shared       // what all nodes get
 	touched  map[*node]struct{} // connected nodes whose set has changed in this round
 	queue    []queued           // sessions that may have something to do, see drainAll
-	revision uint64             // largest seen in the feed
+	revision uint64             // largest seen in the feed; grows only
 	refusals refusals
 	pending  map[string]*node // devices that are not known and have begun a handshake; at most maxStrangers
 	knocks   bucket           // of such devices
@@ -43,7 +44,7 @@ func (d *Dispatch) session(name string) *node {
 	return nil
 }
 
-// enqueue has the loop drain a session, after those that stand in the queue already.
+// enqueue makes the loop drain a session, after those in the queue.
 func (d *Dispatch) enqueue(n *node, c *conn) {
 	if !c.queued {
 		c.queued = true
@@ -51,10 +52,10 @@ func (d *Dispatch) enqueue(n *node, c *conn) {
 	}
 }
 
-// wakeAt has tick run at t or before; zero: no matter when.
+// wakeAt makes tick run at t or before; zero changes nothing.
 func (d *Dispatch) wakeAt(t time.Time) { d.wake = earliest(d.wake, t) }
 
-// history is the store's, and the largest revision known of it.
+// history returns the store's history, and the largest revision known of it.
 func (d *Dispatch) history() (id string, revision uint64) {
 	if d.cfg.History != nil {
 		id, revision = d.cfg.History()

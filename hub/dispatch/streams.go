@@ -41,7 +41,7 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 	case a := <-got:
 		return a.s, a.err
 	case <-ctx.Done():
-		go func() { // what is opened now will not be used
+		go func() { // a stream that is opened after this is not used
 			if a := <-got; a.s != nil {
 				_ = a.s.Close(wire.StreamEnd{Reason: "Cancelled", Message: "the caller went away"})
 			}

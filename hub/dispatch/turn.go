@@ -27,8 +27,8 @@ type share struct {
 	left    []leftOut
 }
 
-// gather takes the shares of the next transaction, in turn, and moves those who got one to the end of the turn. wait is
-// when the first of those who got none may have one.
+// gather takes the shares of the next transaction, in turn, and moves the queues that got one to the end of the turn. wait
+// is when the first of the others may have one.
 func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
 	i.mu.Lock()
 	turn := slices.Clone(i.turn)
@@ -75,7 +75,7 @@ func (i *intake) share(now time.Time, q *queue, j *job, objects map[string]bool)
 	return s, later
 }
 
-// plans is as many of the next reports as the node's budget allows, and as need nothing that another in the transaction
+// plans returns as many of the next reports as the node's budget allows, up to one that needs what another in the transaction
 // changes. later is when the budget allows the first, if it does not now.
 func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool) (s share, later time.Time) {
 	s = share{q: q, job: j}
@@ -94,7 +94,7 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 		p := i.plan(r)
 		alone := p.alone || now.Before(q.suspect)
 		if !first && alone || slices.ContainsFunc(p.writes, func(w control.Write) bool { return objects[key(w)] }) {
-			return s, now.Add(time.Millisecond) // what the other write of the object makes has to be seen first
+			return s, now.Add(time.Millisecond) // the other write of the object has to be read first
 		}
 		if !paid {
 			q.pay(now, r.put)
@@ -116,8 +116,8 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 	return s, now
 }
 
-// one writes the next report of a batch by itself, and goes on behind it when it is written or turns out to mean nothing.
-// Otherwise it is tried again later, which only this node waits for.
+// one writes the next report of a batch by itself, and goes on behind it when it is written or has no effect. Otherwise it is
+// tried again later; only this node waits for that.
 func (i *intake) one(ctx context.Context, q *queue, j *job) {
 	if j.at >= len(j.batch.Puts) {
 		i.advance(q, j, 0)
@@ -145,7 +145,7 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 		i.events.add(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) waits until the store has room: %v", r.put.Kind, r.put.Name, err))
 	case again:
 		j.notBefore = now.Add(pause)
-		if j.tries >= storeTries { // whether the Event can be written shows whose fault it is
+		if j.tries >= storeTries { // if the Event can be written, the report is at fault and not the store
 			i.events.add(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
 		}
 		return
@@ -170,7 +170,7 @@ func (i *intake) writeAll(ctx context.Context, p plan) error {
 }
 
 // verdict decides what becomes of a report that could not be written: tried again after pause, left out with a reason, or,
-// when neither, forgotten because what it is about is gone.
+// when neither, dropped because its object is gone.
 func (i *intake) verdict(j *job, err error) (again bool, pause time.Duration, why string) {
 	var panicked *contain.Panic
 	switch {
@@ -184,17 +184,17 @@ func (i *intake) verdict(j *job, err error) (again bool, pause time.Duration, wh
 		if j.tries > intakeTries {
 			return false, 0, "it keeps losing against other writers"
 		}
-		return true, 0, "" // the next round sees what the other writer made
+		return true, 0, "" // the next round reads what the other writer wrote
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
 		return false, 0, "the API refuses it"
 	case j.tries >= storeTries && i.written > j.since && !(storeFull(err) && j.report(j.at).put.Kind != wire.KindEvent):
 		return false, 0, "it cannot be written, though others can"
 	}
-	// The store takes nothing: the report waits, since the node would not send it again once it is answered.
+	// The store accepts nothing: the report waits, because the node would not send it again once it is answered.
 	return true, min(storeRetry<<min(j.tries-1, 10), storeRetryMax), ""
 }
 
-// write makes one change. A pod with finalizers is deleted by the API's rules, not out of hand.
+// write makes one change. A pod with finalizers is deleted by the API's rules, not at once.
 func (i *intake) write(ctx context.Context, w control.Write, alone bool) error {
 	if w.Delete && alone {
 		zero := int64(0)

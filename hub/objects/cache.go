@@ -17,7 +17,7 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Kinds finds the served kinds, which may change while the cache runs; *resource.Kinds is one.
+// Kinds yields the served kinds, which may change while the cache runs; *resource.Kinds is one.
 type Kinds interface {
 	Lookup(kube.GVK) (*resource.Kind, bool)
 	// Changes yields the kinds as they are now, and again after changes until ctx ends.
@@ -32,41 +32,40 @@ type Config struct {
 }
 
 // Cache is the typed form of what the store holds now, for the kinds that are read typed: control.Reader and control.Feed. A
-// kind enters at its first reader and stays as long as it is served. All methods may be called from any goroutine, also before Run; what reads show
-// stands still until Run.
+// kind enters at its first reader and stays as long as it is served. All methods may be called from any goroutine, also before Run. What
+// reads show does not change until Run.
 type Cache struct {
-	store   sqlstore.Store
-	kinds   Kinds
-	decoded *decoded
-	log     *slog.Logger
-
+	// These are set by New, never nil, and have locks of their own.
+	store    sqlstore.Store
+	kinds    Kinds
+	decoded  *decoded
+	log      *slog.Logger
 	delivery *delivery
-
-	feed    feedHealth
-	waiters waiters
+	feed     feedHealth
+	waiters  waiters
 
 	mu     sync.RWMutex
-	rev    sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo
-	cached map[string]*kindCache // by the kind's part of the key
-	// subs outlive what is cached: a kind that is served again is one that its subscribers follow. Its sets are shared with
-	// cached, and are only emptied.
+	rev    sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo; guarded by mu
+	cached map[string]*kindCache // by the kind's part of the key; guarded by mu
+	// subs outlive what is cached: when a kind is served again, its subscribers follow it again. The sets are shared with cached
+	// and are emptied, never replaced. Guarded by mu.
 	subs  map[kube.GVK]map[*subscription]struct{}
-	hooks map[string]*hook // by the kind's part of the key
+	hooks map[string]*hook // by the kind's part of the key; guarded by mu
 }
 
 // kindCache is one kind. Guarded by Cache.mu.
 type kindCache struct {
 	kind    *resource.Kind
-	filled  bool              // false while the store has not been able to say what exists
-	from    sqlstore.Revision // the snapshot that it started from; older events are in it
-	items   btree.Map[string, cached]
-	indexes map[string]*index
+	filled  bool                       // false until the store has answered what exists
+	from    sqlstore.Revision          // the snapshot that it started from; older events are in it
+	items   btree.Map[string, cached]  // by key
+	indexes map[string]*index          // by name: those that the kind declares
 	subs    map[*subscription]struct{} // Cache.subs of the kind
 
 	delivery *delivery // the cache's
 }
 
-// hook is an OnEvent call; pointers tell them apart.
+// hook is an OnEvent call; its pointer identifies it.
 type hook struct{ f func(sqlstore.Event) }
 
 type cached struct {
@@ -82,21 +81,21 @@ func New(cfg Config) *Cache {
 	}
 	c := &Cache{store: cfg.Store, kinds: cfg.Kinds, decoded: newDecoded(log), delivery: &delivery{log: log}, log: log, cached: map[string]*kindCache{},
 		subs: map[kube.GVK]map[*subscription]struct{}{}, hooks: map[string]*hook{}}
-	// A store that does not answer yet leaves 0: the feed then begins with all history that is kept, or with a fresh list.
+	// When the store does not answer yet, rev stays 0: the feed then begins with all history that is kept, or with a new list.
 	if rev, err := cfg.Store.Revision(context.Background()); err == nil {
 		c.moveTo(rev)
 	}
 	return c
 }
 
-// moveTo notes that all commits up to rev have been applied. c.mu is held, or nobody else has c.
+// moveTo records that all commits up to rev have been applied. c.mu is held, or no other goroutine has c.
 func (c *Cache) moveTo(rev sqlstore.Revision) {
 	c.rev = rev
 	c.feed.applied.Store(int64(rev))
 }
 
-// OnEvent has the feed call f for every change of the kind whose keys begin with part, until forget is called or another f takes
-// its place. f must be quick, and read nothing of the cache.
+// OnEvent makes the feed call f for every change of the kind whose keys begin with part, until forget is called or another f
+// replaces it. f must be quick, and must not read the cache.
 func (c *Cache) OnEvent(part string, f func(sqlstore.Event)) (forget func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,10 +147,10 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 // fillTimeout bounds how long the cache waits for the store while readers wait for the cache.
 const fillTimeout = 10 * time.Second
 
-// fill replaces the content of kc by what the store holds now and gives subscribers the difference. When the store cannot
-// say, the next reader or event of the kind tries again. c.mu is held.
+// fill replaces the content of kc by what the store holds now and gives subscribers the difference. When the store fails,
+// the next reader or event of the kind tries again. c.mu is held.
 func (c *Cache) fill(kc *kindCache, prefix string) {
-	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so of none
+	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so it is not the context of one of them
 	defer cancel()
 	page, err := c.store.List(ctx, prefix, "", 0, 0)
 	if kc.filled = err == nil; err != nil {
@@ -187,8 +186,8 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 	}
 }
 
-// decode is Decode of one entry, fit to be kept for long; a panic of a decoder is its error. A copy's lists are no longer than
-// they have to be, and its strings are those of in.
+// decode returns what Decode does for one entry, in as little memory as possible because it is kept for long: lists have no spare
+// capacity, and strings are shared by way of in. A panic of a decoder is returned as an error.
 func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry, in *interner) (obj kube.Object, err error) {
 	err = contain.Do(c.log, "objects/decode", e.Key, func() error {
 		decoded, err := Decode(k, e.Value)
@@ -268,7 +267,7 @@ func (c *Cache) follow(ctx context.Context, from sqlstore.Revision) error {
 	}
 }
 
-// refill brings all kinds to the present after the feed fell behind the store's history.
+// refill brings all kinds up to date after the feed fell behind the store's history.
 func (c *Cache) refill(ctx context.Context) error {
 	rev, err := c.store.Revision(ctx)
 	if err != nil {
@@ -284,7 +283,7 @@ func (c *Cache) refill(ctx context.Context) error {
 	return nil
 }
 
-// apply brings one or more whole commits into the cache.
+// apply applies one or more whole commits.
 func (c *Cache) apply(events []sqlstore.Event) {
 	objs := c.decodeAll(events)
 	rev := events[len(events)-1].Rev
@@ -297,7 +296,7 @@ func (c *Cache) apply(events []sqlstore.Event) {
 	c.waiters.wake(rev)
 }
 
-// applyOne brings one change into the cache. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
+// applyOne applies one change. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
 func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	part := kindPart(ev.Key)
 	if h := c.hooks[part]; h != nil {
@@ -324,7 +323,7 @@ func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	kc.set(ev.Key, cached{obj, ev.Rev})
 }
 
-// unreadable reports an object that loops will not see. The API still shows its bytes.
+// unreadable logs an object that loops will not see. The API still shows its bytes.
 func (c *Cache) unreadable(key string, rev sqlstore.Revision, err error) {
 	c.log.Error("stored object cannot be decoded; controllers do not see it", "key", key, "revision", int64(rev), "error", err)
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // An object is stored as JSON with its apiVersion, kind and resourceVersion in place, so that reading it is a copy. The
-// resourceVersion is only known at commit, so a writer encodes the object without its digits and tells the store where they
-// belong.
+// resourceVersion is only known at commit, so a writer encodes the object without its digits and passes the store the
+// offset where they belong.
 
 var rvField = []byte(`"resourceVersion":"`)
 
@@ -22,7 +22,7 @@ type Encoded struct {
 	At    int // offset in Value
 }
 
-// Encode makes the stored form of obj, whose TypeMeta it sets.
+// Encode returns the stored form of obj, whose TypeMeta it sets.
 func Encode(k *resource.Kind, obj kube.Object) (Encoded, error) {
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
 	b, at, err := k.Codec.Encode(obj)
@@ -32,7 +32,7 @@ func Encode(k *resource.Kind, obj kube.Object) (Encoded, error) {
 	return Encoded{Value: b, At: at}, nil
 }
 
-// With returns the JSON with revision rev in place, leaving e as it is.
+// With returns the JSON with revision rev in place. It does not change e.
 func (e Encoded) With(rev sqlstore.Revision) []byte {
 	digits := strconv.AppendInt(nil, int64(rev), 10)
 	b := make([]byte, 0, len(e.Value)+len(digits))
@@ -51,7 +51,7 @@ func (e Encoded) Same(stored []byte, rev sqlstore.Revision) bool {
 		bytes.Equal(stored[e.At+len(digits):], e.Value[e.At:])
 }
 
-// Decode makes the typed form of stored bytes.
+// Decode returns the typed form of stored bytes.
 func Decode(k *resource.Kind, raw []byte) (kube.Object, error) { return k.Codec.Decode(raw) }
 
 // StoredRevision returns the resourceVersion in stored bytes; 0 when there is none.

@@ -12,21 +12,21 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Bounds of the recent revisions that stay decoded, in number and in bytes of JSON (the typed form has a few times as many).
-// Current objects of kinds that loops read are kept by the cache anyway; this is for watches that follow close behind and for
-// updates in quick succession.
+// These bound the recent revisions that stay decoded, in number and in bytes of JSON (the typed form has a few times as many). The
+// cache keeps the current objects of kinds that loops read anyway; these are for watches that follow closely, and for updates in
+// quick succession.
 const (
 	keepDecoded      = 512
 	keepDecodedBytes = 2 << 20
 )
 
-// decoded holds the typed form of recent revisions, so that each is made once for all who need it.
+// decoded holds the typed form of recent revisions, so that each is decoded once for all readers.
 type decoded struct {
 	mu     sync.Mutex
-	known  map[version]*revision
+	known  map[version]*revision // those in recent; guarded by mu, as are the next three
 	recent []remembered          // oldest first; those of known
 	bytes  int                   // of recent
-	handed map[string][]*Handoff // by key: objects that writers are committing just now
+	handed map[string][]*Handoff // by key: objects that writers are committing
 	seed   maphash.Seed          // set once: hashes of this process only
 	log    *slog.Logger
 }
@@ -51,7 +51,7 @@ type revision struct {
 	err  error
 }
 
-// fill makes the object, which is key's. A panic of a decoder is the object's error, for all who ask for it.
+// fill makes the object, which is key's. A panic of a decoder is the object's error, for all its readers.
 func (e *revision) fill(log *slog.Logger, key string, make func() (kube.Object, error)) (kube.Object, error) {
 	e.once.Do(func() {
 		e.err = contain.Do(log, "objects/decode", key, func() (err error) {
@@ -64,14 +64,14 @@ func (e *revision) fill(log *slog.Logger, key string, make func() (kube.Object, 
 }
 
 // Handoff is an object that its writer has encoded but whose revision it does not know yet. The feed may see the commit
-// before the writer does, so both may settle it; the content's hash tells it from what a rival wrote to the same key.
+// before the writer does, so both may settle it; the content's hash distinguishes it from what another writer wrote to the same key.
 type Handoff struct {
-	once sync.Once
+	once sync.Once // guards the first settling, which sets obj's resourceVersion
 	key  string
-	sum  uint64
-	at   int
-	size int // of the JSON, in bytes
-	obj  kube.Object
+	sum  uint64      // of the JSON without its revision
+	at   int         // offset of the revision in the JSON
+	size int         // of the JSON, in bytes
+	obj  kube.Object // shared: read-only but for the settling
 }
 
 func newDecoded(log *slog.Logger) *decoded {
@@ -84,7 +84,7 @@ func newDecoded(log *slog.Logger) *decoded {
 }
 
 // offer announces that obj is about to be committed as enc under key. settle must follow. From now on obj is shared:
-// nobody may change it.
+// read-only.
 func (d *decoded) offer(key string, enc Encoded, obj kube.Object) *Handoff {
 	h := &Handoff{key: key, at: enc.At, size: len(enc.Value), obj: obj, sum: d.sum(enc.Value[:enc.At], enc.Value[enc.At:])}
 	d.mu.Lock()
@@ -149,7 +149,7 @@ func (d *decoded) forget() {
 	d.recent, d.bytes = nil, 0
 }
 
-// peek returns the typed form of key's value at rev when it has been made.
+// peek returns the typed form of key's value at rev if it has been decoded.
 func (d *decoded) peek(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	d.mu.Lock()
 	e := d.known[version{key, rev}]

@@ -46,7 +46,7 @@ func TestRevisionInPlace(t *testing.T) {
 	}
 }
 
-// Whoever settles it first, writer or feed, the same object carries the revision, and what a rival wrote is not taken
+// If writer or feed settles it first, the same object carries the revision, and what a rival wrote is not taken
 // for it.
 func TestHandoff(t *testing.T) {
 	k, mine, enc := encodedMap(t, "a", "mine")

@@ -16,25 +16,25 @@ const (
 	feedStuck = 10 * time.Second
 	// feedLag is how many revisions the feed may be behind the store: seconds of the busiest hub.
 	feedLag = 10_000
-	// storePatience is how long a question about the feed waits for the store.
+	// storePatience is how long a check of the feed waits for the store.
 	storePatience = 5 * time.Second
 )
 
-// feedHealth is what is known of the feed that applies the store's changes. Nothing here waits for the cache's lock, which a
-// feed that stands still may hold.
+// feedHealth is the state of the feed that applies the store's changes. Its methods do not take the cache's lock, which a feed that
+// has stopped may hold.
 type feedHealth struct {
-	running atomic.Bool
+	running atomic.Bool  // Run runs
 	applied atomic.Int64 // the cache's revision
 
 	mu    sync.Mutex
-	at    int64     // the revision at which the feed was last seen behind the store
-	since time.Time // when it was first seen there; zero when it was not behind
+	at    int64     // the revision at which the feed was last seen behind the store; guarded by mu
+	since time.Time // when it was first seen there; zero when it was not behind; guarded by mu
 }
 
 // revision returns the one up to which all commits have been applied.
 func (f *feedHealth) revision() sqlstore.Revision { return sqlstore.Revision(f.applied.Load()) }
 
-// Health returns why controllers and typed reads do not see what the store holds, or nil. A feed that stands still is noticed
+// Health returns why controllers and typed reads do not see what the store holds, or nil. It reports a feed that has stopped
 // ten seconds after the first call that found it behind.
 func (c *Cache) Health() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storePatience)

@@ -9,8 +9,8 @@ import (
 
 // index finds objects by a value that the kind's declaration computes from them. Objects under a value are in key order.
 type index struct {
-	values func(kube.Object) []string
-	under  map[string][]indexed
+	values func(kube.Object) []string // pure; from the kind's declaration
+	under  map[string][]indexed       // by value, in key order, without empty lists; guarded by Cache.mu
 }
 
 type indexed struct {

@@ -9,8 +9,8 @@ import (
 // maxInterned is the longest string that is looked up, in bytes: longer ones are hardly ever alike.
 const maxInterned = 64
 
-// interner has equal strings of many objects share their memory. A decoder makes each string anew, and of the forty in a pod all
-// but a few (name, UID, addresses, ids) occur in thousands of others. It is used while a kind is filled, and then forgotten.
+// interner makes equal strings of many objects share their memory. A decoder allocates each string, and of the forty in a pod all
+// but a few (name, UID, addresses, ids) occur in thousands of others. It is used while a kind is filled, and then dropped.
 type interner struct {
 	strings map[string]string
 	fields  map[reflect.Type][]int // of a struct: those that may hold strings
@@ -20,7 +20,7 @@ func newInterner() *interner {
 	return &interner{strings: map[string]string{}, fields: map[reflect.Type][]int{}}
 }
 
-// object replaces strings of obj, which nobody else may read yet, by those of objects before it.
+// object replaces strings of obj, which no other goroutine reads yet, by those of objects before it.
 func (in *interner) object(obj kube.Object) { in.walk(reflect.ValueOf(obj)) }
 
 func (in *interner) string(s string) string {

@@ -16,7 +16,7 @@ func (c *Cache) followKinds(ctx context.Context) {
 }
 
 // kindsChanged drops what is cached of kinds that are gone, without a change for their subscribers: the objects are not deleted.
-// A kind that is declared anew is one that has gone and come. Subscribers of a kind that has come see each object as created.
+// A kind with a new declaration counts as removed and added. Subscribers of a kind that is added see each object as created.
 func (c *Cache) kindsChanged(all []*resource.Kind) {
 	served := make(map[kube.GVK]*resource.Kind, len(all))
 	for _, k := range all {

@@ -78,7 +78,7 @@ func (c *Cache) At(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	return it.obj, true
 }
 
-// AtHand returns key's object as of rev when it has been decoded before and is still known.
+// AtHand returns key's object as of rev when it has been decoded before and is still kept.
 func (c *Cache) AtHand(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	if o, ok := c.At(key, rev); ok {
 		return o, true
@@ -86,7 +86,7 @@ func (c *Cache) AtHand(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	return c.decoded.peek(key, rev)
 }
 
-// Typed returns the object that raw is, which is key's value at rev. What has to be decoded for it is kept for others.
+// Typed returns the object that raw is, which is key's value at rev. What it has to decode it keeps for other readers.
 func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
 	if o, ok := c.At(key, rev); ok {
 		return o, nil
@@ -94,8 +94,8 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 	return c.decoded.object(k, key, rev, raw)
 }
 
-// Offer announces that obj is about to be committed as enc under key. Settle must follow. From now on obj is shared: nobody
-// may change it.
+// Offer announces that obj is about to be committed as enc under key. Settle must follow. From now on obj is shared:
+// read-only.
 func (c *Cache) Offer(key string, enc Encoded, obj kube.Object) *Handoff {
 	return c.decoded.offer(key, enc, obj)
 }

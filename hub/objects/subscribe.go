@@ -10,15 +10,15 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// delivery hands changes to all subscriptions, from one goroutine: a commit that a dozen loops follow wakes one of them, not
-// a dozen. Its queue is unbounded: subscribers are the hub's own loops, which must be quick, and it holds references only.
-// The goroutine is there only while there is something to deliver.
+// delivery passes changes to all subscriptions from one goroutine: a commit that a dozen loops follow wakes one goroutine, not a
+// dozen. Its queue is unbounded: subscribers are the hub's own loops, which must be quick, and it holds references only.
+// The goroutine exists only while there is something to deliver.
 type delivery struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	queue   []delivered
-	running bool // the goroutine is there
+	queue   []delivered // in commit order; guarded by mu
+	running bool        // the goroutine exists; guarded by mu
 }
 
 // delivered is one change on its way to one subscription.
@@ -32,10 +32,10 @@ type subscription struct {
 	f     func(control.Change)
 	ended <-chan struct{}
 	begun bool             // Subscribe is about to return; guarded by delivery.mu
-	held  []control.Change // what has come before; guarded by delivery.mu
+	held  []control.Change // what came before begun; nil afterwards; guarded by delivery.mu
 }
 
-// add takes in a change for s.
+// add queues a change for s, or keeps it until begin.
 func (d *delivery) add(s *subscription, c control.Change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -46,7 +46,7 @@ func (d *delivery) add(s *subscription, c control.Change) {
 	d.put(delivered{s, c})
 }
 
-// begin delivers to s from now on, first what has come meanwhile.
+// begin delivers to s from now on, first what was kept for it.
 func (d *delivery) begin(s *subscription) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,7 +66,7 @@ func (d *delivery) put(q delivered) {
 	}
 }
 
-// take returns what is queued. When that is nothing, the goroutine has to end.
+// take returns what is queued. When that is nothing, it has recorded that the goroutine ends.
 func (d *delivery) take() []delivered {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,13 +88,13 @@ func (d *delivery) run() {
 	}
 }
 
-// call hands one change over. A panic in f is that change's: the next ones follow.
+// call passes one change to f. A panic in f is contained, and the next changes follow.
 func (d *delivery) call(f func(control.Change), c control.Change) {
 	obj := c.Object()
 	contain.Go(d.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
 }
 
-// Subscribe implements control.Feed. A kind that is not served is followed from when it is. f may read and write the API.
+// Subscribe implements control.Feed. A kind that is not served yet is followed once it is. f may read and write the API.
 func (c *Cache) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
 	s := &subscription{f: f, ended: ctx.Done()}
 	var now []control.Change

@@ -8,14 +8,14 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// ErrEnded is what waiting returns once Run has returned: nothing more will be applied.
-var ErrEnded = errors.New("the hub's cache follows the store no longer")
+// ErrEnded is the error of waiting once Run has returned: nothing more will be applied.
+var ErrEnded = errors.New("the hub's cache no longer follows the store")
 
 // waiters are the callers of WaitFor whose revision has not been applied.
 type waiters struct {
 	mu    sync.Mutex
-	ended bool
-	of    map[*waiter]struct{}
+	ended bool                 // no Run is under way and one has been; guarded by mu
+	of    map[*waiter]struct{} // guarded by mu
 }
 
 // waiter is one caller. done is closed when rev has been applied, or when nothing more will be.
@@ -35,7 +35,7 @@ func (c *Cache) WaitFor(ctx context.Context, rev sqlstore.Revision) error {
 		return ErrEnded
 	}
 	defer c.waiters.remove(w)
-	if c.feed.revision() >= rev { // applied before w was added, so that nobody wakes it
+	if c.feed.revision() >= rev { // applied before w was added, so that nothing would wake it
 		return nil
 	}
 	select {
@@ -90,7 +90,7 @@ func (ws *waiters) wake(applied sqlstore.Revision) {
 	}
 }
 
-// begin and end are the feed's: nothing is applied outside them.
+// begin and end are called by Run: nothing is applied outside of them.
 func (ws *waiters) begin() {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

@@ -15,9 +15,9 @@ import (
 
 // Result answers a request about one object.
 type Result struct {
-	// JSON is the object (or subresource body, or Status) as stored, apiVersion and kind included: hand it out as it is.
+	// JSON is the object (or subresource body, or Status) as stored, apiVersion and kind included: to be sent as it is.
 	JSON []byte
-	// Object is the typed form of JSON when the registry had it at hand; nil otherwise.
+	// Object is the typed form of JSON when the registry has it without decoding; nil otherwise.
 	Object   runtime.Object
 	Created  bool     // 201 instead of 200
 	Accepted bool     // 202: a deletion that was asked for with orphanDependents=false has begun; for all others that is 200
@@ -29,7 +29,7 @@ type ListResult struct {
 	Items           []json.RawMessage
 	ResourceVersion string
 	Continue        string
-	Remaining       *int64 // nil when a selector makes it unknowable, or nothing remains
+	Remaining       *int64 // nil when a selector is set, or nothing remains
 }
 
 // WatchEvent is one event of a watch. For a bookmark JSON holds a bare object of the kind with its resourceVersion (and
@@ -46,15 +46,15 @@ type Watch interface {
 	Close()
 }
 
-// Verbs is everything that HTTP does with objects. *Registry implements it; hub/apiserver consumes it. Errors are
+// Verbs are the operations on objects that the API offers. *Registry implements it; hub/apiserver consumes it. Errors are
 // *apierrors.StatusError with upstream's texts. Bodies are typed objects of the target's kind (or of the subresource's)
 // with TypeMeta set; strict decoding has been done by the caller.
 type Verbs interface {
 	Create(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error)
 	Get(ctx context.Context, t resource.Target, opts *metav1.GetOptions) (*Result, error)
 	Update(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error)
-	// Patch: merge, strategic merge, JSON patch. validation is fieldValidation's value: the patched object is decoded
-	// strictly when it says so.
+	// Patch applies a merge patch, strategic merge patch or JSON patch. validation is fieldValidation's value: the patched object is decoded
+	// strictly when that asks for it.
 	Patch(ctx context.Context, t resource.Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error)
 	Delete(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions) (*Result, error)
 	DeleteCollection(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error)
@@ -69,7 +69,7 @@ type Admission interface {
 	Validate(ctx context.Context, a *AdmissionRequest) error
 }
 
-// AdmissionRequest is a write as admission sees it: who asks for what, and what it would make of the object.
+// AdmissionRequest is a write as admission sees it: the request with its user, and the object that it would store.
 type AdmissionRequest struct {
 	resource.Request                // with the Kind as it is stored
 	Operation        Operation      // CREATE for everything that is POSTed, also to a subresource

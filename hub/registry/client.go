@@ -16,22 +16,22 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// client is control.Client in process: the same rules as over HTTP without encoding anything for the way. It reads the cache.
+// client is control.Client in process: the same rules as over HTTP, without encoding anything for transport. It reads the cache.
 type client struct {
 	*objects.Cache
 	r  *Registry
-	as auth.Component
+	as auth.Component // whose user and field manager its writes have
 }
 
 // Client returns the client of the hub itself.
 func (r *Registry) Client() control.Client { return r.ClientAs(auth.Hub) }
 
-// ClientAs returns what controllers, the scheduler's driver and the dispatcher use: its requests are as's, and are not
-// authorized. Objects that its methods return are shared, as all objects of control.Reader: read-only. Objects that are
+// ClientAs returns what controllers, the scheduler's driver and the dispatcher use: its requests have the user
+// of as, and are not authorized. Objects that its methods return are shared, as all objects of control.Reader: read-only. Objects that are
 // passed to it are only read.
 func (r *Registry) ClientAs(as auth.Component) control.Client { return &client{r.objects, r, as} }
 
-// target finds out what obj is.
+// target returns the target that obj names.
 func (c *client) target(obj kube.Object) (resource.Target, error) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	if gvk.Kind == "" {
@@ -97,7 +97,7 @@ func (c *client) Delete(ctx context.Context, gvk kube.GVK, namespace, name strin
 func (c *client) Commit(ctx context.Context, writes []control.Write) error {
 	ctx = c.in(ctx)
 	plans := make([]*plan, 0, len(writes))
-	kinds := make([]*resource.Kind, 0, len(writes)) // of plans, as they were asked for
+	kinds := make([]*resource.Kind, 0, len(writes)) // of plans, in the versions of the writes
 	for _, w := range writes {
 		q, p, err := c.plan(ctx, w)
 		if err != nil {
@@ -166,7 +166,7 @@ func (c *client) plan(ctx context.Context, w control.Write) (*request, *plan, er
 	return q, p, err
 }
 
-// writeVerb is the verb that a write would be over HTTP.
+// writeVerb returns the verb that a write would be over HTTP.
 func writeVerb(t resource.Target, w control.Write) string {
 	switch sub := t.Kind.Stored().Subresources[w.Subresource]; {
 	case w.Delete:
@@ -177,7 +177,7 @@ func writeVerb(t resource.Target, w control.Write) string {
 	return "update"
 }
 
-// planWrite is the plan of a request that is part of a commit.
+// planWrite returns the plan of a request that is part of a commit.
 func (r *Registry) planWrite(ctx context.Context, q *request, w control.Write) (*plan, error) {
 	switch {
 	case w.Object == nil && !w.Delete:

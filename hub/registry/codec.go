@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// encodeBody makes JSON of something that is never stored: a Scale, a Status, a TokenRequest, a view.
+// encodeBody returns the JSON of something that is never stored: a Scale, a Status, a TokenRequest, a view.
 func encodeBody(obj runtime.Object) ([]byte, error) {
 	return json.Marshal(obj)
 }
@@ -34,7 +34,7 @@ func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev s
 	return out[0], nil
 }
 
-// views is view of many, which are converted at once.
+// views does what view does, for many, which it converts in one call.
 func (r *Registry) views(ctx context.Context, k *resource.Kind, entries []sqlstore.Entry) ([]json.RawMessage, error) {
 	out := make([]json.RawMessage, len(entries))
 	if k.StoredAs == nil {

@@ -26,7 +26,7 @@ const (
 	generateTries = 8
 )
 
-// Create stores a new object, or has its Handler answer what is not stored.
+// Create stores a new object, or returns the answer of its Handler when the kind is not stored.
 func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error) {
 	if opts == nil {
 		opts = &metav1.CreateOptions{}
@@ -139,8 +139,8 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	return p, p.bounded()
 }
 
-// applyCreateRules is the strategy's part of a creation: what the hub alone sets is set, what is wrong is refused. By the end
-// the object has the name that admission validates.
+// applyCreateRules does the strategy's part of a creation: it sets what only the hub sets, and refuses what is wrong. After it the
+// object has the name that admission validates.
 func (r *Registry) applyCreateRules(ctx context.Context, a *AdmissionRequest, rules *resource.Rules, p *plan) error {
 	k, obj := p.kind, p.obj
 	obj.SetCreationTimestamp(metav1.NewTime(r.now().Truncate(1e9)))
@@ -169,8 +169,8 @@ func (r *Registry) applyCreateRules(ctx context.Context, a *AdmissionRequest, ru
 	return nil
 }
 
-// checkLimit keeps a typing error in a number of replicas from filling the hub's memory. Creations that race with each other
-// may get by together.
+// checkLimit keeps a typing error in a number of replicas from filling the hub's memory. Concurrent creations may
+// exceed the limit together.
 func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Object) error {
 	limit := r.limits[k.GVK]
 	if limit.Max <= 0 {
@@ -192,8 +192,8 @@ func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Ob
 		fmt.Errorf("this hub takes %d %s and has %d: %s", limit.Max, k.Plural, have, limit.Advice))
 }
 
-// prepare brings a body into the shape that rules and admission see: what nobody may set is gone, what is left out has its
-// default. It returns warnings.
+// prepare brings a body into the shape that rules and admission see: what clients may not set is removed, what is left out
+// has its default. It returns warnings.
 func (r *Registry) prepare(q *request, obj kube.Object) []string {
 	obj.SetManagedFields(nil)
 	obj.SetSelfLink("")

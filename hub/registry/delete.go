@@ -69,7 +69,7 @@ func (r *Registry) planDelete(ctx context.Context, q *request, cur *current, opt
 	return p, p.encodeChange()
 }
 
-// planRemoval removes an object for good: its grace and its finalizers have been seen to.
+// planRemoval removes an object for good: its grace period is over, and it has no finalizers.
 func (r *Registry) planRemoval(ctx context.Context, q *request, cur *current) (*plan, error) {
 	if err := r.admit(ctx, q.admission(OpDelete, nil, cur.obj), nil); err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ const (
 
 // markDeleted is the whole rule of deletion, on a copy of the object: grace period, finalizers, garbage collection policy.
 func markDeleted(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, now time.Time) fate {
-	if k.Finalizers != nil { // of the spec: what the object stands for goes first
+	if k.Finalizers != nil { // of the spec: what the object represents is deleted first
 		if obj.GetDeletionTimestamp() == nil {
 			beginDeletion(obj, now, nil)
 			setPolicyFinalizers(k, obj, opts)
@@ -158,7 +158,7 @@ func applyGrace(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, n
 		if until.Before(now) {
 			until = now
 			if wait != 0 {
-				wait = 1 // over already, but who asked to wait still gets an orderly end
+				wait = 1 // over already, but a deletion with a grace period still gets an orderly end
 			}
 		}
 		stamp := metav1.NewTime(until)
@@ -182,7 +182,8 @@ func beginDeletion(obj kube.Object, at time.Time, grace *int64) {
 	}
 }
 
-// setPolicyFinalizers leaves the garbage collector its orders: what to do with the dependents before the object may go.
+// setPolicyFinalizers sets the finalizers by which the garbage collector knows what to do with the dependents before the object may
+// go.
 func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions) {
 	if k.NoGarbageCollection {
 		return
@@ -229,7 +230,7 @@ func policyFinalizer(obj kube.Object, opts *metav1.DeleteOptions) string {
 // collectionWorkers delete at the same time, so that their commits share an fsync.
 const collectionWorkers = 16
 
-// DeleteCollection deletes what list selects, one by one by the rules of Delete, and answers with what it found. An
+// DeleteCollection deletes what list selects, one by one by the rules of Delete, and returns what it found. An
 // object that is gone meanwhile is no error; after another error the rest may or may not be deleted, as in Kubernetes.
 func (r *Registry) DeleteCollection(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error) {
 	if err := r.writable(t); err != nil {

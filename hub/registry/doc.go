@@ -2,7 +2,7 @@
 // values on top of the object log. HTTP lives in hub/apiserver, the typed cache in hub/objects. It knows verbs and names no
 // kind: what is special about one is declared in hub/resource, or is a resource.Handler beside it (podverbs).
 //
-// Every write is a request and goes the same way, whoever asks:
+// Every write is a request and takes the same path, from the API and from the hub's own loops:
 //
 //	Verbs, ClientAs ─► resolve ─► decode ─► default ─► mutate ─► validate ─► commit
 //	                   request    body,     Rules      admission  Rules, then  compare with what was

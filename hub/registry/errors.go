@@ -16,7 +16,7 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// Clients and people match on these texts; they are the ones that Kubernetes uses.
+// Clients match on these texts: they are Kubernetes' own.
 const (
 	lockText         = "the object has been modified; please apply your changes to the latest version and try again"
 	listExpiredText  = "The resourceVersion for the provided list is too old."
@@ -40,7 +40,7 @@ func invalid(k *resource.Kind, name string, errs field.ErrorList) error {
 	return apierrors.NewInvalid(k.GVK.GroupKind(), name, errs)
 }
 
-// plainError is what Kubernetes makes of an error without a status: a 500 with nothing but its text.
+// plainError returns what Kubernetes answers for an error without a status: a 500 with nothing but its text.
 func plainError(text string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text,
@@ -65,7 +65,7 @@ func badRevision(s string, err error) error {
 		field.ErrorList{field.Invalid(field.NewPath("resourceVersion"), s, err.Error())})
 }
 
-// storeFailure makes a status of an error that is not about the object: the store is closed or its disk is full, or the
+// storeFailure returns the status of an error that is not about the object: the store is closed or its disk is full, or the
 // request's time is over.
 func storeFailure(k *resource.Kind, verb string, err error) error {
 	var status apierrors.APIStatus
@@ -86,7 +86,7 @@ func storeFailure(k *resource.Kind, verb string, err error) error {
 // reasonStoreFull is the reason of a refusal because the store is full; Kubernetes has none of its own for that.
 const reasonStoreFull metav1.StatusReason = "InsufficientStorage"
 
-// storeFull is a 507: it is neither the request's fault nor a fault of the hub, and trying again does not help by itself.
+// storeFull returns a 507: neither the request nor the hub is at fault, and trying again alone does not help.
 func storeFull(full *sqlstore.FullError) error {
 	text := full.Error()
 	if full.Tenant != "" {

@@ -31,11 +31,11 @@ type expiry struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
-	queue  []written          // by time of the last write; also holds writes that a later one has overtaken
-	latest map[string]written // key → its last write
-	bytes  int                // of the last writes
-	retry  bool               // the last deletion failed
-	wake   chan struct{}      // capacity 1
+	queue  []written          // by time of the write; also has writes that a later one of the key has replaced; guarded by mu
+	latest map[string]written // the last write of each key; guarded by mu
+	bytes  int                // of the values in latest; guarded by mu
+	retry  bool               // the last deletion failed; guarded by mu
+	wake   chan struct{}      // one token while there may be something to delete earlier than planned
 }
 
 type written struct {
@@ -49,7 +49,7 @@ func newExpiry(s sqlstore.Store, now func() time.Time, ttl resource.TTL, log *sl
 	return &expiry{store: s, now: now, ttl: ttl, log: log, latest: map[string]written{}, wake: make(chan struct{}, 1)}
 }
 
-// load takes in the objects that exist, by the time that they give of themselves. What saw has taken in already is newer.
+// load adds the objects that exist, by the times in them. What saw has added already is newer.
 func (x *expiry) load(ctx context.Context, prefix string) error {
 	page, err := x.store.List(ctx, prefix, "", 0, 0)
 	if err != nil {
@@ -69,7 +69,7 @@ func (x *expiry) load(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// lastWrite estimates when an object was last written. One that does not say lives from now on.
+// lastWrite estimates when an object was last written. One without a time counts as written now.
 func (x *expiry) lastWrite(data []byte) time.Time {
 	estimate, now := x.ttl.LastWrite, x.now()
 	if estimate == nil {
@@ -82,7 +82,7 @@ func (x *expiry) lastWrite(data []byte) time.Time {
 	return at
 }
 
-// created is an object's creationTimestamp.
+// created returns an object's creationTimestamp.
 func created(data []byte) time.Time {
 	var obj struct {
 		Metadata struct {
@@ -95,7 +95,7 @@ func created(data []byte) time.Time {
 	return obj.Metadata.CreationTimestamp
 }
 
-// saw takes in a change of the kind; the feed calls it for each.
+// saw adds a change of the kind; the feed calls it for each.
 func (x *expiry) saw(ev sqlstore.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -134,7 +134,7 @@ func (x *expiry) excess() bool {
 	return x.ttl.MaxObjects > 0 && len(x.latest) > x.ttl.MaxObjects || x.ttl.MaxBytes > 0 && x.bytes > x.ttl.MaxBytes
 }
 
-// back takes in again what could not be deleted, as the oldest there is. What was written again meanwhile has its own place.
+// back returns to the queue what could not be deleted, as the oldest. What was written again meanwhile has its own place.
 func (x *expiry) back(batch []written) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

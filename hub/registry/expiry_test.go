@@ -126,7 +126,7 @@ func TestEventsAreBounded(t *testing.T) {
 	})
 }
 
-// An Event that somebody else deleted or wrote again is not deleted by its old write.
+// TestExpiryLosesRaces checks that an Event that a client has deleted or written again is not deleted by its old write.
 func TestExpiryLosesRaces(t *testing.T) {
 	s := &shelf{keys: map[string]sqlstore.Entry{}}
 	x := newExpiry(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 100, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// handle has the request's Handler answer it.
+// handle returns the answer of the request's Handler.
 func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) (*Result, error) {
 	h := q.handler()
 	if h == nil {
@@ -46,7 +46,7 @@ func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) 
 	return res, nil
 }
 
-// review is all of a creation that does not store: defaults, the kind's rules, admission. It returns warnings.
+// review does everything of a creation but the storing: defaults, the kind's rules, admission. It returns warnings.
 func (r *Registry) review(ctx context.Context, q *request, body runtime.Object) (warnings []string, err error) {
 	defer resource.RecoverConversion(&err)
 	obj, err := q.object(body)
@@ -74,7 +74,7 @@ func (r *Registry) review(ctx context.Context, q *request, body runtime.Object) 
 	})
 }
 
-// planHandled is the plan that the request's Handler makes, as one of the writes of a commit.
+// planHandled returns the plan that the request's Handler makes, as one of the writes of a commit.
 func (r *Registry) planHandled(ctx context.Context, q *request, body runtime.Object) (*plan, error) {
 	var plans []*plan
 	if _, err := q.handler().Handle(ctx, &q.Request, body, &handling{r: r, q: q, plans: &plans}); err != nil {
@@ -95,7 +95,7 @@ type handling struct {
 
 var _ resource.Objects = (*handling)(nil)
 
-// change makes the plan of prepare's, or commits it.
+// change adds prepare's plan to h.plans, or commits it when there are none.
 func (h *handling) change(ctx context.Context, q *request, prepare func(*current) (*plan, error)) error {
 	if h.plans == nil {
 		_, _, err := h.r.change(ctx, q, prepare)
@@ -113,7 +113,7 @@ func (h *handling) change(ctx context.Context, q *request, prepare func(*current
 	return nil
 }
 
-// of is the handler's own form of the request, which it may have given preconditions.
+// of returns the handler's request, to which it may have added preconditions, in the registry's form.
 func (h *handling) of(q *resource.Request) *request {
 	return &request{Request: *q, kind: h.q.kind, sub: h.q.sub}
 }

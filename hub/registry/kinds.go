@@ -16,7 +16,7 @@ type Kinds interface {
 	Changes(ctx context.Context) iter.Seq[[]*resource.Kind]
 }
 
-// StoredKinds are the kinds that loops have to do with: those whose objects are stored as themselves.
+// StoredKinds returns the kinds that loops follow: those whose objects are stored as themselves.
 func (r *Registry) StoredKinds() control.Kinds { return storedKinds{r.kinds} }
 
 type storedKinds struct{ kinds Kinds }

@@ -19,7 +19,7 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// List hands out stored bytes, all as of one revision.
+// List returns stored bytes, all as of one revision.
 func (r *Registry) List(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, error) {
 	res, _, err := r.list(ctx, t, opts)
 	return res, err
@@ -69,7 +69,7 @@ func checkListOptions(opts *metav1.ListOptions, watch bool) error {
 	}, true))
 }
 
-// listFrom works out where in the keys and in time a list begins: at 0 is now.
+// listFrom returns after which key, and as of which revision, a list begins; at is 0 for now.
 func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.ListOptions) (after string, at sqlstore.Revision, err error) {
 	if opts.Limit < 0 {
 		return "", 0, apierrors.NewBadRequest(fmt.Sprintf("limit must not be negative, it is %d", opts.Limit))
@@ -134,7 +134,7 @@ func (r *Registry) page(ctx context.Context, sel *selection, after string, limit
 	}
 }
 
-// listFailure turns the store's answer about history into what clients of Kubernetes know.
+// listFailure turns the store's errors about history into those that clients of Kubernetes know.
 func listFailure(sel *selection, opts *metav1.ListOptions, after string, err error) error {
 	var compacted *sqlstore.CompactedError
 	var future *sqlstore.FutureError
@@ -194,6 +194,6 @@ func decodeContinue(sel *selection, token string) (after string, at sqlstore.Rev
 	if path.Clean(start) != start {
 		return bad("%v", c.Start)
 	}
-	// The token says where to go on from, the store wants the last key already given.
+	// The token says where to go on from, the store wants the last key of the page before.
 	return sel.prefix + strings.TrimSuffix(start[1:], "\x00"), max(c.Revision, 0), nil
 }

@@ -11,8 +11,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// FitNamespace fills a request's namespace into its body, or refuses a body of another one. What has no namespace forgets one
-// that it came with: manifests with one are about, and Kubernetes forgives it.
+// FitNamespace fills a request's namespace into its body, or refuses a body of another one. A
+// namespace in the body of a kind without namespaces is removed: such manifests exist, and Kubernetes accepts them.
 func FitNamespace(k *resource.Kind, namespace string, obj metav1.Object) error {
 	if !k.Namespaced {
 		obj.SetNamespace("")

@@ -28,7 +28,7 @@ import (
 const maxPatchOperations = 10000
 
 // A JSON patch can copy a list into itself: each such operation doubles the document, so that two kilobytes of them would
-// take all memory there is. The library's bound is a variable of its package. What is copied may be as large as a body.
+// use all memory. The library's bound is a variable of its package. What is copied may be as large as a body.
 func init() { jsonpatch.AccumulatedCopySizeLimit = maxObject }
 
 // Patch applies a patch to the current object, again to the new current one when another write came between.
@@ -73,7 +73,7 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	return p.warn(res), err
 }
 
-// patched is the object that the patch makes of the current one, in its stored version.
+// patched returns the object that results from the patch of the current one, in its stored version.
 func (r *Registry) patched(ctx context.Context, k *resource.Kind, cur *current, p *patcher) (kube.Object, error) {
 	now, err := r.view(ctx, k, cur.entry.Key, cur.entry.Rev, cur.entry.Value)
 	if err != nil {
@@ -111,7 +111,7 @@ func (p *patcher) warn(res *Result) *Result {
 	return res
 }
 
-// apply makes into of the JSON that the patch makes of now.
+// apply patches the JSON now, and decodes the result as into's type.
 func (p *patcher) apply(now []byte, into runtime.Object) (runtime.Object, error) {
 	p.warnings = nil
 	if p.turn != nil {
@@ -135,7 +135,7 @@ func (p *patcher) apply(now []byte, into runtime.Object) (runtime.Object, error)
 	return into, p.judge(string(next), append(strictErrs, forgiven...))
 }
 
-// decode reads what a patch made, as into's type. forgiven are unknown and repeated fields, for judge.
+// decode decodes the result of a patch as into's type. forgiven are unknown and repeated fields, for judge.
 func (p *patcher) decode(next []byte, into runtime.Object) (obj runtime.Object, forgiven []error, err error) {
 	if p.of != nil {
 		return decodeStrict(p.of, next)
@@ -204,8 +204,8 @@ func (p *patcher) json(now []byte) (next []byte, strictErrs []error, err error) 
 	return next, strictErrs, nil
 }
 
-// contained runs a patch library on what a client sent. Some patches that make no sense ($retainKeys of lists, replacing
-// the whole document by nothing) make the libraries panic; to the client each is one more patch that does not fit.
+// contained runs a patch library on what a client sent. Some senseless patches ($retainKeys of lists, replacing the whole document
+// by nothing) make the libraries panic; the client gets the error of a patch that does not fit.
 func contained[T any](apply func() (T, error)) (out T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -263,7 +263,7 @@ func (p *patcher) strategic(now []byte, into runtime.Object) (runtime.Object, er
 	return into, p.judge(fmt.Sprintf("%+v", patch), strictErrs)
 }
 
-// judge refuses, or warns of, unknown and doubled fields.
+// judge refuses, or warns of, unknown and repeated fields.
 func (p *patcher) judge(value string, strictErrs []error) error {
 	if len(strictErrs) == 0 || p.validation == metav1.FieldValidationIgnore {
 		return nil
@@ -281,7 +281,7 @@ func badPatch(value string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
 }
 
-// statusOr keeps a status; any other error goes out as its text alone, as it does in Kubernetes.
+// statusOr returns err when it is a status, and otherwise one with its text alone, as Kubernetes does.
 func statusOr(err error) error {
 	if _, ok := err.(apierrors.APIStatus); ok {
 		return err

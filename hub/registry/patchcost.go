@@ -27,7 +27,7 @@ const (
 	heavyPatch = 64 << 10
 )
 
-// tooCostly is a 413 that says what to do instead.
+// tooCostly returns a 413 whose text advises what to do instead.
 func tooCostly(what string, cost, bound int) error {
 	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
 		"this patch would need %d %s, and %d are allowed; send a smaller one, or replace the object (PUT)", cost, what, bound))
@@ -119,7 +119,7 @@ func (c *patchCost) list(key string, v []any, schema strategicpatch.LookupPatchM
 	return true
 }
 
-// longestList is the length of the longest list anywhere in v.
+// longestList returns the length of the longest list anywhere in v.
 func longestList(v any, longest int) int {
 	switch v := v.(type) {
 	case map[string]any:

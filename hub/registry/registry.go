@@ -39,20 +39,21 @@ type Limit struct {
 }
 
 // Registry is Verbs for hub/apiserver, and has a control.Client for the hub's own loops. All methods may be called from any
-// goroutine, also before Run; typed reads stand still until Run feeds them.
+// goroutine, also before Run; typed reads do not change until Run.
+// Its fields are set by New and do not change; never nil.
 type Registry struct {
 	store     sqlstore.Store
 	kinds     Kinds
 	admission Admission
-	patching  fairqueue.Queue // held while a large patch is applied
+	patching  fairqueue.Queue // held while a large patch is applied: one at a time, users take turns
 	readOnly  func(key string) error
 	now       func() time.Time
 	log       *slog.Logger
-	bookmark  time.Duration
+	bookmark  time.Duration      // the least time between bookmarks of a watch
 	limits    map[kube.GVK]Limit // read-only
 
-	objects *objects.Cache
-	watches watches
+	objects *objects.Cache // of store
+	watches watches        // has its own lock
 }
 
 var (
@@ -86,8 +87,8 @@ func New(cfg Config) *Registry {
 	return r
 }
 
-// Run feeds the cache, and does what the kinds ask for as they come and go: objects with a TTL are deleted, watches of kinds that
-// are gone end. It returns ctx's error, or the store's when the store closed.
+// Run feeds the cache, deletes objects past their kind's TTL, and ends watches of kinds that are no longer served. It follows the
+// kinds as they are added and removed. It returns ctx's error, or the store's when the store closed.
 func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -97,7 +98,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	return r.objects.Run(ctx)
 }
 
-// admitAll is the admission of a registry that was given none.
+// admitAll is the admission of a registry whose Config has none.
 type admitAll struct{}
 
 func (admitAll) Mutate(context.Context, *AdmissionRequest) error   { return nil }

@@ -20,8 +20,8 @@ import (
 // request is one write on its way through the pipeline. All verbs share the steps and each brings its plan:
 //
 //	resolve ─► decode ─► default ──► mutate ───► validate ──► commit
-//	who, what  body,     the kind's  admission,  Rules, then  all plans of a
-//	and how    patch     Rules       then Rules  admission    commit, or none
+//	user, kind body,     the kind's  admission,  Rules, then  all plans of a
+//	and verb   patch     Rules       then Rules  admission    commit, or none
 //
 // It does not change once resolved.
 type request struct {
@@ -37,11 +37,11 @@ type options struct {
 	preconditions *metav1.Preconditions
 }
 
-// resolve makes the request of a verb, or refuses what is not served or cannot be written. The context carries it to the kind's
+// resolve makes the request of a verb, or refuses what is not served or cannot be written. The context passes it to the kind's
 // rules.
 func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, o options) (context.Context, *request, error) {
 	sub, err := served(t, verb)
-	if err == nil && verb != "create" { // a creation may not know its name yet
+	if err == nil && verb != "create" { // a creation may not have its name yet
 		err = r.writable(t)
 	}
 	if err != nil {
@@ -56,8 +56,8 @@ func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, 
 	return resource.WithRequest(ctx, &q.Request), q, nil
 }
 
-// served finds what t names below its kind, nil for the object itself, or refuses a verb that it does not have. Which verbs
-// a stored kind offers to clients is what the API server goes by; the hub's own parts have them all.
+// served returns the subresource that t names, nil for the object itself, or refuses a verb that it does not have. The API server
+// limits clients to the verbs that a stored kind offers; the hub's own parts may use all.
 func served(t resource.Target, verb string) (*resource.Subresource, error) {
 	gr := t.Kind.Resource()
 	if t.Subresource == "" {
@@ -102,7 +102,7 @@ func (r *Registry) creatable(ctx context.Context, t resource.Target, obj kube.Ob
 	return refused
 }
 
-// rules are those of the version that is asked for, or of the subresource where it has its own.
+// rules returns those of the version in the request, or of the subresource where it has its own.
 func (q *request) rules() *resource.Rules {
 	if q.sub != nil && q.sub.Rules != nil {
 		return q.sub.Rules
@@ -110,7 +110,7 @@ func (q *request) rules() *resource.Rules {
 	return &q.Kind.Rules
 }
 
-// handler answers the request in place of the store; nil when it is about stored objects.
+// handler returns the Handler that answers the request instead of the store; nil when it is about stored objects.
 func (q *request) handler() resource.Handler {
 	if q.sub != nil {
 		return q.sub.Handler
@@ -118,14 +118,14 @@ func (q *request) handler() resource.Handler {
 	return q.Kind.Handler
 }
 
-// admission is the request as admission sees it, which knows stored kinds.
+// admission returns the request as admission sees it: with the stored kind.
 func (q *request) admission(op Operation, obj, old kube.Object) *AdmissionRequest {
 	a := &AdmissionRequest{Request: q.Request, Operation: op, Object: obj, Old: old}
 	a.Kind = q.kind
 	return a
 }
 
-// admit asks admission about a write, around the kind's own rules: mutate, rules (nil: none), validate.
+// admit runs admission around the kind's own rules: mutate, rules (nil: none), validate.
 func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() error) error {
 	if err := r.admission.Mutate(ctx, a); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() 
 	return r.admission.Validate(ctx, a)
 }
 
-// object is the body of a request about a whole object.
+// object returns the body of a request about a whole object.
 func (q *request) object(body runtime.Object) (kube.Object, error) {
 	obj, ok := asKube(body)
 	if !ok {
@@ -155,7 +155,7 @@ func (q *request) sameUID(cur *current, uid types.UID) error {
 	return uidMismatch(q.Kind, q.Name, uid, cur.obj.GetUID())
 }
 
-// meant refuses cur when it is not the object that the request's preconditions name. A deletion has its own texts for that.
+// meant refuses cur when it is not the object of the request's preconditions. A deletion has its own texts for that.
 func (q *request) meant(cur *current) error {
 	pre := q.Preconditions
 	switch {
@@ -169,7 +169,7 @@ func (q *request) meant(cur *current) error {
 	return nil
 }
 
-// InvalidOptions makes the Status of what is wrong with a request's options, nil when nothing is.
+// InvalidOptions returns the Status of errors in a request's options, nil when there are none.
 func InvalidOptions(kind string, errs field.ErrorList) error {
 	if len(errs) == 0 {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"petrel.dev/petrel/sqlstore"
 )
 
-// selection says which objects of a kind a list or watch is about. What can be told from the key alone (namespace, name)
-// narrows the range of keys; only the rest needs the typed object.
+// selection selects objects of a kind for a list or watch. What the key alone decides (namespace, name) narrows the range of keys;
+// only the rest needs the typed object. It is immutable.
 type selection struct {
 	kind   *resource.Kind
 	prefix string
@@ -76,7 +76,7 @@ func (r *Registry) selectionOf(t resource.Target, opts *metav1.ListOptions) (*se
 // plain reports whether everything in the range of keys is selected, so that nothing needs to be decoded.
 func (s *selection) plain() bool { return s.labels == nil && s.fields == nil }
 
-// hasKey reports whether a key that a list or watch has come upon is in range: a prefix that is a whole key also begins
+// hasKey reports whether a key of a list or watch is in range: a prefix that is a whole key also begins
 // longer names.
 func (s *selection) hasKey(key string) bool {
 	return s.key == "" || key == s.key
@@ -89,7 +89,7 @@ func (s *selection) matches(obj kube.Object) bool {
 	return s.fields == nil || s.fields.Matches(s.fieldsOf(obj))
 }
 
-// fieldsOf are the values of the stored kind's fields, also for a view: its FieldSelector has translated the labels.
+// fieldsOf returns the values of the stored kind's fields, also for a view: its FieldSelector has translated the labels.
 func (s *selection) fieldsOf(obj kube.Object) fields.Set {
 	if f := s.kind.Stored().Fields; f != nil {
 		return f(obj)
@@ -97,7 +97,7 @@ func (s *selection) fieldsOf(obj kube.Object) fields.Set {
 	return fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
 }
 
-// selects tells whether stored bytes are selected. Bytes that cannot be decoded are never selected by a selector.
+// selects reports whether stored bytes are selected. Bytes that cannot be decoded are never selected by a selector.
 func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
 	if s.plain() {
 		return true

@@ -56,7 +56,7 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 }
 
 // reached refuses a resourceVersion that the store has not reached: the hub may have been restored from a backup, and
-// waiting would be for ever.
+// a wait would never end.
 func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string) error {
 	rev, err := objects.ParseRevision(version)
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string
 	return nil
 }
 
-// derived makes a subresource's body from its parent.
+// derived returns a subresource's body, made from its parent.
 func derived(sub *resource.Subresource, parent kube.Object) (*Result, error) {
 	body, err := sub.Get(parent)
 	if err != nil {
@@ -86,7 +86,7 @@ func derived(sub *resource.Subresource, parent kube.Object) (*Result, error) {
 	return &Result{JSON: b, Object: body}, nil
 }
 
-// updateDerived applies a body such as a Scale to a copy of its parent, which then goes the way of any update.
+// updateDerived applies a body such as a Scale to a copy of its parent, which is then updated like any object.
 func (r *Registry) updateDerived(ctx context.Context, q *request, body runtime.Object) (*Result, error) {
 	if meta, ok := asKube(body); ok {
 		if err := checkName(q.Target, meta); err != nil {
@@ -96,7 +96,7 @@ func (r *Registry) updateDerived(ctx context.Context, q *request, body runtime.O
 	return r.changeDerived(ctx, q, func(*current) (runtime.Object, error) { return body, nil })
 }
 
-// changeDerived commits what next makes of a subresource's body.
+// changeDerived commits the change that next returns for a subresource's body.
 func (r *Registry) changeDerived(ctx context.Context, q *request, next func(*current) (runtime.Object, error)) (*Result, error) {
 	p, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		if cur == nil {
@@ -135,7 +135,7 @@ func (r *Registry) changeDerived(ctx context.Context, q *request, next func(*cur
 	return out, nil
 }
 
-// statusOr500 keeps an error that already is a Status.
+// statusOr500 returns err when it is a Status, and otherwise a 500.
 func statusOr500(err error) error {
 	if _, ok := err.(apierrors.APIStatus); ok {
 		return err
@@ -143,7 +143,7 @@ func statusOr500(err error) error {
 	return apierrors.NewInternalError(err)
 }
 
-// success is the Status that answers a request with nothing else to say.
+// success returns the Status that answers a request without an object.
 func success(code int32, details *metav1.StatusDetails) (*Result, error) {
 	s := &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},

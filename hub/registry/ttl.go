@@ -42,7 +42,7 @@ func (r *Registry) expire(ctx context.Context) {
 	}
 }
 
-// run brings what runs to the kinds as they are now.
+// run starts and ends expiries so that they fit the kinds as they are now.
 func (x *expiries) run(ctx context.Context, all []*resource.Kind) {
 	wanted := make(map[kube.GVK]*resource.Kind)
 	for _, k := range all {
@@ -67,8 +67,8 @@ func (x *expiries) run(ctx context.Context, all []*resource.Kind) {
 	}
 }
 
-// expireKind deletes objects of a kind past their time until ctx ends, and begins again after a panic or a store that does not
-// say what there is.
+// expireKind deletes objects of a kind past their time until ctx ends, and starts again after a panic, or when
+// the store could not list them.
 func (r *Registry) expireKind(ctx context.Context, k *resource.Kind) {
 	prefix := resource.Prefix(k, "")
 	for ctx.Err() == nil {

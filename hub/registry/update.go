@@ -41,7 +41,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	// Without a resourceVersion a lost race starts again, with the body as it came.
+	// Without a resourceVersion a conflict is tried again, with the body as it came.
 	unconditional := obj.GetResourceVersion() == ""
 	_, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		next := obj
@@ -59,7 +59,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	return res, err
 }
 
-// createByUpdate is a PUT of a name that does not exist.
+// createByUpdate plans a PUT of a name that does not exist.
 func (r *Registry) createByUpdate(ctx context.Context, q *request, obj kube.Object) (*plan, error) {
 	if q.sub != nil || !q.Kind.Rules.CreateOnUpdate {
 		return nil, notFound(q.Kind, q.Name)
@@ -103,7 +103,7 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 	return p, p.bounded()
 }
 
-// applyUpdateRules is the strategy's part of an update: what may not change is put back, what is wrong is refused.
+// applyUpdateRules does the strategy's part of an update: it restores what may not change, and refuses what is wrong.
 func applyUpdateRules(ctx context.Context, k *resource.Kind, rules *resource.Rules, p *plan, obj, old kube.Object) error {
 	obj.SetGeneration(old.GetGeneration())
 	if rules.PrepareUpdate != nil {
@@ -148,7 +148,7 @@ func dedupErrors(errs field.ErrorList) field.ErrorList {
 	return kept
 }
 
-// checkVersion is the optimistic lock: obj was made from the current revision, or does not name one.
+// checkVersion is the optimistic lock: it returns nil when obj was made from the current revision, or names none.
 func checkVersion(q *request, cur *current, obj kube.Object) error {
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {

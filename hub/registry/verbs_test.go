@@ -85,7 +85,7 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestInertKindsWarn checks that who makes an object on which nothing acts is not left in the belief that something does.
+// TestInertKindsWarn checks that the answer to a creation says when nothing acts on the object.
 func TestInertKindsWarn(t *testing.T) {
 	r := registrytest.New(t)
 	quotas := corev1.SchemeGroupVersion.WithKind("ResourceQuota")

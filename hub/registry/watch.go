@@ -58,7 +58,7 @@ func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.Li
 			return nil, err
 		}
 	}
-	w.told = from
+	w.sent = from
 	if w.src, err = r.store.Watch(ctx, sel.prefix, from); err != nil {
 		w.failed = watchFailure(sel, from, err)
 		return w, nil
@@ -72,20 +72,20 @@ func (r *Registry) Watch(ctx context.Context, t resource.Target, opts *metav1.Li
 	return w, nil
 }
 
-// watcher is one watch of one client. It is used by one goroutine, but for end.
+// watcher is one watch of one client. It is owned by the goroutine that calls Next; only end may be called from others.
 type watcher struct {
 	r         *Registry
 	sel       *selection
 	src       sqlstore.Watcher // nil when failed is set from the start
 	gone      atomic.Bool      // src was closed because the kind is no longer served
-	first     []WatchEvent     // initial events, given by the first Next
+	first     []WatchEvent     // initial events, for the first Next; nil afterwards
 	failed    error
 	bookmarks bool
-	told      sqlstore.Revision // the client knows everything up to here
-	due       time.Time         // of the next bookmark, if there is progress to tell
+	sent      sqlstore.Revision // the client has every event up to here
+	due       time.Time         // of the next bookmark, if there is progress to report
 }
 
-// begin lists what exists now, as the first events. list: the client asked to be told where the list ends.
+// begin lists what exists now, as the first events. list: the client asked for a bookmark where the list ends.
 func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, error) {
 	page, err := w.r.page(ctx, w.sel, "", 0, 0)
 	if err != nil {
@@ -125,7 +125,7 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case !errors.Is(err, context.DeadlineExceeded):
-			if w.failed = watchFailure(w.sel, w.told, err); w.gone.Load() {
+			if w.failed = watchFailure(w.sel, w.sent, err); w.gone.Load() {
 				w.failed = notServed(w.sel.kind)
 			}
 			return nil, w.failed
@@ -146,21 +146,22 @@ func (w *watcher) wait(ctx context.Context) ([]sqlstore.Event, error) {
 	return w.src.Next(ctx)
 }
 
-// bookmark tells how far the log has come, when it is time and the client does not know yet. A silent log costs nothing.
+// bookmark returns an event with the revision that the log has reached, when one is due and the client does not have it. A log
+// without commits costs nothing.
 func (w *watcher) bookmark() (WatchEvent, bool) {
 	if !w.bookmarks || time.Now().Before(w.due) {
 		return WatchEvent{}, false
 	}
 	w.due = time.Now().Add(w.r.bookmark)
 	rev := w.src.Revision()
-	if rev <= w.told {
+	if rev <= w.sent {
 		return WatchEvent{}, false
 	}
-	w.told = rev
+	w.sent = rev
 	return w.mark(rev, false), true
 }
 
-// mark is a bookmark: an object of the kind with nothing but a resourceVersion.
+// mark returns a bookmark: an object of the kind with nothing but a resourceVersion.
 func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 	type meta struct {
 		ResourceVersion   string            `json:"resourceVersion"`
@@ -182,7 +183,7 @@ func (w *watcher) mark(rev sqlstore.Revision, endOfList bool) WatchEvent {
 	return WatchEvent{Type: watch.Bookmark, JSON: b}
 }
 
-// translate turns changes of the log into what they mean for the selection.
+// translate turns changes of the log into events of the selection.
 func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []WatchEvent {
 	out := make([]WatchEvent, 0, len(events))
 	for _, ev := range events {
@@ -195,19 +196,19 @@ func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []Watc
 		}
 		b, err := w.r.view(ctx, w.sel.kind, key, ev.Rev, we.JSON)
 		if err != nil {
-			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "err", err)
+			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "error", err)
 			continue
 		}
 		we.JSON = b
 		out = append(out, we)
 	}
 	if len(out) > 0 {
-		w.told = events[len(events)-1].Rev
+		w.sent = events[len(events)-1].Rev
 	}
 	return out
 }
 
-// meaning returns what an event is to the selection: an object that enters it is ADDED, one that leaves it DELETED, with the
+// meaning returns what an event means for the selection: an object that enters it is ADDED, one that leaves it DELETED, with the
 // state that was selected.
 func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool) {
 	was := ev.Created != ev.Rev && ev.Prev != nil && w.selected(ev.Key, ev.Prev)
@@ -233,7 +234,7 @@ func (w *watcher) meaning(ev sqlstore.Event) (we WatchEvent, key string, ok bool
 	return we, "", false
 }
 
-// selected tells whether the state before a change was selected.
+// selected reports whether the state before a change was selected.
 func (w *watcher) selected(key string, prev []byte) bool {
 	if w.sel.plain() {
 		return true
@@ -242,7 +243,7 @@ func (w *watcher) selected(key string, prev []byte) bool {
 	return w.r.selectsShared(w.sel, key, rev, prev)
 }
 
-// selectsShared is selects for watches: what it has to decode, it keeps for the other watchers of the same revision.
+// selectsShared is selects for watches: what it has to decode it keeps for other watchers of the same revision.
 func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
 	if s.plain() {
 		return true
@@ -259,13 +260,13 @@ func (w *watcher) Close() {
 	}
 }
 
-// end has Next return that the kind is no longer served. It may be called from any goroutine while the watch is open.
+// end makes Next return that the kind is no longer served. It may be called from any goroutine while the watch is open.
 func (w *watcher) end() {
 	w.gone.Store(true)
 	w.src.Close()
 }
 
-// watchFailure tells a client to list again when its place in history is gone.
+// watchFailure returns the Status for a failed watch: 410 when the client has to list again because its revision is compacted.
 func watchFailure(sel *selection, from sqlstore.Revision, err error) error {
 	var compacted *sqlstore.CompactedError
 	if errors.As(err, &compacted) {

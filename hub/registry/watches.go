@@ -11,10 +11,10 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// watches are those that are open, so that they end when their kind goes.
+// watches are those that are open, so that they can be ended when their kind is removed.
 type watches struct {
 	mu   sync.Mutex
-	open map[kube.GVK]map[*watcher]struct{}
+	open map[kube.GVK]map[*watcher]struct{} // by kind as stored; guarded by mu
 }
 
 func (ws *watches) add(w *watcher) {
@@ -37,7 +37,7 @@ func (ws *watches) remove(w *watcher) {
 	}
 }
 
-// end ends all watches of the kinds that go.
+// end ends all watches of the kinds for which goes returns true.
 func (ws *watches) end(goes func(kube.GVK) bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -52,8 +52,8 @@ func (ws *watches) end(goes func(kube.GVK) bool) {
 	}
 }
 
-// endWatches follows the kinds until ctx ends, and ends the watches of those that are gone, or declared anew: their clients begin
-// again with what the kind is now.
+// endWatches follows the kinds until ctx ends, and ends the watches of those that are gone, or have a new declaration: their
+// clients begin again with the new one.
 func (r *Registry) endWatches(ctx context.Context) {
 	var last map[kube.GVK]*resource.Kind
 	for all := range r.kinds.Changes(ctx) {
@@ -66,7 +66,7 @@ func (r *Registry) endWatches(ctx context.Context) {
 	}
 }
 
-// notServed is the answer about a kind that is gone, as upstream gives it to a path that it does not know.
+// notServed returns the error for a kind that is gone, as upstream answers for a path that it does not know.
 func notServed(k *resource.Kind) error {
 	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", k.Resource(), "", "", 0, false)
 }

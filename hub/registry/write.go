@@ -35,7 +35,7 @@ type plan struct {
 
 func (p *plan) noop() bool { return p.enc.Value == nil }
 
-// ifRev is the revision that the plan was made from.
+// ifRev returns the revision that the plan was made from.
 func (p *plan) ifRev() sqlstore.Revision {
 	if p.old == nil {
 		return 0
@@ -43,11 +43,12 @@ func (p *plan) ifRev() sqlstore.Revision {
 	return p.old.entry.Rev
 }
 
-// maxObject bounds a stored object as request bodies are bounded, so that patches cannot make of it what nobody could
-// send back.
+// maxObject bounds a stored object as request bodies are bounded, so that a patch cannot make an object too large to be
+// sent back.
 const maxObject = 3 << 20
 
-// bounded refuses what is too large to be written. A deletion does not ask, and what already is too large may shrink.
+// bounded refuses what is too large to be written. Deletions are exempt, and an object that is too large already may
+// shrink.
 func (p *plan) bounded() error {
 	if n := len(p.enc.Value); n > maxObject && (p.old == nil || n > len(p.old.entry.Value)) {
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the object would have %d bytes, limit is %d", n, maxObject))
@@ -65,8 +66,8 @@ func (p *plan) encode() error {
 	return nil
 }
 
-// encodeChange is encode, but leaves enc empty when the object would stay what it is: a write that changes nothing costs
-// no revision and wakes nobody.
+// encodeChange does what encode does, but leaves enc empty when the object would not change: a write that changes nothing makes no
+// revision and no event.
 func (p *plan) encodeChange() error {
 	if err := p.encode(); err != nil {
 		return err
@@ -122,8 +123,8 @@ func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revis
 	return revs, err
 }
 
-// maxTries bounds how often a write starts again because it lost the race for its object. Of all who race, one wins each
-// round, so only a crowd of hundreds on one object comes near it.
+// maxTries bounds how often a write starts again because of a conflict. Of concurrent writers of one object one succeeds in each round, so
+// only hundreds of them on one object come near it.
 const maxTries = 300
 
 // change runs prepare on the current object (nil when there is none) and commits its plan, again from the new current when
@@ -161,7 +162,8 @@ func (r *Registry) change(ctx context.Context, q *request, prepare func(*current
 	return nil, nil, modified(t.Kind, t.Name)
 }
 
-// committed answers with what has just been written. Where the store does not answer any more, it is what was handed to it.
+// committed returns the result with what has just been written: as read back, or as it was passed to the store when that cannot be
+// read.
 func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlstore.Revision) (*Result, error) {
 	res := &Result{Object: p.obj, Warnings: p.warnings, Created: p.old == nil}
 	if e, ok, err := r.store.Get(ctx, p.key); err == nil && ok && e.Rev == rev {
@@ -176,7 +178,7 @@ func (r *Registry) committed(ctx context.Context, q *request, p *plan, rev sqlst
 	return r.asViewed(ctx, q.Kind, p.key, rev, res)
 }
 
-// uncommitted answers with what would have been written (dry run), or with the current object when nothing had to be.
+// uncommitted returns the result with what would have been written (dry run), or with the current object when nothing had to be.
 func (r *Registry) uncommitted(ctx context.Context, q *request, p *plan) (*Result, error) {
 	res := &Result{Warnings: p.warnings, Created: p.old == nil}
 	var rev sqlstore.Revision

@@ -21,7 +21,7 @@ type Custom struct {
 	Namespaced             bool
 	// Schema is what its objects look like; nil: every field is kept, none is looked at.
 	Schema Schema
-	// Status: the field "status" is written by the subresource of that name only, and all else by none but the object itself.
+	// Status says that only the subresource of that name writes the field "status", and that it writes nothing else.
 	Status bool
 }
 

@@ -52,11 +52,11 @@ type Kind struct {
 	// Terminating (nil: no more than that), which owns its argument. A Namespace has them.
 	Finalizers  func(obj kube.Object) (spec []string)
 	Terminating func(obj kube.Object)
-	// ReturnDeletedObject: a deletion that ends the object is answered with the object, as in upstream's storage of that
+	// ReturnDeletedObject says that a deletion that ends the object is answered with it, as in upstream's storage of that
 	// kind. All others are answered with a Status. Clients rely on which is which.
 	ReturnDeletedObject bool
-	// NoGarbageCollection: a deletion's propagation policy means nothing to the kind, and owner references neither lead to it
-	// nor from it. Events are many and short-lived.
+	// NoGarbageCollection says that a deletion's propagation policy means nothing to the kind, and that owner references lead
+	// neither to it nor from it. Events are many and short-lived.
 	NoGarbageCollection bool
 
 	// Inert is empty for a kind that something in Petrel acts on, or nothing on Kubernetes either. Otherwise it says what a user
@@ -183,9 +183,9 @@ type Rules struct {
 	ValidateUpdate func(ctx context.Context, obj, old kube.Object) field.ErrorList
 	WarnCreate     func(ctx context.Context, obj kube.Object) []string
 	WarnUpdate     func(ctx context.Context, obj, old kube.Object) []string
-	// CreateOnUpdate: a PUT of a name that does not exist creates it.
+	// CreateOnUpdate says that a PUT of a name that does not exist creates it.
 	CreateOnUpdate bool
-	// UnconditionalUpdate: a PUT without resourceVersion overwrites.
+	// UnconditionalUpdate says that a PUT without resourceVersion overwrites.
 	UnconditionalUpdate bool
 }
 
@@ -204,7 +204,7 @@ type Subresource struct {
 	Get func(parent kube.Object) (runtime.Object, error)
 	Put func(parent kube.Object, body runtime.Object) error
 
-	// Connect: a stream (log, exec, attach, portforward); the API server hands it to the node.
+	// Connect is true for a stream (log, exec, attach, portforward), which the API server hands to the node.
 	Connect bool
 	// A verb (binding, eviction, token): Handler answers creations, New makes their body. Verbs is "create". It is nil in the
 	// declaration where the handler needs what only the hub has (Kinds.Handle).

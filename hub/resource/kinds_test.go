@@ -121,7 +121,7 @@ func TestKindsChange(t *testing.T) {
 	}
 }
 
-// Whoever follows the kinds sees the set as it is at first and at last, however many changes come in between; a change of
+// A follower of the kinds sees the set as it is at first and at last, however many changes come in between; a change of
 // nothing is none.
 func TestKindsAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

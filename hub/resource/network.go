@@ -99,7 +99,7 @@ func networkPolicyKind() *Kind {
 	return k
 }
 
-// policyWarnings warns of networks that are written in a way that not everybody reads alike.
+// policyWarnings warns of networks that are written in a form that parsers read differently.
 func policyWarnings(p *networking.NetworkPolicy) []string {
 	var out []string
 	peers := func(path *field.Path, peers []networking.NetworkPolicyPeer) {

@@ -22,7 +22,7 @@ type strategy[I any] struct {
 	warnCreate     func(ctx context.Context, obj *I) []string
 	warnUpdate     func(ctx context.Context, obj, old *I) []string
 	createOnUpdate bool
-	// conditionalUpdate: a PUT must carry a resourceVersion.
+	// conditionalUpdate says that a PUT must carry a resourceVersion.
 	conditionalUpdate bool
 }
 

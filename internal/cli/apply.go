@@ -141,7 +141,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 	if obj.GetName() == "" {
 		return nil, "", errors.New("apply needs metadata.name; use create for generateName")
 	}
-	const tries = 5 // somebody else may write between our read and our patch
+	const tries = 5 // another client may write between our read and our patch
 	for i := 0; ; i++ {
 		live, err := ri.Get(ctx, obj.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {

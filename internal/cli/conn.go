@@ -1,6 +1,7 @@
 // Package cli is Petrel's client: the verbs that people know from kubectl, over the Kubernetes API of a hub (or of any
-// other cluster). Each command is a struct whose tags tell its flags, with a Run method; cmd/petrel hangs them into its
-// command tree. Tables come from the server, so the columns are the server's.
+// other cluster). Each command is a struct whose tags are its flags, with a Run method; cmd/petrel hangs them into its
+// command tree. Tables come from the server, so the columns are the server's. Describe, Drain, Rollout and Explain do their work
+// with kubectl's libraries (docs/adr/0009-kubectl-libraries.md says why not with its commands).
 package cli
 
 import (
@@ -186,7 +187,7 @@ func Message(err error) string {
 			return s.Message
 		}
 		if s.Reason == metav1.StatusReasonUnauthorized {
-			return s.Message + ": the kubeconfig's credentials are not this hub's; fetch a new one with `petrel kubeconfig` on the hub"
+			return s.Message + ": the kubeconfig's credentials are not this hub's, have expired or were revoked; fetch a new one with `petrel kubeconfig` on the hub"
 		}
 		return fmt.Sprintf("%s (%s)", briefly(s.Message), s.Reason)
 	case errors.As(err, &dns):

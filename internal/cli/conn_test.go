@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A hub that is off, elsewhere or of somebody else: each is said with the way out.
+// TestUnreachable checks that the error names the way out: the hub is off, at another address, or another hub answers.
 func TestUnreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestUnreachable(t *testing.T) {
 		text    string
 	}{
 		"nobody listens":  {write(closed), "is `petrel hub` (or `petrel up`) running there?"},
-		"another's":       {h.cluster(), "the kubeconfig's credentials are not this hub's; fetch a new one with `petrel kubeconfig`"},
+		"another's":       {h.cluster(), "the kubeconfig's credentials are not this hub's, have expired or were revoked; fetch a new one with `petrel kubeconfig`"},
 		"no such file":    {Cluster{Kubeconfig: "/nowhere/config"}, "kubeconfig: stat /nowhere/config: no such file"},
 		"no such context": {Cluster{Kubeconfig: h.config, Context: "other"}, `context "other" does not exist`},
 	} {

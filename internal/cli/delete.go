@@ -120,7 +120,7 @@ func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]found, []e
 		if _, err := c.namespaceOf(m, doc, d.Cluster.Namespace); err != nil {
 			return nil, nil, err
 		}
-		doc.object.SetUID("") // the manifest's own would be somebody else's
+		doc.object.SetUID("") // the one in the manifest may be another object's
 		objs = append(objs, found{doc.object, m})
 	}
 	return objs, nil, nil

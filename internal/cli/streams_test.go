@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,6 +15,9 @@ import (
 	"github.com/gorilla/websocket"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
 func TestLogs(t *testing.T) {
@@ -157,6 +163,81 @@ func TestExec(t *testing.T) {
 	mustFail(t, (&Exec{Cluster: h.cluster(), Pod: "web", Container: "x", Command: []string{"ls"}}).Run(t.Context(), o.streams("")), `has no container "x"; it has app, side`)
 	mustFail(t, (&Exec{Cluster: h.cluster(), Pod: "over", Command: []string{"ls"}}).Run(t.Context(), o.streams("")), "completed pod; current phase is Succeeded")
 	mustFail(t, (&Attach{Cluster: h.cluster(), Pod: "over"}).Run(t.Context(), o.streams("")), "completed pod; current phase is Succeeded")
+}
+
+// TestPortForward sends bytes through a local port to the port of a Service's pod and back, over SPDY as an older server has it.
+func TestPortForward(t *testing.T) {
+	h := newFakeHub(t)
+	pod := fakePod("web", "app")
+	pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}
+	h.serve("/api/v1/namespaces/default/pods", corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{*pod}})
+	h.serve("/api/v1/namespaces/default/services/front", corev1.Service{
+		TypeMeta: metav1.TypeMeta{Kind: "Service", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "front"},
+		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromString("http")}}},
+	})
+	ports := make(chan string, 8)
+	h.mux.HandleFunc("POST /api/v1/namespaces/default/pods/web/portforward", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
+			t.Error(err)
+			return
+		}
+		c := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, accepted <-chan struct{}) error {
+			data := s.Headers().Get(corev1.StreamType) == corev1.StreamTypeData
+			if data {
+				ports <- s.Headers().Get(corev1.PortHeader)
+			}
+			go func() {
+				<-accepted
+				if data {
+					_, _ = io.Copy(s, s)
+				}
+				_ = s.Close() // of the stream for errors: there was none
+			}()
+			return nil
+		})
+		if c != nil {
+			<-c.CloseChan()
+		}
+	})
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, lines := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		p := PortForward{Cluster: h.cluster(), Pod: "svc/front", Ports: []string{"0:80"}, Address: []string{"127.0.0.1"}}
+		ended <- p.Run(ctx, &Streams{Out: lines, Err: io.Discard})
+		lines.Close()
+	}()
+	text := bufio.NewReader(out)
+	line, err := text.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%v, %v", err, <-ended)
+	}
+	go func() { _, _ = io.Copy(io.Discard, text) }()
+	_, rest, _ := strings.Cut(line, "Forwarding from ")
+	addr, _, ok := strings.Cut(rest, " -> 8080")
+	if !ok {
+		t.Fatalf("printed %q", line)
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "through"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || string(got) != "through" || <-ports != "8080" {
+		t.Errorf("%q, %v", got, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestPortForwardRefusals(t *testing.T) {

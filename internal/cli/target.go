@@ -188,7 +188,7 @@ func checkNames(ts []target, selector string, all, allNamespaces bool) error {
 	return nil
 }
 
-// selected returns the objects of a choice. Names that do not exist are told apart in missing, so that each verb decides
+// selected returns the objects of a choice. Names that do not exist are errors in missing, so that each verb decides
 // what becomes of the others; err is for all else.
 func (c *conn) selected(ctx context.Context, ch choice) (objs []found, missing []error, err error) {
 	ts, err := c.targets(ch.args)

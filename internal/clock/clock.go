@@ -1,10 +1,10 @@
-// Package clock tells the time as far as it can be believed. Boards without a clock of their own start in 1970; what expires
+// Package clock returns the time as far as it can be trusted. Boards without a clock of their own start in 1970; what expires
 // must not be good again, or be over before it began, because of that.
 package clock
 
 import "time"
 
-// epoch is a day on which this program already existed. A clock that tells an earlier time is wrong.
+// epoch is a day on which this program already existed. A clock that shows an earlier time is wrong.
 var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // Sane returns t, or epoch when t cannot be right.

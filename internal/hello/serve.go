@@ -1,4 +1,4 @@
-// Package hello is the demonstration workload: a small HTTP server that tells who it is, and the OCI image made of the
+// Package hello is the demonstration workload: a small HTTP server that answers with its own name, and the OCI image made of the
 // running petrel binary that it is shipped in. It lets a newcomer see real containers without any registry.
 package hello
 

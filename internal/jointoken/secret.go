@@ -39,7 +39,7 @@ var (
 
 // Options are what a token may do.
 type Options struct {
-	TTL         time.Duration // 0: for ever
+	TTL         time.Duration // 0: no limit
 	Uses        int           // how many devices may join; 0: any number
 	Description string
 	// Replace is the Node whose device the token may replace, and the only name under which it is good; empty: a new Node.
@@ -142,7 +142,7 @@ func FromSecret(s *corev1.Secret) (Record, error) {
 	return r, nil
 }
 
-// Check tells whether a device may join with this secret now. A wrong secret is told like an unknown token.
+// Check reports whether a device may join with this secret now. A wrong secret gives the same error as an unknown token.
 func (r Record) Check(secret string, now time.Time) error {
 	switch {
 	case subtle.ConstantTimeCompare([]byte(hash(secret)), []byte(r.Hash)) != 1:
@@ -163,7 +163,7 @@ func (r Record) Spend() Record {
 	return r
 }
 
-// ToConfigMap gives the ConfigMap that publishes a cluster. A broker's password is not published: whoever mints tokens
+// ToConfigMap gives the ConfigMap that publishes a cluster. A broker's password is not published: a client that mints tokens
 // for a cluster with an external broker reads it from Secret kube-system/petrel-broker.
 func ToConfigMap(c Cluster) *corev1.ConfigMap {
 	return &corev1.ConfigMap{

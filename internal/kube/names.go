@@ -11,20 +11,20 @@ const (
 	// revokes the device.
 	NodeKeyAnnotation = "petrel.dev/node-key"
 	// NodeLabelsAnnotation on a Node holds the labels that its device has last reported of itself, as JSON: those it may
-	// change. A label that somebody has set otherwise stays as it is.
+	// change. A label that a user has set otherwise stays as it is.
 	NodeLabelsAnnotation = "petrel.dev/node-labels"
 	// NodeConditionPrefix begins the types of conditions that only a node's own agent writes, except DarkCondition, which is
 	// the hub's.
 	NodeConditionPrefix = "petrel.dev/"
-	// BoardLabel tells which board a node is, for example "raspberry-pi-4".
+	// BoardLabel says which board a node is, for example "raspberry-pi-4".
 	BoardLabel = "petrel.dev/board"
-	// ArchVariantLabel tells which variant of kubernetes.io/arch a node is ("v6" of arm), where not every variant runs
+	// ArchVariantLabel says which variant of kubernetes.io/arch a node is ("v6" of arm), where not every variant runs
 	// everything.
 	ArchVariantLabel = "petrel.dev/arch-variant"
 	// ArchitecturesAnnotation on a pod names the architectures, separated by commas and as in kubernetes.io/arch, for which
-	// its images exist. It wins over all that nodes have told: who writes the pod knows best.
+	// its images exist. It wins over all image reports of nodes: the pod's author knows best.
 	ArchitecturesAnnotation = "petrel.dev/architectures"
-	// DarkCondition is the Node condition that tells "not heard of, and since when" from "broken".
+	// DarkCondition is the Node condition that distinguishes "not seen, and since when" from "broken".
 	DarkCondition = "petrel.dev/Dark"
 
 	TaintNotReady    = "node.kubernetes.io/not-ready"

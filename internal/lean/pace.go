@@ -28,7 +28,7 @@ type pace struct {
 	busy bool
 }
 
-// collected tells the percentage for the time from now on, now being the end of a collection.
+// collected returns the percentage for the time from now on, now being the end of a collection.
 func (p *pace) collected(now time.Time) int {
 	if !p.last.IsZero() {
 		switch gap := now.Sub(p.last); {
@@ -63,7 +63,7 @@ func startPacer() *pacer {
 	return p
 }
 
-// arm leaves an object behind whose end the next collection tells. It holds a pointer, because the collector lumps
+// arm leaves an object behind whose cleanup shows the end of the next collection. It holds a pointer, because the collector lumps
 // objects without one together.
 func (p *pacer) arm() { runtime.AddCleanup(&struct{ p *pacer }{p}, (*pacer).wake, p) }
 

@@ -28,7 +28,7 @@ type fieldRow struct{ list, why, tests string }
 
 // TestEveryFieldIsListed checks that a field of the served API is obeyed, which a test shows, or refused with the reason, or
 // has no meaning here, which is written down. Nothing is left out in silence; docs/fields.md is checked against the types, so a
-// new version of k8s.io/api that brings a field fails here until somebody has decided.
+// new version of k8s.io/api that brings a field fails here until one of the three is decided.
 func TestEveryFieldIsListed(t *testing.T) {
 	rows := fieldTable(t)
 	tests := fieldTests{t: t, text: map[string]string{}}

@@ -62,7 +62,7 @@ func load(t *testing.T) []pkg {
 	return all
 }
 
-// within tells whether an import path is the package (relative to the module) or below it.
+// within reports whether an import path is the package (relative to the module) or below it.
 func within(path, rel string) bool {
 	full := module + "/" + rel
 	return path == full || strings.HasPrefix(path, full+"/")

@@ -12,7 +12,7 @@
 // The type is checked on a descriptor that cannot read (O_PATH), and that very inode is then opened, so nothing can be
 // exchanged between the check and the open. No form returns a file outside the directory that it was given.
 //
-// What it cannot help with: a file system that itself does not answer (a dead NFS server, a FUSE program). Whoever holds
+// What it cannot help with: a file system that itself does not answer (a dead NFS server, a FUSE program). Code that holds
 // something that others wait for needs a deadline as well.
 package safefile
 
@@ -42,7 +42,7 @@ var (
 const (
 	// maxLinks bounds the links that one name may lead over, as the kernel does.
 	maxLinks = 40
-	// maxDepth bounds how many directories deep a name may lead, each of which is held open: whoever makes directories and
+	// maxDepth bounds how many directories deep a name may lead, each of which is held open: a container that makes directories and
 	// links could otherwise use up the process's descriptors.
 	maxDepth = 256
 )

@@ -112,7 +112,7 @@ func TestNoWayOut(t *testing.T) {
 	}
 }
 
-// TestDeepNames checks that links into very deep directories do not hold as many descriptors as somebody has made directories.
+// TestDeepNames checks that links into very deep directories do not hold one descriptor for each of the directories.
 func TestDeepNames(t *testing.T) {
 	root := t.TempDir()
 	deep := strings.Repeat("d/", maxDepth-1)

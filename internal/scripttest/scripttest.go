@@ -2,7 +2,7 @@
 //
 // A script is blocks with an empty line between them. A block is commands, one a line, then "----", then what happens, one
 // event a line. Lines of commands that begin with "#" are comments. The whole trace is compared; `go test -update` writes it
-// anew, and the diff is to be read before it is committed.
+// again, and the diff is to be read before it is committed.
 package scripttest
 
 import (

@@ -97,7 +97,7 @@ func (d *decoder) count(size int) int {
 }
 
 // kinds are the wire numbers of the kinds of version 1; 0 means that the name follows. Later kinds go by name, so that a peer
-// who has never heard of them can read the message all the same.
+// a peer that does not know them can read the message all the same.
 var kinds = []Kind{"", KindPod, KindConfigMap, KindSecret, KindToken, KindService, KindNode, KindPeer, KindPodStatus, KindNodeStatus, KindEvent}
 
 func (e *encoder) id(id ID) {

@@ -18,8 +18,8 @@ import (
 // ALPN is the protocol name of the link on the hub's one port.
 const ALPN = "mqtt"
 
-// DeviceCertificate makes a device's TLS certificate: self-signed, valid for ever (nobody looks at its dates), with the
-// static key as its common name, so that a broker can tell the device's fingerprint from the certificate alone.
+// DeviceCertificate makes a device's TLS certificate: self-signed, valid permanently (nobody looks at its dates), with the
+// static key as its common name, so that a broker can compute the device's fingerprint from the certificate alone.
 func DeviceCertificate(key ed25519.PrivateKey, static PublicKey) (tls.Certificate, error) {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -36,7 +36,7 @@ func DeviceCertificate(key ed25519.PrivateKey, static PublicKey) (tls.Certificat
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// DeviceOf tells the fingerprint of the device at the other end of a handshaken connection.
+// DeviceOf returns the fingerprint of the device at the other end of a handshaken connection.
 func DeviceOf(cs tls.ConnectionState) (fingerprint string, err error) {
 	if len(cs.PeerCertificates) == 0 {
 		return "", errors.New("no client certificate: not a Petrel device")

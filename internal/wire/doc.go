@@ -8,7 +8,7 @@
 //	Frame            type, session tag, number, sealed bytes                           frame.go
 //	Topics           petrel/<cluster>/<node>/{up,down,live}, .../s/<stream>/{up,down}  topic.go
 //
-// # A connection, told
+// # A connection, step by step
 //
 // The agent connects to the broker, subscribes to its down topics and knocks: the first message of a Noise XK handshake
 // under a random session tag. The hub answers with a challenge. The agent's hello is the third message: it proves the

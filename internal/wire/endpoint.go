@@ -34,7 +34,7 @@ const (
 var ErrStreamCut = errors.New("stream cut")
 
 // Endpoint is one end of a stream: it seals, numbers and credits. The owner passes it the topic's frames (Deliver) and
-// tells it when the link is gone (Fail). The hub's end may send data only after the node's first grant, because the
+// calls Fail when the link is gone. The hub's end may send data only after the node's first grant, because the
 // request to serve the stream travels another way and may come later than what is sent on the stream.
 type Endpoint struct {
 	aead    cipher.AEAD
@@ -55,7 +55,7 @@ type Endpoint struct {
 	ends    [4]uint64 // channels whose end has come, a bit each
 	err     error
 	closed  bool          // Close was called here
-	parting []byte        // the last frame, when the peer may not have been there to hear it; nil once it was
+	parting []byte        // the last frame, when the peer may not have been there to receive it; nil once it was
 	wake    chan struct{} // closed and replaced when anything changes
 	done    chan struct{} // closed when err is set
 }
@@ -278,7 +278,7 @@ func (e *Endpoint) Unheard() bool {
 	return e.parting != nil
 }
 
-// part says the end again when the node's first frame shows that it was not there to hear it. e.mu is held.
+// part sends the last frame again when the node's first frame shows that it was not there to receive it. e.mu is held.
 func (e *Endpoint) part(n uint64, head, sealed []byte) {
 	if e.parting == nil || n != 0 {
 		return

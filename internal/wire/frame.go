@@ -25,7 +25,7 @@ const (
 	frameLive      byte = 7 // 16 secret bytes (none before version 2): "this connection is gone". Not sealed
 )
 
-// Tag tells the sessions of one node apart, so that a frame of another one is dropped without opening it. The agent
+// Tag distinguishes the sessions of one node, so that a frame of another one is dropped without opening it. The agent
 // draws it at random for each connection. It authenticates nothing.
 type Tag [4]byte
 
@@ -41,7 +41,7 @@ const (
 	FrameLive                       // the connection is gone
 )
 
-// Peek tells a frame's type and session without opening it.
+// Peek returns a frame's type and session without opening it.
 func Peek(frame []byte) (FrameType, Tag, error) {
 	if len(frame) < 5 || len(frame) > MaxFrame {
 		return 0, Tag{}, fmt.Errorf("frame of %d bytes: %w", len(frame), ErrFormat)
@@ -64,7 +64,7 @@ func Peek(frame []byte) (FrameType, Tag, error) {
 	return 0, Tag{}, fmt.Errorf("frame type %d: %w", frame[0], ErrFormat)
 }
 
-// NudgeFrame tells a node that the hub does not know its session; the zero Tag tells it that the hub has just started.
+// NudgeFrame says to a node that the hub does not know its session; the zero Tag says that the hub has just started.
 func NudgeFrame(tag Tag) []byte { return append([]byte{frameNudge}, tag[:]...) }
 
 // LastWords is the secret in a connection's last words. The hello has its hash, so that the words of another are not taken

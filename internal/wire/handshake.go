@@ -115,7 +115,7 @@ func NewResponder(p Place, static StaticKey, knock []byte, rand io.Reader) (*Res
 	return &Responder{hs: hs, place: p, knock: bytes.Clone(knock), challenge: m}, nil
 }
 
-// Challenge is the answer to the knock. Again tells whether another knock frame is the same one repeated.
+// Challenge is the answer to the knock. Again reports whether another knock frame is the same one repeated.
 func (r *Responder) Challenge() []byte       { return r.challenge }
 func (r *Responder) Again(knock []byte) bool { return bytes.Equal(r.knock, knock) }
 

@@ -41,7 +41,7 @@ const NodeIDLen = 16
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // Fingerprint names a device by both its keys: the Ed25519 key of its TLS certificate, which a broker sees, and the
-// X25519 key of its handshakes, which the hub sees. Whoever lacks either cannot be that device. Its first NodeIDLen
+// X25519 key of its handshakes, which the hub sees. A device that lacks either key is another device. Its first NodeIDLen
 // characters are the node's id in topics.
 func Fingerprint(tls ed25519.PublicKey, static PublicKey) string {
 	h := sha256.New()

@@ -53,7 +53,7 @@ type Welcome struct {
 	Addresses []string // where this hub can be reached; the agent remembers them
 	Settings  Settings
 	// History names the hub's store. Revisions can be compared only within one history: it changes when the store is made
-	// anew, restored or rolled back. Empty before version 2.
+	// again, restored or rolled back. Empty before version 2.
 	History string
 }
 
@@ -86,7 +86,7 @@ type Refuse struct {
 	Code     Code
 	Message  string // for people: what, why, and the way out
 	Epoch    uint64
-	Revision uint64 // the hub's; hubs and agents of version 1 have only this to tell a restored hub by
+	Revision uint64 // the hub's; in version 1 only this shows that a hub was restored
 	// History is the hub's, as in Welcome. Only the history that welcomed a device can say that its Node was deleted.
 	History string
 }

@@ -10,7 +10,7 @@ import (
 // order and a change costs one addition and one subtraction. The empty set's is the zero Hash.
 type Hash [2]uint64
 
-// IsZero tells whether h is the empty set's hash.
+// IsZero reports whether h is the empty set's hash.
 func (h Hash) IsZero() bool { return h == Hash{} }
 
 // String is the hash in hex, for logs.

@@ -1,10 +1,10 @@
 package wire
 
 // Shared is the part of many senders' sets that is the same for all of them: on a hub, every Service and every node's pod
-// network, for every node. A thousand nodes that each hear of a thousand others would cost a million entries otherwise;
+// network, for every node. A thousand nodes that each get a thousand others would cost a million entries otherwise;
 // with it, a sender remembers only those objects in which its peer differs.
 //
-// Whoever changes it tells each of its senders at once (Sender.SharedChanged). It is owned by one goroutine, like they are.
+// The owner that changes it notifies each of its senders at once (Sender.SharedChanged). It is owned by one goroutine, like they are.
 type Shared struct {
 	objects map[ID]*Object
 	hash    Hash

@@ -33,7 +33,7 @@ const (
 	StreamPortForward StreamKind = "portforward"
 )
 
-// Channel tells apart what one stream carries. The numbers are those of Kubernetes' remotecommand protocol.
+// Channel separates what one stream carries. The numbers are those of Kubernetes' remotecommand protocol.
 type Channel uint8
 
 const (

@@ -272,11 +272,11 @@ func (s *Sender) Applied(a *Applied) *Batch {
 	return b
 }
 
-// Diverged tells that the peer keeps coming to another hash than it should, though its map was asked for each time. The
+// Diverged reports whether the peer keeps coming to another hash than it should, though its map was asked for each time. The
 // session should end: going on would only make traffic.
 func (s *Sender) Diverged() bool { return s.misses > maxMisses }
 
-// Settled tells whether the peer is known to have everything.
+// Settled reports whether the peer is known to have everything.
 func (s *Sender) Settled() bool {
 	return s.phase == phaseKnown && s.flight == nil && len(s.dirty) == 0
 }

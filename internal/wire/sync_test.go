@@ -106,7 +106,7 @@ func turn(rt *rapid.T, s *Sender, c *Copy, answered bool) {
 	}
 }
 
-// A peer that keeps coming to a wrong hash is given up, not talked to for ever.
+// TestDiverged checks that a peer that keeps coming to a wrong hash is given up, not talked to without end.
 func TestDiverged(t *testing.T) {
 	s := NewSender()
 	s.Set(&Object{ID: ID{KindPod, "a"}, Version: 1}, false)

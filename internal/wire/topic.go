@@ -30,7 +30,7 @@ func StreamDown(cluster, node, stream string) string {
 	return topicRoot + cluster + "/" + node + "/s/" + stream + "/down"
 }
 
-// TopicKind is what a topic is for, as ParseTopic tells it.
+// TopicKind is what a topic is for, as ParseTopic returns it.
 type TopicKind uint8
 
 const (

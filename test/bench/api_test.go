@@ -54,7 +54,7 @@ func createConfigMap(ctx context.Context, c kubernetes.Interface, name string) e
 }
 
 // BenchmarkCreate creates objects, each durable before its answer, by writers that wait for their answers. Writers share
-// one client, hence one HTTP/2 connection, as the controllers of one program do.
+// one client, and so one HTTP/2 connection, as the controllers of one program do.
 func BenchmarkCreate(b *testing.B) {
 	for what, create := range map[string]func(context.Context, kubernetes.Interface, string) error{"configmap": createConfigMap, "pod": createPod} {
 		for _, writers := range []int{1, 16} {

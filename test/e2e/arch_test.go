@@ -103,7 +103,7 @@ func TestWrongArchitecture(t *testing.T) {
 		t.Errorf("the second pod is %q", got)
 	}
 
-	// A hub that starts anew hears it again from the nodes; what it places before they have spoken, it places blindly.
+	// A hub that restarts gets the reports again from the nodes; pods that it places before that may go to the wrong node.
 	h.Stop(unix.SIGTERM)
 	h.Start()
 	h.Eventually(40*time.Second, "the third pod waits for the same reason", func() error {

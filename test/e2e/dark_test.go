@@ -92,7 +92,7 @@ func linkGoneMeanwhileChanges(t *testing.T, ms []harness.Machine, h *harness.Hub
 	h.NoDoubles(t)
 }
 
-// D7: a node that is dark is told so, Services go around it, its pods stay when they may; what was deleted meanwhile ends
+// D7: a node that is dark is reported so, Services go around it, its pods stay when they may; what was deleted meanwhile ends
 // with its return, and nothing else is touched.
 func TestDarkNode(t *testing.T) { harness.EachBroker(t, "dark", 3, darkNode) }
 
@@ -184,7 +184,7 @@ func streamsEndWithTheLink(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	h.Apply(fmt.Sprintf(conf, "x"))
 	h.Apply(pinned("p", "edge", "a", ""))
 	h.Running("p")
-	// open starts logs -f and an exec that waits for ever, and gives what waits for their ends.
+	// open starts logs -f and an exec that waits without end, and gives what waits for their ends.
 	open := func() (ended func(hope time.Duration, after string)) {
 		t.Helper()
 		procs := map[string]*harness.Process{}

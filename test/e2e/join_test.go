@@ -77,7 +77,7 @@ func tokensThatCannotWork(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	}
 	bad("deleted", deleted, "no such join token", way)
 
-	// A hub that was set up anew under the same address is another one. At an external broker nobody answers for the old
+	// A hub that was set up again under the same address is another one. At an external broker nobody answers for the old
 	// one, and that looks like a hub that is away.
 	stale := other.Token()
 	other.Stop(9)

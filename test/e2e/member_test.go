@@ -71,7 +71,7 @@ func members(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 		t.Errorf("the new address touched the pod: %s, before %s", now, life)
 	}
 
-	// A deleted node is told so, and stops its pods.
+	// A deleted node learns so from the hub, and stops its pods.
 	h.Kubectl("delete", "node", "edge")
 	harness.Eventually(t, 40*time.Second, "the agent says that it was removed", func() error {
 		if out := a.Out.String(); !strings.Contains(out, "this node was removed from its cluster") {
@@ -100,7 +100,7 @@ func members(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	h.Apply(pinned("p", "edge", "b", ""))
 	h.Running("p")
 
-	// The card is flashed anew: other keys, the old name, a token to replace the node. Any other is not enough.
+	// The card is flashed again: other keys, the old name, a token to replace the node. Any other is not enough.
 	node := h.Kubectl("get", "node", "edge", "-o", "jsonpath={.metadata.uid}")
 	a.PowerCut()
 	thief := &harness.Agent{T: t, On: ms[2], Name: "edge", Dir: t.TempDir(), Args: []string{"--join", h.Token()}}

@@ -31,7 +31,7 @@ func TestPlainView(t *testing.T) {
 				t.Errorf("describe does not say %q:\n%s", want, out)
 			}
 		}
-		if out, err := h.TryKubectl("delete", "lease", "-n", "kube-node-lease", "two"); err == nil || !strings.Contains(out, "the hub itself tells the leases") {
+		if out, err := h.TryKubectl("delete", "lease", "-n", "kube-node-lease", "two"); err == nil || !strings.Contains(out, "the hub itself makes the leases") {
 			t.Errorf("deleting a node's lease says %v: %s", err, out)
 		}
 	})

@@ -21,7 +21,7 @@ import (
 func Main(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = f.Value.Set("4") // unless told otherwise: these tests spend their time waiting for links to break
+		_ = f.Value.Set("4") // unless set otherwise: these tests spend their time waiting for links to break
 	}
 	code, err := func() (int, error) {
 		if why := unable(); why != "" {
@@ -55,7 +55,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// checkout tells checkouts of this repository apart. Names made with it are the same at each run, so that what a killed
+// checkout distinguishes checkouts of this repository. Names made with it are the same at each run, so that what a killed
 // run left is found.
 func checkout() string {
 	wd, _ := os.Getwd() // without one, all are alike

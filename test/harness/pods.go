@@ -38,7 +38,7 @@ func (h *Hub) Lives(selector string) string {
 		`jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\n"}{end}`)
 }
 
-// PodUIDs are the pods of what lives has told.
+// PodUIDs are the pods in the output of lives.
 func PodUIDs(lives string) []string {
 	var uids []string
 	for line := range strings.Lines(lives) {

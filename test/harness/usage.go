@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Usage is what /proc tells of a process.
+// Usage is what /proc shows of a process.
 type Usage struct {
 	RSS, Anon, Peak int64         // KiB; Peak is the highest RSS since the process started
 	CPU             time.Duration // user and system

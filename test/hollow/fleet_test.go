@@ -207,7 +207,7 @@ func encoded(v any) []byte {
 	return b
 }
 
-// all tells whether f holds for every node.
+// all reports whether f holds for every node.
 func (f *fleet) all(what func(*node) bool) bool {
 	for _, d := range f.nodes {
 		if !what(d) {
@@ -219,7 +219,7 @@ func (f *fleet) all(what func(*node) bool) bool {
 
 func connected(d *node) bool { return d.link.Status().Connected }
 
-// has tells whether a node knows of an object.
+// has reports whether a node knows of an object.
 func has(kind wire.Kind, name string) func(*node) bool {
 	return func(d *node) bool {
 		for _, o := range d.cache.Desired() {

@@ -271,7 +271,7 @@ func (a *agent) kill() {
 	}
 }
 
-// has tells whether the desired set has an object of that kind and name.
+// has reports whether the desired set has an object of that kind and name.
 func (a *agent) has(kind wire.Kind, name string) *wire.Object {
 	for _, o := range a.cache.Desired() {
 		if o.Kind == kind && o.Name == name {

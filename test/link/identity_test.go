@@ -95,7 +95,7 @@ func TestRemoved(t *testing.T) {
 }
 
 // Deleted while dark: the device learns it at the next contact. A hub whose store is another than the one that welcomed it
-// (restored from before it joined, lost and begun anew, put back by hand) says nothing about it: the device keeps its pods,
+// (restored from before it joined, lost and made new, put back by hand) says nothing about it: the device keeps its pods,
 // however many writes that store has seen since and however often the device comes back.
 func TestUnknownToTheHub(t *testing.T) {
 	for _, c := range []struct {

@@ -36,7 +36,7 @@ func TestThereAndBack(t *testing.T) {
 	})
 }
 
-// A cut in between: what changed on both sides meanwhile arrives, nothing twice, and nobody is told to start again.
+// A cut in between: what changed on both sides meanwhile arrives, nothing twice, and neither side has to start again.
 func TestCut(t *testing.T) {
 	eachBroker(t, func(t *testing.T, url string) {
 		h := newHub(t, url).start()

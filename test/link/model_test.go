@@ -441,7 +441,7 @@ func (w *world) check() {
 	}
 }
 
-// Whatever the net does and whoever restarts when, once it calms down both sets are equal, nothing came in from an older
+// Whatever the net does and whichever side restarts when, once it calms down both sets are equal, nothing came in from an older
 // session, and no report is lost.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

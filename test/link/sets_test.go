@@ -112,7 +112,7 @@ func TestLargeSet(t *testing.T) {
 	})
 }
 
-// Presence is told to those who watch.
+// TestWatchPresence checks that those who watch see presence.
 func TestWatchPresence(t *testing.T) {
 	h := newHub(t, "").start()
 	ctx, cancel := context.WithCancel(t.Context())

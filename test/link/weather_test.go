@@ -117,7 +117,7 @@ func TestHostileNode(t *testing.T) {
 	eventually(t, "the flood is cut off", func() bool { return !c.IsConnected() })
 }
 
-// Somebody without a device certificate, or with a connection that never speaks, gets nowhere.
+// TestNoCertificate checks that a client without a device certificate, or one that never sends anything, gets nowhere.
 func TestNoCertificate(t *testing.T) {
 	h := newHub(t, "").start()
 	c, err := tls.Dial("tcp", h.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{wire.ALPN}, MinVersion: tls.VersionTLS13})
@@ -165,7 +165,7 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
-// The hub comes back from an old backup: desired state follows the hub, and what the node had reported since is told again.
+// The hub comes back from an old backup: desired state follows the hub, and what the node had reported since is sent again.
 func TestRestoredHub(t *testing.T) {
 	eachBroker(t, func(t *testing.T, url string) {
 		h := newHub(t, url).start()
@@ -327,7 +327,7 @@ func TestIdleTraffic(t *testing.T) {
 		p := h.pod("p9")
 		return p != nil && p.Status.Phase == corev1.PodRunning && a.has(wire.KindPod, "p9") != nil
 	})
-	// On a busy machine such a short keepalive may be missed, and the connection be made anew: then measure again.
+	// On a busy machine such a short keepalive may be missed, and the connection be made again: then measure again.
 	for try := 0; ; try++ {
 		time.Sleep(time.Second) // let the last acknowledgements pass
 		start := n.Load()

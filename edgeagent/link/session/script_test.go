@@ -16,7 +16,7 @@ import (
 // The session alone, against a hub that does as the script says (testdata/*.txt). Commands:
 //
 //	start                        a new session on a new connection; the desired set and the reports stay
-//	challenge [false]            the hub answers the knock; false: somebody without the hub's key does
+//	challenge [false]            the hub answers the knock; false: a server without the hub's key does
 //	welcome equal|other|empty    how the hub's copy of the reports is to the agent's reports
 //	refuse CODE TEXT...
 //	batch SEQ: +Pod/a@1 -Pod/b   of the desired set

@@ -49,12 +49,12 @@ type Config struct {
 type Output struct {
 	Frames  [][]byte
 	Welcome *wire.Welcome
-	// Apply: make each batch durable, then call Applied.
+	// Apply are batches of the desired set: the caller makes each durable, then calls Applied.
 	Apply []*wire.Batch
 	// Handed are batches of reports that the hub has made durable.
 	Handed []*wire.Batch
 	Open   []*wire.Open
-	// Complete: the copy is all that the hub wants of this node; the hub has said so.
+	// Complete is true if the copy is all that the hub wants of this node; the hub has said so.
 	Complete bool
 	// End is why the session is over; nil: it is not. *wire.Refuse and *Ended come from the hub.
 	End error
@@ -68,7 +68,7 @@ type Ended struct {
 
 func (e *Ended) Error() string { return "hub ended the session: " + e.Message }
 
-// ErrUnknown is a hub that does not know the session: it has started anew. Connect again.
+// ErrUnknown is a hub that does not know the session: it has restarted. Connect again.
 var ErrUnknown = errors.New("hub does not know this session")
 
 // ErrDiverged is a hub whose copy of the reports does not become what it is sent.
@@ -141,7 +141,7 @@ func (s *Session) Frame(now time.Time, frame []byte) {
 	}
 }
 
-// nudge takes the hint that the hub has started anew. It is not sealed, so it only makes the agent look.
+// nudge takes the hint that the hub has restarted. It is not sealed, so it only makes the agent look.
 func (s *Session) nudge(now time.Time, tag wire.Tag) {
 	switch {
 	case s.state == knocking:

@@ -37,14 +37,14 @@ func (s State) String() string { return stateNames[s] }
 // Target is what is wanted of one pod.
 type Target struct {
 	Pod *corev1.Pod // never nil: of a pod that has left the set, the copy kept on disk
-	// Gone: the pod is not in the set any more, so nobody waits for its status.
+	// Gone is true if the pod is not in the set any more, so nobody waits for its status.
 	Gone bool
 }
 
 // Deleting reports whether nothing of the pod is to stay.
 func (d Target) Deleting() bool { return d.Gone || d.Pod.DeletionTimestamp != nil }
 
-// Observed is what is known of one pod on this node. Containers are looked at anew before each step; the rest is
+// Observed is what is known of one pod on this node. Containers are looked at again before each step; the rest is
 // memory of the worker. All of it may be lost at any moment but last: then the step does it again, and everything
 // that it does is idempotent.
 type Observed struct {

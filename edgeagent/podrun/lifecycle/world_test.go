@@ -28,7 +28,7 @@ type world struct {
 	pullFails  map[string]string // by image: reason
 	startFails map[string]string // by container: reason
 	unready    map[string]bool   // by container: its probes have not passed yet
-	deaf       map[string]bool   // by container: does not heed SIGTERM
+	deaf       map[string]bool   // by container: does not obey SIGTERM
 	state      State
 	lastWake   time.Time
 }

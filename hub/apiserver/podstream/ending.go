@@ -37,7 +37,7 @@ func endStatus(err error, status func(error) *metav1.Status) *metav1.Status {
 	return status(apierrors.NewInternalError(fmt.Errorf("the link to the node broke: %w", err)))
 }
 
-// reasonError is a node's refusal as an API error.
+// reasonError returns a node's refusal as an API error.
 func reasonError(end *wire.StreamEnd) error {
 	reason := metav1.StatusReason(end.Reason)
 	code := map[metav1.StatusReason]int32{

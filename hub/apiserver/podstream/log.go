@@ -123,7 +123,7 @@ func (x *stream) copyLog(st wire.Stream, opts *corev1.PodLogOptions, out logSink
 	}
 }
 
-// receiveLog hands on what the node sends, until the stream ends or done is closed.
+// receiveLog passes on what the node sends, until the stream ends or done is closed.
 func (x *stream) receiveLog(st wire.Stream, pieces chan<- piece, done <-chan struct{}) {
 	defer close(pieces)
 	for {
@@ -144,7 +144,8 @@ func (x *stream) receiveLog(st wire.Stream, pieces chan<- piece, done <-chan str
 	}
 }
 
-// endLog ends the answer as the log ended. Once bytes have gone out, breaking off is all that can show a broken link.
+// endLog ends the answer as the log ended. Once bytes have been sent, only a broken connection can show that the link
+// broke.
 func (x *stream) endLog(err error, begun bool, out logSink) {
 	var end *wire.StreamEnd
 	switch {

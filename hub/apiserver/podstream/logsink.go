@@ -18,9 +18,9 @@ type logSink interface {
 	// write sends bytes; with now, without waiting for more of them.
 	write(p []byte, now bool) error
 	end()
-	// abort breaks off, so that the client cannot take what it has for all there is.
+	// abort breaks the connection, so that the client does not take what it has for the whole log.
 	abort()
-	close() // at last, whatever came before
+	close() // called last, in any case
 }
 
 // httpLog is a log as the body of a response.
@@ -45,7 +45,7 @@ func (l *httpLog) close() {}
 
 func (l *httpLog) abort() { panic(http.ErrAbortHandler) }
 
-// logProtocols are what a log speaks over a websocket: bytes as they are, or as base64 text.
+// logProtocols are the subprotocols of a log over a WebSocket: bytes as they are, or as base64 text.
 var logProtocols = []string{"binary.k8s.io", "base64.binary.k8s.io", ""}
 
 // webSocketLog is a log as the messages of a websocket, without channels.
@@ -67,7 +67,7 @@ func (l *webSocketLog) begin() error {
 	return nil
 }
 
-// awaitEnd reads until the client goes: a reader of logs sends nothing but the end.
+// awaitEnd reads until the client goes: a client of a log sends nothing but its close message.
 func (l *webSocketLog) awaitEnd() {
 	defer close(l.read)
 	defer l.gone()
@@ -91,7 +91,7 @@ func (l *webSocketLog) write(p []byte, _ bool) error {
 func (l *webSocketLog) end() {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = l.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(endWait))
-	_ = l.conn.SetReadDeadline(time.Now().Add(endWait)) // for the client's own goodbye
+	_ = l.conn.SetReadDeadline(time.Now().Add(endWait)) // for the client's own close message
 	<-l.read
 }
 

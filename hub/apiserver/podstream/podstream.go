@@ -4,8 +4,8 @@
 //	client ─ HTTP, WebSocket, SPDY ─► Server.Serve ─► log | terminal | forwarder ─► Streams ─ link ─► node
 //
 // The API server finds the pod and decides whether the user may have the stream; then one call of Serve is one request,
-// from its first byte to its last. What a client can make this room hold is bounded: frames, messages, streams of one
-// connection, and the time that a piece may take to be read. hub/apiserver's streams_test.go tests it from outside, with
+// from its first byte to its last. What a client can make this package hold is bounded: frames, messages, streams
+// of one connection, and the time that a piece may take to be read. hub/apiserver's streams_test.go tests it from outside, with
 // kubectl and client-go.
 package podstream
 
@@ -26,8 +26,8 @@ import (
 )
 
 // Patience is how long a client of a stream may take to read a piece. Clients pause: a pager, a terminal that is stopped, a
-// browser that has buffered enough. A client that has vanished is found by TCP long before, and one that holds a stream
-// holds its own user's.
+// browser that has buffered enough. TCP notices a client that has vanished long before, and a stream that is held counts
+// against its own user.
 const Patience = time.Hour
 
 // Streams opens streams to pods on their nodes; hub/dispatch is one. The error is an *apierrors.StatusError: the node is
@@ -39,7 +39,7 @@ type Streams interface {
 // Config is what a Server needs. All of it is required.
 type Config struct {
 	Streams Streams
-	// Status is the API's one way of turning an error into a Status, for clients that have left HTTP behind.
+	// Status turns an error into a Status as the API does, for clients whose connection is no longer HTTP.
 	Status func(error) *metav1.Status
 	Log    *slog.Logger
 }
@@ -62,7 +62,7 @@ type Request struct {
 	Fail func(error)
 }
 
-// Serve answers one request. It returns when the stream has ended.
+// Serve serves one request. It returns when the stream has ended.
 func (s *Server) Serve(r Request) {
 	x := &stream{Request: r, Config: s.cfg, ctx: r.R.Context(), query: r.R.URL.Query()}
 	switch r.Subresource {
@@ -79,18 +79,18 @@ func (s *Server) Serve(r Request) {
 	}
 }
 
-// stream is one request on its way. Except where noted, one goroutine uses it.
+// stream is one request being served. Except where noted, it is owned by the request's goroutine.
 type stream struct {
 	Request
 	Config
 	ctx   context.Context // of the stream; replaced before other goroutines see it
-	query url.Values      // parsed once, many things look at it
+	query url.Values      // parsed once, because many functions read it
 }
 
 // key names the stream where a panic is contained.
 func (x *stream) key() string { return x.Pod.Namespace + "/" + x.Pod.Name }
 
-// containerOf is the container that is meant: the named one, or the only one.
+// containerOf returns the container of a request: the named one, or the only one.
 func containerOf(pod *corev1.Pod, name string) (string, error) {
 	var names, inits []string
 	for _, c := range pod.Spec.Containers {
@@ -148,7 +148,7 @@ func (x *stream) boolQuery(key string) bool {
 	return true
 }
 
-// upgradeOf is the protocol that the client wants to change to: "websocket", "spdy" or "".
+// upgradeOf returns the protocol that the client wants to change to: "websocket", "spdy" or "".
 func (x *stream) upgradeOf() string {
 	if !strings.Contains(strings.ToLower(x.R.Header.Get("Connection")), "upgrade") {
 		return ""

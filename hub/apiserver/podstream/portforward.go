@@ -22,7 +22,7 @@ const (
 	tunnelProtocol  = "SPDY/3.1+" + forwardProtocol
 	// pairWait is how long the second stream of a pair may take.
 	pairWait = 30 * time.Second
-	// maxHalfPairs bounds the streams whose partner has not come.
+	// maxHalfPairs bounds the streams whose partner has not been opened yet.
 	maxHalfPairs = 16
 )
 
@@ -75,7 +75,7 @@ func (f *forwarder) connect() (httpstream.Connection, error) {
 	return f.conn, err
 }
 
-// forwarder pairs up streams and serves each pair.
+// forwarder joins streams to pairs and serves each pair.
 type forwarder struct {
 	x   *stream
 	ctx context.Context
@@ -142,7 +142,7 @@ func (f *forwarder) accept(s httpstream.Stream, replied <-chan struct{}) error {
 	return nil
 }
 
-// ended forgets a pair: the library keeps every stream of a connection until it is asked to forget it.
+// ended removes a pair: the library keeps every stream of a connection until it is removed.
 func (f *forwarder) ended(id string, p *streamPair) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -172,7 +172,7 @@ func (f *forwarder) serve(id string, p *streamPair, port int32) {
 		<-r
 	}
 	if err := f.carry(p.data, port); err != nil {
-		// Clients print this; a lost one needs no answer.
+		// Clients print this. If it cannot be sent, the client has gone.
 		_, _ = fmt.Fprintf(p.failed, "error forwarding port %d to pod %s, uid %s: %v", port, f.x.Pod.Name, f.x.Pod.UID, err)
 		_ = p.data.Reset()
 		return

@@ -15,10 +15,10 @@ import (
 // terminal is the client's side of exec or attach, whatever protocol it speaks.
 type terminal interface {
 	// read calls send for everything that the client sends, and closed when it has ended a channel, until the client goes
-	// away or one of them fails. send may be called by one goroutine at a time only; read sees to that.
+	// away or one of them fails. read calls send from one goroutine at a time.
 	read(send func(wire.Channel, []byte) error, closed func(wire.Channel) error)
 	write(ch wire.Channel, data []byte) error
-	// end sends how it went, and closes the connection when the client has had its chance to read that.
+	// end sends how it went, and closes the connection once the client has read it, or its time is up.
 	end(*metav1.Status)
 }
 
@@ -94,7 +94,7 @@ func (x *stream) join(t terminal, st wire.Stream) {
 		ch, data, err := st.Recv(ctx)
 		if err != nil {
 			end = err
-			// A cause of its own is a reason that the client does not know; without one, client or node went.
+			// A cause other than ctx's own error is a reason that the client does not know; without one, client or node has gone.
 			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
 				end = apierrors.NewServiceUnavailable(cause.Error())
 				if status := apierrors.APIStatus(nil); errors.As(cause, &status) {
@@ -118,7 +118,7 @@ func (x *stream) join(t terminal, st wire.Stream) {
 // size is what clients send on the resize channel.
 type size struct{ Width, Height uint16 }
 
-// oneSender lets several channels of a client share a stream that knows one sender.
+// oneSender lets several channels of a client share a stream that may have one sender at a time.
 type oneSender struct{ sync.Mutex }
 
 func (o *oneSender) do(f func() error) error {

@@ -38,7 +38,7 @@ func (x *stream) spdyTerminal(req wire.StreamRequest) (terminal, error) {
 	if _, err := httpstream.Handshake(x.R, x.W, []string{"v4.channel.k8s.io"}); err != nil {
 		return nil, err
 	}
-	arrived := make(chan httpstream.Stream, terminalStreams) // room for all: nobody waits to send
+	arrived := make(chan httpstream.Stream, terminalStreams) // room for all, so that no sender waits
 	var accepted atomic.Int32
 	conn, err := x.spdyUpgrade(func(s httpstream.Stream, replied <-chan struct{}) error {
 		if accepted.Add(1) > terminalStreams {
@@ -125,7 +125,7 @@ func (t *spdyTerminal) readInput(one *oneSender, send func(wire.Channel, []byte)
 	}
 }
 
-// readSizes hands on resize messages. After one that is none, or is too long, it takes no more.
+// readSizes passes on resize messages. It ends at one that cannot be decoded, or is too long.
 func (t *spdyTerminal) readSizes(one *oneSender, send func(wire.Channel, []byte) error) {
 	defer func() { _ = t.resize.Reset() }() // what still comes is dropped by the library
 	bounded := &io.LimitedReader{R: t.resize}

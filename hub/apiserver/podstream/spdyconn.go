@@ -16,7 +16,7 @@ import (
 	"petrel.dev/petrel/internal/contain"
 )
 
-// What one SPDY connection may cost. The library queues 50 frames in each of five queues before anybody reads them, and
+// What one SPDY connection may cost. The library queues 50 frames in each of five queues before they are read, and
 // a frame may have 16 MiB; it has no bound of its own.
 const (
 	// maxDataFrame is the size that data frames are cut to, in bytes: 250 of them are 1 MiB.
@@ -36,8 +36,8 @@ const (
 	controlVersion = 3
 )
 
-// boundedConn is a client's SPDY connection: what comes in is cut into small data frames and refused when it is no frame
-// that a client of ours needs; what goes out must be taken within Patience. One goroutine reads; any may write.
+// boundedConn is a client's SPDY connection: what comes in is cut into small data frames, and refused when it is a frame
+// that clients do not need; what goes out must be read within Patience. One goroutine reads; any may write.
 type boundedConn struct {
 	net.Conn
 	r io.Reader // the connection, behind what was read ahead
@@ -49,7 +49,7 @@ type boundedConn struct {
 	flags   byte   // of the frame, which its last piece gets
 }
 
-// Read hands on frames whose data is at most maxDataFrame long.
+// Read returns frames whose data is at most maxDataFrame long.
 func (c *boundedConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -100,7 +100,7 @@ func (c *boundedConn) next() error {
 	return nil
 }
 
-// Write gives the client Patience to take it.
+// Write fails when the client does not read for Patience.
 func (c *boundedConn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return 0, err

@@ -1,5 +1,6 @@
-// Package bootstrap keeps what every cluster has from its first second: the namespaces default, kube-system, kube-public
-// and kube-node-lease, the system PriorityClasses, the Service default/kubernetes with the hub itself behind it, the Service kube-dns, and what the hub tells of itself.
+// Package bootstrap keeps what every cluster has from its first second: the namespaces default, kube-system, kube-public and
+// kube-node-lease, the system PriorityClasses, the Service default/kubernetes with the hub itself behind it, the Service kube-dns,
+// and what the hub publishes of itself.
 package bootstrap
 
 //lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
@@ -46,9 +47,9 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// Controller keeps these objects as they should be, also when somebody deletes or edits them.
+// Controller keeps these objects as they should be, also when a user deletes or edits them.
 type Controller struct {
-	cfg  Config
+	cfg  Config // does not change after New
 	loop *control.Loop
 }
 
@@ -143,7 +144,7 @@ func (c *Controller) reconcile(ctx context.Context) error {
 	)
 }
 
-// fitPorts fits the ports of a Service, and the labels that it is found by.
+// fitPorts copies the ports of a Service, and the labels that it is found by. It reports whether they were equal already.
 func fitPorts(now, want kube.Object) bool {
 	n, w := now.(*corev1.Service), want.(*corev1.Service)
 	same := equality.Semantic.DeepEqual(n.Spec.Ports, w.Spec.Ports)
@@ -157,7 +158,7 @@ func fitPorts(now, want kube.Object) bool {
 	return same
 }
 
-// fitData fits the data of a ConfigMap or a Secret.
+// fitData copies the data of a ConfigMap or a Secret. It reports whether it was equal already.
 func fitData(now, want kube.Object) bool {
 	switch w := want.(type) {
 	case *corev1.ConfigMap:
@@ -174,13 +175,13 @@ func fitData(now, want kube.Object) bool {
 	return true
 }
 
-// ensure creates want, or brings what is there to it: fit changes a copy of that and reports whether it was so already.
+// ensure creates want, or makes the stored object like it: fit changes a copy of that, and reports whether nothing had to change.
 func (c *Controller) ensure(ctx context.Context, want kube.Object, fit func(now, want kube.Object) bool) error {
 	old, ok := c.cfg.Client.Get(control.GVKOf(want), want.GetNamespace(), want.GetName())
 	if !ok {
 		_, err := c.cfg.Client.Create(ctx, want)
 		if apierrors.IsAlreadyExists(err) {
-			return nil // the cache is behind; the object's change brings us back
+			return nil // the cache is behind; the object's change queues the key again
 		}
 		return err
 	}
@@ -220,7 +221,7 @@ func (c *Controller) service() *corev1.Service {
 	}
 }
 
-// dnsService is the name of the cluster's DNS, by which charts and tools find it. It has neither selector nor endpoints:
+// dnsService returns the Service of the cluster's DNS, by which charts and tools find it. It has neither selector nor endpoints:
 // every node answers at its address.
 func (c *Controller) dnsService() *corev1.Service {
 	port := func(name string, proto corev1.Protocol) corev1.ServicePort {

@@ -92,15 +92,15 @@ func TestLoopbackIsNoEndpoint(t *testing.T) {
 	})
 }
 
-func TestWhatTheHubTellsOfItselfIsKept(t *testing.T) {
-	told := &corev1.ConfigMap{
+func TestPublishedObjectsAreKept(t *testing.T) {
+	published := &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-public", Name: "petrel-cluster"},
 		Data:       map[string]string{"cluster-id": "c1"},
 	}
 	synctest.Test(t, func(t *testing.T) {
 		c := controltest.New(t)
-		ctl := New(Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1"), Keep: []kube.Object{told}})
+		ctl := New(Config{Client: c, Address: netip.MustParseAddrPort("192.0.2.7:6443"), ServiceIP: netip.MustParseAddr("10.43.0.1"), Keep: []kube.Object{published}})
 		go func() { _ = ctl.Run(t.Context()) }()
 		synctest.Wait()
 		now, ok := control.Get[*corev1.ConfigMap](c, kube.ConfigMap, "kube-public", "petrel-cluster")

@@ -1,4 +1,4 @@
-// Package controltest has an in-memory control.Client that keeps the API's promises as far as loops rely on them:
+// Package controltest has an in-memory control.Client that behaves like the API as far as loops rely on it:
 // resourceVersion and conflicts, uid, generation, generateName, status apart from spec, deletion with grace periods,
 // finalizers and propagation, namespaces that end through their finalizers, bindings, and all-or-nothing commits.
 // It does no defaulting, validation or admission: tests write objects as they would be stored.
@@ -23,20 +23,20 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Client is the fake. Make it with New.
+// Client is an in-memory control.Client. New makes one.
 type Client struct {
 	// Now is the clock of creation and deletion timestamps (default time.Now, which a synctest bubble turns).
 	Now func() time.Time
-	// Refuse, when set, is asked before each write; an error is the write's answer. verb is create, update or delete.
+	// Refuse, when not nil, is called before each write; its error is the result of the write. verb is create, update or delete.
 	Refuse func(verb string, obj kube.Object, subresource string) error
 
-	mu      sync.Mutex
-	rev     uint64
-	uids    uint64
-	truth   map[kube.GVK]map[string]kube.Object
-	cache   map[kube.GVK]map[string]kube.Object
+	mu      sync.Mutex                          // guards all that follows
+	rev     uint64                              // of the last commit; grows only
+	uids    uint64                              // grows only
+	truth   map[kube.GVK]map[string]kube.Object // what is stored, by kind and key
+	cache   map[kube.GVK]map[string]kube.Object // what readers see: truth without the changes in behind
 	indexes map[kube.GVK]map[string]func(kube.Object) []string
-	lag     bool
+	lag     bool             // the cache is held back
 	behind  []control.Change // committed, not yet in the cache
 	moved   chan struct{}    // closed and replaced when behind gets shorter
 	subs    []*subscription
@@ -74,7 +74,7 @@ func (c *Client) AddIndex(gvk kube.GVK, name string, f func(kube.Object) []strin
 	c.indexes[gvk][name] = f
 }
 
-// Revision is that of the last commit.
+// Revision returns that of the last commit.
 func (c *Client) Revision() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +82,7 @@ func (c *Client) Revision() uint64 {
 }
 
 // Put stores a copy of obj as it is, new or in place of what is there, status and all; only what is empty of uid,
-// creationTimestamp and generation is filled in. It is how a test plays the part of kubelet or user.
+// creationTimestamp and generation is filled in. Tests use it in place of an agent or a user.
 func (c *Client) Put(obj kube.Object) kube.Object {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *Client) Put(obj kube.Object) kube.Object {
 	return o
 }
 
-// Remove takes the object away at once, finalizers or not.
+// Remove deletes the object at once, whatever its finalizers.
 func (c *Client) Remove(gvk kube.GVK, namespace, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,7 +124,7 @@ func (c *Client) Step(n int) int {
 	return len(c.behind)
 }
 
-// Stored is what is really there, however far the cache is behind.
+// Stored returns what is stored, however far the cache is behind.
 func (c *Client) Stored(gvk kube.GVK, namespace string) []kube.Object {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,8 +156,8 @@ func (c *Client) List(gvk kube.GVK, namespace string) []kube.Object {
 	return list(c.cache[gvk], namespace)
 }
 
-// Index reads from the cache. It panics on an index that nobody has declared, as a misspelt name would otherwise be an
-// empty answer.
+// Index reads from the cache. It panics on an index that is not declared: otherwise a misspelt name would give an empty
+// result.
 func (c *Client) Index(gvk kube.GVK, index, value string) []kube.Object {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -251,7 +251,7 @@ func (s *subscription) run(ctx context.Context, f func(control.Change), mu *sync
 	}
 }
 
-// commit gives the changes one revision each and makes them true. The lock is held.
+// commit stores the changes, with one revision each. c.mu is held.
 func (c *Client) commit(changes []control.Change) {
 	for _, ch := range changes {
 		c.rev++
@@ -272,7 +272,7 @@ func (c *Client) commit(changes []control.Change) {
 	}
 }
 
-// catchUp makes the cache see the next n changes. The lock is held.
+// catchUp applies the next n changes to the cache. c.mu is held.
 func (c *Client) catchUp(n int) {
 	for _, ch := range c.behind[:n] {
 		k := key(ch.Object())

@@ -13,9 +13,17 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Contract checks what loops rely on, of any client: the fake and the registry are held to the same. settle waits until
+// Contract checks what loops rely on, for any client: this package's and the registry's both pass it. settle waits until
 // the cache has caught up with what was written. Namespace default must exist.
 func Contract(t *testing.T, c control.Client, settle func()) {
+	rs := contractWrites(t, c, settle)
+	pod := contractIndexes(t, c, settle, rs)
+	contractDeletions(t, c, settle, rs, pod)
+}
+
+// contractWrites checks creates, updates and commits. It returns the ReplicaSet default/web as it was created.
+func contractWrites(t *testing.T, c control.Client, settle func()) *appsv1.ReplicaSet {
+	t.Helper()
 	ctx := t.Context()
 	rs := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"},
 		Spec: appsv1.ReplicaSetSpec{Replicas: ptr.To[int32](2),
@@ -68,10 +76,16 @@ func Contract(t *testing.T, c control.Client, settle func()) {
 	if now, _ := c.Get(kube.ReplicaSet, "default", "web"); now.GetResourceVersion() != got.GetResourceVersion() {
 		t.Error("a commit that changes nothing has written")
 	}
+	return made.(*appsv1.ReplicaSet)
+}
 
+// contractIndexes checks the indexes and the binding of a pod of made, which it returns.
+func contractIndexes(t *testing.T, c control.Client, settle func(), made *appsv1.ReplicaSet) kube.Object {
+	t.Helper()
+	ctx := t.Context()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "web-",
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(made, kube.ReplicaSet)}},
-		Spec: *rs.Spec.Template.Spec.DeepCopy()}
+		Spec: *made.Spec.Template.Spec.DeepCopy()}
 	p, err := c.Create(ctx, pod)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +106,13 @@ func Contract(t *testing.T, c control.Client, settle func()) {
 	if err := c.Commit(ctx, []control.Write{{Object: bound, Old: p, Subresource: "binding"}}); !apierrors.IsConflict(err) {
 		t.Errorf("binding on an old revision: %v", err)
 	}
+	return p
+}
 
+// contractDeletions checks grace, preconditions and finalizers with made and its bound pod p, which are gone at the end.
+func contractDeletions(t *testing.T, c control.Client, settle func(), made *appsv1.ReplicaSet, p kube.Object) {
+	t.Helper()
+	ctx := t.Context()
 	if err := c.Delete(ctx, kube.Pod, "default", p.GetName(), metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

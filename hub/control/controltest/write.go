@@ -102,7 +102,7 @@ func (c *Client) update(obj kube.Object, sub string) (control.Change, error) {
 	return control.Change{GVK: gvk, Old: old, New: merged}, err
 }
 
-// merge is what remains of a new object o over old, by what the subresource may touch.
+// merge returns old with what the subresource may change taken from the new object o.
 func merge(gvk kube.GVK, o, old kube.Object, sub string) (kube.Object, error) {
 	switch sub {
 	case "":
@@ -147,7 +147,7 @@ func setScheduled(pod *corev1.Pod) {
 	pod.Status.Conditions = append(kube.RemoveCondition(pod.Status.Conditions, corev1.PodScheduled), corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 }
 
-// apply commits an update; an object whose deletion waited only for what the update took away goes.
+// apply commits an update. An object whose deletion waited only for what the update took away is deleted.
 func (c *Client) apply(verb string, ch control.Change, sub string) kube.Object {
 	if equality.Semantic.DeepEqual(ch.New, ch.Old) {
 		return ch.Old // nothing is written when nothing changes
@@ -367,7 +367,7 @@ func conflict(gvk kube.GVK, name, why string) error {
 	return apierrors.NewConflict(resourceOf(gvk), name, fmt.Errorf("%s", why))
 }
 
-// resourceOf is a good enough plural for error texts.
+// resourceOf returns a plural that is good enough for error texts.
 func resourceOf(gvk kube.GVK) schema.GroupResource {
 	plural := map[string]string{"Endpoints": "endpoints"}[gvk.Kind]
 	if plural == "" {

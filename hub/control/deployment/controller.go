@@ -1,8 +1,8 @@
-// Package deployment rolls Deployments out: one ReplicaSet for each version of the pod template, and sizes moved from
-// the old ones to the current one, a step at a time, each step decided anew from what is there.
+// Package deployment rolls Deployments out: it keeps one ReplicaSet for each version of the pod template, and moves replicas from
+// the old ones to the current one step by step. Each step is decided from what is there, not from the step before.
 //
-// decide is the pure part; the driver below it reads the cache, writes all of a step in one transaction, and tells in
-// events what was scaled. Pods on dark nodes are deferred: see docs/controllers.md.
+// decide is the pure part; the driver reads the cache, writes all of a step in one transaction, and reports in Events what was
+// scaled. Pods on dark nodes are deferred: see docs/controllers.md.
 package deployment
 
 import (
@@ -31,7 +31,7 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Controller reconciles Deployments.
+// Controller reconciles Deployments. Its fields are set by New and never nil.
 type Controller struct {
 	client  control.Client
 	events  control.Events
@@ -39,7 +39,7 @@ type Controller struct {
 	orphans *control.Orphans
 
 	mu   sync.Mutex
-	dark map[string]bool // nodes
+	dark map[string]bool // the dark nodes, by name; guarded by mu
 }
 
 // New returns a controller; Run starts it.
@@ -148,8 +148,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return c.apply(ctx, decide(st), d)
 }
 
-// lookAtPods counts pods on dark nodes, and for Recreate looks for old ones that have not ended. Otherwise what the
-// ReplicaSets say is enough.
+// lookAtPods counts pods on dark nodes, and for Recreate finds old ones that have not ended. Everything else is in the status of
+// the ReplicaSets.
 func (c *Controller) lookAtPods(st *state) {
 	c.mu.Lock()
 	anyDark := len(c.dark) > 0
@@ -229,8 +229,8 @@ func (c *Controller) apply(ctx context.Context, p plan, d *appsv1.Deployment) (t
 	return p.after, nil
 }
 
-// create makes the current ReplicaSet and says so in the plan's status. It returns nil without an error when there is
-// nothing to do but wait for the cache to show it.
+// create makes the current ReplicaSet and records it in the plan's status. It returns nil without an error when the ReplicaSet
+// exists and the cache does not show it yet.
 func (c *Controller) create(ctx context.Context, p *plan, d *appsv1.Deployment) (*appsv1.ReplicaSet, error) {
 	obj, err := c.client.Create(ctx, p.create)
 	switch {
@@ -247,7 +247,7 @@ func (c *Controller) create(ctx context.Context, p *plan, d *appsv1.Deployment) 
 	case apierrors.IsAlreadyExists(err):
 		there, ok := control.Get[*appsv1.ReplicaSet](c.client, kube.ReplicaSet, d.Namespace, p.create.Name)
 		if !ok || control.OwnedBy(there, d) && sameTemplate(&there.Spec.Template, &d.Spec.Template) {
-			return nil, nil // made before; its change will bring the key up again
+			return nil, nil // made before; its change will queue the key again
 		}
 		n := int32(1)
 		if d.Status.CollisionCount != nil {

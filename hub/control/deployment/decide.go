@@ -89,7 +89,7 @@ func scaledText(name string, from, to int64) string {
 	return fmt.Sprintf("Scaled %s replica set %s from %d to %d", way, name, from, to)
 }
 
-// written is rs as it should be, or nil when it is so already.
+// written returns rs as it should be, or nil when it is so already.
 func (r *rollout) written(rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	n := rs.DeepCopy()
 	if n.Annotations == nil {
@@ -110,7 +110,7 @@ func (r *rollout) written(rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	return n
 }
 
-// annotateSize notes what the size was reckoned from, and which pods go last when it shrinks.
+// annotateSize records from which replicas and surge the size was computed, and how many pods are deferred.
 func (r *rollout) annotateSize(rs *appsv1.ReplicaSet) {
 	rs.Annotations[desiredAnnotation] = strconv.FormatInt(r.want, 10)
 	rs.Annotations[maxAnnotation] = strconv.FormatInt(r.want+surge(r.d), 10)
@@ -133,7 +133,7 @@ var notCopied = map[string]bool{
 }
 
 // annotate gives the current ReplicaSet the Deployment's annotations and, if it is not the newest already, the next
-// revision; one that comes back (a rollback) remembers its earlier ones.
+// revision; one that comes back (a rollback) keeps its earlier ones in an annotation.
 func (r *rollout) annotate(rs *appsv1.ReplicaSet) {
 	for k, v := range r.d.Annotations {
 		if !notCopied[k] {
@@ -160,7 +160,7 @@ func (r *rollout) annotate(rs *appsv1.ReplicaSet) {
 	rs.Annotations[historyAnnotation] = strings.Join(past, ",")
 }
 
-// nextRevision is one more than the largest of the old ReplicaSets.
+// nextRevision returns one more than the largest of the old ReplicaSets.
 func (r *rollout) nextRevision() int64 {
 	n := int64(0)
 	for _, rs := range r.old {
@@ -169,7 +169,7 @@ func (r *rollout) nextRevision() int64 {
 	return n + 1
 }
 
-// newReplicaSet is the ReplicaSet for the present template, as large as it may be at once. Its name follows from the
+// newReplicaSet returns the ReplicaSet for the current template, as large as it may be at once. Its name follows from the
 // template, so that a repeated creation is refused.
 func (r *rollout) newReplicaSet() *appsv1.ReplicaSet {
 	d := r.d
@@ -206,8 +206,8 @@ func (r *rollout) newReplicaSet() *appsv1.ReplicaSet {
 	return rs
 }
 
-// templateHash is short and safe in names and labels. Two templates may share one: then the count of collisions, which
-// the Deployment keeps, makes the difference.
+// templateHash returns a hash that is short and safe in names and labels. When two templates share one, the count of collisions
+// in the Deployment's status distinguishes them.
 func templateHash(t *corev1.PodTemplateSpec, collisions *int32) string {
 	h := fnv.New32a()
 	b, err := json.Marshal(t)

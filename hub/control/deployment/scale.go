@@ -8,12 +8,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 )
 
-// roll takes one step of a rolling update. The promises, counted without deferred pods:
+// roll takes one step of a rolling update. Its invariants, counted without deferred pods:
 //
 //	pods               ≤ replicas + maxSurge
-//	pods that serve    ≥ replicas − maxUnavailable, as far as it is in the rollout's hands
+//	pods that serve    ≥ replicas − maxUnavailable, as far as the rollout can influence it
 //
-// Growing and shrinking in one step keep both, since each leaves room for the other not to have happened yet.
+// Growing and shrinking in one step keep both, since each is computed as if the other had not happened yet.
 func (r *rollout) roll() {
 	surge, unavailable := bounds(r.d)
 	cur, goal := r.sizeOf(r.current), r.goal()
@@ -29,7 +29,7 @@ func (r *rollout) roll() {
 	least := goal - unavailable
 	// Pods of the current ReplicaSet that do not serve yet must not cost old ones that do.
 	mayGo := r.oldLive() + cur - least - (cur - r.settled())
-	for _, rs := range r.old { // those that serve nobody go first
+	for _, rs := range r.old { // those that are not ready go first
 		n := max(0, min(mayGo, r.live(rs)-r.available(rs)))
 		r.size[rs.UID] -= n
 		mayGo -= n
@@ -68,7 +68,7 @@ func (r *rollout) recreate() bool {
 	return true
 }
 
-// resized tells whether the Deployment's replicas have changed since its ReplicaSets were last scaled.
+// resized reports whether the Deployment's replicas have changed since its ReplicaSets were last scaled.
 func (r *rollout) resized() bool {
 	for _, rs := range r.active() {
 		if n, ok := number(rs, desiredAnnotation); ok && n != r.want {
@@ -78,8 +78,8 @@ func (r *rollout) resized() bool {
 	return false
 }
 
-// resize shares a new number of replicas among the ReplicaSets in the proportion that they have, so that scaling in the
-// middle of a rollout neither speeds it up nor turns it back.
+// resize divides a new number of replicas among the ReplicaSets in the proportion of their sizes, so that scaling in the middle
+// of a rollout neither advances nor reverts it.
 func (r *rollout) resize() {
 	active := r.active()
 	for _, rs := range active {
@@ -146,7 +146,7 @@ func (r *rollout) share(active []*appsv1.ReplicaSet, delta int64) {
 	r.size[first] = max(r.deferred[first], r.size[first]+left)
 }
 
-// proportion is how much a ReplicaSet would change if all kept their share of the total.
+// proportion returns how much a ReplicaSet would change if all kept their share of the total.
 func (r *rollout) proportion(rs *appsv1.ReplicaSet) int64 {
 	if r.want == 0 {
 		return -r.size[rs.UID]

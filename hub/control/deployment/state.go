@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Annotations that kubectl and people know.
+// Annotations of Kubernetes' deployment controller, which kubectl reads.
 const (
 	revisionAnnotation = "deployment.kubernetes.io/revision"
 	historyAnnotation  = "deployment.kubernetes.io/revision-history" // earlier revisions of a ReplicaSet that came back
@@ -28,21 +28,21 @@ type state struct {
 	rss []*appsv1.ReplicaSet // those that belong to d
 	// dark counts, by ReplicaSet, the active pods on dark nodes.
 	dark map[types.UID]int64
-	// oldPods tells, for Recreate, whether a ReplicaSet still has pods on nodes within reach that have not ended,
-	// terminating ones included.
+	// oldPods reports, for Recreate, whether a ReplicaSet has pods on nodes that are not dark which have not ended, terminating
+	// ones included.
 	oldPods map[types.UID]bool
 	now     time.Time
 }
 
-// rollout is a state put in order, and the sizes that are being decided.
+// rollout is a state in order, and the sizes that are being decided. It lives for one decision, in one goroutine.
 type rollout struct {
 	state
 	want    int64                // the Deployment's replicas
-	current *appsv1.ReplicaSet   // of the present template; nil when there is none yet
+	current *appsv1.ReplicaSet   // of the current template; nil when there is none yet
 	old     []*appsv1.ReplicaSet // all others, oldest first
 	size    map[types.UID]int64  // spec.replicas as it is to be
-	// deferred is how many of a ReplicaSet's pods are left alone on dark nodes: they hold their places, and take no part
-	// in the rollout until their node is back.
+	// deferred is how many of a ReplicaSet's pods are left alone on dark nodes: they count as replicas, and take no part in
+	// the rollout until their node is back.
 	deferred map[types.UID]int64
 	touched  map[types.UID]bool // sizes or annotations that must be written even when equal
 }
@@ -64,8 +64,8 @@ func newRollout(st state) *rollout {
 	return r
 }
 
-// deferPods gives places to old pods on dark nodes: at most as many as the current ReplicaSet does not hold already, to
-// those of the newest of the old ReplicaSets first.
+// deferPods sets deferred for old pods on dark nodes: in total at most as many replicas as the current ReplicaSet does not have
+// already, those of the newest of the old ReplicaSets first.
 func (r *rollout) deferPods() {
 	places := r.want - r.sizeOf(r.current)
 	for _, rs := range slices.Backward(r.old) {
@@ -82,7 +82,7 @@ func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int64 {
 	return r.size[rs.UID]
 }
 
-// live is how many of a ReplicaSet's pods take part in the rollout.
+// live returns how many of a ReplicaSet's pods take part in the rollout.
 func (r *rollout) live(rs *appsv1.ReplicaSet) int64 { return r.sizeOf(rs) - r.deferredOf(rs) }
 
 func (r *rollout) deferredOf(rs *appsv1.ReplicaSet) int64 {
@@ -106,15 +106,16 @@ func (r *rollout) allDeferred() (n int64) {
 	return n
 }
 
-// goal is the size that the current ReplicaSet may grow to now.
+// goal returns the size that the current ReplicaSet may grow to now.
 func (r *rollout) goal() int64 { return r.want - r.allDeferred() }
 
-// available is how many of an old ReplicaSet's live pods serve.
+// available returns how many of an old ReplicaSet's live pods serve.
 func (r *rollout) available(rs *appsv1.ReplicaSet) int64 {
 	return min(int64(rs.Status.AvailableReplicas), r.live(rs))
 }
 
-// settled is how many pods of the current ReplicaSet need not be waited for: those that serve, and those on dark nodes.
+// settled returns how many pods of the current ReplicaSet the rollout does not wait for: those that serve, and those on dark
+// nodes.
 func (r *rollout) settled() int64 {
 	if r.current == nil {
 		return 0
@@ -122,7 +123,7 @@ func (r *rollout) settled() int64 {
 	return min(r.sizeOf(r.current), int64(r.current.Status.AvailableReplicas)+r.dark[r.current.UID])
 }
 
-// all are the ReplicaSets, the current one last.
+// all returns the ReplicaSets, the current one last.
 func (r *rollout) all() []*appsv1.ReplicaSet {
 	if r.current == nil {
 		return r.old
@@ -130,7 +131,7 @@ func (r *rollout) all() []*appsv1.ReplicaSet {
 	return append(slices.Clone(r.old), r.current)
 }
 
-// active are those that have, or shall have, pods.
+// active returns those that have, or are to have, pods.
 func (r *rollout) active() []*appsv1.ReplicaSet {
 	return slices.DeleteFunc(slices.Clone(r.all()), func(rs *appsv1.ReplicaSet) bool { return r.size[rs.UID] == 0 })
 }
@@ -139,7 +140,7 @@ func olderFirst(a, b *appsv1.ReplicaSet) int {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
-// sameTemplate compares pod templates apart from the label that tells ReplicaSets of one Deployment apart.
+// sameTemplate compares pod templates without the label that distinguishes the ReplicaSets of one Deployment.
 func sameTemplate(a, b *corev1.PodTemplateSpec) bool {
 	return equality.Semantic.DeepEqual(withoutHash(a), withoutHash(b))
 }
@@ -153,7 +154,7 @@ func withoutHash(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	return t
 }
 
-// replicas is reckoned with in 64 bits: API fields have 32, and sums of a few of them more.
+// replicas returns an API field in 64 bits, nil as 1: sums of such fields do not fit into 32.
 func replicas(n *int32) int64 {
 	if n == nil {
 		return 1
@@ -161,17 +162,17 @@ func replicas(n *int32) int64 {
 	return int64(*n)
 }
 
-// field is n as an API field has it.
+// field returns n as an API field holds it: not negative, at most the largest int32.
 func field(n int64) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
 
-// surge is how many pods more than wanted a rollout may have. Percentages round up.
+// surge returns how many pods more than wanted a rollout may have. Percentages round up.
 func surge(d *appsv1.Deployment) int64 {
 	s, _ := bounds(d)
 	return s
 }
 
-// bounds resolves maxSurge (rounding up) and maxUnavailable (rounding down). Were both 0 nothing could ever move, so then
-// one may be unavailable.
+// bounds resolves maxSurge (rounding up) and maxUnavailable (rounding down). When both are 0 no
+// step would be possible, so one may be unavailable.
 func bounds(d *appsv1.Deployment) (surge, unavailable int64) {
 	ru := d.Spec.Strategy.RollingUpdate
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType || ru == nil {
@@ -195,7 +196,7 @@ func scaled(v *intstr.IntOrString, total int64, up bool) int64 {
 	}
 	n, err := intstr.GetScaledValueFromIntOrPercent(v, int(total), up)
 	if err != nil {
-		return 0 // validation does not let this in
+		return 0 // validation refuses it
 	}
 	return int64(n)
 }

@@ -23,11 +23,11 @@ const (
 	reasonTimedOut    = "ProgressDeadlineExceeded"
 	reasonPaused      = "DeploymentPaused"
 	reasonResumed     = "DeploymentResumed"
-	// reasonDeferred is Petrel's own: all that can be reached is done.
+	// reasonDeferred is Petrel's own: everything is done but what is on dark nodes.
 	reasonDeferred = "DeferredOnDarkNodes"
 )
 
-// status is what the Deployment's ReplicaSets amount to.
+// status returns the Deployment's status from its ReplicaSets.
 func (r *rollout) status() appsv1.DeploymentStatus {
 	s := appsv1.DeploymentStatus{
 		ObservedGeneration: r.d.Generation,
@@ -81,7 +81,7 @@ func (r *rollout) pauseCondition(s *appsv1.DeploymentStatus) {
 	}
 }
 
-// failure hands a ReplicaSet's failure up, the current one's before all others.
+// failure copies a ReplicaSet's failure to the Deployment, the current one's before all others.
 func (r *rollout) failure(s *appsv1.DeploymentStatus) {
 	for _, rs := range slices.Backward(r.all()) {
 		if c := kube.FindCondition(rs.Status.Conditions, appsv1.ReplicaSetReplicaFailure); c != nil {
@@ -144,7 +144,7 @@ func advanced(before, now *appsv1.DeploymentStatus) bool {
 		now.AvailableReplicas > before.AvailableReplicas
 }
 
-// complete is what kubectl rollout status waits for.
+// complete reports whether all replicas are updated and available and no old ones are left: kubectl rollout status waits for it.
 func complete(d *appsv1.Deployment, s *appsv1.DeploymentStatus) bool {
 	n := replicas(d.Spec.Replicas)
 	return int64(s.UpdatedReplicas) == n && int64(s.Replicas) == n && int64(s.AvailableReplicas) == n && s.ObservedGeneration >= d.Generation

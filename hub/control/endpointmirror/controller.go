@@ -1,5 +1,5 @@
-// Package endpointmirror copies Endpoints that are made by hand, for a Service without a selector, into EndpointSlices,
-// which is what proxies and DNS are fed from: the way to give a database outside of the cluster a name in it. It follows
+// Package endpointmirror copies Endpoints that a user has made, for a Service without a selector, into EndpointSlices, which proxies
+// and DNS read: so a database outside of the cluster gets a name in it. It follows
 // Kubernetes' EndpointSliceMirroring controller: the slices have the label endpointslice.kubernetes.io/managed-by, belong
 // to the Endpoints, hold at most a thousand addresses of each subset, and go with Endpoints or Service. Endpoints with
 // the label endpointslice.kubernetes.io/skip-mirror or of a leader election are left alone.
@@ -26,7 +26,7 @@ const (
 	ManagedBy = "endpointslicemirroring-controller.k8s.io"
 	// maxPerSubset is how many addresses of a subset are mirrored, as in Kubernetes.
 	maxPerSubset = 1000
-	// leaderAnnotation marks Endpoints that old programs elect a leader with; they change every few seconds.
+	// leaderAnnotation marks Endpoints by which old programs elect a leader; they change every few seconds.
 	leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
 )
 
@@ -47,7 +47,8 @@ func New(client control.Client, log *slog.Logger) *control.Loop {
 	}
 }
 
-// endpointsKeys passes over what is not mirrored before and after, which leaders change all the time.
+// endpointsKeys returns no key for Endpoints that are mirrored neither before nor after the change: leader elections change theirs
+// all the time.
 func endpointsKeys(ch control.Change) []control.Key {
 	for _, o := range []kube.Object{ch.Old, ch.New} {
 		if o != nil && mirrored(o) {
@@ -69,7 +70,7 @@ func sliceKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// mirrored tells whether Endpoints are to be copied, as far as they say so themselves.
+// mirrored reports whether Endpoints are to be copied, as far as it depends on themselves.
 func mirrored(eps kube.Object) bool {
 	if eps.GetLabels()[discoveryv1.LabelSkipMirror] == "true" {
 		return false
@@ -103,7 +104,7 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// slices are those of a Service that this controller keeps.
+// slices returns those of a Service that this controller keeps.
 func (c *controller) slices(key control.Key) []*discoveryv1.EndpointSlice {
 	mine := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: key.Name, discoveryv1.LabelManagedBy: ManagedBy})
 	var out []*discoveryv1.EndpointSlice

@@ -22,8 +22,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// plan is what to write so that existing, the slices that this controller keeps for the Endpoints, show what those say.
-// One slice has the addresses of one subset and family: it is replaced as a whole, since what is made by hand is small.
+// plan returns what to write so that existing, the slices that this controller keeps for the Endpoints, show what these contain.
+// One slice has the addresses of one subset and family. It is replaced as a whole, because what users make is small.
 func plan(svc *corev1.Service, eps *corev1.Endpoints, existing []*discoveryv1.EndpointSlice) []control.Write {
 	wanted := map[string]*discoveryv1.EndpointSlice{}
 	for _, s := range mirror(svc, eps) {
@@ -50,7 +50,7 @@ func plan(svc *corev1.Service, eps *corev1.Endpoints, existing []*discoveryv1.En
 	return writes
 }
 
-// mirror makes the slices of an Endpoints object.
+// mirror returns the slices of an Endpoints object.
 func mirror(svc *corev1.Service, eps *corev1.Endpoints) []*discoveryv1.EndpointSlice {
 	type key struct {
 		family discoveryv1.AddressType
@@ -117,7 +117,7 @@ func endpoint(a *corev1.EndpointAddress, ready bool) discoveryv1.Endpoint {
 	return e
 }
 
-// slicePorts are a subset's ports as a slice has them, and a key that is equal for equal ports.
+// slicePorts returns a subset's ports as a slice has them, and a key that is equal for equal ports.
 func slicePorts(ports []corev1.EndpointPort) ([]discoveryv1.EndpointPort, string) {
 	out := []discoveryv1.EndpointPort{}
 	var keys []string
@@ -134,7 +134,7 @@ func slicePorts(ports []corev1.EndpointPort) ([]discoveryv1.EndpointPort, string
 	return out, strings.Join(keys, ",")
 }
 
-// newSlice has a name that follows from what it holds, so that a cache that does not show it yet cannot make it twice.
+// newSlice returns a slice whose name follows from its content: while the cache does not show it yet it cannot be made twice.
 func newSlice(svc *corev1.Service, eps *corev1.Endpoints, holds string) *discoveryv1.EndpointSlice {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%s %s", eps.UID, holds)

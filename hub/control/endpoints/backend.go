@@ -13,7 +13,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 )
 
-// ipFamilies are the address families that a Service wants endpoints of.
+// ipFamilies returns the address families that a Service wants endpoints of.
 func ipFamilies(svc *corev1.Service) []discoveryv1.AddressType {
 	var out []discoveryv1.AddressType
 	for _, f := range svc.Spec.IPFamilies {
@@ -30,8 +30,8 @@ func ipFamilies(svc *corev1.Service) []discoveryv1.AddressType {
 	return out
 }
 
-// podIP is the pod's first address of the family that an endpoint may have, "" if it has none. One that the API would refuse
-// would cost the Service all other changes of the slice that it stands in.
+// podIP returns the pod's first address of the family that an endpoint may have, "" if it has none. An address that the API
+// refuses would block all other changes of its slice.
 func podIP(p *corev1.Pod, family discoveryv1.AddressType) string {
 	ips := p.Status.PodIPs
 	if len(ips) == 0 && p.Status.PodIP != "" {
@@ -46,7 +46,7 @@ func podIP(p *corev1.Pod, family discoveryv1.AddressType) string {
 	return ""
 }
 
-// hostname is the name under which DNS shall know the pod within a headless Service.
+// hostname returns the pod's DNS name within a headless Service.
 func hostname(svc *corev1.Service, p *corev1.Pod) string {
 	if p.Spec.Subdomain == svc.Name && p.Namespace == svc.Namespace {
 		return p.Spec.Hostname
@@ -54,7 +54,7 @@ func hostname(svc *corev1.Service, p *corev1.Pod) string {
 	return ""
 }
 
-// podPort is the number of a Service's port on one pod; ok is false when the pod has no port of that name.
+// podPort returns the number of a Service's port on one pod; ok is false when the pod has no port of that name.
 func podPort(p *corev1.Pod, sp *corev1.ServicePort) (port int32, ok bool) {
 	if sp.TargetPort.Type == intstr.Int {
 		if sp.TargetPort.IntVal == 0 {
@@ -87,8 +87,8 @@ func protocol(p corev1.Protocol) corev1.Protocol {
 	return cmp.Or(p, corev1.ProtocolTCP)
 }
 
-// conditions of an endpoint. ready is what proxies go by: a pod that is leaving is not, one of a Service that publishes
-// not-ready addresses always is.
+// conditions returns those of an endpoint. Proxies use ready: it is false for a pod that is being deleted, and always true for a
+// Service that publishes not-ready addresses.
 func conditions(svc *corev1.Service, p *corev1.Pod) discoveryv1.EndpointConditions {
 	terminating := p.DeletionTimestamp != nil
 	serving := control.PodReady(p)
@@ -96,7 +96,7 @@ func conditions(svc *corev1.Service, p *corev1.Pod) discoveryv1.EndpointConditio
 	return discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating}
 }
 
-// slicePorts are the Service's ports as they are on one pod.
+// slicePorts returns the Service's ports with their numbers on one pod.
 func slicePorts(svc *corev1.Service, p *corev1.Pod) []discoveryv1.EndpointPort {
 	out := []discoveryv1.EndpointPort{}
 	for i := range svc.Spec.Ports {
@@ -111,7 +111,7 @@ func slicePorts(svc *corev1.Service, p *corev1.Pod) []discoveryv1.EndpointPort {
 	return out
 }
 
-// portsKey is equal for equal sets of ports.
+// portsKey returns a key that is equal for equal sets of ports.
 func portsKey(ports []discoveryv1.EndpointPort) string {
 	var parts []string
 	for _, p := range ports {

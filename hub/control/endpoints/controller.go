@@ -1,6 +1,5 @@
-// Package endpoints tells, for each Service with a selector, which pods stand behind it: in EndpointSlices, which proxies
-// and DNS are fed from, and in the Endpoints object that older tools read. Services without a selector, and slices that
-// others keep, are left alone.
+// Package endpoints publishes, for each Service with a selector, which pods serve it: in EndpointSlices, which proxies and DNS read,
+// and in the Endpoints object that older tools read. Services without a selector, and slices that others keep, are left alone.
 package endpoints
 
 //lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
@@ -133,8 +132,8 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	err := c.client.Commit(ctx, writes)
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		// Made by the step before, and not in the cache yet; its change brings the key up again. Should it be somebody
-		// else's, the error is worth telling.
+		// Made by the step before, and not in the cache yet; its change queues the key again. If it belongs to
+		// another controller, the error is worth a log line.
 		return 0, err
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return 0, nil
@@ -142,7 +141,7 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// slices are those of the Service that this controller keeps.
+// slices returns those of the Service that this controller keeps.
 func (c *controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
 	for _, s := range control.Index[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, control.OwnerIndex, string(svc.UID)) {

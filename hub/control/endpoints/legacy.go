@@ -24,7 +24,7 @@ const (
 	truncated            = "truncated"
 )
 
-// planLegacy is the write that brings a Service's Endpoints up to date; nil when they are.
+// planLegacy returns the write that brings a Service's Endpoints up to date; nil when they are.
 //
 
 func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) *control.Write {
@@ -53,7 +53,7 @@ func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) 
 	return &control.Write{Object: n, Old: old}
 }
 
-// subsetsOf groups addresses by ports, and says whether some had to be left out.
+// subsetsOf groups addresses by ports, and reports whether some had to be left out.
 //
 
 func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) (subsets []corev1.EndpointSubset, over bool) {
@@ -61,7 +61,7 @@ func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) (subsets []corev1.Endpoi
 	byPorts := map[string]*corev1.EndpointSubset{}
 	count := 0
 	sorted := slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int {
-		// Ready ones first, so that they are those that fit.
+		// Ready ones first, so that unready ones are left out before them.
 		ar, br := control.PodReady(a), control.PodReady(b)
 		if ar != br {
 			if ar {

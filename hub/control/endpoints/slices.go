@@ -34,7 +34,7 @@ type group struct {
 
 func (g *group) key() string { return string(g.family) + " " + portsKey(g.ports) }
 
-// groupsOf sorts the Service's pods into groups. zone tells a node's zone ("" for none).
+// groupsOf sorts the Service's pods into groups. zone returns a node's zone ("" for none).
 func groupsOf(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) string) []*group {
 	byKey := map[string]*group{}
 	for _, family := range ipFamilies(svc) {
@@ -74,11 +74,11 @@ func endpoint(svc *corev1.Service, p *corev1.Pod, ip string, zone func(string) s
 	return e
 }
 
-// planSlices is what to write so that existing (the Service's slices that this controller keeps) become what groups say.
-// An endpoint stays in the slice that it is in, so that one pod's change is one slice's change.
+// planSlices returns what to write so that existing (the Service's slices that this controller keeps) have what is in groups. An
+// endpoint stays in its slice, so that the change of one pod is the change of one slice.
 func planSlices(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, groups []*group) []control.Write {
 	families := ipFamilies(svc)
-	if len(groups) == 0 { // an empty slice tells "no endpoints" from "not looked at yet"
+	if len(groups) == 0 { // an empty slice distinguishes "no endpoints" from "not reconciled yet"
 		for _, f := range families {
 			groups = append(groups, &group{family: f, ports: []discoveryv1.EndpointPort{}})
 		}
@@ -166,7 +166,7 @@ func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *gr
 	return writes
 }
 
-// newSlice has a name that follows from what it holds: a cache that does not show it yet cannot make it twice.
+// newSlice returns a slice whose name follows from its content: while the cache does not show it yet it cannot be made twice.
 func newSlice(svc *corev1.Service, g *group, taken map[string]bool) *discoveryv1.EndpointSlice {
 	name := ""
 	for n := 0; name == "" || taken[name]; n++ {

@@ -1,11 +1,11 @@
-// Package gc deletes what belonged to owners that are gone, by owner references.
+// Package gc deletes objects whose owners are gone, by owner references.
 //
 // Background: the owner goes at once, its dependents after it. Foreground: the owner stays, marked, until the dependents
 // that block it are gone. Orphan: the dependents lose their reference and stay. The last two are finalizers on the owner,
 // put there by the deletion and taken away here.
 //
-// There is no graph in memory: the question "what does it own" is asked of the cache's index by owner UID, when an
-// object goes or is marked. The cache applies commits in order across kinds, so an owner that it does not have when it
+// There is no graph in memory: what an object owns is looked up in the cache's index by owner UID, when the object goes or is
+// marked. The cache applies commits in order across kinds, so an owner that it does not have while it
 // has the dependent is gone.
 package gc
 
@@ -37,7 +37,7 @@ type Config struct {
 	Log   *slog.Logger
 }
 
-// Controller reconciles objects with owners, and owners on their way out.
+// Controller reconciles objects with owners, and owners that are being deleted. Its fields are set by New and never nil.
 type Controller struct {
 	client control.Client
 	events control.Events
@@ -45,7 +45,7 @@ type Controller struct {
 	loop   *control.Loop
 }
 
-// kinds are those that can own and be owned. They never change: a change makes others.
+// kinds are those that can own and be owned. They are immutable: a change makes a new value.
 type kinds struct {
 	all    []control.StoredKind
 	byName map[schema.GroupKind]control.StoredKind // references name any version
@@ -63,8 +63,8 @@ func New(cfg Config) *Controller {
 	return c
 }
 
-// kindsChanged brings up what a change of the kinds decides anew: objects whose owner is of a kind that can be asked now, and
-// owners that wait for dependents, which may be of a kind that is gone.
+// kindsChanged queues what a change of the kinds may change: objects whose owner is of a kind that is stored now, and owners that
+// wait for dependents, which may be of a kind that is gone.
 func (c *Controller) kindsChanged(now []control.StoredKind) {
 	next := &kinds{byName: map[schema.GroupKind]control.StoredKind{}}
 	for _, k := range now {
@@ -75,7 +75,7 @@ func (c *Controller) kindsChanged(now []control.StoredKind) {
 	}
 	last := c.kinds.Swap(next)
 	if last == nil || maps.Equal(last.byName, next.byName) {
-		return // at the start every object comes up by itself
+		return // at the start every object is queued anyway
 	}
 	for _, k := range next.all {
 		for _, o := range c.client.List(k.GVK, "") {
@@ -91,7 +91,7 @@ func (c *Controller) kindsChanged(now []control.StoredKind) {
 	}
 }
 
-// ownerKind is the kind that a reference names, empty when it names none.
+// ownerKind returns the kind that a reference names, empty when it names none.
 func ownerKind(ref metav1.OwnerReference) schema.GroupKind {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
@@ -151,7 +151,7 @@ func (c *Controller) dependents(uid types.UID) []dependent {
 	return out
 }
 
-// ownerKey is where a reference points to; ok is false when it can point nowhere.
+// ownerKey returns the key of the object that a reference names; ok is false when no stored object can have it.
 func (c *Controller) ownerKey(obj kube.Object, ref metav1.OwnerReference) (control.Key, bool) {
 	k, ok := c.kinds.Load().byName[ownerKind(ref)]
 	if !ok || k.Namespaced && obj.GetNamespace() == "" {
@@ -175,12 +175,12 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	case foreground(obj):
 		return 0, c.dependentsFirst(ctx, obj)
 	case obj.GetDeletionTimestamp() != nil:
-		return 0, nil // it goes already
+		return 0, nil // it is being deleted already
 	}
 	return 0, c.attend(ctx, key.GVK, obj)
 }
 
-// orphan frees the dependents of an object, then the object.
+// orphan takes the object out of its dependents' references, then its finalizer away.
 func (c *Controller) orphan(ctx context.Context, obj kube.Object) error {
 	deps := c.dependents(obj.GetUID())
 	err := control.InParallel(len(deps), func(i int) error {
@@ -192,7 +192,7 @@ func (c *Controller) orphan(ctx context.Context, obj kube.Object) error {
 	return c.dropFinalizer(ctx, obj, metav1.FinalizerOrphanDependents)
 }
 
-// dependentsFirst has the dependents of an object attended to, and lets it go when none is left that blocks it.
+// dependentsFirst deletes the dependents of an object, and takes its finalizer away when none is left that blocks it.
 func (c *Controller) dependentsFirst(ctx context.Context, obj kube.Object) error {
 	blocked := false
 	for _, d := range c.dependents(obj.GetUID()) {
@@ -204,12 +204,12 @@ func (c *Controller) dependentsFirst(ctx context.Context, obj kube.Object) error
 		}
 	}
 	if blocked {
-		return nil // the going of each brings this key up again
+		return nil // each of them, when it goes, queues this key again
 	}
 	return c.dropFinalizer(ctx, obj, metav1.FinalizerDeleteDependents)
 }
 
-// attend asks of an object with owners whether one of them still keeps it.
+// attend deletes an object with owners when none of them keeps it, and otherwise drops references to owners that are gone.
 func (c *Controller) attend(ctx context.Context, gvk kube.GVK, obj kube.Object) error {
 	refs := obj.GetOwnerReferences()
 	states := make([]ownerState, len(refs))
@@ -218,7 +218,7 @@ func (c *Controller) attend(ctx context.Context, gvk kube.GVK, obj kube.Object) 
 	}
 	v, drop, waiting := judge(refs, states)
 	switch v {
-	case letGoRefs:
+	case releaseRefs:
 		return c.dropRefs(ctx, obj, drop)
 	case remove:
 		return c.remove(ctx, gvk, obj, waiting)
@@ -252,7 +252,7 @@ func (c *Controller) remove(ctx context.Context, gvk kube.GVK, obj kube.Object, 
 			if !foreground(d.obj) {
 				continue
 			}
-			// What it owns waits in turn for it, or for something that waits for it. In such a circle nobody may block.
+			// What it owns waits in turn for it, or for something that waits for it. In such a circle no object may block.
 			var err error
 			if obj, err = c.unblock(ctx, obj); err != nil || obj == nil {
 				return err

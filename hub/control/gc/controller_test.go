@@ -191,11 +191,11 @@ func TestJudge(t *testing.T) {
 		drop []types.UID
 	}{
 		{ownerThere, ownerThere, leave, nil},
-		{ownerThere, ownerAbsent, letGoRefs, []types.UID{"2"}},
-		{ownerWaiting, ownerThere, letGoRefs, []types.UID{"1"}},
+		{ownerThere, ownerAbsent, releaseRefs, []types.UID{"2"}},
+		{ownerWaiting, ownerThere, releaseRefs, []types.UID{"1"}},
 		{ownerAbsent, ownerAbsent, remove, nil},
 		{ownerAbsent, ownerWaiting, remove, nil},
-		{ownerUnknown, ownerAbsent, letGoRefs, []types.UID{"2"}},
+		{ownerUnknown, ownerAbsent, releaseRefs, []types.UID{"2"}},
 		{ownerUnknown, ownerUnknown, leave, nil},
 	}
 	for _, tt := range tests {

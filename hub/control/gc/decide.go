@@ -16,20 +16,20 @@ const (
 	ownerThere   ownerState = iota // keeps its dependents
 	ownerAbsent                    // gone, or another object by that name now
 	ownerWaiting                   // being deleted, and waits for its dependents to go first
-	ownerUnknown                   // cannot be told: the kind is not served, or the reference is not allowed
+	ownerUnknown                   // not known: the kind is not served, or the reference is not allowed
 )
 
 // verdict is what to do with an object because of its owners.
 type verdict int
 
 const (
-	leave     verdict = iota // nothing
-	letGoRefs                // take away the references to owners that are gone or going; others keep the object
-	remove                   // no owner keeps it
+	leave       verdict = iota // nothing
+	releaseRefs                // take away the references to owners that are gone or going; others keep the object
+	remove                     // no owner keeps it
 )
 
 // judge decides about an object from the states of its owners, one for each reference. drop are the references that
-// letGoRefs takes away. An owner of which nothing is known keeps the object: deleting too little can be put right.
+// releaseRefs takes away. An owner of which nothing is known keeps the object: deleting too little can be put right.
 func judge(refs []metav1.OwnerReference, states []ownerState) (v verdict, drop []types.UID, waiting bool) {
 	if len(refs) == 0 {
 		return leave, nil, false
@@ -50,7 +50,7 @@ func judge(refs []metav1.OwnerReference, states []ownerState) (v verdict, drop [
 	case !kept:
 		return remove, nil, waiting
 	case len(drop) > 0:
-		return letGoRefs, drop, waiting
+		return releaseRefs, drop, waiting
 	}
 	return leave, nil, waiting
 }

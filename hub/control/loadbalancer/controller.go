@@ -1,5 +1,5 @@
-// Package loadbalancer says in the status of Services of type LoadBalancer where they are reached: at the nodes' addresses,
-// on each of which the service proxy listens. So `kubectl get` shows an address and `helm install --wait` returns.
+// Package loadbalancer keeps in the status of Services of type LoadBalancer where they are reached: at the nodes' addresses, on each
+// of which the service proxy listens. So `kubectl get` shows an address and `helm install --wait` returns.
 // Services with a loadBalancerClass belong to another implementation and are left alone.
 package loadbalancer
 
@@ -38,7 +38,7 @@ func New(client control.Client, log *slog.Logger) *control.Loop {
 	}
 }
 
-// balanced tells whether Petrel is the Service's load balancer.
+// balanced reports whether Petrel is the Service's load balancer.
 func balanced(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass == nil && svc.DeletionTimestamp == nil
 }
@@ -80,7 +80,7 @@ func local(svc *corev1.Service) bool {
 	return svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// addressesOf is where a node serves load balancers: its external addresses, else its internal ones; nowhere while it is
+// addressesOf returns where a node serves load balancers: its external addresses, otherwise its internal ones; none while it is
 // not ready or is excluded.
 func addressesOf(o kube.Object) (out []string) {
 	n, ok := o.(*corev1.Node)
@@ -117,7 +117,7 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		now.Status.LoadBalancer.Ingress = c.ingress(svc)
 	}
 	if len(now.Status.LoadBalancer.Ingress) == 0 && balanced(svc) && len(c.client.List(kube.Node, "")) > 0 && !local(svc) {
-		// All nodes are dark at the moment. They go on serving, and an address that comes and goes helps nobody.
+		// All nodes are dark at the moment. They go on serving, so the addresses stay.
 		return 0, nil
 	}
 	if equality.Semantic.DeepEqual(svc.Status, now.Status) {
@@ -127,7 +127,7 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// ingress lists addresses of nodes that serve, in the order of the nodes' names. When there are more than a status may have,
+// ingress returns addresses of nodes that serve, in the order of the nodes' names. When there are more than a status may have,
 // those that it has already stay.
 func (c *controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
 	serving := c.nodesWithEndpoints(svc)

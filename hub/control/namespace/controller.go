@@ -1,7 +1,7 @@
-// Package namespace empties namespaces that are being deleted, and lets them go when nothing is left.
+// Package namespace empties namespaces that are being deleted, and takes away their finalizer when nothing is left.
 //
-// Pods go first and are waited for, so that whatever protects or feeds them outlives them; then everything else. What
-// remains, and why, is told in the namespace's conditions.
+// Pods go first and are waited for, so that what protects or configures them outlives them; then everything else. What remains, and
+// why, is in the namespace's conditions.
 package namespace
 
 import (
@@ -53,8 +53,8 @@ func New(cfg Config) *Controller {
 	return c
 }
 
-// kindsChanged takes note of the kinds, and brings up the namespaces that are ending: one may have waited for a kind that is
-// gone, or has content of one that is new.
+// kindsChanged stores the kinds, and queues the namespaces that are ending: one may wait for a kind that is gone, or have objects
+// of one that is new.
 func (c *Controller) kindsChanged(now []control.StoredKind) {
 	kinds := slices.DeleteFunc(slices.Clone(now), func(k control.StoredKind) bool { return !k.Namespaced })
 	slices.SortStableFunc(kinds, func(a, b control.StoredKind) int { // pods before all others
@@ -67,7 +67,7 @@ func (c *Controller) kindsChanged(now []control.StoredKind) {
 		return 0
 	})
 	if c.kinds.Swap(&kinds) == nil {
-		return // at the start every namespace comes up by itself
+		return // at the start every namespace is queued anyway
 	}
 	for _, ns := range c.client.List(kube.Namespace, "") {
 		if ns.GetDeletionTimestamp() != nil {
@@ -118,14 +118,14 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// remains is what could not go yet.
+// remains is what could not be deleted yet.
 type remains struct {
 	objects    int
 	kinds      []string       // "pods. has 2 resource instances"
 	finalizers map[string]int // how many objects each one holds
 }
 
-// empty deletes what is in the namespace and tells what is still there.
+// empty deletes what is in the namespace and returns what is still there.
 func (c *Controller) empty(ctx context.Context, ns string) (remains, error) {
 	left := remains{finalizers: map[string]int{}}
 	var errs []error
@@ -136,7 +136,7 @@ func (c *Controller) empty(ctx context.Context, ns string) (remains, error) {
 		}
 		errs = append(errs, c.deleteAll(ctx, k.GVK, objs))
 		if k.Expires {
-			continue // not followed, so nothing would bring the namespace up again once they are gone
+			continue // not followed, so nothing would queue the namespace again once they are gone
 		}
 		left.objects += len(objs)
 		left.kinds = append(left.kinds, fmt.Sprintf("%s has %d resource instances", resource(k), len(objs)))
@@ -171,7 +171,7 @@ func (c *Controller) deleteAll(ctx context.Context, gvk kube.GVK, objs []kube.Ob
 
 func resource(k control.StoredKind) string { return k.Plural + "." + k.GVK.Group }
 
-// conditions tell how the deletion goes, as Kubernetes documents them for namespaces.
+// conditions returns how the deletion goes, as Kubernetes documents it for namespaces.
 func conditions(old []corev1.NamespaceCondition, left remains, failure error, now time.Time) []corev1.NamespaceCondition {
 	want := []corev1.NamespaceCondition{
 		{Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionFalse, Reason: "ResourcesDiscovered", Message: "All resources successfully discovered"},

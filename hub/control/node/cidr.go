@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// networks is the first job: every Node gets a pod network of its own, and keeps it.
+// networks is the first job: every Node gets a pod network of its own, and keeps it. Its state is owned by the loop's worker.
 type networks struct {
 	reader control.Reader
 	alloc  *allocator
@@ -60,11 +60,11 @@ func (w *networks) assign(n *corev1.Node) error {
 // nodeBits is the size of a node's pod network: 254 addresses, and a mask that people can read.
 const nodeBits = 24
 
-// allocator cuts the cluster's pod network into one /24 for each node. It goes round: a network that a node has left is
-// taken again only after all others, since a dark node whose object was deleted may go on using it for a while.
+// allocator divides the cluster's pod network into one /24 for each node. It goes round: a network that a node has left is
+// allocated again only after all others, because a dark node whose object was deleted may go on using it for a while.
 type allocator struct {
-	cluster netip.Prefix
-	next    uint32
+	cluster netip.Prefix // masked, IPv4, /24 or larger; does not change
+	next    uint32       // index of the network to try first, less than size()
 }
 
 func newAllocator(cluster netip.Prefix) (*allocator, error) {
@@ -74,7 +74,7 @@ func newAllocator(cluster netip.Prefix) (*allocator, error) {
 	return &allocator{cluster: cluster.Masked()}, nil
 }
 
-// size is how many nodes there is room for.
+// size returns how many nodes there is room for.
 func (a *allocator) size() uint32 { return 1 << (nodeBits - a.cluster.Bits()) }
 
 func (a *allocator) at(i uint32) netip.Prefix {
@@ -88,7 +88,7 @@ func (a *allocator) at(i uint32) netip.Prefix {
 // free returns a network that overlaps none of the used ones.
 func (a *allocator) free(used []netip.Prefix) (netip.Prefix, error) {
 	taken := make(map[netip.Addr]bool, len(used))
-	var odd []netip.Prefix // given by hand, of another size
+	var odd []netip.Prefix // set by a user, of another size
 	for _, u := range used {
 		if u.Bits() == nodeBits {
 			taken[u.Masked().Addr()] = true

@@ -11,12 +11,12 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// contact is what presence says of a node, reduced to what the rules need.
+// contact is a node's presence, reduced to what the rules need.
 type contact struct {
-	connected bool
+	connected bool      // has a session now
 	seen      time.Time // the last sign of life; zero when there was none since the hub started
-	// silent is since when nothing has been heard: the last sign of life, or the time when this hub first saw the Node (its
-	// own start, for most) when that is later, since before it nobody listened.
+	// silent is since when the node counts as silent: its last sign of life, or the time when this hub first saw the Node (its
+	// own start, for most) when that is later, because the hub received nothing before.
 	silent time.Time
 }
 
@@ -35,18 +35,18 @@ const reasonUnknown = "NodeStatusUnknown"
 // reported are a node's own conditions, as it last reported them.
 type reported map[corev1.NodeConditionType]corev1.NodeCondition
 
-// merge takes over what the node reports in conds, apart from what the hub has written there.
-func (w reported) merge(conds []corev1.NodeCondition) {
+// merge adds what the node reports in conds. It leaves out what the hub has written there.
+func (r reported) merge(conds []corev1.NodeCondition) {
 	for _, c := range conds {
 		if c.Type != kube.DarkCondition && c.Reason != reasonUnknown {
-			w[c.Type] = c
+			r[c.Type] = c
 		}
 	}
 }
 
-// conditions returns the node's, with what only the hub can know: whether it is dark. Everything that the node reports of
-// itself becomes Unknown while it is. When it is back, before (what it had reported, nil if the hub does not know) holds
-// again: a node reports only what has changed since it last did.
+// conditions returns the node's conditions with the one that only the hub can know: whether it is dark. While it is, everything
+// that the node reports of itself is Unknown. When it is back, before (what it had reported; nil if the hub does not know) holds
+// again, because a node reports only what has changed since its last report.
 func conditions(old []corev1.NodeCondition, before reported, dark bool, since, now time.Time) []corev1.NodeCondition {
 	at := metav1.NewTime(now.Truncate(time.Second))
 	out := slices.Clone(old)

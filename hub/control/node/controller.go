@@ -1,12 +1,12 @@
-// Package node gives nodes their pod networks and tells the cluster how they are.
+// Package node allocates pod networks to nodes, keeps their conditions and taints, and evicts pods.
 //
-// A node's session with the hub is its sign of life; nothing is stored to prove it. A node not heard of for DarkGrace is
-// dark: its conditions become Unknown, it is tainted unreachable, and its pods count as not ready, so that Services go
-// around them. None of this is done to the node, and all of it is taken back when the node returns. How long a dark node
-// keeps its pods before they are evicted is for tolerations and kube.AutonomyAnnotation to say; while every node is dark,
-// the hub takes itself to be the one that is cut off, and evicts nothing.
+// A node's session with the hub is its sign of life; nothing is stored to prove it. A node that has been silent for DarkGrace is
+// dark: its conditions become Unknown, it is tainted unreachable, and its pods count as not ready, so that Services leave them
+// out. The node itself is not touched, and all of it is undone when the node returns. Tolerations and kube.AutonomyAnnotation
+// decide how long a dark node keeps its pods before they are evicted. While every node is dark, the hub assumes that it is
+// itself cut off, and evicts nothing.
 //
-// These are five jobs, each with its own state and file, which reconcile does one after another for a node:
+// These are five jobs, each with its own state and file. reconcile runs them one after another for a node:
 //
 //	networks    cidr.go                     each Node gets a /24
 //	darkness    darkness.go, conditions.go  conditions of dark nodes, readiness of their pods
@@ -39,8 +39,8 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Controller reconciles Nodes and the pods on them. The jobs are owned by its one worker; only the fleet is shared with the
-// feed.
+// Controller reconciles Nodes and the pods on them. Its fields are set by New and never nil. The jobs' state is owned by the
+// loop's one worker and needs no lock; only fleet, which the feed's goroutine writes, has one.
 type Controller struct {
 	client   control.Client
 	events   control.Events
@@ -71,7 +71,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.loop = &control.Loop{
 		Name: "node", Client: cfg.Client, Log: cfg.Log,
-		Workers:   1, // the jobs' state is its own
+		Workers:   1, // it owns the jobs' state
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
 			{GVK: kube.Node, Keys: c.nodeKeys},
@@ -91,7 +91,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return err
 }
 
-// nodeKeys returns the node; and all dark ones, when the first node comes back (or joins) and evictions may begin.
+// nodeKeys returns the node, and all dark ones when the first node comes back (or joins): evictions may begin then.
 func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	keys := []control.Key{{Name: ch.Object().GetName()}}
 	for _, n := range c.fleet.saw(ch) {
@@ -100,8 +100,8 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// podKeys returns the node of a pod that is new there, or whose tolerations, annotations or readiness have changed; when the
-// node is well there is nothing to do for it.
+// podKeys returns the node of a changed pod when that node is dark, or has NoExecute taints; on other nodes a change of a pod
+// needs nothing.
 func (c *Controller) podKeys(ch control.Change) []control.Key {
 	p, ok := ch.New.(*corev1.Pod)
 	if !ok || p.Spec.NodeName == "" {
@@ -133,8 +133,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	}
 	c.orphans.forget(key.Name)
 	now := time.Now()
-	who, dark, wait := c.darkness.of(n, now)
-	n, err := c.write(ctx, n, dark, who.silent, now)
+	presence, dark, wait := c.darkness.of(n, now)
+	n, err := c.write(ctx, n, dark, presence.silent, now)
 	if err != nil || n == nil {
 		return 0, err
 	}
@@ -142,7 +142,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		c.darkness.returned(n.Name)
 	}
 	podsErr := c.darkness.markPods(ctx, n, dark, now)
-	evict, err := c.eviction.run(ctx, n, who, now)
+	evict, err := c.eviction.run(ctx, n, presence, now)
 	return soonest(wait, evict), control.JoinErrors(podsErr, err)
 }
 
@@ -168,7 +168,7 @@ func (c *Controller) write(ctx context.Context, n *corev1.Node, dark bool, since
 	return got.(*corev1.Node), nil
 }
 
-// soonest is the smaller of two waits, where 0 is none.
+// soonest returns the shorter of two waits, where 0 is none.
 func soonest(a, b time.Duration) time.Duration {
 	switch {
 	case a == 0:

@@ -20,20 +20,21 @@ const (
 
 // Presence knows which nodes have a session with the hub.
 type Presence interface {
-	// Presence reports whether the node has a session now, and when something was last heard of it: zero when nothing was
+	// Presence reports whether the node has a session now, and when the node last sent something: zero when it has not
 	// since the hub started. When a session is found dead, that may be long ago.
 	Presence(node string) (connected bool, lastSeen time.Time)
 	// Watch calls f with the name of each node whose presence changes, until ctx ends. f returns quickly.
 	Watch(ctx context.Context, f func(node string))
 }
 
-// darkness is the second job: which nodes are dark, and what that makes of their conditions and of their pods' readiness.
+// darkness is the second job: which nodes are dark, and what follows for their conditions and for their pods' readiness. Its
+// maps are owned by the loop's worker.
 type darkness struct {
 	client   control.Client
 	events   control.Events
 	presence Presence
-	grace    time.Duration
-	// firstSeen is when this process first saw each Node. It counts as a sign of life.
+	grace    time.Duration // of silence before a node is dark; more than 0
+	// firstSeen is when this process first saw each Node. It counts as a sign of life. An entry goes with its Node.
 	firstSeen map[string]time.Time
 	// reported holds, of dark nodes only, what they reported of themselves before. returned drops it.
 	reported map[string]reported
@@ -44,21 +45,20 @@ func (d *darkness) forget(node string) {
 	delete(d.reported, node)
 }
 
-// returned drops what the node had reported before it was dark: by now its conditions say so again.
+// returned drops what the node had reported before it was dark: its conditions show that again.
 func (d *darkness) returned(node string) { delete(d.reported, node) }
 
-// of returns what presence says of the node, whether it is dark, and otherwise how long until it will be if it stays
-// silent.
-func (d *darkness) of(n *corev1.Node, now time.Time) (who contact, dark bool, wait time.Duration) {
+// of returns the node's presence, whether the node is dark, and otherwise how long until it will be if it stays silent.
+func (d *darkness) of(n *corev1.Node, now time.Time) (presence contact, dark bool, wait time.Duration) {
 	if _, ok := d.firstSeen[n.Name]; !ok {
 		d.firstSeen[n.Name] = now
 	}
-	who = d.contact(n.Name)
-	dark, wait = who.darkAfter(d.grace, now)
-	if !dark && !who.connected && control.NodeDark(n) {
-		dark = true // it was dark before the hub started, and nothing says otherwise
+	presence = d.contact(n.Name)
+	dark, wait = presence.darkAfter(d.grace, now)
+	if !dark && !presence.connected && control.NodeDark(n) {
+		dark = true // it was dark before the hub started, and has not returned
 	}
-	return who, dark, wait
+	return presence, dark, wait
 }
 
 func (d *darkness) contact(node string) contact {
@@ -70,8 +70,8 @@ func (d *darkness) contact(node string) contact {
 	return contact{connected: connected, seen: seen, silent: silent}
 }
 
-// writeConditions writes what the darkness, or the return, makes of the node's conditions. It returns the node as it is
-// now, nil when it is gone.
+// writeConditions writes the conditions of a node that has become dark or has returned. It returns the node as it is now, nil
+// when it is gone.
 func (d *darkness) writeConditions(ctx context.Context, n *corev1.Node, dark bool, since, now time.Time) (*corev1.Node, error) {
 	if dark {
 		if d.reported[n.Name] == nil {
@@ -100,8 +100,8 @@ func (d *darkness) writeConditions(ctx context.Context, n *corev1.Node, dark boo
 	return n, nil
 }
 
-// markPods makes the ready pods of a dark node not ready, so that Services go around them, and takes exactly that back
-// when the node has returned; what the node itself says of a pod replaces either.
+// markPods makes the ready pods of a dark node not ready, so that Services leave them out, and undoes exactly that when the node
+// has returned. What the node itself reports of a pod replaces either.
 func (d *darkness) markPods(ctx context.Context, n *corev1.Node, dark bool, now time.Time) error {
 	var writes []control.Write
 	flush := func() error {
@@ -126,7 +126,8 @@ func (d *darkness) markPods(ctx context.Context, n *corev1.Node, dark bool, now 
 	return flush()
 }
 
-// marked returns the pod with its Ready condition as the node's darkness wants it, nil when that is so already.
+// marked returns a copy of the pod with the Ready condition that follows from the node's darkness, nil when the pod has it
+// already.
 func marked(p *corev1.Pod, dark bool, now time.Time) *corev1.Pod {
 	c := control.PodCondition(p, corev1.PodReady)
 	if c == nil {

@@ -12,24 +12,25 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// settling is how long after a start of the hub, or after all nodes were dark, a node may take to be heard of before its
-// darkness is held against its pods: longer than the longest pause that an agent makes between two attempts to connect
+// settling is how long after a start of the hub, or after all nodes were dark, a node may take to reconnect before its
+// darkness leads to evictions: longer than the longest pause that an agent makes between two attempts to connect
 // (5 minutes).
 const settling = 6 * time.Minute
 
-// eviction is the fourth job: pods that do not tolerate a node's NoExecute taints are deleted when their time is up.
+// eviction is the fourth job: pods that do not tolerate a node's NoExecute taints are deleted when their time is up. Its state is
+// owned by the loop's worker.
 type eviction struct {
 	client   control.Client
 	events   control.Events
 	fleet    *fleet
 	start    time.Time                         // of Run, set before the first reconcile
-	observed map[string]map[string]observation // by node and taint: see taintAges
+	observed map[string]map[string]observation // by node and taint: see taintAges. An entry goes with its taint
 }
 
 func (e *eviction) forget(node string) { delete(e.observed, node) }
 
 // run deletes the pods that the node's NoExecute taints drive out now, and returns when the next is due (0: none).
-func (e *eviction) run(ctx context.Context, n *corev1.Node, who contact, now time.Time) (next time.Duration, err error) {
+func (e *eviction) run(ctx context.Context, n *corev1.Node, presence contact, now time.Time) (next time.Duration, err error) {
 	age := e.taintAges(n, now)
 	if len(e.observed[n.Name]) == 0 {
 		return 0, nil
@@ -38,7 +39,7 @@ func (e *eviction) run(ctx context.Context, n *corev1.Node, who contact, now tim
 		if e.fleet.alone(n.Name) {
 			return 0, nil // fleet.saw brings this node up again when another one is seen
 		}
-		if wait := e.holdOff(who, now); wait > 0 {
+		if wait := e.holdOff(presence, now); wait > 0 {
 			return wait, nil
 		}
 	}
@@ -68,13 +69,13 @@ func (e *eviction) run(ctx context.Context, n *corev1.Node, who contact, now tim
 	return next, control.JoinErrors(errs...)
 }
 
-// holdOff returns how much longer a dark node's pods are left alone because it may be the hub that was away.
-func (e *eviction) holdOff(who contact, now time.Time) time.Duration {
+// holdOff returns how much longer a dark node's pods are left alone because it may be the hub that was cut off.
+func (e *eviction) holdOff(presence contact, now time.Time) time.Duration {
 	since := e.fleet.brightSince()
 	if since.Before(e.start) {
 		since = e.start
 	}
-	if who.seen.After(since) {
+	if presence.seen.After(since) {
 		return 0
 	}
 	return max(0, settling-now.Sub(since))
@@ -82,8 +83,8 @@ func (e *eviction) holdOff(who contact, now time.Time) time.Duration {
 
 // observation is when this process first saw a taint, and how old it was then.
 type observation struct {
-	at  time.Time
-	old time.Duration
+	at  time.Time     // with a monotonic reading
+	old time.Duration // 0 or more
 }
 
 // taintAges returns for how long a NoExecute taint of the node has been there. A wall clock that jumps, as that of a board

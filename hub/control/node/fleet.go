@@ -10,12 +10,12 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// fleet knows which of all nodes are dark, as the cache has them: while all are, it is the hub that is taken to be cut off.
-// The feed's goroutine writes it and the worker reads it.
+// fleet holds which nodes are dark, as the cache has them: while all are, the hub assumes that it is itself cut off. The feed's
+// goroutine writes it and the worker reads it.
 type fleet struct {
 	mu   sync.Mutex
-	dark map[string]bool // every node in the cache
-	// brightAgain is when the last time ended that all nodes were dark; zero when there was none.
+	dark map[string]bool // has every node in the cache; guarded by mu
+	// brightAgain is when all nodes were last dark and one came back; zero: never. Guarded by mu.
 	brightAgain time.Time
 }
 
@@ -56,13 +56,14 @@ func (f *fleet) alone(node string) bool {
 	return true
 }
 
-// brightSince returns when the last time ended that all nodes were dark; zero when there was none.
+// brightSince returns when all nodes were last dark and one came back; zero: never.
 func (f *fleet) brightSince() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.brightAgain
 }
 
+// allDarkLocked reports whether no node is known that is not dark. f.mu is held.
 func (f *fleet) allDarkLocked() bool {
 	for _, dark := range f.dark {
 		if !dark {

@@ -14,16 +14,16 @@ import (
 // quarantine is how long a pod may be bound to a node that does not exist: Node and pods may be made in any order.
 const quarantine = 5 * time.Second
 
-// orphans is the fifth job: pods that are bound to a name that no Node has are removed.
+// orphans is the fifth job: pods that are bound to a name that no Node has are removed. Its state is owned by the loop's worker.
 type orphans struct {
 	client  control.Client
-	missing map[string]time.Time // since when pods are bound to a name that no Node has
+	missing map[string]time.Time // by node: since when pods are bound to a name that no Node has. An entry goes with the pods
 }
 
-// forget is for a node that exists, or exists again.
+// forget drops what is kept about a name: its Node exists, or exists again.
 func (o *orphans) forget(node string) { delete(o.missing, node) }
 
-// collect removes the pods of a Node that does not exist: nobody is left who could say that they have ended.
+// collect removes the pods of a Node that does not exist: no agent is left that could report that they have ended.
 func (o *orphans) collect(ctx context.Context, node string) (time.Duration, error) {
 	pods := podsOn(o.client, node)
 	if len(pods) == 0 {

@@ -20,9 +20,9 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// The scripts tell a node's life as timelines. Commands:
+// The scripts are timelines of a node's life. Commands:
 //
-//	join a                 a Node with a session, which has said nothing yet
+//	join a                 a Node with a session, which has reported nothing yet
 //	says a Ready=True ...  the node's own conditions arrive
 //	down a, up a           its session ends, is there again
 //	pod a x key=value...   a running pod x on node a: tolerates=30s (unreachable), autonomy=..., (in "any": key=v1:NoExecute)
@@ -143,7 +143,7 @@ func (w *world) command(cmd string, args []string) string {
 		return strings.Join(w.c.Writes(), "\n")
 	case "events":
 		synctest.Wait()
-		// How often the same is said in a row depends on how changes are bunched; the recorder counts it and writes one Event.
+		// How often the same event is recorded in a row depends on how changes are bunched; the recorder counts it and writes one Event.
 		return strings.Join(slices.Compact(w.events.Take()), "\n")
 	default:
 		w.t.Fatalf("no command %q", cmd)

@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// pressure are the conditions by which a node asks for no more pods, with the taints that say so to the scheduler.
+// pressure are the conditions by which a node asks for no more pods, with the taints that the scheduler reads.
 var pressure = map[corev1.NodeConditionType]string{
 	corev1.NodeMemoryPressure:     corev1.TaintNodeMemoryPressure,
 	corev1.NodeDiskPressure:       corev1.TaintNodeDiskPressure,
@@ -20,7 +20,7 @@ var pressure = map[corev1.NodeConditionType]string{
 }
 
 // taints is the third job, and has no state: it returns the node's taints, with those that follow from its conditions, its
-// darkness and spec.unschedulable put right and all others kept. It returns the old slice itself when nothing changes.
+// darkness and spec.unschedulable corrected and all others kept. It returns the old slice itself when nothing changes.
 func taints(n *corev1.Node, dark bool, now time.Time) []corev1.Taint {
 	at := metav1.NewTime(now.Truncate(time.Second))
 	type id struct {
@@ -37,7 +37,7 @@ func taints(n *corev1.Node, dark bool, now time.Time) []corev1.Taint {
 	want[id{kube.TaintUnreachable, corev1.TaintEffectNoSchedule}] = dark
 	want[id{kube.TaintUnreachable, corev1.TaintEffectNoExecute}] = dark
 	want[id{kube.TaintNotReady, corev1.TaintEffectNoSchedule}] = notReady
-	// A node that has said nothing yet has no pods that anything could be wrong with.
+	// A node that has reported nothing yet runs no pods that would have to be evicted.
 	want[id{kube.TaintNotReady, corev1.TaintEffectNoExecute}] = notReady && ready != nil
 
 	var out []corev1.Taint

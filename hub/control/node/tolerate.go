@@ -9,15 +9,15 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// defaultToleration is how long a pod that says nothing about it stays on a node that is unreachable or not ready: what
+// defaultToleration is how long a pod without a toleration stays on a node that is unreachable or not ready: what
 // the DefaultTolerationSeconds admission writes into pods.
 const defaultToleration = 300 * time.Second
 
-// forever is the autonomy of a node that keeps its pods however long it is dark.
+// forever is without limit: the value of the annotation by that name, and of a toleration without tolerationSeconds.
 const forever = time.Duration(1<<63 - 1)
 
 // autonomy reads kube.AutonomyAnnotation from the pod or, if it has none, from its node. set is false when neither has
-// one that can be read; bad then says what is wrong with it.
+// one that can be read; bad is then the reason, nil when neither has one at all.
 func autonomy(p *corev1.Pod, n *corev1.Node) (d time.Duration, set bool, bad error) {
 	for _, a := range []map[string]string{p.Annotations, n.Annotations} {
 		v, ok := a[kube.AutonomyAnnotation]
@@ -55,7 +55,7 @@ func evictAt(p *corev1.Pod, n *corev1.Node, age func(*corev1.Taint) time.Duratio
 	return wait, by, ok
 }
 
-// tolerated is how long the pod bears the taint: forever, or counted from when the taint was added.
+// tolerated returns how long the pod tolerates the taint, counted from when the taint was added; forever: without limit.
 func tolerated(p *corev1.Pod, n *corev1.Node, t *corev1.Taint) time.Duration {
 	if t.Key == kube.TaintUnreachable {
 		if d, set, _ := autonomy(p, n); set {

@@ -1,5 +1,5 @@
-// Package podgc bounds how many pods that have ended are kept for people to look at. Whoever made them may need them no
-// more and delete none: a ReplicaSet replaces a failed pod and leaves it where it is.
+// Package podgc bounds how many pods that have ended are kept for users to look at. Their owners do not delete them: a ReplicaSet
+// replaces a failed pod and leaves it where it is.
 package podgc
 
 import (
@@ -21,7 +21,7 @@ import (
 // here cost a hub about 3 MB.
 const DefaultKeep = 500
 
-// reasonEvicted is what a node says of a pod that it has ended for want of resources.
+// reasonEvicted is the reason that a node reports for a pod that it has ended for want of resources.
 const reasonEvicted = "Evicted"
 
 // Config is what the controller needs.
@@ -34,7 +34,7 @@ type Config struct {
 // Controller deletes ended pods beyond the bound.
 type Controller struct {
 	client control.Client
-	keep   int
+	keep   int // more than 0
 	loop   *control.Loop
 }
 
@@ -52,7 +52,7 @@ func New(cfg Config) *Controller {
 // Run collects until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-// ended is the one key there is, when one more pod has ended.
+// ended returns the loop's one key when a change is that of a pod which has ended.
 func ended(ch control.Change) []control.Key {
 	p, ok := ch.New.(*corev1.Pod)
 	if !ok || !control.PodFinished(p) {
@@ -78,7 +78,7 @@ func (c *Controller) reconcile(ctx context.Context, _ control.Key) (time.Duratio
 	return 0, control.JoinErrors(errs...)
 }
 
-// excess are the ended pods beyond the first keep: evicted ones go first, then the oldest.
+// excess returns the ended pods beyond keep, in the order in which to delete them: evicted ones first, then the oldest.
 func excess(pods []*corev1.Pod, keep int) []*corev1.Pod {
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool {
 		return !control.PodFinished(p) || p.DeletionTimestamp != nil

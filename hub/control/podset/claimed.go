@@ -13,8 +13,8 @@ type Claimed struct {
 	Active []*corev1.Pod
 	// Ending are being deleted and have not finished.
 	Ending []*corev1.Pod
-	// Ended have finished (Succeeded or Failed), being deleted or not. They are not claimed anew, and replicas are made in
-	// their place; who needs their results finds them here.
+	// Ended have finished (Succeeded or Failed), being deleted or not. They are not adopted, and replicas are made in their
+	// place. A controller that needs their results finds them here.
 	Ended []*corev1.Pod
 }
 

@@ -15,7 +15,7 @@ import (
 // Candidate is an active pod with what its place in the order of deletion depends on.
 type Candidate struct {
 	Pod *corev1.Pod
-	// Keep has the pod go after all others that are not kept.
+	// Keep puts the pod after all others that are not kept.
 	Keep bool
 	// Colocated is how many active pods of the same application are on its node.
 	Colocated int
@@ -24,7 +24,7 @@ type Candidate struct {
 }
 
 // Candidates adds to each active pod how many of the related ones, those of the same application, share its node, and
-// whether it is to be kept. keep is asked once for each pod, in their order; nil keeps none.
+// whether it is to be kept. keep is called once for each pod, in their order; nil keeps none.
 func Candidates(active, related []*corev1.Pod, keep func(*corev1.Pod) bool) []Candidate {
 	perNode := map[string]int{}
 	for _, p := range related {
@@ -41,8 +41,8 @@ func Candidates(active, related []*corev1.Pod, keep func(*corev1.Pod) bool) []Ca
 
 // Victims picks n of the candidates to delete: those whose loss hurts least. The order is Kubernetes' own, documented
 // with ReplicaSet ("Scaling a ReplicaSet") and controller.kubernetes.io/pod-deletion-cost: not yet on a node, pending,
-// unready, cheap, doubled up on a node, ready for a shorter time, restarted more often, younger. Before all that counts
-// whether a pod is to be kept. It sorts cands in place.
+// unready, cheap, doubled up on a node, ready for a shorter time, restarted more often, younger. Pods that are to be
+// kept come after all others. It sorts cands in place.
 func Victims(cands []Candidate, n int, now time.Time) []*corev1.Pod {
 	for i := range cands {
 		cands[i].cost = deletionCost(cands[i].Pod)
@@ -55,7 +55,7 @@ func Victims(cands []Candidate, n int, now time.Time) []*corev1.Pod {
 	return out
 }
 
-// order is negative when a should be deleted before b.
+// order returns a negative number when a should be deleted before b.
 func order(a, b Candidate, now time.Time) int {
 	p, q := a.Pod, b.Pod
 	pReady, qReady := control.PodReady(p), control.PodReady(q)

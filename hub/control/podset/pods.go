@@ -15,7 +15,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Config says whose pods they are.
+// Config is what Pods needs. All fields are required.
 type Config[O kube.Object] struct {
 	Client   control.Client
 	Events   control.Events // as the owner's controller
@@ -26,9 +26,9 @@ type Config[O kube.Object] struct {
 // Pods finds, makes and deletes the pods of owners of one kind. Its methods may be called from several workers, each with
 // an owner of its own, as control.Loop does. owner is as the cache has it.
 type Pods[O kube.Object] struct {
-	cfg     Config[O]
+	cfg     Config[O]        // does not change after New
 	orphans *control.Orphans // pods without a controller, kept by Keys
-	refused refusals
+	refused refusals         // has its own lock
 }
 
 // New returns the Pods of a controller. Keys must be its loop's only source of Pods.
@@ -69,11 +69,11 @@ func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
 	return keys
 }
 
-// Forget drops what is remembered of an owner that is gone.
+// Forget drops what is kept about an owner that is gone.
 func (p *Pods[O]) Forget(owner control.Key) { p.refused.forget(owner) }
 
-// Claim returns the owner's pods, after it has let go the active ones that its selector no longer matches and adopted those
-// without a controller that it does.
+// Claim returns the owner's pods, after it has released the active ones that its selector no longer matches and adopted those
+// without a controller that it matches.
 func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 	selector, err := metav1.LabelSelectorAsSelector(p.cfg.Selector(owner))
 	if err != nil {
@@ -98,11 +98,11 @@ func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 }
 
 // Create makes n pods, pod(0) to pod(n-1), slowly at first. While a refusal holds it makes none and returns the refusal.
-// In a namespace that is being deleted it makes none either, and that is no error: all of it is about to go.
+// In a namespace that is being deleted it makes none either, which is no error: everything in it is about to be deleted.
 func (p *Pods[O]) Create(ctx context.Context, owner O, n int, now time.Time, pod func(i int) *corev1.Pod) error {
 	key, generation := control.KeyOf(owner), owner.GetGeneration()
 	if _, err := p.refused.standing(key, generation, now); err != nil {
-		return err // pods come and go meanwhile, and each brings the owner up
+		return err // pods come and go meanwhile, and each change queues the owner
 	}
 	err := slowStart(n, func(i int) error {
 		made, err := p.cfg.Client.Create(ctx, pod(i))

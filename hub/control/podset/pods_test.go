@@ -323,7 +323,7 @@ func TestDelete(t *testing.T) {
 		all := control.List[*corev1.Pod](w.c, kube.Pod, "default")
 		w.c.Lag(true)
 		w.c.Remove(kube.Pod, "default", "a") // gone
-		w.c.Remove(kube.Pod, "default", "b") // and made anew, by somebody else
+		w.c.Remove(kube.Pod, "default", "b") // and made again, by another client
 		w.c.Put(pod("b", "web", nil))
 		w.c.Refuse = func(_ string, o kube.Object, _ string) error {
 			if o.GetName() == "c" {

@@ -10,27 +10,27 @@ import (
 	"petrel.dev/petrel/hub/control"
 )
 
-// Bounds of how long a refusal holds: doubled with each that follows.
+// These bound how long a refusal holds. The time doubles with each that follows.
 const (
 	firstRefusal   = time.Second
 	longestRefusal = time.Minute
 )
 
-// refusals remembers which owners were refused a pod, because there is no room or no permission: trying again at once does
-// not help, and each pod of theirs that changes brings them up again, thousands of times. The zero value is ready to use.
+// refusals holds which owners were refused a pod, because there is no room or no permission. Trying again at once does not help,
+// and each change of one of their pods queues them again, thousands of times. The zero value is ready to use.
 type refusals struct {
 	mu sync.Mutex
-	m  map[control.Key]*refusal
+	m  map[control.Key]*refusal // by owner; an entry goes with the refusal or the owner. Guarded by mu
 }
 
 type refusal struct {
 	err        error
-	generation int64 // of the owner: a change of its spec deserves another try
+	generation int64 // of the owner: after a change of its spec it is tried again at once
 	n          int   // how many in a row
 	until      time.Time
 }
 
-// note records how a creation went; nil, or an error that is no refusal, ends what stood.
+// note records how a creation went. Nil, or an error that is no refusal, ends the refusal.
 func (r *refusals) note(key control.Key, generation int64, err error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,7 +51,7 @@ func (r *refusals) note(key control.Key, generation int64, err error, now time.T
 	was.n++
 }
 
-// standing returns for how long a refusal still holds for key, and what it was.
+// standing returns how long a refusal still holds for key, and its error.
 func (r *refusals) standing(key control.Key, generation int64, now time.Time) (wait time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +68,7 @@ func (r *refusals) forget(key control.Key) {
 	delete(r.m, key)
 }
 
-// refuses reports whether err is a refusal, which stands for a while, and not a failure.
+// refuses reports whether err is a refusal, which holds for a while, and not a failure.
 func refuses(err error) bool {
 	status, ok := err.(apierrors.APIStatus)
 	return ok && (status.Status().Code == http.StatusForbidden || status.Status().Code == http.StatusInsufficientStorage)

@@ -10,8 +10,8 @@ import (
 const MaxBurst = 500
 
 // slowStart calls one(0) to one(n-1) in batches of 1, 2, 4, ..., and begins no batch after one with an error: when the
-// first fails, for quota say, the others would too, and a thousand refused requests help nobody. Within a batch, those
-// that have not begun when one is refused are left out.
+// first fails, because of a quota for example, the others would too. Within a batch, those that have not begun when one is refused
+// are left out.
 func slowStart(n int, one func(i int) error) error {
 	for done, batch := 0, 1; done < n; batch *= 2 {
 		size := min(batch, n-done)

@@ -7,8 +7,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// FromTemplate returns a pod of the owner's template, with a name that the API makes from the owner's and a controller
-// reference. It shares nothing with the template. A kind that names its pods itself clears GenerateName.
+// FromTemplate returns a pod of the owner's template, with a controller reference and a name that the API generates from the
+// owner's. It shares nothing with the template. A kind that names its pods itself clears GenerateName.
 func FromTemplate(owner kube.Object, gvk kube.GVK, template *corev1.PodTemplateSpec) *corev1.Pod {
 	t := template.DeepCopy()
 	return &corev1.Pod{

@@ -1,5 +1,5 @@
-// Package replicaset keeps the wanted number of pods for each ReplicaSet: podset finds, makes and deletes them; how many, and
-// the status, is decided here.
+// Package replicaset keeps the wanted number of pods for each ReplicaSet: podset finds, creates and deletes them; this package
+// decides how many, and the status.
 package replicaset
 
 import (
@@ -20,8 +20,8 @@ import (
 
 var gvk = kube.ReplicaSet
 
-// DeferredAnnotation on a ReplicaSet, set by the Deployment controller: so many of its replicas are meant to be those on
-// dark nodes, where they stay until the node is back. When pods have to go, these go last.
+// DeferredAnnotation on a ReplicaSet, set by the Deployment controller, is how many of its replicas are those on dark nodes, where
+// they stay until the node is back. When pods have to go, these go last.
 const DeferredAnnotation = "petrel.dev/deferred-replicas"
 
 // Config is what the controller needs.
@@ -73,7 +73,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if rs.DeletionTimestamp == nil && !control.NamespaceEnding(c.client, rs.Namespace) {
 		var changed bool
 		if changed, failure = c.scale(ctx, rs, mine.Active, now); changed && failure == nil {
-			return 0, nil // each of those pods brings the key up again; one status tells of them all
+			return 0, nil // each of those pods queues the key again; one status counts them all
 		}
 	}
 	s, wait := status(rs, mine, failure, now)
@@ -88,7 +88,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		if wait > 0 {
 			again = min(again, wait)
 		}
-		return again, nil // the condition and the Event tell of it
+		return again, nil // the condition and the Event report it
 	}
 	return wait, failure
 }
@@ -104,8 +104,8 @@ func (c *Controller) scale(ctx context.Context, rs *appsv1.ReplicaSet, active []
 	return false, nil
 }
 
-// candidates are the active pods with what decides which go first: those of the same Deployment on one node count as doubled
-// up, and as many of those on dark nodes as the Deployment has deferred are kept.
+// candidates returns the active pods with what decides which go first: pods of the same Deployment on one node count as
+// colocated, and of those on dark nodes as many as the Deployment has deferred are kept.
 func (c *Controller) candidates(rs *appsv1.ReplicaSet, active []*corev1.Pod) []podset.Candidate {
 	deferred, _ := strconv.Atoi(rs.Annotations[DeferredAnnotation])
 	return podset.Candidates(active, c.related(rs), func(p *corev1.Pod) bool {
@@ -117,7 +117,7 @@ func (c *Controller) candidates(rs *appsv1.ReplicaSet, active []*corev1.Pod) []p
 	})
 }
 
-// related are the pods of all ReplicaSets of rs's owner, or of rs alone when it has none.
+// related returns the pods of all ReplicaSets of rs's owner, or of rs alone when it has none.
 func (c *Controller) related(rs *appsv1.ReplicaSet) []*corev1.Pod {
 	siblings := []kube.Object{rs}
 	if ref := metav1.GetControllerOfNoCopy(rs); ref != nil {

@@ -164,7 +164,7 @@ func TestAdoptsAndReleases(t *testing.T) {
 	})
 }
 
-func TestFailureIsToldAndHeals(t *testing.T) {
+func TestFailureIsReportedAndHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := controltest.New(t)
 		refused := 0
@@ -249,7 +249,7 @@ func TestNeverOverCreatesOnAnOldCache(t *testing.T) {
 					if _, err := c.Update(ctx, rs, ""); err != nil {
 						rt.Fatal(err)
 					}
-				case s == 7: // somebody deletes a pod
+				case s == 7: // a user deletes a pod
 					if ps := pods(c); len(ps) > 0 {
 						c.Remove(kube.Pod, "default", ps[0].Name)
 					}

@@ -13,7 +13,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// diff is how many pods to create (positive) or delete (negative) now.
+// diff returns how many pods to create (positive) or delete (negative) now.
 func diff(rs *appsv1.ReplicaSet, active int) int {
 	return max(-podset.MaxBurst, min(podset.MaxBurst, replicas(rs)-active))
 }
@@ -25,8 +25,8 @@ func replicas(rs *appsv1.ReplicaSet) int {
 	return int(*rs.Spec.Replicas)
 }
 
-// status is what the ReplicaSet's pods amount to. wait is when the next ready pod becomes available (0: none is waiting).
-// failure is what went wrong with creating or deleting, nil if nothing did.
+// status returns the ReplicaSet's status from its pods. wait is how long until the next ready pod becomes available (0: none is
+// waiting). failure is what went wrong with creating or deleting, nil if nothing did.
 func status(rs *appsv1.ReplicaSet, mine podset.Claimed, failure error, now time.Time) (s appsv1.ReplicaSetStatus, wait time.Duration) {
 	s = *rs.Status.DeepCopy()
 	s.ObservedGeneration = rs.Generation
@@ -54,7 +54,7 @@ func status(rs *appsv1.ReplicaSet, mine podset.Claimed, failure error, now time.
 	return s, wait
 }
 
-// failureCondition sets ReplicaFailure, or takes it away. The first failure stays until there is none.
+// failureCondition sets ReplicaFailure, or removes it. The first failure stays until there is none.
 func failureCondition(conds []appsv1.ReplicaSetCondition, surplus int, failure error, now time.Time) []appsv1.ReplicaSetCondition {
 	switch {
 	case failure == nil:

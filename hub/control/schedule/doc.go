@@ -4,8 +4,8 @@
 //	                                               ├─► sched.Schedule ──► one Commit of many bindings
 //	pods without a node ──────► queue ─────────────┘          └─► PodScheduled=False, FailedScheduling, parked
 //
-// One goroutine owns the snapshot and the queue. A decision is believed at once (the pod is put on its node in the
-// snapshot), so that the next one counts with it, and taken back when the commit fails. A pod that fits nowhere is parked:
-// it costs nothing until a node changes or a pod goes away, and its condition and event are written when they say
-// something new. A loop that waits has no timer.
+// One goroutine owns the snapshot and the queue. A decision is assumed at once (the pod is put on its node in the
+// snapshot), so that the next one counts it, and undone when the commit fails. A pod that fits nowhere is parked: it costs
+// nothing until a node changes or a pod goes away, and its condition and Event are written when the reason changes. While all
+// pods are parked there is no timer.
 package schedule

@@ -12,8 +12,8 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// Waiting times of a pod between two attempts: doubled with each, so that a fleet that changes all the time does not
-// mean that hopeless pods are tried all the time.
+// These bound the time between two attempts for a pod. It doubles with each, so that a fleet that changes all the time does not
+// make the scheduler try hopeless pods all the time.
 const (
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 10 * time.Second
@@ -28,20 +28,20 @@ const (
 	tried               // in the round that is going on
 )
 
-// entry is a pod that waits for a node.
+// entry is a pod that waits for a node. It is owned by Run's goroutine.
 type entry struct {
 	pod      *corev1.Pod
-	prepared *sched.Pod
+	prepared *sched.Pod // of pod; both are replaced together
 
-	place    place
-	index    int // in its heap
-	seq      int64
-	attempts int
-	notYet   time.Time // the earliest next attempt
-	due      time.Time // the earliest attempt that a change may bring; before notYet while only the condition waits to be written
-	wrote    time.Time // when the condition was last written
-	told     string    // the message of the last event
-	toldAt   time.Time
+	place      place
+	index      int       // in its heap; -1 when it is in none
+	seq        int64     // order of arrival among equal priorities; behind renews it
+	attempts   int       // without success, since the pod last changed
+	notYet     time.Time // the earliest next attempt
+	due        time.Time // the earliest attempt that a change may bring; before notYet while only the condition waits to be written
+	wrote      time.Time // when the condition was last written
+	reported   string    // the message of the last Event
+	reportedAt time.Time // when it was emitted; zero: never
 }
 
 func (e *entry) priority() int32 {
@@ -53,16 +53,15 @@ func (e *entry) priority() int32 {
 
 // queue holds the pods that wait. Its methods take the time: it has no clock.
 type queue struct {
-	entries map[types.UID]*entry
-	ready   readyHeap
-	later   laterHeap
-	seq     int64
+	entries map[types.UID]*entry // all pods that wait, whatever their place
+	ready   readyHeap            // by priority, then seq
+	later   laterHeap            // by notYet
+	seq     int64                // the last one handed out; grows only
 }
 
 func newQueue() *queue { return &queue{entries: map[types.UID]*entry{}} }
 
-// set adds a pod, or takes note of its newer version. A pod of which anything changed that counts is worth another attempt
-// at once.
+// set adds a pod, or replaces its older version. It is tried at once when its spec, labels or architectures have changed.
 func (q *queue) set(pod *corev1.Pod) {
 	e := q.entries[pod.UID]
 	if e == nil {
@@ -128,7 +127,7 @@ func (q *queue) take(now time.Time, n int) (batch []*entry) {
 	return batch
 }
 
-// next is when take will have something; ok is false when only a change can bring it, and wait is 0 when it has.
+// next returns how long until take returns a pod; ok is false when only a change can make one ready.
 func (q *queue) next(now time.Time) (wait time.Duration, ok bool) {
 	switch {
 	case len(q.ready) > 0:
@@ -147,15 +146,15 @@ func (q *queue) failed(e *entry, now time.Time) {
 	e.notYet = e.due
 }
 
-// behind lets those of equal priority go first from now on: a pod that cannot be bound must not hold, time and again, the
-// room that another could use. e is in no heap.
+// behind puts e after all others of equal priority: a pod that cannot be bound must not take, again and again, the room that
+// another could use. The caller puts e into a heap afterwards.
 func (q *queue) behind(e *entry) {
 	q.lift(e)
 	q.seq++
 	e.seq = q.seq
 }
 
-// wake lets all pods that wait for a change be tried again, each when it may.
+// wake makes all pods that wait for a change be tried again, each at its earliest next attempt.
 func (q *queue) wake(now time.Time) {
 	for _, e := range q.entries {
 		if e.place != parked && (e.place != later || !e.due.Before(e.notYet)) {

@@ -17,18 +17,18 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// How often at most a pod is told again why it waits: its condition when the reason changed, its event in any case.
+// These bound how often a pod is reported as unschedulable: its condition when the reason changed, its Event also when not.
 const (
 	rewriteEvery = 30 * time.Second
-	retellEvery  = 10 * time.Minute
+	reportEvery  = 10 * time.Minute
 )
 
-// outcome is what a round wants written about one pod.
+// outcome is what a round decided about one pod, and what it wants to write.
 type outcome struct {
 	*entry
 	decision sched.Decision
 	write    control.Write
-	writes   bool
+	writes   bool // write is set
 }
 
 // round decides about each pod of the batch and commits all of it together.
@@ -63,9 +63,9 @@ type refusal struct {
 	decision sched.Decision
 }
 
-// decide asks sched. Replicas with one spec share a refusal within a round: during it the fleet only fills up, and nine
-// hundred of a thousand that fit nowhere need not be compared with every node. That does not hold for pods that look at
-// other pods.
+// decide calls sched. Replicas with one spec share a refusal within a round: room only shrinks during it, so when one of a
+// thousand replicas fits nowhere, the others need not be compared with every node. Pods with affinity to other pods, or with
+// spread constraints, are excepted.
 func (s *Scheduler) decide(e *entry, refused map[types.UID]refusal) sched.Decision {
 	spec, owner := &e.pod.Spec, metav1.GetControllerOf(e.pod)
 	alone := len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
@@ -83,7 +83,7 @@ func (s *Scheduler) decide(e *entry, refused map[types.UID]refusal) sched.Decisi
 	return d
 }
 
-// assume believes in the decision and asks for the binding to be written.
+// assume puts the pod on its node in the snapshot and marks the binding for writing.
 func (s *Scheduler) assume(o *outcome, now time.Time) {
 	bound := o.pod.DeepCopy()
 	bound.Spec.NodeName = o.decision.Node
@@ -93,15 +93,15 @@ func (s *Scheduler) assume(o *outcome, now time.Time) {
 	o.write, o.writes = control.Write{Object: bound, Old: o.pod, Subresource: "binding"}, true
 }
 
-// park lets the pod wait for a change of the fleet and asks for its condition to be written, when that has changed and was
-// not written just now; then the pod comes back to have it written.
+// park makes the pod wait for a change of the fleet. A changed condition is marked for writing; when the last write is less than
+// rewriteEvery ago, the pod is queued for that time instead.
 func (s *Scheduler) park(o *outcome, now time.Time) {
 	s.queue.failed(o.entry, now)
 	s.queue.put(o.entry, parked)
 	message := o.decision.Message()
 	have := control.PodCondition(o.pod, corev1.PodScheduled)
 	if have != nil && have.Status == corev1.ConditionFalse && have.Reason == corev1.PodReasonUnschedulable && have.Message == message {
-		s.tell(o.entry, message, now)
+		s.report(o.entry, message, now)
 		return
 	}
 	if soon := o.wrote.Add(rewriteEvery); !o.wrote.IsZero() && soon.After(now) {
@@ -114,15 +114,15 @@ func (s *Scheduler) park(o *outcome, now time.Time) {
 		Reason: corev1.PodReasonUnschedulable, Message: message}, now)
 	o.write, o.writes = control.Write{Object: failed, Old: o.pod, Subresource: "status"}, true
 	o.wrote = now
-	s.tell(o.entry, message, now)
+	s.report(o.entry, message, now)
 }
 
-// tell emits the event about a pod that fits nowhere, unless the same was told lately.
-func (s *Scheduler) tell(e *entry, message string, now time.Time) {
-	if e.told == message && now.Sub(e.toldAt) < retellEvery {
+// report emits the Event about a pod that fits nowhere, unless the same message was emitted less than reportEvery ago.
+func (s *Scheduler) report(e *entry, message string, now time.Time) {
+	if e.reported == message && now.Sub(e.reportedAt) < reportEvery {
 		return
 	}
-	e.told, e.toldAt = message, now
+	e.reported, e.reportedAt = message, now
 	s.cfg.Events.Event(e.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
 }
 
@@ -132,8 +132,8 @@ func setScheduled(pod *corev1.Pod, c corev1.PodCondition, now time.Time) {
 	pod.Status.Conditions = kube.SetCondition(pod.Status.Conditions, c)
 }
 
-// commit writes all outcomes in one transaction. When that fails, one of the pods has changed meanwhile, as a rule: each
-// gets a transaction of its own, so that only those that cannot be written come back.
+// commit writes all outcomes in one transaction. When that fails, usually because one of the pods has changed, each gets a
+// transaction of its own, so that only those that cannot be written are retried.
 func (s *Scheduler) commit(ctx context.Context, outcomes []*outcome) {
 	if len(outcomes) == 0 {
 		return
@@ -157,13 +157,13 @@ func (s *Scheduler) write(ctx context.Context, key string, writes []control.Writ
 	return contain.Do(s.cfg.Log, site+"/write", key, func() error { return s.cfg.Client.Commit(ctx, writes) })
 }
 
-// unassume takes back what assume did.
+// unassume undoes assume.
 func (s *Scheduler) unassume(o *outcome) {
 	delete(s.assumed, o.pod.UID)
 	s.snap.RemovePod(o.pod.UID)
 }
 
-// settle does what follows from the answer to one outcome's write.
+// settle acts on the result of one outcome's write.
 func (s *Scheduler) settle(o *outcome, err error) {
 	binding := o.decision.Fits()
 	switch {
@@ -181,14 +181,14 @@ func (s *Scheduler) settle(o *outcome, err error) {
 	}
 }
 
-// retry brings a pod back whose write failed. What a conflict means is on its way in the feed.
+// retry queues a pod whose write failed. A conflict is not logged: the feed is about to deliver the other writer's change.
 func (s *Scheduler) retry(o *outcome, err error) {
 	if apierrors.IsNotFound(err) {
 		s.queue.remove(o.pod.UID)
 		return
 	}
 	if !apierrors.IsConflict(err) {
-		s.cfg.Log.Warn("scheduling result could not be written", "pod", control.KeyOf(o.pod), "node", o.decision.Node, "err", err)
+		s.cfg.Log.Warn("scheduling result could not be written", "pod", control.KeyOf(o.pod), "node", o.decision.Node, "error", err)
 	}
 	if s.queue.entries[o.pod.UID] == o.entry {
 		s.queue.failed(o.entry, time.Now())

@@ -17,36 +17,36 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// Config says what a Scheduler works with.
+// Config is what a Scheduler needs.
 type Config struct {
 	Client control.Client
-	// Events tells people; nil tells nobody.
+	// Events is where decisions are reported to users; nil discards.
 	Events control.Events
 	Log    *slog.Logger // nil discards
-	// Images tells for which architectures images are known to exist; nil knows nothing.
+	// Images reports for which architectures images exist; nil: nothing is known, and any node may have any pod.
 	Images Images
 }
 
-// Images is what is known of images' architectures.
+// Images reports for which architectures images exist.
 type Images interface {
-	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. No
-	// architectures: nothing is known of this image any more. saw returns at once.
+	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. Without
+	// architectures: nothing is known of this image any more. saw must return at once.
 	Subscribe(ctx context.Context, saw func(image string, architectures []string))
 }
 
-// Scheduler is the loop. Make it with New.
+// Scheduler binds pods to nodes. New makes one.
 type Scheduler struct {
-	cfg Config
+	cfg Config // does not change after New; no field is nil
 
 	mu     sync.Mutex
-	intake []control.Change    // not yet looked at
-	images map[string][]string // the same, architectures by image
-	signal chan struct{}       // capacity 1: there is something not yet looked at
+	intake []control.Change    // not yet taken in, in commit order; guarded by mu
+	images map[string][]string // not yet taken in: architectures by image; guarded by mu
+	signal chan struct{}       // one token while intake or images may hold something
 
-	// All else belongs to Run's goroutine.
-	snap    *sched.Snapshot
+	// The rest is owned by Run's goroutine.
+	snap    *sched.Snapshot // with assumed pods on their nodes
 	queue   *queue
-	assumed map[types.UID]bool // bound by a commit that the feed has not shown yet
+	assumed map[types.UID]bool // bound in the snapshot, and not yet by a change from the feed
 }
 
 // New returns a Scheduler; Run starts it.
@@ -122,13 +122,13 @@ func (s *Scheduler) wake() {
 	}
 }
 
-// takeIn brings snapshot and queue up to what the feed has told.
+// takeIn brings snapshot and queue up to what the feed has delivered.
 func (s *Scheduler) takeIn(now time.Time) {
 	s.mu.Lock()
 	changes, images := s.intake, s.images
 	s.intake, s.images = nil, map[string][]string{}
 	s.mu.Unlock()
-	roomier := len(images) > 0 // rare enough not to ask which of them allows more
+	roomier := len(images) > 0 // this is rare, so it is not checked which of them allows more
 	for name, architectures := range images {
 		s.snap.SetImage(name, architectures...)
 	}
@@ -140,7 +140,7 @@ func (s *Scheduler) takeIn(now time.Time) {
 	}
 }
 
-// takeOne takes one change in, and reports whether there may be more room now.
+// takeOne applies one change to snapshot and queue, and reports whether there may be more room now.
 func (s *Scheduler) takeOne(c control.Change) bool {
 	switch c.GVK {
 	case kube.Pod:
@@ -157,11 +157,11 @@ func (s *Scheduler) takeOne(c control.Change) bool {
 	return false
 }
 
-// node takes note of a changed node and reports whether pods that fitted nowhere may fit now.
+// node applies a changed node and reports whether pods that fitted nowhere may fit now.
 func (s *Scheduler) node(c control.Change) bool {
 	if c.New == nil {
 		s.snap.RemoveNode(c.Old.GetName())
-		return true // its zone was the emptiest, perhaps
+		return true // its zone may have been the emptiest, which held others back by their spread constraints
 	}
 	n := c.New.(*corev1.Node)
 	if c.Old != nil && sameForScheduling(c.Old.(*corev1.Node), n) {
@@ -180,7 +180,7 @@ func sameForScheduling(a, b *corev1.Node) bool {
 		a.Status.NodeInfo.Architecture == b.Status.NodeInfo.Architecture
 }
 
-// pod takes note of a changed pod and reports whether it has made room, or has come to be near for others.
+// pod applies a changed pod and reports whether it has made room, or may now satisfy the affinity of others.
 func (s *Scheduler) pod(c control.Change) bool {
 	if c.New == nil || control.PodFinished(c.New.(*corev1.Pod)) {
 		uid := c.Object().GetUID()
@@ -202,7 +202,7 @@ func (s *Scheduler) pod(c control.Change) bool {
 		s.snap.SetPod(sched.NewPod(pod))
 		// Another pod's affinity may have waited for this one; spreading stops counting one that leaves.
 		return !was || !maps.Equal(old.Object.Labels, pod.Labels) || (old.Object.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil)
-	case s.assumed[pod.UID]: // an older version: the binding is on its way
+	case s.assumed[pod.UID]: // an older version: the feed has yet to deliver the binding
 	case wanted(pod):
 		s.queue.set(pod)
 	default:

@@ -327,10 +327,10 @@ func TestArchitecturesOfImages(t *testing.T) {
 	})
 }
 
-// images is what nodes would have told.
-type told struct{ saw func(string, []string) }
+// imageReports stands for the image reports of nodes.
+type imageReports struct{ saw func(string, []string) }
 
-func (i *told) Subscribe(_ context.Context, saw func(string, []string)) {
+func (i *imageReports) Subscribe(_ context.Context, saw func(string, []string)) {
 	i.saw = saw
 	saw("app", []string{"amd64"})
 }
@@ -338,7 +338,7 @@ func (i *told) Subscribe(_ context.Context, saw func(string, []string)) {
 // What becomes known of an image counts at once, also for the pods that wait.
 func TestLearnsArchitectures(t *testing.T) {
 	play(t, func(w *world) {
-		known := &told{}
+		known := &imageReports{}
 		w.images = known
 		w.Put(node("a", "4"))
 		w.start()

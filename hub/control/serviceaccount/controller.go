@@ -1,4 +1,4 @@
-// Package serviceaccount gives every namespace what pods in it count on: the ServiceAccount "default", and the ConfigMap
+// Package serviceaccount keeps in every namespace what its pods need: the ServiceAccount "default", and the ConfigMap
 // "kube-root-ca.crt" by which they trust the hub.
 package serviceaccount
 
@@ -35,7 +35,7 @@ type Config struct {
 // Controller reconciles namespaces.
 type Controller struct {
 	client control.Client
-	ca     string
+	ca     string // the hub's CA certificates, PEM; does not change
 	loop   *control.Loop
 }
 
@@ -102,7 +102,7 @@ func (c *Controller) rootCA(ctx context.Context, ns string) error {
 	return harmless(c.client.Update(ctx, up, ""))
 }
 
-// harmless drops errors that say that it is there already, or that the namespace is going.
+// harmless returns nil for an error because the object exists already, or because the namespace is being deleted.
 func harmless(_ kube.Object, err error) error {
 	if apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return nil

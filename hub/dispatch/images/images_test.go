@@ -27,7 +27,7 @@ func newFleet(t *testing.T) *fleet {
 	return f
 }
 
-// report: the node has a pod with the image and reports what it found. "local" first among the platforms is an imported copy.
+// report gives the node a pod with the image and has it report what it found. "local" first among the platforms is an imported copy.
 func (f *fleet) report(node, image, platforms string) { f.reportOf(node, image, platforms, true) }
 
 func (f *fleet) reportOf(node, image, platforms string, used bool) {

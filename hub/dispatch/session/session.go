@@ -47,7 +47,7 @@ type Output struct {
 	Applied []*wire.Batch
 	// Alive answers Probe.
 	Alive *bool
-	// Ended: the session is over, and Err is why; nil when the node said good-bye.
+	// Ended is true once the session is over. Err is why; nil when the node has ended it.
 	Ended bool
 	Err   error
 }

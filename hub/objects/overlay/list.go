@@ -57,7 +57,7 @@ func (m *merge) page() (sqlstore.Page, error) {
 	if err != nil {
 		return first, err
 	}
-	m.at = first.Rev // also of all that is read from here on
+	m.at = first.Rev // everything that follows is read as of it
 	m.have(first)
 	for _, r := range m.ranges {
 		if err := m.takeStored(r.prefix); err != nil {
@@ -87,7 +87,7 @@ func (m *merge) page() (sqlstore.Page, error) {
 
 func (m *merge) full() bool { return m.limit > 0 && len(m.out) == m.limit }
 
-// room is how many entries are wanted yet; 0 means all.
+// room returns how many entries are still wanted; 0 means all.
 func (m *merge) room() int {
 	if m.limit == 0 {
 		return 0
@@ -95,7 +95,7 @@ func (m *merge) room() int {
 	return m.limit - len(m.out)
 }
 
-// have takes in a page of what is stored.
+// have adds a page of what is stored.
 func (m *merge) have(page sqlstore.Page) {
 	m.stored, m.more = page.Entries, page.More
 	if n := len(m.stored); n > 0 {
@@ -129,7 +129,7 @@ func (m *merge) takeStored(end string) error {
 	return nil
 }
 
-// remaining is how many keys follow the last one: those that are stored, without the hidden ones, and the synthesized.
+// remaining returns how many keys follow the last one: those that are stored, without the hidden ones, and the synthesized.
 func (m *merge) remaining(last string) (n int, err error) {
 	count := func(prefix, after string) (int, error) {
 		page, err := m.s.Store.List(m.ctx, prefix, after, 1, m.at)
@@ -152,7 +152,7 @@ func (m *merge) remaining(last string) (n int, err error) {
 	return n, nil
 }
 
-// commonPrefix returns what both begin with.
+// commonPrefix returns the longest prefix of both.
 func commonPrefix(a, b string) string {
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {

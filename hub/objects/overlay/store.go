@@ -21,12 +21,12 @@ type Store struct {
 	sqlstore.Store // below
 	objects        *objects.Cache
 	log            *slog.Logger
-	ranges         []*keyRange // in key order; they do not overlap
+	ranges         []*keyRange // in key order; they do not overlap, and do not change after New
 }
 
 var _ sqlstore.Store = (*Store)(nil)
 
-// New returns a store over cfg.Store, or an error that says which of the synthetics cannot be.
+// New returns a store over cfg.Store, or an error that names the Synthetic that is wrong.
 func New(cfg Config, synthetics ...Synthetic) (*Store, error) {
 	ranges, err := newRanges(synthetics)
 	if err != nil {

@@ -25,7 +25,7 @@ type Synthetic struct {
 	// Build makes the object, which the caller owns, from a shared one. Its kind, name, namespace and resourceVersion are
 	// filled in. Labels must not depend on anything but the name: no object enters or leaves a selection.
 	Build func(source kube.Object) kube.Object
-	// Why says in the refusal of a write where the object comes from.
+	// Why is the text of the refusal of a write: where the object comes from.
 	Why string
 }
 
@@ -104,7 +104,7 @@ func (r *keyRange) value(typed *objects.Cache, key string, rev sqlstore.Revision
 	return enc.With(rev), nil
 }
 
-// refusal is the answer to a write of key.
+// refusal returns the error of a write of key.
 func (r *keyRange) refusal(key string) error {
 	_, name, _ := resource.NamesOf(r.Kind, key)
 	return apierrors.NewForbidden(r.Kind.Resource(), name, errors.New(r.Why))

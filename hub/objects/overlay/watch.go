@@ -51,7 +51,7 @@ func (w *watcher) Next(ctx context.Context) ([]sqlstore.Event, error) {
 	}
 }
 
-// translate keeps the events of stored keys that are wanted and adds those of what is made from a changed source.
+// translate returns the wanted events of stored keys, and those of objects that are made from a changed source.
 func (w *watcher) translate(events []sqlstore.Event) []sqlstore.Event {
 	out := make([]sqlstore.Event, 0, len(events))
 	for _, ev := range events {
@@ -73,7 +73,7 @@ func (w *watcher) translate(events []sqlstore.Event) []sqlstore.Event {
 	return out
 }
 
-// event is the event of the object that is made from the source of ev. It is made once: as it was before the change the
+// event returns the event of the object that is made from the source of ev. It is made once: as it was before the change the
 // object is the same but for its revision.
 func (s *Store) event(r *keyRange, ev sqlstore.Event) (sqlstore.Event, error) {
 	out := ev

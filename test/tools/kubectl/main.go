@@ -1,5 +1,5 @@
 // Command kubectl is the real kubectl of the Kubernetes version that Petrel serves, built for the tests, so that they do
-// not depend on what the machine has. It is never shipped. Its own version is what the linker is told:
+// not depend on what the machine has. It is never shipped. Its own version is set by the linker:
 //
 //	go build -ldflags '-X k8s.io/component-base/version.gitVersion=v1.36.3' ./test/tools/kubectl
 package main

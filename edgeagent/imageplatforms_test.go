@@ -28,14 +28,14 @@ func (s shelf) Platforms(_ context.Context, ref string) ([]string, bool, error) 
 	return list, true, nil
 }
 
-func TestKnowledge(t *testing.T) {
+func TestImagePlatforms(t *testing.T) {
 	ctx := t.Context()
-	store, told := shelf{"here:1": {"amd64", "arm64"}, "imported:1": {"local", "amd64"}, "mute:1": {}}, map[string]string{}
-	k := newKnowledge(store, func(o wire.Object) error {
-		told[o.UID] = string(o.Data)
+	store, reported := shelf{"here:1": {"amd64", "arm64"}, "imported:1": {"local", "amd64"}, "mute:1": {}}, map[string]string{}
+	k := newImagePlatforms(store, func(o wire.Object) error {
+		reported[o.UID] = string(o.Data)
 		return nil
 	}, func(id wire.ID) error {
-		delete(told, id.UID)
+		delete(reported, id.UID)
 		return nil
 	})
 	pods := func(images ...string) *desired.Set {
@@ -49,47 +49,47 @@ func TestKnowledge(t *testing.T) {
 	}
 	want := func(what string, want map[string]string) {
 		t.Helper()
-		if diff := cmp.Diff(want, told); diff != "" {
-			t.Errorf("%s (-want +told):\n%s", what, diff)
+		if diff := cmp.Diff(want, reported); diff != "" {
+			t.Errorf("%s (-want +reported):\n%s", what, diff)
 		}
 	}
 	here, imported := `{"platforms":["amd64","arm64"]}`, `{"platforms":["amd64"],"local":true}`
 
-	k.look(ctx, k.want(pods("here:1", "imported:1", "mute:1", "foreign:1")))
+	k.inspect(ctx, k.want(pods("here:1", "imported:1", "mute:1", "foreign:1")))
 	want("what is here", map[string]string{"here:1": here, "imported:1": imported})
 
 	refusal := &cruntime.PlatformError{Image: "foreign:1", Have: []string{"arm/v7"}, Machine: "amd64"}
-	k.pulled(ctx, "foreign:1", refusal)
-	k.pulled(ctx, "mute:1", cruntime.ErrUnreachable)
-	k.pulled(ctx, "nobody-asked:1", refusal)
+	k.pullEnded(ctx, "foreign:1", refusal)
+	k.pullEnded(ctx, "mute:1", cruntime.ErrUnreachable)
+	k.pullEnded(ctx, "nobody-asked:1", refusal)
 	want("what a pull found", map[string]string{"here:1": here, "imported:1": imported, "foreign:1": `{"platforms":["arm/v7"]}`})
 
-	// A pull is newer than what was here; a look that comes late is not newer than a pull.
-	untold := k.want(pods("late:1", "here:1"))
+	// A pull is newer than what was here; an inspection that comes late is not newer than a pull.
+	unreported := k.want(pods("late:1", "here:1"))
 	store["late:1"] = []string{"amd64"}
-	k.pulled(ctx, "late:1", &cruntime.PlatformError{Have: []string{"arm64"}})
-	k.look(ctx, untold)
+	k.pullEnded(ctx, "late:1", &cruntime.PlatformError{Have: []string{"arm64"}})
+	k.inspect(ctx, unreported)
 	store["here:1"] = []string{"amd64"}
-	k.look(ctx, k.want(pods("late:1", "here:1")))
+	k.inspect(ctx, k.want(pods("late:1", "here:1")))
 	want("late", map[string]string{"here:1": here, "late:1": `{"platforms":["arm64"]}`})
-	k.pulled(ctx, "here:1", nil)
+	k.pullEnded(ctx, "here:1", nil)
 	want("the tag has moved", map[string]string{"here:1": `{"platforms":["amd64"]}`, "late:1": `{"platforms":["arm64"]}`})
 
-	k.look(ctx, k.want(pods()))
+	k.inspect(ctx, k.want(pods()))
 	want("no pods", map[string]string{})
 
 	var many []string
-	for i := range 2 * maxKnown {
+	for i := range 2 * maxImageReports {
 		name := fmt.Sprint("many:", i)
 		store[name] = []string{"amd64"}
 		many = append(many, name)
 	}
-	k.look(ctx, k.want(pods(many...)))
-	if len(told) != maxKnown {
-		t.Errorf("told of %d images", len(told))
+	k.inspect(ctx, k.want(pods(many...)))
+	if len(reported) != maxImageReports {
+		t.Errorf("%d images are reported", len(reported))
 	}
-	k.look(ctx, k.want(pods(many[maxKnown:]...)))
-	if len(told) != maxKnown {
-		t.Errorf("then of %d", len(told))
+	k.inspect(ctx, k.want(pods(many[maxImageReports:]...)))
+	if len(reported) != maxImageReports {
+		t.Errorf("then of %d", len(reported))
 	}
 }

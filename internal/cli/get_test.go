@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A watch prints what there is, then each change, and an error that the server sends ends it with the server's words.
+func TestGetWatch(t *testing.T) {
+	h := newFakeHub(t)
+	h.mux.HandleFunc("/api/v1/namespaces/default/pods", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") != "true" {
+			writeJSON(w, http.StatusOK, corev1.PodList{
+				TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "7"}, Items: []corev1.Pod{*fakePod("first", "c")},
+			})
+			return
+		}
+		enc := json.NewEncoder(w)
+		_ = enc.Encode(map[string]any{"type": "ADDED", "object": fakePod("second", "c")})
+		_ = enc.Encode(map[string]any{"type": "DELETED", "object": fakePod("first", "c")})
+		_ = enc.Encode(map[string]any{"type": "ERROR", "object": metav1.Status{
+			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: http.StatusGone, Reason: metav1.StatusReasonExpired, Message: "too old resource version: 7",
+		}})
+	})
+	var o output
+	g := Get{Cluster: h.cluster(), Args: []string{"pods"}, Watch: true, Output: "name"}
+	mustFail(t, g.Run(t.Context(), o.streams("")), "too old resource version: 7 (Expired)")
+	if o.out.String() != "pod/first\npod/second\npod/first\n" || !h.asked("watch=true", "resourceVersion=7") {
+		t.Errorf("%q after %q", o.out.String(), h.requests)
+	}
+
+	o = output{}
+	g = Get{Cluster: h.cluster(), Args: []string{"pods"}, WatchOnly: true, Output: "name"}
+	mustFail(t, g.Run(t.Context(), o.streams("")), "too old resource version")
+	if strings.Count(o.out.String(), "pod/first") != 1 {
+		t.Errorf("--watch-only prints %q", o.out.String())
+	}
+
+	mustFail(t, (&Get{Cluster: h.cluster(), Args: []string{"pods,services"}, Watch: true}).Run(t.Context(), o.streams("")), "--watch follows one resource type at a time")
+}
