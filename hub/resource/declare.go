@@ -23,6 +23,7 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/node/install"
 	_ "k8s.io/kubernetes/pkg/apis/policy/install"
 	_ "k8s.io/kubernetes/pkg/apis/scheduling/install"
+	_ "k8s.io/kubernetes/pkg/apis/storage/install"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -55,6 +56,9 @@ func builtin() []*Kind {
 		runtimeClassKind(),
 		podDisruptionBudgetKind(),
 		priorityClassKind(),
+		csiNodeKind(),
+		storageClassKind(),
+		volumeAttachmentKind(),
 	}
 }
 

@@ -39,6 +39,9 @@ var samples = map[string]string{
 	"networkpolicies.networking.k8s.io": `{metadata: {name: a, namespace: ns}, spec: {podSelector: {matchLabels: {app: a}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}}`,
 	"poddisruptionbudgets.policy":       `{metadata: {name: a, namespace: ns}, spec: {minAvailable: 1, selector: {matchLabels: {app: a}}}}`,
 	"runtimeclasses.node.k8s.io":        `{metadata: {name: a}, handler: runc, overhead: {podFixed: {memory: 16Mi}}}`,
+	"csinodes.storage.k8s.io":           `{metadata: {name: a}, spec: {drivers: [{name: d, nodeID: pi-1, topologyKeys: [zone]}]}}`,
+	"storageclasses.storage.k8s.io":     `{metadata: {name: a}, provisioner: example.com/disk, parameters: {type: fast}}`,
+	"volumeattachments.storage.k8s.io":  `{metadata: {name: a}, spec: {attacher: d, nodeName: pi-1, source: {persistentVolumeName: v}}}`,
 	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
 }
 

@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"petrel.dev/petrel/internal/kube"
@@ -132,5 +133,19 @@ func TestWarningsOfNetworkKinds(t *testing.T) {
 	got := policies.Rules.WarnCreate(t.Context(), p)
 	if len(got) != 1 || !strings.HasPrefix(got[0], "spec.egress[1].to[1].ipBlock.cidr: ") {
 		t.Errorf("warnings %q", got)
+	}
+}
+
+// TestVolumeAttachmentStatus checks that an attacher's status changes neither what is attached nor the labels.
+func TestVolumeAttachmentStatus(t *testing.T) {
+	k := byResource(t, "volumeattachments", "storage.k8s.io")
+	const both = `{metadata: {labels: {x: "y"}}, status: {attached: true}}`
+	a := changed(t, &k.Rules, made(t, k), both).(*storagev1.VolumeAttachment)
+	if a.Status.Attached || a.Labels["x"] != "y" {
+		t.Errorf("an update: %+v", a)
+	}
+	a = changed(t, k.Subresources["status"].Rules, made(t, k), both).(*storagev1.VolumeAttachment)
+	if !a.Status.Attached || a.Labels["x"] != "" {
+		t.Errorf("an update of the status: %+v", a)
 	}
 }

@@ -80,6 +80,8 @@ func TestCreateRefusals(t *testing.T) {
 			[]string{`spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "11.0.0.0/16": must be a strict subset of ` + "`cidr`"}},
 		"budget of two kinds": {"poddisruptionbudgets.policy", `{metadata: {name: a, namespace: ns}, spec: {minAvailable: 1, maxUnavailable: 1, selector: {}}}`,
 			[]string{`spec: Invalid value: {"MinAvailable":1,"Selector":{},"MaxUnavailable":1,"UnhealthyPodEvictionPolicy":null}: minAvailable and maxUnavailable cannot be both set`}},
+		"storage class without provisioner": {"storageclasses.storage.k8s.io", `{metadata: {name: a}}`,
+			[]string{`provisioner: Required value`}},
 		"lease of no time": {"leases.coordination.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {leaseDurationSeconds: 0}}`,
 			[]string{`spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0`}},
 		"event elsewhere": {"events.", `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: other, name: p}}`,
@@ -128,6 +130,8 @@ func TestUpdateRefusals(t *testing.T) {
 			want: []string{`spec.controller: Invalid value: "example.com/other": field is immutable`}},
 		"status of a budget": {kind: "poddisruptionbudgets.policy", subresource: "status", change: edit(`{status: {currentHealthy: -1}}`),
 			want: []string{`status.currentHealthy: Invalid value: -1: must be greater than or equal to 0`}},
+		"provisioner of a storage class": {kind: "storageclasses.storage.k8s.io", change: edit(`{provisioner: example.com/other}`),
+			want: []string{`provisioner: Invalid value: "example.com/other": field is immutable`}},
 		"address type": {kind: "endpointslices.discovery.k8s.io", change: edit(`{addressType: IPv6, endpoints: []}`),
 			want: []string{`addressType: Invalid value: "IPv6": field is immutable`}},
 		"pod network of a node": {kind: "nodes.", change: func(_ *testing.T, obj kube.Object) kube.Object {
