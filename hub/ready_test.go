@@ -76,7 +76,7 @@ func TestReadyChecksTheParts(t *testing.T) {
 }
 
 // An external broker that is away leaves the API ready, and is named by its own check, without the broker's address or
-// password: anybody may ask.
+// password: /readyz needs no credentials.
 func TestExternalBrokerAway(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

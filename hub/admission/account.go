@@ -31,6 +31,8 @@ const (
 // accounts gives each pod the ServiceAccount that it runs as, and that account's token.
 type accounts struct{ objects Objects }
 
+// assign sets a new pod's account, and mounts the account's token if the pod wants it. An account that does not exist refuses the
+// pod.
 func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if a.Operation != registry.OpCreate {
 		return nil
@@ -112,6 +114,7 @@ func mountToken(pod *corev1.Pod) {
 	}
 }
 
+// tokenSource returns the volume with token, CA and namespace that client libraries read in a pod.
 func tokenSource() *corev1.ProjectedVolumeSource {
 	mode, seconds := corev1.ProjectedVolumeSourceDefaultMode, int64(tokenSeconds)
 	return &corev1.ProjectedVolumeSource{
@@ -160,6 +163,7 @@ func (s *accounts) limitSecrets(_ context.Context, a *registry.AdmissionRequest,
 // secretUse is a secret that a pod reads, and how, for the text of a refusal.
 type secretUse struct{ by, secret string }
 
+// secretUses returns every use of a secret by volumes and by the environment of containers.
 func secretUses(pod *corev1.Pod) []secretUse {
 	var uses []secretUse
 	for _, v := range pod.Spec.Volumes {

@@ -122,6 +122,7 @@ func (c *Chain) Validate(ctx context.Context, a *registry.AdmissionRequest) erro
 	return run(ctx, c.validate, a)
 }
 
+// run runs steps in order. The first refusal ends it, so that later steps may rely on what earlier ones have set.
 func run(ctx context.Context, steps []step, a *registry.AdmissionRequest) error {
 	for _, s := range steps {
 		if err := s(ctx, a); err != nil {

@@ -24,6 +24,7 @@ func refuseFields(_ context.Context, a *registry.AdmissionRequest, pod *corev1.P
 	return nil
 }
 
+// unservedPod returns why no node could run the pod as it asks, nil when one could.
 func unservedPod(spec *corev1.PodSpec) error {
 	switch {
 	case len(spec.Overhead) > 0:
@@ -45,7 +46,7 @@ func unservedPod(spec *corev1.PodSpec) error {
 }
 
 // refuseSCTP refuses Services that would have to forward SCTP. Where nothing is forwarded, in a headless Service or an
-// ExternalName, the protocol is only what DNS says.
+// ExternalName, the protocol is only a part of DNS records.
 func refuseSCTP(_ context.Context, a *registry.AdmissionRequest) error {
 	svc, ok := a.Object.(*corev1.Service)
 	if !ok || a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {

@@ -25,6 +25,7 @@ var immortal = map[string]bool{metav1.NamespaceDefault: true, metav1.NamespaceSy
 // namespaces refuses new objects in a namespace that does not exist or is being deleted.
 type namespaces struct{ objects Objects }
 
+// admit refuses to delete an immortal namespace, and to create objects in a namespace that does not exist or ends.
 func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) error {
 	if a.Target.Kind.GVK == kube.Namespace {
 		if a.Operation == registry.OpDelete && a.Target.Subresource == "" && immortal[a.Old.GetName()] {

@@ -26,6 +26,7 @@ type ipRange struct {
 	dns    netip.Addr // reserved for the Service of the DNS
 }
 
+// newIPRange returns the range of a network, which must have room for the reserved addresses.
 func newIPRange(cidr netip.Prefix) (ipRange, error) {
 	cidr = cidr.Masked()
 	bits := cidr.Addr().BitLen() - cidr.Bits()
@@ -52,6 +53,7 @@ func (r ipRange) at(n uint64) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
+// last returns the number of the last usable address.
 func (r ipRange) last() uint64 {
 	if r.cidr.Addr().Is4() {
 		return r.size - 2
@@ -139,6 +141,7 @@ func (r ipRange) setFamilies(svc, old *corev1.Service) error {
 	return nil
 }
 
+// checkFamilies returns, with upstream's texts, what the Service asks for that a cluster of one family does not have.
 func (r ipRange) checkFamilies(spec *corev1.ServiceSpec, headless, loose bool) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec")

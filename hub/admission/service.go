@@ -175,6 +175,7 @@ type booking struct {
 	taken    map[string]bool // claimed by this attempt
 }
 
+// book allocates everything that svc lacks. After an error the caller drops the booking, and nothing is claimed.
 func (b *booking) book() error {
 	if err := b.clusterIP(); err != nil {
 		return err
@@ -224,6 +225,7 @@ func (b *booking) clusterIP() error {
 	return nil
 }
 
+// askedIP claims the address that the client asks for, or refuses it.
 func (b *booking) askedIP(asked string) error {
 	refuse := func(why error) error {
 		return &refusal{path: field.NewPath("spec", "clusterIPs"), value: b.svc.Spec.ClusterIPs,
@@ -290,6 +292,7 @@ func (b *booking) nodePorts() error {
 
 func (b *booking) freePort(port int32) bool { return b.free(portIndex, strconv.Itoa(int(port))) }
 
+// askedPort claims the port that the client asks for, or refuses it.
 func (b *booking) askedPort(path *field.Path, port int32) error {
 	why := errPortTaken
 	if !b.ports.contains(port) {
@@ -319,6 +322,7 @@ func (b *booking) healthCheckPort() error {
 	return nil
 }
 
+// needsHealthCheck reports whether load balancers have to know which nodes have endpoints: only these serve the Service.
 func needsHealthCheck(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }

@@ -31,7 +31,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-var update = flag.Bool("update", false, "write testdata/access.txt anew")
+var update = flag.Bool("update", false, "write testdata/access.txt again")
 
 // countedVerbs answers "not found" to everything, and counts what came as far as this.
 type countedVerbs struct{ calls int }
@@ -248,7 +248,7 @@ func TestUnreadablePolicyRefuses(t *testing.T) {
 	}
 }
 
-// Who asks to be treated as another user must not be served with their own rights.
+// A request to be treated as another user must not be served with the client's own rights.
 func TestImpersonationIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)

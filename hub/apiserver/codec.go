@@ -29,6 +29,7 @@ type codec struct {
 	meta                                         runtime.Serializer // for PartialObjectMetadata, which no group owns
 }
 
+// newCodec returns the codec of a scheme.
 func newCodec(s *runtime.Scheme) *codec {
 	mk := func(o json.SerializerOptions) runtime.Serializer {
 		return json.NewSerializerWithOptions(json.DefaultMetaFactory, s, s, o)
@@ -133,6 +134,7 @@ func decodeError(err error, want schema.GroupVersionKind, actual *schema.GroupVe
 	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(body)))
 }
 
+// summary returns the beginning of a body for an error text: as text when it is JSON, otherwise as hexadecimal.
 func summary(data []byte) string {
 	const limit = 30
 	cut, more := data, ""
@@ -170,6 +172,7 @@ type bodyForm struct {
 	codec resource.Codec // nil: no object of the target's kind
 }
 
+// bodyOf returns the form of the body of a write to an object or subresource.
 func bodyOf(k *resource.Kind, sub *resource.Subresource) bodyForm {
 	if sub != nil && sub.New != nil {
 		return bodyForm{gvk: sub.GVK, into: sub.New(), media: mediaTypes}

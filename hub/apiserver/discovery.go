@@ -39,6 +39,7 @@ func newDiscovery(kinds *kindIndex) *discovery {
 	return d
 }
 
+// serveRoot answers /api or /apis: aggregated, with an ETag, or as the plain list.
 func (d *discovery) serveRoot(x *exchange, root string) {
 	doc := d.api
 	if root == "apis" {
@@ -71,6 +72,7 @@ func (d *discovery) serveRoot(x *exchange, root string) {
 	x.writeDiscovery(list)
 }
 
+// wantsAggregated reports whether the client prefers the aggregated document: its Accept header names that before plain JSON.
 func wantsAggregated(r *http.Request) bool {
 	for _, c := range goautoneg.ParseAccept(r.Header.Get("Accept")) {
 		if c.Type == "application" && c.SubType == "json" {
@@ -87,6 +89,7 @@ func wantsAggregated(r *http.Request) bool {
 	return false
 }
 
+// serveGroup answers /apis/GROUP.
 func (d *discovery) serveGroup(x *exchange, name string) {
 	g := d.kinds.group(name)
 	if g == nil || name == "" {
@@ -98,6 +101,7 @@ func (d *discovery) serveGroup(x *exchange, name string) {
 	x.writeDiscovery(&out)
 }
 
+// serveVersion answers /api/v1 and /apis/GROUP/VERSION.
 func (d *discovery) serveVersion(x *exchange, gv schema.GroupVersion) {
 	v := d.kinds.served(gv)
 	if v == nil {
@@ -129,7 +133,7 @@ func apiGroup(g groupKinds) metav1.APIGroup {
 	for _, v := range g.versions {
 		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: v.gv.String(), Version: v.gv.Version})
 	}
-	out.PreferredVersion = out.Versions[0]
+	out.PreferredVersion = out.Versions[0] // a group in the index has at least one
 	return out
 }
 
@@ -167,6 +171,7 @@ func subGVK(k *resource.Kind, s *resource.Subresource) schema.GroupVersionKind {
 	return s.GVK
 }
 
+// subVerbs returns the verbs of a subresource: a stream is opened by POST, and by GET for a WebSocket.
 func subVerbs(s *resource.Subresource) metav1.Verbs {
 	if s.Connect && len(s.Verbs) == 0 {
 		return metav1.Verbs{"create", "get"}
@@ -174,6 +179,7 @@ func subVerbs(s *resource.Subresource) metav1.Verbs {
 	return sortedVerbs(s.Verbs)
 }
 
+// sortedVerbs returns a sorted copy: declarations are shared.
 func sortedVerbs(v []string) metav1.Verbs {
 	out := slices.Clone(v)
 	slices.Sort(out)
@@ -194,6 +200,7 @@ func storageHash(k *resource.Kind) string {
 	return hex.EncodeToString(sum[:6])
 }
 
+// aggregate returns the aggregated document of the groups for which wanted returns true.
 func (d *discovery) aggregate(wanted func(group string) bool) aggregated {
 	list := discoveryv2.APIGroupDiscoveryList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"}, Items: []discoveryv2.APIGroupDiscovery{}}
 	for _, g := range d.kinds.groups {

@@ -85,6 +85,7 @@ func (x *exchange) compresses() bool {
 	return ip == nil || !ip.IsLoopback()
 }
 
+// acceptsGzip reports whether the client accepts gzip; only q=0 refuses it, other weights do not matter.
 func (x *exchange) acceptsGzip() bool {
 	for _, h := range x.r.Header.Values("Accept-Encoding") {
 		for e := range strings.SplitSeq(h, ",") {
@@ -105,6 +106,7 @@ var gzips = sync.Pool{New: func() any {
 	return z
 }}
 
+// startGzip writes the header of a compressed answer, and returns the writer of its body. The caller closes it, then calls putGzip.
 func (x *exchange) startGzip(code int) *gzip.Writer {
 	h := x.w.Header()
 	h.Set("Content-Encoding", "gzip")
@@ -116,6 +118,7 @@ func (x *exchange) startGzip(code int) *gzip.Writer {
 	return z
 }
 
+// putGzip returns a writer for reuse, without its reference to the answer.
 func putGzip(z *gzip.Writer) {
 	z.Reset(nil)
 	gzips.Put(z)

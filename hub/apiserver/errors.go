@@ -40,6 +40,7 @@ func statusOf(err error) *metav1.Status {
 	return &s
 }
 
+// notAcceptable returns a 406 that names what is accepted: as is the requested shape, media are the types of the plain one.
 func notAcceptable(as string, media ...string) error {
 	msg := "only the following media types are accepted"
 	if as != "" {
@@ -55,6 +56,7 @@ func notAcceptable(as string, media ...string) error {
 	}}
 }
 
+// unsupportedMediaType returns a 415 that names what is accepted.
 func unsupportedMediaType[T ~string](accepted []T) error {
 	names := make([]string, len(accepted))
 	for i, a := range accepted {

@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/internal/contain"
 )
 
+// exchangeKey is the key of the exchange in a request's context; filters sets it for every request.
 type exchangeKey struct{}
 
 func exchangeFrom(r *http.Request) *exchange {
@@ -141,6 +142,7 @@ func (p *place) untilRevoked(ctx context.Context) context.Context {
 	return ctx
 }
 
+// release returns the slot early, for requests that go on for long. It may be called more than once.
 func (p *place) release() {
 	if p.slot {
 		p.slot = false
@@ -162,6 +164,7 @@ func (p *place) leave() {
 	p.release()
 }
 
+// longRunning reports whether the request is a watch or a stream: it has a budget of its own and no time limit.
 func (x *exchange) longRunning() bool {
 	return x.verb == "watch" || x.sub != nil && x.sub.Connect
 }
@@ -281,6 +284,7 @@ func cut(s string, max int) string {
 	return strings.ToValidUTF8(s[:max], "") + "..."
 }
 
+// forbidden returns the 403 for a user, with upstream's text.
 func forbidden(u auth.User, a auth.Attributes, reason string) error {
 	msg := fmt.Sprintf("User %q cannot %s path %q", u.Name, a.Verb, a.Path)
 	if a.Resource {

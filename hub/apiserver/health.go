@@ -61,6 +61,7 @@ func (s *server) serveHealth(x *exchange, p []string) {
 	x.writeHealth(p[0], checks)
 }
 
+// writeHealth answers with the result of checks: 500 when one fails that is neither advisory nor excluded.
 func (x *exchange) writeHealth(path string, checks []check) {
 	var b strings.Builder
 	failed := false

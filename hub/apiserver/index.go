@@ -15,16 +15,20 @@ type kindIndex struct {
 	disco      *discovery
 }
 
+// groupKinds are the kinds of one group.
 type groupKinds struct {
-	name     string
+	name     string // "" for the core group
 	versions []versionKinds
 }
 
+// versionKinds are the kinds of one version, in the order of their declaration.
 type versionKinds struct {
 	gv    schema.GroupVersion
 	kinds []*resource.Kind
 }
 
+// newKindIndex returns the index of the kinds. It reads the generation first: when the kinds change meanwhile, the index is out of
+// date by its generation, and the next request makes another one.
 func newKindIndex(kinds Kinds) *kindIndex {
 	x := &kindIndex{generation: kinds.Generation(), byPath: make(map[schema.GroupVersionResource]*resource.Kind)}
 	for _, k := range kinds.All() {
@@ -46,6 +50,7 @@ func (s *server) kinds() *kindIndex {
 	return x
 }
 
+// version returns the entry of gv, and adds it when there is none. It is for newKindIndex only.
 func (x *kindIndex) version(gv schema.GroupVersion) *versionKinds {
 	g := x.group(gv.Group)
 	if g == nil {
@@ -61,6 +66,7 @@ func (x *kindIndex) version(gv schema.GroupVersion) *versionKinds {
 	return &g.versions[len(g.versions)-1]
 }
 
+// group returns the entry of a group, nil when there is none.
 func (x *kindIndex) group(name string) *groupKinds {
 	for i := range x.groups {
 		if x.groups[i].name == name {
@@ -70,6 +76,7 @@ func (x *kindIndex) group(name string) *groupKinds {
 	return nil
 }
 
+// served returns the entry of gv, nil when it has no kinds.
 func (x *kindIndex) served(gv schema.GroupVersion) *versionKinds {
 	if g := x.group(gv.Group); g != nil {
 		for i := range g.versions {

@@ -73,6 +73,7 @@ func (q *quota) take(user string, n int) error {
 	return nil
 }
 
+// give returns n that user has taken.
 func (q *quota) give(user string, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -99,6 +100,7 @@ type budgets struct {
 	yaml fairqueue.Queue
 }
 
+// newBudgets returns the budgets of limits, which must have their defaults filled in.
 func newBudgets(l Limits) *budgets {
 	return &budgets{
 		short:   newQuota("requests", l.InFlight),

@@ -75,6 +75,7 @@ func (x *exchange) writeList(out output, res *registry.ListResult) {
 	x.writeBody(http.StatusOK, out, body)
 }
 
+// writeJSONAs answers with v in a text form that has been negotiated.
 func (x *exchange) writeJSONAs(out output, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -99,6 +100,7 @@ func listHead(kind, apiVersion string, m metav1.ListMeta) ([]byte, error) {
 
 const listTail = "]}\n"
 
+// listSize returns the length of the list's JSON in bytes.
 func listSize(head []byte, items []json.RawMessage) int {
 	n := len(head) + len(listTail) + max(0, len(items)-1)
 	for _, item := range items {
@@ -107,6 +109,7 @@ func listSize(head []byte, items []json.RawMessage) int {
 	return n
 }
 
+// joinList returns the list's JSON in one piece.
 func joinList(head []byte, items []json.RawMessage) []byte {
 	b := append(make([]byte, 0, listSize(head, items)), head...)
 	for i, item := range items {
@@ -121,6 +124,7 @@ func joinList(head []byte, items []json.RawMessage) []byte {
 // buffers join small items into writes that are large enough for a TLS record or an HTTP/2 frame.
 var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
 
+// streamList writes the list item by item: a large one is never in memory twice.
 func (x *exchange) streamList(head []byte, items []json.RawMessage) {
 	h := x.w.Header()
 	h.Set("Content-Type", mediaJSON)

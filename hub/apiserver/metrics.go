@@ -57,11 +57,13 @@ type containedPanics struct {
 	agents func() map[string]uint64 // nil: it is not known
 }
 
+// Describe implements prometheus.Collector.
 func (containedPanics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- containedDesc
 	ch <- agentPanicsDesc
 }
 
+// Collect implements prometheus.Collector. It reads the counters only now, so that they cost nothing in between.
 func (c containedPanics) Collect(ch chan<- prometheus.Metric) {
 	if c.agents != nil {
 		for node, n := range c.agents() {

@@ -90,6 +90,7 @@ func (x *exchange) negotiate() (output, error) {
 	return out, nil
 }
 
+// readClause returns the form that one clause of an Accept header names; ok is false when it is not served.
 func readClause(c goautoneg.Accept) (output, bool) {
 	var o output
 	switch {
@@ -120,6 +121,7 @@ func readClause(c goautoneg.Accept) (output, bool) {
 	return o, true
 }
 
+// includeObject returns what a table's rows have of their objects: their metadata unless the client asks otherwise.
 func includeObject(s string) (metav1.IncludeObjectPolicy, error) {
 	switch p := metav1.IncludeObjectPolicy(s); p {
 	case "":

@@ -77,6 +77,7 @@ func (x *exchange) openAPIRoot() {
 	x.writeJSON(http.StatusOK, map[string]any{"paths": paths})
 }
 
+// groupVersionOf returns the group-version of a path below /openapi/v3; ok is false when it has none.
 func groupVersionOf(p []string) (schema.GroupVersion, bool) {
 	switch {
 	case len(p) == 2 && p[0] == "api":
@@ -108,6 +109,8 @@ func openAPIForm(r *http.Request, version string) (protobuf bool, contentType st
 	return false, "", false
 }
 
+// writeDocument answers with a compressed document. With the right ?hash it may be cached for good, because the address then names
+// its content; with another one the client is redirected.
 func (x *exchange) writeDocument(doc []byte, tag, contentType string, err error) {
 	if err != nil {
 		x.fail(err)

@@ -23,7 +23,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// witness is an admission that notes who asks for ConfigMaps.
+// witness is an admission that records the user of requests for ConfigMaps.
 type witness struct {
 	mu   sync.Mutex
 	seen []string

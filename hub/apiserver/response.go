@@ -19,6 +19,7 @@ type response struct {
 	armed    time.Time     // when the write deadline was set; zero: none is set
 }
 
+// WriteHeader implements http.ResponseWriter. The first code counts.
 func (w *response) WriteHeader(code int) {
 	if w.code == 0 {
 		w.code = code
@@ -34,6 +35,7 @@ const (
 	rearm = 6
 )
 
+// Write implements http.ResponseWriter. It writes in pieces, each with its own deadline.
 func (w *response) Write(b []byte) (int, error) {
 	if w.code == 0 {
 		w.code = http.StatusOK
@@ -88,6 +90,7 @@ func (w *response) Flush() { _ = w.FlushError() }
 // Unwrap lets http.ResponseController reach the connection.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// Hijack implements http.Hijacker. From then on this response neither writes nor sets deadlines.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	h, ok := w.ResponseWriter.(http.Hijacker)
 	if !ok {

@@ -36,6 +36,7 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// segments splits a path, without empty parts at its ends.
 func segments(path string) []string {
 	path = strings.Trim(path, "/")
 	if path == "" {
@@ -44,6 +45,7 @@ func segments(path string) []string {
 	return strings.Split(path, "/")
 }
 
+// routeAPI serves paths below /api and /apis: discovery by their number of parts, everything else by the target found before.
 func (s *server) routeAPI(x *exchange, p []string) {
 	switch {
 	case p[0] == "api" && len(p) == 1, p[0] == "apis" && len(p) == 1:
@@ -158,6 +160,7 @@ func errNoSuchPath() error {
 	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
 }
 
+// serveObject serves a request whose path names a served kind, by its verb.
 func (s *server) serveObject(x *exchange) {
 	if !x.allowed() {
 		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, schema.GroupResource{}, "", "", 0, false))

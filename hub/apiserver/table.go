@@ -65,6 +65,7 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 	return t, nil
 }
 
+// rowObject returns what a row has of its object.
 func rowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
 	switch policy {
 	case metav1.IncludeObject:

@@ -101,6 +101,7 @@ func (x *exchange) update(body []byte) (*registry.Result, error) {
 	return x.s.Verbs.Update(x.ctx, x.t, obj, o)
 }
 
+// decodeTarget decodes a body for the target, and fills the URL's namespace into it.
 func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object, error) {
 	obj, err := x.decodeBody(body, bodyOf(x.t.Kind, x.sub), validation)
 	if err != nil {

@@ -36,13 +36,13 @@ type ExternalConfig struct {
 	Log *slog.Logger
 }
 
-// External is the bus to a broker that stands elsewhere. That broker is not trusted: frames are sealed.
+// External is the bus over a broker that runs elsewhere. That broker is not trusted: frames are sealed.
 type External struct {
 	cfg    ExternalConfig
 	server string
 	user   *url.Userinfo
-	out    chan outgoing
-	up     atomic.Bool // there is a session, and its subscriptions stand
+	out    chan outgoing // at most externalQueue; what comes beyond is dropped
+	up     atomic.Bool   // there is a session, and the broker has confirmed its subscriptions
 }
 
 type outgoing struct {
@@ -71,22 +71,23 @@ func (e *External) Publish(topic string, frame []byte) {
 	}
 }
 
-// LastSeen does not know: keepalives are between the node and its broker, which only reports when it has given a node up.
+// LastSeen returns zero, because the hub does not see keepalives: they are between the node and its broker, which only reports when
+// a node is gone.
 func (e *External) LastSeen(string) time.Time { return time.Time{} }
 
-// Health returns why no node can be reached, or nil while there is a session with the broker. Strangers may read it: where the
-// broker is and what it answered is in the hub's log only.
+// Health returns why no node can be reached, or nil while there is a session with the broker. It is shown
+// without credentials, so the broker's address and error are in the hub's log only.
 func (e *External) Health() error {
 	if !e.up.Load() {
-		return errors.New("the external broker is not connected: no node is reached, the API serves; the hub's log says why")
+		return errors.New("the external broker is not connected: no node is reached, the API serves; the hub's log has the reason")
 	}
 	return nil
 }
 
-// Guard does nothing: who may connect to such a broker is its own affair.
+// Guard does nothing: the external broker decides who may connect to it.
 func (e *External) Guard(func(device string) bool) {}
 
-// Run connects, again and again, and passes frames on until ctx ends. receive must return at once.
+// Run connects, again after each failure, and passes frames on until ctx ends. receive must return at once.
 func (e *External) Run(ctx context.Context, receive func(topic string, frame []byte), connected func(bool)) error {
 	wait := retryMin
 	for ctx.Err() == nil {
@@ -186,7 +187,7 @@ func (e *External) session(ctx context.Context, receive func(string, []byte), co
 	}
 }
 
-// finish gets out what waits: the hub's good-byes to its nodes, who would not notice its end otherwise.
+// finish sends the frames that still wait: the ends of sessions, which nodes would not notice otherwise.
 func (e *External) finish(client paho.Client) {
 	for {
 		select {

@@ -8,8 +8,8 @@ import (
 	"petrel.dev/petrel/internal/clientnet"
 )
 
-// Network is what connections of strangers are counted by: the peer's address, of IPv6 its first 64 bits, which one customer
-// of a provider has at least. The zero Prefix is what is no TCP.
+// Network returns the network by which connections of unknown devices are counted: the peer's address, for IPv6 its first 64 bits,
+// which each customer of a provider has at least. It is the zero Prefix for what is not TCP.
 func Network(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -18,8 +18,8 @@ func Network(a net.Addr) netip.Prefix {
 	return clientnet.Of(tcp.AddrPort().Addr())
 }
 
-// admitStranger gives the connection of a device that is not known one of the few places there are for such. When they are
-// taken, the oldest connection from where the most come from gives way, unless the new one comes from there too. b.mu is held.
+// admitStranger gives the connection of an unknown device one of the few places for such. When they are taken, it closes the oldest
+// connection from the network that has most of them, unless the new one comes from there too. b.mu is held.
 func (b *Broker) admitStranger(c *conn) error {
 	from := map[netip.Prefix]int{}
 	for s := range b.strangers {

@@ -48,7 +48,7 @@ func NodeCondition(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondi
 	return kube.FindCondition(n.Status.Conditions, t)
 }
 
-// NodeDark reports whether the hub has not heard of the node for longer than its grace. What its pods do is unknown; most
+// NodeDark reports whether the node has been silent for longer than its grace. What its pods do is unknown; most
 // likely, they run.
 func NodeDark(n *corev1.Node) bool {
 	return kube.IsConditionTrue(n.Status.Conditions, kube.DarkCondition)

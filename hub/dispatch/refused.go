@@ -17,7 +17,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// What is not right in a report is left out, and the rest is taken. The log and an Event on the Node say what it was, once an
+// What is invalid in a report is left out, and the rest is taken. The log and an Event on the Node name what was left out, once an
 // hour.
 
 const (

@@ -295,7 +295,7 @@ func TestReportsHaveABudget(t *testing.T) {
 }
 
 // A node reports its own: addresses in its range, Events about its pods, labels that are a node's to set. The rest of a
-// report is taken, and the Node has an Event that tells what was not.
+// report is taken, and the Node has an Event that names what was not.
 func TestANodeSpeaksForItself(t *testing.T) {
 	t.Run("addresses", func(t *testing.T) {
 		for _, c := range []struct {
@@ -445,7 +445,7 @@ func TestStatusIsNotLostForOneField(t *testing.T) {
 					t.Errorf("done %v, %+v", *done, st)
 				}
 				if got := r.refusals(); len(got) != 1 || !strings.Contains(got[0], "evil: the hub did not take") {
-					t.Errorf("told: %q", got)
+					t.Errorf("reported: %q", got)
 				}
 			})
 		})

@@ -46,7 +46,7 @@ func TestRevisionInPlace(t *testing.T) {
 	}
 }
 
-// If writer or feed settles it first, the same object carries the revision, and what a rival wrote is not taken
+// Whichever settles it first, writer or feed, the same object carries the revision, and what another writer wrote is not taken
 // for it.
 func TestHandoff(t *testing.T) {
 	k, mine, enc := encodedMap(t, "a", "mine")

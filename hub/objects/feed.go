@@ -41,7 +41,7 @@ func (c *Cache) Health() error {
 	defer cancel()
 	rev, err := c.store.Revision(ctx)
 	if err != nil {
-		return fmt.Errorf("the store does not say its revision: %w", err)
+		return fmt.Errorf("read the store's revision: %w", err)
 	}
 	return c.feed.check(rev, time.Now())
 }

@@ -182,7 +182,7 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// BenchmarkCacheMemory tells what a pod costs in the typed cache, beyond its stored bytes.
+// BenchmarkCacheMemory measures what a pod costs in the typed cache, beyond its stored bytes.
 func BenchmarkCacheMemory(b *testing.B) {
 	const pods = 10000
 	for b.Loop() {

@@ -71,6 +71,7 @@ func (c *client) Update(ctx context.Context, obj kube.Object, sub string) (kube.
 	return asObject(c.r.Update(c.in(ctx), t, obj.DeepCopyObject(), &metav1.UpdateOptions{FieldManager: c.as.Manager}))
 }
 
+// asObject returns the object of a result, which the registry has in its typed form after every write.
 func asObject(res *Result, err error) (kube.Object, error) {
 	if err != nil {
 		return nil, err

@@ -115,7 +115,7 @@ func TestSubscribe(t *testing.T) {
 	}, kube.ConfigMap, kube.Secret)
 	mu.Lock()
 	if !slices.Equal(seen, []string{"+before"}) {
-		t.Errorf("at return it had told %v", seen)
+		t.Errorf("at return it had delivered %v", seen)
 	}
 	mu.Unlock()
 	create(t, r, newPod("not-asked-for", ""))
@@ -133,7 +133,7 @@ func TestSubscribe(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if !slices.Equal(seen, want) {
-		t.Errorf("told %v, want %v", seen, want)
+		t.Errorf("delivered %v, want %v", seen, want)
 	}
 }
 
@@ -272,11 +272,11 @@ func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 	go func() { done <- r.Run(run) }()
 	want := "default/changes default/new default/stays"
 	eventually(t, want, func() bool { return names(c.List(kube.ConfigMap, "")) == want })
-	eventually(t, "three changes told", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) == 6 })
+	eventually(t, "three changes delivered", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) == 6 })
 	mu.Lock()
 	slices.Sort(seen[3:])
 	if told := strings.Join(seen[3:], ", "); told != "false true, true false, true true" {
-		t.Errorf("told %s", told)
+		t.Errorf("delivered %s", told)
 	}
 	mu.Unlock()
 	create(t, r, configMap("later"))

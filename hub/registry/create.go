@@ -67,6 +67,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	}
 }
 
+// createOnce creates the object under one name; Create tries others when a generated one is taken. It owns obj.
 func (r *Registry) createOnce(ctx context.Context, q *request, obj kube.Object) (*Result, error) {
 	p, err := r.planCreate(ctx, q, obj)
 	if err != nil {
@@ -236,6 +237,7 @@ func dedupOwners(obj kube.Object) []string {
 	return []string{fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", doubled)}
 }
 
+// sameOwner reports whether two references are equal in every field; pointers are compared by value.
 func sameOwner(a, b metav1.OwnerReference) bool {
 	eq := func(x, y *bool) bool { return x == y || x != nil && y != nil && *x == *y }
 	return a.APIVersion == b.APIVersion && a.Kind == b.Kind && a.Name == b.Name && a.UID == b.UID &&

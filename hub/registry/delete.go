@@ -78,6 +78,7 @@ func (r *Registry) planRemoval(ctx context.Context, q *request, cur *current) (*
 	return p, p.encode()
 }
 
+// checkPreconditions refuses cur, with upstream's texts, when it is not the object that a deletion names; nil names any.
 func checkPreconditions(k *resource.Kind, cur *current, pre *metav1.Preconditions) error {
 	if pre == nil {
 		return nil
@@ -171,6 +172,7 @@ func applyGrace(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions, n
 	return true, wait, marked
 }
 
+// beginDeletion marks obj as being deleted. The first mark counts as a change of the spec, so it raises the generation.
 func beginDeletion(obj kube.Object, at time.Time, grace *int64) {
 	if obj.GetDeletionTimestamp() == nil && obj.GetGeneration() > 0 {
 		obj.SetGeneration(obj.GetGeneration() + 1)

@@ -28,6 +28,7 @@ func conflict(k *resource.Kind, name string, err error) error {
 	return apierrors.NewConflict(k.Resource(), name, err)
 }
 
+// modified returns the conflict of an optimistic lock: the object has another revision than the write was made from.
 func modified(k *resource.Kind, name string) error {
 	return conflict(k, name, errors.New(lockText))
 }
@@ -47,11 +48,13 @@ func plainError(text string) error {
 	}}
 }
 
+// uidMismatch returns the conflict of a body that names another object of the same name by its uid.
 func uidMismatch(k *resource.Kind, name string, want, have types.UID) error {
 	//lint:ignore ST1005 upstream's text
 	return conflict(k, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have))
 }
 
+// tooLarge returns the 504 for a revision that the store has not reached; clients recognize it by its cause.
 func tooLarge(asked, current sqlstore.Revision) error {
 	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", asked, current), 1)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
@@ -60,6 +63,7 @@ func tooLarge(asked, current sqlstore.Revision) error {
 	return err
 }
 
+// badRevision returns the 422 for a resourceVersion that is no revision.
 func badRevision(s string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "",
 		field.ErrorList{field.Invalid(field.NewPath("resourceVersion"), s, err.Error())})

@@ -38,11 +38,12 @@ type expiry struct {
 	wake   chan struct{}      // one token while there may be something to delete earlier than planned
 }
 
+// written is one write of an object.
 type written struct {
 	key  string
 	rev  sqlstore.Revision
-	at   time.Time
-	size int
+	at   time.Time // by the hub's clock, or estimated by load
+	size int       // of the value, in bytes
 }
 
 func newExpiry(s sqlstore.Store, now func() time.Time, ttl resource.TTL, log *slog.Logger) *expiry {

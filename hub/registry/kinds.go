@@ -19,6 +19,7 @@ type Kinds interface {
 // StoredKinds returns the kinds that loops follow: those whose objects are stored as themselves.
 func (r *Registry) StoredKinds() control.Kinds { return storedKinds{r.kinds} }
 
+// storedKinds shows the registry's kinds as control.Kinds.
 type storedKinds struct{ kinds Kinds }
 
 // Changes implements control.Kinds.

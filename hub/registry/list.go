@@ -25,6 +25,7 @@ func (r *Registry) List(ctx context.Context, t resource.Target, opts *metav1.Lis
 	return res, err
 }
 
+// list returns a list with the entries that it was made of. A view's items are in the view's version, the entries as stored.
 func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
@@ -61,6 +62,7 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	return res, page.Entries, nil
 }
 
+// checkListOptions refuses combinations of options that upstream refuses.
 func checkListOptions(opts *metav1.ListOptions, watch bool) error {
 	return InvalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
 		Watch: watch, AllowWatchBookmarks: opts.AllowWatchBookmarks, ResourceVersion: opts.ResourceVersion,
@@ -161,6 +163,7 @@ type continuation struct {
 
 const continueVersion = "meta.k8s.io/v1"
 
+// continueToken returns the token of the next page, which begins at the key start.
 func continueToken(sel *selection, start string, rev sqlstore.Revision) string {
 	b, err := json.Marshal(continuation{continueVersion, rev, strings.TrimPrefix(start, sel.prefix)})
 	if err != nil {
@@ -194,6 +197,6 @@ func decodeContinue(sel *selection, token string) (after string, at sqlstore.Rev
 	if path.Clean(start) != start {
 		return bad("%v", c.Start)
 	}
-	// The token says where to go on from, the store wants the last key of the page before.
+	// The token has the key to go on from, the store wants the last key of the page before.
 	return sel.prefix + strings.TrimSuffix(start[1:], "\x00"), max(c.Revision, 0), nil
 }

@@ -102,8 +102,10 @@ type patcher struct {
 	turn       func(size int) (done func(), err error) // waits until so many bytes may be patched; nil: at once
 }
 
+// strict reports whether unknown and repeated fields are looked for: to refuse them, or to warn of them.
 func (p *patcher) strict() bool { return p.validation != metav1.FieldValidationIgnore }
 
+// warn puts the patch's warnings before those of its result.
 func (p *patcher) warn(res *Result) *Result {
 	if res != nil {
 		res.Warnings = append(p.warnings, res.Warnings...)
@@ -277,6 +279,7 @@ func (p *patcher) judge(value string, strictErrs []error) error {
 	return nil
 }
 
+// badPatch returns the 422 for a patch with an invalid value.
 func badPatch(value string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
 }
@@ -289,10 +292,12 @@ func statusOr(err error) error {
 	return plainError(err.Error())
 }
 
+// unprocessable returns the 422 for a patch that does not fit the object.
 func unprocessable(err error) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 }
 
+// unsupportedPatch returns the 415 that names the patch types of the kind.
 func unsupportedPatch(pt types.PatchType, accepted []types.PatchType) error {
 	names := make([]string, len(accepted))
 	for i, a := range accepted {

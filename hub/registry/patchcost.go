@@ -74,6 +74,7 @@ type patchCost struct {
 	twins   bool  // a list has two entries for the same object
 }
 
+// walk adds the lists of a patch, and of the objects in it, by the merge rules of schema.
 func (c *patchCost) walk(patch map[string]any, schema strategicpatch.LookupPatchMeta) {
 	sizes := map[string]int{}
 	for key, value := range patch {

@@ -22,7 +22,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// witness notes who asks, as a kind's rules and admission see it.
+// witness records the user of requests, as a kind's rules and admission see it.
 type witness struct {
 	mu   sync.Mutex
 	seen []string
@@ -58,7 +58,7 @@ func (w *witness) Validate(_ context.Context, a *registry.AdmissionRequest) erro
 	return nil
 }
 
-// watchOver has the rules of ConfigMaps note who asks.
+// watchOver makes the rules of ConfigMaps record the user.
 func (w *witness) watchOver(t *testing.T, kinds *resource.Kinds) {
 	t.Helper()
 	k, ok := kinds.Lookup(kube.ConfigMap)
@@ -137,7 +137,7 @@ func TestRulesAndAdmissionSeeWhoAsks(t *testing.T) {
 	}
 }
 
-// verdict answers reviews: who asks may do what they ask about.
+// verdict answers reviews: allowed when the review is about its own user.
 type verdict struct{}
 
 func (verdict) Handle(_ context.Context, q *resource.Request, body runtime.Object, _ resource.Objects) (resource.Answer, error) {

@@ -82,6 +82,7 @@ func (s *selection) hasKey(key string) bool {
 	return s.key == "" || key == s.key
 }
 
+// matches reports whether the typed object is selected; its key is in range already.
 func (s *selection) matches(obj kube.Object) bool {
 	if s.labels != nil && !s.labels.Matches(labels.Set(obj.GetLabels())) {
 		return false

@@ -15,6 +15,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+// groupKindOfResource returns the kind's group with its plural in place of the kind, as some of upstream's errors have it.
 func groupKindOfResource(k *resource.Kind) schema.GroupKind {
 	return schema.GroupKind{Group: k.GVK.Group, Kind: k.Plural}
 }

@@ -31,7 +31,7 @@ func withLeases(t testing.TB, holder func(*corev1.Node) string) *registry.Regist
 	view := objects.New(objects.Config{Store: store, Kinds: kinds})
 	lease, node := registrytest.Target(t, kube.Lease, "", "").Kind, registrytest.Target(t, kube.Node, "", "").Kind
 	over, err := overlay.New(overlay.Config{Store: store, Objects: view}, overlay.Synthetic{
-		Kind: lease, Namespace: leases, Source: node, Why: "the hub tells them",
+		Kind: lease, Namespace: leases, Source: node, Why: "the hub makes them",
 		Build: func(o kube.Object) kube.Object {
 			n := o.(*corev1.Node)
 			h := holder(n)
@@ -146,17 +146,17 @@ func TestSynthesizedIsNotWritten(t *testing.T) {
 	_, err := r.Create(ctx, coll, body("a"), nil)
 	wantError(t, err, 409, "already exists")
 	_, err = r.Create(ctx, coll, body("b"), nil)
-	wantError(t, err, 403, "the hub tells them")
+	wantError(t, err, 403, "the hub makes them")
 	_, err = r.Client().Create(ctx, body("b"))
-	wantError(t, err, 403, "the hub tells them")
+	wantError(t, err, 403, "the hub makes them")
 	_, err = r.Update(ctx, at, body("a"), nil)
-	wantError(t, err, 403, "the hub tells them")
+	wantError(t, err, 403, "the hub makes them")
 	_, err = r.Patch(ctx, at, types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), nil)
-	wantError(t, err, 403, "the hub tells them")
+	wantError(t, err, 403, "the hub makes them")
 	_, err = r.Delete(ctx, at, nil)
-	wantError(t, err, 403, "the hub tells them")
+	wantError(t, err, 403, "the hub makes them")
 	_, err = r.DeleteCollection(ctx, coll, nil, nil)
-	wantError(t, err, 403, "the hub tells them")
+	wantError(t, err, 403, "the hub makes them")
 
 	create(t, r, newLease("default", "leader"))
 	if _, err := r.DeleteCollection(ctx, registrytest.Target(t, kube.Lease, "", ""), nil, nil); err != nil {

@@ -15,8 +15,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Codec is how one kind's objects become bytes and come back. There are two: of kinds that have a Go type in the scheme, and
-// of kinds that have none and are described by a schema. A codec keeps no state and is safe for concurrent use.
+// Codec encodes and decodes one kind's objects. There are two: for kinds with a Go type in the scheme, and for kinds without one,
+// which a schema describes. A codec keeps no state and is safe for concurrent use.
 type Codec interface {
 	// Decode reads stored JSON as an object of the kind, without the fields that the kind does not have. Data is not kept.
 	Decode(data []byte) (kube.Object, error)
@@ -32,7 +32,7 @@ type Codec interface {
 	Convert(ctx context.Context, objs []kube.Object, to schema.GroupVersion) ([]kube.Object, error)
 }
 
-// Scheme knows every upstream type that the API serves or takes as a body, served versions and internal ones.
+// Scheme returns the scheme with every upstream type that the API serves or takes as a body, served versions and internal ones.
 func Scheme() *runtime.Scheme { return legacyscheme.Scheme }
 
 const (

@@ -16,8 +16,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// generator knows upstream's columns of every kind: built on the first request for a table, because a hub that only
-// machines talk to never needs it.
+// generator has upstream's columns of every kind. It is built at the first request for a table, because a hub that only programs
+// use never needs it.
 var generator = sync.OnceValue(func() *printers.HumanReadableGenerator {
 	return printers.NewTableGenerator().With(printersinternal.AddHandlers)
 })
@@ -47,7 +47,7 @@ func table(k *Kind, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Tabl
 	return out, nil
 }
 
-// columns is the table of an empty list.
+// columns returns the table of an empty list.
 func columns(k *Kind, gen printers.GenerateOptions) (*metav1.Table, error) {
 	list, err := Scheme().New(schema.GroupVersionKind{Group: k.GVK.Group, Version: runtime.APIVersionInternal, Kind: k.GVK.Kind + "List"})
 	if err != nil {
@@ -72,7 +72,7 @@ func internalOf(k *Kind, obj kube.Object) (runtime.Object, error) {
 	return in, nil
 }
 
-// nameAndCreation are the columns of the kinds for which upstream has no printer, by its default table convertor.
+// nameAndCreation returns the columns of the kinds for which upstream has no printer, by its default table convertor.
 func nameAndCreation(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
 	t, err := nameAndAge(objs, opts)
 	if err != nil {
@@ -87,7 +87,7 @@ func nameAndCreation(_ context.Context, objs []kube.Object, opts *metav1.TableOp
 	return t, nil
 }
 
-// nameAndAge are the columns of a kind that declares none, as Kubernetes shows custom resources.
+// nameAndAge returns the columns of a kind that declares none, as Kubernetes shows custom resources.
 func nameAndAge(objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
 	t := &metav1.Table{Rows: make([]metav1.TableRow, len(objs))}
 	if opts == nil || !opts.NoHeaders {

@@ -44,7 +44,7 @@ func secretKind() *Kind {
 	return k
 }
 
-// secretWarnings tells of a TLS secret whose key does not fit its certificate.
+// secretWarnings returns a warning for a TLS secret whose key does not fit its certificate.
 func secretWarnings(s *api.Secret) []string {
 	if s.Type != api.SecretTypeTLS {
 		return nil

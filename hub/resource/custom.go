@@ -13,13 +13,13 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Custom names a kind that no Go type stands behind, for Kinds.Add.
+// Custom describes a kind without a Go type, for Kinds.Add.
 type Custom struct {
 	GVK                    schema.GroupVersionKind
 	Plural, Singular       string
 	ShortNames, Categories []string
 	Namespaced             bool
-	// Schema is what its objects look like; nil: every field is kept, none is looked at.
+	// Schema describes its objects; nil: every field is kept, and none is checked.
 	Schema Schema
 	// Status says that only the subresource of that name writes the field "status", and that it writes nothing else.
 	Status bool
@@ -92,10 +92,10 @@ func (c Custom) validate(obj kube.Object) field.ErrorList {
 	return c.Schema.Validate(content(obj))
 }
 
-// content is the object's fields. Rules of a custom kind see its codec's objects only.
+// content returns the object's fields. Rules of a custom kind are called only with objects of its codec.
 func content(obj kube.Object) map[string]any { return obj.(*unstructured.Unstructured).Object }
 
-// keep puts a field of now back to what it was.
+// keep restores a field of now.
 func keep(name string, now, was map[string]any) {
 	if v, ok := was[name]; ok {
 		now[name] = runtime.DeepCopyJSONValue(v)
@@ -104,7 +104,7 @@ func keep(name string, now, was map[string]any) {
 	}
 }
 
-// keepAllBut puts all fields of now but one back to what they were.
+// keepAllBut restores all fields of now but one.
 func keepAllBut(name string, now, was map[string]any) {
 	for field := range now {
 		if _, ok := was[field]; !ok && field != name {
@@ -118,7 +118,7 @@ func keepAllBut(name string, now, was map[string]any) {
 	}
 }
 
-// besidesMetadata is what a generation counts the changes of.
+// besidesMetadata returns the fields whose changes raise the generation.
 func besidesMetadata(obj map[string]any) map[string]any {
 	out := make(map[string]any, len(obj))
 	for name, v := range obj {

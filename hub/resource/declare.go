@@ -67,7 +67,7 @@ const nothingActs = "nothing acts on it yet"
 
 var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
-// newKind fills in what every kind has in common, whatever its objects are in Go.
+// newKind fills in what every kind has in common, whatever the Go type of its objects.
 func newKind(gvk schema.GroupVersionKind, plural, singular string) *Kind {
 	k := &Kind{
 		GVK:          gvk,
@@ -139,7 +139,7 @@ func (k *Kind) FieldSelector(s fields.Selector) (fields.Selector, error) {
 	})
 }
 
-// owners are the UIDs of all owners.
+// owners returns the UIDs of all owners.
 func owners(obj kube.Object) []string {
 	refs := obj.GetOwnerReferences()
 	if len(refs) == 0 {

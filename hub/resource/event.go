@@ -31,8 +31,8 @@ func eventKind() *Kind {
 	return k
 }
 
-// eventViewKind is events.k8s.io/v1, the newer spelling of the same stored events. Its writers are held to stricter
-// rules than core's: its Rules replace the stored kind's for requests that come this way, and work on stored objects
+// eventViewKind is events.k8s.io/v1, the newer spelling of the same stored events. It has stricter rules than
+// core's: its Rules replace the stored kind's for requests that come this way, and work on stored objects
 // like them.
 func eventViewKind(stored *Kind) *Kind {
 	k := declare(eventsv1.SchemeGroupVersion.WithKind("Event"), "events", "event",
@@ -48,7 +48,7 @@ func eventViewKind(stored *Kind) *Kind {
 	return k
 }
 
-// lastSeen is the latest time that an event gives of itself.
+// lastSeen returns the latest of an event's times.
 func lastSeen(data []byte) time.Time {
 	var ev struct {
 		Metadata struct {

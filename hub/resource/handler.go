@@ -12,7 +12,7 @@ import (
 )
 
 // Handler answers creations that store no object of the body's type: those of a subresource that is a verb (a pod's binding),
-// or of a kind of which nothing is kept (a review). hub/registry/podverbs has the built-in ones.
+// or of a kind that is not stored (a review). hub/registry/podverbs has the built-in ones.
 type Handler interface {
 	// Handle does what body asks for. body is of the type that the Subresource or the Kind declares, or of the Kind itself in a
 	// commit of several writes. q names the parent of a subresource, which need not exist. Both are shared: read-only. An error
@@ -26,19 +26,19 @@ type Answer struct {
 	Warnings []string
 }
 
-// Objects is what a Handler may do with stored objects, in the registry's one way for each: admission is asked, lost races
-// start again, a dry run commits nothing. Errors are Statuses. It lives as long as the request.
+// Objects is what a Handler may do with stored objects. The registry does each as for any request: with admission, again after a
+// conflict, and without a commit in a dry run. Errors are Statuses. It is valid as long as the request.
 type Objects interface {
 	// Get returns a stored object, which is shared: read-only.
 	Get(ctx context.Context, gvk kube.GVK, namespace, name string) (kube.Object, error)
-	// Admit asks admission about a request that changes nothing stored. old is its parent.
+	// Admit runs admission for a request that changes nothing stored. old is its parent.
 	Admit(ctx context.Context, q *Request, old kube.Object, body runtime.Object) error
 	// Update changes the object that q names. change gets a copy, after admission; it runs again on a newer one when another
 	// write came between.
 	Update(ctx context.Context, q *Request, body runtime.Object, change func(obj kube.Object) error) error
 	// Delete deletes the object that q names as a deletion with opts does. mark gets the copy that is written.
 	Delete(ctx context.Context, q *Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(obj kube.Object)) error
-	// Now is the hub's clock in whole seconds, as objects carry times.
+	// Now returns the hub's time in whole seconds, as objects carry times.
 	Now() time.Time
 }
 

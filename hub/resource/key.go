@@ -2,11 +2,11 @@ package resource
 
 import "strings"
 
-// Key is where the store keeps an object: "/apps/deployments/NAMESPACE/NAME", "/core/nodes/NAME". The version is not
+// Key returns the store's key of an object: "/apps/deployments/NAMESPACE/NAME", "/core/nodes/NAME". The version is not
 // part of it, so that objects outlive the version that they were written in.
 func Key(k *Kind, namespace, name string) string { return Prefix(k, namespace) + name }
 
-// Prefix is the common prefix of the keys of a namespace, or of all objects of the kind when namespace is empty. It ends
+// Prefix returns the common prefix of the keys of a namespace, or of all objects of the kind when namespace is empty. It ends
 // with a slash.
 func Prefix(k *Kind, namespace string) string {
 	k = k.Stored()

@@ -16,8 +16,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Kind declares one served resource. The registry and the API server know verbs, never kinds: everything that is special about a
-// kind is here.
+// Kind declares one served resource. The registry and the API server have no code for single kinds: everything that is special
+// about one is here. It does not change once it is shared (Kinds.Add).
 type Kind struct {
 	GVK        schema.GroupVersionKind
 	Plural     string // "pods"
@@ -32,14 +32,14 @@ type Kind struct {
 	// the stored kind's, whose Subresources, Grace, Fields and Indexes count.
 	StoredAs *Kind
 
-	// Codec reads and writes the kind's objects; nil for virtual kinds only. Nothing else asks what they are in Go.
+	// Codec reads and writes the kind's objects; nil for virtual kinds only. No other code depends on their Go type.
 	Codec Codec
 
 	New     func() kube.Object
 	NewList func() runtime.Object
 
 	Rules Rules
-	// Handler, when set, answers creations in place of the store: a review, of which nothing is kept. The kind is virtual:
+	// Handler, when not nil, answers creations instead of the store: of a review, for example. The kind is virtual:
 	// create is its only verb, and no object of it exists for anything to own, list or delete.
 	Handler Handler
 	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward" are streams.
@@ -48,8 +48,8 @@ type Kind struct {
 	// Grace decides a deletion: how many seconds the object stays with a deletionTimestamp before it may go. nil or 0
 	// means now. A pod that is bound to a node gets its grace period, an unscheduled one 0. It may fill opts.
 	Grace func(obj kube.Object, opts *metav1.DeleteOptions) (seconds int64)
-	// Finalizers of the spec: while there are any, deleting only marks the object, with a deletionTimestamp and by
-	// Terminating (nil: no more than that), which owns its argument. A Namespace has them.
+	// Finalizers returns those of the spec. While there are any, a deletion only marks the object: with a deletionTimestamp, and by
+	// Terminating, when not nil, which owns its argument. Namespaces have them.
 	Finalizers  func(obj kube.Object) (spec []string)
 	Terminating func(obj kube.Object)
 	// ReturnDeletedObject says that a deletion that ends the object is answered with it, as in upstream's storage of that
@@ -76,13 +76,13 @@ type Kind struct {
 	Indexes map[string]func(kube.Object) []string
 }
 
-// GVR is the kind's group, version and plural.
+// GVR returns the kind's group, version and plural.
 func (k *Kind) GVR() schema.GroupVersionResource { return k.GVK.GroupVersion().WithResource(k.Plural) }
 
-// Resource is the kind's group and plural: how errors name it.
+// Resource returns the kind's group and plural: errors name it so.
 func (k *Kind) Resource() schema.GroupResource { return k.GVR().GroupResource() }
 
-// Stored is the kind whose objects are in the store: itself, unless it is a view of another.
+// Stored returns the kind whose objects are in the store: itself, unless it is a view of another.
 func (k *Kind) Stored() *Kind {
 	if k.StoredAs != nil {
 		return k.StoredAs
@@ -121,16 +121,16 @@ func (k *Kind) Table(ctx context.Context, objs []kube.Object, opts *metav1.Table
 	return k.Columns(ctx, objs, opts)
 }
 
-// Unstructured reports whether no Go type stands behind the kind: its objects are *unstructured.Unstructured, have no protobuf
+// Unstructured reports whether the kind has no Go type: its objects are *unstructured.Unstructured, have no protobuf
 // form and no strategic merge patch.
 func (k *Kind) Unstructured() bool {
 	_, ok := k.Codec.(unstructuredCodec)
 	return ok
 }
 
-// PatchTypes are the patches that the kind's objects, and the subresources of these, take.
+// PatchTypes returns the patch types of the kind's objects and of their subresources.
 func (k *Kind) PatchTypes() []types.PatchType {
-	if k.Unstructured() { // how lists merge stands in the tags of a Go type
+	if k.Unstructured() { // the tags of a Go type define how lists merge
 		return untypedPatches
 	}
 	return typedPatches
@@ -141,11 +141,11 @@ var (
 	untypedPatches = typedPatches[:2]
 )
 
-// DecodeStrict reads JSON as an object of the kind, which it names itself. forgiven are the unknown and repeated fields.
+// DecodeStrict decodes JSON with apiVersion and kind as an object of the kind. forgiven are the unknown and repeated fields.
 func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err error) {
 	obj = k.New()
 	var into any = obj
-	if u, ok := obj.(*unstructured.Unstructured); ok { // whose own method of reading JSON is not strict
+	if u, ok := obj.(*unstructured.Unstructured); ok { // its own UnmarshalJSON is not strict
 		into = &u.Object
 	}
 	if forgiven, err = kjson.UnmarshalStrict(data, into); err != nil {
@@ -162,19 +162,19 @@ func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err
 // Virtual reports whether nothing of the kind is stored.
 func (k *Kind) Virtual() bool { return k.Handler != nil }
 
-// TTL has a kind's objects go by themselves. The end of a Namespace does not wait for such objects.
+// TTL is when a kind's objects are deleted automatically. The deletion of a Namespace does not wait for such objects.
 type TTL struct {
 	After      time.Duration // since the last write; more than 0
 	MaxObjects int           // how many are kept, the oldest go first; 0: no bound
 	MaxBytes   int           // of JSON that are kept; 0: no bound
 	// LastWrite estimates from stored JSON when an object was last written, for those that are there when the hub starts; nil:
-	// when it was created. The zero time is not known.
+	// when it was created. The zero time means that it is not known.
 	LastWrite func(data []byte) time.Time
 }
 
-// Rules say what a write of an object (or of one of its subresources) means. All functions work on the stored version;
+// Rules define what a write of an object (or of one of its subresources) does. All functions work on the stored version;
 // none keeps its arguments. A nil function does nothing. Update rules see the new object and the old one, which they
-// must not change. Who asks is in ctx (RequestFrom).
+// must not change. The request with its user is in ctx (RequestFrom).
 type Rules struct {
 	Default        func(obj kube.Object)
 	PrepareCreate  func(ctx context.Context, obj kube.Object)

@@ -12,13 +12,13 @@ import (
 	"k8s.io/kubernetes/pkg/capabilities"
 )
 
-// Kinds is the set of served kinds. It may change at any time; readers never lock, and see each change as a whole.
+// Kinds is the set of served kinds. It may change at any time; readers take no lock, and see each change as a whole.
 type Kinds struct {
-	mu   sync.Mutex // one writer at a time
-	snap atomic.Pointer[snapshot]
+	mu   sync.Mutex               // one writer at a time
+	snap atomic.Pointer[snapshot] // never nil after New; replaced with mu held
 }
 
-// snapshot is the set as of one generation. Nothing of it changes but replaced, which the writer of the next one closes.
+// snapshot is the set as of one generation. It is immutable, except that the writer of the next one closes replaced.
 type snapshot struct {
 	kinds      []*Kind // in the order in which they were added
 	byGVK      map[schema.GroupVersionKind]*Kind
@@ -28,7 +28,7 @@ type snapshot struct {
 
 // New returns the built-in kinds.
 func New() *Kinds {
-	// Who may run privileged containers is for policy to say; validation alone would refuse them for everybody.
+	// Validation would refuse privileged containers for all users; policy decides who may run them.
 	capabilities.Setup(true, 0)
 	s := &Kinds{}
 	s.snap.Store(&snapshot{replaced: make(chan struct{})})

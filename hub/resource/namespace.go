@@ -60,7 +60,7 @@ func namespaceKind() *Kind {
 	return k
 }
 
-// labelWithName keeps the label that namespace selectors of policies rely on. A generated name must be known by then.
+// labelWithName keeps the label that namespace selectors of policies rely on. A generated name must be set before.
 func labelWithName(ns *api.Namespace) {
 	if ns.Name == "" {
 		return

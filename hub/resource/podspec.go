@@ -9,7 +9,7 @@ import (
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 )
 
-// mergeLabelKeys writes what matchLabelKeys and mismatchLabelKeys mean for this pod into the label selectors of its
+// mergeLabelKeys writes what matchLabelKeys and mismatchLabelKeys select for this pod into the label selectors of its
 // affinity terms and spread constraints, so that the scheduler reads selectors only.
 func mergeLabelKeys(pod *api.Pod) {
 	for i := range pod.Spec.TopologySpreadConstraints {

@@ -16,16 +16,16 @@ type Target struct {
 	Subresource string
 }
 
-// Request is who wants to change what. Everything that decides about a write sees the same one: a kind's Rules (by
+// Request is a write with its user. Everything that decides about the write gets the same one: a kind's Rules (by
 // RequestFrom), admission, and the Handler of a subresource. It is shared: read-only.
 type Request struct {
 	Target
 	User auth.User
-	// Manager is the field manager: the program that the fields which the request sets belong to, as it names itself. "" when
-	// it does not; deletions over HTTP have none.
+	// Manager is the field manager: the program that owns the fields which the request sets, by its own name. "" when it
+	// has none; deletions over HTTP have none.
 	Manager string
 	DryRun  bool // everything is done but the commit
-	// Preconditions narrow down which object is meant, beyond its name; nil: any that has it.
+	// Preconditions restrict which object of that name is meant; nil: any.
 	Preconditions *metav1.Preconditions
 }
 
@@ -36,7 +36,7 @@ func WithRequest(ctx context.Context, q *Request) context.Context {
 	return context.WithValue(ctx, requestKey{}, q)
 }
 
-// RequestFrom returns the request that a rule is asked for; nil outside of one.
+// RequestFrom returns the request that a rule is called for; nil outside of one.
 func RequestFrom(ctx context.Context) *Request {
 	q, _ := ctx.Value(requestKey{}).(*Request)
 	return q

@@ -97,8 +97,8 @@ func (e *conversionError) Error() string {
 	return fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", e.gvk.Kind, e.gvk.Version, e.gvk.Kind, e.err)
 }
 
-// RecoverConversion, deferred around the use of Rules on an object that a client sent, makes a BadRequest of the panic by
-// which they say that the object cannot be converted. Other panics go on.
+// RecoverConversion, deferred around the use of Rules on an object that a client sent, turns the panic of an object that cannot be
+// converted into a BadRequest. Other panics go on.
 func RecoverConversion(err *error) {
 	switch p := recover().(type) {
 	case nil:
@@ -110,7 +110,7 @@ func RecoverConversion(err *error) {
 }
 
 // external converts back, into the object that the internal one was made from. It starts from nothing, because fields that
-// the internal type does not have (a Secret's stringData) have been used up.
+// the internal type does not have (a Secret's stringData) have been merged already.
 func external(in any, obj kube.Object) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	out := reflect.New(reflect.TypeOf(obj).Elem())

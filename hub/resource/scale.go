@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// scaled is what a workload shows of itself as a Scale.
+// scaled are the parts of a workload that its Scale shows.
 type scaled struct {
 	replicas **int32 // spec.replicas
 	current  int32   // status.replicas

@@ -92,7 +92,7 @@ func portNumbers(ports []corev1.ServicePort) []int32 {
 	return out
 }
 
-// KeepAllocated fills into a Service update what the writer left out and Petrel had given out before: the cluster IPs,
+// KeepAllocated fills into a Service update what the writer left out and Petrel had allocated before: the cluster IPs,
 // node ports and health check port of old. So a manifest without them can be applied again. old is only read.
 func KeepAllocated(svc, old *corev1.Service) {
 	in, oldIn := internal[api.Service](svc), internal[api.Service](old)
@@ -102,7 +102,7 @@ func KeepAllocated(svc, old *corev1.Service) {
 	external(in, svc)
 }
 
-// ValidateClusterIPs checks the address fields of a Service, which depend on each other, before addresses are given out.
+// ValidateClusterIPs checks the address fields of a Service, which depend on each other, before addresses are allocated.
 // old is nil for a creation.
 func ValidateClusterIPs(svc, old *corev1.Service) field.ErrorList {
 	var before *api.Service

@@ -13,7 +13,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// mountableSecrets is an annotation that is out of favour since 1.32.
+// mountableSecrets is an annotation that is deprecated since 1.32.
 const mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 
 func serviceAccountKind() *Kind {

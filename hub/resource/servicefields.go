@@ -8,7 +8,7 @@ import (
 	api "k8s.io/kubernetes/pkg/apis/core"
 )
 
-// A Service is a union whose discriminator is its type, with fields that are given out from pools. The functions here
+// A Service is a union whose discriminator is its type, with fields that are allocated from pools. The functions here
 // read an update as its writer meant it: what is left out is kept, and what stops making sense with a new type goes,
 // unless the writer changed it too (which validation then refuses).
 
@@ -38,7 +38,7 @@ func nodePorts(svc *api.Service) map[int32]bool {
 	return ports
 }
 
-// keepAllocated fills in what was given out before and is left out now.
+// keepAllocated fills in what was allocated before and is left out now.
 func keepAllocated(svc, old *api.Service) {
 	if needsClusterIP(old) && needsClusterIP(svc) {
 		if svc.Spec.ClusterIP == "" {
@@ -71,7 +71,7 @@ func keepNodePorts(svc, old *api.Service) {
 	}
 }
 
-// alignClusterIPs makes clusterIPs follow clusterIP for writers that know only the singular.
+// alignClusterIPs makes clusterIPs follow clusterIP for writers that set only the singular.
 func alignClusterIPs(svc, old *api.Service) {
 	samePlural := slices.Equal(svc.Spec.ClusterIPs, old.Spec.ClusterIPs)
 	switch {
@@ -87,7 +87,7 @@ func alignClusterIPs(svc, old *api.Service) {
 	}
 }
 
-// dropForType clears what the new type has no use for and the writer did not touch.
+// dropForType clears what the new type does not use and the writer did not change.
 func dropForType(svc, old *api.Service) {
 	if needsClusterIP(old) && !needsClusterIP(svc) {
 		if svc.Spec.ClusterIP == old.Spec.ClusterIP && slices.Equal(svc.Spec.ClusterIPs, old.Spec.ClusterIPs) {
@@ -135,7 +135,7 @@ func noNewNodePorts(svc, old *api.Service) bool {
 	return true
 }
 
-// dropInternalPolicy clears what defaulting sets for ExternalName too, where it means nothing.
+// dropInternalPolicy clears what defaulting sets for ExternalName too, where it has no meaning.
 func dropInternalPolicy(svc *api.Service) {
 	if svc.Spec.Type == api.ServiceTypeExternalName {
 		svc.Spec.InternalTrafficPolicy = nil

@@ -8,7 +8,7 @@ import (
 )
 
 // TenantOf returns whose share of the store an object's key counts against: its namespace, whatever the kind. Empty for what
-// is in none, and for Kubernetes' own namespaces, which clients have no business in.
+// is in none, and for Kubernetes' own namespaces, which clients do not use.
 func TenantOf(key string) string {
 	// /GROUP/PLURAL/NAMESPACE/NAME, or /GROUP/PLURAL/NAME: no part has a slash in it.
 	for range 3 {

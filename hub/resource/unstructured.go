@@ -17,7 +17,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Schema says what objects of a kind without a Go type look like below apiVersion, kind and metadata. obj is the whole object
+// Schema describes the fields of objects of a kind without a Go type, apart from apiVersion, kind and metadata. obj is the whole object
 // in the form of decoded JSON. Implementations keep no state and do not keep obj.
 type Schema interface {
 	// Prune removes the fields that the kind does not have, and returns the path of each: "spec.x".
@@ -88,7 +88,7 @@ func (c unstructuredCodec) Conform(obj kube.Object) (unknown []error, err error)
 	return append(unknown, strict...), nil
 }
 
-// Encode implements Codec. User content may stand before metadata in the order of names, and hold anything, so the JSON is put
+// Encode implements Codec. Fields of the user may come before metadata in the order of names, and hold anything, so the JSON is put
 // together with the resourceVersion before all of it.
 func (c unstructuredCodec) Encode(obj kube.Object) (data []byte, revAt int, err error) {
 	u, ok := obj.(*unstructured.Unstructured)

@@ -24,7 +24,7 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 // manager names Petrel's CLI in managed fields.
 const manager = "petrel"
 
-// Apply makes objects as the files say.
+// Apply creates or changes objects so that they are as in the files.
 type Apply struct {
 	Cluster
 	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
@@ -48,7 +48,7 @@ func (a *Apply) Run(ctx context.Context, s *Streams) error {
 }
 
 // eachManifest reads all documents, resolves all of them, and only then calls f for each: a file of which one document
-// cannot be understood changes nothing. What the server refuses is collected, so that one look shows all of it.
+// cannot be understood changes nothing. What the server refuses is collected, so that all of it is reported.
 func eachManifest(ctx context.Context, cl Cluster, s *Streams, files []string, recursive bool, f func(*conn, *meta.RESTMapping, string, document) error) error {
 	docs, err := readManifests(s, files, recursive)
 	if err != nil {
@@ -101,7 +101,7 @@ func checkOutput(format string) error {
 	case "", "name":
 		return nil
 	case "wide":
-		return errors.New("-o wide is a table, which this command prints none of; use yaml, json or name")
+		return errors.New("-o wide is a table, and this command prints none; use yaml, json or name")
 	}
 	_, err := printerFor(format, false)
 	return err
@@ -179,7 +179,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 	}
 }
 
-// withLastApplied is the manifest with itself in the annotation.
+// withLastApplied returns the manifest with itself in the annotation.
 func withLastApplied(obj *unstructured.Unstructured) ([]byte, error) {
 	bare := obj.DeepCopy()
 	ann := bare.GetAnnotations()
@@ -197,7 +197,7 @@ func withLastApplied(obj *unstructured.Unstructured) ([]byte, error) {
 	return json.Marshal(bare.Object)
 }
 
-// threeWay computes the patch: strategic for the kinds that Petrel knows the types of, merge for others.
+// threeWay computes the patch: strategic for kinds with a Go type, merge for others.
 func threeWay(m *meta.RESTMapping, live *unstructured.Unstructured, modified []byte) (types.PatchType, []byte, error) {
 	current, err := json.Marshal(live.Object)
 	if err != nil {

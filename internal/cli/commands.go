@@ -4,8 +4,8 @@ package cli
 type Commands struct {
 	Get          Get          `cmd:"" group:"fleet" help:"Show objects."`
 	Describe     Describe     `cmd:"" group:"fleet" help:"Show objects in full, with their events."`
-	Apply        Apply        `cmd:"" group:"fleet" help:"Make objects as files say."`
-	Create       Create       `cmd:"" group:"fleet" help:"Make new objects from files or flags."`
+	Apply        Apply        `cmd:"" group:"fleet" help:"Create or change objects as files describe them."`
+	Create       Create       `cmd:"" group:"fleet" help:"Create objects from files or flags."`
 	Delete       Delete       `cmd:"" group:"fleet" help:"Remove objects."`
 	Edit         Edit         `cmd:"" group:"fleet" help:"Change an object in an editor."`
 	Patch        Patch        `cmd:"" group:"fleet" help:"Change fields of an object."`
@@ -15,7 +15,7 @@ type Commands struct {
 	Attach       Attach       `cmd:"" group:"fleet" help:"Connect to a container's main process."`
 	PortForward  PortForward  `cmd:"" group:"fleet" name:"port-forward" help:"Forward local ports to a pod."`
 	Scale        Scale        `cmd:"" group:"fleet" help:"Set how many pods a workload has."`
-	Rollout      Rollout      `cmd:"" group:"fleet" help:"Follow and steer how a Deployment changes over."`
+	Rollout      Rollout      `cmd:"" group:"fleet" help:"Follow and control the rollout of a Deployment."`
 	Label        Label        `cmd:"" group:"fleet" help:"Set and remove labels."`
 	Annotate     Annotate     `cmd:"" group:"fleet" help:"Set and remove annotations."`
 	Taint        Taint        `cmd:"" group:"fleet" help:"Set and remove taints of nodes."`
@@ -26,5 +26,5 @@ type Commands struct {
 	Wait         Wait         `cmd:"" group:"fleet" help:"Wait until objects are as they should be."`
 	Explain      Explain      `cmd:"" group:"fleet" help:"Document the fields of a type."`
 	APIResources APIResources `cmd:"" group:"fleet" name:"api-resources" help:"List what the server serves."`
-	Token        Token        `cmd:"" group:"fleet" help:"Make, list and delete the tokens that devices join with."`
+	Token        Token        `cmd:"" group:"fleet" help:"Create, list and delete the tokens that devices join with."`
 }

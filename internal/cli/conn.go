@@ -1,7 +1,7 @@
 // Package cli is Petrel's client: the verbs that people know from kubectl, over the Kubernetes API of a hub (or of any
-// other cluster). Each command is a struct whose tags are its flags, with a Run method; cmd/petrel hangs them into its
+// other cluster). Each command is a struct whose tags are its flags, with a Run method; cmd/petrel adds them to its
 // command tree. Tables come from the server, so the columns are the server's. Describe, Drain, Rollout and Explain do their work
-// with kubectl's libraries (docs/adr/0009-kubectl-libraries.md says why not with its commands).
+// with kubectl's libraries (docs/adr/0009-kubectl-libraries.md has the reasons).
 package cli
 
 import (
@@ -30,7 +30,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// Cluster says which cluster to talk to, and as whom; every client command embeds it.
+// Cluster selects the cluster and the user of a request; every client command embeds it.
 type Cluster struct {
 	Kubeconfig string `help:"Kubeconfig file. Default: $$KUBECONFIG, ~/.kube/config, then the local hub's admin.kubeconfig." placeholder:"FILE" type:"path"`
 	Context    string `help:"Context of the kubeconfig to use." placeholder:"NAME"`
@@ -45,7 +45,7 @@ type Streams struct {
 	LocalKubeconfig string
 }
 
-// conn is an open door to one cluster.
+// conn has the clients of one cluster.
 type conn struct {
 	config    *rest.Config
 	http      *http.Client
@@ -83,7 +83,7 @@ func (c Cluster) connect(ctx context.Context, s *Streams) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	config.QPS, config.Burst = 200, 400 // a person waits; the hub protects itself
+	config.QPS, config.Burst = 200, 400 // a user waits, and the hub limits its clients itself
 	config.UserAgent = "petrel"
 	config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return untilDone{ctx, rt} })
@@ -91,11 +91,11 @@ func (c Cluster) connect(ctx context.Context, s *Streams) (*conn, error) {
 	return open(config, ns)
 }
 
-// dialTimeout is how long a hub may take to answer a dial. One that is switched off says nothing at all.
+// dialTimeout is how long a hub may take to answer a dial. One that is switched off never answers.
 const dialTimeout = 10 * time.Second
 
-// untilDone ends every request when the command ends. Discovery makes requests that know no context of ours, and a
-// Ctrl-C must end them too.
+// untilDone ends every request when the command ends. Discovery makes requests without our context, and Ctrl-C must
+// end them too.
 type untilDone struct {
 	ctx  context.Context
 	next http.RoundTripper
@@ -129,7 +129,7 @@ func open(config *rest.Config, namespace string) (*conn, error) {
 	return &conn{config: config, http: httpClient, namespace: namespace, discovery: cached, mapper: mapper, dynamic: dyn}, nil
 }
 
-// clientset is the typed client, for what is kubectl's own. It shares the connections of the other clients.
+// clientset returns the typed client, which kubectl's libraries need. It shares the connections of the other clients.
 func (c *conn) clientset() (kubernetes.Interface, error) {
 	set, err := kubernetes.NewForConfigAndClient(c.config, c.http)
 	if err != nil {
@@ -168,9 +168,9 @@ func (c *conn) raw(ctx context.Context, path string, query url.Values, accept st
 	return nil, fmt.Errorf("GET %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
 }
 
-// Message turns what went wrong into a sentence that names the thing, the reason and the way out.
+// Message returns an error as a sentence that names the thing, the reason and the way out.
 func Message(err error) string {
-	if all, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") { // errors.Join: each in its own words
+	if all, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") { // errors.Join: each has its own Message
 		lines := make([]string, len(all.Unwrap()))
 		for i, e := range all.Unwrap() {
 			lines[i] = Message(e)
@@ -202,7 +202,7 @@ func Message(err error) string {
 	return err.Error()
 }
 
-// briefly leaves the whole object out of the refusal of a patch: the reason stands after it.
+// briefly cuts the object out of the refusal of a patch: the reason comes after it.
 func briefly(message string) string {
 	rest, ok := strings.CutPrefix(message, ` "" is invalid: patch: Invalid value: `)
 	if !ok {
@@ -215,7 +215,7 @@ func briefly(message string) string {
 	return "the change does not fit the type" + rest[len(value):]
 }
 
-// ServerVersion asks the cluster for its version.
+// ServerVersion returns the version of the cluster.
 func (c Cluster) ServerVersion(ctx context.Context, s *Streams) (string, error) {
 	conn, err := c.connect(ctx, s)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 // Create makes objects: from files, or of a few common kinds by flags.
 type Create struct {
-	Manifests  CreateFiles      `cmd:"" default:"withargs" help:"Whatever files say: create -f FILE."`
+	Manifests  CreateFiles      `cmd:"" default:"withargs" help:"The objects of files: create -f FILE."`
 	Namespace  CreateNamespace  `cmd:"" aliases:"ns" help:"A namespace."`
 	ConfigMap  CreateConfigMap  `cmd:"" name:"configmap" aliases:"cm" help:"A ConfigMap from values and files."`
 	Secret     CreateSecret     `cmd:"" help:"A Secret from values and files."`
@@ -131,7 +131,7 @@ func (m *CreateConfigMap) Run(ctx context.Context, s *Streams) error {
 	return m.make(ctx, s, obj)
 }
 
-// CreateSecret creates a Secret. kubectl's word "generic" before the name is understood.
+// CreateSecret creates a Secret. kubectl's "generic" before the name is accepted.
 type CreateSecret struct {
 	Cluster
 	Words   []string `arg:"" name:"name" help:"Name of the new Secret."`

@@ -78,8 +78,8 @@ func (d *Delete) Run(ctx context.Context, s *Streams) error {
 	return errors.Join(errs...)
 }
 
-// grace works out the grace period from three flags, as kubectl does: without --force, none at all means one second, so
-// that the node is still asked.
+// grace computes the grace period from three flags, as kubectl does: without --force, 0 means one second, so that the node still
+// stops the pod.
 func (d *Delete) grace(s *Streams) error {
 	if d.Now {
 		if d.GracePeriod >= 0 {
@@ -105,7 +105,7 @@ func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]found, []e
 		return c.selected(ctx, choice{d.Args, d.Selector, d.All, d.AllNamespaces, c.namespace})
 	}
 	if len(d.Args) > 0 || d.Selector != "" || d.All {
-		return nil, nil, errors.New("-f says what to delete; leave out names, -l and --all")
+		return nil, nil, errors.New("-f names what to delete; leave out names, -l and --all")
 	}
 	docs, err := readManifests(s, d.Filename, d.Recursive)
 	if err != nil {
@@ -191,7 +191,7 @@ func (c *conn) waitGone(ctx context.Context, m *meta.RESTMapping, ns, name strin
 	}
 }
 
-// waitError prefers the reason why the waiting was ended to what the request made of it.
+// waitError returns the reason why the wait was ended, if there is one, instead of the request's error.
 func waitError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

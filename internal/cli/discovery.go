@@ -32,7 +32,7 @@ func (d *onceDiscovery) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav
 }
 
 // ServerPreferredResources implements discovery.DiscoveryInterface from the one answer, in the server's order of groups:
-// the library's own comes from a map, and `get all` would begin with another type each time.
+// the library's own comes from a map, and `get all` would print types in another order each time.
 func (d *onceDiscovery) ServerPreferredResources() ([]*metav1.APIResourceList, error) {
 	lists, err := discovery.ServerPreferredResources(d)
 	groups, _, _ := d.ServerGroupsAndResources() // the same answer; its error is in err already

@@ -76,7 +76,7 @@ func (c *conn) cordon(ctx context.Context, s *Streams, name string, on bool) err
 type Drain struct {
 	Cluster
 	Nodes            []string      `arg:"" help:"Names of nodes."`
-	Force            bool          `help:"Also evict pods that no controller will make anew."`
+	Force            bool          `help:"Also evict pods that no controller will create again."`
 	IgnoreDaemonSets bool          `name:"ignore-daemonsets" help:"Leave pods of DaemonSets where they are."`
 	DeleteEmptyDir   bool          `name:"delete-emptydir-data" help:"Also evict pods whose emptyDir data is lost by it."`
 	GracePeriod      int           `default:"-1" help:"Seconds that each pod gets to stop. Default: its own." placeholder:"SECONDS"`

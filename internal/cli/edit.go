@@ -169,7 +169,7 @@ type Diff struct {
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
 }
 
-// Run lets the server work out the result without storing it, and compares. It ends with code 1 when something differs.
+// Run lets the server compute the result without storing it, and compares. It ends with code 1 when something differs.
 func (d *Diff) Run(ctx context.Context, s *Streams) error {
 	differs := false
 	err := eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {

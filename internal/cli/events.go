@@ -98,7 +98,7 @@ func lastSeen(e *corev1.Event) time.Time {
 	return e.CreationTimestamp.Time
 }
 
-// eventAge is "3s", or "3s (x4 over 2m)" for one that came again.
+// eventAge returns "3s", or "3s (x4 over 2m)" for one that came again.
 func eventAge(e *corev1.Event) string {
 	age := duration.HumanDuration(time.Since(lastSeen(e)))
 	count := e.Count

@@ -140,7 +140,7 @@ func (x session) run(ctx context.Context, s *Streams, verb string) error {
 	return err
 }
 
-// executorFor tries WebSocket first, as kubectl does, and SPDY for servers that know no better.
+// executorFor tries WebSocket first, as kubectl does, and SPDY for servers without it.
 func executorFor(c *conn, u *url.URL) (remotecommand.Executor, error) {
 	ws, err := remotecommand.NewWebSocketExecutor(c.config, http.MethodGet, u.String())
 	if err != nil {
@@ -155,7 +155,7 @@ func executorFor(c *conn, u *url.URL) (remotecommand.Executor, error) {
 	})
 }
 
-// sizeQueue hands out the terminal's size, first as it is, then at each change.
+// sizeQueue returns the terminal's size, first as it is, then at each change.
 type sizeQueue struct {
 	ctx     context.Context
 	changed chan os.Signal

@@ -44,7 +44,7 @@ func (e *Explain) Run(ctx context.Context, s *Streams) error {
 	return err
 }
 
-// typ is the part of the path before its first dot: the type, or the beginning of "deployments.apps".
+// typ returns the part of the path before its first dot: the type, or the beginning of "deployments.apps".
 func (e *Explain) typ() string {
 	typ, _, _ := strings.Cut(e.Path, ".")
 	return typ

@@ -352,7 +352,7 @@ func (g *Get) watch(ctx context.Context, c *conn, s *Streams, t target, ns strin
 	})
 }
 
-// follow reads a watch until f says that it is done, the server ends it, or ctx does.
+// follow reads a watch until f returns done, the server ends it, or ctx ends.
 func (c *conn) follow(ctx context.Context, path string, q url.Values, accept string, f func(event string, object json.RawMessage) (done bool, err error)) error {
 	body, err := c.raw(ctx, path, q, accept)
 	if err != nil {

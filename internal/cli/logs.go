@@ -154,7 +154,7 @@ func (l *Logs) containerOf(s *Streams, p *corev1.Pod) (string, error) {
 	return chooseContainer(s, p, l.Container)
 }
 
-// chooseContainer checks the container that was asked for, or takes the pod's default one and says so when it had a choice.
+// chooseContainer checks the requested container, or takes the pod's default one and prints which when there are several.
 func chooseContainer(s *Streams, p *corev1.Pod, asked string) (string, error) {
 	var names []string
 	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
@@ -182,7 +182,7 @@ var (
 	nodeResource = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 )
 
-// podOf finds the pod that an argument means: its name, pod/NAME, or the first running pod of a workload.
+// podOf finds the pod that an argument names: its name, pod/NAME, or the first running pod of a workload.
 func (c *conn) podOf(ctx context.Context, arg string) (*corev1.Pod, error) {
 	typ, name, ok := strings.Cut(arg, "/")
 	if !ok {
@@ -218,7 +218,7 @@ func (c *conn) podOf(ctx context.Context, arg string) (*corev1.Pod, error) {
 	return pods[0], nil
 }
 
-// selectorOf is the label selector of a workload or Service.
+// selectorOf returns the label selector of a workload or Service.
 func selectorOf(obj *unstructured.Unstructured) (string, error) {
 	m, found, err := unstructured.NestedMap(obj.Object, "spec", "selector")
 	if err != nil || !found {

@@ -22,15 +22,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// document is one object of a manifest, and where it stands.
+// document is one object of a manifest, and where it is in it.
 type document struct {
 	object *unstructured.Unstructured
 	source string // "web.yaml, document 2"
 }
 
 // readManifests reads all documents of files, directories (below them too when recursive) and standard input ("-").
-// Everything is read and checked before anything is returned: one broken document refuses the whole, so that nothing is
-// half done.
+// Everything is read and checked before anything is returned: one broken document refuses all of them, so that nothing is
+// done by halves.
 func readManifests(s *Streams, names []string, recursive bool) ([]document, error) {
 	var docs []document
 	var errs []error
@@ -107,7 +107,7 @@ func readManifest(s *Streams, name string) ([]document, error) {
 	} else {
 		name = "standard input"
 	}
-	// A byte order mark says which Unicode it is: some editors and shells of Windows write UTF-16. Without one it is UTF-8.
+	// A byte order mark marks the encoding: some editors and shells of Windows write UTF-16. Without one it is UTF-8.
 	in = transform.NewReader(in, unicode.BOMOverride(transform.Nop))
 	var docs []document
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(in))
@@ -132,8 +132,8 @@ func readManifest(s *Streams, name string) ([]document, error) {
 	}
 }
 
-// jsonValues parts what several JSON objects in a row are made of, as jq and friends write them; a YAML parser would
-// read the first and pass over the rest in silence. Anything else stays whole.
+// jsonValues splits several JSON objects in a row, as jq writes them: a YAML parser would read the first and silently ignore the
+// rest. Anything else stays whole.
 func jsonValues(raw []byte) [][]byte {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
@@ -146,14 +146,14 @@ func jsonValues(raw []byte) [][]byte {
 		if errors.Is(err, io.EOF) {
 			return values
 		}
-		if err != nil { // YAML in braces, or broken: what has not been read goes on, for the YAML parser to judge
+		if err != nil { // YAML in braces, or broken: the rest is left to the YAML parser
 			return append(values, raw[offsetOf(values, raw):])
 		}
 		values = append(values, v)
 	}
 }
 
-// offsetOf is where raw goes on after the values that were read from it.
+// offsetOf returns where raw goes on after the values that were read from it.
 func offsetOf(values [][]byte, raw []byte) int {
 	end := 0
 	for _, v := range values {
@@ -165,7 +165,7 @@ func offsetOf(values [][]byte, raw []byte) int {
 // parseDocument reads one YAML or JSON document: an object, the members of a list, or nothing but comments.
 func parseDocument(text []byte) ([]*unstructured.Unstructured, error) {
 	var content any
-	// Strict: a key that is written twice means that one of the two is not what its author believes.
+	// Strict: of a key that is written twice, one is not what its author believes.
 	if err := yaml.UnmarshalStrict(text, &content); err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (c *conn) mappingOf(d document) (*meta.RESTMapping, error) {
 	return m, err
 }
 
-// namespaceOf is where a document's object goes: its own namespace, or the request's. An explicit -n must not contradict.
+// namespaceOf returns the namespace of a document's object: its own namespace, or the request's. An explicit -n must not contradict.
 func (c *conn) namespaceOf(m *meta.RESTMapping, d document, explicit string) (string, error) {
 	if !namespaced(m) {
 		return "", nil

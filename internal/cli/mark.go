@@ -64,7 +64,7 @@ func (m marks) mark(ctx context.Context, s *Streams, field, verb string, have fu
 		for k, v := range set {
 			old, exists := now[k]
 			if exists && old != v && !m.Overwrite {
-				return fmt.Errorf("%s has %s=%s already; say --overwrite to change it", name, k, old)
+				return fmt.Errorf("%s has %s=%s already; use --overwrite to change it", name, k, old)
 			}
 			if !exists || old != v {
 				changes[k] = v
@@ -93,7 +93,7 @@ func (m marks) mark(ctx context.Context, s *Streams, field, verb string, have fu
 	return errors.Join(errs...)
 }
 
-// splitMarks parts the objects from KEY=VALUE and KEY-.
+// splitMarks separates the objects from KEY=VALUE and KEY-.
 func splitMarks(args []string) (what []string, set map[string]string, remove []string, err error) {
 	set = map[string]string{}
 	for _, a := range args {
@@ -113,7 +113,7 @@ func splitMarks(args []string) (what []string, set map[string]string, remove []s
 		}
 	}
 	if len(set)+len(remove) == 0 {
-		return nil, nil, nil, errors.New("say what to set (KEY=VALUE) or to remove (KEY-)")
+		return nil, nil, nil, errors.New("name what to set (KEY=VALUE) or to remove (KEY-)")
 	}
 	return what, set, remove, nil
 }
@@ -147,7 +147,7 @@ func ParseTaint(text string) (corev1.Taint, error) {
 	return t, nil
 }
 
-// Run changes spec.taints, against the very version that was read.
+// Run changes spec.taints, against the version that was read.
 func (t *Taint) Run(ctx context.Context, s *Streams) error {
 	var what []string
 	var set []corev1.Taint
@@ -177,7 +177,7 @@ func (t *Taint) Run(ctx context.Context, s *Streams) error {
 		}
 	}
 	if len(set)+len(remove) == 0 {
-		return errors.New("say which taint to set (KEY=VALUE:EFFECT) or to remove (KEY:EFFECT-)")
+		return errors.New("name the taint to set (KEY=VALUE:EFFECT) or to remove (KEY:EFFECT-)")
 	}
 	c, err := t.connect(ctx, s)
 	if err != nil {
@@ -217,7 +217,7 @@ func (t *Taint) one(ctx context.Context, c *conn, s *Streams, m *meta.RESTMappin
 		case i < 0:
 			taints = append(taints, n)
 		case taints[i].Value != n.Value && !t.Overwrite:
-			return fmt.Errorf("node %s has the taint %s already; say --overwrite to change it", node.Name, taints[i].ToString())
+			return fmt.Errorf("node %s has the taint %s already; use --overwrite to change it", node.Name, taints[i].ToString())
 		default:
 			taints[i] = n
 		}

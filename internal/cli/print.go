@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/util/jsonpath"
 )
 
-// printerFor makes the printer of an -o format other than a table.
+// printerFor returns the printer of an -o format other than a table.
 func printerFor(format string, noHeaders bool) (printers.ResourcePrinter, error) {
 	kind, arg, hasArg := strings.Cut(format, "=")
 	needs := func(p printers.ResourcePrinter, err error) (printers.ResourcePrinter, error) {
@@ -52,7 +52,7 @@ func printerFor(format string, noHeaders bool) (printers.ResourcePrinter, error)
 	return nil, fmt.Errorf("-o %q is no output format; use wide, yaml, json, name, jsonpath=TEMPLATE, go-template=TEMPLATE or custom-columns=SPEC", format)
 }
 
-// templatePrinter says why a template failed without the whole object that it failed on.
+// templatePrinter reports why a template failed, without the object that it failed on.
 type templatePrinter struct{ printers.ResourcePrinter }
 
 // PrintObj implements printers.ResourcePrinter.
@@ -150,7 +150,7 @@ func isDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// byKey sorts two slices alike.
+// byKey sorts two slices in the same order.
 type byKey struct {
 	keys []string
 	swap func(i, j int)

@@ -20,7 +20,7 @@ import (
 	"k8s.io/kubectl/pkg/polymorphichelpers"
 )
 
-// Rollout follows and steers how a Deployment changes over.
+// Rollout follows and controls the rollout of a workload.
 type Rollout struct {
 	Status  RolloutStatus  `cmd:"" help:"Follow the rollout until it is done."`
 	History RolloutHistory `cmd:"" help:"List the revisions."`
@@ -84,7 +84,7 @@ func noRollout(t target) error {
 	return fmt.Errorf("%s has no rollout: Deployments, StatefulSets and DaemonSets have one", display(t.mapping, t.name))
 }
 
-// until calls f for the object as it is and after each change, until f is content; it lists again when a watch ends.
+// until calls f for the object as it is and after each change, until f returns done; it lists again when a watch ends.
 func (c *conn) until(ctx context.Context, t target, f func(*unstructured.Unstructured) (done bool, err error)) error {
 	ri := c.resource(t.mapping, c.namespace)
 	for {
@@ -150,7 +150,7 @@ func (r *RolloutHistory) Run(ctx context.Context, s *Streams) error {
 	return nil
 }
 
-// history is the revisions of a workload.
+// history holds the revisions of a workload.
 type history struct {
 	target
 	client    kubernetes.Interface
@@ -187,7 +187,7 @@ func (h *history) check(revision int64) error {
 	return fmt.Errorf("%s has no revision %d; it has %s", display(h.mapping, h.name), revision, have)
 }
 
-// RolloutUndo goes back.
+// RolloutUndo goes back to an earlier revision.
 type RolloutUndo struct {
 	oneWorkload
 	To int64 `name:"to-revision" help:"Revision to go back to. Default: the one before the current." placeholder:"N"`
@@ -254,7 +254,7 @@ func (r *RolloutResume) Run(ctx context.Context, s *Streams) error {
 	return r.pause(ctx, s, false)
 }
 
-// pause sets or clears spec.paused; asking for what is so already is refused, as kubectl does.
+// pause sets or clears spec.paused. As in kubectl, it is an error when it is so already.
 func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
 	c, t, err := o.open(ctx, s)
 	if err != nil {

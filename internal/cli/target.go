@@ -20,10 +20,10 @@ type target struct {
 	name    string // empty: all of the type
 }
 
-// targets understands what kubectl understands: TYPE, TYPE,TYPE, TYPE NAME..., TYPE/NAME..., and categories such as all.
+// targets parses arguments as kubectl does: TYPE, TYPE,TYPE, TYPE NAME..., TYPE/NAME..., and categories such as all.
 func (c *conn) targets(args []string) ([]target, error) {
 	if len(args) == 0 {
-		return nil, errors.New("you must say what: a resource type such as `pods`, or TYPE/NAME; `petrel api-resources` lists the types")
+		return nil, errors.New("name what you mean: a resource type such as `pods`, or TYPE/NAME; `petrel api-resources` lists the types")
 	}
 	var out []target
 	if strings.Contains(args[0], "/") {
@@ -61,7 +61,7 @@ func (c *conn) targets(args []string) ([]target, error) {
 	return out, nil
 }
 
-// one is targets for commands that take exactly one named object.
+// one does what targets does, for commands that take exactly one named object.
 func (c *conn) one(args []string) (target, error) {
 	ts, err := c.targets(args)
 	if err != nil {
@@ -124,7 +124,7 @@ func (c *conn) mapping(gvr schema.GroupVersionResource) (*meta.RESTMapping, erro
 // namespaced reports whether the type lives in namespaces.
 func namespaced(m *meta.RESTMapping) bool { return m.Scope.Name() == meta.RESTScopeNameNamespace }
 
-// resource is the dynamic client for a type, in a namespace unless the type has none.
+// resource returns the dynamic client for a type, in a namespace unless the type has none.
 func (c *conn) resource(m *meta.RESTMapping, namespace string) dynamic.ResourceInterface {
 	if namespaced(m) {
 		return c.dynamic.Resource(m.Resource).Namespace(namespace)
@@ -132,7 +132,7 @@ func (c *conn) resource(m *meta.RESTMapping, namespace string) dynamic.ResourceI
 	return c.dynamic.Resource(m.Resource)
 }
 
-// path is the REST path of a type, or of one object of it.
+// path returns the REST path of a type, or of one object of it.
 func path(m *meta.RESTMapping, namespace, name string) string {
 	p := "/apis/" + m.Resource.Group + "/" + m.Resource.Version
 	if m.Resource.Group == "" {
@@ -148,7 +148,7 @@ func path(m *meta.RESTMapping, namespace, name string) string {
 	return p
 }
 
-// display is how commands name an object in what they print: "deployment.apps/web".
+// display returns the name of an object in output: "deployment.apps/web".
 func display(m *meta.RESTMapping, name string) string {
 	kind := strings.ToLower(m.GroupVersionKind.Kind)
 	if g := m.GroupVersionKind.Group; g != "" {
@@ -157,7 +157,7 @@ func display(m *meta.RESTMapping, name string) string {
 	return kind + "/" + name
 }
 
-// choice is which objects a verb means: by their names, by a selector, or all of a type.
+// choice selects the objects of a verb: by their names, by a selector, or all of a type.
 type choice struct {
 	args          []string
 	selector      string
@@ -172,13 +172,13 @@ type found struct {
 	mapping *meta.RESTMapping
 }
 
-// checkNames refuses what contradicts names: a selector that would be passed over, and every namespace at once.
+// checkNames refuses what contradicts names: a selector that would be ignored, and every namespace at once.
 func checkNames(ts []target, selector string, all, allNamespaces bool) error {
 	for _, t := range ts {
 		switch {
 		case t.name == "":
 		case selector != "":
-			return fmt.Errorf("%s is named, so the selector %q would be passed over: give a name or a selector", display(t.mapping, t.name), selector)
+			return fmt.Errorf("%s is named, so the selector %q would be ignored: give a name or a selector", display(t.mapping, t.name), selector)
 		case all:
 			return fmt.Errorf("%s is named, and --all means all of them: give one of the two", display(t.mapping, t.name))
 		case allNamespaces && namespaced(t.mapping):

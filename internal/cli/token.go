@@ -32,7 +32,7 @@ type Token struct {
 // TokenCreate makes a join token.
 type TokenCreate struct {
 	Cluster
-	TTL         time.Duration `name:"ttl" default:"24h" help:"How long it can be used; 0 for ever." placeholder:"DURATION"`
+	TTL         time.Duration `name:"ttl" default:"24h" help:"How long it can be used; 0 means without limit." placeholder:"DURATION"`
 	Uses        int           `default:"1" help:"How many devices may join with it; 0 any number." placeholder:"N"`
 	Description string        `help:"What it is for." placeholder:"TEXT"`
 	Replace     string        `help:"Have the device that joins take the place of this node: a new card or board under the old name. No other token can replace a node." placeholder:"NODE"`

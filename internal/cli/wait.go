@@ -19,7 +19,7 @@ type Wait struct {
 	Selector      string        `short:"l" help:"All objects with these labels." placeholder:"SELECTOR"`
 	All           bool          `help:"All objects of the type in the namespace."`
 	AllNamespaces bool          `short:"A" help:"Of all namespaces (with -l or --all)."`
-	Timeout       time.Duration `default:"30s" help:"Give up after this time; 0 looks once, less than 0 waits for ever." placeholder:"DURATION"`
+	Timeout       time.Duration `default:"30s" help:"Give up after this time; 0 checks once, less than 0 waits without limit." placeholder:"DURATION"`
 }
 
 // Run waits for one object after the other: all must come true.
@@ -170,7 +170,7 @@ func condition(kind, arg string) (func(*unstructured.Unstructured) (bool, error)
 	return nil, fmt.Errorf("--for=%s is nothing to wait for; use condition=NAME, jsonpath=PATH=VALUE, create or delete", kind)
 }
 
-// hasCondition looks into status.conditions; a condition that tells of an older generation does not count.
+// hasCondition checks status.conditions; a condition of an older generation does not count.
 func hasCondition(o *unstructured.Unstructured, name, want string) bool {
 	conditions, _, err := unstructured.NestedSlice(o.Object, "status", "conditions")
 	if err != nil {

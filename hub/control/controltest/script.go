@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Script runs a timeline from a text file and compares what it prints with what the file says:
+// Script runs a timeline from a text file and compares its output with that in the file:
 //
 //	# a comment
 //	> command argument argument

@@ -171,6 +171,7 @@ func (c *Controller) lookAtPods(st *state) {
 	}
 }
 
+// selectsAll warns of an empty selector, which would adopt every ReplicaSet of the namespace, and does nothing else for it.
 func (c *Controller) selectsAll(ctx context.Context, d *appsv1.Deployment) error {
 	c.events.Event(d, corev1.EventTypeWarning, "SelectingAll", "This deployment is selecting all pods. A non-empty selector is required.")
 	if d.Status.ObservedGeneration >= d.Generation {
@@ -267,6 +268,7 @@ func (c *Controller) create(ctx context.Context, p *plan, d *appsv1.Deployment) 
 	return nil, control.JoinErrors(err, c.writeStatus(ctx, d, p.status))
 }
 
+// writeStatus writes the status when it differs.
 func (c *Controller) writeStatus(ctx context.Context, d *appsv1.Deployment, s appsv1.DeploymentStatus) error {
 	if equality.Semantic.DeepEqual(d.Status, s) {
 		return nil

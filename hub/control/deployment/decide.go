@@ -23,15 +23,16 @@ import (
 
 // plan is what one reconcile will write.
 type plan struct {
-	create   *appsv1.ReplicaSet // the current ReplicaSet, when there is none and there may be one
-	update   []change           // ReplicaSets to scale or annotate
-	remove   []*appsv1.ReplicaSet
-	revision string // for the Deployment's annotation; "" leaves it
+	create   *appsv1.ReplicaSet   // the current ReplicaSet, when there is none and there may be one
+	update   []change             // ReplicaSets to scale or annotate
+	remove   []*appsv1.ReplicaSet // empty ones beyond the history limit
+	revision string               // for the Deployment's annotation; "" leaves it
 	status   appsv1.DeploymentStatus
-	events   []string // ScalingReplicaSet
-	after    time.Duration
+	events   []string      // ScalingReplicaSet
+	after    time.Duration // until the progress deadline; 0: none is running
 }
 
+// change is an update of a ReplicaSet: old is shared and the revision that it depends on, new is a copy.
 type change struct{ old, new *appsv1.ReplicaSet }
 
 // decide takes one step from what is towards what the Deployment wants.
@@ -45,7 +46,7 @@ func decide(st state) plan {
 	rolling := false
 	mayCreate := !r.d.Spec.Paused
 	switch {
-	case r.d.Spec.Paused || r.resized():
+	case r.d.Spec.Paused || r.resized(): // a new size first: the rollout goes on from the sizes that result
 		mayCreate = false
 		r.resize()
 	case r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType:
@@ -81,6 +82,7 @@ func decide(st state) plan {
 	return p
 }
 
+// scaledText returns the text of the event, in Kubernetes' words.
 func scaledText(name string, from, to int64) string {
 	way := "up"
 	if to < from {

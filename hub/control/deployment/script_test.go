@@ -21,7 +21,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// The scripts tell rollouts as timelines. Commands:
+// The scripts are timelines of rollouts. Commands:
 //
 //	nodes a b            nodes that are there
 //	deploy key=value...  creates the Deployment: image replicas surge unavailable strategy deadline history
@@ -33,7 +33,7 @@ import (
 //	dark a, back a       the node's session ends (and its pods become not ready), or is there again
 //	wait 10m             time passes
 //	show                 one line for each ReplicaSet with pods, and one for the Deployment
-//	events               what was told since the last time
+//	events               the Events since the last time
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {

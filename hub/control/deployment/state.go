@@ -47,6 +47,8 @@ type rollout struct {
 	touched  map[types.UID]bool // sizes or annotations that must be written even when equal
 }
 
+// newRollout returns the rollout of a state: its ReplicaSets in order, with the sizes that they have. Of several with the current
+// template the oldest is the current one, as in Kubernetes.
 func newRollout(st state) *rollout {
 	r := &rollout{state: st, want: replicas(st.d.Spec.Replicas),
 		size: map[types.UID]int64{}, deferred: map[types.UID]int64{}, touched: map[types.UID]bool{}}
@@ -75,6 +77,7 @@ func (r *rollout) deferPods() {
 	}
 }
 
+// sizeOf returns the size that a ReplicaSet is to have; 0 for nil.
 func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int64 {
 	if rs == nil {
 		return 0
@@ -85,6 +88,7 @@ func (r *rollout) sizeOf(rs *appsv1.ReplicaSet) int64 {
 // live returns how many of a ReplicaSet's pods take part in the rollout.
 func (r *rollout) live(rs *appsv1.ReplicaSet) int64 { return r.sizeOf(rs) - r.deferredOf(rs) }
 
+// deferredOf returns how many of a ReplicaSet's pods are deferred; 0 for nil.
 func (r *rollout) deferredOf(rs *appsv1.ReplicaSet) int64 {
 	if rs == nil {
 		return 0
@@ -92,6 +96,7 @@ func (r *rollout) deferredOf(rs *appsv1.ReplicaSet) int64 {
 	return r.deferred[rs.UID]
 }
 
+// oldLive returns how many pods of old ReplicaSets take part in the rollout.
 func (r *rollout) oldLive() (n int64) {
 	for _, rs := range r.old {
 		n += r.live(rs)
@@ -136,6 +141,7 @@ func (r *rollout) active() []*appsv1.ReplicaSet {
 	return slices.DeleteFunc(slices.Clone(r.all()), func(rs *appsv1.ReplicaSet) bool { return r.size[rs.UID] == 0 })
 }
 
+// olderFirst orders ReplicaSets by age, and equally old ones by name: creation times have whole seconds.
 func olderFirst(a, b *appsv1.ReplicaSet) int {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
@@ -207,6 +213,7 @@ func number(rs *appsv1.ReplicaSet, annotation string) (int64, bool) {
 	return n, err == nil && n >= 0 && n <= 2*math.MaxInt32
 }
 
+// revision returns a ReplicaSet's revision; 0 when it has none that can be read.
 func revision(rs *appsv1.ReplicaSet) int64 {
 	n, _ := strconv.ParseInt(rs.Annotations[revisionAnnotation], 10, 64)
 	return n

@@ -66,7 +66,7 @@ func (r *rollout) status() appsv1.DeploymentStatus {
 	return s
 }
 
-// pauseCondition starts the progress clock anew when a Deployment is paused or goes on.
+// pauseCondition restarts the progress deadline when a Deployment is paused or resumed.
 func (r *rollout) pauseCondition(s *appsv1.DeploymentStatus) {
 	c := condition(s, appsv1.DeploymentProgressing)
 	if !hasDeadline(r.d) || c != nil && c.Reason == reasonTimedOut {
@@ -156,6 +156,7 @@ func (r *rollout) onlyDarkAreMissing() bool {
 		r.sizeOf(r.current) == r.goal() && r.settled() == r.goal()
 }
 
+// missingOnDark returns how many replicas are on dark nodes: deferred old ones, and those of the current ReplicaSet.
 func (r *rollout) missingOnDark() int64 {
 	n := r.allDeferred()
 	if r.current != nil {
@@ -164,6 +165,7 @@ func (r *rollout) missingOnDark() int64 {
 	return n
 }
 
+// hasDeadline reports whether a rollout may fail for lack of progress; the largest number means that it may not, as in Kubernetes.
 func hasDeadline(d *appsv1.Deployment) bool {
 	return d.Spec.ProgressDeadlineSeconds != nil && *d.Spec.ProgressDeadlineSeconds != math.MaxInt32
 }

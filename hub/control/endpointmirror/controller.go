@@ -58,6 +58,7 @@ func endpointsKeys(ch control.Change) []control.Key {
 	return nil
 }
 
+// sliceKeys returns the Services of a mirrored slice before and after a change, so that what others change in it is restored.
 func sliceKeys(ch control.Change) []control.Key {
 	var keys []control.Key
 	for _, o := range []kube.Object{ch.Old, ch.New} {

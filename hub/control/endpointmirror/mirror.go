@@ -92,6 +92,7 @@ func mirror(svc *corev1.Service, eps *corev1.Endpoints) []*discoveryv1.EndpointS
 	return out
 }
 
+// familyOf returns the family of an address; ok is false when it is none.
 func familyOf(ip string) (discoveryv1.AddressType, bool) {
 	a, err := netip.ParseAddr(ip)
 	switch {
@@ -103,6 +104,7 @@ func familyOf(ip string) (discoveryv1.AddressType, bool) {
 	return discoveryv1.AddressTypeIPv6, true
 }
 
+// endpoint returns an address as an endpoint. It shares nothing with a.
 func endpoint(a *corev1.EndpointAddress, ready bool) discoveryv1.Endpoint {
 	e := discoveryv1.Endpoint{Addresses: []string{a.IP}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
 		TargetRef: a.TargetRef.DeepCopy()}

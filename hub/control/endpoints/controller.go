@@ -60,14 +60,18 @@ func sameEndpoint(a, b *corev1.Pod) bool {
 		equality.Semantic.DeepEqual(a.Status.PodIPs, b.Status.PodIPs) && equality.Semantic.DeepEqual(a.Labels, b.Labels)
 }
 
+// selects reports whether a Service that this controller serves selects the pod; nil is not selected.
 func selects(svc *corev1.Service, pod kube.Object) bool {
 	return pod != nil && managed(svc) && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(pod.GetLabels()))
 }
 
+// managed reports whether this controller keeps the Service's endpoints. Without a selector a user keeps them, and an ExternalName
+// has none.
 func managed(svc *corev1.Service) bool {
 	return len(svc.Spec.Selector) > 0 && svc.Spec.Type != corev1.ServiceTypeExternalName
 }
 
+// sliceKeys returns the Services of a slice before and after a change, so that what others change in it is restored.
 func sliceKeys(ch control.Change) []control.Key {
 	var keys []control.Key
 	for _, obj := range []kube.Object{ch.Old, ch.New} {
@@ -106,7 +110,7 @@ func (c *controller) nodeKeys(ch control.Change) []control.Key {
 func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
 	if !ok {
-		return 0, c.clear(ctx, key)
+		return 0, c.clear(ctx, key) // slices have owner references; Endpoints, as in Kubernetes, have none
 	}
 	if !managed(svc) || svc.DeletionTimestamp != nil || control.NamespaceEnding(c.client, svc.Namespace) {
 		return 0, nil
@@ -129,14 +133,14 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if len(writes) == 0 {
 		return 0, nil
 	}
-	err := c.client.Commit(ctx, writes)
+	err := c.client.Commit(ctx, writes) // slices and Endpoints together: no reader sees them contradict each other
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		// Made by the step before, and not in the cache yet; its change queues the key again. If it belongs to
 		// another controller, the error is worth a log line.
 		return 0, err
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return 0, nil
+		return 0, nil // everything in it is about to be deleted
 	}
 	return 0, control.IgnoreNotFound(err)
 }
@@ -152,6 +156,7 @@ func (c *controller) slices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
 	return out
 }
 
+// zone returns a node's zone, "" when it has none or is not known.
 func (c *controller) zone(node string) string {
 	if n, ok := c.client.Get(kube.Node, "", node); ok {
 		return n.GetLabels()[corev1.LabelTopologyZone]

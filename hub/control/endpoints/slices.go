@@ -22,16 +22,18 @@ import (
 const (
 	// ManagedBy is the value of the managed-by label on slices that this controller keeps.
 	ManagedBy = "endpointslice-controller.k8s.io"
-	perSlice  = 100
+	// perSlice is how many endpoints a slice has at most, as in Kubernetes: a pod's change writes the whole slice.
+	perSlice = 100
 )
 
 // group is one family and one set of ports: what an EndpointSlice can hold together.
 type group struct {
-	family    discoveryv1.AddressType
-	ports     []discoveryv1.EndpointPort
-	endpoints []discoveryv1.Endpoint
+	family    discoveryv1.AddressType    // immutable in a slice
+	ports     []discoveryv1.EndpointPort // of all its endpoints; pods may have other numbers for one named port
+	endpoints []discoveryv1.Endpoint     // each with the pod as TargetRef
 }
 
+// key is equal for groups and slices that belong together.
 func (g *group) key() string { return string(g.family) + " " + portsKey(g.ports) }
 
 // groupsOf sorts the Service's pods into groups. zone returns a node's zone ("" for none).
@@ -52,9 +54,11 @@ func groupsOf(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) st
 			g.endpoints = append(g.endpoints, endpoint(svc, p, ip, zone))
 		}
 	}
+	// Sorted, so that equal pods lead to equal writes whatever the order of the map.
 	return slices.SortedFunc(maps.Values(byKey), func(a, b *group) int { return cmp.Compare(a.key(), b.key()) })
 }
 
+// endpoint returns a pod's endpoint with the address ip.
 func endpoint(svc *corev1.Service, p *corev1.Pod, ip string, zone func(string) string) discoveryv1.Endpoint {
 	e := discoveryv1.Endpoint{
 		Addresses:  []string{ip},
@@ -103,13 +107,15 @@ func planSlices(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, grou
 	return writes
 }
 
+// planGroup returns the writes for the slices of one group. Endpoints stay where they are; new ones fill the free room of slices in
+// order, then new slices. Empty slices are deleted but for one. taken has the names in use; planGroup adds to it.
 func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *group, taken map[string]bool) []control.Write {
 	wanted := map[types.UID]discoveryv1.Endpoint{}
 	for _, e := range g.endpoints {
 		wanted[e.TargetRef.UID] = e
 	}
 	type room struct {
-		old, new *discoveryv1.EndpointSlice
+		old, new *discoveryv1.EndpointSlice // old: shared, nil for a new slice; new: a copy that may be changed
 	}
 	var rooms []*room
 	for _, s := range existing {
@@ -126,7 +132,7 @@ func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *gr
 		}
 		rooms = append(rooms, r)
 	}
-	var left []discoveryv1.Endpoint
+	var left []discoveryv1.Endpoint // those that no slice has yet, in the order of the pods
 	for _, e := range g.endpoints {
 		if _, ok := wanted[e.TargetRef.UID]; ok {
 			left = append(left, e)
@@ -154,7 +160,7 @@ func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *gr
 		}
 		keptOne = true
 		if r.new.Endpoints == nil {
-			r.new.Endpoints = []discoveryv1.Endpoint{}
+			r.new.Endpoints = []discoveryv1.Endpoint{} // in JSON [] and not null, which clients do not expect
 		}
 		label(svc, r.new)
 		if r.old == nil {
@@ -169,7 +175,7 @@ func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *gr
 // newSlice returns a slice whose name follows from its content: while the cache does not show it yet it cannot be made twice.
 func newSlice(svc *corev1.Service, g *group, taken map[string]bool) *discoveryv1.EndpointSlice {
 	name := ""
-	for n := 0; name == "" || taken[name]; n++ {
+	for n := 0; name == "" || taken[name]; n++ { // n makes the names of a group's slices differ
 		h := fnv.New32a()
 		_, _ = fmt.Fprintf(h, "%s %s %d", svc.UID, g.key(), n)
 		name = svc.Name + "-" + rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 36))
@@ -191,6 +197,7 @@ func label(svc *corev1.Service, s *discoveryv1.EndpointSlice) {
 	s.Labels[discoveryv1.LabelManagedBy] = ManagedBy
 }
 
+// serviceLabels returns the Service's labels without those that only controllers set, and with the mark of a headless Service.
 func serviceLabels(svc *corev1.Service) map[string]string {
 	out := map[string]string{}
 	for k, v := range svc.Labels {

@@ -43,6 +43,7 @@ func balanced(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass == nil && svc.DeletionTimestamp == nil
 }
 
+// serviceKeys returns the Service when it needs addresses, or has some that it may need no more.
 func serviceKeys(ch control.Change) []control.Key {
 	svc, ok := ch.New.(*corev1.Service)
 	if !ok || !balanced(svc) && len(svc.Status.LoadBalancer.Ingress) == 0 {
@@ -76,6 +77,7 @@ func (c *controller) sliceKeys(ch control.Change) []control.Key {
 	return []control.Key{key}
 }
 
+// local reports whether only nodes with endpoints serve the Service from outside.
 func local(svc *corev1.Service) bool {
 	return svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
@@ -165,6 +167,7 @@ func (c *controller) ingress(svc *corev1.Service) []corev1.LoadBalancerIngress {
 	return out
 }
 
+// nodesWithEndpoints returns the nodes with a ready endpoint of a local Service; it is empty for others.
 func (c *controller) nodesWithEndpoints(svc *corev1.Service) map[string]bool {
 	out := map[string]bool{}
 	if !local(svc) {

@@ -30,7 +30,7 @@ type Config struct {
 	Log   *slog.Logger
 }
 
-// Controller reconciles Namespaces.
+// Controller reconciles Namespaces. client and loop are set by New and do not change.
 type Controller struct {
 	client control.Client
 	kinds  atomic.Pointer[[]control.StoredKind] // those in namespaces, pods first; set before the first reconcile, never nil after

@@ -30,7 +30,7 @@ import (
 //	taint a key:effect     a taint of the user's, untaint a key
 //	cordon a, uncordon a
 //	delete a               the Node
-//	restart                the hub starts anew and knows of no session
+//	restart                the hub starts again, with no session
 //	wait 30s
 //	show                   nodes, then pods
 //	events

@@ -31,7 +31,7 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Controller deletes ended pods beyond the bound.
+// Controller deletes ended pods beyond the bound. Its fields do not change after New.
 type Controller struct {
 	client control.Client
 	keep   int // more than 0

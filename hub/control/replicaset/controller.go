@@ -31,7 +31,7 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Controller reconciles ReplicaSets.
+// Controller reconciles ReplicaSets. Its fields are set by New and do not change; pods has its own locks.
 type Controller struct {
 	client control.Client
 	pods   *podset.Pods[*appsv1.ReplicaSet]

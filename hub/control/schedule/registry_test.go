@@ -48,7 +48,7 @@ func follow(ctx context.Context, c control.Client, gvk kube.GVK) <-chan kube.Obj
 	return ch
 }
 
-// TestOverTheRegistry binds by the rules of the API and tells people through Events.
+// TestOverTheRegistry binds by the rules of the API and reports in Events.
 func TestOverTheRegistry(t *testing.T) {
 	c := hub(t, 2)
 	pods, events := follow(t.Context(), c, kube.Pod), follow(t.Context(), c, kube.Event)

@@ -65,7 +65,7 @@ func pod(name, cpu string) *corev1.Pod {
 		Status: corev1.PodStatus{Phase: corev1.PodPending}}
 }
 
-// at tells where a pod is, or what its condition says.
+// at returns the node of a pod, or its condition.
 func (w *world) at(name string) string {
 	synctest.Wait()
 	p, ok := control.Get[*corev1.Pod](w.Client, kube.Pod, "default", name)

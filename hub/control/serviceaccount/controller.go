@@ -32,7 +32,7 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Controller reconciles namespaces.
+// Controller reconciles namespaces. Its fields do not change after New.
 type Controller struct {
 	client control.Client
 	ca     string // the hub's CA certificates, PEM; does not change

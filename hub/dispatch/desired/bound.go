@@ -11,8 +11,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// patience is how long a pod is pending. Making a token takes milliseconds; a pod that still lacks one is sent without, and
-// its node reports what is missing.
+// patience is how long a pod is pending. Making a token takes milliseconds; a pod whose token is still missing is sent without it,
+// and its node reports what is missing.
 const patience = 5 * time.Second
 
 // bound follows a source whose objects are each for one node.
@@ -25,7 +25,7 @@ func newBound(src Source) *bound {
 	return &bound{Source: src, objects: map[string]map[types.UID]kube.Object{}}
 }
 
-// keep remembers an object that is for a node.
+// keep stores an object of a node.
 func (b *bound) keep(node string, o kube.Object) {
 	if b.objects[node] == nil {
 		b.objects[node] = map[types.UID]kube.Object{}
@@ -33,7 +33,7 @@ func (b *bound) keep(node string, o kube.Object) {
 	b.objects[node][o.GetUID()] = o
 }
 
-// drop forgets an object that was for a node.
+// drop removes an object of a node.
 func (b *bound) drop(node string, uid types.UID) {
 	delete(b.objects[node], uid)
 	if len(b.objects[node]) == 0 {
@@ -41,7 +41,7 @@ func (b *bound) drop(node string, uid types.UID) {
 	}
 }
 
-// id is what the object with a UID is in a set.
+// id returns the ID in a set of the object with a UID.
 func (b *bound) id(uid types.UID) wire.ID { return wire.ID{Kind: b.Kind, UID: string(uid)} }
 
 func (s *Sets) changeBound(now time.Time, b *bound, old, new kube.Object) {
@@ -67,7 +67,7 @@ func (s *Sets) changeBound(now time.Time, b *bound, old, new kube.Object) {
 	}
 }
 
-// give puts an object into its node's set as it is now, with what it refers to; or holds it back, see wait.
+// give puts an object into its node's set as it is now, with what it refers to; or makes it pending, see wait.
 func (s *Sets) give(now time.Time, n *set, b *bound, o kube.Object) {
 	id := b.id(o.GetUID())
 	if b.Hides != "" {
@@ -94,10 +94,10 @@ func (s *Sets) give(now time.Time, n *set, b *bound, o kube.Object) {
 	}
 }
 
-// wait reports whether a pod that is not in its node's set yet has to be held back. A pod is sent once its tokens are there,
+// wait reports whether a pod that is not in its node's set yet has to be pending. A pod is sent once its tokens are there,
 // which are made beside the loop: a node that got it first would try to start it, fail, and report so in an event. Only a pod
-// that the node does not have may be held back, since taking it out of the set would end it. So nothing is held back before it
-// is known what the node has.
+// that the node does not have may be pending, because its removal from the set would end it. So no pod is pending before it is
+// known what the node has.
 func (s *Sets) wait(now time.Time, n *set, p *corev1.Pod) bool {
 	until, pending := n.pending[p.UID]
 	switch {
@@ -132,7 +132,7 @@ func (s *Sets) take(n *set, id wire.ID) {
 	delete(n.pending, types.UID(id.UID))
 }
 
-// refer has a node get what a pod refers to now, and no more what only it referred to before.
+// refer adds to a node's set what a pod refers to now, and removes what only it referred to before.
 func (s *Sets) refer(n *set, before []ref, p *corev1.Pod) (after []ref) {
 	for _, r := range s.referred {
 		for _, name := range r.Refs(p) {

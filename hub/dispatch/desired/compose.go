@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// object makes a member of a desired set out of what nodes get of an API object.
+// object returns a member of a desired set with what nodes get of an API object.
 func object(kind wire.Kind, meta metav1.Object, content any) (*wire.Object, error) {
 	b, err := json.Marshal(content)
 	if err != nil {
@@ -21,14 +21,14 @@ func object(kind wire.Kind, meta metav1.Object, content any) (*wire.Object, erro
 	return o, nil
 }
 
-// trimMeta leaves out what a node has no use for and what changes without meaning.
+// trimMeta returns metadata without what nodes do not use, and without what changes with no effect on them.
 func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	m.ManagedFields, m.ResourceVersion = nil, ""
 	m.SelfLink = "" //lint:ignore SA1019 an object of an older hub may still have it
 	return m
 }
 
-// trimData trims the metadata of what a node only reads.
+// trimData returns the metadata of what a node only reads.
 func trimData(m metav1.ObjectMeta) metav1.ObjectMeta {
 	m = trimMeta(m)
 	m.OwnerReferences, m.Finalizers, m.Generation = nil, nil, 0
@@ -39,8 +39,8 @@ func trimData(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return m
 }
 
-// podObject is a pod as its node gets it. Its status comes from the node, so none goes down, except that the hub has given
-// the pod up.
+// podObject returns a pod as its node gets it. Its status comes from the node, so it is left out, except when the hub has failed the
+// pod.
 func podObject(p *corev1.Pod) (*wire.Object, error) {
 	q := corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -77,7 +77,7 @@ func nodeObject(n *corev1.Node) (*wire.Object, error) {
 	return object(wire.KindNode, n, &q)
 }
 
-// peerObject is another node's pod network; nil when it has none yet.
+// peerObject returns another node's pod network; nil when it has none yet.
 func peerObject(n *corev1.Node) (*wire.Object, error) {
 	p := wire.Peer{Name: n.Name, PodCIDR: n.Spec.PodCIDRs}
 	if len(p.PodCIDR) == 0 && n.Spec.PodCIDR != "" {

@@ -1,6 +1,6 @@
-// Package desired works out what each node should have: what is bound to it, what its pods refer to, and what all nodes
+// Package desired computes what each node should have: what is bound to it, what its pods refer to, and what all nodes
 // share. It is pure: changes of the API's objects come in, puts and removals go out, and the time is a parameter. It starts
-// no goroutine, reads no clock and sends nothing; hub/dispatch drives it and hands what comes out to the nodes' senders.
+// no goroutine, reads no clock and sends nothing; hub/dispatch drives it and passes its output to the nodes' senders.
 //
 //	Change, Share ───────────────┐                      ┌─► Put, Remove, Hide   of one node's set
 //	Open, Have, Close ───────────┼──► table of Sources ─┤

@@ -34,7 +34,7 @@ type Op struct {
 	Verb   Verb
 	Node   string // name, of Put, Remove and Hide
 	ID     wire.ID
-	Object *wire.Object // of Put and Share; nobody may change it
+	Object *wire.Object // of Put and Share; shared: read-only
 }
 
 // Failure is an object that could not be composed.
@@ -65,7 +65,7 @@ func nameOf(o kube.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-// text is a name as logs have it.
+// text returns a name in the form for logs.
 func text(n types.NamespacedName) string {
 	if n.Namespace == "" {
 		return n.Name

@@ -9,7 +9,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// holdBack takes those pods out of a set that its node does not have and that have to wait.
+// holdBack takes those pods out of a set that its node does not have and that have to be pending.
 func (s *Sets) holdBack(now time.Time, n *set, entries []wire.Entry) {
 	has := map[wire.ID]bool{}
 	for _, e := range entries {
@@ -28,13 +28,13 @@ func (s *Sets) holdBack(now time.Time, n *set, entries []wire.Entry) {
 	}
 }
 
-// Pending reports whether a pod is held back from a node's set, so that the set is not complete.
+// Pending reports whether a pod of a node's set is pending, so that the set is not complete.
 func (s *Sets) Pending(node string) bool {
 	n := s.open[node]
 	return n != nil && len(n.pending) > 0
 }
 
-// Release sends a pending pod if it does not wait any more.
+// Release sends a pending pod if it need not wait any more.
 func (s *Sets) Release(now time.Time, node string, uid types.UID) {
 	n := s.open[node]
 	if n == nil {

@@ -7,10 +7,10 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// referred follows a source whose objects nodes get that have a pod which refers to them. It composes only those.
+// referred follows a source of which a node gets the objects that its pods refer to. It composes only those.
 type referred struct {
 	Source
-	objects map[types.NamespacedName]*target
+	objects map[types.NamespacedName]*target // those that pods of open sets refer to
 }
 
 // target is what pods of open sets refer to.
@@ -29,7 +29,7 @@ func newReferred(src Source) *referred {
 	return &referred{Source: src, objects: map[types.NamespacedName]*target{}}
 }
 
-// forget ends all references of a set to an object, without a change of the set: it is about to be closed.
+// forget removes all references of a set to an object, without a change of the set: it is about to be closed.
 func (r *referred) forget(n *set, name types.NamespacedName) {
 	if t := r.objects[name]; t != nil {
 		delete(t.nodes, n)
@@ -39,7 +39,7 @@ func (r *referred) forget(n *set, name types.NamespacedName) {
 	}
 }
 
-// hold adds a reference of a set.
+// hold adds a reference of a set to an object.
 func (s *Sets) hold(n *set, r ref) {
 	t := r.from.objects[r.name]
 	if t == nil {
@@ -53,7 +53,7 @@ func (s *Sets) hold(n *set, r ref) {
 	}
 }
 
-// release ends a reference of a set.
+// release removes a reference of a set to an object.
 func (s *Sets) release(n *set, r ref) {
 	t := r.from.objects[r.name]
 	if t == nil {
@@ -68,7 +68,7 @@ func (s *Sets) release(n *set, r ref) {
 	r.from.forget(n, r.name)
 }
 
-// target composes what pods refer to; nil when it does not exist.
+// target returns the composed object that pods refer to; nil when it does not exist.
 func (s *Sets) target(r *referred, o kube.Object) *wire.Object {
 	if o == nil {
 		return nil

@@ -13,7 +13,7 @@ import (
 )
 
 // serviceObject joins a Service with its EndpointSlices. The result depends on neither's order or metadata, so that a
-// change that means nothing to a node is no change.
+// change without effect on nodes is not sent.
 func serviceObject(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) (*wire.Object, error) {
 	j := svcproxy.Service{
 		Namespace: s.Namespace, Name: s.Name, ExternalName: s.Spec.ExternalName,
@@ -77,7 +77,7 @@ func serviceObject(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) (*
 	return object(wire.KindService, s, &j)
 }
 
-// sourceRanges is who may use a load balancer, none for everyone: by the field, or by the annotation that it came from.
+// sourceRanges returns the networks that may use a load balancer, none for all: by the field, or by the annotation that it came from.
 func sourceRanges(s *corev1.Service) []string {
 	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
 		return s.Spec.LoadBalancerSourceRanges
@@ -88,7 +88,7 @@ func sourceRanges(s *corev1.Service) []string {
 	return nil
 }
 
-// sliceEndpoints are the endpoints of one slice, without those whose address is none.
+// sliceEndpoints returns the endpoints of one slice, without those whose address is none.
 func sliceEndpoints(e *discoveryv1.EndpointSlice) []svcproxy.Endpoint {
 	ports := map[string]uint16{}
 	for _, p := range e.Ports {
@@ -106,7 +106,7 @@ func sliceEndpoints(e *discoveryv1.EndpointSlice) []svcproxy.Endpoint {
 		if len(x.Addresses) == 0 {
 			continue
 		}
-		a, err := netip.ParseAddr(x.Addresses[0]) // further ones are the same endpoint's, says the API
+		a, err := netip.ParseAddr(x.Addresses[0]) // by the API, further ones are of the same endpoint
 		if err != nil {
 			continue
 		}

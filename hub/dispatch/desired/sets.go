@@ -93,14 +93,14 @@ func (s *Sets) Open(now time.Time, node string, empty bool) {
 	}
 }
 
-// Known says that the node has exactly its set.
+// Known records that the node has exactly its set.
 func (s *Sets) Known(node string) {
 	if n := s.open[node]; n != nil {
 		n.known = true
 	}
 }
 
-// Have says what the node has. Pods that it does not have, and that wait for something, are taken out of the set again.
+// Have records what the node has. Pods that it does not have, and that wait for something, are taken out of the set again.
 func (s *Sets) Have(now time.Time, node string, entries []wire.Entry) {
 	if n := s.open[node]; n != nil {
 		n.known = true
@@ -108,7 +108,7 @@ func (s *Sets) Have(now time.Time, node string, entries []wire.Entry) {
 	}
 }
 
-// Close forgets the set of a node whose session is over.
+// Close drops the set of a node whose session is over.
 func (s *Sets) Close(node string) {
 	n := s.open[node]
 	if n == nil {

@@ -15,8 +15,8 @@ type shared struct {
 	Source
 	objects map[types.NamespacedName]kube.Object
 	parts   map[types.NamespacedName]map[string]kube.Object // by the object they are part of, and their own name
-	sent    map[types.NamespacedName]version
-	stale   map[types.NamespacedName]struct{} // to be composed anew
+	sent    map[types.NamespacedName]version                // what nodes have
+	stale   map[types.NamespacedName]struct{}               // to be composed again
 }
 
 // version is what nodes have of a shared object.
@@ -83,7 +83,7 @@ func (s *Sets) Stale() (list []Stale) {
 	return list
 }
 
-// Share composes a shared object anew, for all nodes.
+// Share composes a shared object again, for all nodes.
 func (s *Sets) Share(k Stale) {
 	x := k.from
 	var w *wire.Object

@@ -10,7 +10,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// Source is one kind of object that nodes get: an entry of the table. Exactly one of Node, Refs and All is set; it says which
+// Source is one kind of object that nodes get: an entry of the table. Exactly one of Node, Refs and All is set; it decides which
 // nodes need an object.
 type Source struct {
 	// Kind is what the objects are on the wire.
@@ -22,11 +22,11 @@ type Source struct {
 	Node func(o kube.Object) string
 	// Refs returns what a pod refers to, each once: a node needs what its pods refer to.
 	Refs func(p *corev1.Pod) []types.NamespacedName
-	// All has every node need every object.
+	// All is true when every node needs every object.
 	All bool
 
 	// Compose returns an object as nodes get it: trimmed, with Kind and o's UID as its ID, and equal as long as nothing
-	// changes that means something to a node. Nil means that there is nothing to send yet. parts is for sources with Part.
+	// changes that nodes use. Nil means that there is nothing to send yet. parts is for sources with Part.
 	Compose func(o kube.Object, parts []kube.Object) (*wire.Object, error)
 
 	// Part is a second kind that is composed into the objects, of sources with All; zero: none. PartOf returns the object
@@ -51,14 +51,14 @@ func Table() []Source {
 	}
 }
 
-// alone is the Compose of a source whose objects are made of one object each.
+// alone returns the Compose of a source whose objects are made of one object each.
 func alone[T kube.Object](f func(T) (*wire.Object, error)) func(kube.Object, []kube.Object) (*wire.Object, error) {
 	return func(o kube.Object, _ []kube.Object) (*wire.Object, error) { return f(o.(T)) }
 }
 
 func podNode(o kube.Object) string { return o.(*corev1.Pod).Spec.NodeName }
 
-// inNamespaceOf is the Refs of a kind whose objects pods name within their own namespace.
+// inNamespaceOf returns the Refs of a kind whose objects pods name within their own namespace.
 func inNamespaceOf(list func(*corev1.Pod) []string) func(p *corev1.Pod) []types.NamespacedName {
 	return func(p *corev1.Pod) (refs []types.NamespacedName) {
 		for _, name := range list(p) {
@@ -76,7 +76,7 @@ func serviceWithSlices(o kube.Object, parts []kube.Object) (*wire.Object, error)
 	return serviceObject(o.(*corev1.Service), slices)
 }
 
-// sliceService is the Service that an EndpointSlice belongs to.
+// sliceService returns the Service that an EndpointSlice belongs to.
 func sliceService(part kube.Object) types.NamespacedName {
 	name := part.GetLabels()[discoveryv1.LabelServiceName]
 	if name == "" {

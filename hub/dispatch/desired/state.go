@@ -16,7 +16,7 @@ type Reader interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
 }
 
-// Config is what Sets are made of.
+// Config is what Sets need.
 type Config struct {
 	// Sources is the table of what is synced; one of them is of Pods.
 	Sources []Source
@@ -26,8 +26,8 @@ type Config struct {
 	Waits func(node string, p *corev1.Pod) bool
 }
 
-// Sets are the desired sets of all nodes that have a session. They follow the change feed for all nodes. They belong to one
-// goroutine.
+// Sets are the desired sets of all nodes that have a session. They follow the change feed for all nodes. They are owned by
+// one goroutine.
 type Sets struct {
 	cfg      Config
 	kinds    []kube.GVK // to follow, each once
@@ -36,15 +36,15 @@ type Sets struct {
 	referred []*referred
 	pods     *bound          // the one of Pods
 	open     map[string]*set // by Node name: nodes with a session
-	out      Output
+	out      Output          // what Drain returns next
 }
 
-// set is what is remembered of one open set.
+// set is one open set.
 type set struct {
 	node    string
-	members map[wire.ID]member // of bound sources
-	pending map[types.UID]time.Time
-	known   bool // it is known which pods the node has, so that others may be held back
+	members map[wire.ID]member      // of bound sources
+	pending map[types.UID]time.Time // pods that are not sent yet: until when they may wait
+	known   bool                    // it is known which pods the node has, so that others may be pending
 }
 
 // member is a bound object of an open set.

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// cluster is pods that come and go, and nodes that report the images of all they have heard of.
+// cluster is pods that come and go, and nodes that report the images of all pods that they have seen.
 type cluster struct {
 	*Images
 	now  time.Time

@@ -15,7 +15,7 @@ import (
 
 const (
 	// linger is how long a report counts after the last pod with the image is gone: long enough for the pod's successors to
-	// be placed by it, short enough for a tag that has been pushed anew to get another try.
+	// be placed by it, short enough for a tag that has been pushed again to be tried again.
 	linger = 10 * time.Minute
 	// Bounds of what one node may report.
 	maxImages    = 256
@@ -24,16 +24,17 @@ const (
 	maxPlatform  = 32 // bytes
 )
 
-// Images is what is known. All methods but Subscribe are for one goroutine, and subscribers are called from there.
+// Images are the image reports. All methods but Subscribe are for one goroutine, which calls the subscribers; fields without another
+// note are owned by it.
 type Images struct {
 	uses    func(node, image string) bool // reports whether a pod with the image is bound to the node; never nil
 	reports map[string]map[string]*report // by image, by node; none is empty
 	count   map[string]int                // of reports, by node; none is 0
 
 	mu          sync.Mutex
-	known       map[string][]string // what subscribers know: sorted architectures, by image; guarded by mu
-	subscribers map[int]func(image string, architectures []string)
-	next        int // id of the next subscriber
+	known       map[string][]string                                // what subscribers have got: sorted architectures, by image; guarded by mu
+	subscribers map[int]func(image string, architectures []string) // by id; guarded by mu
+	next        int                                                // id of the next subscriber; grows only; guarded by mu
 }
 
 // report is what one node has reported of one image.
@@ -53,7 +54,7 @@ func (r *report) counts(now time.Time, image string) bool {
 	return r.current() || !r.until.IsZero() && (now.Before(r.until) || byDigest(image))
 }
 
-// New returns Images that know nothing. uses reports whether a pod with an image is bound to a node, as of the last Change.
+// New returns Images without reports. uses reports whether a pod with an image is bound to a node, as of the last Change.
 func New(uses func(node, image string) bool) *Images {
 	return &Images{uses: uses, reports: map[string]map[string]*report{}, count: map[string]int{}, known: map[string][]string{},
 		subscribers: map[int]func(string, []string){}}
@@ -77,7 +78,7 @@ func (i *Images) Subscribe(ctx context.Context, f func(image string, architectur
 	})
 }
 
-// Report takes what a node's batch reports of images, and returns when to call Expire; zero: never.
+// Report takes in what a node's batch reports of images, and returns when to call Expire; zero: never.
 func (i *Images) Report(now time.Time, node string, b *wire.Batch) (next time.Time) {
 	for _, id := range b.Deletes {
 		if id.Kind == wire.KindImage {
@@ -126,7 +127,7 @@ func imagesOf(p *corev1.Pod) (names []string) {
 	return names
 }
 
-// set takes a node's report of an image. used: a pod with that image is bound to the node. A report that makes no sense
+// set takes a node's report of an image. used: a pod with that image is bound to the node. A report that cannot be decoded
 // clears the one before, without an error: the node may be of a later version.
 func (i *Images) set(now time.Time, node, image string, data []byte, used bool) {
 	var rep wire.ImageReport
@@ -151,21 +152,21 @@ func (i *Images) set(now time.Time, node, image string, data []byte, used bool) 
 	i.update(now, image)
 }
 
-// clear takes a report back: the node has no pod with the image any more, or has just started.
+// clear removes a report: the node has no pod with the image any more, or has just started.
 func (i *Images) clear(now time.Time, node, image string) {
 	if r := i.reports[image][node]; r != nil {
 		i.change(now, image, r, false, r.used)
 	}
 }
 
-// use says whether a pod with the image is bound to the node.
+// use records whether a pod with the image is bound to the node.
 func (i *Images) use(now time.Time, node, image string, used bool) {
 	if r := i.reports[image][node]; r != nil && r.used != used {
 		i.change(now, image, r, r.set, used)
 	}
 }
 
-// change changes what decides whether a report is current. One that no longer is lingers.
+// change sets what decides whether a report is current. One that no longer is lingers.
 func (i *Images) change(now time.Time, image string, r *report, set, used bool) {
 	before := r.current()
 	r.set, r.used = set, used
@@ -232,7 +233,8 @@ func (i *Images) makeRoom(now time.Time, node string) bool {
 
 func byDigest(image string) bool { return strings.Contains(image, "@sha256:") }
 
-// update works out what is known of an image, drops the reports that are over, and calls the subscribers on a change.
+// update computes the known architectures of an image, drops the reports that no longer count, and calls the subscribers on a
+// change.
 func (i *Images) update(now time.Time, image string) {
 	var known []string
 	registry := false

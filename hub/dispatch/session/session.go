@@ -5,8 +5,8 @@
 //	challenged ──hello──► judged ──Accept──► open ──► ended
 //	     └───────────────────┴── Refuse ────────────────┘
 //
-// Text scripts (testdata) show what it does against a node that does as the script says; other tests here have the node do
-// what no agent would. Both sessions against each other, over a net that drops, doubles and delays, are test/link's TestModel
+// Text scripts (testdata) show what it does against a node that follows the script; in other tests here the node does what no
+// agent would. Both sessions against each other, over a net that drops, doubles and delays, are test/link's TestModel
 // and TestScripts.
 package session
 
@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// A handshake that is not finished by then is forgotten.
+	// A handshake that is not finished by then is ended.
 	handshakeLimit = time.Minute
 	// What a node may send in one message. Bytes. Reports are small; the map of a large desired set is the largest.
 	maxUp = 4 << 20
-	// What the hub remembers of a node's reports, in bytes: room for ten thousand pods.
+	// The hub's copy of a node's reports, in bytes: room for ten thousand pods.
 	maxCopy = 1 << 20
 	// Frames that may wait for a node's acknowledgement when it asks for something more. A node asks one thing at a time;
-	// one that asks on and on and takes no answers would have them all kept.
+	// one that asks without end and acknowledges nothing would make the hub keep all answers.
 	maxAnswers = 256
 	// historyVersion is the link version that has Complete, and histories in Welcome and Refuse.
 	historyVersion = 2
@@ -52,13 +52,13 @@ type Output struct {
 	Err   error
 }
 
-// ErrHandshake is a handshake that was not finished in time.
+// ErrHandshake is the end of a handshake that was not finished in time.
 var ErrHandshake = errors.New("handshake not finished")
 
-// ErrDiverged is a node whose copy does not become what it is sent.
+// ErrDiverged is the end of a session whose node's copy differs from what it was sent.
 var ErrDiverged = errors.New("the node's copy of its desired set does not become what the hub sends")
 
-// ErrNotListening is a node that asks and asks and takes no answers.
+// ErrNotListening is the end of a session whose node asks without end and acknowledges no answers.
 var ErrNotListening = errors.New("the node does not take the hub's answers")
 
 type state uint8
@@ -71,7 +71,8 @@ const (
 	ended
 )
 
-// Session is the state machine. Its methods only change it; Drain gives what to do.
+// Session is the state machine. Its methods only change its state; Drain returns what the driver has to do. It is owned by one
+// goroutine.
 type Session struct {
 	Place wire.Place
 	// Fingerprint is the device's, known and proved after its hello.
@@ -82,7 +83,7 @@ type Session struct {
 	pipe     *wire.Pipe    // nil before the hello, never nil after
 	limit    time.Time     // of the handshake, or of the closing
 	down     *wire.Sender  // the desired set; set by Accept, the session's alone from then on
-	up       *wire.Copy    // what the hub remembers of the reports; set by Accept
+	up       *wire.Copy    // the hub's copy of the reports; set by Accept
 	upSeq    uint64        // last batch of reports passed to the driver
 	waiting  []*wire.Batch // passed to the driver and not committed: at most one
 	revision func() uint64 // set by Accept
@@ -93,7 +94,7 @@ type Session struct {
 	out      Output
 }
 
-// New takes a knock. An error means that the frame is not one: forget it.
+// New begins a handshake by a node's first frame, the knock. An error means that the frame is none: drop it.
 func New(now time.Time, p wire.Place, key wire.StaticKey, knock []byte) (*Session, error) {
 	resp, err := wire.NewResponder(p, key, knock, nil)
 	if err != nil {
@@ -107,10 +108,10 @@ func New(now time.Time, p wire.Place, key wire.StaticKey, knock []byte) (*Sessio
 // Open reports whether the session is accepted and alive.
 func (s *Session) Open() bool { return s.state == open }
 
-// LastSeen is when the node's last frame came; zero before its hello.
+// LastSeen returns when the node's last frame came; zero before its hello.
 func (s *Session) LastSeen() time.Time { return s.lastSeen }
 
-// Unanswered is since when the node has left a frame unacknowledged; zero when it owes no answer.
+// Unanswered returns since when the node has left a frame unacknowledged; zero when it owes no answer.
 func (s *Session) Unanswered() time.Time {
 	if s.pipe == nil {
 		return time.Time{}
@@ -168,7 +169,7 @@ func (s *Session) hello(now time.Time, frame []byte) {
 }
 
 // Accept opens the session. down is the node's desired set, whose alone it is from now on; peer is the hash of the node's
-// copy (from its hello); up is what the hub remembers of the node's reports; revision returns the hub's.
+// copy (from its hello); up is the hub's copy of the node's reports; revision returns the hub's.
 func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *wire.Copy, revision func() uint64) {
 	if s.state != judged {
 		return
@@ -181,8 +182,8 @@ func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *
 	down.Begin(peer)
 }
 
-// Refuse ends the session before its welcome. An agent of version 1 takes a revision that is no smaller than its own for
-// proof that its Node was deleted, which no revision is; so it gets none.
+// Refuse ends the session before its welcome. An agent of version 1 concludes from a revision that is not smaller than
+// its own that its Node was deleted, which is wrong; so it gets none.
 func (s *Session) Refuse(now time.Time, r wire.Refuse) {
 	if s.state == judged {
 		if s.version < historyVersion {
@@ -202,8 +203,8 @@ func (s *Session) Bye(now time.Time, code wire.Code, message string) {
 	}
 }
 
-// Settle says that the node has its whole desired set, once in a session and as soon as that is so. Call it only while
-// nothing that the node is to have is held back from the set.
+// Settle informs the node, once in a session, that it has its whole desired set as soon as that is so. Call it only while no object
+// of the set is pending.
 func (s *Session) Settle() {
 	if s.state == open && !s.complete && s.version >= historyVersion && s.down.Settled() {
 		s.complete = true
@@ -219,7 +220,7 @@ func (s *Session) Probe(now time.Time) {
 	}
 }
 
-// OpenStream has the node serve a stream.
+// OpenStream asks the node to serve a stream.
 func (s *Session) OpenStream(o *wire.Open) {
 	if s.state == open {
 		s.pipe.Send(o)
@@ -265,7 +266,7 @@ func (s *Session) message(m wire.Message) {
 	}
 }
 
-// answer sends what a node has asked for, as long as it takes its answers.
+// answer sends what a node has asked for, as long as it acknowledges answers.
 func (s *Session) answer(m wire.Message) {
 	if s.pipe.Backlog() > maxAnswers {
 		s.end(ErrNotListening)
@@ -281,7 +282,7 @@ func (s *Session) Have(h *wire.Have) {
 	}
 }
 
-// Committed says that the oldest batch of reports not yet answered is durable.
+// Committed records that the oldest batch of reports not yet answered is durable, and answers it.
 func (s *Session) Committed(seq uint64) {
 	if s.state != open || len(s.waiting) == 0 || s.waiting[0].Seq != seq {
 		return
@@ -308,7 +309,7 @@ func (s *Session) end(err error) {
 	s.state, s.out.Ended, s.out.Err = ended, true, err
 }
 
-// Drain gives what there is to do by now. Call it after every other call and at Wake.
+// Drain returns what there is to do by now. Call it after every other call and at Wake.
 func (s *Session) Drain(now time.Time) Output {
 	if s.state == open {
 		if m := s.down.Next(s.revision()); m != nil {
@@ -337,7 +338,7 @@ func (s *Session) Drain(now time.Time) Output {
 	return out
 }
 
-// Wake is when Drain has something to do even if nothing else happens; zero: never.
+// Wake returns when Drain has something to do even if nothing else happens; zero: never.
 func (s *Session) Wake() time.Time {
 	if s.state == ended {
 		return time.Time{}

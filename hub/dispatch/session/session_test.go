@@ -168,7 +168,7 @@ func TestHostileNodeIsCutOff(t *testing.T) {
 	})
 }
 
-// hears is what the hub has said to the node by now.
+// hears returns what the hub has sent to the node by now.
 func (r *rig) hears() (got []wire.Message) {
 	r.t.Helper()
 	for _, f := range r.s.Drain(r.now.Add(200 * time.Millisecond)).Frames {
@@ -186,7 +186,7 @@ func TestAgentsOfVersion1(t *testing.T) {
 		r.s.Refuse(r.now, wire.Refuse{Code: wire.CodeUnknownDevice, Revision: 700, History: "h"})
 		got := r.hears()
 		if len(got) != 1 {
-			t.Fatalf("version %d hears %v", version, got)
+			t.Fatalf("version %d received %v", version, got)
 		}
 		if m := got[0].(*wire.Refuse); (m.Revision == 0) != (version == 1) {
 			t.Errorf("version %d is refused with revision %d", version, m.Revision)
@@ -202,7 +202,7 @@ func TestAgentsOfVersion1(t *testing.T) {
 			}
 		}
 		if complete != int(version-1) {
-			t.Errorf("version %d hears %d times that its set is complete", version, complete)
+			t.Errorf("version %d received %d times that its set is complete", version, complete)
 		}
 	}
 }

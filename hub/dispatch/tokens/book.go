@@ -21,7 +21,7 @@ const (
 	Retry = 15 * time.Second
 )
 
-// Book is the tokens of one node's pods. It outlives the node's sessions, and belongs to one goroutine.
+// Book holds the tokens of one node's pods. It outlives the node's sessions, and is owned by one goroutine.
 type Book struct {
 	tokens map[string]*token // by UID on the wire: the pod's UID and the audience
 }
@@ -59,7 +59,7 @@ type Result struct {
 // NewBook returns a Book without tokens.
 func NewBook() *Book { return &Book{tokens: map[string]*token{}} }
 
-// due is when the token is to be renewed: at 80 % of its life.
+// due returns when the token is to be renewed: at 80 % of its life.
 func (t *token) due() time.Time {
 	if t.expires.IsZero() {
 		return t.retry
@@ -74,13 +74,13 @@ func (t *token) due() time.Time {
 // missing reports whether there is no token at all, not even one that only the node holds.
 func (t *token) missing() bool { return t.obj == nil && t.expires.IsZero() }
 
-// placeholder stands for a token that only the node holds. It must never be sent: it is in a set only while the node has
+// placeholder returns an object in place of a token that only the node holds. It must never be sent: it is in a set only while the node has
 // exactly this version.
 func (t *token) placeholder() *wire.Object {
 	return &wire.Object{ID: t.id, Version: uint64(t.expires.Unix()), Namespace: t.pod.Namespace, Name: t.pod.Name}
 }
 
-// request asks for the token; the old one stays in place until the new one is there.
+// request returns a Request for the token; the old one stays until the new one exists.
 func (t *token) request() Request {
 	t.making = true
 	return Request{Pod: t.pod, token: t, id: t.id, audience: t.audience, lifetime: t.lifetime}
@@ -91,8 +91,9 @@ func ended(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// Open begins a session: the node has these pods. It forgets the tokens of others, and what only the agent knew when that has
-// lost all (empty). It returns the tokens that exist; what is missing, Have or Due decides once it is known what the node has.
+// Open begins a session: the node has these pods. It drops the tokens of others, and those that only the agent had when that has
+// lost everything (empty). It returns the tokens that exist; Have or Due decides what is missing, once it is known what the node
+// has.
 func (b *Book) Open(pods iter.Seq[*corev1.Pod], empty bool) (put []*wire.Object) {
 	here := map[types.UID]bool{}
 	for p := range pods {
@@ -118,7 +119,7 @@ func (b *Book) Open(pods iter.Seq[*corev1.Pod], empty bool) (put []*wire.Object)
 	return put
 }
 
-// Want has a pod's tokens exist. It returns those that are to be made, as far as the pod is new.
+// Want records the tokens that a pod mounts. It returns Requests for those that are new.
 func (b *Book) Want(p *corev1.Pod) (made []Request) {
 	for _, t := range b.want(p) {
 		made = append(made, t.request())
@@ -126,7 +127,7 @@ func (b *Book) Want(p *corev1.Pod) (made []Request) {
 	return made
 }
 
-// want notes the tokens that a pod mounts, and returns the new ones.
+// want records the tokens that a pod mounts, and returns the new ones.
 func (b *Book) want(p *corev1.Pod) (added []*token) {
 	for i := range p.Spec.Volumes {
 		if p.Spec.Volumes[i].Projected == nil {
@@ -159,7 +160,7 @@ func lifetime(seconds *int64) time.Duration {
 	return max(kube.Seconds(*seconds), minLifetime)
 }
 
-// Drop forgets the tokens of a pod that is gone from the node, and returns what to remove.
+// Drop removes the tokens of a pod that is gone from the node, and returns what to remove.
 func (b *Book) Drop(pod types.UID) (remove []wire.ID) {
 	for key, t := range b.tokens {
 		if t.pod.UID == pod {
@@ -183,7 +184,7 @@ func (b *Book) Missing(p *corev1.Pod) bool {
 	return false
 }
 
-// Have compares the node's map with the tokens: what the node holds stays until something newer is there.
+// Have compares the node's map with the tokens: what the node holds stays until there is something newer.
 func (b *Book) Have(entries []wire.Entry) (put []*wire.Object, remove []wire.ID) {
 	got := map[string]uint64{}
 	for _, e := range entries {

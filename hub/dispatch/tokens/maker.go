@@ -28,7 +28,7 @@ type Issuer interface {
 	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
 }
 
-// Maker makes tokens, a few at a time, first come first served.
+// Maker makes tokens, a few at a time, in the order of the requests. Its fields but queue do not change after NewMaker.
 type Maker struct {
 	accounts control.Reader
 	issuer   Issuer
@@ -49,8 +49,7 @@ func NewMaker(accounts control.Reader, issuer Issuer, log *slog.Logger) *Maker {
 	return &Maker{accounts: accounts, issuer: issuer, log: log, ready: make(chan struct{}, 1)}
 }
 
-// Ask has a token made. It returns at once; done is called, from a goroutine of the Maker's, with the result, unless Run has
-// ended.
+// Ask queues a request. It returns at once; done is called with the result, from a goroutine of the Maker, unless Run has ended.
 func (m *Maker) Ask(r Request, done func(Result)) {
 	m.mu.Lock()
 	m.queue = append(m.queue, task{r, done})

@@ -18,7 +18,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// binding gives a pod its node, once.
+// binding sets a pod's node, once.
 type binding struct{}
 
 // Handle implements resource.Handler. The scheduler, which commits many bindings at once, sends the pod with spec.nodeName.

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// eviction deletes a pod with grace, with the reason in its status. There are no disruption budgets to ask yet.
+// eviction deletes a pod with grace, with the reason in its status. There are no PodDisruptionBudgets.
 type eviction struct{}
 
 // Handle implements resource.Handler.

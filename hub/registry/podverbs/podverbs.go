@@ -1,5 +1,5 @@
 // Package podverbs holds the subresources that are verbs: a pod's binding and eviction, and a ServiceAccount's token. Each is
-// a resource.Handler: it knows its kind, and leaves to the registry how objects are read, admitted and committed.
+// a resource.Handler for its kind; the registry reads, admits and commits the objects.
 //
 //	POST .../pods/NAME/binding ─► registry ─► binding.Handle ─► Objects.Update ─► admission → change → commit
 package podverbs
@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Install gives the declared kinds their handlers. It comes before the kinds are shared. Without tokens (nil) requests
+// Install sets the handlers of the declared kinds. It must be called before the kinds are shared. Without tokens (nil) requests
 // for one are answered 503.
 func Install(kinds *resource.Kinds, tokens TokenIssuer) error {
 	return errors.Join(

@@ -96,7 +96,7 @@ func checkNames(q *resource.Request, req *authenticationv1.TokenRequest) error {
 	return nil
 }
 
-// checkTokenRequest returns the lifetime that is asked for, shortened to what is given, and a warning when it was.
+// checkTokenRequest returns the requested lifetime, shortened to the longest allowed one, with a warning when it was longer.
 func checkTokenRequest(req *authenticationv1.TokenRequest) (lifetime time.Duration, warnings []string, err error) {
 	lifetime, errs := tokenLifetime(req)
 	errs = append(errs, validateAudiences(req.Spec.Audiences)...)
@@ -126,7 +126,7 @@ func tokenLifetime(req *authenticationv1.TokenRequest) (time.Duration, field.Err
 	return time.Duration(*s) * time.Second, errs // at most 2^32 seconds, which a Duration holds
 }
 
-// validateAudiences bounds what is going to be in each header that carries the token.
+// validateAudiences bounds the audiences, which are in each header with the token.
 func validateAudiences(auds []string) (errs field.ErrorList) {
 	path := field.NewPath("spec").Child("audiences")
 	if len(auds) > maxAudiences {
@@ -140,7 +140,7 @@ func validateAudiences(auds []string) (errs field.ErrorList) {
 	return errs
 }
 
-// boundPod finds the pod that a token shall live and die with; nil when the request names none.
+// boundPod returns the pod that a token is bound to; nil when the request names none.
 func boundPod(ctx context.Context, objects resource.Objects, namespace string, ref *authenticationv1.BoundObjectReference, account string) (*corev1.Pod, error) {
 	if ref == nil {
 		return nil, nil

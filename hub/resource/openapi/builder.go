@@ -52,7 +52,7 @@ type description struct {
 	name string
 }
 
-// described are the types that a group-version's document must define: its kinds, their lists, the bodies of their
+// described returns the types that a group-version's document must define: its kinds, their lists, the bodies of their
 // subresources, and what every verb needs.
 func described(gv schema.GroupVersion, kinds []*resource.Kind) []description {
 	var out []description
@@ -76,7 +76,7 @@ func described(gv schema.GroupVersion, kinds []*resource.Kind) []description {
 	return out
 }
 
-// definition is the name of an upstream type's definition, "" when it has none.
+// definition returns the name of an upstream type's definition, "" when it has none.
 func definition(gvk schema.GroupVersionKind) string {
 	switch gvk.Kind { // registered in every group, defined once
 	case "DeleteOptions", "WatchEvent", "Status":
@@ -90,7 +90,7 @@ func definition(gvk schema.GroupVersionKind) string {
 	return name
 }
 
-// name is the builders' question: what is this definition called, and what does it say about itself?
+// name returns the name and the extensions of a definition, for upstream's builders.
 func (b *documentBuilder) name(name string) (string, spec.Extensions) {
 	gvks := b.gvks[name]
 	if len(gvks) == 0 {

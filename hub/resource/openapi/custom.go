@@ -20,7 +20,7 @@ const (
 	listMeta   = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
 )
 
-// definitionOf is the name of the definition of a kind's objects.
+// definitionOf returns the name of the definition of a kind's objects.
 func definitionOf(k *resource.Kind) string {
 	if k.Unstructured() {
 		return customName(k.GVK)
@@ -28,7 +28,7 @@ func definitionOf(k *resource.Kind) string {
 	return definition(k.GVK)
 }
 
-// listDefinitionOf is the name of the definition of a list of them.
+// listDefinitionOf returns the name of the definition of a list of them.
 func listDefinitionOf(k *resource.Kind) string {
 	list := listGVK(k)
 	if k.Unstructured() {
@@ -41,14 +41,14 @@ func listGVK(k *resource.Kind) schema.GroupVersionKind {
 	return k.GVK.GroupVersion().WithKind(k.GVK.Kind + "List")
 }
 
-// customName is "dev.example.v1.Widget", as Kubernetes names definitions of custom resources.
+// customName returns "dev.example.v1.Widget", as Kubernetes names definitions of custom resources.
 func customName(gvk schema.GroupVersionKind) string {
 	parts := strings.Split(gvk.Group, ".")
 	slices.Reverse(parts)
 	return strings.Join(append(parts, gvk.Version, gvk.Kind), ".")
 }
 
-// definitions are upstream's, and those of the kinds that have no Go type.
+// definitions returns upstream's, and those of the kinds that have no Go type.
 func (b *documentBuilder) definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	defs := allDefinitions(ref)
 	for _, kinds := range b.kinds {

@@ -12,18 +12,18 @@ import (
 )
 
 // definitions are upstream's generated OpenAPI definitions, as compressed JSON: in the binary the generated functions
-// take 7 MB, these 0.2 MB (docs/adr/0002-binary-size.md). TestDefinitions holds the two together, and renews the file with
+// take 7 MB, these 0.2 MB (docs/adr/0002-binary-size.md). TestDefinitions compares the two, and writes the file with
 //
 //	go test ./hub/resource/openapi -run TestDefinitions -update
 //
 //go:embed definitions.json.zst
 var definitions []byte
 
-// allDefinitions returns the schemas of all upstream types. It builds megabytes: keep what is needed of it, not the result.
+// allDefinitions returns the schemas of all upstream types. The result has megabytes: keep what is needed of it, not all.
 func allDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	defs, err := decodeDefinitions(definitions)
 	if err != nil {
-		panic(fmt.Sprintf("definitions.json.zst in this binary: %v", err)) // no input of anyone's: a broken build
+		panic(fmt.Sprintf("definitions.json.zst in this binary: %v", err)) // not caused by any input: the build is broken
 	}
 	for name, d := range defs {
 		pointTo(&d.Schema, ref)
@@ -32,7 +32,7 @@ func allDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefin
 	return defs
 }
 
-// encodeDefinitions is the form in which definitions are kept: a reference is the name of what it refers to.
+// encodeDefinitions returns the form in which definitions are kept: a reference is the name of the definition.
 func encodeDefinitions(generate func(common.ReferenceCallback) map[string]common.OpenAPIDefinition) ([]byte, error) {
 	return json.Marshal(generate(func(name string) spec.Ref { return spec.MustCreateRef("#" + name) }))
 }
@@ -48,7 +48,7 @@ func decodeDefinitions(packed []byte) (map[string]common.OpenAPIDefinition, erro
 		return nil, err
 	}
 	for name, d := range defs {
-		// The builder of version 2 looks for a schema here, not for what JSON makes of one.
+		// The builder of version 2 expects a schema here, not its decoded JSON.
 		v2, ok := d.Schema.Extensions[common.ExtensionV2Schema]
 		if !ok {
 			continue
@@ -66,7 +66,7 @@ func decodeDefinitions(packed []byte) (map[string]common.OpenAPIDefinition, erro
 	return defs, nil
 }
 
-// pointTo makes the references of a schema those of the document that it will be part of.
+// pointTo sets the references of a schema to those of the document that it becomes part of.
 func pointTo(s *spec.Schema, ref common.ReferenceCallback) {
 	if u := s.Ref.GetURL(); u != nil && u.Fragment != "" {
 		s.Ref = ref(u.Fragment)

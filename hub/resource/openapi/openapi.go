@@ -29,12 +29,12 @@ type Documents struct {
 	kinds *resource.Kinds
 
 	mu    sync.Mutex
-	of    uint64 // the generation of kinds that the documents describe
-	v2    []byte
+	of    uint64 // the generation of kinds that the documents describe; guarded by mu, as all that follows
+	v2    []byte // gzip'd JSON; nil: not built
 	v2tag string
-	v3    map[schema.GroupVersion][]byte
+	v3    map[schema.GroupVersion][]byte // gzip'd JSON
 	tags  map[schema.GroupVersion]string
-	proto map[string][]byte // by etag; few clients ask for it
+	proto map[string][]byte // by etag; made when a client requests it, which few do
 }
 
 // New returns the documents of kinds. Nothing is built yet.
@@ -108,7 +108,7 @@ func (d *Documents) build() error {
 		return fmt.Errorf("openapi v2: %w", err)
 	}
 	d.of, d.v2, d.v2tag, d.v3, d.tags, d.proto = generation, v2, v2tag, v3, tags, map[string][]byte{}
-	// What was built on the way is garbage now and was more than the rest of the hub needs: give it back.
+	// What was allocated for building is garbage now, and more than the rest of the hub needs: return it to the system.
 	debug.FreeOSMemory()
 	return nil
 }
@@ -164,7 +164,7 @@ func compress(raw []byte) ([]byte, error) {
 	return bytes.Clone(b.Bytes()), nil
 }
 
-// root is the path below which a group-version is served.
+// root returns the path below which a group-version is served.
 func root(gv schema.GroupVersion) string {
 	if gv.Group == "" {
 		return "/api/" + gv.Version

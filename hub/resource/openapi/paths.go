@@ -11,7 +11,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// apiPath is one path of the API with its operations, in the words of neither OpenAPI version.
+// apiPath is one path of the API with its operations, independent of the OpenAPI version.
 type apiPath struct {
 	path       string
 	parameters []string // of the path: namespace, name
@@ -20,7 +20,7 @@ type apiPath struct {
 
 type operation struct {
 	method string // get, put, post, delete, patch
-	action string // Kubernetes' word for it
+	action string // Kubernetes' name for it
 	id     string
 	gvk    schema.GroupVersionKind
 	body   string // definition of the request body; "" for none
@@ -55,7 +55,7 @@ var (
 	}
 )
 
-// paths are those below which a kind is served.
+// paths returns those below which a kind is served.
 func paths(k *resource.Kind) []apiPath {
 	base := root(k.GVK.GroupVersion())
 	kind := definitionOf(k)
@@ -154,7 +154,7 @@ func subresources(k *resource.Kind, one apiPath) []apiPath {
 
 var bodyTypes = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 
-// answers are the media types of the operation's answer.
+// answers returns the media types of the operation's answer.
 func (o operation) answers() []string {
 	if o.of.Unstructured() {
 		return bodyTypes[:2]
@@ -162,7 +162,7 @@ func (o operation) answers() []string {
 	return bodyTypes
 }
 
-// bodies are the media types of its body.
+// bodies returns the media types of its body.
 func (o operation) bodies() []string {
 	if o.body != patchBody {
 		return o.answers()
