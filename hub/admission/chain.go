@@ -68,17 +68,21 @@ func New(cfg Config) (*Chain, error) {
 	}
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
+	priorities := &priorities{objects: cfg.Objects}
+	runtimes := &runtimeClasses{objects: cfg.Objects}
 	return &Chain{
 		objects: cfg.Objects,
 		mutate: []step{
 			namespaces.admit,
 			onPods(accounts.assign),
-			onPods(prioritize),
+			onPods(priorities.assign),
 			onPods(tolerate),
 			services.allocate,
 		},
 		validate: []step{
 			onPods(accounts.limitSecrets),
+			priorities.oneDefault,
+			onPods(runtimes.refuse),
 			onPods(refuseFields),
 			refuseSCTP,
 		},
@@ -98,7 +102,11 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
-	return a.Target.Kind.GVK == kube.Service || enters(a)
+	switch a.Target.Kind.GVK {
+	case kube.Service, kube.PriorityClass:
+		return true
+	}
+	return enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.

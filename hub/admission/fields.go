@@ -27,8 +27,6 @@ func refuseFields(_ context.Context, a *registry.AdmissionRequest, pod *corev1.P
 // unservedPod returns why no node could run the pod as it asks, nil when one could.
 func unservedPod(spec *corev1.PodSpec) error {
 	switch {
-	case spec.RuntimeClassName != nil: // every pod runs on runc
-		return fmt.Errorf("pod rejected: RuntimeClass %q not found", *spec.RuntimeClassName)
 	case len(spec.Overhead) > 0:
 		return errors.New("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
 	case len(spec.ResourceClaims) > 0:

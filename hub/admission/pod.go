@@ -2,7 +2,6 @@ package admission
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -70,41 +69,4 @@ func autonomy(pod *corev1.Pod) (*int64, *field.Error) {
 	}
 	seconds = int64(d / time.Second)
 	return &seconds, nil
-}
-
-// systemPriorities are the classes that every cluster has.
-var systemPriorities = map[string]int32{
-	"system-node-critical":    2_000_001_000,
-	"system-cluster-critical": 2_000_000_000,
-}
-
-// prioritize fills in the number of the pod's priority class.
-func prioritize(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
-	if old, ok := a.Old.(*corev1.Pod); ok {
-		if pod.Spec.Priority == nil {
-			pod.Spec.Priority = old.Spec.Priority
-		}
-		if pod.Spec.PreemptionPolicy == nil {
-			pod.Spec.PreemptionPolicy = old.Spec.PreemptionPolicy
-		}
-		return nil
-	}
-	var priority int32
-	if class := pod.Spec.PriorityClassName; class != "" {
-		p, ok := systemPriorities[class]
-		if !ok {
-			return forbidden(a, fmt.Errorf("no PriorityClass with name %v was found", class))
-		}
-		priority = p
-	}
-	if p := pod.Spec.Priority; p != nil && *p != priority {
-		return forbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; "+
-			"priority admission controller computed %d from the given PriorityClass name", *p, priority))
-	}
-	pod.Spec.Priority = &priority
-	if pod.Spec.PreemptionPolicy == nil {
-		policy := corev1.PreemptLowerPriority
-		pod.Spec.PreemptionPolicy = &policy
-	}
-	return nil
 }

@@ -11,6 +11,8 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -286,9 +288,59 @@ func TestPriority(t *testing.T) {
 	if err := admit(context.Background(), c, next, p); err != nil || next.Spec.Priority == nil {
 		t.Errorf("an update lost the priority: %v", err)
 	}
+	never := corev1.PreemptNever
+	wantError(t, admit(context.Background(), c, pod(func(p *corev1.Pod) { p.Spec.PreemptionPolicy = &never }), nil),
+		`pods "p" is forbidden: the string value of PreemptionPolicy (Never) must not be provided in pod spec; priority admission controller computed PreemptLowerPriority from the given PriorityClass name`)
 	gvisor := "gvisor"
 	wantError(t, admit(context.Background(), c, pod(func(p *corev1.Pod) { p.Spec.RuntimeClassName = &gvisor }), nil),
 		`pods "p" is forbidden: pod rejected: RuntimeClass "gvisor" not found`)
+}
+
+// TestPriorityClasses checks that stored classes are obeyed: one by its name, the default one by pods that name none.
+func TestPriorityClasses(t *testing.T) {
+	class := func(name string, value int32, change ...func(*schedulingv1.PriorityClass)) *schedulingv1.PriorityClass {
+		c := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value}
+		for _, f := range change {
+			f(c)
+		}
+		return c
+	}
+	byDefault := func(c *schedulingv1.PriorityClass) { c.GlobalDefault = true }
+	never := func(c *schedulingv1.PriorityClass) { c.PreemptionPolicy = new(corev1.PreemptNever) }
+	named := func(name string) *corev1.Pod { return pod(func(p *corev1.Pod) { p.Spec.PriorityClassName = name }) }
+	s := newStore(namespace("ns", corev1.NamespaceActive), account("ns", "default"), class("high", 1000), class("patient", 7, never))
+	c := newChain(t, s)
+	for _, x := range []struct{ name, want string }{{"", " 0 PreemptLowerPriority"}, {"high", "high 1000 PreemptLowerPriority"}, {"patient", "patient 7 Never"}} {
+		p := named(x.name)
+		if err := admit(t.Context(), c, p, nil); err != nil {
+			t.Errorf("%q: %v", x.name, err)
+		} else if got := fmt.Sprintf("%s %d %s", p.Spec.PriorityClassName, *p.Spec.Priority, *p.Spec.PreemptionPolicy); got != x.want {
+			t.Errorf("a pod of class %q gets %s, want %s", x.name, got, x.want)
+		}
+	}
+	usual := class("usual", 5, byDefault)
+	if err := admit(t.Context(), c, usual, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.put(usual)
+	p := named("")
+	if err := admit(t.Context(), c, p, nil); err != nil || p.Spec.PriorityClassName != "usual" || *p.Spec.Priority != 5 {
+		t.Errorf("a pod that names no class gets %s, %v", p.Spec.PriorityClassName, err)
+	}
+	const second = `priorityclasses.scheduling.k8s.io "high" is forbidden: PriorityClass usual is already marked as default. Only one default can exist`
+	wantError(t, admit(t.Context(), c, class("high", 1000, byDefault), nil), second)
+	wantError(t, admit(t.Context(), c, class("high", 1000, byDefault), class("high", 1000)), second)
+	if err := admit(t.Context(), c, usual, usual); err != nil {
+		t.Errorf("an update of the default: %v", err)
+	}
+}
+
+// TestRuntimeClassIsNotObeyed checks that a pod learns why its class does not help it.
+func TestRuntimeClassIsNotObeyed(t *testing.T) {
+	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive), account("ns", "default"),
+		&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "gvisor"}, Handler: "runsc"}))
+	wantError(t, admit(t.Context(), c, pod(func(p *corev1.Pod) { p.Spec.RuntimeClassName = new("gvisor") }), nil),
+		`pods "p" is forbidden: pod rejected: RuntimeClass "gvisor" is stored, but not obeyed yet: every pod runs on runc; take spec.runtimeClassName away`)
 }
 
 func TestNewSaysWhatIsWrong(t *testing.T) {

@@ -163,6 +163,9 @@ func (r *Registry) applyCreateRules(ctx context.Context, a *AdmissionRequest, ru
 	if rules.WarnCreate != nil {
 		p.warnings = append(p.warnings, rules.WarnCreate(ctx, obj)...)
 	}
+	if k.Inert != "" {
+		p.warnings = append(p.warnings, fmt.Sprintf("Petrel stores %s; %s", k.GVK.Kind, k.Inert))
+	}
 	a.Name = obj.GetName()
 	return nil
 }

@@ -20,9 +20,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
+	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/registry/patchcost"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
+
+// heavyPatch is the size of patch and object, in bytes, from which patches are applied one at a time.
+const heavyPatch = 64 << 10
 
 // maxPatchOperations bounds a JSON patch, as in Kubernetes.
 const maxPatchOperations = 10000
@@ -197,7 +202,7 @@ func (p *patcher) json(now []byte) (next []byte, strictErrs []error, err error) 
 		return nil, nil, apierrors.NewRequestEntityTooLargeError(
 			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
 	}
-	if err := checkJSONPatch(now, ops); err != nil {
+	if err := patchcost.JSON(now, ops); err != nil {
 		return nil, nil, err
 	}
 	if next, err = contained(func() ([]byte, error) { return ops.Apply(now) }); err != nil {
@@ -237,7 +242,7 @@ func (p *patcher) strategic(now []byte, into runtime.Object) (runtime.Object, er
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	if err := checkStrategic(original, patch, schema); err != nil {
+	if err := patchcost.Strategic(original, patch, schema); err != nil {
 		return nil, err
 	}
 	merged, err := contained(func() (strategicpatch.JSONMap, error) {
@@ -307,4 +312,17 @@ func unsupportedPatch(pt types.PatchType, accepted []types.PatchType) error {
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
 		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s (got %s)", strings.Join(names, ", "), pt),
 	}}
+}
+
+// turn waits until a large patch may be applied: one at a time, so that patches have one core of the machine at most. Users
+// take turns, parts of the hub too. done must be called.
+func (r *Registry) turn(ctx context.Context, size int) (done func(), err error) {
+	if size < heavyPatch {
+		return func() {}, nil
+	}
+	done, err = r.patching.Acquire(ctx, auth.UserFrom(ctx).Name)
+	if err != nil {
+		return nil, apierrors.NewTimeoutError("other large patches are being applied; try again later", 2)
+	}
+	return done, nil
 }

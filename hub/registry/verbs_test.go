@@ -85,6 +85,20 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// TestInertKindsWarn checks that the answer to a creation says when nothing acts on the object.
+func TestInertKindsWarn(t *testing.T) {
+	r := registrytest.New(t)
+	quotas := corev1.SchemeGroupVersion.WithKind("ResourceQuota")
+	res, err := r.Create(ctx, registrytest.Target(t, quotas, "default", ""), &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}}, nil)
+	if err != nil || len(res.Warnings) != 1 || res.Warnings[0] != "Petrel stores ResourceQuota; nothing acts on it yet" {
+		t.Errorf("%v, warnings %q", err, res.Warnings)
+	}
+	res, err = r.Create(ctx, registrytest.Target(t, kube.ConfigMap, "default", ""), configMap("a"), nil)
+	if err != nil || len(res.Warnings) != 0 {
+		t.Errorf("%v, warnings %q", err, res.Warnings)
+	}
+}
+
 func TestCreateRefuses(t *testing.T) {
 	r := registrytest.New(t)
 	create(t, r, configMap("taken"))

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -69,6 +70,21 @@ func internalOf(k *Kind, obj kube.Object) (runtime.Object, error) {
 		return nil, fmt.Errorf("convert %s %s: %w", k.Singular, obj.GetName(), err)
 	}
 	return in, nil
+}
+
+// nameAndCreation returns the columns of the kinds for which upstream has no printer, by its default table convertor.
+func nameAndCreation(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+	t, err := nameAndAge(objs, opts)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.ColumnDefinitions) > 0 {
+		t.ColumnDefinitions[1].Name = "Created At"
+	}
+	for i, obj := range objs {
+		t.Rows[i].Cells[1] = obj.GetCreationTimestamp().UTC().Format(time.RFC3339)
+	}
+	return t, nil
 }
 
 // nameAndAge returns the columns of a kind that declares none, as Kubernetes shows custom resources.

@@ -19,7 +19,11 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	_ "k8s.io/kubernetes/pkg/apis/discovery/install"
 	_ "k8s.io/kubernetes/pkg/apis/events/install"
-	_ "k8s.io/kubernetes/pkg/apis/policy/install" // Eviction
+	_ "k8s.io/kubernetes/pkg/apis/networking/install"
+	_ "k8s.io/kubernetes/pkg/apis/node/install"
+	_ "k8s.io/kubernetes/pkg/apis/policy/install"
+	_ "k8s.io/kubernetes/pkg/apis/scheduling/install"
+	_ "k8s.io/kubernetes/pkg/apis/storage/install"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -31,12 +35,16 @@ func builtin() []*Kind {
 		configMapKind(),
 		endpointsKind(),
 		event,
+		limitRangeKind(),
 		namespaceKind(),
 		nodeKind(),
 		podKind(),
+		podTemplateKind(),
+		resourceQuotaKind(),
 		secretKind(),
 		serviceAccountKind(),
 		serviceKind(),
+		controllerRevisionKind(),
 		deploymentKind(),
 		replicaSetKind(),
 		selfSubjectReviewKind(),
@@ -48,8 +56,20 @@ func builtin() []*Kind {
 		leaseKind(),
 		endpointSliceKind(),
 		eventViewKind(event),
+		ingressKind(),
+		ingressClassKind(),
+		networkPolicyKind(),
+		runtimeClassKind(),
+		podDisruptionBudgetKind(),
+		priorityClassKind(),
+		csiNodeKind(),
+		storageClassKind(),
+		volumeAttachmentKind(),
 	}
 }
+
+// nothingActs is the Inert of a kind whose controller is still to come.
+const nothingActs = "nothing acts on it yet"
 
 var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/internal/kube"
@@ -61,6 +62,34 @@ func TestCreateRefusals(t *testing.T) {
 				`metadata: Invalid value: {"name":"a"}: must be empty`}},
 		"review of another namespace": {"localsubjectaccessreviews.authorization.k8s.io", `{metadata: {namespace: ns}, spec: {user: u, resourceAttributes: {namespace: other}}}`,
 			[]string{`spec.resourceAttributes.namespace: Invalid value: "other": must match metadata.namespace`}},
+		"limit that no pod could meet": {"limitranges.", `{metadata: {name: a, namespace: ns}, spec: {limits: [{type: Container, min: {cpu: 2}, max: {cpu: 1}}]}}`,
+			[]string{`spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1`,
+				`spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1`,
+				`spec.limits[0].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1`}},
+		"quota below zero": {"resourcequotas.", `{metadata: {name: a, namespace: ns}, spec: {hard: {pods: -1}}}`,
+			[]string{`spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0`}},
+		"pod template without image": {"podtemplates.", `{metadata: {name: a, namespace: ns}, template: {spec: {containers: [{name: c}]}}}`,
+			[]string{`template.spec.containers[0].image: Required value`}},
+		"priority class above the system's": {"priorityclasses.scheduling.k8s.io", `{metadata: {name: a}, value: 1000000001}`,
+			[]string{`value: Forbidden: maximum allowed value of a user defined priority is 1000000000`}},
+		"priority class with a system name": {"priorityclasses.scheduling.k8s.io", `{metadata: {name: system-mine}, value: 1}`,
+			[]string{`metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-mine is not a known system priority class`}},
+		"runtime class without handler": {"runtimeclasses.node.k8s.io", `{metadata: {name: a}}`,
+			[]string{`handler: Required value`}},
+		"controller revision before the first": {"controllerrevisions.apps", `{metadata: {name: a, namespace: ns}, data: {a: b}, revision: -1}`,
+			[]string{`revision: Invalid value: -1: must be greater than or equal to 0`}},
+		"ingress without path type": {"ingresses.networking.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {rules: [{http: {paths: [{path: /, backend: {service: {name: s, port: {number: 80}}}}]}}]}}`,
+			[]string{`spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified`}},
+		"ingress to nowhere": {"ingresses.networking.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {}}`,
+			[]string{"spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"}},
+		"ingress class without controller": {"ingressclasses.networking.k8s.io", `{metadata: {name: a}, spec: {}}`,
+			[]string{`spec.controller: Required value`}},
+		"exception outside its block": {"networkpolicies.networking.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/16]}}]}]}}`,
+			[]string{`spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "11.0.0.0/16": must be a strict subset of ` + "`cidr`"}},
+		"budget of two kinds": {"poddisruptionbudgets.policy", `{metadata: {name: a, namespace: ns}, spec: {minAvailable: 1, maxUnavailable: 1, selector: {}}}`,
+			[]string{`spec: Invalid value: {"MinAvailable":1,"Selector":{},"MaxUnavailable":1,"UnhealthyPodEvictionPolicy":null}: minAvailable and maxUnavailable cannot be both set`}},
+		"storage class without provisioner": {"storageclasses.storage.k8s.io", `{metadata: {name: a}}`,
+			[]string{`provisioner: Required value`}},
 		"lease of no time": {"leases.coordination.k8s.io", `{metadata: {name: a, namespace: ns}, spec: {leaseDurationSeconds: 0}}`,
 			[]string{`spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0`}},
 		"event elsewhere": {"events.", `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: other, name: p}}`,
@@ -96,6 +125,21 @@ func TestUpdateRefusals(t *testing.T) {
 			want: []string{`spec.clusterIPs[0]: Invalid value: ["10.43.0.6"]: may not change once set`}},
 		"deployment selector": {kind: "deployments.apps", change: edit(`{spec: {selector: {matchLabels: {app: b}}, template: {metadata: {labels: {app: b}}}}}`),
 			want: []string{`spec.selector: Invalid value: {"matchLabels":{"app":"b"}}: field is immutable`}},
+		"number of a priority class": {kind: "priorityclasses.scheduling.k8s.io", change: edit(`{value: 1001}`),
+			want: []string{`value: Forbidden: may not be changed in an update.`}},
+		"handler of a runtime class": {kind: "runtimeclasses.node.k8s.io", change: edit(`{handler: kata}`),
+			want: []string{`handler: Invalid value: "kata": field is immutable`}},
+		"data of a controller revision": {kind: "controllerrevisions.apps", change: func(_ *testing.T, obj kube.Object) kube.Object {
+			obj.(*appsv1.ControllerRevision).Data.Raw = []byte(`{"spec":{"replicas":3}}`)
+			return obj
+		},
+			want: []string{`data: Invalid value: {"spec":{"replicas":3}}: field is immutable`}},
+		"controller of an ingress class": {kind: "ingressclasses.networking.k8s.io", change: edit(`{spec: {controller: example.com/other}}`),
+			want: []string{`spec.controller: Invalid value: "example.com/other": field is immutable`}},
+		"status of a budget": {kind: "poddisruptionbudgets.policy", subresource: "status", change: edit(`{status: {currentHealthy: -1}}`),
+			want: []string{`status.currentHealthy: Invalid value: -1: must be greater than or equal to 0`}},
+		"provisioner of a storage class": {kind: "storageclasses.storage.k8s.io", change: edit(`{provisioner: example.com/other}`),
+			want: []string{`provisioner: Invalid value: "example.com/other": field is immutable`}},
 		"address type": {kind: "endpointslices.discovery.k8s.io", change: edit(`{addressType: IPv6, endpoints: []}`),
 			want: []string{`addressType: Invalid value: "IPv6": field is immutable`}},
 		"pod network of a node": {kind: "nodes.", change: func(_ *testing.T, obj kube.Object) kube.Object {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
@@ -206,7 +207,8 @@ func (g *Get) printOptions(m *meta.RESTMapping, ns string, header, withKind bool
 // decodeTable reads a server's table, and its rows' objects as far as the server sent them.
 func decodeTable(b []byte) (*metav1.Table, error) {
 	var table metav1.Table
-	if err := json.Unmarshal(b, &table); err != nil {
+	// Not encoding/json, which makes a float of each number: a large one would be printed as 2e+09.
+	if err := utiljson.Unmarshal(b, &table); err != nil {
 		return nil, fmt.Errorf("the server's table: %w", err)
 	}
 	if table.Kind != "Table" {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -42,4 +43,15 @@ func TestGetWatch(t *testing.T) {
 	}
 
 	mustFail(t, (&Get{Cluster: h.cluster(), Args: []string{"pods,services"}, Watch: true}).Run(t.Context(), o.streams("")), "--watch follows one resource type at a time")
+}
+
+// TestLargeNumbersStayWhole checks that a number of a server's table is printed as the server sent it.
+func TestLargeNumbersStayWhole(t *testing.T) {
+	table, err := decodeTable([]byte(`{"kind":"Table","apiVersion":"meta.k8s.io/v1","columnDefinitions":[{"name":"Value","type":"integer"}],"rows":[{"cells":[2000001000]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(table.Rows[0].Cells[0]); got != "2000001000" {
+		t.Errorf("the cell is printed as %s", got)
+	}
 }

@@ -11,6 +11,8 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -37,6 +39,8 @@ var (
 	ReplicaSet     = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
 	EndpointSlice  = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
 	Lease          = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+	PriorityClass  = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
+	RuntimeClass   = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 )
 
 // Reviews are questions about who asks and what they may do. They are answered at once, and never stored.

@@ -43,9 +43,6 @@ func (r result) sig() string {
 const (
 	conformance = `\[Conformance\]`
 	serial      = `\[Serial\]|\[Disruptive\]`
-	// crashing are tests that end the process that they run in, and with it the report of all. These two expect, in goroutines
-	// that nothing recovers, that PodTemplates can be made, which are not served yet.
-	crashing = `API chunking should (return chunks of results|support continue listing from the last key)`
 )
 
 // runSuite runs the parallel part and then the serial one, and returns all conformance tests, those that were not run too.
@@ -69,11 +66,11 @@ func runSuite(ctx context.Context, o options, b *binaries, c *cluster) (*results
 	if err != nil {
 		return nil, fmt.Errorf("focus %q: %w", focus, err)
 	}
-	isSerial, isCrashing := regexp.MustCompile(serial), regexp.MustCompile(crashing)
+	isSerial := regexp.MustCompile(serial)
 	var parallelN, serialN int
 	for _, t := range all {
 		switch {
-		case !re.MatchString(t.Name), isCrashing.MatchString(t.Name):
+		case !re.MatchString(t.Name):
 		case isSerial.MatchString(t.Name):
 			serialN++
 		default:
@@ -86,7 +83,7 @@ func runSuite(ctx context.Context, o options, b *binaries, c *cluster) (*results
 	fmt.Printf("running %d tests %d at a time, then %d one by one\n", parallelN, o.procs, serialN)
 	var ran []result
 	if parallelN > 0 {
-		part, err := ginkgo(ctx, b, c, "parallel", fmt.Sprintf("--procs=%d", o.procs), "--focus="+focus, "--skip="+serial+"|"+crashing)
+		part, err := ginkgo(ctx, b, c, "parallel", fmt.Sprintf("--procs=%d", o.procs), "--focus="+focus, "--skip="+serial)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,6 @@
 // Package bootstrap keeps what every cluster has from its first second: the namespaces default, kube-system, kube-public and
-// kube-node-lease, the Service default/kubernetes with the hub itself behind it, the Service kube-dns, and what the hub publishes
-// of itself.
+// kube-node-lease, the system PriorityClasses, the Service default/kubernetes with the hub itself behind it, the Service kube-dns,
+// and what the hub publishes of itself.
 package bootstrap
 
 //lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,6 +82,12 @@ func New(cfg Config) *Controller {
 				}
 				return nil
 			}},
+			{GVK: kube.PriorityClass, Keys: func(ch control.Change) []control.Key {
+				if _, ok := kube.SystemPriorities[ch.Object().GetName()]; ok && ch.New == nil {
+					return one
+				}
+				return nil
+			}},
 			{GVK: kube.Service, Keys: named},
 			{GVK: kube.EndpointSlice, Keys: named},
 			{GVK: kube.Endpoints, Keys: named},
@@ -109,6 +116,9 @@ func (c *Controller) reconcile(ctx context.Context) error {
 	}
 	if err := control.JoinErrors(errs...); err != nil {
 		return err
+	}
+	for name, value := range kube.SystemPriorities {
+		errs = append(errs, c.ensure(ctx, priorityClass(name, value), func(now, want kube.Object) bool { return true })) // its value is immutable
 	}
 	for _, k := range c.cfg.Keep {
 		errs = append(errs, c.ensure(ctx, k.DeepCopyObject().(kube.Object), fitData))
@@ -181,6 +191,18 @@ func (c *Controller) ensure(ctx context.Context, want kube.Object, fit func(now,
 	}
 	_, err := c.cfg.Client.Update(ctx, now, "")
 	return control.IgnoreNotFound(err)
+}
+
+// priorityClass is one that every cluster has.
+func priorityClass(name string, value int32) *schedulingv1.PriorityClass {
+	policy := corev1.PreemptLowerPriority
+	return &schedulingv1.PriorityClass{
+		TypeMeta:         metav1.TypeMeta{APIVersion: "scheduling.k8s.io/v1", Kind: "PriorityClass"},
+		ObjectMeta:       metav1.ObjectMeta{Name: name},
+		Value:            value,
+		PreemptionPolicy: &policy,
+		Description:      "Used for system critical pods: those without which a node, or the cluster, does not work.",
+	}
 }
 
 func (c *Controller) service() *corev1.Service {

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
@@ -50,10 +51,17 @@ func TestClusterHasWhatItNeeds(t *testing.T) {
 		check("192.0.2.7")
 		c.Remove(kube.EndpointSlice, "default", "kubernetes")
 		c.Remove(kube.Namespace, "", "kube-public")
+		c.Remove(kube.PriorityClass, "", "system-node-critical")
 		synctest.Wait()
 		check("192.0.2.7")
 		if _, ok := c.Get(kube.Namespace, "", "kube-public"); !ok {
 			t.Error("a deleted system namespace should come back")
+		}
+		for name, value := range map[string]int32{"system-node-critical": 2000001000, "system-cluster-critical": 2000000000} {
+			class, ok := control.Get[*schedulingv1.PriorityClass](c, kube.PriorityClass, "", name)
+			if !ok || class.Value != value {
+				t.Errorf("priority class %s: %+v", name, class)
+			}
 		}
 	})
 }

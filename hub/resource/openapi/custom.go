@@ -50,7 +50,7 @@ func customName(gvk schema.GroupVersionKind) string {
 
 // definitions returns upstream's, and those of the kinds that have no Go type.
 func (b *documentBuilder) definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
-	defs := resource.OpenAPI(ref)
+	defs := allDefinitions(ref)
 	for _, kinds := range b.kinds {
 		for _, k := range kinds {
 			if !k.Unstructured() {

@@ -1,7 +1,9 @@
-package registry
+// Package patchcost estimates what a patch would cost before it is applied, and refuses those that would take minutes. The patch
+// libraries compare each entry of a patch with each entry of the list that it goes into, and nothing stops them once they
+// run. So the estimate goes by the lengths of the lists alone, and is quick whatever is in them.
+package patchcost
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,21 +12,15 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
-
-	"petrel.dev/petrel/hub/auth"
 )
 
-// The patch libraries compare each entry of a patch with each entry of the list that it goes into, and nothing stops them
-// once they run. So what a patch can cost is estimated from the lengths of its lists before it is applied.
 const (
-	// maxPatchPairs bounds the comparisons of a strategic merge patch, of some 35 ns each: lists of 4,500 entries.
-	maxPatchPairs = 20 << 20
-	// maxPatchMoves bounds the list entries that a JSON patch moves: each insertion copies the list.
-	maxPatchMoves = 200 << 20
-	// maxPatchTested bounds the bytes that the test operations of a JSON patch compare.
-	maxPatchTested = 512 << 20
-	// heavyPatch is the size of patch and object, in bytes, from which patches are applied one at a time.
-	heavyPatch = 64 << 10
+	// maxPairs bounds the comparisons of a strategic merge patch, of some 35 ns each: lists of 4,500 entries.
+	maxPairs = 20 << 20
+	// maxMoves bounds the list entries that a JSON patch moves: each insertion copies the list.
+	maxMoves = 200 << 20
+	// maxTested bounds the bytes that the test operations of a JSON patch compare.
+	maxTested = 512 << 20
 )
 
 // tooCostly returns a 413 whose text advises what to do instead.
@@ -33,22 +29,10 @@ func tooCostly(what string, cost, bound int) error {
 		"this patch would need %d %s, and %d are allowed; send a smaller one, or replace the object (PUT)", cost, what, bound))
 }
 
-// turn waits until a large patch may be applied: one at a time, so that patches have one core of the machine at most. Users
-// take turns, parts of the hub too. done must be called.
-func (r *Registry) turn(ctx context.Context, size int) (done func(), err error) {
-	if size < heavyPatch {
-		return func() {}, nil
-	}
-	done, err = r.patching.Acquire(ctx, auth.UserFrom(ctx).Name)
-	if err != nil {
-		return nil, apierrors.NewTimeoutError("other large patches are being applied; try again later", 2)
-	}
-	return done, nil
-}
-
-// checkStrategic refuses a strategic merge patch that would compare too much.
-func checkStrategic(original, patch map[string]any, schema strategicpatch.LookupPatchMeta) error {
-	c := patchCost{}
+// Strategic refuses a strategic merge patch of original that would compare too much: a Status 413. schema has the merge rules
+// of original's type.
+func Strategic(original, patch map[string]any, schema strategicpatch.LookupPatchMeta) error {
+	c := lists{}
 	c.walk(patch, schema)
 	if len(c.sizes) == 0 {
 		return nil
@@ -60,22 +44,22 @@ func checkStrategic(original, patch map[string]any, schema strategicpatch.Lookup
 	cost := 0
 	for _, size := range c.sizes {
 		// The library sorts each list that it merges, and looks for each entry's place by comparing with all others.
-		if cost += (longest + size) * (longest + size); cost > maxPatchPairs {
-			return tooCostly("comparisons of list entries at least", cost, maxPatchPairs)
+		if cost += (longest + size) * (longest + size); cost > maxPairs {
+			return tooCostly("comparisons of list entries at least", cost, maxPairs)
 		}
 	}
 	return nil
 }
 
-// patchCost collects the lists of a strategic merge patch, those aside that replace a list as a whole.
-type patchCost struct {
+// lists collects the lists of a strategic merge patch, those aside that replace a list as a whole.
+type lists struct {
 	sizes   []int // entries of each, with those of its $setElementOrder and $deleteFromPrimitiveList
 	entries int   // of all of them
 	twins   bool  // a list has two entries for the same object
 }
 
 // walk adds the lists of a patch, and of the objects in it, by the merge rules of schema.
-func (c *patchCost) walk(patch map[string]any, schema strategicpatch.LookupPatchMeta) {
+func (c *lists) walk(patch map[string]any, schema strategicpatch.LookupPatchMeta) {
 	sizes := map[string]int{}
 	for key, value := range patch {
 		switch v := value.(type) {
@@ -99,7 +83,7 @@ func (c *patchCost) walk(patch map[string]any, schema strategicpatch.LookupPatch
 }
 
 // list walks the entries of a list, and reports whether it is merged.
-func (c *patchCost) list(key string, v []any, schema strategicpatch.LookupPatchMeta) bool {
+func (c *lists) list(key string, v []any, schema strategicpatch.LookupPatchMeta) bool {
 	sub, meta, err := schema.LookupPatchMetadataForSlice(key)
 	if err != nil || !slices.Contains(meta.GetPatchStrategies(), "merge") {
 		return false
@@ -136,8 +120,8 @@ func longestList(v any, longest int) int {
 	return longest
 }
 
-// checkJSONPatch refuses operations that would copy or compare too much.
-func checkJSONPatch(now []byte, ops jsonpatch.Patch) error {
+// JSON refuses operations on the object in now that would copy or compare too much: a Status 413.
+func JSON(now []byte, ops jsonpatch.Patch) error {
 	const few = 64 // so many operations are harmless on whatever fits into an object
 	if len(ops) <= few {
 		return nil
@@ -151,16 +135,16 @@ func checkJSONPatch(now []byte, ops jsonpatch.Patch) error {
 			sizes = max(sizes, len(*raw))
 		}
 	}
-	if cost := tests * (len(now) + sizes); cost > maxPatchTested {
-		return tooCostly("bytes of comparisons by test operations", cost, maxPatchTested)
+	if cost := tests * (len(now) + sizes); cost > maxTested {
+		return tooCostly("bytes of comparisons by test operations", cost, maxTested)
 	}
 	var doc any
 	if err := json.Unmarshal(now, &doc); err != nil {
 		return apierrors.NewInternalError(err)
 	}
 	// A value of the patch may become a list that later operations insert into.
-	if cost := len(ops) * (longestList(doc, 0) + len(ops) + sizes/2); cost > maxPatchMoves {
-		return tooCostly("moves of list entries", cost, maxPatchMoves)
+	if cost := len(ops) * (longestList(doc, 0) + len(ops) + sizes/2); cost > maxMoves {
+		return tooCostly("moves of list entries", cost, maxMoves)
 	}
 	return nil
 }

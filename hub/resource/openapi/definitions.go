@@ -1,4 +1,4 @@
-package resource
+package openapi
 
 import (
 	"bytes"
@@ -14,13 +14,13 @@ import (
 // definitions are upstream's generated OpenAPI definitions, as compressed JSON: in the binary the generated functions
 // take 7 MB, these 0.2 MB (docs/adr/0002-binary-size.md). TestDefinitions compares the two, and writes the file with
 //
-//	go test ./hub/resource -run TestDefinitions -update
+//	go test ./hub/resource/openapi -run TestDefinitions -update
 //
 //go:embed definitions.json.zst
 var definitions []byte
 
-// OpenAPI defines the schemas of all upstream types. The result has megabytes: keep what is needed of it, not all.
-func OpenAPI(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+// allDefinitions returns the schemas of all upstream types. The result has megabytes: keep what is needed of it, not all.
+func allDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	defs, err := decodeDefinitions(definitions)
 	if err != nil {
 		panic(fmt.Sprintf("definitions.json.zst in this binary: %v", err)) // not caused by any input: the build is broken

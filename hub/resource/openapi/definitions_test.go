@@ -1,4 +1,4 @@
-package resource
+package openapi
 
 import (
 	"bytes"
@@ -11,14 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/validation/spec"
-	"k8s.io/kubernetes/pkg/generated/openapi"
+	generated "k8s.io/kubernetes/pkg/generated/openapi"
 )
 
 var renew = flag.Bool("update", false, "renew definitions.json.zst from upstream's generated code")
 
 // TestDefinitions checks that what is embedded is what upstream generates, and comes out of it with the same references.
 func TestDefinitions(t *testing.T) {
-	text, err := encodeDefinitions(openapi.GetOpenAPIDefinitions)
+	text, err := encodeDefinitions(generated.GetOpenAPIDefinitions)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,13 +42,13 @@ func TestDefinitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(kept, text) {
-		t.Fatal("definitions.json.zst is not what this version of Kubernetes generates; renew it with: go test ./hub/resource -run TestDefinitions -update")
+		t.Fatal("definitions.json.zst is not what this version of Kubernetes generates; renew it with: go test ./hub/resource/openapi -run TestDefinitions -update")
 	}
 
 	ref := func(name string) spec.Ref {
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
 	}
-	got, want := OpenAPI(ref), openapi.GetOpenAPIDefinitions(ref)
+	got, want := allDefinitions(ref), generated.GetOpenAPIDefinitions(ref)
 	if len(got) != len(want) {
 		t.Fatalf("%d definitions, not %d", len(got), len(want))
 	}
