@@ -15,7 +15,7 @@ const nodeComponent = "kubelet"
 
 // planEvent plans an Event. A node may report Events about itself and about pods that are bound to it, in their namespace, and change none
 // but its own.
-func (i *intake) planEvent(r report) plan {
+func (i *intake) planEvent(r report) changes {
 	e := &corev1.Event{}
 	if err := json.Unmarshal(r.put.Data, e); err != nil {
 		return unread("it cannot be read: %v", err)
@@ -31,7 +31,7 @@ func (i *intake) planEvent(r report) plan {
 	case "Pod":
 		pod, ok := control.Get[*corev1.Pod](i.client, kube.Pod, about.Namespace, about.Name)
 		if !ok || about.UID != pod.UID {
-			return plan{} // the pod is gone
+			return changes{} // the pod is gone
 		}
 		if pod.Spec.NodeName != r.node || e.Namespace != about.Namespace {
 			return unread("it is about pod %.100s/%.100s, which is not this node's, or in another namespace", about.Namespace, about.Name)
@@ -42,13 +42,13 @@ func (i *intake) planEvent(r report) plan {
 	own(e, r.node)
 	old, ok := control.Get[*corev1.Event](i.client, kube.Event, e.Namespace, e.Name)
 	if !ok {
-		return plan{writes: []control.Write{{Object: e}}}
+		return changes{writes: []control.Write{{Object: e}}}
 	}
 	if !sameReporter(old, e) {
 		return unread("an Event of the name %.200s exists that is not this node's", e.Name)
 	}
 	e.ObjectMeta = *old.ObjectMeta.DeepCopy()
-	return plan{writes: []control.Write{{Object: e, Old: old}}}
+	return changes{writes: []control.Write{{Object: e, Old: old}}}
 }
 
 // own sets who reports an Event, and leaves nothing of its metadata but its name.

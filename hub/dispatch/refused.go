@@ -159,9 +159,9 @@ func (i *intake) checkNodeStatus(st *corev1.NodeStatus) (left []string) {
 	return left
 }
 
-// salvage returns the plan of a status update that the API refuses, with the fields that the refusal names as they are stored. what
+// salvage returns the changes of a status update that the API refuses, with the fields that the refusal names as they are stored. what
 // is empty when it names none of the status.
-func salvage(p plan, err error) (rest plan, what []string) {
+func salvage(p changes, err error) (rest changes, what []string) {
 	var refused apierrors.APIStatus
 	if !errors.As(err, &refused) || refused.Status().Details == nil {
 		return p, nil
@@ -183,7 +183,7 @@ func salvage(p plan, err error) (rest plan, what []string) {
 	if len(fields) == 0 {
 		return p, nil
 	}
-	rest = plan{alone: p.alone}
+	rest = changes{alone: p.alone}
 	for _, w := range p.writes {
 		if w.Subresource == "status" && !w.Delete && w.Old != nil {
 			if w.Object = asStored(w.Object, w.Old, fields); w.Object == nil {

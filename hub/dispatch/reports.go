@@ -19,7 +19,7 @@ var maxReports = map[wire.Kind]int{
 	wire.KindPodStatus: 256 << 10, wire.KindNodeStatus: 128 << 10, wire.KindEvent: 16 << 10,
 }
 
-func (i *intake) plan(r report) plan {
+func (i *intake) plan(r report) changes {
 	if most, ok := maxReports[r.put.Kind]; ok && len(r.put.Data) > most {
 		return unread("it has %d bytes, a report of its kind may have %d", len(r.put.Data), most)
 	}
@@ -31,31 +31,31 @@ func (i *intake) plan(r report) plan {
 	case wire.KindEvent:
 		return i.planEvent(r)
 	}
-	return plan{}
+	return changes{}
 }
 
 // planPod plans a pod's status. Only the node that a pod is bound to may report it, and only of the very pod (by UID).
-func (i *intake) planPod(r report) plan {
+func (i *intake) planPod(r report) changes {
 	var rep wire.PodReport
 	if err := json.Unmarshal(r.put.Data, &rep); err != nil {
 		return unread("it cannot be read: %v", err)
 	}
 	pod, ok := control.Get[*corev1.Pod](i.client, kube.Pod, rep.Namespace, rep.Name)
 	if !ok || string(pod.UID) != r.put.UID || pod.Spec.NodeName != r.node {
-		return plan{}
+		return changes{}
 	}
 	terminal := pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
 	if rep.Gone {
 		switch {
 		case pod.DeletionTimestamp != nil:
-			return plan{writes: []control.Write{{Object: pod, Old: pod, Delete: true}}, alone: len(pod.Finalizers) > 0}
+			return changes{writes: []control.Write{{Object: pod, Old: pod, Delete: true}}, alone: len(pod.Finalizers) > 0}
 		case terminal:
-			return plan{}
+			return changes{}
 		}
 		lost := pod.DeepCopy()
 		lost.Status.Phase, lost.Status.Reason = corev1.PodFailed, "NodeLostPod"
 		lost.Status.Message = "The pod and all that belonged to it is gone from its node."
-		return plan{writes: []control.Write{{Object: lost, Old: pod, Subresource: "status"}}}
+		return changes{writes: []control.Write{{Object: lost, Old: pod, Subresource: "status"}}}
 	}
 	var status corev1.PodStatus
 	left, err := decode(rep.Status, &status)
@@ -63,14 +63,14 @@ func (i *intake) planPod(r report) plan {
 		return unread("it cannot be read: %v", err)
 	}
 	if terminal && status.Phase != pod.Status.Phase {
-		return plan{} // a pod that has ended stays so
+		return changes{} // a pod that has ended stays so
 	}
 	// Also when the cache has it so already: the cache may be older than this node's last report, which had it otherwise. The
 	// commit compares with what is stored, and leaves out what changes nothing.
 	next := pod.DeepCopy()
 	next.Status = mergePodStatus(pod.Status, status)
 	left = append(left, i.checkPodAddresses(r.node, next)...)
-	return plan{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}, left: left}
+	return changes{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}, left: left}
 }
 
 // mergePodStatus keeps what is stored and not the node's to report: conditions of other writers, and fields that the node
@@ -88,7 +88,7 @@ func mergePodStatus(stored, reported corev1.PodStatus) corev1.PodStatus {
 }
 
 // planNode plans a node's status and labels.
-func (i *intake) planNode(r report) plan {
+func (i *intake) planNode(r report) changes {
 	var rep wire.NodeReport
 	var status corev1.NodeStatus
 	if err := json.Unmarshal(r.put.Data, &rep); err != nil {
@@ -103,7 +103,7 @@ func (i *intake) planNode(r report) plan {
 	}
 	node, ok := control.Get[*corev1.Node](i.client, kube.Node, "", r.node)
 	if !ok {
-		return plan{}
+		return changes{}
 	}
 	i.setPanics(r.node, rep.Panics)
 	left = append(left, i.checkNodeStatus(&status)...)
@@ -111,9 +111,9 @@ func (i *intake) planNode(r report) plan {
 	left = append(left, mergeLabels(next, rep.Labels)...)
 	if !equality.Semantic.DeepEqual(next.ObjectMeta, node.ObjectMeta) {
 		// The status follows in a try of its own, on what this write makes.
-		return plan{writes: []control.Write{{Object: next, Old: node}, i.nodeStatus(next.DeepCopy(), node, status)}, alone: true, left: left}
+		return changes{writes: []control.Write{{Object: next, Old: node}, i.nodeStatus(next.DeepCopy(), node, status)}, alone: true, left: left}
 	}
-	return plan{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}, left: left}
+	return changes{writes: []control.Write{i.nodeStatus(node.DeepCopy(), node, status)}, left: left}
 }
 
 // nodeStatus merges what the node reports into the stored status. Conditions of other writers stay; those of Petrel's own types

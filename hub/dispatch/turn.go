@@ -160,7 +160,7 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 	i.advance(q, j, 1)
 }
 
-func (i *intake) writeAll(ctx context.Context, p plan) error {
+func (i *intake) writeAll(ctx context.Context, p changes) error {
 	for _, w := range p.writes {
 		if err := i.write(ctx, w, p.alone); err != nil {
 			return err

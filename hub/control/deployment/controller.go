@@ -182,8 +182,8 @@ func (c *Controller) selectsAll(ctx context.Context, d *appsv1.Deployment) error
 	return c.writeStatus(ctx, d, s)
 }
 
-// apply writes a plan. What is not written because an earlier write failed will be in the next plan.
-func (c *Controller) apply(ctx context.Context, p plan, d *appsv1.Deployment) (time.Duration, error) {
+// apply writes what decide wants. What is not written because an earlier write failed is wanted again in the next round.
+func (c *Controller) apply(ctx context.Context, p actions, d *appsv1.Deployment) (time.Duration, error) {
 	if p.create != nil {
 		created, err := c.create(ctx, &p, d)
 		if err != nil || created == nil {
@@ -230,9 +230,9 @@ func (c *Controller) apply(ctx context.Context, p plan, d *appsv1.Deployment) (t
 	return p.after, nil
 }
 
-// create makes the current ReplicaSet and records it in the plan's status. It returns nil without an error when the ReplicaSet
+// create makes the current ReplicaSet and records it in the status that is written. It returns nil without an error when the ReplicaSet
 // exists and the cache does not show it yet.
-func (c *Controller) create(ctx context.Context, p *plan, d *appsv1.Deployment) (*appsv1.ReplicaSet, error) {
+func (c *Controller) create(ctx context.Context, p *actions, d *appsv1.Deployment) (*appsv1.ReplicaSet, error) {
 	obj, err := c.client.Create(ctx, p.create)
 	switch {
 	case err == nil:

@@ -21,8 +21,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// plan is what one reconcile will write.
-type plan struct {
+// actions are what one reconcile will write.
+type actions struct {
 	create   *appsv1.ReplicaSet   // the current ReplicaSet, when there is none and there may be one
 	update   []change             // ReplicaSets to scale or annotate
 	remove   []*appsv1.ReplicaSet // empty ones beyond the history limit
@@ -36,9 +36,9 @@ type plan struct {
 type change struct{ old, new *appsv1.ReplicaSet }
 
 // decide takes one step from what is towards what the Deployment wants.
-func decide(st state) plan {
+func decide(st state) actions {
 	r := newRollout(st)
-	var p plan
+	var p actions
 	if r.d.DeletionTimestamp != nil {
 		p.status = r.status()
 		return p

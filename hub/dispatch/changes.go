@@ -10,8 +10,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// plan is what a report changes: nothing when it has no effect, or the node may not report it.
-type plan struct {
+// changes are what a report leads to: none when it has no effect, or the node may not report it.
+type changes struct {
 	writes []control.Write
 	alone  bool     // must not share a transaction
 	left   []string // what of the report is not taken, and why
@@ -23,9 +23,9 @@ type report struct {
 	put  *wire.Put
 }
 
-// unread returns the plan of a report of which nothing is taken.
-func unread(format string, args ...any) plan {
-	return plan{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
+// unread returns the changes of a report of which nothing is taken.
+func unread(format string, args ...any) changes {
+	return changes{left: []string{"all of it: " + fmt.Sprintf(format, args...)}}
 }
 
 // decode decodes a status as far as possible: one field of a wrong type does not cost the others.
