@@ -130,7 +130,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			m.open(nil)
+			m.close()
 			m.await()
 			return nil
 		case uid, ok := <-events:
@@ -148,6 +148,13 @@ func (m *Manager) open(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ctx = ctx
+}
+
+// close has workers no longer begin.
+func (m *Manager) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ctx = nil
 }
 
 // stopLimit is how long the workers may take to stop. Each has its own limits; one that hangs in the kernel keeps none, and

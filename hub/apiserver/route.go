@@ -151,10 +151,6 @@ func (x *exchange) allowed() bool {
 	return slices.Contains(k.Verbs, x.verb)
 }
 
-func (x *exchange) resource() schema.GroupResource {
-	return schema.GroupResource{Group: x.t.Kind.GVK.Group, Resource: x.t.Kind.Plural}
-}
-
 // errNoSuchPath returns the error that kubectl shows as "the server could not find the requested resource".
 func errNoSuchPath() error {
 	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)

@@ -123,7 +123,8 @@ func (db *DB) turn() (frugal bool) {
 func (db *DB) quiesce() {
 	db.quiet.Store(false)
 	db.work.Lock()
-	db.work.Unlock() //nolint:staticcheck // a barrier
+	//lint:ignore SA2001 waits for who holds it, and needs it for nothing
+	db.work.Unlock()
 }
 
 // commitBatch settles each request of the batch, then does the upkeep that the writes have made due: no answer

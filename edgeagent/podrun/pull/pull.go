@@ -94,6 +94,7 @@ func (p *Puller) Fetch(ctx context.Context, r Request) Failure {
 		return Failure{}
 	case policy == corev1.PullNever:
 		r.Event(corev1.EventTypeWarning, reasonNever, "Container image %q is not present with pull policy of Never", image)
+		//lint:ignore ST1005 kubelet's text
 		why := fmt.Errorf("Container image %q is not present with pull policy of Never", image)
 		if e := (*cruntime.PlatformError)(nil); errors.As(missing, &e) {
 			why = e
