@@ -143,14 +143,14 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// open lets workers start, which run as long as ctx; nil: no more.
+// open lets workers start, which run as long as ctx.
 func (m *Manager) open(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ctx = ctx
 }
 
-// close has workers no longer begin.
+// close lets no more workers start.
 func (m *Manager) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
