@@ -155,8 +155,8 @@ func unknownToTheHub(t *testing.T, history string, fresh bool, writes int, keeps
 	}
 	node, _ := control.Get[*corev1.Node](h.client, kube.Node, "", "n1")
 	eventually(t, "the device has what this store says", func() bool {
-		o := a.has(wire.KindNode, "n1")
-		return o != nil && o.UID == string(node.UID)
+		o := a.has(wire.KindNode, "n1") // which may have come with an earlier life: it has to be welcome in this one too
+		return o != nil && o.UID == string(node.UID) && a.link.Status().Connected
 	})
 	a.kill()
 	a.token = ""
