@@ -2,7 +2,6 @@ package resource
 
 import (
 	policyv1 "k8s.io/api/policy/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,9 +23,7 @@ func podDisruptionBudgetKind() *Kind {
 		},
 		prepareUpdate: func(b, old *policy.PodDisruptionBudget) {
 			b.Status = *old.Status.DeepCopy()
-			if !apiequality.Semantic.DeepEqual(old.Spec, b.Spec) {
-				b.Generation = old.Generation + 1
-			}
+			countChange(&b.ObjectMeta, &old.ObjectMeta, b.Spec, old.Spec)
 		},
 		validateCreate: func(b *policy.PodDisruptionBudget) field.ErrorList {
 			return validation.ValidatePodDisruptionBudget(b, validation.PodDisruptionBudgetValidationOptions{})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -27,9 +26,7 @@ func ingressKind() *Kind {
 		},
 		prepareUpdate: func(in, old *networking.Ingress) {
 			in.Status = *old.Status.DeepCopy()
-			if !apiequality.Semantic.DeepEqual(old.Spec, in.Spec) {
-				in.Generation = old.Generation + 1
-			}
+			countChange(&in.ObjectMeta, &old.ObjectMeta, in.Spec, old.Spec)
 		},
 		validateCreate: validation.ValidateIngressCreate,
 		validateUpdate: validation.ValidateIngressUpdate,
@@ -65,9 +62,7 @@ func ingressClassKind() *Kind {
 	k.Rules = strategy[networking.IngressClass]{
 		prepareCreate: func(c *networking.IngressClass) { c.Generation = 1 },
 		prepareUpdate: func(c, old *networking.IngressClass) {
-			if !apiequality.Semantic.DeepEqual(old.Spec, c.Spec) {
-				c.Generation = old.Generation + 1
-			}
+			countChange(&c.ObjectMeta, &old.ObjectMeta, c.Spec, old.Spec)
 		},
 		validateCreate: validation.ValidateIngressClass,
 		validateUpdate: validation.ValidateIngressClassUpdate,
@@ -83,9 +78,7 @@ func networkPolicyKind() *Kind {
 	k.Rules = strategy[networking.NetworkPolicy]{
 		prepareCreate: func(p *networking.NetworkPolicy) { p.Generation = 1 },
 		prepareUpdate: func(p, old *networking.NetworkPolicy) {
-			if !apiequality.Semantic.DeepEqual(old.Spec, p.Spec) {
-				p.Generation = old.Generation + 1
-			}
+			countChange(&p.ObjectMeta, &old.ObjectMeta, p.Spec, old.Spec)
 		},
 		validateCreate: func(p *networking.NetworkPolicy) field.ErrorList {
 			return validation.ValidateNetworkPolicy(p, validation.ValidationOptionsForNetworking(p, nil))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"reflect"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
@@ -119,4 +121,11 @@ func external(in any, obj kube.Object) {
 	}
 	reflect.ValueOf(obj).Elem().Set(out.Elem())
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
+}
+
+// countChange raises the generation of an object if what clients want of it (its spec) differs from before.
+func countChange(now, before *metav1.ObjectMeta, spec, oldSpec any) {
+	if !apiequality.Semantic.DeepEqual(spec, oldSpec) {
+		now.Generation = before.Generation + 1
+	}
 }

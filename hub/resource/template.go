@@ -5,7 +5,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	podutil "k8s.io/kubernetes/pkg/api/pod"
@@ -30,9 +29,7 @@ func podTemplateKind() *Kind {
 		},
 		prepareUpdate: func(t, old *api.PodTemplate) {
 			podutil.DropDisabledTemplateFields(&t.Template, &old.Template)
-			if !apiequality.Semantic.DeepEqual(t.Template, old.Template) {
-				t.Generation = old.Generation + 1
-			}
+			countChange(&t.ObjectMeta, &old.ObjectMeta, t.Template, old.Template)
 		},
 		validateCreate: func(t *api.PodTemplate) field.ErrorList {
 			return corevalidation.ValidatePodTemplate(t, podutil.GetValidationOptionsFromPodTemplate(&t.Template, nil))

@@ -81,9 +81,7 @@ func replicaSetKind() *Kind {
 		prepareUpdate: func(rs, old *apps.ReplicaSet) {
 			rs.Status = *old.Status.DeepCopy()
 			podutil.DropDisabledTemplateFields(&rs.Spec.Template, &old.Spec.Template)
-			if !apiequality.Semantic.DeepEqual(rs.Spec, old.Spec) {
-				rs.Generation = old.Generation + 1
-			}
+			countChange(&rs.ObjectMeta, &old.ObjectMeta, rs.Spec, old.Spec)
 		},
 		validateCreate: func(rs *apps.ReplicaSet) field.ErrorList {
 			return validation.ValidateReplicaSet(rs, podutil.GetValidationOptionsFromPodTemplate(&rs.Spec.Template, nil))
