@@ -41,13 +41,13 @@ func names(objs []kube.Object) string {
 func TestReader(t *testing.T) {
 	r := registrytest.New(t)
 	c := r.Client()
-	create(t, r, newPod("early", "edge-1"))
+	registrytest.Create(t, r, newPod("early", "edge-1"))
 	for _, p := range []*corev1.Pod{newPod("b", "edge-1"), newPod("a", "edge-2"), newPod("c", "")} {
-		create(t, r, p)
+		registrytest.Create(t, r, p)
 	}
 	far := newPod("a", "edge-1")
 	far.Namespace = "default-2"
-	create(t, r, far)
+	registrytest.Create(t, r, far)
 	want := "default-2/a default/a default/b default/c default/early"
 	eventually(t, want, func() bool { return names(c.List(kube.Pod, "")) == want })
 	if got := names(c.List(kube.Pod, "default")); got != "default/a default/b default/c default/early" {
@@ -93,7 +93,7 @@ func TestWriterHandsItsObjectToTheCache(t *testing.T) {
 func TestSubscribe(t *testing.T) {
 	r := registrytest.New(t)
 	c := r.Client()
-	create(t, r, configMap("before"))
+	registrytest.Create(t, r, configMap("before"))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var mu sync.Mutex
@@ -118,9 +118,9 @@ func TestSubscribe(t *testing.T) {
 		t.Errorf("at return it had delivered %v", seen)
 	}
 	mu.Unlock()
-	create(t, r, newPod("not-asked-for", ""))
-	a := create(t, r, configMap("a"))
-	create(t, r, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}})
+	registrytest.Create(t, r, newPod("not-asked-for", ""))
+	a := registrytest.Create(t, r, configMap("a"))
+	registrytest.Create(t, r, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}})
 	a.Data["k"] = "v"
 	if _, err := c.Update(ctx, a, ""); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestSubscribe(t *testing.T) {
 func TestCommitIsAllOrNothing(t *testing.T) {
 	r := registrytest.New(t)
 	c := r.Client()
-	a, b := create(t, r, configMap("a")), create(t, r, configMap("b"))
+	a, b := registrytest.Create(t, r, configMap("a")), registrytest.Create(t, r, configMap("b"))
 	next := a.DeepCopy()
 	next.Data = map[string]string{"k": "v"}
 	stale := b.DeepCopy()
@@ -173,7 +173,7 @@ func TestCommitIsAllOrNothing(t *testing.T) {
 func TestCommitStatusAndBindings(t *testing.T) {
 	r := registrytest.New(t)
 	c := r.Client()
-	p, q := create(t, r, newPod("p", "")), create(t, r, newPod("q", ""))
+	p, q := registrytest.Create(t, r, newPod("p", "")), registrytest.Create(t, r, newPod("q", ""))
 	running := q.DeepCopy()
 	running.Status.Phase, running.Spec.NodeName = corev1.PodRunning, "not-by-status"
 	bound := p.DeepCopy()
@@ -187,13 +187,13 @@ func TestCommitStatusAndBindings(t *testing.T) {
 		return p.Spec.NodeName == "edge-1" && q.Status.Phase == corev1.PodRunning && q.Spec.NodeName == ""
 	})
 	err := c.Commit(ctx, []control.Write{{Object: bound, Subresource: "binding"}})
-	wantError(t, err, 409, "is already assigned to node")
+	registrytest.WantError(t, err, 409, "is already assigned to node")
 }
 
 // A commit of nothing new costs no revision.
 func TestCommitLeavesOutWhatChangesNothing(t *testing.T) {
 	r := registrytest.New(t)
-	a := create(t, r, configMap("a"))
+	a := registrytest.Create(t, r, configMap("a"))
 	if err := r.Client().Commit(ctx, []control.Write{{Object: a, Old: a}}); err != nil {
 		t.Fatal(err)
 	}
@@ -232,13 +232,13 @@ func TestAdmission(t *testing.T) {
 		return cm
 	}
 	_, err := r.Client().Create(ctx, marked("a", "CREATE"))
-	wantError(t, err, 403, `configmaps "a" is forbidden: it is marked`)
-	if cm := create(t, r, marked("b", "DELETE")); cm.Annotations["stamp"] != "CREATE" {
+	registrytest.WantError(t, err, 403, `configmaps "a" is forbidden: it is marked`)
+	if cm := registrytest.Create(t, r, marked("b", "DELETE")); cm.Annotations["stamp"] != "CREATE" {
 		t.Errorf("created %v", cm)
 	}
-	wantError(t, r.Client().Delete(ctx, kube.ConfigMap, "default", "b", metav1.DeleteOptions{}), 403, "it is marked")
+	registrytest.WantError(t, r.Client().Delete(ctx, kube.ConfigMap, "default", "b", metav1.DeleteOptions{}), 403, "it is marked")
 	_, err = r.Client().Update(ctx, marked("b", "UPDATE"), "")
-	wantError(t, err, 403, "it is marked")
+	registrytest.WantError(t, err, 403, "it is marked")
 }
 
 // A feed whose place in history is gone starts from a fresh list, and subscribers learn the difference.
@@ -246,9 +246,9 @@ func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 	db := registrytest.Store(t)
 	r := registrytest.Make(registry.Config{Store: db, Kinds: builtinKinds})
 	c := r.Client()
-	create(t, r, configMap("stays"))
-	changed := create(t, r, configMap("changes"))
-	create(t, r, configMap("goes"))
+	registrytest.Create(t, r, configMap("stays"))
+	changed := registrytest.Create(t, r, configMap("changes"))
+	registrytest.Create(t, r, configMap("goes"))
 	var mu sync.Mutex
 	var seen []string
 	sub, cancel := context.WithCancel(context.Background())
@@ -265,7 +265,7 @@ func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 	if err := c.Delete(ctx, kube.ConfigMap, "default", "goes", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	create(t, r, configMap("new"))
+	registrytest.Create(t, r, configMap("new"))
 	compactAll(t, db)
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -279,7 +279,7 @@ func TestFeedFindsItsWayAfterCompaction(t *testing.T) {
 		t.Errorf("delivered %s", told)
 	}
 	mu.Unlock()
-	create(t, r, configMap("later"))
+	registrytest.Create(t, r, configMap("later"))
 	eventually(t, "the feed goes on", func() bool { _, ok := c.Get(kube.ConfigMap, "default", "later"); return ok })
 	stop()
 	if err := <-done; err != context.Canceled {
@@ -292,7 +292,7 @@ func TestOldEventsGo(t *testing.T) {
 	db := registrytest.Store(t)
 	before := registrytest.Start(t, registry.Config{Store: db})
 	for i := range 30 {
-		create(t, before, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("e%02d", i)},
+		registrytest.Create(t, before, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("e%02d", i)},
 			InvolvedObject: corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"}})
 	}
 	kinds := resource.New()
@@ -308,7 +308,7 @@ func TestOldEventsGo(t *testing.T) {
 	}
 	eventually(t, "18 events", func() bool { return count() == 18 })
 	for i := range 3 {
-		create(t, r, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("late%d", i)},
+		registrytest.Create(t, r, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("late%d", i)},
 			InvolvedObject: corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"}})
 	}
 	eventually(t, "18 events again", func() bool { return count() == 18 })

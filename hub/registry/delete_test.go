@@ -28,36 +28,36 @@ func (c *clock) pass(d time.Duration) { c.past.Add(int64(d)) }
 
 func TestDeleteAnswers(t *testing.T) {
 	r := registrytest.New(t)
-	cm := create(t, r, configMap("a"))
+	cm := registrytest.Create(t, r, configMap("a"))
 	res, err := r.Delete(ctx, registrytest.Target(t, kube.ConfigMap, "default", "a"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := decodeInto[metav1.Status](t, res.JSON)
+	st := registrytest.Decode[metav1.Status](t, res.JSON)
 	if st.Kind != "Status" || st.Status != "Success" || st.Details.Name != "a" || st.Details.Kind != "configmaps" || st.Details.UID != cm.UID {
 		t.Errorf("a deleted ConfigMap answers %s", res.JSON)
 	}
-	create(t, r, newPod("p", ""))
+	registrytest.Create(t, r, newPod("p", ""))
 	res, err = r.Delete(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil)
 	if err != nil || !strings.Contains(string(res.JSON), `"kind":"Pod"`) || res.Accepted {
 		t.Errorf("a deleted pod answers %+v, %v", res, err)
 	}
 	_, err = r.Delete(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil)
-	wantError(t, err, 404, `pods "p" not found`)
+	registrytest.WantError(t, err, 404, `pods "p" not found`)
 }
 
 func TestDeletePreconditions(t *testing.T) {
 	r := registrytest.New(t)
-	cm := create(t, r, configMap("a"))
+	cm := registrytest.Create(t, r, configMap("a"))
 	at := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	uid, rv := types.UID("x"), "77"
 	_, err := r.Delete(ctx, at, &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-	wantError(t, err, 409, fmt.Sprintf("the UID in the precondition (x) does not match the UID in record (%s)", cm.UID))
+	registrytest.WantError(t, err, 409, fmt.Sprintf("the UID in the precondition (x) does not match the UID in record (%s)", cm.UID))
 	_, err = r.Delete(ctx, at, &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &rv}})
-	wantError(t, err, 409, "the ResourceVersion in the precondition (77) does not match the ResourceVersion in record (1)")
+	registrytest.WantError(t, err, 409, "the ResourceVersion in the precondition (77) does not match the ResourceVersion in record (1)")
 	bad := metav1.DeletionPropagation("Sideways")
 	_, err = r.Delete(ctx, at, &metav1.DeleteOptions{PropagationPolicy: &bad})
-	wantError(t, err, 422, "propagationPolicy")
+	registrytest.WantError(t, err, 422, "propagationPolicy")
 	if _, err = r.Delete(ctx, at, &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &cm.UID, ResourceVersion: &cm.ResourceVersion}}); err != nil {
 		t.Fatal(err)
 	}
@@ -67,34 +67,34 @@ func TestFinalizersHoldTheObject(t *testing.T) {
 	r := registrytest.New(t)
 	cm := configMap("a")
 	cm.Finalizers = []string{"example.com/one", "example.com/two"}
-	create(t, r, cm)
+	registrytest.Create(t, r, cm)
 	at := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	res, err := r.Delete(ctx, at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	marked := decodeInto[corev1.ConfigMap](t, res.JSON)
+	marked := registrytest.Decode[corev1.ConfigMap](t, res.JSON)
 	if marked.DeletionTimestamp == nil || marked.DeletionGracePeriodSeconds == nil || *marked.DeletionGracePeriodSeconds != 0 {
 		t.Fatalf("marked: %s", res.JSON)
 	}
 	again, err := r.Delete(ctx, at, nil)
-	if err != nil || decodeInto[corev1.ConfigMap](t, again.JSON).ResourceVersion != marked.ResourceVersion {
+	if err != nil || registrytest.Decode[corev1.ConfigMap](t, again.JSON).ResourceVersion != marked.ResourceVersion {
 		t.Fatalf("deleting again changed %s, %v", again.JSON, err)
 	}
 	_, err = r.Patch(ctx, at, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/one","example.com/two","example.com/late"]}}`), nil)
-	wantError(t, err, 422, "no new finalizers can be added if the object is being deleted")
+	registrytest.WantError(t, err, 422, "no new finalizers can be added if the object is being deleted")
 	_, err = r.Patch(ctx, at, types.MergePatchType, []byte(`{"metadata":{"deletionTimestamp":null,"finalizers":["example.com/two"]}}`), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, err = r.Get(ctx, at, nil); err != nil || decodeInto[corev1.ConfigMap](t, res.JSON).DeletionTimestamp == nil {
+	if res, err = r.Get(ctx, at, nil); err != nil || registrytest.Decode[corev1.ConfigMap](t, res.JSON).DeletionTimestamp == nil {
 		t.Fatalf("a patch undid the deletion: %s %v", res.JSON, err)
 	}
 	if _, err = r.Patch(ctx, at, types.JSONPatchType, []byte(`[{"op":"remove","path":"/metadata/finalizers/0"}]`), nil); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Get(ctx, at, nil)
-	wantError(t, err, 404, "")
+	registrytest.WantError(t, err, 404, "")
 }
 
 func TestPropagationLeavesOrdersForTheCollector(t *testing.T) {
@@ -120,20 +120,20 @@ func TestPropagationLeavesOrdersForTheCollector(t *testing.T) {
 			r := registrytest.New(t)
 			cm := configMap("a")
 			cm.Finalizers = test.had
-			create(t, r, cm)
+			registrytest.Create(t, r, cm)
 			at := registrytest.Target(t, kube.ConfigMap, "default", "a")
 			if _, err := r.Delete(ctx, at, &test.opts); err != nil {
 				t.Fatal(err)
 			}
 			res, err := r.Get(ctx, at, nil)
 			if test.want == nil {
-				wantError(t, err, 404, "")
+				registrytest.WantError(t, err, 404, "")
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := decodeInto[corev1.ConfigMap](t, res.JSON); !slices.Equal(got.Finalizers, test.want) || got.DeletionTimestamp == nil {
+			if got := registrytest.Decode[corev1.ConfigMap](t, res.JSON); !slices.Equal(got.Finalizers, test.want) || got.DeletionTimestamp == nil {
 				t.Errorf("left %s", res.JSON)
 			}
 		})
@@ -144,7 +144,7 @@ func TestPropagationLeavesOrdersForTheCollector(t *testing.T) {
 func TestGrace(t *testing.T) {
 	c := &clock{}
 	r := registrytest.Start(t, registry.Config{Clock: c.now})
-	create(t, r, newPod("p", "edge-1"))
+	registrytest.Create(t, r, newPod("p", "edge-1"))
 	at := registrytest.Target(t, kube.Pod, "default", "p")
 	del := func(grace int64) *corev1.Pod {
 		t.Helper()
@@ -156,7 +156,7 @@ func TestGrace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return decodeInto[corev1.Pod](t, res.JSON)
+		return registrytest.Decode[corev1.Pod](t, res.JSON)
 	}
 	check := func(p *corev1.Pod, grace int64, until time.Duration) {
 		t.Helper()
@@ -179,7 +179,7 @@ func TestGrace(t *testing.T) {
 	defer w.Close()
 	del(0)
 	_, err = r.Get(ctx, at, nil)
-	wantError(t, err, 404, "")
+	registrytest.WantError(t, err, 404, "")
 	var last registry.WatchEvent
 	for last.Type != "DELETED" {
 		evs, err := w.Next(ctx)
@@ -188,21 +188,21 @@ func TestGrace(t *testing.T) {
 		}
 		last = evs[len(evs)-1]
 	}
-	if p := decodeInto[corev1.Pod](t, last.JSON); *p.DeletionGracePeriodSeconds != 0 {
+	if p := registrytest.Decode[corev1.Pod](t, last.JSON); *p.DeletionGracePeriodSeconds != 0 {
 		t.Errorf("the last state seen is %s", last.JSON)
 	}
 }
 
 func TestNamespaceGoesWhenFinalized(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a"}})
+	registrytest.Create(t, r, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a"}})
 	at := registrytest.Target(t, kube.Namespace, "", "a")
 	for range 2 {
 		res, err := r.Delete(ctx, at, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ns := decodeInto[corev1.Namespace](t, res.JSON); ns.Status.Phase != corev1.NamespaceTerminating || ns.DeletionTimestamp == nil || ns.ResourceVersion != "2" {
+		if ns := registrytest.Decode[corev1.Namespace](t, res.JSON); ns.Status.Phase != corev1.NamespaceTerminating || ns.DeletionTimestamp == nil || ns.ResourceVersion != "2" {
 			t.Fatalf("deleting made %s", res.JSON)
 		}
 	}
@@ -212,7 +212,7 @@ func TestNamespaceGoesWhenFinalized(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := r.Get(ctx, at, nil)
-	wantError(t, err, 404, `namespaces "a" not found`)
+	registrytest.WantError(t, err, 404, `namespaces "a" not found`)
 }
 
 func TestDeleteCollection(t *testing.T) {
@@ -220,11 +220,11 @@ func TestDeleteCollection(t *testing.T) {
 	for i := range 40 {
 		cm := configMap(fmt.Sprintf("cm-%02d", i))
 		cm.Labels = map[string]string{"odd": fmt.Sprint(i % 2)}
-		create(t, r, cm)
+		registrytest.Create(t, r, cm)
 	}
 	elsewhere := configMap("cm-01")
 	elsewhere.Namespace, elsewhere.Labels = "other", map[string]string{"odd": "1"}
-	create(t, r, elsewhere)
+	registrytest.Create(t, r, elsewhere)
 	all := registrytest.Target(t, kube.ConfigMap, "default", "")
 	res, err := r.DeleteCollection(ctx, all, nil, &metav1.ListOptions{LabelSelector: "odd=1"})
 	if err != nil || len(res.Items) != 20 {

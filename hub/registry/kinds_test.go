@@ -59,13 +59,13 @@ func TestWatchesEndWithTheirKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds.Remove(widgetGVK)
-	wantError(t, <-ended, 404, "could not find the requested resource")
+	registrytest.WantError(t, <-ended, 404, "could not find the requested resource")
 	eventually(t, "the watch with an event ends", func() bool {
 		_, err := behind.Next(ctx)
 		return apierrors.IsNotFound(err)
 	})
 	_, err := r.Watch(ctx, all, nil)
-	wantError(t, err, 404, "could not find the requested resource")
+	registrytest.WantError(t, err, 404, "could not find the requested resource")
 	if _, err := r.Create(ctx, registrytest.Target(t, kube.ConfigMap, "default", ""), configMap("a"), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestAnyKindMayExpire(t *testing.T) {
 		}
 		out := map[types.UID]string{}
 		for _, item := range res.Items {
-			m := decodeInto[metav1.PartialObjectMetadata](t, item)
+			m := registrytest.Decode[metav1.PartialObjectMetadata](t, item)
 			out[m.UID] = m.Name
 		}
 		return out

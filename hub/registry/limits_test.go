@@ -29,15 +29,15 @@ func TestPodsAreCapped(t *testing.T) {
 	r := registrytest.Start(t, registry.Config{Limits: map[kube.GVK]registry.Limit{kube.Pod: {Max: 3, Advice: "raise petrel hub --max-pods"}}})
 	c := r.Client()
 	for _, name := range []string{"a", "b", "c"} {
-		create(t, r, limitPod(name))
+		registrytest.Create(t, r, limitPod(name))
 	}
 	target := registrytest.Target(t, kube.Pod, "default", "")
 	for _, opts := range []*metav1.CreateOptions{nil, {DryRun: []string{metav1.DryRunAll}}} {
 		_, err := r.Create(t.Context(), target, limitPod("d"), opts)
-		wantError(t, err, http.StatusForbidden, "takes 3 pods and has 3")
+		registrytest.WantError(t, err, http.StatusForbidden, "takes 3 pods and has 3")
 	}
 	err := c.Commit(t.Context(), []control.Write{{Object: limitPod("d")}})
-	wantError(t, err, http.StatusForbidden, "--max-pods")
+	registrytest.WantError(t, err, http.StatusForbidden, "--max-pods")
 	if _, err := r.Patch(t.Context(), registrytest.Target(t, kube.Pod, "default", "a"), types.MergePatchType,
 		[]byte(`{"metadata":{"labels":{"x":"y"}}}`), &metav1.PatchOptions{}); err != nil {
 		t.Error(err)
@@ -45,7 +45,7 @@ func TestPodsAreCapped(t *testing.T) {
 	if err := c.Delete(t.Context(), kube.Pod, "default", "a", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	create(t, r, limitPod("d"))
+	registrytest.Create(t, r, limitPod("d"))
 }
 
 // TestFullStoreAnswers checks that over its limit the store takes no new object and says why and what helps; deletion goes on
@@ -55,10 +55,10 @@ func TestFullStoreAnswers(t *testing.T) {
 
 	held := configMap("held", "k", "v")
 	held.Finalizers = []string{"example.com/hold"}
-	create(t, r, held)
+	registrytest.Create(t, r, held)
 	bound := limitPod("bound")
 	bound.Spec.NodeName = "n1"
-	create(t, r, bound)
+	registrytest.Create(t, r, bound)
 	var err error
 	n := 0
 	for ; n < 100; n++ {
@@ -68,8 +68,8 @@ func TestFullStoreAnswers(t *testing.T) {
 			break
 		}
 	}
-	wantError(t, err, http.StatusInsufficientStorage, "only deletions")
-	wantError(t, err, http.StatusInsufficientStorage, "--store-limit")
+	registrytest.WantError(t, err, http.StatusInsufficientStorage, "only deletions")
+	registrytest.WantError(t, err, http.StatusInsufficientStorage, "--store-limit")
 	if n < 8 {
 		t.Errorf("after %d objects of 9,000 bytes", n)
 	}
@@ -87,5 +87,5 @@ func TestFullStoreAnswers(t *testing.T) {
 	if _, err := r.DeleteCollection(t.Context(), registrytest.Target(t, kube.ConfigMap, "default", ""), nil, nil); err != nil {
 		t.Errorf("deletion of all: %v", err)
 	}
-	create(t, r, configMap("after", "k", "v"))
+	registrytest.Create(t, r, configMap("after", "k", "v"))
 }

@@ -39,12 +39,12 @@ func TestPatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := registrytest.New(t)
-			create(t, r, deployment("web"))
+			registrytest.Create(t, r, deployment("web"))
 			res, err := r.Patch(ctx, registrytest.Target(t, kube.Deployment, "default", "web"), test.kind, []byte(test.patch), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := decodeInto[appsv1.Deployment](t, res.JSON)
+			d := registrytest.Decode[appsv1.Deployment](t, res.JSON)
 			var got []string
 			for _, c := range d.Spec.Template.Spec.Containers {
 				got = append(got, c.Name+"="+c.Image)
@@ -64,7 +64,7 @@ func TestPatch(t *testing.T) {
 
 func TestPatchRefuses(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, configMap("a", "k", "v"))
+	registrytest.Create(t, r, configMap("a", "k", "v"))
 	strict := &metav1.PatchOptions{FieldValidation: "Strict"}
 	for name, test := range map[string]struct {
 		url   string
@@ -92,14 +92,14 @@ func TestPatchRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.Patch(ctx, registrytest.Target(t, kube.ConfigMap, "default", test.url), test.kind, []byte(test.patch), test.opts)
-			wantError(t, err, test.code, test.text)
+			registrytest.WantError(t, err, test.code, test.text)
 		})
 	}
 }
 
 func TestPatchWarnsOfUnknownFields(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, configMap("a"))
+	registrytest.Create(t, r, configMap("a"))
 	at := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	for validation, warnings := range map[string]int{"": 1, "Warn": 1, "Ignore": 0} {
 		for _, kind := range []types.PatchType{mergePatch, strategicPatch} {
@@ -114,7 +114,7 @@ func TestPatchWarnsOfUnknownFields(t *testing.T) {
 // Patches of one object at the same time all take effect, though each is made from what it finds.
 func TestPatchesRace(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, configMap("a"))
+	registrytest.Create(t, r, configMap("a"))
 	const patchers, each = 16, 10
 	var wg sync.WaitGroup
 	for p := range patchers {
@@ -133,7 +133,7 @@ func TestPatchesRace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cm := decodeInto[corev1.ConfigMap](t, res.JSON)
+	cm := registrytest.Decode[corev1.ConfigMap](t, res.JSON)
 	if len(cm.Labels) != patchers*each || len(cm.Data) != patchers {
 		t.Fatalf("%d labels and %d values are left of %d patches", len(cm.Labels), len(cm.Data), patchers*each)
 	}
@@ -147,11 +147,11 @@ func TestPatchesRace(t *testing.T) {
 // Two kilobytes of copies would make gigabytes of a document.
 func TestPatchCannotMultiply(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, configMap("a"))
+	registrytest.Create(t, r, configMap("a"))
 	patch := `[{"op":"add","path":"/x","value":["` + strings.Repeat("x", 1000) + `"]}` +
 		strings.Repeat(`,{"op":"copy","from":"/x","path":"/x/-"}`, 14) + `]`
 	_, err := r.Patch(ctx, registrytest.Target(t, kube.ConfigMap, "default", "a"), jsonPatch, []byte(patch), nil)
-	wantError(t, err, 422, "the server rejected our request due to an error in our request")
+	registrytest.WantError(t, err, 422, "the server rejected our request due to an error in our request")
 }
 
 // Each patch may have 3 MiB, and so may the object that they make together, but no more: nobody could send it back.
@@ -159,7 +159,7 @@ func TestPatchesCannotGrowAnObjectWithoutEnd(t *testing.T) {
 	r := registrytest.New(t)
 	d := deployment("web")
 	d.Finalizers = []string{"example.com/one"}
-	create(t, r, d)
+	registrytest.Create(t, r, d)
 	at := registrytest.Target(t, kube.Deployment, "default", "web")
 	grow := func(name string) error {
 		_, err := r.Patch(ctx, at, strategicPatch, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"`+name+`","image":"i","args":["`+strings.Repeat("x", 2<<20)+`"]}]}}}}`), nil)
@@ -168,7 +168,7 @@ func TestPatchesCannotGrowAnObjectWithoutEnd(t *testing.T) {
 	if err := grow("a"); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, grow("b"), 413, "Request entity too large: the object would have 41")
+	registrytest.WantError(t, grow("b"), 413, "Request entity too large: the object would have 41")
 	if _, err := r.Delete(ctx, at, nil); err != nil {
 		t.Errorf("a large object must be deletable: %v", err)
 	}

@@ -35,7 +35,7 @@ func TestCostlyPatches(t *testing.T) {
 		c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprint("E", i), Value: "x"})
 	}
 	name := d.Spec.Template.Spec.Containers[0].Name
-	create(t, r, d)
+	registrytest.Create(t, r, d)
 	spec := func(s string) string { return `{"spec":{"template":{"spec":{` + s + `}}}}` }
 	order := strings.ReplaceAll(envs("E", 2000), `,"value":"x"`, "")
 	var twins strings.Builder

@@ -120,11 +120,11 @@ func TestRulesAndAdmissionSeeWhoAsks(t *testing.T) {
 		}, []string{"mutate CREATE: " + robot, "prepare create: " + robot, "rules create: " + robot, "validate CREATE: " + robot}},
 		{"commit", func() error {
 			b, _ := r.Get(t.Context(), at("b"), nil)
-			old := decodeInto[corev1.ConfigMap](t, b.JSON)
+			old := registrytest.Decode[corev1.ConfigMap](t, b.JSON)
 			next := old.DeepCopy()
 			next.Data = map[string]string{"k": "v"}
 			n, _ := r.Get(t.Context(), at("n"), nil)
-			return c.Commit(t.Context(), []control.Write{{Object: next, Old: old}, {Object: configMap("c")}, {Old: decodeInto[corev1.ConfigMap](t, n.JSON), Delete: true}})
+			return c.Commit(t.Context(), []control.Write{{Object: next, Old: old}, {Object: configMap("c")}, {Old: registrytest.Decode[corev1.ConfigMap](t, n.JSON), Delete: true}})
 		}, []string{"mutate CREATE: " + robot, "mutate DELETE: " + robot, "mutate UPDATE: " + robot, "prepare create: " + robot, "prepare update: " + robot,
 			"rules create: " + robot, "rules update: " + robot, "validate CREATE: " + robot, "validate DELETE: " + robot, "validate UPDATE: " + robot}},
 	} {
@@ -169,7 +169,7 @@ func reviewKind(verbs ...string) *resource.Kind {
 func TestKindWithoutStorage(t *testing.T) {
 	w, kinds := &witness{}, registrytest.Kinds()
 	r := registrytest.Start(t, registry.Config{Kinds: kinds, Admission: w})
-	create(t, r, configMap("first"))
+	registrytest.Create(t, r, configMap("first"))
 	w.take()
 	kinds.Remove(kube.SubjectAccessReview) // the built-in one
 	if err := kinds.Add(reviewKind("create", "list")); err == nil {
@@ -190,7 +190,7 @@ func TestKindWithoutStorage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := decodeInto[authorizationv1.SubjectAccessReview](t, res.JSON); !res.Created || !got.Status.Allowed || got.Status.Reason != "asked by jane" ||
+	if got := registrytest.Decode[authorizationv1.SubjectAccessReview](t, res.JSON); !res.Created || !got.Status.Allowed || got.Status.Reason != "asked by jane" ||
 		got.Kind != "SubjectAccessReview" || len(res.Warnings) != 1 {
 		t.Errorf("answered %s, %+v", res.JSON, res)
 	}
@@ -198,7 +198,7 @@ func TestKindWithoutStorage(t *testing.T) {
 		t.Errorf("admission saw %q, want %q", got, want)
 	}
 	_, err = r.Create(jane, at, review(""), nil)
-	wantError(t, err, 422, "spec.user: Required value: somebody must be meant")
+	registrytest.WantError(t, err, 422, "spec.user: Required value: somebody must be meant")
 
 	one := at
 	one.Name = "x"
@@ -211,7 +211,7 @@ func TestKindWithoutStorage(t *testing.T) {
 		"delete":           func() error { _, err := r.Delete(jane, one, nil); return err },
 		"deletecollection": func() error { _, err := r.DeleteCollection(jane, at, nil, nil); return err },
 	} {
-		t.Run(verb, func(t *testing.T) { wantError(t, ask(), 405, "not supported") })
+		t.Run(verb, func(t *testing.T) { registrytest.WantError(t, ask(), 405, "not supported") })
 	}
 	if err := r.Client().Commit(t.Context(), []control.Write{{Object: review("jane")}}); err == nil {
 		t.Error("a review was committed")

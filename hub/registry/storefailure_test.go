@@ -56,7 +56,7 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 	view := objects.New(objects.Config{Store: s, Kinds: builtinKinds})
 	r := registrytest.Start(t, registry.Config{Store: s, Kinds: builtinKinds, Objects: view})
 	eventually(t, "the feed runs", func() bool { return view.Health() == nil })
-	create(t, r, configMap("a"))
+	registrytest.Create(t, r, configMap("a"))
 	one := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	all := registrytest.Target(t, kube.ConfigMap, "default", "")
 	s.broken.Store(true)
@@ -78,7 +78,7 @@ func TestStoreFailureIsNoEmptyAnswer(t *testing.T) {
 		},
 		"commit of a loop": func() error { return r.Client().Delete(ctx, kube.ConfigMap, "default", "a", metav1.DeleteOptions{}) },
 	} {
-		t.Run(verb, func(t *testing.T) { wantError(t, ask(), 500, "the store's server is away") })
+		t.Run(verb, func(t *testing.T) { registrytest.WantError(t, ask(), 500, "the store's server is away") })
 	}
 	if err := view.Health(); err == nil {
 		t.Error("the feed is well while the store does not answer")
@@ -95,7 +95,7 @@ func TestTypedReadsRecover(t *testing.T) {
 	view := objects.New(objects.Config{Store: s, Kinds: builtinKinds})
 	r := registrytest.Start(t, registry.Config{Store: s, Kinds: builtinKinds, Objects: view})
 	eventually(t, "the feed runs", func() bool { return view.Health() == nil })
-	create(t, r, configMap("a"))
+	registrytest.Create(t, r, configMap("a"))
 	s.broken.Store(true)
 	if _, ok := r.Client().Get(kube.ConfigMap, "default", "a"); ok {
 		t.Error("found although the store did not answer")

@@ -55,9 +55,9 @@ func newLease(ns, name string) *coordinationv1.Lease {
 func TestSynthesized(t *testing.T) {
 	asked := atomic.Int64{}
 	r := withLeases(t, func(*corev1.Node) string { return fmt.Sprint("asked ", asked.Add(1)) })
-	create(t, r, newLease("default", "leader"))
-	n := create(t, r, newNode("a"))
-	create(t, r, newNode("ab"))
+	registrytest.Create(t, r, newLease("default", "leader"))
+	n := registrytest.Create(t, r, newNode("a"))
+	registrytest.Create(t, r, newNode("ab"))
 	all, mine, one := registrytest.Target(t, kube.Lease, "", ""), registrytest.Target(t, kube.Lease, leases, ""), registrytest.Target(t, kube.Lease, leases, "a")
 	before := r.Client().List(kube.Lease, "")
 
@@ -66,7 +66,7 @@ func TestSynthesized(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return decodeInto[coordinationv1.Lease](t, res.JSON)
+		return registrytest.Decode[coordinationv1.Lease](t, res.JSON)
 	}
 	first, second := get(), get()
 	if first.Kind != "Lease" || first.Namespace != leases || first.Name != "a" || first.ResourceVersion != n.ResourceVersion || first.UID != "lease-"+n.UID {
@@ -82,7 +82,7 @@ func TestSynthesized(t *testing.T) {
 		}
 		var names []string
 		for _, raw := range res.Items {
-			l := decodeInto[coordinationv1.Lease](t, raw)
+			l := registrytest.Decode[coordinationv1.Lease](t, raw)
 			names = append(names, l.Kind+" "+l.Namespace+"/"+l.Name)
 		}
 		return strings.Join(names, ", ")
@@ -122,7 +122,7 @@ func TestSynthesized(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, ev := range evs {
-			l := decodeInto[coordinationv1.Lease](t, ev.JSON)
+			l := registrytest.Decode[coordinationv1.Lease](t, ev.JSON)
 			seen = append(seen, fmt.Sprintf("%s %s %s/%s", ev.Type, l.Kind, l.Namespace, l.Name))
 		}
 	}
@@ -130,7 +130,7 @@ func TestSynthesized(t *testing.T) {
 		t.Errorf("watched %s, want %s", got, want)
 	}
 	_, err = r.Get(ctx, one, nil)
-	wantError(t, err, 404, `leases.coordination.k8s.io "a" not found`)
+	registrytest.WantError(t, err, 404, `leases.coordination.k8s.io "a" not found`)
 	if after := r.Client().List(kube.Lease, ""); len(after) != len(before) {
 		t.Errorf("%d leases stored, before %d", len(after), len(before))
 	}
@@ -139,26 +139,26 @@ func TestSynthesized(t *testing.T) {
 // Nobody can write a synthesized object; all other objects of the kind are written as usual.
 func TestSynthesizedIsNotWritten(t *testing.T) {
 	r := withLeases(t, func(n *corev1.Node) string { return n.Name })
-	create(t, r, newNode("a"))
+	registrytest.Create(t, r, newNode("a"))
 	at := registrytest.Target(t, kube.Lease, leases, "a")
 	body := func(name string) *coordinationv1.Lease { return newLease(leases, name) }
 	coll := registrytest.Target(t, kube.Lease, leases, "")
 	_, err := r.Create(ctx, coll, body("a"), nil)
-	wantError(t, err, 409, "already exists")
+	registrytest.WantError(t, err, 409, "already exists")
 	_, err = r.Create(ctx, coll, body("b"), nil)
-	wantError(t, err, 403, "the hub makes them")
+	registrytest.WantError(t, err, 403, "the hub makes them")
 	_, err = r.Client().Create(ctx, body("b"))
-	wantError(t, err, 403, "the hub makes them")
+	registrytest.WantError(t, err, 403, "the hub makes them")
 	_, err = r.Update(ctx, at, body("a"), nil)
-	wantError(t, err, 403, "the hub makes them")
+	registrytest.WantError(t, err, 403, "the hub makes them")
 	_, err = r.Patch(ctx, at, types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), nil)
-	wantError(t, err, 403, "the hub makes them")
+	registrytest.WantError(t, err, 403, "the hub makes them")
 	_, err = r.Delete(ctx, at, nil)
-	wantError(t, err, 403, "the hub makes them")
+	registrytest.WantError(t, err, 403, "the hub makes them")
 	_, err = r.DeleteCollection(ctx, coll, nil, nil)
-	wantError(t, err, 403, "the hub makes them")
+	registrytest.WantError(t, err, 403, "the hub makes them")
 
-	create(t, r, newLease("default", "leader"))
+	registrytest.Create(t, r, newLease("default", "leader"))
 	if _, err := r.DeleteCollection(ctx, registrytest.Target(t, kube.Lease, "", ""), nil, nil); err != nil {
 		t.Fatal(err)
 	}

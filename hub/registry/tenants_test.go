@@ -33,8 +33,8 @@ func TestOneNamespaceDoesNotFillTheStore(t *testing.T) {
 	if n--; n < 8 || n > 9 {
 		t.Errorf("%d objects of 10 KiB went into half of 200 KiB", n)
 	}
-	wantError(t, refusal, http.StatusInsufficientStorage, `namespace "greedy" holds 9`)
-	wantError(t, refusal, http.StatusInsufficientStorage, "--store-limit")
+	registrytest.WantError(t, refusal, http.StatusInsufficientStorage, `namespace "greedy" holds 9`)
+	registrytest.WantError(t, refusal, http.StatusInsufficientStorage, "--store-limit")
 
 	for i := range 3 {
 		if _, err := r.Create(quiet, others, configMap(fmt.Sprint("q", i), "k", large), &metav1.CreateOptions{}); err != nil {

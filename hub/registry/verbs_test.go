@@ -2,44 +2,20 @@ package registry_test
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
-	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
 )
 
 var ctx = context.Background()
-
-// wantError checks an error's code and the words that people and clients look for.
-func wantError(t *testing.T, err error, code int32, text string) {
-	t.Helper()
-	st, ok := err.(apierrors.APIStatus)
-	if !ok {
-		t.Fatalf("error is %v, want a status %d %q", err, code, text)
-	}
-	if s := st.Status(); s.Code != code || !strings.Contains(s.Message, text) {
-		t.Fatalf("error is %d %q, want %d %q", s.Code, s.Message, code, text)
-	}
-}
-
-func decodeInto[T any](t *testing.T, raw []byte) *T {
-	t.Helper()
-	out := new(T)
-	if err := json.Unmarshal(raw, out); err != nil {
-		t.Fatalf("%v in %s", err, raw)
-	}
-	return out
-}
 
 func configMap(name string, data ...string) *corev1.ConfigMap {
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Data: map[string]string{}}
@@ -47,15 +23,6 @@ func configMap(name string, data ...string) *corev1.ConfigMap {
 		cm.Data[data[i]] = data[i+1]
 	}
 	return cm
-}
-
-func create[T kube.Object](t *testing.T, r *registry.Registry, obj T) T {
-	t.Helper()
-	out, err := r.Client().Create(ctx, obj)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.DeepCopyObject().(T)
 }
 
 func TestCreate(t *testing.T) {
@@ -69,7 +36,7 @@ func TestCreate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cm := decodeInto[corev1.ConfigMap](t, res.JSON)
+	cm := registrytest.Decode[corev1.ConfigMap](t, res.JSON)
 	switch {
 	case !res.Created:
 		t.Error("it does not say that it created")
@@ -101,10 +68,10 @@ func TestInertKindsWarn(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, configMap("taken"))
+	registrytest.Create(t, r, configMap("taken"))
 	leaving := configMap("leaving")
 	leaving.Finalizers = []string{"example.com/wait"}
-	create(t, r, leaving)
+	registrytest.Create(t, r, leaving)
 	if err := r.Client().Delete(ctx, kube.ConfigMap, "default", "leaving", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +94,7 @@ func TestCreateRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.Create(ctx, registrytest.Target(t, kube.ConfigMap, "default", ""), test.body, &test.opts)
-			wantError(t, err, test.code, test.text)
+			registrytest.WantError(t, err, test.code, test.text)
 		})
 	}
 }
@@ -138,7 +105,7 @@ func TestGenerateName(t *testing.T) {
 	for _, base := range []string{"web-", long} {
 		cm := configMap("")
 		cm.GenerateName = base
-		a, b := create(t, r, cm), create(t, r, cm)
+		a, b := registrytest.Create(t, r, cm), registrytest.Create(t, r, cm)
 		if a.Name == b.Name || len(a.Name) != min(len(base), 58)+5 || !strings.HasPrefix(a.Name, base[:min(len(base), 58)]) {
 			t.Errorf("from %q came %q and %q", base, a.Name, b.Name)
 		}
@@ -150,10 +117,10 @@ func TestDryRunStoresNothing(t *testing.T) {
 	all := []string{"All"}
 	at := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	res, err := r.Create(ctx, at, configMap("b"), &metav1.CreateOptions{DryRun: all})
-	if err != nil || decodeInto[corev1.ConfigMap](t, res.JSON).UID == "" || strings.Contains(string(res.JSON), "resourceVersion") {
+	if err != nil || registrytest.Decode[corev1.ConfigMap](t, res.JSON).UID == "" || strings.Contains(string(res.JSON), "resourceVersion") {
 		t.Fatalf("create: %v", err)
 	}
-	create(t, r, configMap("a", "k", "1"))
+	registrytest.Create(t, r, configMap("a", "k", "1"))
 	if res, err = r.Update(ctx, at, configMap("a", "k", "2"), &metav1.UpdateOptions{DryRun: all}); err != nil || !strings.Contains(string(res.JSON), `"k":"2"`) {
 		t.Fatalf("update: %v", err)
 	}
@@ -172,11 +139,11 @@ func TestDryRunStoresNothing(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	r := registrytest.New(t)
 	at := registrytest.Target(t, kube.ConfigMap, "default", "a")
-	first := create(t, r, configMap("a", "k", "1"))
+	first := registrytest.Create(t, r, configMap("a", "k", "1"))
 
 	same := first.DeepCopy()
 	res, err := r.Update(ctx, at, same, nil)
-	if err != nil || decodeInto[corev1.ConfigMap](t, res.JSON).ResourceVersion != first.ResourceVersion {
+	if err != nil || registrytest.Decode[corev1.ConfigMap](t, res.JSON).ResourceVersion != first.ResourceVersion {
 		t.Fatalf("an update that changes nothing made %s, %v", res.JSON, err)
 	}
 	next := first.DeepCopy()
@@ -184,18 +151,18 @@ func TestUpdate(t *testing.T) {
 	if res, err = r.Update(ctx, at, next, nil); err != nil {
 		t.Fatal(err)
 	}
-	second := decodeInto[corev1.ConfigMap](t, res.JSON)
+	second := registrytest.Decode[corev1.ConfigMap](t, res.JSON)
 	if second.Data["k"] != "2" || !second.CreationTimestamp.Equal(&first.CreationTimestamp) || second.Generation != 0 || second.ResourceVersion != "2" {
 		t.Fatalf("updated to %s", res.JSON)
 	}
-	if res, err = r.Update(ctx, at, configMap("a", "k", "3"), nil); err != nil || decodeInto[corev1.ConfigMap](t, res.JSON).UID != first.UID {
+	if res, err = r.Update(ctx, at, configMap("a", "k", "3"), nil); err != nil || registrytest.Decode[corev1.ConfigMap](t, res.JSON).UID != first.UID {
 		t.Fatalf("unconditional update: %v", err)
 	}
 }
 
 func TestUpdateRefuses(t *testing.T) {
 	r := registrytest.New(t)
-	first := create(t, r, configMap("a"))
+	first := registrytest.Create(t, r, configMap("a"))
 	if _, err := r.Client().Update(ctx, configMap("a", "k", "2"), ""); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +188,7 @@ func TestUpdateRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.Update(ctx, registrytest.Target(t, kube.ConfigMap, "default", test.url), test.body, nil)
-			wantError(t, err, test.code, test.text)
+			registrytest.WantError(t, err, test.code, test.text)
 		})
 	}
 }
@@ -239,7 +206,7 @@ func TestUpdateCreates(t *testing.T) {
 
 func TestStatusAndScale(t *testing.T) {
 	r := registrytest.New(t)
-	d := create(t, r, deployment("web"))
+	d := registrytest.Create(t, r, deployment("web"))
 	at := registrytest.Target(t, kube.Deployment, "default", "web")
 
 	d.Spec.Paused, d.Status.Replicas = true, 2
@@ -249,7 +216,7 @@ func TestStatusAndScale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := decodeInto[struct {
+	got := registrytest.Decode[struct {
 		Spec   struct{ Paused bool }
 		Status struct{ Replicas int }
 	}](t, res.JSON)
@@ -269,17 +236,17 @@ func TestStatusAndScale(t *testing.T) {
 		t.Fatalf("deployment after scaling: %s", whole.JSON)
 	}
 	_, err = r.Patch(ctx, scale, types.MergePatchType, []byte(`{"spec":{"replicas":-1}}`), nil)
-	wantError(t, err, 422, "must be greater than or equal to 0")
+	registrytest.WantError(t, err, 422, "must be greater than or equal to 0")
 	_, err = r.Patch(ctx, scale, types.MergePatchType, []byte(`{"metadata":{"resourceVersion":"1"},"spec":{"replicas":1}}`), nil)
-	wantError(t, err, 409, "the object has been modified")
+	registrytest.WantError(t, err, 409, "the object has been modified")
 	at.Subresource = "nonsense"
 	_, err = r.Get(ctx, at, nil)
-	wantError(t, err, 404, "")
+	registrytest.WantError(t, err, 404, "")
 }
 
 func TestGetRefuses(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, configMap("a"))
+	registrytest.Create(t, r, configMap("a"))
 	at := registrytest.Target(t, kube.ConfigMap, "default", "a")
 	for _, rv := range []string{"", "0", "1"} {
 		if _, err := r.Get(ctx, at, &metav1.GetOptions{ResourceVersion: rv}); err != nil {
@@ -287,10 +254,10 @@ func TestGetRefuses(t *testing.T) {
 		}
 	}
 	_, err := r.Get(ctx, at, &metav1.GetOptions{ResourceVersion: "9"})
-	wantError(t, err, 504, "Too large resource version: 9, current: 1")
+	registrytest.WantError(t, err, 504, "Too large resource version: 9, current: 1")
 	at.Name = "b"
 	_, err = r.Get(ctx, at, nil)
-	wantError(t, err, 404, `configmaps "b" not found`)
+	registrytest.WantError(t, err, 404, `configmaps "b" not found`)
 }
 
 // An Event is one object under two API versions.

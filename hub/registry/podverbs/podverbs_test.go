@@ -2,7 +2,6 @@ package podverbs_test
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +9,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -23,36 +21,6 @@ import (
 
 var ctx = context.Background()
 
-// wantError checks an error's code and the text that people and clients look for.
-func wantError(t *testing.T, err error, code int32, text string) {
-	t.Helper()
-	st, ok := err.(apierrors.APIStatus)
-	if !ok {
-		t.Fatalf("error is %v, want a status %d %q", err, code, text)
-	}
-	if s := st.Status(); s.Code != code || !strings.Contains(s.Message, text) {
-		t.Fatalf("error is %d %q, want %d %q", s.Code, s.Message, code, text)
-	}
-}
-
-func decodeInto[T any](t *testing.T, raw []byte) *T {
-	t.Helper()
-	out := new(T)
-	if err := json.Unmarshal(raw, out); err != nil {
-		t.Fatalf("%v in %s", err, raw)
-	}
-	return out
-}
-
-func create[T kube.Object](t *testing.T, r *registry.Registry, obj T) T {
-	t.Helper()
-	out, err := r.Client().Create(ctx, obj)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.DeepCopyObject().(T)
-}
-
 func newPod(name, node string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
@@ -62,18 +30,18 @@ func newPod(name, node string) *corev1.Pod {
 
 func TestBinding(t *testing.T) {
 	r := registrytest.New(t)
-	p := create(t, r, newPod("p", ""))
+	p := registrytest.Create(t, r, newPod("p", ""))
 	at := registrytest.Target(t, kube.Pod, "default", "p", "binding")
 	binding := func(node string) *corev1.Binding {
 		return &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: map[string]string{"a": "b"}},
 			Target: corev1.ObjectReference{Kind: "Node", Name: node}}
 	}
 	_, err := r.Create(ctx, at, binding(""), nil)
-	wantError(t, err, 500, "target.name: Required value")
+	registrytest.WantError(t, err, 500, "target.name: Required value")
 	wrong := binding("edge-1")
 	wrong.UID = "x"
 	_, err = r.Create(ctx, at, wrong, nil)
-	wantError(t, err, 409, "Precondition failed: UID in precondition: x")
+	registrytest.WantError(t, err, 409, "Precondition failed: UID in precondition: x")
 
 	res, err := r.Create(ctx, at, binding("edge-1"), nil)
 	if err != nil || !res.Created || !strings.Contains(string(res.JSON), `"Success"`) {
@@ -83,26 +51,26 @@ func TestBinding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := decodeInto[corev1.Pod](t, got.JSON)
+	bound := registrytest.Decode[corev1.Pod](t, got.JSON)
 	c := bound.Status.Conditions
 	if bound.Spec.NodeName != "edge-1" || bound.UID != p.UID || bound.Annotations["a"] != "b" ||
 		len(c) != 1 || c[0].Type != corev1.PodScheduled || c[0].Status != corev1.ConditionTrue || c[0].LastTransitionTime.IsZero() {
 		t.Fatalf("bound pod: %s", got.JSON)
 	}
 	_, err = r.Create(ctx, at, binding("edge-2"), nil)
-	wantError(t, err, 409, `Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "edge-1"`)
+	registrytest.WantError(t, err, 409, `Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "edge-1"`)
 	if _, err = r.Delete(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Create(ctx, at, binding("edge-2"), nil)
-	wantError(t, err, 409, "pod p is being deleted, cannot be assigned to a host")
+	registrytest.WantError(t, err, 409, "pod p is being deleted, cannot be assigned to a host")
 	_, err = r.Create(ctx, registrytest.Target(t, kube.Pod, "default", "q", "binding"), &corev1.Binding{Target: corev1.ObjectReference{Name: "n"}}, nil)
-	wantError(t, err, 404, `pods "q" not found`)
+	registrytest.WantError(t, err, 404, `pods "q" not found`)
 }
 
 func TestEviction(t *testing.T) {
 	r := registrytest.New(t)
-	create(t, r, newPod("p", "edge-1"))
+	registrytest.Create(t, r, newPod("p", "edge-1"))
 	at := registrytest.Target(t, kube.Pod, "default", "p", "eviction")
 	grace := int64(7)
 	body := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: "p"}, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &grace, DryRun: []string{"All"}}}
@@ -111,14 +79,14 @@ func TestEviction(t *testing.T) {
 	}
 	body.DeleteOptions.DryRun = nil
 	res, err := r.Create(ctx, at, body, nil)
-	if err != nil || !res.Created || decodeInto[metav1.Status](t, res.JSON).Code != 201 {
+	if err != nil || !res.Created || registrytest.Decode[metav1.Status](t, res.JSON).Code != 201 {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	got, err := r.Get(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := decodeInto[corev1.Pod](t, got.JSON)
+	p := registrytest.Decode[corev1.Pod](t, got.JSON)
 	if p.DeletionTimestamp == nil || *p.DeletionGracePeriodSeconds != 7 || p.ResourceVersion != "2" ||
 		len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Type != corev1.DisruptionTarget {
 		t.Fatalf("evicted pod: %s", got.JSON)
@@ -142,11 +110,11 @@ func TestToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := registrytest.Start(t, registry.Config{Kinds: kinds})
-	create(t, r, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}})
+	registrytest.Create(t, r, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}})
 	pod := newPod("p", "")
 	pod.Spec.ServiceAccountName = "robot"
-	create(t, r, pod)
-	create(t, r, newPod("other", ""))
+	registrytest.Create(t, r, pod)
+	registrytest.Create(t, r, newPod("other", ""))
 	at := registrytest.TargetOf(t, kinds, kube.ServiceAccount, "default", "robot", "token")
 	seconds := func(n int64) *int64 { return &n }
 	bound := func(kind, name, uid string) *authenticationv1.BoundObjectReference {
@@ -174,13 +142,13 @@ func TestToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			res, err := r.Create(ctx, at, &authenticationv1.TokenRequest{Spec: test.spec}, nil)
 			if test.code != 0 {
-				wantError(t, err, test.code, test.text)
+				registrytest.WantError(t, err, test.code, test.text)
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := decodeInto[authenticationv1.TokenRequest](t, res.JSON)
+			got := registrytest.Decode[authenticationv1.TokenRequest](t, res.JSON)
 			if got.Status.Token != test.token || got.Status.ExpirationTimestamp.Unix() != test.until || got.Kind != "TokenRequest" || *got.Spec.ExpirationSeconds != test.until {
 				t.Errorf("issued %s", res.JSON)
 			}
