@@ -2,37 +2,15 @@ package cache
 
 import (
 	"bytes"
-	"encoding/base64"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"petrel.dev/petrel/internal/seal"
+	"petrel.dev/petrel/internal/seal/sealtest"
 	"petrel.dev/petrel/internal/wire"
 )
-
-// keysOf makes the keys of a file with a line for each letter.
-func keysOf(t *testing.T, letters string) *seal.Keys {
-	t.Helper()
-	if letters == "" {
-		return nil
-	}
-	text := ""
-	for _, b := range []byte(letters) {
-		text += base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) + "\n"
-	}
-	path := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := seal.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
-}
 
 // TestEncrypted checks that with a key no Secret of the desired set is on the disk in clear, also what was there before; the
 // set comes back with the key, an older key can be dropped after a start, and without the right key the error names the one
@@ -48,7 +26,7 @@ func TestEncrypted(t *testing.T) {
 	var want []string
 	step := func(letters, add string) {
 		t.Helper()
-		c, err := Open(dir, keysOf(t, letters), slog.New(slog.DiscardHandler))
+		c, err := Open(dir, sealtest.Keys(t, letters), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,8 +70,8 @@ func TestEncrypted(t *testing.T) {
 		t.Error("a Secret is on the disk in clear")
 	}
 	for _, letters := range []string{"", "x"} {
-		_, err := Open(dir, keysOf(t, letters), slog.New(slog.DiscardHandler))
-		if err == nil || !strings.Contains(err.Error(), keysOf(t, "k").First().String()) || !strings.Contains(err.Error(), "--cache-key-file") {
+		_, err := Open(dir, sealtest.Keys(t, letters), slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), sealtest.Keys(t, "k").First().String()) || !strings.Contains(err.Error(), "--cache-key-file") {
 			t.Errorf("with the keys %q: %v", letters, err)
 		}
 	}

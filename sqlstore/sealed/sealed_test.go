@@ -3,7 +3,6 @@ package sealed_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,29 +11,12 @@ import (
 	"testing"
 
 	"petrel.dev/petrel/internal/seal"
+	"petrel.dev/petrel/internal/seal/sealtest"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/sealed"
 	"petrel.dev/petrel/sqlstore/sqlite"
 	"petrel.dev/petrel/sqlstore/storetest"
 )
-
-// keys reads a key file with the keys of these letters.
-func keys(t testing.TB, letters string) *seal.Keys {
-	t.Helper()
-	text := ""
-	for _, b := range []byte(letters) {
-		text += base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) + "\n"
-	}
-	path := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k, err := seal.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
 
 // open opens a store in dir with the keys of these letters; none for "".
 func open(t testing.TB, dir, letters string, prefixes ...string) (*sealed.Store, *sqlite.DB, error) {
@@ -53,7 +35,7 @@ func open(t testing.TB, dir, letters string, prefixes ...string) (*sealed.Store,
 	})
 	var k *seal.Keys
 	if letters != "" {
-		k = keys(t, letters)
+		k = sealtest.Keys(t, letters)
 	}
 	s, err := sealed.Open(t.Context(), db, k, prefixes...)
 	return s, db, err
@@ -167,7 +149,7 @@ func TestKeysAreNeeded(t *testing.T) {
 		t.Run("keys "+letters, func(t *testing.T) {
 			_, _, err := open(t, dir, letters, "/s/")
 			var unknown *seal.UnknownKeyError
-			if ok && err != nil || !ok && (!errors.As(err, &unknown) || unknown.ID != keys(t, "k").First() || !strings.Contains(err.Error(), unknown.ID.String())) {
+			if ok && err != nil || !ok && (!errors.As(err, &unknown) || unknown.ID != sealtest.Keys(t, "k").First() || !strings.Contains(err.Error(), unknown.ID.String())) {
 				t.Errorf("open: %v", err)
 			}
 		})
