@@ -30,6 +30,8 @@ func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
 		GVK:   gvk,
 		Verbs: []string{"get", "patch", "update"},
 		New:   func() runtime.Object { return &autoscalingv1.Scale{} },
+		// The same in every version of every workload.
+		Replicas: []string{"spec", "replicas"},
 		Get: func(parent kube.Object) (runtime.Object, error) {
 			s := of(parent)
 			selector, err := metav1.LabelSelectorAsSelector(s.selector)
