@@ -48,6 +48,7 @@ var (
 	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
 	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
 	VolumeAttachment      = storagev1.SchemeGroupVersion.WithKind("VolumeAttachment")
+	CSIDriver             = storagev1.SchemeGroupVersion.WithKind("CSIDriver")
 	ResourceSlice         = resourcev1.SchemeGroupVersion.WithKind("ResourceSlice")
 
 	Role               = rbacv1.SchemeGroupVersion.WithKind("Role")

@@ -87,7 +87,9 @@ func own(node string, a auth.Attributes, kind string) (reason string, allowed bo
 const nodeLease = "node lease"
 
 // lease allows everything with the node's own Lease.
-func lease(node string, a auth.Attributes) (reason string, allowed bool) { return own(node, a, nodeLease) }
+func lease(node string, a auth.Attributes) (reason string, allowed bool) {
+	return own(node, a, nodeLease)
+}
 
 // ownNode allows to read the node's own Node, and to write one: admission checks which, and which of its fields.
 func ownNode(node string, a auth.Attributes) (reason string, allowed bool) {

@@ -18,7 +18,7 @@ import (
 type policy struct {
 	versions     versions
 	clusterRoles map[string]*rbacv1.ClusterRole
-	roles        map[[2]string]*rbacv1.Role        // by namespace and name
+	roles        map[[2]string]*rbacv1.Role       // by namespace and name
 	bindings     map[string]map[subject]*bindings // by namespace, "" for those of the cluster
 }
 
