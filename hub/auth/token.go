@@ -103,7 +103,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (User, err
 		if !ok || string(pod.GetUID()) != k.Pod.UID || ended(pod, now) {
 			return User{}, fmt.Errorf("pod %s/%s, to which the token is bound, %w", k.Namespace, k.Pod.Name, errGone)
 		}
-		u.Extra["authentication.kubernetes.io/pod-name"] = []string{k.Pod.Name}
+		u.Extra[extraPodName] = []string{k.Pod.Name}
 		u.Extra["authentication.kubernetes.io/pod-uid"] = []string{k.Pod.UID}
 	}
 	if k.Node != nil {
