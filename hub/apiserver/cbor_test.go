@@ -188,4 +188,3 @@ func TestBadCBOR(t *testing.T) {
 		}
 	}
 }
-
