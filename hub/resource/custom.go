@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -32,6 +33,8 @@ type Custom struct {
 	Versions Versions
 	// StoredAs is the version that is stored, nil: this one. Each version decides its own requests.
 	StoredAs *Kind
+	// TypeConverter is that of the Kind: the merge rules of Schema, for server-side apply; nil: deduced from the objects.
+	TypeConverter func() (managedfields.TypeConverter, error)
 	// Status says that only the subresource of that name writes the field "status", and that it writes nothing else.
 	Status bool
 }
@@ -46,6 +49,7 @@ func (c Custom) Kind() *Kind {
 	}
 	k.Codec, k.listKind = unstructuredCodec{c.GVK, c.Versions}, c.ListKind
 	k.StoredAs, k.ownVersion = c.StoredAs, c.StoredAs != nil
+	k.TypeConverter = c.TypeConverter
 	k.New = func() kube.Object {
 		u := &unstructured.Unstructured{}
 		u.SetGroupVersionKind(c.GVK)
@@ -57,7 +61,7 @@ func (c Custom) Kind() *Kind {
 		return l
 	}
 	if !c.Namespaced {
-		k.clusterScoped()
+		k.ClusterScoped()
 	}
 	k.Rules = c.rules()
 	if c.Status {
