@@ -2,7 +2,7 @@
 // pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step;
 // Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► pod: account, priority, tolerations ─► service: addresses ─► kind's rules ─► Validate
+//	write ─► Mutate: namespace ─► pod: account ─► node ─► pod: priority, tolerations ─► service: addresses ─► kind's rules ─► Validate
 package admission
 
 import (
@@ -16,6 +16,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/noderestriction"
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -36,7 +38,10 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	Log         *slog.Logger
+	// Authorizer and Rights decide who may grant what by roles and bindings; nil: system:masters alone.
+	Authorizer auth.Authorizer
+	Rights     Rights
+	Log        *slog.Logger
 }
 
 // Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
@@ -70,16 +75,20 @@ func New(cfg Config) (*Chain, error) {
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
 	runtimes := &runtimeClasses{objects: cfg.Objects}
+	nodes := noderestriction.New(cfg.Objects, cfg.Authorizer)
+	escalation := &escalation{authorizer: cfg.Authorizer, rights: cfg.Rights}
 	return &Chain{
 		objects: cfg.Objects,
 		mutate: []step{
 			namespaces.admit,
 			onPods(accounts.assign),
+			nodes.Admit,
 			onPods(priorities.assign),
 			onPods(tolerate),
 			services.allocate,
 		},
 		validate: []step{
+			escalation.check,
 			onPods(accounts.limitSecrets),
 			priorities.oneDefault,
 			onPods(runtimes.refuse),
@@ -103,10 +112,11 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
 	switch a.Target.Kind.GVK {
-	case kube.Service, kube.PriorityClass:
+	case kube.Service, kube.PriorityClass, kube.RoleBinding, kube.ClusterRoleBinding:
 		return true
 	}
-	return enters(a)
+	_, node := auth.NodeOf(a.User)
+	return node || enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.
