@@ -11,7 +11,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/fields"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
@@ -166,14 +165,14 @@ func (x *exchange) longRunning() bool {
 	return x.verb == "watch" || x.sub != nil && x.sub.Connect
 }
 
-// open reports whether a request is answered without credentials: load balancers and scripts that check health have none.
-func open(p []string, r *http.Request) bool {
-	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version") && !impersonate.Asked(r.Header)
+// open reports whether a path is answered without credentials: load balancers and scripts that check health have none.
+func open(p []string) bool {
+	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
 }
 
 // admit authenticates and authorizes a request. The context that it returns has the user.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
-	if open(p, x.r) {
+	if open(p) && !impersonate.Asked(x.r.Header) {
 		x.user = auth.Anonymous
 		return x.ctx, nil
 	}
@@ -194,6 +193,9 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	a := x.attributes()
 	if user, err = impersonate.User(x.ctx, s.Authorizer, user, a, x.r.Header); err != nil {
 		return nil, err
+	}
+	if open(p) {
+		return auth.WithUser(x.ctx, user), nil
 	}
 	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
 	if err != nil {
@@ -233,28 +235,6 @@ func (s *server) refused(r *http.Request, reason string) {
 	if !quiet {
 		s.Log.Info("credentials refused", "from", r.RemoteAddr, "reason", strconv.QuoteToASCII(cut(reason, maxLoggedText)), "notLogged", skipped)
 	}
-}
-
-// attributes returns what the request is about, for the authorizer.
-func (x *exchange) attributes() auth.Attributes {
-	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
-	k := x.t.Kind
-	if k == nil {
-		a.Verb = strings.ToLower(x.r.Method)
-		return a
-	}
-	a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
-	a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
-	if x.verb == "list" || x.verb == "watch" || x.verb == "deletecollection" {
-		a.FieldSelector = x.query.Get("fieldSelector")
-		if s, err := fields.ParseSelector(a.FieldSelector); err == nil && a.Name == "" {
-			a.Name, _ = s.RequiresExactMatch("metadata.name") // a list of one name is about that object
-		}
-	}
-	if x.sub != nil && x.sub.Connect && x.t.Subresource != "log" {
-		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
-	}
-	return a
 }
 
 // cut bounds text that a client sent before it goes into an answer or the log. max is bytes.

@@ -19,6 +19,7 @@ func TestKubectl(t *testing.T) {
 		Dir: "testdata/kubectl",
 		Setup: func(env *testscript.Env) error {
 			h := newHub(t, withNode(&node{}))
+			bootstrap(t, h.reg.Client())
 			env.Defer(h.stop)
 			env.Setenv("KUBECONFIG", h.kubeconfig)
 			env.Setenv("PATH", filepath.Dir(kubectlPath)+string(os.PathListSeparator)+env.Getenv("PATH"))

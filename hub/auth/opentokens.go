@@ -32,7 +32,7 @@ type openToken struct {
 	end  func()      // ends the request
 
 	mu      sync.Mutex
-	stopped bool                      // guarded by mu: the request has ended, or is ending
+	stopped bool                     // guarded by mu: the request has ended, or is ending
 	timers  map[*time.Timer]struct{} // guarded by mu: looks that are due later
 }
 

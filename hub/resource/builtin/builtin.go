@@ -12,6 +12,7 @@ import (
 	"petrel.dev/petrel/hub/resource/networking"
 	"petrel.dev/petrel/hub/resource/node"
 	"petrel.dev/petrel/hub/resource/policy"
+	"petrel.dev/petrel/hub/resource/rbac"
 	"petrel.dev/petrel/hub/resource/review"
 	"petrel.dev/petrel/hub/resource/scheduling"
 	"petrel.dev/petrel/hub/resource/storage"
@@ -26,6 +27,7 @@ func New() *resource.Kinds {
 		review.Kinds(),
 		networking.Kinds(),
 		policy.Kinds(),
+		rbac.Kinds(),
 		storage.Kinds(),
 		scheduling.Kinds(),
 		coordination.Kinds(),

@@ -13,6 +13,10 @@ import (
 
 // samples has one valid object of each kind, as a person would write it.
 var samples = map[string]string{
+	"roles.rbac.authorization.k8s.io":               `{metadata: {name: a, namespace: ns}, rules: [{verbs: [get], apiGroups: [''], resources: [pods]}]}`,
+	"rolebindings.rbac.authorization.k8s.io":        `{metadata: {name: a, namespace: ns}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}, subjects: [{kind: ServiceAccount, name: s, namespace: ns}]}`,
+	"clusterroles.rbac.authorization.k8s.io":        `{metadata: {name: a}, rules: [{verbs: [get], nonResourceURLs: [/metrics]}]}`,
+	"clusterrolebindings.rbac.authorization.k8s.io": `{metadata: {name: a}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: r}, subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: g}]}`,
 	"configmaps.":                     `{metadata: {name: a, namespace: ns}, data: {k: v}}`,
 	"endpoints.":                      `{metadata: {name: a, namespace: ns}, subsets: [{addresses: [{ip: 10.1.2.3}], ports: [{port: 80}]}]}`,
 	"events.":                         `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: ns, name: p}, reason: Started, type: Normal, message: m}`,
