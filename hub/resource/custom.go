@@ -41,7 +41,7 @@ func (c Custom) Kind() *Kind {
 		return l
 	}
 	if !c.Namespaced {
-		k.clusterScoped()
+		k.ClusterScoped()
 	}
 	k.Rules = c.rules()
 	if c.Status {
