@@ -12,6 +12,7 @@ import (
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/hub/registry"
 	kinds "petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -43,7 +44,7 @@ func write(t *testing.T, gvk kube.GVK, sub string, obj, old kube.Object) *regist
 	if old != nil {
 		a.Operation = registry.OpUpdate
 	}
-	k, ok := kinds.New().Lookup(gvk)
+	k, ok := builtin.New().Lookup(gvk)
 	if !ok {
 		k = &kinds.Kind{GVK: gvk, Plural: "persistentvolumeclaims", Namespaced: true}
 	}
