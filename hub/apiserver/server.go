@@ -13,24 +13,18 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/apiserver/discovery"
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 )
 
-// Kinds are the served kinds, which may change at any time; *resource.Kinds is one.
-type Kinds interface {
-	// All lists them in order of preference. The slice is shared: read-only.
-	All() []*resource.Kind
-	// Generation is another number after each change.
-	Generation() uint64
-}
-
 // Config is what a handler needs. Verbs, Kinds, Authenticator and Authorizer are required.
 type Config struct {
 	Verbs         registry.Verbs
-	Kinds         Kinds
+	Kinds         discovery.Kinds
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
 	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
@@ -55,9 +49,9 @@ type Config struct {
 // server is the handler's state. All but index, metrics, budgets and refusals, which have locks of their own, is immutable.
 type server struct {
 	Config
-	streams  *podstream.Server         // nil: no link to the nodes
-	index    atomic.Pointer[kindIndex] // as of the last request; replaced when the kinds have changed
-	codec    *codec
+	streams  *podstream.Server               // nil: no link to the nodes
+	index    atomic.Pointer[discovery.Index] // as of the last request; replaced when the kinds have changed
+	codec    *media.Codec
 	metrics  *metrics
 	inFlight chan struct{} // requests that are being admitted, and short ones until they end
 	budgets  *budgets
@@ -80,7 +74,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{
 		Config:   c,
-		codec:    newCodec(resource.Scheme()),
+		codec:    media.NewCodec(resource.Scheme()),
 		metrics:  newMetrics(c.Version, c.AgentPanics),
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),
