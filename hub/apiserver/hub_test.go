@@ -49,6 +49,9 @@ type hub struct {
 	pki        *auth.PKI
 	kinds      *resource.Kinds // what is served, for tests that change it
 	reg        *registry.Registry
+	cache      *objects.Cache
+	policy     auth.Authorizer
+	rights     *rbac.Authorizer // the part of policy that follows the stored roles
 	config     *rest.Config
 	closing    chan struct{}
 	stop       func()
@@ -104,7 +107,8 @@ func newHubOf(t testing.TB, kinds *resource.Kinds, admission registry.Admission,
 	store := registrytest.Store(t)
 	cache := objects.New(objects.Config{Store: store, Kinds: kinds})
 	credentials := auth.NewAuthenticator(h.pki, cache)
-	authorizer, _ := policy(t, cache)
+	authorizer, rights := policy(t, cache)
+	h.cache, h.policy, h.rights = cache, authorizer, rights
 	if err := reviews.Install(kinds, credentials, authorizer); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ func Kinds() []*resource.Kind {
 
 func roleKind() *resource.Kind {
 	k := resource.Declare(rbacv1.SchemeGroupVersion.WithKind("Role"), "roles", "role")
+	k.Columns = resource.NameAndCreation
 	k.Rules = resource.Strategy[rbac.Role]{
 		ValidateCreate: validation.ValidateRole,
 		ValidateUpdate: validation.ValidateRoleUpdate,
@@ -30,6 +31,7 @@ func roleKind() *resource.Kind {
 func clusterRoleKind() *resource.Kind {
 	k := resource.Declare(rbacv1.SchemeGroupVersion.WithKind("ClusterRole"), "clusterroles", "clusterrole")
 	k.ClusterScoped()
+	k.Columns = resource.NameAndCreation
 	k.Rules = resource.Strategy[rbac.ClusterRole]{
 		ValidateCreate: func(r *rbac.ClusterRole) field.ErrorList {
 			return validation.ValidateClusterRole(r, validation.ClusterRoleValidationOptions{})
