@@ -46,7 +46,7 @@ type Hub struct {
 	registry *registry.Registry
 	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
-	policy      reviews.Policy
+	policy      auth.Policy
 	dispatch    *dispatch.Dispatch
 	mqtt        func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.

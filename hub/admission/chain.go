@@ -2,8 +2,8 @@
 // pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step;
 // Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► pod: account, priority, tolerations ─► Dynamic ─► service: addresses ─► kind's rules
-//	      ─► Validate: pod, service ─► Dynamic
+//	write ─► Mutate: namespace ─► pod: account ─► node ─► pod: priority, tolerations ─► Dynamic ─► service: addresses
+//	      ─► kind's rules ─► Validate: pod, service, rights ─► Dynamic
 //
 // Dynamic is what users configure, policies and webhooks (hub/admission/dynamic).
 package admission
@@ -19,6 +19,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/noderestriction"
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -39,6 +41,9 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
+	// Authorizer and Rights decide who may grant what by roles and bindings; nil: system:masters alone.
+	Authorizer auth.Authorizer
+	Rights     Rights
 	// Dynamic is what users configure, webhooks and policies; nil: nothing.
 	Dynamic Dynamic
 	Log     *slog.Logger
@@ -84,12 +89,15 @@ func New(cfg Config) (*Chain, error) {
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
 	runtimes := &runtimeClasses{objects: cfg.Objects}
+	nodes := noderestriction.New(cfg.Objects, cfg.Authorizer)
+	escalation := &escalation{authorizer: cfg.Authorizer, rights: cfg.Rights}
 	return &Chain{
 		objects: cfg.Objects,
 		dynamic: cfg.Dynamic,
 		mutate: []step{
 			namespaces.admit,
 			onPods(accounts.assign),
+			nodes.Admit,
 			onPods(priorities.assign),
 			onPods(tolerate),
 		},
@@ -97,6 +105,7 @@ func New(cfg Config) (*Chain, error) {
 			services.allocate,
 		},
 		validate: []step{
+			escalation.check,
 			onPods(accounts.limitSecrets),
 			priorities.oneDefault,
 			onPods(runtimes.refuse),
@@ -128,10 +137,11 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
 	switch a.Target.Kind.GVK {
-	case kube.Service, kube.PriorityClass:
+	case kube.Service, kube.PriorityClass, kube.RoleBinding, kube.ClusterRoleBinding:
 		return true
 	}
-	return enters(a)
+	_, node := auth.NodeOf(a.User)
+	return node || enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -62,13 +63,24 @@ func (c *Cache) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
 	return objs
 }
 
+// Version returns a number that is another one after each change that reads of the kind show, for code that derives something from
+// all its objects: it reads the version first, then the objects. 0 stands for a kind that is not served.
+func (c *Cache) Version(gvk kube.GVK) (version uint64) {
+	k, served := c.kinds.Lookup(gvk)
+	if !served {
+		return 0
+	}
+	c.read(k, func(kc *kindCache) { version = kc.version })
+	return version
+}
+
 // At returns key's object when the cache holds exactly that revision.
 func (c *Cache) At(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	part := kindPart(key)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	kc := c.cached[part]
-	if kc == nil {
+	if kc == nil || kc.kind.Slim != nil { // it holds parts of objects
 		return nil, false
 	}
 	it, ok := kc.items.Get(key)
@@ -91,7 +103,19 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 	if o, ok := c.At(key, rev); ok {
 		return o, nil
 	}
-	return c.decoded.object(k, key, rev, raw)
+	return c.typed(k, key, rev, raw)
+}
+
+// typed decodes raw, or finds it decoded. Objects that are too large for the typed cache are not kept here either.
+func (c *Cache) typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (obj kube.Object, err error) {
+	if k.Slim == nil {
+		return c.decoded.object(k, key, rev, raw)
+	}
+	err = contain.Do(c.log, "objects/decode", key, func() error {
+		obj, err = Decode(k, raw)
+		return err
+	})
+	return obj, err
 }
 
 // Offer announces that obj is about to be committed as enc under key. Settle must follow. From now on obj is shared:

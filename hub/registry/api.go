@@ -73,8 +73,8 @@ type Admission interface {
 
 // AdmissionRequest is a write as admission sees it: the request with its user, and the object that it would store.
 type AdmissionRequest struct {
-	resource.Request                // with the Kind as it is stored
-	As               *resource.Kind // the kind that the client named: Kind, or a view of it
+	resource.Request                // with the Working kind, in whose version the objects are
+	As               *resource.Kind // the kind that the client named; Kind is its Working kind
 	Operation        Operation      // CREATE for everything that is POSTed, also to a subresource
 	Object           kube.Object    // the object as it would be stored, nil for Delete and Connect
 	Old              kube.Object    // nil for Create

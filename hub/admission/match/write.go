@@ -55,7 +55,7 @@ func (w *Write) Request() *registry.AdmissionRequest { return w.request }
 
 // sub returns the subresource of the write; nil: the object itself.
 func (w *Write) sub() *resource.Subresource {
-	return w.request.As.Stored().Subresources[w.request.Subresource]
+	return w.request.Kind.Subresources[w.request.Subresource]
 }
 
 // hasBody reports whether the write is about the body of a subresource (a Scale, a Binding, options of exec), not about the object.
@@ -207,11 +207,29 @@ func (w *Write) convert(ctx context.Context, obj runtime.Object, gvk schema.Grou
 		}
 		return obj, nil
 	}
-	k, ok := w.kinds.Lookup(gvk)
-	if !ok {
-		return nil, fmt.Errorf("%s is not served", gvk)
+	return w.between(ctx, obj.(kube.Object), w.request.Kind.GVK, gvk)
+}
+
+// between converts an object, which is only read, from one version of the write's resource to another, by way of the stored one.
+func (w *Write) between(ctx context.Context, obj kube.Object, from, to schema.GroupVersionKind) (kube.Object, error) {
+	if from == to {
+		return obj, nil
 	}
-	out, err := k.FromStored(ctx, obj.(kube.Object))
+	a, ok := w.kinds.Lookup(from)
+	if !ok {
+		return nil, fmt.Errorf("%s is not served", from)
+	}
+	b, ok := w.kinds.Lookup(to)
+	if !ok {
+		return nil, fmt.Errorf("%s is not served", to)
+	}
+	if a.Stored() != a {
+		var err error
+		if obj, err = a.ToStored(ctx, obj.DeepCopyObject().(kube.Object)); err != nil {
+			return nil, err
+		}
+	}
+	out, err := b.FromStored(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
@@ -252,27 +270,23 @@ func (w *Write) Replace(ctx context.Context, next runtime.Object) error {
 	if !ok || a.Object == nil {
 		return apierrors.NewInternalError(fmt.Errorf("%T is not the object of a %s", next, a.Operation))
 	}
-	k, ok := w.kinds.Lookup(obj.GetObjectKind().GroupVersionKind())
-	if !ok {
-		return apierrors.NewInternalError(fmt.Errorf("%s is not served", obj.GetObjectKind().GroupVersionKind()))
-	}
-	stored, err := k.ToStored(ctx, obj)
+	made, err := w.between(ctx, obj, obj.GetObjectKind().GroupVersionKind(), a.Kind.GVK)
 	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
+		return apierrors.NewInternalError(err)
 	}
-	if a.Operation == registry.OpCreate && stored.GetNamespace() != a.Object.GetNamespace() {
+	if a.Operation == registry.OpCreate && made.GetNamespace() != a.Object.GetNamespace() {
 		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	if def := a.As.Rules.Default; def != nil {
-		def(stored)
+		def(made)
 	}
-	stored.GetObjectKind().SetGroupVersionKind(a.Kind.GVK)
+	made.GetObjectKind().SetGroupVersionKind(a.Kind.GVK)
 	if a.Operation == registry.OpCreate { // what only the hub sets has been removed before
-		stored.SetDeletionTimestamp(nil)
-		stored.SetDeletionGracePeriodSeconds(nil)
-		stored.SetSelfLink("")
+		made.SetDeletionTimestamp(nil)
+		made.SetDeletionGracePeriodSeconds(nil)
+		made.SetSelfLink("")
 	}
-	assign(a.Object, stored)
+	assign(a.Object, made)
 	return nil
 }
 
