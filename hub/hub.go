@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/admission"
+	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
@@ -26,6 +28,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/hub/resource/openapi"
+	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -48,7 +51,10 @@ type Hub struct {
 	credentials *auth.Credentials
 	policy      auth.Policy
 	dispatch    *dispatch.Dispatch
-	mqtt        func(net.Conn) // takes over an agent's connection
+	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
+	webhooks       *webhook.Client
+	webhookMetrics *admissionwebhook.Metrics
+	mqtt           func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -104,7 +110,11 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
+	configured, err := h.dynamicAdmission()
+	if err != nil {
+		return err
+	}
+	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Dynamic: configured, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}
@@ -204,6 +214,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Authorizer:    h.policy,
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
+		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),
