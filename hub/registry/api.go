@@ -89,6 +89,6 @@ const (
 	OpCreate Operation = "CREATE"
 	OpUpdate Operation = "UPDATE"
 	OpDelete Operation = "DELETE"
-	// OpConnect opens a stream: exec, attach, port-forward, proxy.
+	// OpConnect opens a stream (exec, attach, port-forward) or a proxy.
 	OpConnect Operation = "CONNECT"
 )

@@ -140,9 +140,8 @@ func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() 
 
 // Connect implements Verbs.
 func (r *Registry) Connect(ctx context.Context, t resource.Target, options runtime.Object) error {
-	q := request{Request: resource.Request{Target: t, User: auth.UserFrom(ctx)}, kind: t.Kind.Working()}
-	a := q.admission(OpConnect, nil, nil)
-	a.Body = options
+	a := &AdmissionRequest{Request: resource.Request{Target: t, User: auth.UserFrom(ctx)}, As: t.Kind, Operation: OpConnect, Body: options}
+	a.Kind = t.Kind.Working()
 	return r.admit(ctx, a, nil)
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission/match"
 	"petrel.dev/petrel/hub/webhook"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // The types of webhooks, as metrics name them.
@@ -136,7 +137,7 @@ func (h *hook) finish(failure *admissionregistrationv1.FailurePolicyType, second
 		h.fails = *failure
 	}
 	if seconds != nil {
-		h.timeout = time.Duration(*seconds) * time.Second
+		h.timeout = kube.Seconds(int64(*seconds))
 	}
 }
 
