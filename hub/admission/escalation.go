@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/refuse"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -56,7 +57,7 @@ func (e *escalation) checkRole(ctx context.Context, a *registry.AdmissionRequest
 		name = q.Name // empty in a creation: a right to one role by its name is none to make it
 	}
 	if e.rights == nil || e.authorizer == nil {
-		return forbidden(a, errors.New("this hub cannot decide who may grant what"))
+		return refuse.Forbidden(a, errors.New("this hub cannot decide who may grant what"))
 	}
 	if onlyCollected(a) || e.allowed(ctx, a, auth.Attributes{
 		Verb: "escalate", APIGroup: rbacv1.GroupName, Plural: a.Kind.Plural, Name: name, Namespace: a.Object.GetNamespace(),
@@ -64,11 +65,11 @@ func (e *escalation) checkRole(ctx context.Context, a *registry.AdmissionRequest
 		return nil
 	}
 	if err := e.rights.MayGrant(ctx, a.User, a.Object.GetNamespace(), rules); err != nil {
-		return forbidden(a, err)
+		return refuse.Forbidden(a, err)
 	}
 	if aggregates {
 		if err := e.rights.MayAggregate(ctx, a.User); err != nil {
-			return forbidden(a, err)
+			return refuse.Forbidden(a, err)
 		}
 	}
 	return nil
@@ -76,7 +77,7 @@ func (e *escalation) checkRole(ctx context.Context, a *registry.AdmissionRequest
 
 func (e *escalation) checkBinding(ctx context.Context, a *registry.AdmissionRequest, ref rbacv1.RoleRef) error {
 	if e.rights == nil || e.authorizer == nil {
-		return forbidden(a, errors.New("this hub cannot decide who may grant what"))
+		return refuse.Forbidden(a, errors.New("this hub cannot decide who may grant what"))
 	}
 	namespace, plural := a.Object.GetNamespace(), map[string]string{kube.ClusterRole.Kind: "clusterroles", kube.Role.Kind: "roles"}[ref.Kind]
 	if onlyCollected(a) || plural != "" && e.allowed(ctx, a, auth.Attributes{
@@ -93,7 +94,7 @@ func (e *escalation) checkBinding(ctx context.Context, a *registry.AdmissionRequ
 		return apierrors.NewInternalError(err)
 	}
 	if err := e.rights.MayGrant(ctx, a.User, namespace, rules); err != nil {
-		return forbidden(a, err)
+		return refuse.Forbidden(a, err)
 	}
 	return nil
 }
