@@ -140,7 +140,7 @@ func (s *Scope) find(w *Write, list []admissionregistrationv1.NamedRuleWithOpera
 	stored := w.request.As.Stored()
 	for i := range list {
 		for _, k := range w.kinds.All() {
-			if k.Stored() == stored && k.GVK != w.request.As.GVK && names(&list[i], other{w, k.GVR()}, w) {
+			if k.Stored().GVK == stored.GVK && k.GVK != w.request.As.GVK && names(&list[i], other{w, k.GVR()}, w) {
 				return Hit{k.GVR(), w.kindOf(k)}, true
 			}
 		}
