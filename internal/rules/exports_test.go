@@ -17,8 +17,6 @@ var forTests = map[string]string{
 	"hub/reach.Dialer.DialPod":        "for pods/proxy",
 	"hub/reach.Dialer.DialServicePod": "for services/proxy",
 	"hub/reach.Dialer.DialNode":       "for nodes/proxy",
-	"hub/webhook.Client.Call": "admission webhooks and the conversion of custom resources call it, in the commits that follow",
-	"internal/contain.Inject": "panics where a test of another package wants one",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.
