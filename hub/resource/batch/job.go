@@ -25,6 +25,7 @@ func jobKind() *resource.Kind {
 	k.Categories = []string{"all"}
 	k.Inert = "nothing makes its pods yet"
 	k.OrphanDependents = true
+	k.OrphanWarning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
 	path := field.NewPath("spec")
 	k.Rules = resource.Strategy[batch.Job]{
 		PrepareCreate: func(j *batch.Job) {

@@ -8,11 +8,13 @@ import (
 	"petrel.dev/petrel/hub/resource/admissionregistration"
 	"petrel.dev/petrel/hub/resource/apiregistration"
 	"petrel.dev/petrel/hub/resource/apps"
+	"petrel.dev/petrel/hub/resource/autoscaling"
 	"petrel.dev/petrel/hub/resource/batch"
 	"petrel.dev/petrel/hub/resource/certificates"
 	"petrel.dev/petrel/hub/resource/coordination"
 	"petrel.dev/petrel/hub/resource/core"
 	"petrel.dev/petrel/hub/resource/discovery"
+	"petrel.dev/petrel/hub/resource/dra"
 	"petrel.dev/petrel/hub/resource/flowcontrol"
 	"petrel.dev/petrel/hub/resource/networking"
 	"petrel.dev/petrel/hub/resource/node"
@@ -31,6 +33,7 @@ func New() *resource.Kinds {
 		apiregistration.Kinds(),
 		apps.Kinds(),
 		review.Kinds(),
+		autoscaling.Kinds(),
 		batch.Kinds(),
 		certificates.Kinds(),
 		networking.Kinds(),
@@ -43,6 +46,7 @@ func New() *resource.Kinds {
 		node.Kinds(),
 		discovery.Kinds(),
 		flowcontrol.Kinds(),
+		dra.Kinds(),
 	)...)
 	if err != nil {
 		panic(err) // the declarations contradict each other, which TestKindsAreComplete would have shown

@@ -86,6 +86,17 @@ var samples = map[string]string{
 	"flowschemas.flowcontrol.apiserver.k8s.io":                       `{metadata: {name: a}, spec: {priorityLevelConfiguration: {name: l}, rules: [{subjects: [{kind: User, user: {name: u}}], resourceRules: [{verbs: [get], apiGroups: [''], resources: [pods], namespaces: ['*']}]}]}}`,
 	"prioritylevelconfigurations.flowcontrol.apiserver.k8s.io":       `{metadata: {name: a}, spec: {type: Limited, limited: {nominalConcurrencyShares: 10, limitResponse: {type: Reject}}}}`,
 	"certificatesigningrequests.certificates.k8s.io":                 `{metadata: {name: a}, spec: {signerName: example.com/s, usages: [digital signature], request: ` + signingRequest + `}}`,
+	"horizontalpodautoscalers.autoscaling/v2":                        `{metadata: {name: a, namespace: ns}, spec: {minReplicas: 1, maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d}, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}`,
+	"horizontalpodautoscalers.autoscaling/v1":                        `{metadata: {name: a, namespace: ns}, spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d}, targetCPUUtilizationPercentage: 50}}`,
+	"csidrivers.storage.k8s.io":                                      `{metadata: {name: d.example.com}, spec: {attachRequired: false}}`,
+	"csistoragecapacities.storage.k8s.io":                            `{metadata: {name: a, namespace: ns}, storageClassName: c, capacity: 1Gi}`,
+	"volumeattributesclasses.storage.k8s.io":                         `{metadata: {name: a}, driverName: d.example.com, parameters: {iops: '100'}}`,
+	"ipaddresses.networking.k8s.io":                                  `{metadata: {name: 10.43.0.5}, spec: {parentRef: {resource: services, namespace: ns, name: s}}}`,
+	"servicecidrs.networking.k8s.io":                                 `{metadata: {name: a}, spec: {cidrs: [10.44.0.0/24]}}`,
+	"deviceclasses.resource.k8s.io":                                  `{metadata: {name: a}, spec: {selectors: [{cel: {expression: device.driver == 'd.example.com'}}]}}`,
+	"resourceclaims.resource.k8s.io":                                 `{metadata: {name: a, namespace: ns}, spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}`,
+	"resourceclaimtemplates.resource.k8s.io":                         `{metadata: {name: a, namespace: ns}, spec: {spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}}`,
+	"resourceslices.resource.k8s.io":                                 `{metadata: {name: a}, spec: {driver: d.example.com, nodeName: pi-1, pool: {name: p, generation: 1, resourceSliceCount: 1}, devices: [{name: x, attributes: {model: {string: m}}, capacity: {memory: {value: 1Gi}}}]}}`,
 	"priorityclasses.scheduling.k8s.io":                              `{metadata: {name: a}, value: 1000, description: d}`,
 }
 
@@ -118,6 +129,9 @@ func byResource(t testing.TB, plural, group string) *resource.Kind {
 func sample(t *testing.T, k *resource.Kind) kube.Object {
 	t.Helper()
 	manifest, ok := samples[k.Plural+"."+k.GVK.Group]
+	if !ok { // a kind with several versions has a sample of each
+		manifest, ok = samples[k.Plural+"."+k.GVK.Group+"/"+k.GVK.Version]
+	}
 	if !ok {
 		t.Fatalf("samples has no %s.%s: add one", k.Plural, k.GVK.Group)
 	}
