@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/admission"
+	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/rbac"
@@ -28,6 +30,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/hub/resource/openapi"
+	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -51,8 +54,11 @@ type Hub struct {
 	policy      auth.Policy
 	rights      *rbac.Authorizer // the part of policy that follows the stored roles
 	dispatch    *dispatch.Dispatch
-	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
-	mqtt        func(net.Conn) // takes over an agent's connection
+	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
+	webhooks       *webhook.Client
+	webhookMetrics *admissionwebhook.Metrics
+	reach          *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
+	mqtt           func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -111,9 +117,13 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
+	configured, err := h.dynamicAdmission()
+	if err != nil {
+		return err
+	}
 	chain, err := admission.New(admission.Config{
 		Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR,
-		Authorizer: h.policy, Rights: h.rights, Log: h.part("admission"),
+		Authorizer: h.policy, Rights: h.rights, Dynamic: configured, Log: h.part("admission"),
 	})
 	if err != nil {
 		return err
@@ -214,6 +224,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Authorizer:    h.policy,
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
+		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),

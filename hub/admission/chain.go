@@ -2,7 +2,10 @@
 // pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step, here or in a
 // room below; Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► limits ─► pod: account ─► node ─► pod: priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
+//	write ─► Mutate: namespace ─► limits ─► pod: account ─► node ─► pod: priority, tolerations ─► classes ─► Dynamic
+//	      ─► service: addresses ─► kind's rules ─► Validate: rights, limits, pod, classes, service ─► Dynamic
+//
+// Dynamic is what users configure, policies and webhooks (hub/admission/dynamic).
 package admission
 
 import (
@@ -43,13 +46,24 @@ type Config struct {
 	// Authorizer and Rights decide who may grant what by roles and bindings; nil: system:masters alone.
 	Authorizer auth.Authorizer
 	Rights     Rights
-	Log        *slog.Logger
+	// Dynamic is what users configure, webhooks and policies; nil: nothing.
+	Dynamic Dynamic
+	Log     *slog.Logger
+}
+
+// Dynamic runs what users configure at its place among the steps; *dynamic.Admission does.
+type Dynamic interface {
+	// Mutate may run builtin, the built-in mutating steps, again.
+	Mutate(ctx context.Context, a *registry.AdmissionRequest, builtin func() error) error
+	Validate(ctx context.Context, a *registry.AdmissionRequest) error
 }
 
 // Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
 type Chain struct {
 	objects  Objects
+	dynamic  Dynamic // nil: none
 	mutate   []step
+	complete []step // what upstream does after mutating admission
 	validate []step
 }
 
@@ -82,7 +96,8 @@ func New(cfg Config) (*Chain, error) {
 	classes := classes.New(cfg.Objects)
 	return &Chain{
 		objects: cfg.Objects,
-		// The order of both is upstream's recommended one.
+		dynamic: cfg.Dynamic,
+		// The order of all is upstream's recommended one.
 		mutate: []step{
 			namespaces.admit,
 			ranges.Default,
@@ -93,6 +108,8 @@ func New(cfg Config) (*Chain, error) {
 			classes.DefaultClaim,
 			classes.CompletePod,
 			classes.DefaultIngress,
+		},
+		complete: []step{
 			services.allocate,
 		},
 		validate: []step{
@@ -116,7 +133,15 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 			return behind(a, err)
 		}
 	}
-	return run(ctx, c.mutate, a)
+	if err := run(ctx, c.mutate, a); err != nil {
+		return err
+	}
+	if c.dynamic != nil {
+		if err := c.dynamic.Mutate(ctx, a, func() error { return run(ctx, c.mutate, a) }); err != nil {
+			return err
+		}
+	}
+	return run(ctx, c.complete, a)
 }
 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
@@ -139,7 +164,13 @@ func behind(a *registry.AdmissionRequest, err error) error {
 
 // Validate implements registry.Admission.
 func (c *Chain) Validate(ctx context.Context, a *registry.AdmissionRequest) error {
-	return run(ctx, c.validate, a)
+	if err := run(ctx, c.validate, a); err != nil {
+		return err
+	}
+	if c.dynamic == nil {
+		return nil
+	}
+	return c.dynamic.Validate(ctx, a)
 }
 
 // run runs steps in order. The first refusal ends it, so that later steps may rely on what earlier ones have set.

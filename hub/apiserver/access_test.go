@@ -78,6 +78,10 @@ func (v *countedVerbs) Watch(context.Context, resource.Target, *metav1.ListOptio
 	return nil, v.none()
 }
 
+func (v *countedVerbs) Connect(context.Context, resource.Target, runtime.Object) error {
+	return v.none()
+}
+
 // living is what the authenticator finds: each account exists, each with one UID.
 type living struct{}
 

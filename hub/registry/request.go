@@ -120,7 +120,7 @@ func (q *request) handler() resource.Handler {
 
 // admission returns the request as admission sees it: with the Working kind.
 func (q *request) admission(op Operation, obj, old kube.Object) *AdmissionRequest {
-	a := &AdmissionRequest{Request: q.Request, Operation: op, Object: obj, Old: old}
+	a := &AdmissionRequest{Request: q.Request, As: q.Kind, Operation: op, Object: obj, Old: old}
 	a.Kind = q.kind
 	return a
 }
@@ -136,6 +136,13 @@ func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() 
 		}
 	}
 	return r.admission.Validate(ctx, a)
+}
+
+// Connect implements Verbs.
+func (r *Registry) Connect(ctx context.Context, t resource.Target, options runtime.Object) error {
+	a := &AdmissionRequest{Request: resource.Request{Target: t, User: auth.UserFrom(ctx)}, As: t.Kind, Operation: OpConnect, Body: options}
+	a.Kind = t.Kind.Working()
+	return r.admit(ctx, a, nil)
 }
 
 // object returns the body of a request about a whole object.

@@ -5,6 +5,7 @@
 package kube
 
 import (
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -55,6 +56,16 @@ var (
 	ClusterRole        = rbacv1.SchemeGroupVersion.WithKind("ClusterRole")
 	RoleBinding        = rbacv1.SchemeGroupVersion.WithKind("RoleBinding")
 	ClusterRoleBinding = rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding")
+)
+
+// What configures admission.
+var (
+	MutatingWebhookConfiguration     = admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration")
+	ValidatingWebhookConfiguration   = admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration")
+	ValidatingAdmissionPolicy        = admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy")
+	ValidatingAdmissionPolicyBinding = admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding")
+	MutatingAdmissionPolicy          = admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicy")
+	MutatingAdmissionPolicyBinding   = admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicyBinding")
 )
 
 // Reviews are questions about who asks and what they may do. They are answered at once, and never stored.
