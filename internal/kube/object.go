@@ -41,6 +41,8 @@ var (
 	Lease          = coordinationv1.SchemeGroupVersion.WithKind("Lease")
 	PriorityClass  = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
 	RuntimeClass   = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
+
+	CustomResourceDefinition = GVK{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 )
 
 // Reviews are questions about who asks and what they may do. They are answered at once, and never stored.

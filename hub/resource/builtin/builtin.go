@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/apiextensions"
 	"petrel.dev/petrel/hub/resource/apps"
 	"petrel.dev/petrel/hub/resource/coordination"
 	"petrel.dev/petrel/hub/resource/core"
@@ -27,6 +28,7 @@ func New() *resource.Kinds {
 		networking.Kinds(),
 		policy.Kinds(),
 		storage.Kinds(),
+		apiextensions.Kinds(),
 		scheduling.Kinds(),
 		coordination.Kinds(),
 		node.Kinds(),

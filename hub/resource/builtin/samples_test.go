@@ -47,6 +47,8 @@ var samples = map[string]string{
 	"csinodes.storage.k8s.io":           `{metadata: {name: a}, spec: {drivers: [{name: d, nodeID: pi-1, topologyKeys: [zone]}]}}`,
 	"storageclasses.storage.k8s.io":     `{metadata: {name: a}, provisioner: example.com/disk, parameters: {type: fast}}`,
 	"volumeattachments.storage.k8s.io":  `{metadata: {name: a}, spec: {attacher: d, nodeName: pi-1, source: {persistentVolumeName: v}}}`,
+	"customresourcedefinitions.apiextensions.k8s.io": `{metadata: {name: widgets.example.dev}, spec: {group: example.dev, scope: Namespaced, names: {plural: widgets, kind: Widget},
+		versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}}]}}`,
 	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
 }
 
