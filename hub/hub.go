@@ -18,8 +18,10 @@ import (
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/registry/reviews"
@@ -44,10 +46,12 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
+	crd      *crd.Controller // set with registry
 	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      reviews.Policy
 	dispatch    *dispatch.Dispatch
+	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
 	mqtt        func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
@@ -115,6 +119,7 @@ func (h *Hub) open(ctx context.Context) error {
 	h.registry = registry.New(registry.Config{
 		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
 	})
+	h.openCustomKinds()
 	return h.openLink()
 }
 

@@ -160,6 +160,9 @@ func (s *server) serveObject(x *exchange) {
 		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, schema.GroupResource{}, "", "", 0, false))
 		return
 	}
+	if w := x.t.Kind.Deprecated; w != "" {
+		x.warn(w)
+	}
 	if x.sub != nil && x.sub.Connect {
 		s.serveStream(x)
 		return

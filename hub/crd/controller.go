@@ -30,12 +30,27 @@ type Config struct {
 	Client control.Client
 	Kinds  Kinds
 	// Read returns a definition as it is stored, with its schemas, for the caller.
-	Read     func(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error)
+	Read     Read
 	Webhooks conversion.Caller // nil: conversions by webhook fail
 	// Meta returns the OpenAPI definitions that those of custom kinds refer to, for server-side apply; nil: merge rules are deduced
 	// from the objects.
 	Meta Models
 	Log  *slog.Logger
+}
+
+// Read returns a CustomResourceDefinition as it is stored, for the caller.
+type Read func(ctx context.Context, name string) (kube.Object, error)
+
+func (r Read) definition(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error) {
+	obj, err := r(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("read definition %s: %w", name, err)
+	}
+	crd, ok := obj.(*apiextensionsv1.CustomResourceDefinition)
+	if !ok {
+		return nil, fmt.Errorf("read definition %s: %T is none", name, obj)
+	}
+	return crd, nil
 }
 
 // Controller serves what CustomResourceDefinitions define. Its fields but served do not change after New.
@@ -66,7 +81,7 @@ func New(cfg Config) *Controller {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Controller{
-		cfg: cfg, client: cfg.Client, schemas: newSchemas(cfg.Read),
+		cfg: cfg, client: cfg.Client, schemas: newSchemas(cfg.Read.definition),
 		served: map[string]*definition{}, checked: map[string]checkedGeneration{},
 	}
 	c.loop = &control.Loop{
@@ -144,9 +159,9 @@ func (c *Controller) structureOf(ctx context.Context, crd *apiextensionsv1.Custo
 	if done := c.checked[crd.Name]; done.uid == string(crd.UID) && done.generation == crd.Generation {
 		return done.condition, nil
 	}
-	whole, err := c.cfg.Read(ctx, crd.Name)
+	whole, err := c.cfg.Read.definition(ctx, crd.Name)
 	if err != nil {
-		return nil, fmt.Errorf("read definition: %w", err)
+		return nil, err
 	}
 	condition := structure(whole)
 	c.checked[crd.Name] = checkedGeneration{string(whole.UID), whole.Generation, condition}

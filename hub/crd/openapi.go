@@ -2,7 +2,6 @@ package crd
 
 import (
 	"context"
-	"fmt"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -25,7 +24,7 @@ func (d *definition) describe(version string) func(v2 bool) (*spec.Schema, error
 	return func(v2 bool) (*spec.Schema, error) {
 		crd, err := d.schemas.read(context.Background(), d.name)
 		if err != nil {
-			return nil, fmt.Errorf("read definition %s: %w", d.name, err)
+			return nil, err
 		}
 		return describe(crd, version, v2)
 	}
@@ -62,9 +61,9 @@ func (d *definition) typeConverter(cfg Config) (managedfields.TypeConverter, err
 	if cfg.Meta == nil {
 		return managedfields.NewDeducedTypeConverter(), nil
 	}
-	crd, err := cfg.Read(context.Background(), d.name)
+	crd, err := cfg.Read.definition(context.Background(), d.name)
 	if err != nil {
-		return nil, fmt.Errorf("read definition %s: %w", d.name, err)
+		return nil, err
 	}
 	versions := map[schema.GroupVersionKind]*spec.Schema{}
 	for _, k := range d.kinds {

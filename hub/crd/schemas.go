@@ -75,7 +75,7 @@ func (s *schemas) get(ctx context.Context, d *definition, version string) (*stru
 func (s *schemas) compile(ctx context.Context, d *definition, version string) (schema *structural.Schema, bytes int, err error) {
 	crd, err := s.read(ctx, d.name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read definition %s: %w", d.name, err)
+		return nil, 0, err
 	}
 	if schema, err = structural.Compile(crd, version); err != nil {
 		return nil, 0, fmt.Errorf("the server could not properly serve the CR schema: %w", err)
