@@ -10,6 +10,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/lean"
 )
 
 // openCustomKinds serves what CustomResourceDefinitions define, before any request is answered. It comes after the registry.
@@ -19,6 +20,7 @@ func (h *Hub) openCustomKinds() {
 		Kinds:    h.kinds,
 		Read:     h.readDefinition,
 		Webhooks: webhook.New(services{h}),
+		Rest:     func() { lean.GiveBack(h.log) },
 		Log:      h.part("crd"),
 	})
 	h.crd.Load()

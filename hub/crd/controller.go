@@ -35,6 +35,8 @@ type Config struct {
 	// Meta returns the OpenAPI definitions that those of custom kinds refer to, for server-side apply; nil: merge rules are deduced
 	// from the objects.
 	Meta Models
+	// Rest is called some time after the last work that took much memory; nil: nothing is.
+	Rest func()
 	Log  *slog.Logger
 }
 
@@ -81,7 +83,7 @@ func New(cfg Config) *Controller {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Controller{
-		cfg: cfg, client: cfg.Client, schemas: newSchemas(cfg.Read.definition),
+		cfg: cfg, client: cfg.Client, schemas: newSchemas(cfg),
 		served: map[string]*definition{}, checked: map[string]checkedGeneration{},
 	}
 	c.loop = &control.Loop{
@@ -163,6 +165,7 @@ func (c *Controller) structureOf(ctx context.Context, crd *apiextensionsv1.Custo
 	if err != nil {
 		return nil, err
 	}
+	c.schemas.worked() // the API has checked the schemas, which took more
 	condition := structure(whole)
 	c.checked[crd.Name] = checkedGeneration{string(whole.UID), whole.Generation, condition}
 	return condition, nil

@@ -22,6 +22,7 @@ const (
 // schemas holds the compiled schemas that are in use. It has a timer while there are any, and nothing otherwise.
 type schemas struct {
 	read func(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error)
+	rest func() // called when nothing is held any more; never nil
 
 	mu    sync.Mutex
 	held  map[schemaKey]*held // guarded by mu, as all that follows
@@ -44,8 +45,26 @@ type held struct {
 	used  time.Time
 }
 
-func newSchemas(read func(context.Context, string) (*apiextensionsv1.CustomResourceDefinition, error)) *schemas {
-	return &schemas{read: read, held: map[schemaKey]*held{}}
+func newSchemas(cfg Config) *schemas {
+	s := &schemas{read: cfg.Read.definition, rest: cfg.Rest, held: map[schemaKey]*held{}}
+	if s.rest == nil {
+		s.rest = func() {}
+	}
+	return s
+}
+
+// worked makes rest be called some time after heavy work on definitions, as after the use of schemas.
+func (s *schemas) worked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arm()
+}
+
+// arm starts the timer of clean, unless it runs. s.mu is held.
+func (s *schemas) arm() {
+	if s.sweep == nil {
+		s.sweep = time.AfterFunc(idleSchema, s.clean)
+	}
 }
 
 // get returns the schema of a version, compiled when it is not.
@@ -56,9 +75,7 @@ func (s *schemas) get(ctx context.Context, d *definition, version string) (*stru
 	if h == nil {
 		h = &held{}
 		s.held[key] = h
-		if s.sweep == nil {
-			s.sweep = time.AfterFunc(idleSchema, s.clean)
-		}
+		s.arm()
 	}
 	h.used = time.Now()
 	s.mu.Unlock()
@@ -118,8 +135,15 @@ func (s *schemas) drop(key schemaKey) {
 	delete(s.held, key)
 }
 
-// clean forgets what has not been used for long.
+// clean forgets what has not been used for long. When that is all, the memory goes back to the system.
 func (s *schemas) clean() {
+	if s.forgetIdle() {
+		s.rest()
+	}
+}
+
+// forgetIdle reports whether nothing is held any more; otherwise clean runs again later.
+func (s *schemas) forgetIdle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, h := range s.held {
@@ -129,9 +153,10 @@ func (s *schemas) clean() {
 	}
 	if len(s.held) == 0 {
 		s.sweep = nil
-		return
+		return true
 	}
 	s.sweep.Reset(idleSchema)
+	return false
 }
 
 // forget drops the schemas of a definition.
