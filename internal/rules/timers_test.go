@@ -39,6 +39,7 @@ var timers = map[string]struct {
 	"listen.go":                          {map[string]int{"Sleep": 1}, backoff},
 	"lobby.go":                           {map[string]int{"AfterFunc": 1}, due},
 	"registry/expiry.go":                 {map[string]int{"NewTimer": 1}, due},
+	"registry/fieldmanager/types.go":     {map[string]int{"AfterFunc": 1}, due},
 	"registry/ttl.go":                    {map[string]int{"After": 1}, backoff},
 }
 
