@@ -197,15 +197,22 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if err := x.crossSite(); err != nil {
 		return nil, err
 	}
-	a := x.attributes()
-	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
-	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
-	}
-	if !allowed {
-		return nil, forbidden(user, a, reason)
+	if err := s.authorize(x.ctx, user, x.attributes()); err != nil {
+		return nil, err
 	}
 	return auth.WithUser(x.ctx, user), nil
+}
+
+// authorize refuses what user may not do.
+func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) error {
+	allowed, reason, err := s.Authorizer.Authorize(ctx, user, a)
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+	}
+	if !allowed {
+		return forbidden(user, a, reason)
+	}
+	return nil
 }
 
 // refusalLog bounds what clients without credentials can put into the log: one line each refusalPause, with how many were left
