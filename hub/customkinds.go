@@ -19,6 +19,7 @@ func (h *Hub) openCustomKinds() {
 		Client:   h.registry.Client(),
 		Kinds:    h.kinds,
 		Read:     h.readDefinition,
+		Meta:     h.types,
 		Webhooks: webhook.New(services{h}),
 		Rest:     func() { lean.GiveBack(h.log) },
 		Log:      h.part("crd"),

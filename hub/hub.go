@@ -47,6 +47,7 @@ type Hub struct {
 	objects  *objects.Cache
 	registry *registry.Registry
 	crd      *crd.Controller // set with registry
+	types    *openapi.Types  // merge rules for server-side apply; never nil
 	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      reviews.Policy
@@ -74,7 +75,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1)}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &openapi.Types{}}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err
@@ -117,7 +118,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.registry = registry.New(registry.Config{
-		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: &openapi.Types{},
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: h.types,
 		Log: h.part("registry"),
 	})
 	h.openCustomKinds()

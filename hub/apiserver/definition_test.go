@@ -15,6 +15,7 @@ import (
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/crd/conversion"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -28,7 +29,7 @@ const (
 // definitionHub is a hub that serves what CustomResourceDefinitions define.
 func definitionHub(t *testing.T, webhooks conversion.Caller) *hub {
 	h, _ := customHub(t)
-	c := crd.New(crd.Config{Client: h.reg.Client(), Kinds: h.kinds, Read: h.readDefinition, Webhooks: webhooks})
+	c := crd.New(crd.Config{Client: h.reg.Client(), Kinds: h.kinds, Read: h.readDefinition, Webhooks: webhooks, Meta: &openapi.Types{}})
 	c.Load()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

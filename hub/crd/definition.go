@@ -48,7 +48,9 @@ func newDefinition(crd *apiextensionsv1.CustomResourceDefinition, cfg Config, s 
 	var stored *resource.Kind
 	for _, v := range storedFirst(crd.Spec.Versions) {
 		k := d.declare(crd, v, stored)
-		k.TypeConverter = func() (managedfields.TypeConverter, error) { return d.typeConverter(cfg) }
+		if cfg.Meta != nil {
+			k.TypeConverter = func() (managedfields.TypeConverter, error) { return d.typeConverter(cfg, k.GVK) }
+		}
 		if v.Storage {
 			stored = k
 		}

@@ -14,9 +14,9 @@ import (
 
 // Models makes the merge rules of custom kinds; *openapi.Types does.
 type Models interface {
-	// Custom returns those of the versions of one kind, described by their OpenAPI schemas, which it takes over. nil: nothing is
-	// known of a version.
-	Custom(versions map[schema.GroupVersionKind]*spec.Schema, preserveUnknownFields bool) (managedfields.TypeConverter, error)
+	// Custom returns those of a kind whose fields s describes; it takes s over. nil: nothing is known of them. preserve says that
+	// fields which s does not have are kept.
+	Custom(gvk schema.GroupVersionKind, s *spec.Schema, preserve bool) (managedfields.TypeConverter, error)
 }
 
 // describe returns what makes the OpenAPI schema of a version. It is made for each document anew, because few are.
@@ -56,20 +56,15 @@ func describe(crd *apiextensionsv1.CustomResourceDefinition, version string, v2 
 	return nil, nil
 }
 
-// typeConverter returns the merge rules of all versions, for server-side apply.
-func (d *definition) typeConverter(cfg Config) (managedfields.TypeConverter, error) {
-	if cfg.Meta == nil {
-		return managedfields.NewDeducedTypeConverter(), nil
-	}
+// typeConverter returns the merge rules of a version, for server-side apply.
+func (d *definition) typeConverter(cfg Config, gvk schema.GroupVersionKind) (managedfields.TypeConverter, error) {
 	crd, err := cfg.Read.definition(context.Background(), d.name)
 	if err != nil {
 		return nil, err
 	}
-	versions := map[schema.GroupVersionKind]*spec.Schema{}
-	for _, k := range d.kinds {
-		if versions[k.GVK], err = describe(crd, k.GVK.Version, false); err != nil {
-			return nil, err
-		}
+	s, err := describe(crd, gvk.Version, false)
+	if err != nil {
+		return nil, err
 	}
-	return cfg.Meta.Custom(versions, crd.Spec.PreserveUnknownFields)
+	return cfg.Meta.Custom(gvk, s, crd.Spec.PreserveUnknownFields)
 }

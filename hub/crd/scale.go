@@ -20,7 +20,8 @@ func scale(paths *apiextensionsv1.CustomResourceSubresourceScale) *resource.Subr
 	gvk := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 	return &resource.Subresource{
 		Name: "scale", GVK: gvk, Verbs: []string{"get", "patch", "update"},
-		New: func() runtime.Object { return &autoscalingv1.Scale{} },
+		Replicas: structural.Path(paths.SpecReplicasPath),
+		New:      func() runtime.Object { return &autoscalingv1.Scale{} },
 		Get: func(parent kube.Object) (runtime.Object, error) {
 			out, found, err := scaleOf(parent, paths)
 			if err == nil && !found {

@@ -34,7 +34,7 @@ func (k *Kind) Resets(subresource string) [][]string {
 		return statusOnly["status"]
 	case subresource == "status":
 		return [][]string{{"spec"}}
-	case subresource == "" && k.Stored().Subresources["status"] != nil:
+	case subresource == "" && k.Working().Subresources["status"] != nil:
 		return [][]string{{"status"}}
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 
 // Scaled records in parent, a copy, that the request's manager replaces the body before, made from parent, with next.
 func (m *Managers) Scaled(ctx context.Context, q *resource.Request, parent kube.Object, before, next runtime.Object) error {
-	sub := q.Kind.Stored().Subresources[q.Subresource]
+	sub := q.Kind.Working().Subresources[q.Subresource]
 	if sub.Replicas == nil || !Tracked(parent) {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (m *Managers) Scaled(ctx context.Context, q *resource.Request, parent kube.
 
 // ApplyScale returns what the configuration makes of a body, and records its managers in parent, a copy, of the kind as.
 func (m *Managers) ApplyScale(ctx context.Context, q *resource.Request, as *resource.Kind, parent kube.Object, body runtime.Object, c *Configuration) (runtime.Object, error) {
-	sub := q.Kind.Stored().Subresources[q.Subresource]
+	sub := q.Kind.Working().Subresources[q.Subresource]
 	if err := bounded(c.fields, len(parent.GetManagedFields())); err != nil {
 		return nil, err
 	}

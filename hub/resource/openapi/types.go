@@ -40,6 +40,32 @@ func (t *Types) TypeConverter(gvk schema.GroupVersionKind) (managedfields.TypeCo
 	return c, nil
 }
 
+// Custom returns the description of gvk, a type without a Go type, whose fields s describes; it takes s over. nil: the merge rules are
+// deduced from the objects. preserve says that fields which s does not have are kept.
+func (t *Types) Custom(gvk schema.GroupVersionKind, s *spec.Schema, preserve bool) (managedfields.TypeConverter, error) {
+	if s == nil {
+		return managedfields.NewDeducedTypeConverter(), nil
+	}
+	models, err := t.closure(objectMeta)
+	if err != nil {
+		return nil, fmt.Errorf("describe %s: %w", gvk, err)
+	}
+	addObjectFields(s, definitionRef)
+	addEmbedded(s, definitionRef, false)
+	s.AddExtension("x-kubernetes-group-version-kind", []any{gvkValue(gvk)})
+	models[customName(gvk)] = s
+	c, err := managedfields.NewTypeConverter(models, preserve)
+	if err != nil {
+		return nil, fmt.Errorf("describe %s: %w", gvk, err)
+	}
+	return c, nil
+}
+
+// definitionRef returns a reference to a definition of version 2.
+func definitionRef(to string) spec.Ref {
+	return spec.MustCreateRef("#/definitions/" + common.EscapeJsonPointer(to))
+}
+
 // Release frees what is kept for the next call of TypeConverter.
 func (t *Types) Release() {
 	t.mu.Lock()
@@ -74,7 +100,7 @@ func (t *Types) closure(name string) (map[string]*spec.Schema, error) {
 			return nil, fmt.Errorf("definition %s: %w", next, err)
 		}
 		delete(d.Schema.Extensions, common.ExtensionV2Schema)
-		pointTo(&d.Schema, func(to string) spec.Ref { return spec.MustCreateRef("#/definitions/" + common.EscapeJsonPointer(to)) })
+		pointTo(&d.Schema, definitionRef)
 		models[next] = &d.Schema
 		open = append(open, d.Dependencies...)
 	}
