@@ -21,6 +21,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/reach"
@@ -49,6 +50,8 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
+	crd      *crd.Controller // set with registry
+	types    *openapi.Types  // merge rules for server-side apply; never nil
 	// credentials, policy and rights decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      auth.Policy
@@ -80,7 +83,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1)}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &openapi.Types{}}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err
@@ -133,8 +136,10 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.registry = registry.New(registry.Config{
-		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: h.types,
+		Log: h.part("registry"),
 	})
+	h.openCustomKinds()
 	return h.openLink()
 }
 

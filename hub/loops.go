@@ -53,6 +53,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.pki,
 		events,
 		h.dispatch,
+		h.crd,
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: as("service-account-controller"), CA: h.pki.CA(), Log: h.part("serviceaccount")}),

@@ -46,6 +46,8 @@ var (
 	PriorityClass  = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
 	RuntimeClass   = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 
+	CustomResourceDefinition = GVK{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+
 	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
 	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
 	VolumeAttachment      = storagev1.SchemeGroupVersion.WithKind("VolumeAttachment")

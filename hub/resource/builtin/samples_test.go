@@ -97,7 +97,9 @@ var samples = map[string]string{
 	"resourceclaims.resource.k8s.io":                                 `{metadata: {name: a, namespace: ns}, spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}`,
 	"resourceclaimtemplates.resource.k8s.io":                         `{metadata: {name: a, namespace: ns}, spec: {spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}}`,
 	"resourceslices.resource.k8s.io":                                 `{metadata: {name: a}, spec: {driver: d.example.com, nodeName: pi-1, pool: {name: p, generation: 1, resourceSliceCount: 1}, devices: [{name: x, attributes: {model: {string: m}}, capacity: {memory: {value: 1Gi}}}]}}`,
-	"priorityclasses.scheduling.k8s.io":                              `{metadata: {name: a}, value: 1000, description: d}`,
+	"customresourcedefinitions.apiextensions.k8s.io": `{metadata: {name: widgets.example.dev}, spec: {group: example.dev, scope: Namespaced, names: {plural: widgets, kind: Widget},
+		versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}}]}}`,
+	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
 }
 
 // parse reads a manifest of the kind in YAML, strictly.
