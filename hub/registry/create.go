@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"petrel.dev/petrel/hub/registry/owners"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -48,7 +49,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err := r.creatable(ctx, t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
+	if obj, err = t.Kind.ToWorking(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
@@ -104,7 +105,7 @@ func (r *Registry) exists(q *request, p *plan, e sqlstore.Entry) error {
 	if e.Value == nil {
 		return err
 	}
-	if o, derr := r.objects.Typed(p.kind, p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
+	if o, derr := r.objects.Typed(p.kind.Stored(), p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
 		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
 	}
 	return err
@@ -116,6 +117,11 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	k, rules := q.kind, q.rules()
 	if err := r.checkLimit(ctx, k, obj); err != nil {
 		return nil, err
+	}
+	if k.Closing != nil {
+		if why := k.Closing(); why != "" {
+			return nil, apierrors.NewForbidden(k.Resource(), obj.GetName(), errors.New(why))
+		}
 	}
 	if obj.GetResourceVersion() != "" {
 		return nil, plainError(versionAtNewText)
@@ -134,7 +140,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 		return nil, err
 	}
 	p.key = resource.Key(k, obj.GetNamespace(), obj.GetName())
-	if err := p.encode(); err != nil {
+	if err := p.encode(ctx); err != nil {
 		return nil, err
 	}
 	return p, p.bounded()
@@ -198,7 +204,7 @@ func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Ob
 func (r *Registry) prepare(q *request, obj kube.Object) []string {
 	obj.SetManagedFields(nil)
 	obj.SetSelfLink("")
-	warnings := dedupOwners(obj)
+	warnings := owners.Dedup(obj)
 	if def := q.Kind.Rules.Default; def != nil {
 		def(obj)
 	}
@@ -211,35 +217,4 @@ func wipe(obj kube.Object) {
 	obj.SetUID("")
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
-}
-
-// dedupOwners removes repeated owner references and warns, as Kubernetes does.
-func dedupOwners(obj kube.Object) []string {
-	refs := obj.GetOwnerReferences()
-	if len(refs) < 2 {
-		return nil
-	}
-	kept := make([]metav1.OwnerReference, 0, len(refs))
-	at := map[string]int{}
-	var doubled []string
-	for _, ref := range refs {
-		if _, ok := at[string(ref.UID)]; ok && sameOwner(kept[at[string(ref.UID)]], ref) {
-			doubled = append(doubled, string(ref.UID))
-			continue
-		}
-		at[string(ref.UID)] = len(kept)
-		kept = append(kept, ref)
-	}
-	if doubled == nil {
-		return nil
-	}
-	obj.SetOwnerReferences(kept)
-	return []string{fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", doubled)}
-}
-
-// sameOwner reports whether two references are equal in every field; pointers are compared by value.
-func sameOwner(a, b metav1.OwnerReference) bool {
-	eq := func(x, y *bool) bool { return x == y || x != nil && y != nil && *x == *y }
-	return a.APIVersion == b.APIVersion && a.Kind == b.Kind && a.Name == b.Name && a.UID == b.UID &&
-		eq(a.Controller, b.Controller) && eq(a.BlockOwnerDeletion, b.BlockOwnerDeletion)
 }
