@@ -20,6 +20,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
@@ -48,6 +49,7 @@ type Hub struct {
 	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      reviews.Policy
+	ledger      *quota.Ledger // of ResourceQuotas: admission reserves in it, a loop shows it
 	dispatch    *dispatch.Dispatch
 	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
 	mqtt        func(net.Conn) // takes over an agent's connection
@@ -106,7 +108,10 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
+	h.ledger = quota.NewLedger(h.objects, h.kinds.OfResource)
+	chain, err := admission.New(admission.Config{
+		Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Ledger: h.ledger, Log: h.part("admission"),
+	})
 	if err != nil {
 		return err
 	}

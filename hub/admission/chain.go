@@ -18,7 +18,9 @@ import (
 
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/limits"
+	admitquota "petrel.dev/petrel/hub/admission/quota"
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -38,7 +40,9 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	Log         *slog.Logger
+	// Ledger counts what ResourceQuotas limit. Required.
+	Ledger *quota.Ledger
+	Log    *slog.Logger
 }
 
 // Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
@@ -58,6 +62,9 @@ func New(cfg Config) (*Chain, error) {
 	if cfg.Objects == nil {
 		return nil, errors.New("admission: Config.Objects is missing")
 	}
+	if cfg.Ledger == nil {
+		return nil, errors.New("admission: Config.Ledger is missing")
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -73,6 +80,7 @@ func New(cfg Config) (*Chain, error) {
 	priorities := &priorities{objects: cfg.Objects}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
+	quotas := admitquota.New(cfg.Objects, cfg.Ledger)
 	return &Chain{
 		objects: cfg.Objects,
 		// The order of both is upstream's recommended one.
@@ -95,6 +103,7 @@ func New(cfg Config) (*Chain, error) {
 			classes.CheckPod,
 			onPods(refuseFields),
 			refuseSCTP,
+			quotas.Charge, // the last: what it takes is for a write that nothing else refuses
 		},
 	}, nil
 }
