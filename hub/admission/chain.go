@@ -18,6 +18,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/limits"
+	"petrel.dev/petrel/hub/admission/podsecurity"
 	admitquota "petrel.dev/petrel/hub/admission/quota"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/quota"
@@ -80,6 +81,7 @@ func New(cfg Config) (*Chain, error) {
 	priorities := &priorities{objects: cfg.Objects}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
+	standards := podsecurity.New(cfg.Objects)
 	quotas := admitquota.New(cfg.Objects, cfg.Ledger)
 	return &Chain{
 		objects: cfg.Objects,
@@ -98,6 +100,7 @@ func New(cfg Config) (*Chain, error) {
 		validate: []step{
 			ranges.Check,
 			onPods(accounts.limitSecrets),
+			standards.Check,
 			priorities.oneDefault,
 			classes.CheckResize,
 			classes.CheckPod,

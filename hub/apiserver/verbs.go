@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/registry"
@@ -35,7 +36,7 @@ func (x *exchange) short() {
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)
 	defer cancel()
-	x.ctx = ctx
+	x.ctx = warning.WithWarningRecorder(ctx, x)
 	var res *registry.Result
 	switch x.verb {
 	case "get":
