@@ -24,6 +24,7 @@ import (
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
@@ -56,6 +57,7 @@ type Hub struct {
 	credentials *auth.Credentials
 	policy      auth.Policy
 	rights      *rbac.Authorizer // the part of policy that follows the stored roles
+	ledger      *quota.Ledger    // of ResourceQuotas: admission reserves in it, a loop shows it
 	dispatch    *dispatch.Dispatch
 	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
 	webhooks       *webhook.Client
@@ -124,9 +126,10 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.ledger = quota.NewLedger(h.objects, h.kinds.OfResource)
 	chain, err := admission.New(admission.Config{
 		Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR,
-		Authorizer: h.policy, Rights: h.rights, Dynamic: configured, Log: h.part("admission"),
+		Authorizer: h.policy, Rights: h.rights, Dynamic: configured, Ledger: h.ledger, Log: h.part("admission"),
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
+	"petrel.dev/petrel/hub/control/quota"
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
@@ -61,6 +62,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
+		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),
 		endpointmirror.New(as("endpointslicemirroring-controller"), h.part("endpointmirror")),
 		loadbalancer.New(as("service-controller"), h.part("loadbalancer")),

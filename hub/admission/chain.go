@@ -22,8 +22,11 @@ import (
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/limits"
 	"petrel.dev/petrel/hub/admission/noderestriction"
+	"petrel.dev/petrel/hub/admission/podsecurity"
+	admitquota "petrel.dev/petrel/hub/admission/quota"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -48,7 +51,9 @@ type Config struct {
 	Rights     Rights
 	// Dynamic is what users configure, webhooks and policies; nil: nothing.
 	Dynamic Dynamic
-	Log     *slog.Logger
+	// Ledger counts what ResourceQuotas limit. Required.
+	Ledger *quota.Ledger
+	Log    *slog.Logger
 }
 
 // Dynamic runs what users configure at its place among the steps; *dynamic.Admission does.
@@ -65,6 +70,7 @@ type Chain struct {
 	mutate   []step
 	complete []step // what upstream does after mutating admission
 	validate []step
+	charge   step // the last: what it takes is for a write that nothing else refuses
 }
 
 // step changes a.Object, or refuses the write with an *apierrors.StatusError.
@@ -76,6 +82,9 @@ var _ registry.Admission = (*Chain)(nil)
 func New(cfg Config) (*Chain, error) {
 	if cfg.Objects == nil {
 		return nil, errors.New("admission: Config.Objects is missing")
+	}
+	if cfg.Ledger == nil {
+		return nil, errors.New("admission: Config.Ledger is missing")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -94,6 +103,8 @@ func New(cfg Config) (*Chain, error) {
 	escalation := &escalation{authorizer: cfg.Authorizer, rights: cfg.Rights}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
+	standards := podsecurity.New(cfg.Objects)
+	quotas := admitquota.New(cfg.Objects, cfg.Ledger)
 	return &Chain{
 		objects: cfg.Objects,
 		dynamic: cfg.Dynamic,
@@ -116,12 +127,14 @@ func New(cfg Config) (*Chain, error) {
 			escalation.check,
 			ranges.Check,
 			onPods(accounts.limitSecrets),
+			standards.Check,
 			priorities.oneDefault,
 			classes.CheckResize,
 			classes.CheckPod,
 			onPods(refuseFields),
 			refuseSCTP,
 		},
+		charge: quotas.Charge,
 	}, nil
 }
 
@@ -167,10 +180,12 @@ func (c *Chain) Validate(ctx context.Context, a *registry.AdmissionRequest) erro
 	if err := run(ctx, c.validate, a); err != nil {
 		return err
 	}
-	if c.dynamic == nil {
-		return nil
+	if c.dynamic != nil {
+		if err := c.dynamic.Validate(ctx, a); err != nil {
+			return err
+		}
 	}
-	return c.dynamic.Validate(ctx, a)
+	return c.charge(ctx, a)
 }
 
 // run runs steps in order. The first refusal ends it, so that later steps may rely on what earlier ones have set.

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -240,7 +241,7 @@ func TestServiceClaimEndsWithRequest(t *testing.T) {
 // last one of the range.
 func TestServiceAddressesAreDistinct(t *testing.T) {
 	s := newStore(namespace("ns", corev1.NamespaceActive))
-	c, err := New(Config{Objects: s, ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26")})
+	c, err := New(Config{Objects: s, Ledger: quota.NewLedger(s, kinds.OfResource), ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +305,7 @@ func TestRanges(t *testing.T) {
 // A pod or user that may write Services must not take what is sent to others (L9).
 func TestExternalIPsOfTheClusterAreRefused(t *testing.T) {
 	s := newStore(namespace("ns", corev1.NamespaceActive))
-	c, err := New(Config{Objects: s, ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16"), Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Objects: s, Ledger: quota.NewLedger(s, kinds.OfResource), ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
