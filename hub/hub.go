@@ -205,6 +205,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
 		Streams:       h.dispatch,
+		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,

@@ -114,8 +114,10 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 	}
 	place.quota = q
 	if x.longRunning() {
-		if _, err := x.readBody(); err != nil { // there is none, but from strange clients
-			return nil, nil, err
+		if x.sub == nil || !x.sub.Proxy { // a proxy's body goes on as it comes
+			if _, err := x.readBody(); err != nil { // there is none, but from strange clients
+				return nil, nil, err
+			}
 		}
 		place.release() // watches and streams have a budget of their own
 		ctx = place.untilRevoked(ctx)
@@ -248,7 +250,7 @@ func (x *exchange) attributes() auth.Attributes {
 	}
 	a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
 	a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
-	if x.sub != nil && x.sub.Connect && x.t.Subresource != "log" {
+	if x.sub != nil && x.sub.Connect && !x.sub.Proxy && x.t.Subresource != "log" {
 		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
 	}
 	return a

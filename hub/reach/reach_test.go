@@ -122,7 +122,7 @@ func TestDial(t *testing.T) {
 		"an external name is nothing for users": {dial: svcPod("ext", ""), code: 503, text: `no endpoints available for service "ext"`},
 		"users by number":                       {dial: svcPod("web", "80"), got: "web uid-web"},
 		"users by name":                         {dial: svcPod("web", "http"), got: "web uid-web"},
-		"the agent":                             {dial: func(ctx context.Context) (net.Conn, error) { return d.DialNode(ctx, "n1") }, got: "agent of n1"},
+		"the agent":                             {dial: func(ctx context.Context) (net.Conn, error) { return d.DialNode(ctx, "n1", 0) }, got: "agent of n1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := c.dial(t.Context())

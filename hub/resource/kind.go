@@ -44,7 +44,7 @@ type Kind struct {
 	Handler Handler
 	// virtual marks a declaration whose Handler needs what only the hub has: it comes with Kinds.Handle.
 	virtual bool
-	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward" are streams.
+	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward", "proxy" are streams.
 	Subresources map[string]*Subresource
 
 	// Grace decides a deletion: how many seconds the object stays with a deletionTimestamp before it may go. nil or 0
@@ -208,6 +208,8 @@ type Subresource struct {
 
 	// Connect is true for a stream (log, exec, attach, portforward), which the API server hands to the node.
 	Connect bool
+	// Proxy is true for a stream that is HTTP (proxy): any method, and all that is below its path, are the workload's.
+	Proxy bool
 	// A verb (binding, eviction, token): Handler answers creations, New makes their body. Verbs is "create". It is nil in the
 	// declaration where the handler needs what only the hub has (Kinds.Handle).
 	Handler Handler
