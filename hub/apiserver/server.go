@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/apiserver/proxy"
 	"petrel.dev/petrel/hub/auth"
@@ -53,7 +54,7 @@ type server struct {
 	proxy    *proxy.Server                   // nil: no link to the nodes
 	streams  *podstream.Server               // nil: no link to the nodes
 	index    atomic.Pointer[discovery.Index] // as of the last request; replaced when the kinds have changed
-	codec    *codec
+	codec    *media.Codec
 	metrics  *metrics
 	inFlight chan struct{} // requests that are being admitted, and short ones until they end
 	budgets  *budgets
@@ -76,7 +77,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{
 		Config:   c,
-		codec:    newCodec(resource.Scheme()),
+		codec:    media.NewCodec(resource.Scheme()),
 		metrics:  newMetrics(c.Version, c.AgentPanics),
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),

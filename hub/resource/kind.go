@@ -10,7 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/internal/kube"
@@ -32,11 +34,36 @@ type Kind struct {
 	// the stored kind's, whose Subresources, Grace, Fields and Indexes count.
 	StoredAs *Kind
 
+	// ownVersion says of a view that its requests are decided in its own version: Working.
+	ownVersion bool
+	// shaped says that stored bytes may differ from what the kind shows: it has a schema, which may have changed since.
+	shaped bool
+	// listKind is "" for GVK.Kind + "List".
+	listKind string
+
+	// Unserved says that no path leads to the kind. Its objects exist, so loops that follow all kinds see it.
+	Unserved bool
+	// Deprecated is a warning with each answer; "": none.
+	Deprecated string
+	// Closing, when not nil, returns why no object can be created any more; "": it can.
+	Closing func() string
+	// Slim, when not nil, returns the part of an object that loops see and the typed cache keeps, because all of it would be too
+	// large. obj is shared: read-only.
+	Slim func(obj kube.Object) kube.Object
+	// Describe, when not nil, returns the OpenAPI schema of a kind without a Go type, version 2 or 3, without apiVersion, kind and
+	// metadata. nil: nothing is known of its fields, or (version 2) clients should not look at them. It belongs to the caller.
+	Describe func(v2 bool) (*spec.Schema, error)
+
 	// Codec reads and writes the kind's objects; nil for virtual kinds only. No other code depends on their Go type.
 	Codec Codec
 
 	New     func() kube.Object
 	NewList func() runtime.Object
+
+	// TypeConverter describes the kind's fields to server-side apply: which lists are sets or maps, and what is atomic. It is called
+	// when an apply needs it, and again after the result was dropped because nobody did; the result must describe objects of GVK. nil:
+	// a kind with a Go type is described by upstream's OpenAPI definitions, another by its objects, whose lists are then atomic.
+	TypeConverter func() (managedfields.TypeConverter, error)
 
 	Rules Rules
 	// Handler, when not nil, answers creations instead of the store: of a review, for example. The kind is virtual:
@@ -92,6 +119,34 @@ func (k *Kind) Stored() *Kind {
 	return k
 }
 
+// Working returns the kind in whose version requests of k are decided: its rules, subresources, field selectors and admission see
+// them. For most views that is the stored kind. A version of a custom kind decides itself, and is converted when it is stored.
+func (k *Kind) Working() *Kind {
+	if k.ownVersion {
+		return k
+	}
+	return k.Stored()
+}
+
+// AsStored reports whether the kind shows its objects as the bytes that are stored.
+func (k *Kind) AsStored() bool { return k.StoredAs == nil && !k.shaped }
+
+// ListKind returns the kind of a list of objects.
+func (k *Kind) ListKind() string {
+	if k.listKind != "" {
+		return k.listKind
+	}
+	return k.GVK.Kind + "List"
+}
+
+// ToWorking returns an object of this kind as one of Working's. It takes obj over.
+func (k *Kind) ToWorking(ctx context.Context, obj kube.Object) (kube.Object, error) {
+	if k.ownVersion {
+		return obj, nil
+	}
+	return k.ToStored(ctx, obj)
+}
+
 // ToStored returns an object of this kind as one of the stored kind: itself, unless this kind is a view. It takes obj over.
 func (k *Kind) ToStored(ctx context.Context, obj kube.Object) (kube.Object, error) {
 	if k.StoredAs == nil {
@@ -105,10 +160,10 @@ func (k *Kind) ToStored(ctx context.Context, obj kube.Object) (kube.Object, erro
 	return out[0], nil
 }
 
-// FromStored returns stored objects as this kind shows them: themselves, unless this kind is a view. Results may share memory
+// FromStored returns stored objects as this kind shows them: themselves when it shows them as stored. Results may share memory
 // with objs.
 func (k *Kind) FromStored(ctx context.Context, objs ...kube.Object) ([]kube.Object, error) {
-	if k.StoredAs == nil {
+	if k.AsStored() {
 		return objs, nil
 	}
 	return k.Codec.Convert(ctx, objs, k.GVK.GroupVersion())
@@ -205,6 +260,9 @@ type Subresource struct {
 	New func() runtime.Object
 	Get func(parent kube.Object) (runtime.Object, error)
 	Put func(parent kube.Object, body runtime.Object) error
+	// Replicas is the path of the parent's field that a Scale's spec.replicas stands for: spec replicas. Who manages the one manages
+	// the other. nil: the body is no Scale.
+	Replicas []string
 
 	// Connect is true for a stream (log, exec, attach, portforward), which the API server hands to the node.
 	Connect bool

@@ -31,6 +31,8 @@ func Scale(k *Kind, of func(kube.Object) *Scaled) *Subresource {
 		GVK:   gvk,
 		Verbs: []string{"get", "patch", "update"},
 		New:   func() runtime.Object { return &autoscalingv1.Scale{} },
+		// The same in every version of every workload.
+		Replicas: []string{"spec", "replicas"},
 		Get: func(parent kube.Object) (runtime.Object, error) {
 			s := of(parent)
 			selector, err := metav1.LabelSelectorAsSelector(s.Selector)
