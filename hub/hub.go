@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/nodemetrics"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
@@ -200,7 +201,7 @@ func ended(err error) error {
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
-		Verbs:         h.registry,
+		Verbs:         nodemetrics.New(nodemetrics.Config{Verbs: h.registry, Objects: h.objects, Nodes: h.reach, Log: h.part("metrics")}),
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,

@@ -98,7 +98,7 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 		return t, nil, "", false
 	}
 	if len(p) > 1 {
-		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" || t.Kind.Virtual() {
+		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" || !t.Kind.Named() {
 			return t, nil, "", false
 		}
 	}

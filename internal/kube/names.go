@@ -31,6 +31,9 @@ const (
 	TaintUnreachable = "node.kubernetes.io/unreachable"
 )
 
+// StatsWindowHeader is a header of a node's /stats/summary: over which time its rates are, for which that form has no field.
+const StatsWindowHeader = "Petrel-Window"
+
 // Networks of a cluster unless its operator chooses others.
 const (
 	DefaultServiceCIDR = "10.43.0.0/16"

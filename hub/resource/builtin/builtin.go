@@ -9,6 +9,7 @@ import (
 	"petrel.dev/petrel/hub/resource/coordination"
 	"petrel.dev/petrel/hub/resource/core"
 	"petrel.dev/petrel/hub/resource/discovery"
+	"petrel.dev/petrel/hub/resource/metrics"
 	"petrel.dev/petrel/hub/resource/networking"
 	"petrel.dev/petrel/hub/resource/node"
 	"petrel.dev/petrel/hub/resource/policy"
@@ -31,6 +32,7 @@ func New() *resource.Kinds {
 		coordination.Kinds(),
 		node.Kinds(),
 		discovery.Kinds(),
+		metrics.Kinds(),
 	)...)
 	if err != nil {
 		panic(err) // the declarations contradict each other, which TestKindsAreComplete would have shown

@@ -47,6 +47,8 @@ var samples = map[string]string{
 	"csinodes.storage.k8s.io":           `{metadata: {name: a}, spec: {drivers: [{name: d, nodeID: pi-1, topologyKeys: [zone]}]}}`,
 	"storageclasses.storage.k8s.io":     `{metadata: {name: a}, provisioner: example.com/disk, parameters: {type: fast}}`,
 	"volumeattachments.storage.k8s.io":  `{metadata: {name: a}, spec: {attacher: d, nodeName: pi-1, source: {persistentVolumeName: v}}}`,
+	"nodes.metrics.k8s.io":              `{metadata: {name: a}, timestamp: "2026-01-02T03:04:05Z", window: 15s, usage: {cpu: 250m, memory: 100Mi}}`,
+	"pods.metrics.k8s.io":               `{metadata: {name: a, namespace: ns}, timestamp: "2026-01-02T03:04:05Z", window: 15s, containers: [{name: c, usage: {cpu: 5m, memory: 10Mi}}]}`,
 	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
 }
 
