@@ -19,7 +19,6 @@ import (
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
-	"petrel.dev/petrel/hub/nodemetrics"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
@@ -201,7 +200,7 @@ func ended(err error) error {
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
-		Verbs:         nodemetrics.New(nodemetrics.Config{Verbs: h.registry, Objects: h.objects, Nodes: h.reach, Log: h.part("metrics")}),
+		Verbs:         h.withMetrics(h.registry),
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,

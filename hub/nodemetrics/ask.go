@@ -65,8 +65,11 @@ type asker struct {
 	clear   *time.Timer        // empties answers; nil before the first; guarded by mu
 }
 
-// of returns what a node and its pods use; false when it does not answer.
+// of returns what a node and its pods use; false when it is dark or does not answer.
 func (a *asker) of(ctx context.Context, node string) (use, bool) {
+	if !a.cfg.Connected(node) {
+		return use{}, false
+	}
 	ans := a.answer(ctx, node)
 	select {
 	case <-ans.done:

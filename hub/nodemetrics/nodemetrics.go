@@ -39,7 +39,9 @@ type Config struct {
 	Verbs   registry.Verbs // of all other kinds
 	Objects control.Reader
 	Nodes   Nodes
-	Log     *slog.Logger
+	// Connected reports whether a node is connected. One that is not has no metrics, however fresh its last answer.
+	Connected func(node string) bool
+	Log       *slog.Logger
 }
 
 // Verbs are those of the registry, with reads of metrics answered by nodes.

@@ -36,6 +36,13 @@ type fleet struct {
 	summary map[string]string
 }
 
+func (f *fleet) connected(node string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.summary[node]
+	return ok
+}
+
 func (f *fleet) DialNode(_ context.Context, node string, port int32) (net.Conn, error) {
 	f.mu.Lock()
 	f.asked[node]++
@@ -88,7 +95,7 @@ func start(t *testing.T) (*Verbs, *fleet) {
 	}
 	objs := controltest.New(t, node("n1"), node("dark"), node("hung"), pod("a", "web", "n1", corev1.PodRunning), pod("a", "half", "n1", corev1.PodRunning),
 		pod("a", "ended", "n1", corev1.PodSucceeded), pod("a", "gone", "dark", corev1.PodRunning), pod("a", "new", "", corev1.PodPending), pod("b", "other", "n1", corev1.PodRunning))
-	return New(Config{Objects: objs, Nodes: f, Log: slog.New(slog.DiscardHandler)}), f
+	return New(Config{Objects: objs, Nodes: f, Connected: f.connected, Log: slog.New(slog.DiscardHandler)}), f
 }
 
 func target(t *testing.T, plural, namespace, name string) resource.Target {
@@ -153,6 +160,16 @@ func TestReads(t *testing.T) {
 				t.Errorf("%s: %v", tt.Name, err)
 			}
 		}
+		f.mu.Lock()
+		answer := f.summary["n1"]
+		delete(f.summary, "n1")
+		f.mu.Unlock()
+		if _, err := v.Get(t.Context(), target(t, "nodes", "", "n1"), nil); !apierrors.IsNotFound(err) {
+			t.Errorf("a node that has just become dark: %v", err)
+		}
+		f.mu.Lock()
+		f.summary["n1"] = answer
+		f.mu.Unlock()
 		time.Sleep(fresh)
 		if _, err := v.Get(t.Context(), target(t, "nodes", "", "n1"), nil); err != nil || f.asked["n1"] != 2 {
 			t.Errorf("n1 was asked %d times, %v", f.asked["n1"], err)

@@ -34,6 +34,9 @@ const (
 // StatsWindowHeader is a header of a node's /stats/summary: over which time its rates are, for which that form has no field.
 const StatsWindowHeader = "Petrel-Window"
 
+// RuntimeHandler is the handler of a RuntimeClass that every node has besides the default one: both are runc.
+const RuntimeHandler = "runc"
+
 // Networks of a cluster unless its operator chooses others.
 const (
 	DefaultServiceCIDR = "10.43.0.0/16"
