@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strconv"
 
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/resource"
@@ -45,5 +44,5 @@ type services struct{ h *Hub }
 
 // DialService implements webhook.Dialer.
 func (s services) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
-	return s.h.reach.DialService(ctx, namespace, name, strconv.Itoa(int(port)))
+	return s.h.reach.DialService(ctx, namespace, name, port)
 }

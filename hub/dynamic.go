@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"net"
-	"strconv"
 
 	"k8s.io/apimachinery/pkg/util/managedfields"
 
@@ -35,5 +34,5 @@ type webhookServices struct{ h *Hub }
 
 // DialService implements webhook.Dialer.
 func (s webhookServices) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
-	return s.h.reach.DialService(auth.WithUser(ctx, auth.Hub.User), namespace, name, strconv.Itoa(int(port)))
+	return s.h.reach.DialService(auth.WithUser(ctx, auth.Hub.User), namespace, name, port)
 }

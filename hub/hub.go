@@ -226,11 +226,12 @@ func ended(err error) error {
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
-		Verbs:         h.registry,
+		Verbs:         h.withMetrics(h.registry),
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
 		Streams:       h.dispatch,
+		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),

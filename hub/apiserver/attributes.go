@@ -24,7 +24,7 @@ func (x *exchange) attributes() auth.Attributes {
 			a.Name, _ = s.RequiresExactMatch("metadata.name") // a list of one name is about that object
 		}
 	}
-	if x.sub != nil && x.sub.Connect && x.t.Subresource != "log" {
+	if x.sub != nil && x.sub.Connect && !x.sub.Proxy && x.t.Subresource != "log" {
 		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
 	}
 	return a

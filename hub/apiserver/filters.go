@@ -110,8 +110,10 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 	}
 	place.quota = q
 	if x.longRunning() {
-		if _, err := x.readBody(); err != nil { // there is none, but from strange clients
-			return nil, nil, err
+		if x.sub == nil || !x.sub.Proxy { // a proxy's body goes on as it comes
+			if _, err := x.readBody(); err != nil { // there is none, but from strange clients
+				return nil, nil, err
+			}
 		}
 		place.release() // watches and streams have a budget of their own
 		ctx = place.untilRevoked(ctx)

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
+	"petrel.dev/petrel/hub/apiserver/proxy"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -23,7 +25,7 @@ func (s *server) serveStream(x *exchange) {
 	ctx, cancel := s.untilClosing(x.ctx)
 	defer cancel()
 	x.ctx = ctx
-	pod, err := x.pod()
+	pod, err := x.pod(x.t.Name)
 	if err != nil {
 		x.fail(err)
 		return
@@ -49,10 +51,39 @@ func (x *exchange) admitStream() error {
 	return x.s.Verbs.Connect(warning.WithWarningRecorder(x.ctx, x), x.t, options)
 }
 
-// pod returns the one that the request names, shared: read-only.
-func (x *exchange) pod() (*corev1.Pod, error) {
+// proxyMethods are the methods that go on to workloads, as on Kubernetes.
+var proxyMethods = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions,
+}
+
+// proxied reports whether what is below a subresource of k is a workload's.
+func proxied(k *resource.Kind, subresource string) bool {
+	sub := k.Subresources[subresource]
+	return sub != nil && sub.Proxy
+}
+
+// serveProxy passes a request on to a pod, a Service or a node.
+func (s *server) serveProxy(x *exchange) {
+	if s.proxy == nil {
+		x.fail(apierrors.NewServiceUnavailable("this hub has no link to its nodes"))
+		return
+	}
+	ctx, cancel := s.untilClosing(x.ctx)
+	defer cancel()
+	x.ctx = ctx
+	if err := x.admitStream(); err != nil {
+		x.fail(err)
+		return
+	}
+	s.metrics.watches.Inc()
+	defer s.metrics.watches.Dec()
+	s.proxy.Serve(proxy.Request{W: x.w, R: x.r.WithContext(ctx), Plural: x.t.Kind.Plural, Namespace: x.t.Namespace, ID: x.t.Name, Pod: x.pod, Fail: x.fail})
+}
+
+// pod returns the pod of that name in the request's namespace, shared: read-only.
+func (x *exchange) pod(name string) (*corev1.Pod, error) {
 	t := x.t
-	t.Subresource = ""
+	t.Name, t.Subresource = name, ""
 	res, err := x.s.Verbs.Get(x.ctx, t, &metav1.GetOptions{})
 	if err != nil {
 		return nil, err

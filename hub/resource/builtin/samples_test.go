@@ -100,6 +100,8 @@ var samples = map[string]string{
 	"customresourcedefinitions.apiextensions.k8s.io": `{metadata: {name: widgets.example.dev}, spec: {group: example.dev, scope: Namespaced, names: {plural: widgets, kind: Widget},
 		versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}}]}}`,
 	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
+	"nodes.metrics.k8s.io":              `{metadata: {name: a}, timestamp: "2026-01-02T03:04:05Z", window: 15s, usage: {cpu: 250m, memory: 100Mi}}`,
+	"pods.metrics.k8s.io":               `{metadata: {name: a, namespace: ns}, timestamp: "2026-01-02T03:04:05Z", window: 15s, containers: [{name: c, usage: {cpu: 5m, memory: 10Mi}}]}`,
 }
 
 // parse reads a manifest of the kind in YAML, strictly.
