@@ -21,6 +21,7 @@ import (
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
 	"petrel.dev/petrel/hub/control/replicaset"
+	"petrel.dev/petrel/hub/control/replicationcontroller"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/internal/contain"
@@ -59,6 +60,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
+		replicationcontroller.New(replicaset.Config{Client: as("replication-controller"), Events: events.As("replication-controller"), Log: h.part("replicationcontroller")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),
 		endpointmirror.New(as("endpointslicemirroring-controller"), h.part("endpointmirror")),

@@ -27,6 +27,7 @@ import (
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
 	"petrel.dev/petrel/hub/control/replicaset"
+	"petrel.dev/petrel/hub/control/replicationcontroller"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
@@ -57,6 +58,7 @@ func hub(t testing.TB) control.Client {
 		rec, nodes,
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
+		replicationcontroller.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replication-controller")}),
 		endpoints.New(c, log),
 		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: reg.StoredKinds()}),
 		namespace.New(namespace.Config{Log: log, Client: c, Kinds: reg.StoredKinds()}),
