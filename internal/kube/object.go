@@ -11,6 +11,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,6 +35,7 @@ var (
 	ConfigMap             = corev1.SchemeGroupVersion.WithKind("ConfigMap")
 	Secret                = corev1.SchemeGroupVersion.WithKind("Secret")
 	ServiceAccount        = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
+	ComponentStatus       = corev1.SchemeGroupVersion.WithKind("ComponentStatus")
 	Event                 = corev1.SchemeGroupVersion.WithKind("Event")
 	Deployment            = appsv1.SchemeGroupVersion.WithKind("Deployment")
 	ReplicaSet            = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
@@ -41,6 +43,8 @@ var (
 	EndpointSlice         = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
 	Lease                 = coordinationv1.SchemeGroupVersion.WithKind("Lease")
 	PriorityClass         = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
+	IPAddress             = networkingv1.SchemeGroupVersion.WithKind("IPAddress")
+	ServiceCIDR           = networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
 	RuntimeClass          = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 )
 
