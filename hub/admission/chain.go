@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/admission/classes"
+	"petrel.dev/petrel/hub/admission/devices"
 	"petrel.dev/petrel/hub/admission/limits"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
@@ -93,6 +94,7 @@ func New(cfg Config) (*Chain, error) {
 			priorities.oneDefault,
 			classes.CheckResize,
 			classes.CheckPod,
+			devices.New(cfg.Objects).CheckAdminAccess,
 			onPods(refuseFields),
 			refuseSCTP,
 		},
