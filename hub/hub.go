@@ -108,6 +108,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.pki.LogTo(h.part("pki"))
+	if err := h.kinds.Compute(kube.ComponentStatus, h.components); err != nil {
+		return err
+	}
 	if err := podverbs.Install(h.kinds, h.pki); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/admission/classes"
+	"petrel.dev/petrel/hub/admission/devices"
 	"petrel.dev/petrel/hub/admission/limits"
 	"petrel.dev/petrel/hub/admission/noderestriction"
 	"petrel.dev/petrel/hub/admission/podsecurity"
@@ -131,6 +132,7 @@ func New(cfg Config) (*Chain, error) {
 			priorities.oneDefault,
 			classes.CheckResize,
 			classes.CheckPod,
+			devices.New(cfg.Objects).CheckAdminAccess,
 			onPods(refuseFields),
 			refuseSCTP,
 		},

@@ -31,6 +31,9 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 			return nil, err
 		}
 	}
+	if t.Kind.Objects != nil {
+		return computedGet(t)
+	}
 	key := resource.Key(t.Kind, t.Namespace, t.Name)
 	e, ok, err := r.store.Get(ctx, key)
 	if err != nil {

@@ -55,6 +55,10 @@ type Kind struct {
 	// metadata. nil: nothing is known of its fields, or (version 2) clients should not look at them. It belongs to the caller.
 	Describe func(v2 bool) (*spec.Schema, error)
 
+	// Objects, when not nil, returns the kind's objects, which are made when they are asked for: nothing is stored, and get and list
+	// are the only verbs. They belong to the caller, and carry their TypeMeta. Kinds.Compute sets it.
+	Objects func() []kube.Object
+
 	// Codec reads and writes the kind's objects; nil for virtual kinds only. No other code depends on their Go type.
 	Codec Codec
 

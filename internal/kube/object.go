@@ -12,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -30,21 +31,25 @@ type Object interface {
 
 // The kinds that Petrel's own controllers, scheduler and dispatcher read and write.
 var (
-	Pod            = corev1.SchemeGroupVersion.WithKind("Pod")
-	Node           = corev1.SchemeGroupVersion.WithKind("Node")
-	Namespace      = corev1.SchemeGroupVersion.WithKind("Namespace")
-	Service        = corev1.SchemeGroupVersion.WithKind("Service")
-	Endpoints      = corev1.SchemeGroupVersion.WithKind("Endpoints")
-	ConfigMap      = corev1.SchemeGroupVersion.WithKind("ConfigMap")
-	Secret         = corev1.SchemeGroupVersion.WithKind("Secret")
-	ServiceAccount = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
-	Event          = corev1.SchemeGroupVersion.WithKind("Event")
-	Deployment     = appsv1.SchemeGroupVersion.WithKind("Deployment")
-	ReplicaSet     = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
-	EndpointSlice  = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
-	Lease          = coordinationv1.SchemeGroupVersion.WithKind("Lease")
-	PriorityClass  = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
-	RuntimeClass   = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
+	Pod                   = corev1.SchemeGroupVersion.WithKind("Pod")
+	Node                  = corev1.SchemeGroupVersion.WithKind("Node")
+	Namespace             = corev1.SchemeGroupVersion.WithKind("Namespace")
+	Service               = corev1.SchemeGroupVersion.WithKind("Service")
+	Endpoints             = corev1.SchemeGroupVersion.WithKind("Endpoints")
+	ConfigMap             = corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	Secret                = corev1.SchemeGroupVersion.WithKind("Secret")
+	ServiceAccount        = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
+	ComponentStatus       = corev1.SchemeGroupVersion.WithKind("ComponentStatus")
+	Event                 = corev1.SchemeGroupVersion.WithKind("Event")
+	Deployment            = appsv1.SchemeGroupVersion.WithKind("Deployment")
+	ReplicaSet            = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
+	ReplicationController = corev1.SchemeGroupVersion.WithKind("ReplicationController")
+	EndpointSlice         = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
+	Lease                 = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+	PriorityClass         = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
+	IPAddress             = networkingv1.SchemeGroupVersion.WithKind("IPAddress")
+	ServiceCIDR           = networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
+	RuntimeClass          = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 
 	CustomResourceDefinition = GVK{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
