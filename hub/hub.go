@@ -115,7 +115,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.registry = registry.New(registry.Config{
-		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: &openapi.Types{},
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: &describedTypes{log: h.log},
 		Log: h.part("registry"),
 	})
 	return h.openLink()

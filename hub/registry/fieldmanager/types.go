@@ -2,7 +2,6 @@ package fieldmanager
 
 import (
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -129,5 +128,4 @@ func (t *typeCache) expire() {
 	if t.described != nil {
 		t.described.Release()
 	}
-	debug.FreeOSMemory() // of what was garbage already while kinds were described, most is still with the process
 }
