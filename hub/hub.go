@@ -52,7 +52,7 @@ type Hub struct {
 	objects  *objects.Cache
 	registry *registry.Registry
 	crd      *crd.Controller // set with registry
-	types    *openapi.Types  // merge rules for server-side apply; never nil
+	types    *describedTypes // merge rules for server-side apply; never nil
 	// credentials, policy and rights decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      auth.Policy
@@ -85,7 +85,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &openapi.Types{}}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &describedTypes{log: cfg.Log}}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err

@@ -53,7 +53,7 @@ type Verbs interface {
 	Create(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error)
 	Get(ctx context.Context, t resource.Target, opts *metav1.GetOptions) (*Result, error)
 	Update(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error)
-	// Patch applies a merge patch, strategic merge patch or JSON patch. validation is fieldValidation's value: the patched object is decoded
+	// Patch applies a merge patch, strategic merge patch, JSON patch or, creating what does not exist, an apply. validation is fieldValidation's value: the patched object is decoded
 	// strictly when that asks for it.
 	Patch(ctx context.Context, t resource.Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error)
 	Delete(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions) (*Result, error)

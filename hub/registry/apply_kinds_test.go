@@ -168,3 +168,34 @@ func TestLoopsAreManagers(t *testing.T) {
 		t.Errorf("managers are\n%s", got)
 	}
 }
+
+// An object that is too large only with the record of its managers is stored without.
+func TestTooLargeWithManagers(t *testing.T) {
+	kinds := registrytest.Kinds()
+	k := resource.Custom{GVK: widgetGVK, Plural: "widgets", Singular: "widget", Namespaced: true}.Kind()
+	if err := kinds.Add(k); err != nil {
+		t.Fatal(err)
+	}
+	r := registrytest.Start(t, registry.Config{Kinds: kinds})
+	target := resource.Target{Kind: k, Namespace: "default", Name: "w"}
+	res, err := r.Patch(ctx, target, types.ApplyYAMLPatchType, []byte(`{"apiVersion":"`+widgetGVK.GroupVersion().String()+`","kind":"`+widgetGVK.Kind+`","metadata":{"name":"w"},"spec":{"a":"1"}}`),
+		&metav1.PatchOptions{FieldManager: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := registrytest.Decode[unstructured.Unstructured](t, res.JSON)
+	const limit, step = 3 << 20, 80
+	without := false
+	for size := limit - 800; !without && size < limit; size += step {
+		w.Object["spec"] = map[string]any{"b": strings.Repeat("x", size)}
+		res, err := r.Update(ctx, target, w.DeepCopy(), &metav1.UpdateOptions{FieldManager: "editor"})
+		if err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		w = registrytest.Decode[unstructured.Unstructured](t, res.JSON)
+		without = len(w.GetManagedFields()) == 0
+	}
+	if !without {
+		t.Error("no object was too large with its managers")
+	}
+}

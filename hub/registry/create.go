@@ -147,7 +147,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	if err := p.encode(ctx); err != nil {
 		return nil, err
 	}
-	return p, p.bounded()
+	return p, p.bounded(ctx, q)
 }
 
 // applyCreateRules does the strategy's part of a creation: it sets what only the hub sets, and refuses what is wrong. After it the

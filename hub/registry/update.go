@@ -107,7 +107,7 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 	if err := p.encodeChange(ctx); err != nil {
 		return nil, err
 	}
-	return p, p.bounded()
+	return p, p.bounded(ctx, q)
 }
 
 // applyUpdateRules does the strategy's part of an update: it restores what may not change, and refuses what is wrong.

@@ -50,9 +50,16 @@ func (p *plan) ifRev() sqlstore.Revision {
 const maxObject = 3 << 20
 
 // bounded refuses what is too large to be written. Deletions are exempt, and an object that is too large already may
-// shrink.
-func (p *plan) bounded() error {
+// shrink. As upstream, an object that is too large only with its managers is stored without, unless it was applied.
+func (p *plan) bounded(ctx context.Context, q *request) error {
 	if n := len(p.enc.Value); n > maxObject && (p.old == nil || n > len(p.old.entry.Value)) {
+		if !q.apply && fieldmanager.Tracked(p.obj) {
+			p.obj.SetManagedFields(nil)
+			if err := p.encode(ctx); err != nil {
+				return err
+			}
+			return p.bounded(ctx, q)
+		}
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the object would have %d bytes, limit is %d", n, maxObject))
 	}
 	return nil

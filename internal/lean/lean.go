@@ -20,7 +20,7 @@ import (
 )
 
 // passes are the times since the start at which memory is given back: when the process itself has started, when its first
-// work has been done, and once the garbage of both has aged. There is no further one: idle means idle.
+// work has been done, and once the garbage of both has aged. There is no further one by itself: idle means idle.
 var passes = []time.Duration{5 * time.Second, 20 * time.Second, 2 * time.Minute}
 
 // Run makes the collector frugal while the process is at rest, and gives start-up's memory back a few times in the first

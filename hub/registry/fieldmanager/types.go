@@ -2,7 +2,6 @@ package fieldmanager
 
 import (
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -109,25 +108,30 @@ func (t *typeCache) dropOldest() {
 
 // expire drops what was not used for typesIdle. With the last description everything goes that was kept to make others.
 func (t *typeCache) expire() {
+	if t.dropIdle() || t.described == nil {
+		return
+	}
+	t.described.Release() // takes its time: without the lock
+}
+
+// dropIdle drops what was not used for typesIdle, and reports whether anything is left, for which the timer then runs on.
+func (t *typeCache) dropIdle() (left bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	next := typesIdle
 	for gvk, d := range t.kept {
-		left := typesIdle - now.Sub(d.used)
-		if left <= 0 {
+		remaining := typesIdle - now.Sub(d.used)
+		if remaining <= 0 {
 			delete(t.kept, gvk)
 		} else {
-			next = min(next, left)
+			next = min(next, remaining)
 		}
 	}
-	if len(t.kept) > 0 {
-		t.expiry.Reset(next)
-		return
+	if len(t.kept) == 0 {
+		t.expiry = nil
+		return false
 	}
-	t.expiry = nil
-	if t.described != nil {
-		t.described.Release()
-	}
-	debug.FreeOSMemory() // of what was garbage already while kinds were described, most is still with the process
+	t.expiry.Reset(next)
+	return true
 }
