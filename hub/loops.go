@@ -24,6 +24,7 @@ import (
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
+	"petrel.dev/petrel/hub/control/volumeprotection"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -65,6 +66,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),
 		endpointmirror.New(as("endpointslicemirroring-controller"), h.part("endpointmirror")),
 		loadbalancer.New(as("service-controller"), h.part("loadbalancer")),
+		volumeprotection.New(as("pvc-protection-controller"), h.part("volumeprotection")),
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),

@@ -79,6 +79,7 @@ func New(cfg Config) (*Chain, error) {
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
+	places := &topology{objects: cfg.Objects}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
 	standards := podsecurity.New(cfg.Objects)
@@ -93,8 +94,10 @@ func New(cfg Config) (*Chain, error) {
 			onPods(priorities.assign),
 			onPods(tolerate),
 			classes.DefaultClaim,
+			classes.Protect,
 			classes.CompletePod,
 			classes.DefaultIngress,
+			places.label,
 			services.allocate,
 		},
 		validate: []step{

@@ -14,4 +14,13 @@ var (
 	PodDisruptionBudget = policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")
 	StorageClass        = storagev1.SchemeGroupVersion.WithKind("StorageClass")
 	IngressClass        = networkingv1.SchemeGroupVersion.WithKind("IngressClass")
+
+	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
+	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
+)
+
+// The finalizers that keep a claim while a pod uses it, and a volume while it is bound.
+const (
+	ClaimProtection  = "kubernetes.io/pvc-protection"
+	VolumeProtection = "kubernetes.io/pv-protection"
 )
