@@ -79,11 +79,11 @@ func New(cfg Config) (*Chain, error) {
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
-	places := &topology{objects: cfg.Objects}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
 	standards := podsecurity.New(cfg.Objects)
 	quotas := admitquota.New(cfg.Objects, cfg.Ledger)
+	places := &topology{objects: cfg.Objects}
 	return &Chain{
 		objects: cfg.Objects,
 		// The order of both is upstream's recommended one.
@@ -96,8 +96,8 @@ func New(cfg Config) (*Chain, error) {
 			classes.DefaultClaim,
 			classes.Protect,
 			classes.CompletePod,
-			classes.DefaultIngress,
 			places.label,
+			classes.DefaultIngress,
 			services.allocate,
 		},
 		validate: []step{
