@@ -14,9 +14,6 @@ var (
 	PodDisruptionBudget = policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")
 	StorageClass        = storagev1.SchemeGroupVersion.WithKind("StorageClass")
 	IngressClass        = networkingv1.SchemeGroupVersion.WithKind("IngressClass")
-
-	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
-	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
 )
 
 // The finalizers that keep a claim while a pod uses it, and a volume while it is bound.

@@ -15,6 +15,11 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+var (
+	volumes = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
+	claims  = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
+)
+
 // Controller reconciles claims and volumes that are being deleted. Its fields do not change after New.
 type Controller struct {
 	client control.Client
@@ -34,8 +39,8 @@ func New(client control.Client, log *slog.Logger) *Controller {
 		Name: "volumeprotection", Client: client, Log: log,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
-			{GVK: kube.PersistentVolume, Keys: own},
-			{GVK: kube.PersistentVolumeClaim, Keys: own},
+			{GVK: volumes, Keys: own},
+			{GVK: claims, Keys: own},
 			{GVK: kube.Pod, Keys: released},
 		},
 	}
@@ -53,7 +58,7 @@ func released(ch control.Change) (keys []control.Key) {
 	}
 	for _, v := range pod.Spec.Volumes {
 		if name := claimOf(pod, &v); name != "" {
-			keys = append(keys, control.Key{GVK: kube.PersistentVolumeClaim, Namespace: pod.Namespace, Name: name})
+			keys = append(keys, control.Key{GVK: claims, Namespace: pod.Namespace, Name: name})
 		}
 	}
 	return keys

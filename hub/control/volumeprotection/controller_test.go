@@ -13,6 +13,11 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+var (
+	volumes = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
+	claims  = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
+)
+
 // A claim that is deleted stays while a pod on a node uses it, and a volume while it is bound.
 func TestProtection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -43,10 +48,10 @@ func TestProtection(t *testing.T) {
 			return !ok
 		}
 		for _, name := range []string{"free", "used", "shared", "waited"} {
-			if err := c.Delete(ctx, kube.PersistentVolumeClaim, "ns", name, metav1.DeleteOptions{}); err != nil {
+			if err := c.Delete(ctx, claims, "ns", name, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			if want := name == "free" || name == "waited"; gone(kube.PersistentVolumeClaim, "ns", name) != want {
+			if want := name == "free" || name == "waited"; gone(claims, "ns", name) != want {
 				t.Errorf("claim %s is gone: %v", name, !want)
 			}
 		}
@@ -55,25 +60,25 @@ func TestProtection(t *testing.T) {
 		ended.Status.Phase = corev1.PodSucceeded
 		c.Put(ended)
 		for _, name := range []string{"used", "shared"} {
-			if !gone(kube.PersistentVolumeClaim, "ns", name) {
+			if !gone(claims, "ns", name) {
 				t.Errorf("claim %s stays without a pod", name)
 			}
 		}
 		for _, name := range []string{"bound", "loose"} {
-			if err := c.Delete(ctx, kube.PersistentVolume, "", name, metav1.DeleteOptions{}); err != nil {
+			if err := c.Delete(ctx, volumes, "", name, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			if want := name == "loose"; gone(kube.PersistentVolume, "", name) != want {
+			if want := name == "loose"; gone(volumes, "", name) != want {
 				t.Errorf("volume %s is gone: %v", name, !want)
 			}
 		}
-		o, _ := c.Get(kube.PersistentVolume, "", "bound")
+		o, _ := c.Get(volumes, "", "bound")
 		released := o.DeepCopyObject().(*corev1.PersistentVolume)
 		released.Status.Phase = corev1.VolumeReleased
 		if _, err := c.Update(ctx, released, "status"); err != nil {
 			t.Fatal(err)
 		}
-		if !gone(kube.PersistentVolume, "", "bound") {
+		if !gone(volumes, "", "bound") {
 			t.Error("a volume that is bound no more stays")
 		}
 	})
