@@ -26,6 +26,7 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/volumeprotection"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -70,6 +71,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		endpointmirror.New(as("endpointslicemirroring-controller"), h.part("endpointmirror")),
 		loadbalancer.New(as("service-controller"), h.part("loadbalancer")),
 		serviceaddress.New(serviceaddress.Config{Client: as("service-cidrs-controller"), Events: events.As("kubernetes-service-cidr-controller"), CIDR: h.cfg.ServiceCIDR, Log: h.part("serviceaddress")}),
+		volumeprotection.New(as("pvc-protection-controller"), h.part("volumeprotection")),
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),

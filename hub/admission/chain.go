@@ -106,6 +106,7 @@ func New(cfg Config) (*Chain, error) {
 	classes := classes.New(cfg.Objects)
 	standards := podsecurity.New(cfg.Objects)
 	quotas := admitquota.New(cfg.Objects, cfg.Ledger)
+	places := &topology{objects: cfg.Objects}
 	return &Chain{
 		objects: cfg.Objects,
 		dynamic: cfg.Dynamic,
@@ -118,7 +119,9 @@ func New(cfg Config) (*Chain, error) {
 			onPods(priorities.assign),
 			onPods(tolerate),
 			classes.DefaultClaim,
+			classes.Protect,
 			classes.CompletePod,
+			places.label,
 			classes.DefaultIngress,
 		},
 		complete: []step{

@@ -156,6 +156,9 @@ func (l *Ledger) settled(w Write) bool {
 	if !ok || obj.GetUID() != w.New.GetUID() {
 		return true
 	}
+	if w.Old == nil {
+		return false
+	}
 	c, now := counterOf(w.Resource), time.Now()
 	return len(beyond(c.usage(w.New, now), c.usage(obj, now))) > 0
 }

@@ -24,7 +24,7 @@ import (
 )
 
 // start returns a client whose writes pass the whole chain, with namespace ns and a quota there.
-func start(t *testing.T, hard ...string) control.Client {
+func start(t testing.TB, hard ...string) control.Client {
 	t.Helper()
 	store, kinds := registrytest.Store(t), builtin.New()
 	view := objects.New(objects.Config{Store: store, Kinds: kinds})
