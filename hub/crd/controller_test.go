@@ -3,6 +3,7 @@ package crd
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,8 +126,13 @@ func TestDefinitionsAreSlim(t *testing.T) {
 	if !ok || crd.Spec.Versions[0].Schema != nil || crd.Spec.Names.Kind != "Thing" {
 		t.Fatalf("%v %+v", ok, crd)
 	}
+	labelled := crd.DeepCopy()
+	labelled.Labels = map[string]string{"a": "b"}
+	if _, err := client.Update(t.Context(), labelled, ""); err != nil {
+		t.Errorf("a loop cannot change a label: %v", err)
+	}
 	whole, err := b.c.cfg.Read.definition(t.Context(), crd.Name)
-	if err != nil || whole.Spec.Versions[0].Schema == nil {
+	if err != nil || whole.Labels["a"] != "b" || whole.Spec.Versions[0].Schema == nil {
 		t.Errorf("the stored one has lost its schema: %+v, %v", whole, err)
 	}
 }
@@ -179,5 +185,38 @@ func TestSchemasAreBounded(t *testing.T) {
 	s.compiled(key, h, 10*maxSchemaBytes)
 	if len(s.held) != 1 || s.held[key] == nil {
 		t.Errorf("beside one that is too large %d are kept", len(s.held)-1)
+	}
+}
+
+// Groups of the Kubernetes community need an approval, and the condition says whether they have one.
+func TestApproval(t *testing.T) {
+	for annotation, want := range map[string]string{
+		"https://github.com/kubernetes/kubernetes/pull/1": "True ApprovedAnnotation",
+		"unapproved, an experiment":                       "False UnapprovedAnnotation",
+		"":                                                "False MissingAnnotation",
+		"yes":                                             "False InvalidAnnotation",
+	} {
+		crd := &apiextensionsv1.CustomResourceDefinition{Spec: apiextensionsv1.CustomResourceDefinitionSpec{Group: "x.k8s.io"}}
+		crd.Annotations = map[string]string{apiextensionsv1.KubeAPIApprovedAnnotation: annotation}
+		if c := approval(crd); c == nil || fmt.Sprint(c.Status, " ", c.Reason) != want {
+			t.Errorf("%q: %+v, want %s", annotation, c, want)
+		}
+	}
+	if c := approval(&apiextensionsv1.CustomResourceDefinition{Spec: apiextensionsv1.CustomResourceDefinitionSpec{Group: "example.dev"}}); c != nil {
+		t.Errorf("another group: %+v", c)
+	}
+}
+
+// A definition from an old store may have a schema that is not structural: the condition says so.
+func TestNonStructural(t *testing.T) {
+	crd := &apiextensionsv1.CustomResourceDefinition{Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+		PreserveUnknownFields: true,
+		Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Schema: &apiextensionsv1.CustomResourceValidation{
+			OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Properties: map[string]apiextensionsv1.JSONSchemaProps{"a": {}}}}}},
+	}}
+	c := structure(crd)
+	if c == nil || c.Status != apiextensionsv1.ConditionTrue || c.Reason != "Violations" || !strings.Contains(c.Message, "spec.preserveUnknownFields: Invalid value: true: must be false") ||
+		!strings.Contains(c.Message, "spec.versions[0].schema.openAPIV3Schema.type: Required value") {
+		t.Errorf("%+v", c)
 	}
 }
