@@ -267,6 +267,8 @@ type Subresource struct {
 	New func() runtime.Object
 	Get func(parent kube.Object) (runtime.Object, error)
 	Put func(parent kube.Object, body runtime.Object) error
+	// Base is Get for a write: the body that a patch applies to, which may have more to fill in than one that is read. nil: Get.
+	Base func(parent kube.Object) (runtime.Object, error)
 	// Replicas is the path of the parent's field that a Scale's spec.replicas stands for: spec replicas. Who manages the one manages
 	// the other. nil: the body is no Scale.
 	Replicas []string
