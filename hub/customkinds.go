@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/webhook"
@@ -40,10 +41,11 @@ func (h *Hub) readDefinition(ctx context.Context, name string) (kube.Object, err
 	return k.Codec.Decode(res.JSON)
 }
 
-// services connects webhooks' calls to pods. The link to the nodes, which it needs, is made later than what calls webhooks.
+// services connects webhooks' calls to pods. The link to the nodes, which it needs, is made later than what calls webhooks. The
+// connections are the hub's own, not those of the user whose request made one: they are kept for the requests of others.
 type services struct{ h *Hub }
 
 // DialService implements webhook.Dialer.
 func (s services) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
-	return s.h.reach.DialService(ctx, namespace, name, strconv.Itoa(int(port)))
+	return s.h.reach.DialService(auth.WithUser(ctx, auth.Hub.User), namespace, name, strconv.Itoa(int(port)))
 }
