@@ -125,7 +125,8 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.registry = registry.New(registry.Config{
-		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: &openapi.Types{},
+		Log: h.part("registry"),
 	})
 	return h.openLink()
 }

@@ -52,6 +52,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	for _, r := range []runner{
 		h.pki,
 		events,
+		h.policyStatus(),
 		h.dispatch,
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),

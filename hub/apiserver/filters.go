@@ -195,14 +195,22 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if user, err = impersonate.User(x.ctx, s.Authorizer, user, a, x.r.Header); err != nil {
 		return nil, err
 	}
-	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
-	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
-	}
-	if !allowed {
-		return nil, auth.Forbidden(user, a, reason)
+	if err := s.authorize(x.ctx, user, a); err != nil {
+		return nil, err
 	}
 	return auth.WithUser(x.ctx, user), nil
+}
+
+// authorize refuses what user may not do.
+func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) error {
+	allowed, reason, err := s.Authorizer.Authorize(ctx, user, a)
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+	}
+	if !allowed {
+		return auth.Forbidden(user, a, reason)
+	}
+	return nil
 }
 
 // refusalLog bounds what clients without credentials can put into the log: one line each refusalPause, with how many were left

@@ -100,7 +100,7 @@ func (x *exchange) update(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.s.Verbs.Update(x.ctx, x.t, obj, o)
+	return x.s.Verbs.Update(x.mayCreate(), x.t, obj, o)
 }
 
 // decodeTarget decodes a body for the target, and fills the URL's namespace into it.
@@ -126,7 +126,24 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.s.Verbs.Patch(x.ctx, x.t, pt, body, o)
+	if pt == types.ApplyPatchType && !json.Valid(body) { // JSON is YAML too, and most clients send that
+		release, err := x.yamlTurn(len(body))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	return x.s.Verbs.Patch(x.mayCreate(), x.t, pt, body, o)
+}
+
+// mayCreate returns the request's context with the check that a PUT or an apply needs before it creates what does not exist: the user
+// was allowed to update or to patch it.
+func (x *exchange) mayCreate() context.Context {
+	return registry.WithCreateCheck(x.ctx, func(ctx context.Context) error {
+		a := x.attributes()
+		a.Verb = "create"
+		return x.s.authorize(ctx, x.user, a)
+	})
 }
 
 func (x *exchange) delete(body []byte) (*registry.Result, error) {

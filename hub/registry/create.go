@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/registry/owners"
+	"petrel.dev/petrel/hub/registry/status"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -124,7 +125,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 		}
 	}
 	if obj.GetResourceVersion() != "" {
-		return nil, plainError(versionAtNewText)
+		return nil, status.Plain(versionAtNewText)
 	}
 	if q.Name != "" && obj.GetName() == "" {
 		obj.SetName(q.Name)
@@ -135,6 +136,9 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	p := &plan{kind: k, obj: obj}
 	wipe(obj)
 	p.warnings = append(p.warnings, r.prepare(q, obj)...)
+	if !q.apply {
+		r.fields.Created(ctx, &q.Request, k, obj)
+	}
 	a := q.admission(OpCreate, obj, nil)
 	if err := r.admit(ctx, a, func() error { return r.applyCreateRules(ctx, a, rules, p) }); err != nil {
 		return nil, err
@@ -202,7 +206,6 @@ func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Ob
 // prepare brings a body into the shape that rules and admission see: what clients may not set is removed, what is left out
 // has its default. It returns warnings.
 func (r *Registry) prepare(q *request, obj kube.Object) []string {
-	obj.SetManagedFields(nil)
 	obj.SetSelfLink("")
 	warnings := owners.Dedup(obj)
 	if def := q.Kind.Rules.Default; def != nil {

@@ -9,6 +9,7 @@ import (
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -72,13 +73,17 @@ func (p *plan) encode(ctx context.Context) (err error) {
 }
 
 // encodeChange does what encode does, but leaves enc empty when the object would not change: a write that changes nothing makes no
-// revision and no event.
+// revision and no event. Nor do new times of managers that did the same again.
 func (p *plan) encodeChange(ctx context.Context) error {
+	undo := fieldmanager.SameTimes(p.old.obj, p.obj)
 	if err := p.encode(ctx); err != nil {
 		return err
 	}
 	if p.enc.Same(p.old.entry.Value, p.old.entry.Rev) {
 		p.enc = objects.Encoded{}
+	} else if undo != nil {
+		undo()
+		return p.encode(ctx)
 	}
 	return nil
 }

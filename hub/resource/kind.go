@@ -200,8 +200,9 @@ func (k *Kind) PatchTypes() []types.PatchType {
 }
 
 var (
-	typedPatches   = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
-	untypedPatches = typedPatches[:2]
+	typedPatches = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType,
+		types.ApplyYAMLPatchType, types.ApplyCBORPatchType}
+	untypedPatches = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.ApplyYAMLPatchType, types.ApplyCBORPatchType}
 )
 
 // DecodeStrict decodes JSON with apiVersion and kind as an object of the kind. forgiven are the unknown and repeated fields.

@@ -21,8 +21,11 @@ import (
 // is removed from the object.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
-// manager names Petrel's CLI in managed fields.
-const manager = "petrel"
+// manager names Petrel's CLI in managed fields; clientSideManager is an apply that this side merges.
+const (
+	manager           = "petrel"
+	clientSideManager = "petrel-client-side-apply"
+)
 
 // Apply creates or changes objects so that they are as in the files.
 type Apply struct {
@@ -31,6 +34,7 @@ type Apply struct {
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
 	DryRun    string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
 	Output    string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+	ServerSide
 }
 
 // Run reads and resolves everything first, then applies in the order of the files.
@@ -38,8 +42,17 @@ func (a *Apply) Run(ctx context.Context, s *Streams) error {
 	if err := checkOutput(a.Output); err != nil {
 		return err
 	}
+	if err := a.check(a.DryRun); err != nil {
+		return err
+	}
 	return eachManifest(ctx, a.Cluster, s, a.Filename, a.Recursive, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
-		obj, verb, err := c.apply(ctx, m, ns, d.object, a.DryRun)
+		apply := func() (*unstructured.Unstructured, string, error) { return c.apply(ctx, m, ns, d.object, a.DryRun) }
+		if a.ServerSide.ServerSide {
+			apply = func() (*unstructured.Unstructured, string, error) {
+				return c.applyServerSide(ctx, m, ns, d.object, a.ServerSide, a.DryRun == "server")
+			}
+		}
+		obj, verb, err := apply()
 		if err != nil {
 			return err
 		}
@@ -152,7 +165,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 			if err := created.UnmarshalJSON(modified); err != nil {
 				return nil, "", err
 			}
-			o, err := ri.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+			o, err := ri.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: clientSideManager, FieldValidation: "Strict"})
 			return o, "created", err
 		}
 		if err != nil {
@@ -168,7 +181,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 		if dry == "client" {
 			return obj, "configured", nil
 		}
-		o, err := ri.Patch(ctx, obj.GetName(), pt, patch, metav1.PatchOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+		o, err := ri.Patch(ctx, obj.GetName(), pt, patch, metav1.PatchOptions{DryRun: dryRun(dry), FieldManager: clientSideManager, FieldValidation: "Strict"})
 		if apierrors.IsConflict(err) && i < tries {
 			continue
 		}

@@ -167,10 +167,14 @@ type Diff struct {
 	Cluster
 	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
+	ServerSide
 }
 
 // Run lets the server compute the result without storing it, and compares. It ends with code 1 when something differs.
 func (d *Diff) Run(ctx context.Context, s *Streams) error {
+	if err := d.check("server"); err != nil {
+		return err
+	}
 	differs := false
 	err := eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
 		live, err := c.resource(m, ns).Get(ctx, doc.object.GetName(), metav1.GetOptions{})
@@ -180,7 +184,12 @@ func (d *Diff) Run(ctx context.Context, s *Streams) error {
 		if isNotFound(err) {
 			live = nil
 		}
-		next, _, err := c.apply(ctx, m, ns, doc.object, "server")
+		var next *unstructured.Unstructured
+		if d.ServerSide.ServerSide {
+			next, _, err = c.applyServerSide(ctx, m, ns, doc.object, d.ServerSide, true)
+		} else {
+			next, _, err = c.apply(ctx, m, ns, doc.object, "server")
+		}
 		if err != nil {
 			return err
 		}

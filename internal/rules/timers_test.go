@@ -40,6 +40,7 @@ var timers = map[string]struct {
 	"lobby.go":                           {map[string]int{"AfterFunc": 1}, due},
 	"registry/expiry/queue.go":           {map[string]int{"NewTimer": 1}, due},
 	"registry/expiry/kinds.go":           {map[string]int{"After": 1}, backoff},
+	"registry/fieldmanager/types.go":     {map[string]int{"AfterFunc": 1}, due},
 }
 
 // TestTheHubDoesNotPoll holds the hub to its list of timers. Who waits for another part of the hub by trying again is wrong as
