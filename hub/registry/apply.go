@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,6 +53,13 @@ func (r *Registry) applied(ctx context.Context, q *request, live kube.Object, c 
 	obj, err := r.fields.Apply(ctx, &q.Request, q.kind, live, c)
 	if err != nil {
 		return nil, status.Or(err)
+	}
+	if q.kind.Unstructured() {
+		unknown, err := q.kind.Codec.Conform(obj)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		c.Dropped(unknown)
 	}
 	if _, err := c.Verdict(); err != nil {
 		return nil, err

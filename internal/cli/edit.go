@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"sigs.k8s.io/yaml"
+
+	"petrel.dev/petrel/internal/cli/serverside"
 )
 
 // Edit opens an object in an editor and sends what changed.
@@ -167,12 +169,12 @@ type Diff struct {
 	Cluster
 	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
-	ServerSide
+	serverside.Flags
 }
 
 // Run lets the server compute the result without storing it, and compares. It ends with code 1 when something differs.
 func (d *Diff) Run(ctx context.Context, s *Streams) error {
-	if err := d.check("server"); err != nil {
+	if err := d.Check("server"); err != nil {
 		return err
 	}
 	differs := false
@@ -184,12 +186,7 @@ func (d *Diff) Run(ctx context.Context, s *Streams) error {
 		if isNotFound(err) {
 			live = nil
 		}
-		var next *unstructured.Unstructured
-		if d.ServerSide.ServerSide {
-			next, _, err = c.applyServerSide(ctx, m, ns, doc.object, d.ServerSide, true)
-		} else {
-			next, _, err = c.apply(ctx, m, ns, doc.object, "server")
-		}
+		next, _, err := c.applyWith(ctx, m, ns, doc.object, d.Flags, "server")
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/apimachinery/pkg/types"
 	kjson "sigs.k8s.io/json"
@@ -21,8 +22,10 @@ type Configuration struct {
 	Force bool // take over fields of other managers
 
 	content map[string]any
-	twice   error // fields that the body sets twice; nil: none
-	strict  bool  // those are refused, not only warned of
+	twice   error   // fields that the body sets twice; nil: none
+	unknown []error // fields that the kind does not have
+	strict  bool    // those are refused, not only warned of
+	quiet   bool    // nor is that done
 	fields  int
 }
 
@@ -36,8 +39,8 @@ const (
 // Decode reads a body of an apply patch. What is YAML may be JSON, which costs a hundredth. validation is fieldValidation's value. The
 // error is upstream's Status.
 func Decode(pt types.PatchType, body []byte, validation string) (*Configuration, error) {
-	c := &Configuration{strict: validation == metav1.FieldValidationStrict}
-	lookTwice := validation != metav1.FieldValidationIgnore
+	c := &Configuration{strict: validation == metav1.FieldValidationStrict, quiet: validation == metav1.FieldValidationIgnore}
+	lookTwice := !c.quiet
 	var err error
 	if pt == types.ApplyCBORPatchType {
 		lookTwice, err = false, direct.Unmarshal(body, &c.content) // which refuses what is set twice
@@ -79,15 +82,29 @@ func fromYAML(body []byte) (map[string]any, error) {
 	return content, kjson.UnmarshalCaseSensitivePreserveInts(text, &content)
 }
 
-// Verdict returns what is to be said about fields that the body sets twice, once it has been applied: a warning, or a Status.
+// Dropped says which fields of what was applied the kind does not have. A description of the kind refuses them before.
+func (c *Configuration) Dropped(unknown []error) {
+	if !c.quiet {
+		c.unknown = unknown
+	}
+}
+
+// Verdict returns what is to be said about fields that the body sets twice or that are unknown, once it has been applied: warnings, or a
+// Status.
 func (c *Configuration) Verdict() (warnings []string, err error) {
 	switch {
-	case c.twice == nil:
-		return nil, nil
-	case c.strict:
+	case c.strict && c.twice != nil:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", c.twice))
+	case c.strict && len(c.unknown) > 0:
+		return nil, apierrors.NewBadRequest(runtime.NewStrictDecodingError(c.unknown).Error())
 	}
-	return []string{c.twice.Error()}, nil
+	if c.twice != nil {
+		warnings = append(warnings, c.twice.Error())
+	}
+	for _, e := range c.unknown {
+		warnings = append(warnings, e.Error())
+	}
+	return warnings, nil
 }
 
 // object returns a copy, which may be changed.

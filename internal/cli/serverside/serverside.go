@@ -1,4 +1,6 @@
-package cli
+// Package serverside applies objects by who manages which field, which the server keeps, and takes over what an apply that the client
+// merges has set before.
+package serverside
 
 import (
 	"context"
@@ -8,7 +10,6 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,74 +18,89 @@ import (
 	"k8s.io/client-go/util/csaupgrade"
 )
 
+const (
+	// Manager is the field manager of Petrel's CLI.
+	Manager = "petrel"
+	// ClientManager is that of an apply that the client merges.
+	ClientManager = "petrel-client-side-apply"
+)
+
 // clientSides are the managers of fields that an apply without --server-side has set: ours, and kubectl's, under which the hub also
 // records what was applied before it recorded managers.
-var clientSides = []string{clientSideManager, "kubectl-client-side-apply"}
+var clientSides = []string{ClientManager, "kubectl-client-side-apply"}
 
-// ServerSide are the flags of an apply that the server merges.
-type ServerSide struct {
+// Flags are those of a command that may apply on the server.
+type Flags struct {
 	ServerSide     bool   `name:"server-side" help:"Let the server merge, by who manages which field."`
 	ForceConflicts bool   `name:"force-conflicts" help:"With --server-side: take over fields that others manage."`
 	FieldManager   string `name:"field-manager" default:"petrel" help:"With --server-side: under which name the fields are managed (${default})." placeholder:"NAME"`
 }
 
-// check refuses combinations of flags that mean nothing.
-func (f ServerSide) check(dry string) error {
+// Check refuses combinations of flags that mean nothing.
+func (f Flags) Check(dry string) error {
 	switch {
 	case f.ServerSide && dry == "client":
 		return errors.New("--dry-run=client does not work with --server-side, by which the server merges; use --dry-run=server")
 	case !f.ServerSide && f.ForceConflicts:
 		return errors.New("--force-conflicts only works with --server-side")
-	case !f.ServerSide && f.FieldManager != manager:
+	case !f.ServerSide && f.FieldManager != Manager:
 		return errors.New("--field-manager only works with --server-side")
 	}
 	return nil
 }
 
-// serverSideApply is one manifest on its way to the server.
-type serverSideApply struct {
-	ServerSide
+// target is one object on the server.
+type target struct {
+	Flags
 	objects dynamic.ResourceInterface
 	name    string
 	dry     bool
 }
 
-// applyServerSide has the server merge the object. What client-side apply has set before becomes the manager's own, so that what is no longer in
-// the manifest goes.
-func (c *conn) applyServerSide(ctx context.Context, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, f ServerSide, dry bool) (*unstructured.Unstructured, string, error) {
+// Apply has the server merge obj, one of objects. What client-side apply has set before becomes the manager's own, so that what is no
+// longer in obj goes. dry: nothing is stored.
+func Apply(ctx context.Context, objects dynamic.ResourceInterface, obj *unstructured.Unstructured, f Flags, dry bool) (*unstructured.Unstructured, error) {
 	if obj.GetName() == "" {
-		return nil, "", errors.New("apply needs metadata.name; use create for generateName")
+		return nil, errors.New("apply needs metadata.name; use create for generateName")
 	}
-	a := serverSideApply{f, c.resource(m, ns), obj.GetName(), dry}
-	const verb = "applied on the server"
+	a := target{f, objects, obj.GetName(), dry}
 	now, err := a.send(ctx, obj)
 	switch {
 	case dry || err != nil && !conflictsWithClientSide(err):
-		return now, verb, err
+		return now, err
 	case err != nil:
-		// Before its first apply the server has no managers that could be changed. This one sets nothing.
-		bare := &unstructured.Unstructured{Object: map[string]any{"apiVersion": obj.GetAPIVersion(), "kind": obj.GetKind(), "metadata": map[string]any{"name": a.name}}}
-		started, bareErr := a.send(ctx, bare)
-		if bareErr != nil {
-			return nil, "", err
+		started, startErr := a.start(ctx, obj)
+		if startErr != nil {
+			return nil, err
 		}
 		now = started
 	}
 	if !slices.ContainsFunc(now.GetManagedFields(), byClientSide) {
-		return now, verb, err
+		return now, err
 	}
 	patch, patchErr := csaupgrade.UpgradeManagedFieldsPatch(now, sets.New(clientSides...), a.FieldManager)
 	if patchErr != nil || patch == nil {
-		return now, verb, errors.Join(err, patchErr)
+		return now, errors.Join(err, patchErr)
 	}
 	if _, err := a.objects.Patch(ctx, a.name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: a.FieldManager}); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	now, err = a.send(ctx, obj)
-	return now, verb, err
+	return now, err
 }
 
-func (a serverSideApply) send(ctx context.Context, obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// start returns the object as it is, with its managers: before the first apply there are none that could be changed.
+func (a target) start(ctx context.Context, obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	live, err := a.objects.Get(ctx, a.name, metav1.GetOptions{})
+	if err != nil || len(live.GetManagedFields()) > 0 {
+		return live, err
+	}
+	bare := &unstructured.Unstructured{Object: map[string]any{ // sets nothing
+		"apiVersion": obj.GetAPIVersion(), "kind": obj.GetKind(), "metadata": map[string]any{"name": a.name}}}
+	return a.send(ctx, bare)
+}
+
+func (a target) send(ctx context.Context, obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	body, err := json.Marshal(obj.Object)
 	if err != nil {
 		return nil, err
