@@ -276,7 +276,11 @@ func TestDryRunAndSideEffects(t *testing.T) {
 	some := admissionregistrationv1.SideEffectClassNoneOnDryRun
 	h.validating("v", allows, func(w *admissionregistrationv1.ValidatingWebhook) { w.SideEffects = &some })
 	ctx, _ := h.as("anna")
-	if _, err := h.put(ctx, "x", &metav1.CreateOptions{DryRun: []string{"All"}}); err != nil || len(h.calls("/v")) != 1 || !*h.calls("/v")[0].DryRun {
+	h.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "own"}}) // by the hub itself, without its kind
+	if q := h.calls("/v")[0]; !strings.Contains(string(q.Object.Raw), `"kind":"ConfigMap","apiVersion":"v1"`) {
+		t.Errorf("asked about %s", q.Object.Raw)
+	}
+	if _, err := h.put(ctx, "x", &metav1.CreateOptions{DryRun: []string{"All"}}); err != nil || len(h.calls("/v")) != 2 || !*h.calls("/v")[1].DryRun {
 		t.Errorf("%v, %+v", err, h.calls("/v"))
 	}
 }
