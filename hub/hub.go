@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/admission"
+	"petrel.dev/petrel/hub/aggregate"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
@@ -49,8 +50,9 @@ type Hub struct {
 	credentials *auth.Credentials
 	policy      reviews.Policy
 	dispatch    *dispatch.Dispatch
-	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
-	mqtt        func(net.Conn) // takes over an agent's connection
+	aggregated  *aggregate.Aggregator // set with dispatch, never nil after
+	reach       *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
+	mqtt        func(net.Conn)        // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -205,6 +207,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
 		Streams:       h.dispatch,
+		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),

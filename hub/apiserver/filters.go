@@ -44,6 +44,9 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.verb = verbOf(r.Method, true, false, "")
 			x.t = resource.Target{}
 		}
+		if x.remoteOf = s.remote(p); x.remoteOf != nil {
+			x.t, x.sub, x.verb = resource.Target{}, nil, x.remoteVerb(p)
+		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
 			out.patience = podstream.Patience
@@ -242,6 +245,9 @@ func (s *server) refused(r *http.Request, reason string) {
 
 // attributes returns what the request is about, for the authorizer.
 func (x *exchange) attributes() auth.Attributes {
+	if x.remoteOf != nil {
+		return x.remoteAttributes(segments(x.r.URL.Path))
+	}
 	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
 	k := x.t.Kind
 	if k == nil {

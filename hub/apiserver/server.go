@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
 	"petrel.dev/petrel/hub/apiserver/media"
@@ -29,6 +30,7 @@ type Config struct {
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
 	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
+	Aggregated    Aggregated        // nil: no API servers behind this one
 	Dialer        proxy.Dialer      // nil: pods, Services and nodes have no proxy (503)
 	OpenAPI       OpenAPI           // nil: no schemas (404)
 	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
@@ -103,6 +105,8 @@ type exchange struct {
 	verb string
 	user auth.User // of the request, once it is authenticated; without a name before
 	held int       // bytes of the body that count against the user
+	// remoteOf is whose server answers the request; nil: this one.
+	remoteOf *apiregistrationv1.APIService
 	// query is parsed once, because many functions read it.
 	query url.Values
 }
