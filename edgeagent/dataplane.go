@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/nodeapi"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/podspec"
@@ -21,6 +23,9 @@ import (
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
+
+// nodeLogs is where the machine's programs have their logs.
+const nodeLogs = "/var/log"
 
 // retryApply is how long after a desired set could not be applied as a whole it is applied again.
 const retryApply = 2 * time.Second
@@ -32,6 +37,7 @@ type dataPlane struct {
 	network *podnet.Network
 	proxy   *svcproxy.Proxy
 	pods    *podrun.Manager
+	api     *nodeapi.Server
 
 	mu     sync.Mutex
 	netErr string // guarded by mu; why the pod network is not ready, "" when it is
@@ -212,7 +218,8 @@ func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: podnet.Dial, Free: a.freeBytes, Log: a.log,
 	})
-	return &dataPlane{network: network, proxy: proxy, pods: pods, netErr: "no pod CIDR yet"}
+	api := nodeapi.New(nodeapi.Config{NodeName: a.nodeName, Pods: pods.Pods, Cgroup: ctrd.Cgroup, Panics: panics, LogDir: nodeLogs, Log: a.log})
+	return &dataPlane{network: network, proxy: proxy, pods: pods, api: api, netErr: "no pod CIDR yet"}
 }
 
 func (a *Agent) volumes() *volume.Mounter {

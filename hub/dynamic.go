@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"net"
-	"strconv"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -40,7 +39,7 @@ type webhookServices struct{ h *Hub }
 
 // DialService implements webhook.Dialer.
 func (s webhookServices) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
-	return s.h.reach.DialService(auth.WithUser(ctx, auth.Hub.User), namespace, name, strconv.Itoa(int(port)))
+	return s.h.reach.DialService(auth.WithUser(ctx, auth.Hub.User), namespace, name, port)
 }
 
 // policyStatus makes the controller that type-checks policies. Kinds without a Go type are not checked.

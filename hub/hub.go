@@ -18,6 +18,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission"
 	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
+	"petrel.dev/petrel/hub/aggregate"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/dispatch"
@@ -55,8 +56,9 @@ type Hub struct {
 	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
 	webhooks       *webhook.Client
 	webhookMetrics *admissionwebhook.Metrics
-	reach          *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
-	mqtt           func(net.Conn) // takes over an agent's connection
+	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
+	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
+	mqtt           func(net.Conn)        // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -211,11 +213,13 @@ func ended(err error) error {
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
-		Verbs:         h.registry,
+		Verbs:         h.withMetrics(h.registry),
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
 		Streams:       h.dispatch,
+		Aggregated:    h.aggregated,
+		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),

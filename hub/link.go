@@ -56,7 +56,10 @@ func (h *Hub) openLink() error {
 		Log: h.part("dispatch"),
 	})
 	h.reach = reach.New(reach.Config{Objects: h.objects, Nodes: h.dispatch})
-	return err
+	if err != nil {
+		return err
+	}
+	return h.openAggregate()
 }
 
 // history returns the store's history and its current revision, 0 when the store cannot be read: the dispatcher then relies on what

@@ -61,6 +61,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
+		h.apiServices(),
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),
 		endpointmirror.New(as("endpointslicemirroring-controller"), h.part("endpointmirror")),
 		loadbalancer.New(as("service-controller"), h.part("loadbalancer")),

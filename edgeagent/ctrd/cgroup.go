@@ -103,6 +103,9 @@ const allPods = "/petrel"
 // podCgroup is the parent of a pod's containers' cgroups, from the root of every hierarchy.
 func podCgroup(podUID string) string { return allPods + "/pod" + podUID }
 
+// Cgroup returns the cgroup of a container, or with id "" of a pod, from the root of every hierarchy.
+func Cgroup(podUID, id string) string { return filepath.Join(podCgroup(podUID), id) }
+
 // BoundAll bounds all pods together, so that the agent and the system keep room whatever pods do: to memory bytes, and to
 // nine tenths of the process IDs that the kernel has.
 func (r *Runtime) BoundAll(memory int64) error {

@@ -113,7 +113,7 @@ func NewManager(cfg Config) *Manager {
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}
 	m.want.Store(&wanted{set: &desired.Set{}, number: 1})
-	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, Now: cfg.Now, Log: cfg.Log})
+	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, NodeIPs: cfg.NodeIPs, Now: cfg.Now, Log: cfg.Log})
 	return m
 }
 
@@ -265,7 +265,20 @@ func (m *Manager) wake(uid string) {
 	}
 }
 
-// ServeStream serves one stream to a pod and closes it.
+// Pods returns the pods of the node with the status that was reported last. They are copies that share what is in them: read-only.
+func (m *Manager) Pods() []*corev1.Pod {
+	var out []*corev1.Pod
+	for _, h := range m.all() {
+		if s := h.shown.Load(); s.pod != nil && !s.removed {
+			pod := *s.pod
+			pod.Status = *s.last
+			out = append(out, &pod)
+		}
+	}
+	return out
+}
+
+// ServeStream serves one stream to a pod, or to the node's own address, and closes it.
 func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
 	m.streams.Serve(ctx, req, s)
 }

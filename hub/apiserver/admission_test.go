@@ -46,7 +46,9 @@ func TestKubectlAdmission(t *testing.T) {
 		Dir: "testdata/kubectl-admission",
 		Setup: func(env *testscript.Env) error {
 			kinds, users, metrics := registrytest.Kinds(), &configured{}, admissionwebhook.NewMetrics()
-			h := newHubOf(t, kinds, users, withNode(&node{}), func(c *apiserver.Config) { c.Collectors = append(c.Collectors, metrics) })
+			h := newHubOf(t, kinds, users, withNode(&node{}), func(c *apiserver.Config) {
+				c.Collectors, c.Dialer = append(c.Collectors, metrics), onePlace{"127.0.0.1:1"}
+			})
 			env.Defer(h.stop)
 			var err error
 			users.Admission, err = dynamic.New(dynamic.Config{

@@ -45,6 +45,9 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.verb = verbOf(r.Method, true, false, "")
 			x.t = resource.Target{}
 		}
+		if x.remoteOf = s.remote(p); x.remoteOf != nil {
+			x.t, x.sub, x.verb = resource.Target{}, nil, x.remoteVerb(p)
+		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
 			out.patience = podstream.Patience
@@ -111,8 +114,10 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 	}
 	place.quota = q
 	if x.longRunning() {
-		if _, err := x.readBody(); err != nil { // there is none, but from strange clients
-			return nil, nil, err
+		if x.sub == nil || !x.sub.Proxy { // a proxy's body goes on as it comes
+			if _, err := x.readBody(); err != nil { // there is none, but from strange clients
+				return nil, nil, err
+			}
 		}
 		place.release() // watches and streams have a budget of their own
 		ctx = place.untilRevoked(ctx)
@@ -245,6 +250,9 @@ func (s *server) refused(r *http.Request, reason string) {
 
 // attributes returns what the request is about, for the authorizer.
 func (x *exchange) attributes() auth.Attributes {
+	if x.remoteOf != nil {
+		return x.remoteAttributes(segments(x.r.URL.Path))
+	}
 	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
 	k := x.t.Kind
 	if k == nil {
@@ -259,7 +267,7 @@ func (x *exchange) attributes() auth.Attributes {
 			a.Name, _ = s.RequiresExactMatch("metadata.name") // a list of one name is about that object
 		}
 	}
-	if x.sub != nil && x.sub.Connect && x.t.Subresource != "log" {
+	if x.sub != nil && x.sub.Connect && !x.sub.Proxy && x.t.Subresource != "log" {
 		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
 	}
 	return a

@@ -18,6 +18,8 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	x.w, x.r, x.ctx = w, r, r.Context()
 	p := segments(r.URL.Path)
 	switch {
+	case x.remoteOf != nil:
+		s.serveRemote(x)
 	case len(p) == 0:
 		s.servePaths(x)
 	case p[0] == "api" || p[0] == "apis":
@@ -94,19 +96,20 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 		}
 	}
 	t.Kind = s.kinds().Kind(gv.WithResource(p[0]))
-	if t.Kind == nil || len(p) > 3 {
+	if t.Kind == nil || len(p) > 3 && !proxied(t.Kind, p[2]) {
 		return t, nil, "", false
 	}
 	if len(p) > 1 {
-		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" || t.Kind.Virtual() {
+		if t.Name = p[1]; t.Name == "" || t.Kind.Namespaced && t.Namespace == "" || !t.Kind.Named() {
 			return t, nil, "", false
 		}
 	}
-	if len(p) == 3 {
+	if len(p) >= 3 {
 		t.Subresource = p[2]
 		if sub = t.Kind.Subresources[p[2]]; sub == nil {
 			return t, nil, "", false
 		}
+		watching = watching && !sub.Proxy // the query is the workload's
 	}
 	return t, sub, verbOf(method, t.Name != "", watching, query("fieldSelector")), true
 }
@@ -140,6 +143,8 @@ func verbOf(method string, named, watching bool, fieldSelector string) string {
 func (x *exchange) allowed() bool {
 	k := x.t.Kind
 	switch {
+	case x.sub != nil && x.sub.Proxy:
+		return slices.Contains(proxyMethods, x.r.Method)
 	case x.sub != nil && x.sub.Connect:
 		return x.verb == "get" || x.verb == "create"
 	case x.sub != nil:
@@ -161,6 +166,10 @@ func errNoSuchPath() error {
 func (s *server) serveObject(x *exchange) {
 	if !x.allowed() {
 		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, schema.GroupResource{}, "", "", 0, false))
+		return
+	}
+	if x.sub != nil && x.sub.Proxy {
+		s.serveProxy(x)
 		return
 	}
 	if x.sub != nil && x.sub.Connect {

@@ -13,10 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
+	"petrel.dev/petrel/hub/apiserver/proxy"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -29,6 +31,8 @@ type Config struct {
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
 	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
+	Aggregated    Aggregated        // nil: no API servers behind this one
+	Dialer        proxy.Dialer      // nil: pods, Services and nodes have no proxy (503)
 	OpenAPI       OpenAPI           // nil: no schemas (404)
 	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
@@ -52,6 +56,7 @@ type Config struct {
 // server is the handler's state. All but index, metrics, budgets and refusals, which have locks of their own, is immutable.
 type server struct {
 	Config
+	proxy    *proxy.Server                   // nil: no link to the nodes
 	streams  *podstream.Server               // nil: no link to the nodes
 	index    atomic.Pointer[discovery.Index] // as of the last request; replaced when the kinds have changed
 	codec    *media.Codec
@@ -86,6 +91,9 @@ func New(c Config) (http.Handler, error) {
 	if c.Streams != nil {
 		s.streams = podstream.New(podstream.Config{Streams: c.Streams, Status: statusOf, Log: c.Log})
 	}
+	if c.Dialer != nil {
+		s.proxy = proxy.New(proxy.Config{Dialer: c.Dialer, Log: c.Log})
+	}
 	return s.filters(http.HandlerFunc(s.route)), nil
 }
 
@@ -100,6 +108,8 @@ type exchange struct {
 	verb string
 	user auth.User // of the request, once it is authenticated; without a name before
 	held int       // bytes of the body that count against the user
+	// remoteOf is whose server answers the request; nil: this one.
+	remoteOf *apiregistrationv1.APIService
 	// query is parsed once, because many functions read it.
 	query url.Values
 }

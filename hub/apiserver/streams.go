@@ -3,7 +3,10 @@ package apiserver
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
+	"petrel.dev/petrel/hub/apiserver/proxy"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -23,7 +27,7 @@ func (s *server) serveStream(x *exchange) {
 	ctx, cancel := s.untilClosing(x.ctx)
 	defer cancel()
 	x.ctx = ctx
-	pod, err := x.pod()
+	pod, err := x.pod(x.t.Name)
 	if err != nil {
 		x.fail(err)
 		return
@@ -42,17 +46,50 @@ func (x *exchange) admitStream() error {
 	if !slices.Contains(x.sub.Verbs, "create") {
 		return nil
 	}
-	options := x.sub.New()
-	if err := resource.Scheme().Convert(&x.query, options, nil); err != nil {
+	options, query := x.sub.New(), x.query
+	if x.sub.Proxy { // its query is the workload's
+		_, path, _ := strings.Cut(x.r.URL.Path, "/"+x.t.Name+"/"+x.t.Subresource)
+		query = url.Values{"path": {path}}
+	}
+	if err := resource.Scheme().Convert(&query, options, nil); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	return x.s.Verbs.Connect(warning.WithWarningRecorder(x.ctx, x), x.t, options)
 }
 
-// pod returns the one that the request names, shared: read-only.
-func (x *exchange) pod() (*corev1.Pod, error) {
+// proxyMethods are the methods that go on to workloads, as on Kubernetes.
+var proxyMethods = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions,
+}
+
+// proxied reports whether what is below a subresource of k is a workload's.
+func proxied(k *resource.Kind, subresource string) bool {
+	sub := k.Subresources[subresource]
+	return sub != nil && sub.Proxy
+}
+
+// serveProxy passes a request on to a pod, a Service or a node.
+func (s *server) serveProxy(x *exchange) {
+	if s.proxy == nil {
+		x.fail(apierrors.NewServiceUnavailable("this hub has no link to its nodes"))
+		return
+	}
+	ctx, cancel := s.untilClosing(x.ctx)
+	defer cancel()
+	x.ctx = ctx
+	if err := x.admitStream(); err != nil {
+		x.fail(err)
+		return
+	}
+	s.metrics.watches.Inc()
+	defer s.metrics.watches.Dec()
+	s.proxy.Serve(proxy.Request{W: x.w, R: x.r.WithContext(ctx), Plural: x.t.Kind.Plural, Namespace: x.t.Namespace, ID: x.t.Name, Pod: x.pod, Fail: x.fail})
+}
+
+// pod returns the pod of that name in the request's namespace, shared: read-only.
+func (x *exchange) pod(name string) (*corev1.Pod, error) {
 	t := x.t
-	t.Subresource = ""
+	t.Name, t.Subresource = name, ""
 	res, err := x.s.Verbs.Get(x.ctx, t, &metav1.GetOptions{})
 	if err != nil {
 		return nil, err

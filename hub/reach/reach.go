@@ -69,9 +69,10 @@ func (d *Dialer) dialPod(ctx context.Context, pod *corev1.Pod, port int32) (net.
 	return d.open(ctx, pod.Spec.NodeName, req, name)
 }
 
-// DialNode connects to what the agent itself of a node serves over HTTP. Errors are as those of DialPod.
-func (d *Dialer) DialNode(ctx context.Context, node string) (net.Conn, error) {
-	return d.open(ctx, node, wire.StreamRequest{Kind: wire.StreamNode}, "node/"+node)
+// DialNode connects to what the agent itself of a node serves over HTTP; with a port other than 0, to that port at the node's own
+// address. Errors are as those of DialPod.
+func (d *Dialer) DialNode(ctx context.Context, node string, port int32) (net.Conn, error) {
+	return d.open(ctx, node, wire.StreamRequest{Kind: wire.StreamNode, Port: port}, "node/"+node)
 }
 
 // open opens a stream and waits until the node has its end of the connection.

@@ -92,7 +92,7 @@ func TestDial(t *testing.T) {
 	podPort := func(name string, port int32) func(context.Context) (net.Conn, error) {
 		return func(ctx context.Context) (net.Conn, error) { return d.DialPod(ctx, "a", name, port) }
 	}
-	svc := func(name, port string) func(context.Context) (net.Conn, error) {
+	svc := func(name string, port int32) func(context.Context) (net.Conn, error) {
 		return func(ctx context.Context) (net.Conn, error) { return d.DialService(ctx, "a", name, port) }
 	}
 	svcPod := func(name, port string) func(context.Context) (net.Conn, error) {
@@ -109,20 +109,19 @@ func TestDial(t *testing.T) {
 		"no pod":                                {dial: podPort("none", 80), code: 404, text: `pods "none" not found`},
 		"no node yet":                           {dial: podPort("new", 80), code: 503, text: "not on a node yet"},
 		"a dark node":                           {dial: podPort("web2", 80), code: 503, text: "last heard of at noon"},
-		"a Service, past the dark node":         {dial: svc("web", "80"), got: "web uid-web"},
-		"a Service by its port's name":          {dial: svc("web", "http"), got: "web uid-web"},
-		"no Service":                            {dial: svc("none", "80"), code: 404, text: `services "none" not found`},
-		"no such port":                          {dial: svc("web", "82"), code: 503, text: `no service port 82 found for service "web"`},
-		"nobody ready":                          {dial: svc("web", "81"), code: 503, text: `no endpoints available for service "web"`},
-		"references that are not true":          {dial: svc("gone", "80"), code: 503, text: "no endpoints available"},
-		"an address by hand is a pod's":         {dial: svc("byhand", "80"), got: "other uid-other"},
+		"a Service, past the dark node":         {dial: svc("web", 80), got: "web uid-web"},
+		"no Service":                            {dial: svc("none", 80), code: 404, text: `services "none" not found`},
+		"no such port":                          {dial: svc("web", 82), code: 503, text: `no service port 82 found for service "web"`},
+		"nobody ready":                          {dial: svc("web", 81), code: 503, text: `no endpoints available for service "web"`},
+		"references that are not true":          {dial: svc("gone", 80), code: 503, text: "no endpoints available"},
+		"an address by hand is a pod's":         {dial: svc("byhand", 80), got: "other uid-other"},
 		"not so for users":                      {dial: svcPod("byhand", "80"), code: 503, text: "no endpoints available"},
-		"the hub's loopback":                    {dial: svc("local", "80"), text: "is not allowed"},
-		"the hub's loopback by a name":          {dial: svc("ext", "80"), text: "is not allowed"},
+		"the hub's loopback":                    {dial: svc("local", 80), text: "is not allowed"},
+		"the hub's loopback by a name":          {dial: svc("ext", 80), text: "is not allowed"},
 		"an external name is nothing for users": {dial: svcPod("ext", ""), code: 503, text: `no endpoints available for service "ext"`},
 		"users by number":                       {dial: svcPod("web", "80"), got: "web uid-web"},
 		"users by name":                         {dial: svcPod("web", "http"), got: "web uid-web"},
-		"the agent":                             {dial: func(ctx context.Context) (net.Conn, error) { return d.DialNode(ctx, "n1") }, got: "agent of n1"},
+		"the agent":                             {dial: func(ctx context.Context) (net.Conn, error) { return d.DialNode(ctx, "n1", 0) }, got: "agent of n1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := c.dial(t.Context())

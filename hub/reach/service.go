@@ -28,18 +28,18 @@ type endpoint struct {
 	port    int32
 }
 
-// DialService connects to a ready endpoint of a Service's port, which is given by its number or name: a pod, an address that
+// DialService connects to a ready endpoint of a Service's port: a pod, an address that
 // a client has put into an EndpointSlice, or the host of an ExternalName. An error that is a Status is about the Service or a
 // node; any other says why its endpoints do not accept.
-func (d *Dialer) DialService(ctx context.Context, namespace, name, port string) (net.Conn, error) {
+func (d *Dialer) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
 	svc, ok := control.Get[*corev1.Service](d.cfg.Objects, kube.Service, namespace, name)
 	if !ok {
 		return nil, apierrors.NewNotFound(corev1.Resource("services"), name)
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
-		return dialAddress(ctx, net.JoinHostPort(svc.Spec.ExternalName, port))
+		return dialAddress(ctx, net.JoinHostPort(svc.Spec.ExternalName, strconv.Itoa(int(port))))
 	}
-	portName, err := portNamed(svc, port)
+	portName, err := portNumbered(svc, int64(port))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (d *Dialer) DialService(ctx context.Context, namespace, name, port string) 
 	return d.dialAny(ctx, name, found)
 }
 
-// DialServicePod is DialService for requests of users (services/proxy): it only connects to pods of the Service's own namespace,
+// DialServicePod is DialService for requests of users (services/proxy), with the port's number or name: it only connects to pods of the Service's own namespace,
 // as Kubernetes does. A user who may write EndpointSlices must not reach other places from the hub.
 func (d *Dialer) DialServicePod(ctx context.Context, namespace, name, port string) (net.Conn, error) {
 	svc, ok := control.Get[*corev1.Service](d.cfg.Objects, kube.Service, namespace, name)
@@ -58,8 +58,8 @@ func (d *Dialer) DialServicePod(ctx context.Context, namespace, name, port strin
 		return nil, apierrors.NewNotFound(corev1.Resource("services"), name)
 	}
 	portName := port
-	if _, err := strconv.ParseInt(port, 10, 64); err == nil {
-		if portName, err = portNamed(svc, port); err != nil {
+	if n, err := strconv.ParseInt(port, 10, 64); err == nil {
+		if portName, err = portNumbered(svc, n); err != nil {
 			return nil, err
 		}
 	}
@@ -74,14 +74,14 @@ func (d *Dialer) DialServicePod(ctx context.Context, namespace, name, port strin
 	return d.dialAny(ctx, name, found)
 }
 
-// portNamed returns the name, which may be empty, of a Service's port that is given by its number or name.
-func portNamed(svc *corev1.Service, port string) (string, error) {
+// portNumbered returns the name, which may be empty, of a Service's port.
+func portNumbered(svc *corev1.Service, port int64) (string, error) {
 	for _, p := range svc.Spec.Ports {
-		if strconv.Itoa(int(p.Port)) == port || p.Name == port && port != "" {
+		if int64(p.Port) == port {
 			return p.Name, nil
 		}
 	}
-	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %s found for service %q", port, svc.Name))
+	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", port, svc.Name))
 }
 
 // slices returns the EndpointSlices of a Service.

@@ -68,6 +68,11 @@ func (k *Kind) AnswerOnly() {
 	k.NewList, k.Columns = nil, nil
 }
 
+// ReadOnly declares that nothing of the kind is stored and that its objects are made when they are read, outside of the registry.
+func (k *Kind) ReadOnly() {
+	k.virtual, k.Verbs, k.Indexes = true, []string{"get", "list"}, nil
+}
+
 // ClusterScoped declares that objects of the kind are in no namespace.
 func (k *Kind) ClusterScoped() {
 	k.Namespaced = false

@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,9 +70,10 @@ type Kind struct {
 	// Handler, when not nil, answers creations instead of the store: of a review, for example. The kind is virtual:
 	// create is its only verb, and no object of it exists for anything to own, list or delete.
 	Handler Handler
-	// virtual marks a declaration whose Handler needs what only the hub has: it comes with Kinds.Handle.
+	// virtual marks a declaration whose Handler needs what only the hub has: it comes with Kinds.Handle. Or it marks one that can only
+	// be read (ReadOnly).
 	virtual bool
-	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward" are streams.
+	// Subresources by name. "status" and "scale" are objects; "log", "exec", "attach", "portforward", "proxy" are streams.
 	Subresources map[string]*Subresource
 
 	// Grace decides a deletion: how many seconds the object stays with a deletionTimestamp before it may go. nil or 0
@@ -226,6 +228,9 @@ func (k *Kind) DecodeStrict(data []byte) (obj kube.Object, forgiven []error, err
 // Virtual reports whether nothing of the kind is stored.
 func (k *Kind) Virtual() bool { return k.virtual || k.Handler != nil }
 
+// Named reports whether the kind has objects with names: stored ones, or ones that are made when they are read.
+func (k *Kind) Named() bool { return !k.Virtual() || slices.Contains(k.Verbs, "get") }
+
 // TTL is when a kind's objects are deleted automatically. The deletion of a Namespace does not wait for such objects.
 type TTL struct {
 	After      time.Duration // since the last write; more than 0
@@ -273,6 +278,8 @@ type Subresource struct {
 
 	// Connect is true for a stream (log, exec, attach, portforward), which the API server hands to the node.
 	Connect bool
+	// Proxy is true for a stream that is HTTP (proxy): any method, and all that is below its path, are the workload's.
+	Proxy bool
 	// A verb (binding, eviction, token): Handler answers creations, New makes their body. Verbs is "create". It is nil in the
 	// declaration where the handler needs what only the hub has (Kinds.Handle).
 	Handler Handler

@@ -126,8 +126,8 @@ func index(kinds []*Kind) (*snapshot, error) {
 		if old, ok := s.byGVK[k.GVK]; ok {
 			return nil, fmt.Errorf("kind %s is declared twice, as %s and as %s", k.GVK, old.Plural, k.Plural)
 		}
-		if k.Virtual() && (!slices.Equal(k.Verbs, []string{"create"}) || k.StoredAs != nil || len(k.Subresources) > 0) {
-			return nil, fmt.Errorf("kind %s stores nothing, so create must be its only verb, and it can neither be a view nor have subresources", k.GVK)
+		if k.Virtual() && (!slices.Equal(k.Verbs, []string{"create"}) && !slices.Equal(k.Verbs, []string{"get", "list"}) || k.StoredAs != nil || len(k.Subresources) > 0) {
+			return nil, fmt.Errorf("kind %s stores nothing, so its verbs must be create, or get and list, and it can neither be a view nor have subresources", k.GVK)
 		}
 		gvr := k.GVR()
 		if old, ok := byResource[gvr]; ok {

@@ -18,6 +18,10 @@ import (
 func TestKindsAreComplete(t *testing.T) {
 	for _, k := range builtin.New().All() {
 		t.Run(k.GVK.String(), func(t *testing.T) {
+			if k.Virtual() && k.Named() {
+				testReadOnly(t, k)
+				return
+			}
 			if k.Virtual() {
 				testVirtual(t, k)
 				return
@@ -45,6 +49,16 @@ func TestKindsAreComplete(t *testing.T) {
 				testSubresource(t, name, s)
 			}
 		})
+	}
+}
+
+// A kind that is only read has a name, columns and field selectors, and no rules.
+func testReadOnly(t *testing.T, k *resource.Kind) {
+	if k.Plural == "" || k.Singular == "" || k.Columns == nil || k.Fields == nil || k.Codec == nil || k.NewList == nil || !slices.Equal(k.Verbs, []string{"get", "list"}) {
+		t.Errorf("something is missing: %+v", k)
+	}
+	if k.Rules.Default != nil || k.Rules.ValidateCreate != nil || k.Rules.ValidateUpdate != nil || len(k.Indexes) > 0 {
+		t.Error("it has what only stored objects need")
 	}
 }
 

@@ -31,6 +31,9 @@ const (
 	TaintUnreachable = "node.kubernetes.io/unreachable"
 )
 
+// StatsWindowHeader is a header of a node's /stats/summary: over which time its rates are, for which that form has no field.
+const StatsWindowHeader = "Petrel-Window"
+
 // RuntimeHandler is the handler of a RuntimeClass that every node has besides the default one: both are runc.
 const RuntimeHandler = "runc"
 

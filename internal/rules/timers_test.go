@@ -38,6 +38,7 @@ var timers = map[string]struct {
 	"dispatch/streams.go":                {map[string]int{"AfterFunc": 1}, deadline},
 	"listen.go":                          {map[string]int{"Sleep": 1}, backoff},
 	"lobby.go":                           {map[string]int{"AfterFunc": 1}, due},
+	"nodemetrics/ask.go":                 {map[string]int{"AfterFunc": 1}, due},
 	"registry/expiry/queue.go":           {map[string]int{"NewTimer": 1}, due},
 	"registry/expiry/kinds.go":           {map[string]int{"After": 1}, backoff},
 	"registry/fieldmanager/types.go":     {map[string]int{"AfterFunc": 1}, due},

@@ -19,7 +19,7 @@ type StreamRequest struct {
 	// logs: JSON of v1.PodLogOptions
 	Log []byte `json:"log,omitempty"`
 
-	// port-forward and connect
+	// port-forward, connect and node
 	Port int32 `json:"port,omitempty"`
 }
 
@@ -35,7 +35,8 @@ const (
 	// StreamConnect reaches what listens on the pod's own address, as a connection from another pod would. The node ends
 	// ChannelStderr, which carries nothing, when the connection stands: until then the stream's end says why it does not.
 	StreamConnect StreamKind = "connect"
-	// StreamNode reaches what the agent itself serves over HTTP. It names no pod; it begins as StreamConnect does.
+	// StreamNode reaches what the agent itself serves over HTTP or, with a port, what listens there on the node's own address. It
+	// names no pod; it begins as StreamConnect does.
 	StreamNode StreamKind = "node"
 )
 

@@ -38,6 +38,23 @@ func (v *Server) connect(ctx context.Context, pod Pod, req wire.StreamRequest, s
 	if len(place.IPs) == 0 {
 		return &streamError{metav1.StatusReasonServiceUnavailable, fmt.Sprintf("pod %s/%s has no address yet", req.Namespace, req.Pod)}
 	}
+	return v.connectTo(ctx, place, req, s)
+}
+
+// node joins a stream with a connection to a port at the node's own address.
+func (v *Server) node(ctx context.Context, req wire.StreamRequest, s wire.Stream) error {
+	if v.cfg.NodeIPs == nil || req.Port == 0 {
+		return badRequest("this node does not serve its own ports")
+	}
+	place := &Place{IPs: v.cfg.NodeIPs()}
+	if len(place.IPs) == 0 {
+		return &streamError{metav1.StatusReasonServiceUnavailable, "the node has no address yet"}
+	}
+	return v.connectTo(ctx, place, req, s)
+}
+
+// connectTo joins a stream with a connection to the main address of a place.
+func (v *Server) connectTo(ctx context.Context, place *Place, req wire.StreamRequest, s wire.Stream) error {
 	conn, err := v.dial(ctx, place.Netns, place.IPs[0], req)
 	if err != nil {
 		return err
@@ -66,7 +83,11 @@ func (v *Server) dial(ctx context.Context, netns, host string, req wire.StreamRe
 	defer stop()
 	conn, err := v.cfg.Dial(ctx, netns, host, int(req.Port))
 	if err != nil {
-		return nil, badRequest("port %s of pod %s: %v", strconv.Itoa(int(req.Port)), req.Pod, err)
+		of := "pod " + req.Pod
+		if req.Kind == wire.StreamNode {
+			of = "the node"
+		}
+		return nil, badRequest("port %s of %s: %v", strconv.Itoa(int(req.Port)), of, err)
 	}
 	return conn, nil
 }

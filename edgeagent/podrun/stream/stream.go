@@ -44,8 +44,10 @@ type Config struct {
 	Pod  func(uid string) (Pod, bool)
 	Logs *podlog.Pump // nil: attach and logs are refused
 	Dial Dialer
-	Now  func() time.Time
-	Log  *slog.Logger
+	// NodeIPs are the node's own addresses, the main one first; nil: streams to the node are refused.
+	NodeIPs func() []string
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Pod is what a stream has to know of its pod. It is a value: a stream sees the pod as it was when the stream began.
@@ -111,6 +113,9 @@ func (v *Server) Serve(ctx context.Context, req wire.StreamRequest, s wire.Strea
 }
 
 func (v *Server) serve(ctx context.Context, req wire.StreamRequest, s wire.Stream) (wire.StreamEnd, error) {
+	if req.Kind == wire.StreamNode {
+		return wire.StreamEnd{}, v.node(ctx, req, s)
+	}
 	pod, ok := v.cfg.Pod(req.PodUID)
 	if !ok {
 		return wire.StreamEnd{}, &streamError{metav1.StatusReasonNotFound, fmt.Sprintf("pod %s/%s is not on this node", req.Namespace, req.Pod)}

@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/hub/resource/discovery"
 	"petrel.dev/petrel/hub/resource/dra"
 	"petrel.dev/petrel/hub/resource/flowcontrol"
+	"petrel.dev/petrel/hub/resource/metrics"
 	"petrel.dev/petrel/hub/resource/networking"
 	"petrel.dev/petrel/hub/resource/node"
 	"petrel.dev/petrel/hub/resource/policy"
@@ -45,6 +46,7 @@ func New() *resource.Kinds {
 		coordination.Kinds(),
 		node.Kinds(),
 		discovery.Kinds(),
+		metrics.Kinds(),
 		flowcontrol.Kinds(),
 		dra.Kinds(),
 	)...)

@@ -26,7 +26,11 @@ func TestEveryKind(t *testing.T) {
 		t.Run(k.Plural+"."+k.GVK.Group, func(t *testing.T) {
 			obj := made(t, k)
 			t.Run("round trip", func(t *testing.T) { testRoundTrip(t, k, obj) })
-			if k.Virtual() { // no verb but create
+			if k.Virtual() && k.Named() { // it is only read
+				t.Run("table", func(t *testing.T) { testTable(t, k, obj) })
+				t.Run("fields", func(t *testing.T) { testFields(t, k, obj) })
+			}
+			if k.Virtual() {
 				return
 			}
 			t.Run("update", func(t *testing.T) { testUpdate(t, k, obj) })

@@ -98,6 +98,8 @@ var samples = map[string]string{
 	"resourceclaimtemplates.resource.k8s.io":                         `{metadata: {name: a, namespace: ns}, spec: {spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}}`,
 	"resourceslices.resource.k8s.io":                                 `{metadata: {name: a}, spec: {driver: d.example.com, nodeName: pi-1, pool: {name: p, generation: 1, resourceSliceCount: 1}, devices: [{name: x, attributes: {model: {string: m}}, capacity: {memory: {value: 1Gi}}}]}}`,
 	"priorityclasses.scheduling.k8s.io":                              `{metadata: {name: a}, value: 1000, description: d}`,
+	"nodes.metrics.k8s.io":                                           `{metadata: {name: a}, timestamp: "2026-01-02T03:04:05Z", window: 15s, usage: {cpu: 250m, memory: 100Mi}}`,
+	"pods.metrics.k8s.io":                                            `{metadata: {name: a, namespace: ns}, timestamp: "2026-01-02T03:04:05Z", window: 15s, containers: [{name: c, usage: {cpu: 5m, memory: 10Mi}}]}`,
 }
 
 // parse reads a manifest of the kind in YAML, strictly.

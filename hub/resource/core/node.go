@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	api "k8s.io/kubernetes/pkg/apis/core"
@@ -49,6 +50,7 @@ func nodeKind() *resource.Kind {
 		},
 		ValidateUpdate: validation.ValidateNodeUpdate,
 	}.Status(k)
+	proxied(k, func() runtime.Object { return &corev1.NodeProxyOptions{} })
 	k.SelectFields(func(obj kube.Object, s fields.Set) {
 		s["spec.unschedulable"] = strconv.FormatBool(obj.(*corev1.Node).Spec.Unschedulable)
 	}, "spec.unschedulable")

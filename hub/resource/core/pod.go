@@ -51,6 +51,7 @@ func podKind() *resource.Kind {
 	k.Subresources["exec"] = podStream("exec", func() runtime.Object { return &corev1.PodExecOptions{} })
 	k.Subresources["attach"] = podStream("attach", func() runtime.Object { return &corev1.PodAttachOptions{} })
 	k.Subresources["portforward"] = podStream("portforward", func() runtime.Object { return &corev1.PodPortForwardOptions{} })
+	proxied(k, func() runtime.Object { return &corev1.PodProxyOptions{} })
 	k.Grace = podGrace
 	k.ReturnDeletedObject = true
 	k.SelectFields(podFields, "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
@@ -64,12 +65,24 @@ func podKind() *resource.Kind {
 	return k
 }
 
+// podStream declares a stream of a pod.
 func podStream(name string, options func() runtime.Object) *resource.Subresource {
+	return stream(name, options, "create", "get")
+}
+
+// proxied declares the proxy of a kind.
+func proxied(k *resource.Kind, options func() runtime.Object) {
+	k.Subresources["proxy"] = stream("proxy", options, "create", "delete", "get", "patch", "update")
+	k.Subresources["proxy"].Proxy = true
+}
+
+// stream declares a subresource that is a stream.
+func stream(name string, options func() runtime.Object, verbs ...string) *resource.Subresource {
 	gvks, _, err := resource.Scheme().ObjectKinds(options())
 	if err != nil {
 		panic(err) // core/v1 is installed
 	}
-	return &resource.Subresource{Name: name, GVK: gvks[0], Verbs: []string{"create", "get"}, Connect: true, New: options}
+	return &resource.Subresource{Name: name, GVK: gvks[0], Verbs: verbs, Connect: true, New: options}
 }
 
 func podOptions(pod, old *api.Pod) validation.PodValidationOptions {

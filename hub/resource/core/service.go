@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	serviceapi "k8s.io/kubernetes/pkg/api/service"
@@ -61,6 +62,7 @@ func serviceKind() *resource.Kind {
 			return out
 		},
 	}.Status(k)
+	proxied(k, func() runtime.Object { return &corev1.ServiceProxyOptions{} })
 	k.SelectFields(func(obj kube.Object, s fields.Set) {
 		svc := obj.(*corev1.Service)
 		s["spec.clusterIP"] = svc.Spec.ClusterIP

@@ -19,7 +19,7 @@ type apiPath struct {
 }
 
 type operation struct {
-	method string // get, put, post, delete, patch
+	method string // get, put, post, delete, patch, head, options
 	action string // Kubernetes' name for it
 	id     string
 	gvk    schema.GroupVersionKind
@@ -108,6 +108,17 @@ func paths(k *resource.Kind) []apiPath {
 // patchBody is the one body type that is no kind.
 const patchBody = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"
 
+// proxyPaths returns the path of a proxy, and that of all below it.
+func proxyPaths(k *resource.Kind, p apiPath, id string, gvk schema.GroupVersionKind) []apiPath {
+	below := apiPath{path: p.path + "/{path}", parameters: append(slices.Clone(p.parameters), "path")}
+	for _, method := range []string{"get", "post", "put", "delete", "patch", "head", "options"} {
+		full := "connect" + strings.ToUpper(method[:1]) + method[1:] + id
+		p.operations = append(p.operations, operation{method: method, action: "connect", id: full, gvk: gvk, of: k})
+		below.operations = append(below.operations, operation{method: method, action: "connect", id: full + "WithPath", gvk: gvk, of: k})
+	}
+	return []apiPath{p, below}
+}
+
 func subresources(k *resource.Kind, one apiPath) []apiPath {
 	var out []apiPath
 	for name, s := range k.Subresources {
@@ -117,6 +128,10 @@ func subresources(k *resource.Kind, one apiPath) []apiPath {
 		}
 		p := apiPath{path: one.path + "/" + name, parameters: one.parameters}
 		id := k.GVK.Kind + strings.ToUpper(name[:1]) + name[1:]
+		if s.Proxy {
+			out = append(out, proxyPaths(k, p, id, gvk)...)
+			continue
+		}
 		if s.Connect {
 			p.operations = append(p.operations, operation{method: "get", action: "connect", id: "connectGet" + id, gvk: gvk, of: k})
 			if name != "log" {
@@ -202,7 +217,8 @@ func (p apiPath) v3() *spec3.Path {
 			answer.Content = content3(o.answers(), o.answer)
 		}
 		op.Responses = &spec3.Responses{ResponsesProps: spec3.ResponsesProps{StatusCodeResponses: map[int]*spec3.Response{200: answer}}}
-		methods[spec3.Operation]{"get": &out.Get, "put": &out.Put, "post": &out.Post, "patch": &out.Patch, "delete": &out.Delete}.set(o.method, op)
+		methods[spec3.Operation]{"get": &out.Get, "put": &out.Put, "post": &out.Post, "patch": &out.Patch, "delete": &out.Delete,
+			"head": &out.Head, "options": &out.Options}.set(o.method, op)
 	}
 	return out
 }
@@ -256,7 +272,8 @@ func (p apiPath) v2() spec.PathItem {
 			answer.Schema = spec.RefSchema("#/definitions/" + o.answer)
 		}
 		op.Responses = &spec.Responses{ResponsesProps: spec.ResponsesProps{StatusCodeResponses: map[int]spec.Response{200: answer}}}
-		methods[spec.Operation]{"get": &out.Get, "put": &out.Put, "post": &out.Post, "patch": &out.Patch, "delete": &out.Delete}.set(o.method, op)
+		methods[spec.Operation]{"get": &out.Get, "put": &out.Put, "post": &out.Post, "patch": &out.Patch, "delete": &out.Delete,
+			"head": &out.Head, "options": &out.Options}.set(o.method, op)
 	}
 	return out
 }

@@ -15,7 +15,9 @@ import (
 func Create(k *resource.Kind, obj kube.Object) []string {
 	ctx := context.Background()
 	r := k.Rules
-	r.Default(obj)
+	if r.Default != nil {
+		r.Default(obj)
+	}
 	if !k.Virtual() { // an answer is no object of its own
 		obj.SetUID(types.UID("uid-" + obj.GetName()))
 		obj.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
