@@ -2,7 +2,7 @@
 // pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step, here or in a
 // room below; Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► limits ─► pod: account, priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
+//	write ─► Mutate: namespace ─► limits ─► pod: account ─► node ─► pod: priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
 package admission
 
 import (
@@ -18,6 +18,8 @@ import (
 
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/limits"
+	"petrel.dev/petrel/hub/admission/noderestriction"
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -38,7 +40,10 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	Log         *slog.Logger
+	// Authorizer and Rights decide who may grant what by roles and bindings; nil: system:masters alone.
+	Authorizer auth.Authorizer
+	Rights     Rights
+	Log        *slog.Logger
 }
 
 // Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
@@ -71,6 +76,8 @@ func New(cfg Config) (*Chain, error) {
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
+	nodes := noderestriction.New(cfg.Objects, cfg.Authorizer)
+	escalation := &escalation{authorizer: cfg.Authorizer, rights: cfg.Rights}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
 	return &Chain{
@@ -80,6 +87,7 @@ func New(cfg Config) (*Chain, error) {
 			namespaces.admit,
 			ranges.Default,
 			onPods(accounts.assign),
+			nodes.Admit,
 			onPods(priorities.assign),
 			onPods(tolerate),
 			classes.DefaultClaim,
@@ -88,6 +96,7 @@ func New(cfg Config) (*Chain, error) {
 			services.allocate,
 		},
 		validate: []step{
+			escalation.check,
 			ranges.Check,
 			onPods(accounts.limitSecrets),
 			priorities.oneDefault,
@@ -113,10 +122,11 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
 	switch a.Target.Kind.GVK {
-	case kube.Service, kube.PriorityClass:
+	case kube.Service, kube.PriorityClass, kube.RoleBinding, kube.ClusterRoleBinding:
 		return true
 	}
-	return enters(a)
+	_, node := auth.NodeOf(a.User)
+	return node || enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.
