@@ -18,6 +18,7 @@ import (
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
@@ -47,7 +48,9 @@ type Hub struct {
 	credentials *auth.Credentials
 	policy      reviews.Policy
 	dispatch    *dispatch.Dispatch
-	mqtt        func(net.Conn) // takes over an agent's connection
+	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
+	tokenSecrets *tokensecret.Controller
+	mqtt         func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -92,7 +95,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.pki.LogTo(h.part("pki"))
-	if err := podverbs.Install(h.kinds, h.pki); err != nil {
+	if err := podverbs.Install(h.kinds, h.pki.Tokens()); err != nil {
 		return err
 	}
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
@@ -114,6 +117,7 @@ func (h *Hub) open(ctx context.Context) error {
 	h.registry = registry.New(registry.Config{
 		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
 	})
+	h.openTokenSecrets()
 	return h.openLink()
 }
 
@@ -204,7 +208,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),
-		JWKS:          h.pki.JWKS,
+		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,

@@ -25,6 +25,7 @@ import (
 
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/openapi"
@@ -85,7 +86,7 @@ func (living) Get(gvk kube.GVK, ns, name string) (kube.Object, bool) {
 // callers are the three of the table: each sets its credentials on a request.
 func callers(t *testing.T, pki *auth.PKI) map[string]func(*http.Request) {
 	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default", UID: "1"}}
-	token, _, err := pki.IssueToken(t.Context(), sa, nil, nil, time.Hour)
+	token, _, err := pki.Tokens().IssueToken(t.Context(), sa, satoken.Bound{}, nil, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func TestAccessTable(t *testing.T) {
 	kinds, verbs := resource.New(), &countedVerbs{}
 	handler, err := apiserver.New(apiserver.Config{
 		Verbs: verbs, Kinds: kinds, Authenticator: auth.NewAuthenticator(pki, living{}), Authorizer: auth.MastersOnly{},
-		OpenAPI: openapi.New(kinds), JWKS: pki.JWKS,
+		OpenAPI: openapi.New(kinds), JWKS: pki.Tokens().JWKS,
 	})
 	if err != nil {
 		t.Fatal(err)

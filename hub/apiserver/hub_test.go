@@ -28,6 +28,7 @@ import (
 
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/registry/reviews"
@@ -49,7 +50,7 @@ type hub struct {
 }
 
 // startedObjects are what exists, once the registry is there: before the first request.
-type startedObjects struct{ auth.Objects }
+type startedObjects struct{ satoken.Objects }
 
 type option func(*apiserver.Config)
 
@@ -80,7 +81,7 @@ func newHubOf(t testing.TB, kinds *resource.Kinds, admission registry.Admission,
 		Authenticator: credentials,
 		Authorizer:    auth.MastersOnly{},
 		OpenAPI:       openapi.New(kinds),
-		JWKS:          h.pki.JWKS,
+		JWKS:          h.pki.Tokens().JWKS,
 		Version:       version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+petrel", Platform: "linux/amd64"},
 		Log:           slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Closing:       h.closing,

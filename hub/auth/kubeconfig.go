@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+
+	"petrel.dev/petrel/hub/auth/keyfile"
 )
 
 // WriteKubeconfig writes path (mode 0600): the administrator's access to server ("https://HOST:PORT"), with CA,
@@ -27,7 +29,7 @@ func (p *PKI) writeKubeconfig(path, server string) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return os.Chmod(path, 0o600)
 	}
-	return writeFile(path, data, 0o600)
+	return keyfile.Write(path, data, 0o600)
 }
 
 // Kubeconfig returns the administrator's kubeconfig for server.
@@ -43,7 +45,7 @@ func (p *PKI) kubeconfig(server string) ([]byte, error) {
 
 // kubeconfig is the text of a kubeconfig for one user of one server.
 func kubeconfig(server, user string, ca, cert *x509.Certificate, private *ecdsa.PrivateKey) ([]byte, error) {
-	key, err := keyPEM(private)
+	key, err := keyfile.PEM(private)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
@@ -66,5 +68,5 @@ contexts:
     cluster: petrel
     user: %[3]s
 current-context: petrel
-`, server, b64(certPEM(ca)), user, b64(certPEM(cert)), b64(key)), nil
+`, server, b64(keyfile.CertPEM(ca)), user, b64(keyfile.CertPEM(cert)), b64(key)), nil
 }
