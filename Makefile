@@ -86,7 +86,7 @@ setup-boards:
 	@test/setup.sh qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm depmod:kmod mke2fs:e2fsprogs busybox:busybox-static
 
 setup-test:
-	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3
+	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3 zstd:zstd
 
 setup-conformance:
 	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mmdebstrap:mmdebstrap

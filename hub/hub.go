@@ -25,6 +25,7 @@ import (
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
@@ -86,7 +87,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
-	h.kinds = resource.New()
+	h.kinds = builtin.New()
 	if err := h.openStore(ctx); err != nil {
 		return err
 	}

@@ -13,10 +13,11 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
-var kinds = resource.New()
+var kinds = builtin.New()
 
 // store is what tests put into it, indexed as the kinds declare.
 type store struct {

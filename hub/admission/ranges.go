@@ -10,7 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/core"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -122,7 +122,7 @@ func (r ipRange) setFamilies(svc, old *corev1.Service) error {
 		}
 		spec.IPFamilyPolicy = &policy
 	}
-	if errs := resource.ValidateClusterIPs(svc, old); len(errs) > 0 {
+	if errs := core.ValidateClusterIPs(svc, old); len(errs) > 0 {
 		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
 	}
 	if errs := r.checkFamilies(spec, headless, loose); len(errs) > 0 {

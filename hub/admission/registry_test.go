@@ -15,14 +15,14 @@ import (
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // client returns a registry's client whose writes pass the whole chain.
 func client(t *testing.T) control.Client {
 	t.Helper()
-	store, kinds := registrytest.Store(t), resource.New()
+	store, kinds := registrytest.Store(t), builtin.New()
 	view := objects.New(objects.Config{Store: store, Kinds: kinds})
 	chain, err := admission.New(admission.Config{Objects: view})
 	if err != nil {

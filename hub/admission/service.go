@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/registry"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/core"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -74,7 +74,7 @@ func (s *services) allocate(ctx context.Context, a *registry.AdmissionRequest) e
 	}
 	old, _ := a.Old.(*corev1.Service)
 	if old != nil {
-		resource.KeepAllocated(svc, old)
+		core.KeepAllocated(svc, old)
 	} else if svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0 {
 		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
 	}

@@ -28,6 +28,7 @@ import (
 	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -145,7 +146,7 @@ func TestAccessTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kinds, verbs := resource.New(), &countedVerbs{}
+	kinds, verbs := builtin.New(), &countedVerbs{}
 	handler, err := apiserver.New(apiserver.Config{
 		Verbs: verbs, Kinds: kinds, Authenticator: auth.NewAuthenticator(pki, living{}), Authorizer: auth.MastersOnly{},
 		OpenAPI: openapi.New(kinds), JWKS: pki.Tokens().JWKS,
@@ -218,7 +219,7 @@ func golden(t *testing.T, file, got string) {
 // A part that decides who may do what cannot be forgotten.
 func TestMissingAuthorizerIsAStartError(t *testing.T) {
 	t.Parallel()
-	kinds := resource.New()
+	kinds := builtin.New()
 	full := apiserver.Config{Verbs: &countedVerbs{}, Kinds: kinds, Authenticator: new(auth.Credentials), Authorizer: auth.MastersOnly{}}
 	for name, drop := range map[string]func(*apiserver.Config){
 		"Authorizer":    func(c *apiserver.Config) { c.Authorizer = nil },
@@ -248,7 +249,7 @@ func TestUnreadablePolicyRefuses(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
 	verbs := &countedVerbs{}
-	handler, err := apiserver.New(apiserver.Config{Verbs: verbs, Kinds: resource.New(), Authenticator: auth.NewAuthenticator(h.pki, living{}), Authorizer: unsure{}})
+	handler, err := apiserver.New(apiserver.Config{Verbs: verbs, Kinds: builtin.New(), Authenticator: auth.NewAuthenticator(h.pki, living{}), Authorizer: unsure{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +292,7 @@ func TestCommandsByGetAskForCreate(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
 	var rec recorded
-	handler, err := apiserver.New(apiserver.Config{Verbs: &countedVerbs{}, Kinds: resource.New(), Authenticator: auth.NewAuthenticator(h.pki, living{}), Authorizer: &rec})
+	handler, err := apiserver.New(apiserver.Config{Verbs: &countedVerbs{}, Kinds: builtin.New(), Authenticator: auth.NewAuthenticator(h.pki, living{}), Authorizer: &rec})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,13 +95,13 @@ func (x *exchange) writeHealth(path string, checks []check) {
 // servePaths answers / with the paths that are served.
 func (s *server) servePaths(x *exchange) {
 	paths := []string{"/api", "/api/v1", "/apis"}
-	for _, g := range s.kinds().groups {
-		if g.name == "" {
+	for _, g := range s.kinds().All() {
+		if g.Name == "" {
 			continue
 		}
-		paths = append(paths, "/apis/"+g.name)
-		for _, v := range g.versions {
-			paths = append(paths, "/apis/"+v.gv.String())
+		paths = append(paths, "/apis/"+g.Name)
+		for _, v := range g.Versions {
+			paths = append(paths, "/apis/"+v.String())
 		}
 	}
 	paths = append(paths, "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")

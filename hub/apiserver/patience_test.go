@@ -18,6 +18,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -99,7 +100,7 @@ func bare(t *testing.T, c apiserver.Config) http.Handler {
 	t.Helper()
 	closing := make(chan struct{})
 	t.Cleanup(func() { close(closing) })
-	c.Kinds, c.Authorizer, c.Closing = resource.New(), auth.MastersOnly{}, closing
+	c.Kinds, c.Authorizer, c.Closing = builtin.New(), auth.MastersOnly{}, closing
 	h, err := apiserver.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -49,13 +49,13 @@ func segments(path string) []string {
 func (s *server) routeAPI(x *exchange, p []string) {
 	switch {
 	case p[0] == "api" && len(p) == 1, p[0] == "apis" && len(p) == 1:
-		s.kinds().disco.serveRoot(x, p[0])
+		x.serveRoot(p[0])
 	case p[0] == "apis" && len(p) == 2:
-		s.kinds().disco.serveGroup(x, p[1])
+		x.serveGroup(p[1])
 	case p[0] == "api" && len(p) == 2:
-		s.kinds().disco.serveVersion(x, schema.GroupVersion{Version: p[1]})
+		x.serveVersion(schema.GroupVersion{Version: p[1]})
 	case p[0] == "apis" && len(p) == 3:
-		s.kinds().disco.serveVersion(x, schema.GroupVersion{Group: p[1], Version: p[2]})
+		x.serveVersion(schema.GroupVersion{Group: p[1], Version: p[2]})
 	case x.t.Kind == nil && x.r.URL.Path == definitionsPath && x.r.Method == http.MethodGet:
 		x.noDefinitions()
 	case x.t.Kind == nil:
@@ -85,14 +85,14 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 		if p[1] == "" { // probably a script's empty variable, which must not mean all namespaces
 			return t, nil, "", false
 		}
-		k := s.kinds().byPath[gv.WithResource(p[2])]
+		k := s.kinds().Kind(gv.WithResource(p[2]))
 		if k != nil && k.Namespaced {
 			t.Namespace, p = p[1], p[2:]
 		} else if len(p) > 3 || gv.Group != "" {
 			return t, nil, "", false
 		}
 	}
-	t.Kind = s.kinds().byPath[gv.WithResource(p[0])]
+	t.Kind = s.kinds().Kind(gv.WithResource(p[0]))
 	if t.Kind == nil || len(p) > 3 {
 		return t, nil, "", false
 	}

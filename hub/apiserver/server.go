@@ -13,24 +13,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
+	"petrel.dev/petrel/hub/apiserver/discovery"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 )
 
-// Kinds are the served kinds, which may change at any time; *resource.Kinds is one.
-type Kinds interface {
-	// All lists them in order of preference. The slice is shared: read-only.
-	All() []*resource.Kind
-	// Generation is another number after each change.
-	Generation() uint64
-}
-
 // Config is what a handler needs. Verbs, Kinds, Authenticator and Authorizer are required.
 type Config struct {
 	Verbs         registry.Verbs
-	Kinds         Kinds
+	Kinds         discovery.Kinds
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
 	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
@@ -55,8 +48,8 @@ type Config struct {
 // server is the handler's state. All but index, metrics, budgets and refusals, which have locks of their own, is immutable.
 type server struct {
 	Config
-	streams  *podstream.Server         // nil: no link to the nodes
-	index    atomic.Pointer[kindIndex] // as of the last request; replaced when the kinds have changed
+	streams  *podstream.Server               // nil: no link to the nodes
+	index    atomic.Pointer[discovery.Index] // as of the last request; replaced when the kinds have changed
 	codec    *codec
 	metrics  *metrics
 	inFlight chan struct{} // requests that are being admitted, and short ones until they end

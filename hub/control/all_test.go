@@ -29,7 +29,7 @@ import (
 	"petrel.dev/petrel/hub/control/replicaset"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/registry/registrytest"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -226,7 +226,7 @@ func TestControllersOnTheRegistry(t *testing.T) {
 		}
 		return ""
 	})
-	for _, k := range resource.New().All() {
+	for _, k := range builtin.New().All() {
 		if k.Namespaced && k.StoredAs == nil {
 			if left := c.List(k.GVK, "shop"); len(left) > 0 {
 				t.Errorf("%d %s are left", len(left), k.Plural)

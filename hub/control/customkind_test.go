@@ -17,6 +17,7 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore/memory"
 )
@@ -29,7 +30,7 @@ func TestCustomKindLeavesNothing(t *testing.T) {
 		declare := func() *resource.Kind {
 			return resource.Custom{GVK: gvk, Plural: "widgets", Singular: "widget", Namespaced: true}.Kind()
 		}
-		store, kinds := memory.New(memory.Config{}), resource.New()
+		store, kinds := memory.New(memory.Config{}), builtin.New()
 		r := registrytest.Start(t, registry.Config{Store: store, Kinds: kinds})
 		ctx, cancel := context.WithCancel(t.Context())
 		var loops sync.WaitGroup

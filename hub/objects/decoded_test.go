@@ -9,13 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
 func encodedMap(t *testing.T, name, value string) (*resource.Kind, *corev1.ConfigMap, Encoded) {
 	t.Helper()
-	k, ok := resource.New().Lookup(kube.ConfigMap)
+	k, ok := builtin.New().Lookup(kube.ConfigMap)
 	if !ok {
 		t.Fatal("no ConfigMaps")
 	}

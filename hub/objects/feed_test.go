@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/objects"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/sqlstore"
 )
 
@@ -51,7 +51,7 @@ func (s stalledWatcher) Close() {}
 func TestFeedHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stalledStore{next: make(chan sqlstore.Revision)}
-		r := objects.New(objects.Config{Store: s, Kinds: resource.New()})
+		r := objects.New(objects.Config{Store: s, Kinds: builtin.New()})
 		expect := func(text string) {
 			t.Helper()
 			err := r.Health()

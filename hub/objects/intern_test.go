@@ -11,13 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
 func internPod(t testing.TB, name string) (*resource.Kind, *corev1.Pod, []byte) {
 	t.Helper()
-	k, ok := resource.New().Lookup(kube.Pod)
+	k, ok := builtin.New().Lookup(kube.Pod)
 	if !ok {
 		t.Fatal("no pods")
 	}

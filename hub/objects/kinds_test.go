@@ -11,6 +11,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/memory"
@@ -85,7 +86,7 @@ func (c *changes) take() string {
 // before see each object as created. Nothing of it runs on: the test's bubble ends.
 func TestKindsComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, kinds := memory.New(memory.Config{}), resource.New()
+		store, kinds := memory.New(memory.Config{}), builtin.New()
 		c := objects.New(objects.Config{Store: store, Kinds: kinds})
 		run(t, c)
 		putWidget(t, store, "a")
@@ -133,7 +134,7 @@ func TestKindsComeAndGo(t *testing.T) {
 func TestEventsAreTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New(memory.Config{})
-		c := objects.New(objects.Config{Store: store, Kinds: resource.New()})
+		c := objects.New(objects.Config{Store: store, Kinds: builtin.New()})
 		run(t, c)
 		var first, second int
 		part := resource.Prefix(widgetKind(), "")

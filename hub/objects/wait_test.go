@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/objects"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/sqlstore"
 )
 
@@ -16,7 +16,7 @@ import (
 func TestWaitFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stalledStore{next: make(chan sqlstore.Revision)}
-		c := objects.New(objects.Config{Store: s, Kinds: resource.New()})
+		c := objects.New(objects.Config{Store: s, Kinds: builtin.New()})
 		run, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		waiting := func(ctx context.Context, wait func(context.Context) error) (result func() string) {

@@ -14,7 +14,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
-	kinds "petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -207,4 +207,4 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-var builtinKinds = kinds.New()
+var builtinKinds = builtin.New()

@@ -16,7 +16,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -295,7 +295,7 @@ func TestOldEventsGo(t *testing.T) {
 		registrytest.Create(t, before, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("e%02d", i)},
 			InvolvedObject: corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"}})
 	}
-	kinds := resource.New()
+	kinds := builtin.New()
 	events, _ := kinds.Lookup(kube.Event)
 	events.TTL.MaxObjects = 20
 	r := registrytest.Start(t, registry.Config{Store: db, Kinds: kinds})

@@ -12,12 +12,13 @@ import (
 
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // A continue token comes back from clients: whatever it says, it must not reach beyond the selection's keys.
 func FuzzContinue(f *testing.F) {
-	k, _ := resource.New().Lookup(kube.ConfigMap)
+	k, _ := builtin.New().Lookup(kube.ConfigMap)
 	sel, err := (&Registry{}).selectionOf(resource.Target{Kind: k, Namespace: "default"}, &metav1.ListOptions{})
 	if err != nil {
 		f.Fatal(err)
@@ -42,7 +43,7 @@ func FuzzContinue(f *testing.F) {
 
 // A patch either makes an object or is refused with a status; it never takes the hub down.
 func FuzzPatch(f *testing.F) {
-	k, _ := resource.New().Lookup(kube.Pod)
+	k, _ := builtin.New().Lookup(kube.Pod)
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	pod.Name, pod.Namespace = "p", "default"
 	enc, err := objects.Encode(k, pod)

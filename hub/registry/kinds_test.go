@@ -12,6 +12,7 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -31,7 +32,7 @@ func newWidget(k *resource.Kind, name string) kube.Object {
 // A watch ends with its kind, whether it stands at the end of history or has events that nobody has fetched; another one of the
 // kind is not begun. The watches of other kinds go on.
 func TestWatchesEndWithTheirKind(t *testing.T) {
-	kinds, k := resource.New(), widgetKind()
+	kinds, k := builtin.New(), widgetKind()
 	if err := kinds.Add(k); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestWatchesEndWithTheirKind(t *testing.T) {
 
 // Any kind may have a TTL, also one that comes while the hub runs: its objects go by their age and their number.
 func TestAnyKindMayExpire(t *testing.T) {
-	kinds := resource.New()
+	kinds := builtin.New()
 	r := registrytest.Start(t, registry.Config{Kinds: kinds})
 	k := widgetKind()
 	k.TTL = &resource.TTL{After: time.Hour, MaxObjects: 10}

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"petrel.dev/petrel/hub/objects"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -62,7 +62,7 @@ func operations() *rapid.Generator[string] {
 
 // However a patch is put together, it makes an object or is refused with a status.
 func TestNonsensePatches(t *testing.T) {
-	k, _ := resource.New().Lookup(kube.Pod)
+	k, _ := builtin.New().Lookup(kube.Pod)
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	pod.Name, pod.Namespace = "p", "default"
 	enc, err := objects.Encode(k, pod)

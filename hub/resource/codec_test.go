@@ -1,4 +1,4 @@
-package resource
+package resource_test
 
 import (
 	"encoding/json"
@@ -9,11 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // Whatever people put into names, labels and annotations, the hole for the revision is metadata's own field.
 func TestEncodeFindsRevision(t *testing.T) {
+	codec := resource.Declare(kube.ConfigMap, "configmaps", "configmap").Codec
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{`"resourceVersion":"?"`, `\"resourceVersion":"`, "?"}))
 		obj := &corev1.ConfigMap{Data: map[string]string{}}
@@ -22,7 +24,7 @@ func TestEncodeFindsRevision(t *testing.T) {
 		obj.ResourceVersion = "12"
 		obj.Annotations = map[string]string{"resourceVersion": "?", text.Draw(t, "key"): text.Draw(t, "value")}
 		obj.Data["resourceVersion"] = "?"
-		data, at, err := schemeCodec{kube.ConfigMap}.Encode(obj)
+		data, at, err := codec.Encode(obj)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,10 +43,10 @@ func TestEncodeFindsRevision(t *testing.T) {
 }
 
 func TestDecodeUnknownKind(t *testing.T) {
-	if _, err := (schemeCodec{kube.GVK{Version: "v1", Kind: "Nothing"}}).Decode([]byte("{}")); !runtime.IsNotRegisteredError(err) {
+	if _, err := resource.Declare(kube.GVK{Version: "v1", Kind: "Nothing"}, "nothings", "nothing").Codec.Decode([]byte("{}")); !runtime.IsNotRegisteredError(err) {
 		t.Errorf("%v", err)
 	}
-	if _, err := (schemeCodec{corev1.SchemeGroupVersion.WithKind("PodLogOptions")}).Decode([]byte("{}")); err == nil {
+	if _, err := resource.Declare(corev1.SchemeGroupVersion.WithKind("PodLogOptions"), "podlogoptions", "podlogoptions").Codec.Decode([]byte("{}")); err == nil {
 		t.Error("an object without metadata is accepted")
 	}
 }

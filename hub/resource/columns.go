@@ -72,8 +72,8 @@ func internalOf(k *Kind, obj kube.Object) (runtime.Object, error) {
 	return in, nil
 }
 
-// nameAndCreation returns the columns of the kinds for which upstream has no printer, by its default table convertor.
-func nameAndCreation(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
+// NameAndCreation returns the columns of the kinds for which upstream has no printer, by its default table convertor.
+func NameAndCreation(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
 	t, err := nameAndAge(objs, opts)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/internal/kube"
@@ -21,6 +22,8 @@ type Custom struct {
 	Namespaced             bool
 	// Schema describes its objects; nil: every field is kept, and none is checked.
 	Schema Schema
+	// TypeConverter is that of the Kind: the merge rules of Schema, for server-side apply; nil: deduced from the objects.
+	TypeConverter func() (managedfields.TypeConverter, error)
 	// Status says that only the subresource of that name writes the field "status", and that it writes nothing else.
 	Status bool
 }
@@ -30,6 +33,7 @@ func (c Custom) Kind() *Kind {
 	k := newKind(c.GVK, c.Plural, c.Singular)
 	k.ShortNames, k.Categories = c.ShortNames, c.Categories
 	k.Codec = unstructuredCodec{c.GVK, c.Schema}
+	k.TypeConverter = c.TypeConverter
 	k.New = func() kube.Object {
 		u := &unstructured.Unstructured{}
 		u.SetGroupVersionKind(c.GVK)
@@ -41,7 +45,7 @@ func (c Custom) Kind() *Kind {
 		return l
 	}
 	if !c.Namespaced {
-		k.clusterScoped()
+		k.ClusterScoped()
 	}
 	k.Rules = c.rules()
 	if c.Status {

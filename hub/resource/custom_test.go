@@ -1,4 +1,4 @@
-package resource
+package resource_test
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/resourcetest"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -54,11 +56,14 @@ func (sized) Validate(obj map[string]any) field.ErrorList {
 	return nil
 }
 
-func widgetKind() *Kind {
-	return Custom{GVK: widgetGVK, Plural: "widgets", Singular: "widget", Namespaced: true, Schema: sized{}, Status: true}.Kind()
+// content returns the fields of an object of a custom kind.
+func content(obj kube.Object) map[string]any { return obj.(*unstructured.Unstructured).Object }
+
+func widgetKind() *resource.Kind {
+	return resource.Custom{GVK: widgetGVK, Plural: "widgets", Singular: "widget", Namespaced: true, Schema: sized{}, Status: true}.Kind()
 }
 
-func widget(t *testing.T, k *Kind, text string) kube.Object {
+func widget(t *testing.T, k *resource.Kind, text string) kube.Object {
 	t.Helper()
 	obj, forgiven, err := k.DecodeStrict([]byte(text))
 	if err != nil || len(forgiven) > 0 {
@@ -69,7 +74,7 @@ func widget(t *testing.T, k *Kind, text string) kube.Object {
 
 // Whatever people put into whatever field, the hole for the revision is metadata's own field, and the first that looks like it.
 func TestEncodeUnstructuredFindsRevision(t *testing.T) {
-	k := Custom{GVK: widgetGVK, Plural: "widgets"}.Kind()
+	k := resource.Custom{GVK: widgetGVK, Plural: "widgets"}.Kind()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"resourceVersion", "?", `"resourceVersion":"?"`, `\"resourceVersion":"`, "metadata", "aaa"}))
 		anything := map[string]any{text.Draw(t, "key"): text.Draw(t, "value"), "resourceVersion": "?"}
@@ -149,7 +154,7 @@ func TestCustomKindRules(t *testing.T) {
 	ctx := context.Background()
 	k := widgetKind()
 	obj := widget(t, k, `{"metadata":{"name":"a","namespace":"ns"},"status":{"ready":true}}`)
-	if errs := create(k, obj); len(errs) > 0 {
+	if errs := resourcetest.Create(k, obj); len(errs) > 0 {
 		t.Fatalf("refused: %q", errs)
 	}
 	if n, _, _ := unstructured.NestedInt64(content(obj), "spec", "size"); n != 1 || obj.GetGeneration() != 1 || content(obj)["status"] != nil {
@@ -159,15 +164,15 @@ func TestCustomKindRules(t *testing.T) {
 		`{"metadata":{"name":"a","namespace":"ns"},"spec":{"size":10}}`: "spec.size: Invalid value: 10: must be 1 to 9",
 		`{"metadata":{"name":"A_b","namespace":"ns"}}`:                  "metadata.name: Invalid value",
 	} {
-		if errs := create(k, widget(t, k, text)); len(errs) != 1 || !strings.HasPrefix(errs[0], want) {
+		if errs := resourcetest.Create(k, widget(t, k, text)); len(errs) != 1 || !strings.HasPrefix(errs[0], want) {
 			t.Errorf("%s: %q, want %q", text, errs, want)
 		}
 	}
-	change := func(r *Rules, set func(kube.Object)) kube.Object {
+	change := func(r *resource.Rules, set func(kube.Object)) kube.Object {
 		t.Helper()
 		next := obj.DeepCopyObject().(kube.Object)
 		set(next)
-		if errs := update(r, next, obj); len(errs) > 0 {
+		if errs := resourcetest.Update(r, next, obj); len(errs) > 0 {
 			t.Fatalf("refused: %q", errs)
 		}
 		return next
@@ -213,7 +218,7 @@ func FuzzUnstructuredBody(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	k := Custom{GVK: widgetGVK, Plural: "widgets"}.Kind()
+	k := resource.Custom{GVK: widgetGVK, Plural: "widgets"}.Kind()
 	f.Fuzz(func(t *testing.T, body []byte) {
 		obj, _, err := k.DecodeStrict(body)
 		if err != nil {

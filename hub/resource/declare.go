@@ -10,66 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	// Each fills the scheme with one group: served types, internal types, conversion, defaulting.
-	_ "k8s.io/kubernetes/pkg/apis/apps/install"
-	_ "k8s.io/kubernetes/pkg/apis/authentication/install"
-	_ "k8s.io/kubernetes/pkg/apis/authorization/install"
-	_ "k8s.io/kubernetes/pkg/apis/autoscaling/install" // Scale
-	_ "k8s.io/kubernetes/pkg/apis/coordination/install"
-	_ "k8s.io/kubernetes/pkg/apis/core/install"
-	_ "k8s.io/kubernetes/pkg/apis/discovery/install"
-	_ "k8s.io/kubernetes/pkg/apis/events/install"
-	_ "k8s.io/kubernetes/pkg/apis/networking/install"
-	_ "k8s.io/kubernetes/pkg/apis/node/install"
-	_ "k8s.io/kubernetes/pkg/apis/policy/install"
-	_ "k8s.io/kubernetes/pkg/apis/scheduling/install"
-	_ "k8s.io/kubernetes/pkg/apis/storage/install"
-
 	"petrel.dev/petrel/internal/kube"
 )
 
-// builtin declares the kinds in the order that discovery shows them.
-func builtin() []*Kind {
-	event := eventKind()
-	return []*Kind{
-		configMapKind(),
-		endpointsKind(),
-		event,
-		limitRangeKind(),
-		namespaceKind(),
-		nodeKind(),
-		podKind(),
-		podTemplateKind(),
-		resourceQuotaKind(),
-		secretKind(),
-		serviceAccountKind(),
-		serviceKind(),
-		controllerRevisionKind(),
-		deploymentKind(),
-		replicaSetKind(),
-		selfSubjectReviewKind(),
-		tokenReviewKind(),
-		localSubjectAccessReviewKind(),
-		selfSubjectAccessReviewKind(),
-		selfSubjectRulesReviewKind(),
-		subjectAccessReviewKind(),
-		leaseKind(),
-		endpointSliceKind(),
-		eventViewKind(event),
-		ingressKind(),
-		ingressClassKind(),
-		networkPolicyKind(),
-		runtimeClassKind(),
-		podDisruptionBudgetKind(),
-		priorityClassKind(),
-		csiNodeKind(),
-		storageClassKind(),
-		volumeAttachmentKind(),
-	}
-}
-
-// nothingActs is the Inert of a kind whose controller is still to come.
-const nothingActs = "nothing acts on it yet"
+// NothingActs is the Inert of a kind whose controller is still to come.
+const NothingActs = "nothing acts on it yet"
 
 var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
@@ -84,22 +29,31 @@ func newKind(gvk schema.GroupVersionKind, plural, singular string) *Kind {
 		Subresources: map[string]*Subresource{},
 		Indexes:      map[string]func(kube.Object) []string{"owner": owners},
 	}
-	k.selectFields(func(kube.Object, fields.Set) {})
+	k.SelectFields(func(kube.Object, fields.Set) {})
 	return k
 }
 
-// declare fills in what every kind of the scheme has in common. newObj makes the type that is stored, newList its list.
-func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func() kube.Object, newList func() runtime.Object) *Kind {
+// Declare fills in what every kind of the scheme has in common. The scheme must know the kind, so the caller imports the install
+// package of its group.
+func Declare(gvk schema.GroupVersionKind, plural, singular string) *Kind {
 	k := newKind(gvk, plural, singular)
-	k.Codec = schemeCodec{gvk}
+	codec := schemeCodec{gvk}
+	k.Codec = codec
 	k.New = func() kube.Object {
-		obj := newObj()
+		obj, err := codec.newObject()
+		if err != nil {
+			panic(err) // TestKindsAreComplete makes one of each
+		}
 		obj.GetObjectKind().SetGroupVersionKind(gvk)
 		return obj
 	}
+	listGVK := gvk.GroupVersion().WithKind(gvk.Kind + "List")
 	k.NewList = func() runtime.Object {
-		list := newList()
-		list.GetObjectKind().SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+		list, err := Scheme().New(listGVK)
+		if err != nil {
+			panic(err) // as above
+		}
+		list.GetObjectKind().SetGroupVersionKind(listGVK)
 		return list
 	}
 	k.Columns = func(ctx context.Context, objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, error) {
@@ -108,13 +62,20 @@ func declare(gvk schema.GroupVersionKind, plural, singular string, newObj func()
 	return k
 }
 
-func (k *Kind) clusterScoped() {
-	k.Namespaced = false
-	k.selectFields(func(kube.Object, fields.Set) {})
+// AnswerOnly declares that nothing of the kind is stored: a creation is answered by the handler that Kinds.Handle sets.
+func (k *Kind) AnswerOnly() {
+	k.virtual, k.Verbs = true, []string{"create"}
+	k.NewList, k.Columns = nil, nil
 }
 
-// selectFields declares the field selectors of the kind beyond its name and namespace.
-func (k *Kind) selectFields(set func(obj kube.Object, into fields.Set), labels ...string) {
+// ClusterScoped declares that objects of the kind are in no namespace.
+func (k *Kind) ClusterScoped() {
+	k.Namespaced = false
+	k.SelectFields(func(kube.Object, fields.Set) {})
+}
+
+// SelectFields declares the field selectors of the kind beyond its name and namespace.
+func (k *Kind) SelectFields(set func(obj kube.Object, into fields.Set), labels ...string) {
 	k.FieldLabels = []string{"metadata.name"}
 	if k.Namespaced {
 		k.FieldLabels = append(k.FieldLabels, "metadata.namespace")

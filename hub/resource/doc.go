@@ -1,7 +1,8 @@
-// Package resource declares the served kinds: each with its codec, defaulting, validation, strategy, subresources, columns and
-// indexes. The registry has the verbs, this package the kinds.
+// Package resource says what a kind is: a declaration with codec, defaulting, validation, strategy, subresources, columns and
+// indexes. The registry has the verbs, the declarations the kinds. Those of Kubernetes are in the rooms below this one, one for each
+// API group, which builtin puts together.
 //
-// It is the only door to k8s.io/kubernetes, whose rules it uses so that objects are accepted and refused exactly as
+// With them it is the only door to k8s.io/kubernetes, whose rules they use so that objects are accepted and refused exactly as
 // upstream does: defaulting and conversion come from its scheme, validation and table columns from its internal
 // types. Objects are stored and passed on in their served version (v1); a rule converts to the internal type, which
 // mostly shares memory with the original, applies upstream's check or change, and converts back.

@@ -1,4 +1,4 @@
-package resource
+package resource_test
 
 import (
 	"context"
@@ -8,19 +8,21 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
 type noHandler struct{}
 
-func (noHandler) Handle(context.Context, *Request, runtime.Object, Objects) (Answer, error) {
-	return Answer{}, nil
+func (noHandler) Handle(context.Context, *resource.Request, runtime.Object, resource.Objects) (resource.Answer, error) {
+	return resource.Answer{}, nil
 }
 
 // TestHandlersAreOfDeclaredSubresources checks that a handler that nothing leads to, or a second one, is a mistake of the
 // hub's.
 func TestHandlersAreOfDeclaredSubresources(t *testing.T) {
-	kinds := New()
+	kinds := builtin.New()
 	if err := kinds.Handle(kube.Pod, "binding", noHandler{}); err != nil {
 		t.Fatal(err)
 	}
@@ -46,20 +48,20 @@ func TestHandlersAreOfDeclaredSubresources(t *testing.T) {
 
 // TestVirtualKindsHaveNothingButCreate checks that what is not stored can be neither read, changed nor deleted.
 func TestVirtualKindsHaveNothingButCreate(t *testing.T) {
-	declared := func(change func(*Kind)) error {
-		k := configMapKind()
+	declared := func(change func(*resource.Kind)) error {
+		k := resource.Declare(kube.ConfigMap, "configmaps", "configmap")
 		k.GVK.Group, k.Handler, k.Verbs = "example.dev", noHandler{}, []string{"create"}
 		change(k)
-		return New().Add(k)
+		return builtin.New().Add(k)
 	}
-	if err := declared(func(*Kind) {}); err != nil {
+	if err := declared(func(*resource.Kind) {}); err != nil {
 		t.Error(err)
 	}
-	for name, change := range map[string]func(*Kind){
-		"a verb":        func(k *Kind) { k.Verbs = slices.Concat(k.Verbs, []string{"list"}) },
-		"no verb":       func(k *Kind) { k.Verbs = nil },
-		"a view":        func(k *Kind) { k.StoredAs = configMapKind() },
-		"a subresource": func(k *Kind) { k.Subresources = map[string]*Subresource{"status": {Name: "status"}} },
+	for name, change := range map[string]func(*resource.Kind){
+		"a verb":        func(k *resource.Kind) { k.Verbs = slices.Concat(k.Verbs, []string{"list"}) },
+		"no verb":       func(k *resource.Kind) { k.Verbs = nil },
+		"a view":        func(k *resource.Kind) { k.StoredAs = resource.Declare(kube.ConfigMap, "configmaps", "configmap") },
+		"a subresource": func(k *resource.Kind) { k.Subresources = map[string]*resource.Subresource{"status": {Name: "status"}} },
 	} {
 		if err := declared(change); err == nil {
 			t.Errorf("declared with %s", name)

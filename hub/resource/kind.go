@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
@@ -37,6 +38,11 @@ type Kind struct {
 
 	New     func() kube.Object
 	NewList func() runtime.Object
+
+	// TypeConverter describes the kind's fields to server-side apply: which lists are sets or maps, and what is atomic. It is called
+	// when an apply needs it, and again after the result was dropped because nobody did; the result must describe objects of GVK. nil:
+	// a kind with a Go type is described by upstream's OpenAPI definitions, another by its objects, whose lists are then atomic.
+	TypeConverter func() (managedfields.TypeConverter, error)
 
 	Rules Rules
 	// Handler, when not nil, answers creations instead of the store: of a review, for example. The kind is virtual:
@@ -205,6 +211,9 @@ type Subresource struct {
 	New func() runtime.Object
 	Get func(parent kube.Object) (runtime.Object, error)
 	Put func(parent kube.Object, body runtime.Object) error
+	// Replicas is the path of the parent's field that a Scale's spec.replicas stands for: spec replicas. Who manages the one manages
+	// the other. nil: the body is no Scale.
+	Replicas []string
 
 	// Connect is true for a stream (log, exec, attach, portforward), which the API server hands to the node.
 	Connect bool

@@ -1,4 +1,4 @@
-package resource
+package resource_test
 
 import (
 	"context"
@@ -9,12 +9,14 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // Every kind declares all that handlers rely on.
 func TestKindsAreComplete(t *testing.T) {
-	for _, k := range New().All() {
+	for _, k := range builtin.New().All() {
 		t.Run(k.GVK.String(), func(t *testing.T) {
 			if k.Virtual() {
 				testVirtual(t, k)
@@ -47,7 +49,7 @@ func TestKindsAreComplete(t *testing.T) {
 }
 
 // A kind that is only answered has a name, a body and defaults, and nothing that needs stored objects.
-func testVirtual(t *testing.T, k *Kind) {
+func testVirtual(t *testing.T, k *resource.Kind) {
 	for what, ok := range map[string]bool{
 		"Plural": k.Plural != "", "Singular": k.Singular != "", "Default": k.Rules.Default != nil, "Codec": k.Codec != nil,
 		"its only verb": slices.Equal(k.Verbs, []string{"create"}),
@@ -64,7 +66,7 @@ func testVirtual(t *testing.T, k *Kind) {
 	}
 }
 
-func testSubresource(t *testing.T, name string, s *Subresource) {
+func testSubresource(t *testing.T, name string, s *resource.Subresource) {
 	if s.Name != name || s.GVK.Kind == "" || len(s.Verbs) == 0 {
 		t.Errorf("subresource %s: name %q, kind %q, verbs %v", name, s.Name, s.GVK.Kind, s.Verbs)
 	}
@@ -80,7 +82,7 @@ func testSubresource(t *testing.T, name string, s *Subresource) {
 }
 
 // served finds a kind by its path.
-func served(table *Kinds, group, version, plural string) (*Kind, bool) {
+func served(table *resource.Kinds, group, version, plural string) (*resource.Kind, bool) {
 	for _, k := range table.All() {
 		if k.GVK.Group == group && k.GVK.Version == version && k.Plural == plural {
 			return k, true
@@ -90,7 +92,7 @@ func served(table *Kinds, group, version, plural string) (*Kind, bool) {
 }
 
 func TestKindsLookup(t *testing.T) {
-	table := New()
+	table := builtin.New()
 	pods, ok := served(table, "", "v1", "pods")
 	if !ok || pods.GVK != kube.Pod {
 		t.Fatalf("pods: %v, %v", pods, ok)
@@ -105,20 +107,20 @@ func TestKindsLookup(t *testing.T) {
 
 // Readers of a table that grows see it whole, before or after.
 func TestKindsChange(t *testing.T) {
-	table := New()
+	table := builtin.New()
 	before := table.All()
-	widget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets", Namespaced: true}.Kind()
+	widget := resource.Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets", Namespaced: true}.Kind()
 	if err := table.Add(widget); err != nil {
 		t.Fatal(err)
 	}
 	if err := table.Add(widget); err == nil {
 		t.Error("the same kind twice is accepted")
 	}
-	gadget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gadget"}, Plural: "widgets"}.Kind()
+	gadget := resource.Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gadget"}, Plural: "widgets"}.Kind()
 	if err := table.Add(gadget); err == nil {
 		t.Error("the same plural twice is accepted")
 	}
-	if err := table.Add(&Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gizmo"}, Plural: "gizmos"}); err == nil {
+	if err := table.Add(&resource.Kind{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gizmo"}, Plural: "gizmos"}); err == nil {
 		t.Error("a kind that nothing can read is accepted")
 	}
 	if len(table.All()) != len(before)+1 {
@@ -147,8 +149,8 @@ func TestKindsChange(t *testing.T) {
 // nothing is none.
 func TestKindsAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kinds := New()
-		widget := Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets"}.Kind()
+		kinds := builtin.New()
+		widget := resource.Custom{GVK: schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}, Plural: "widgets"}.Kind()
 		ctx, cancel := context.WithCancel(t.Context())
 		seen, hold := make(chan int, 10), make(chan struct{})
 		ended := make(chan struct{})
@@ -188,12 +190,12 @@ func TestKindsAreFollowed(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	table := New()
+	table := builtin.New()
 	events, _ := served(table, "events.k8s.io", "v1", "events")
 	deployments, _ := table.Lookup(kube.Deployment)
 	nodes, _ := table.Lookup(kube.Node)
 	for _, c := range []struct {
-		kind            *Kind
+		kind            *resource.Kind
 		namespace, name string
 		want            string
 	}{
@@ -201,19 +203,19 @@ func TestKeys(t *testing.T) {
 		{nodes, "", "pi-1", "/core/nodes/pi-1"},
 		{events, "ns", "e", "/core/events/ns/e"}, // a view lives where its stored kind does
 	} {
-		key := Key(c.kind, c.namespace, c.name)
+		key := resource.Key(c.kind, c.namespace, c.name)
 		if key != c.want {
 			t.Errorf("Key = %q, want %q", key, c.want)
 		}
-		namespace, name, ok := NamesOf(c.kind, key)
+		namespace, name, ok := resource.NamesOf(c.kind, key)
 		if !ok || namespace != c.namespace || name != c.name {
 			t.Errorf("NamesOf(%q) = %q, %q, %v", key, namespace, name, ok)
 		}
 	}
-	if _, _, ok := NamesOf(nodes, "/core/pods/a/b"); ok {
+	if _, _, ok := resource.NamesOf(nodes, "/core/pods/a/b"); ok {
 		t.Error("a pod's key is taken for a node's")
 	}
-	if got := Prefix(deployments, ""); got != "/apps/deployments/" {
+	if got := resource.Prefix(deployments, ""); got != "/apps/deployments/" {
 		t.Errorf("Prefix = %q", got)
 	}
 }

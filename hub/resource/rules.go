@@ -15,72 +15,72 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// strategy is what upstream calls one: the rules of a kind in terms of its internal type I. Nil functions do nothing.
-type strategy[I any] struct {
-	prepareCreate  func(obj *I)
-	prepareUpdate  func(obj, old *I) // old is shared: read-only, and whatever moves into obj is copied
-	validateCreate func(obj *I) field.ErrorList
-	validateUpdate func(obj, old *I) field.ErrorList
-	warnCreate     func(ctx context.Context, obj *I) []string
-	warnUpdate     func(ctx context.Context, obj, old *I) []string
-	createOnUpdate bool
-	// conditionalUpdate says that a PUT must carry a resourceVersion.
-	conditionalUpdate bool
+// Strategy is what upstream calls one: the rules of a kind in terms of its internal type I. Nil functions do nothing.
+type Strategy[I any] struct {
+	PrepareCreate  func(obj *I)
+	PrepareUpdate  func(obj, old *I) // old is shared: read-only, and whatever moves into obj is copied
+	ValidateCreate func(obj *I) field.ErrorList
+	ValidateUpdate func(obj, old *I) field.ErrorList
+	WarnCreate     func(ctx context.Context, obj *I) []string
+	WarnUpdate     func(ctx context.Context, obj, old *I) []string
+	CreateOnUpdate bool
+	// ConditionalUpdate says that a PUT must carry a resourceVersion.
+	ConditionalUpdate bool
 }
 
-// rules turns a strategy into Rules on the stored type.
-func (s strategy[I]) rules() Rules {
+// Rules turns a strategy into Rules on the stored type.
+func (s Strategy[I]) Rules() Rules {
 	r := Rules{
 		Default:             func(obj kube.Object) { legacyscheme.Scheme.Default(obj) },
-		CreateOnUpdate:      s.createOnUpdate,
-		UnconditionalUpdate: !s.conditionalUpdate,
+		CreateOnUpdate:      s.CreateOnUpdate,
+		UnconditionalUpdate: !s.ConditionalUpdate,
 	}
-	if s.prepareCreate != nil {
+	if s.PrepareCreate != nil {
 		r.PrepareCreate = func(_ context.Context, obj kube.Object) {
-			in := internal[I](obj)
-			s.prepareCreate(in)
-			external(in, obj)
+			in := Internal[I](obj)
+			s.PrepareCreate(in)
+			External(in, obj)
 		}
 	}
-	if s.prepareUpdate != nil {
+	if s.PrepareUpdate != nil {
 		r.PrepareUpdate = func(_ context.Context, obj, old kube.Object) {
-			in := internal[I](obj)
-			s.prepareUpdate(in, internal[I](old))
-			external(in, obj)
+			in := Internal[I](obj)
+			s.PrepareUpdate(in, Internal[I](old))
+			External(in, obj)
 		}
 	}
-	if s.validateCreate != nil {
+	if s.ValidateCreate != nil {
 		r.ValidateCreate = func(_ context.Context, obj kube.Object) field.ErrorList {
-			return s.validateCreate(internal[I](obj))
+			return s.ValidateCreate(Internal[I](obj))
 		}
 	}
-	if s.validateUpdate != nil {
+	if s.ValidateUpdate != nil {
 		r.ValidateUpdate = func(_ context.Context, obj, old kube.Object) field.ErrorList {
-			return s.validateUpdate(internal[I](obj), internal[I](old))
+			return s.ValidateUpdate(Internal[I](obj), Internal[I](old))
 		}
 	}
-	if s.warnCreate != nil {
-		r.WarnCreate = func(ctx context.Context, obj kube.Object) []string { return s.warnCreate(ctx, internal[I](obj)) }
+	if s.WarnCreate != nil {
+		r.WarnCreate = func(ctx context.Context, obj kube.Object) []string { return s.WarnCreate(ctx, Internal[I](obj)) }
 	}
-	if s.warnUpdate != nil {
+	if s.WarnUpdate != nil {
 		r.WarnUpdate = func(ctx context.Context, obj, old kube.Object) []string {
-			return s.warnUpdate(ctx, internal[I](obj), internal[I](old))
+			return s.WarnUpdate(ctx, Internal[I](obj), Internal[I](old))
 		}
 	}
 	return r
 }
 
-// status declares the "status" subresource with the rules that its updates follow.
-func (s strategy[I]) status(k *Kind) *Subresource { return s.subresource(k, "status") }
+// Status declares the "status" subresource with the rules that its updates follow.
+func (s Strategy[I]) Status(k *Kind) *Subresource { return s.Subresource(k, "status") }
 
-// subresource declares one whose body is the kind itself.
-func (s strategy[I]) subresource(k *Kind, name string) *Subresource {
-	r := s.rules()
+// Subresource declares one whose body is the kind itself.
+func (s Strategy[I]) Subresource(k *Kind, name string) *Subresource {
+	r := s.Rules()
 	return &Subresource{Name: name, GVK: k.GVK, Verbs: []string{"get", "patch", "update"}, Rules: &r}
 }
 
-// internal converts obj to its internal type. The two share memory where their layouts agree.
-func internal[I any](obj runtime.Object) *I {
+// Internal converts obj to its internal type. The two share memory where their layouts agree.
+func Internal[I any](obj runtime.Object) *I {
 	out := new(I)
 	if err := legacyscheme.Scheme.Convert(obj, out, nil); err != nil {
 		panic(&conversionError{obj.GetObjectKind().GroupVersionKind(), err})
@@ -111,9 +111,9 @@ func RecoverConversion(err *error) {
 	}
 }
 
-// external converts back, into the object that the internal one was made from. It starts from nothing, because fields that
+// External converts back, into the object that the internal one was made from. It starts from nothing, because fields that
 // the internal type does not have (a Secret's stringData) have been merged already.
-func external(in any, obj kube.Object) {
+func External(in any, obj kube.Object) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	out := reflect.New(reflect.TypeOf(obj).Elem())
 	if err := legacyscheme.Scheme.Convert(in, out.Interface(), nil); err != nil {
@@ -123,8 +123,8 @@ func external(in any, obj kube.Object) {
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
 }
 
-// countChange raises the generation of an object if what clients want of it (its spec) differs from before.
-func countChange(now, before *metav1.ObjectMeta, spec, oldSpec any) {
+// CountChange raises the generation of an object if what clients want of it (its spec) differs from before.
+func CountChange(now, before *metav1.ObjectMeta, spec, oldSpec any) {
 	if !apiequality.Semantic.DeepEqual(spec, oldSpec) {
 		now.Generation = before.Generation + 1
 	}

@@ -9,20 +9,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
+	_ "k8s.io/kubernetes/pkg/apis/autoscaling/install" // Scale
 	"k8s.io/kubernetes/pkg/apis/autoscaling/validation"
 
 	"petrel.dev/petrel/internal/kube"
 )
 
-// scaled are the parts of a workload that its Scale shows.
-type scaled struct {
-	replicas **int32 // spec.replicas
-	current  int32   // status.replicas
-	selector *metav1.LabelSelector
+// Scaled has the parts of a workload that its Scale shows.
+type Scaled struct {
+	Replicas **int32 // spec.replicas
+	Current  int32   // status.Replicas
+	Selector *metav1.LabelSelector
 }
 
-// scale declares the autoscaling/v1 Scale of a kind: a view through which only spec.replicas can be set.
-func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
+// Scale declares the autoscaling/v1 Scale of a kind: a view through which only spec.replicas can be set.
+func Scale(k *Kind, of func(kube.Object) *Scaled) *Subresource {
 	resource := schema.GroupResource{Group: k.GVK.Group, Resource: k.Plural + "/scale"}
 	gvk := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 	return &Subresource{
@@ -30,9 +31,11 @@ func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
 		GVK:   gvk,
 		Verbs: []string{"get", "patch", "update"},
 		New:   func() runtime.Object { return &autoscalingv1.Scale{} },
+		// The same in every version of every workload.
+		Replicas: []string{"spec", "replicas"},
 		Get: func(parent kube.Object) (runtime.Object, error) {
 			s := of(parent)
-			selector, err := metav1.LabelSelectorAsSelector(s.selector)
+			selector, err := metav1.LabelSelectorAsSelector(s.Selector)
 			if err != nil {
 				return nil, apierrors.NewBadRequest(err.Error())
 			}
@@ -44,10 +47,10 @@ func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
 					ResourceVersion:   parent.GetResourceVersion(),
 					CreationTimestamp: parent.GetCreationTimestamp(),
 				},
-				Status: autoscalingv1.ScaleStatus{Replicas: s.current, Selector: selector.String()},
+				Status: autoscalingv1.ScaleStatus{Replicas: s.Current, Selector: selector.String()},
 			}
-			if *s.replicas != nil {
-				out.Spec.Replicas = **s.replicas
+			if *s.Replicas != nil {
+				out.Spec.Replicas = **s.Replicas
 			}
 			out.SetGroupVersionKind(gvk)
 			return out, nil
@@ -57,7 +60,7 @@ func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
 			if !ok {
 				return apierrors.NewBadRequest(fmt.Sprintf("expected input object type to be Scale, but %T", body))
 			}
-			if errs := validation.ValidateScale(internal[autoscaling.Scale](asked)); len(errs) > 0 {
+			if errs := validation.ValidateScale(Internal[autoscaling.Scale](asked)); len(errs) > 0 {
 				return apierrors.NewInvalid(gvk.GroupKind(), parent.GetName(), errs)
 			}
 			if asked.UID != "" && asked.UID != parent.GetUID() {
@@ -69,7 +72,7 @@ func scale(k *Kind, of func(kube.Object) *scaled) *Subresource {
 				parent.SetResourceVersion(asked.ResourceVersion) // makes the update conditional
 			}
 			replicas := asked.Spec.Replicas
-			*of(parent).replicas = &replicas
+			*of(parent).Replicas = &replicas
 			return nil
 		},
 	}

@@ -234,7 +234,6 @@ var largePackages = map[string]struct {
 	"internal/cli":   {4400, "one command a file; they share the printers and the client, and only the command tree imports them"},
 	"edgeagent/ctrd": {4000, "the only door to containerd: a split would be a second one"},
 	"hub/registry":   {3550, "one pipeline for all requests; what belongs to one kind, and what needs no store, is in rooms below it"},
-	"hub/resource":   {3300, "the only door to Kubernetes' own rules of each kind; a kind is one declaration in it"},
 	"hub/dispatch":   {3600, "its pure parts are already in rooms of their own"},
 	"svcproxy":       {3150, "proxy and DNS serve one table of Services, which they take up together"},
 	"hub/apiserver":  {3150, "HTTP of all verbs; streams to pods are already in apiserver/podstream"},

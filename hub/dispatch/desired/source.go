@@ -5,7 +5,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/core"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -46,8 +46,8 @@ func Table() []Source {
 		{Kind: wire.KindNode, GVK: kube.Node, Node: kube.Object.GetName, Compose: alone(nodeObject), Hides: wire.KindPeer},
 		{Kind: wire.KindPeer, GVK: kube.Node, All: true, Compose: alone(peerObject)},
 		{Kind: wire.KindService, GVK: kube.Service, All: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
-		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(resource.PodConfigMaps), Compose: alone(configMapObject)},
-		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(resource.PodSecrets), Compose: alone(secretObject)},
+		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(core.PodConfigMaps), Compose: alone(configMapObject)},
+		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(core.PodSecrets), Compose: alone(secretObject)},
 	}
 }
 

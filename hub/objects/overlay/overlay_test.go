@@ -18,12 +18,13 @@ import (
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/objects/overlay"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/storetest"
 )
 
-var kinds = resource.New()
+var kinds = builtin.New()
 
 func kind(gvk kube.GVK) *resource.Kind {
 	k, ok := kinds.Lookup(gvk)

@@ -16,7 +16,7 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/registry/registrytest"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -112,7 +112,7 @@ func (issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, to satoke
 }
 
 func TestToken(t *testing.T) {
-	kinds := resource.New()
+	kinds := builtin.New()
 	if err := podverbs.Install(kinds, issuer{}); err != nil {
 		t.Fatal(err)
 	}

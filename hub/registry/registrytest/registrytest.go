@@ -14,6 +14,7 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -92,7 +93,7 @@ func run(t testing.TB, db engine) TestStore {
 // Target names an object, or with an empty name a collection, of a built-in kind. sub is a subresource or nothing.
 func Target(t testing.TB, gvk kube.GVK, namespace, name string, sub ...string) resource.Target {
 	t.Helper()
-	return TargetOf(t, builtin(), gvk, namespace, name, sub...)
+	return TargetOf(t, builtins(), gvk, namespace, name, sub...)
 }
 
 // TargetOf is Target for a kind of a test's own table.
@@ -111,12 +112,12 @@ func TargetOf(t testing.TB, kinds *resource.Kinds, gvk kube.GVK, namespace, name
 
 // Kinds returns the built-in kinds with their handlers, of which the one for tokens issues none.
 func Kinds() *resource.Kinds {
-	kinds := resource.New()
+	kinds := builtin.New()
 	if err := podverbs.Install(kinds, nil); err != nil {
 		panic(err) // a subresource is not declared any more
 	}
 	return kinds
 }
 
-// builtin are the kinds that Target reads.
-var builtin = sync.OnceValue(Kinds)
+// builtins are the kinds that Target reads.
+var builtins = sync.OnceValue(Kinds)

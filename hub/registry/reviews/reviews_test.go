@@ -16,7 +16,7 @@ import (
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/registry/reviews"
-	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -166,10 +166,10 @@ func TestReviews(t *testing.T) {
 
 // Nothing may answer reviews in the place of a policy that is missing.
 func TestMissingPolicyIsAStartError(t *testing.T) {
-	if err := reviews.Install(resource.New(), tokens{}, nil); err == nil {
+	if err := reviews.Install(builtin.New(), tokens{}, nil); err == nil {
 		t.Error("installed without a policy")
 	}
-	if err := reviews.Install(resource.New(), nil, policy{}); err == nil {
+	if err := reviews.Install(builtin.New(), nil, policy{}); err == nil {
 		t.Error("installed without tokens")
 	}
 }

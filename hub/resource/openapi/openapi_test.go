@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -45,7 +46,7 @@ func at(t *testing.T, doc any, path ...string) any {
 }
 
 func TestPathsCarryTheirKind(t *testing.T) {
-	d := New(resource.New())
+	d := New(builtin.New())
 	packed, tag, ok, err := d.V3(schema.GroupVersion{Group: "apps", Version: "v1"}, false)
 	if err != nil || !ok || tag == "" {
 		t.Fatal(ok, tag, err)
@@ -87,7 +88,7 @@ func TestPathsCarryTheirKind(t *testing.T) {
 }
 
 func TestEveryKindIsDescribed(t *testing.T) {
-	table := resource.New()
+	table := builtin.New()
 	d := New(table)
 	paths, err := d.GroupVersions()
 	if err != nil {
@@ -109,7 +110,7 @@ func TestEveryKindIsDescribed(t *testing.T) {
 
 // The documents follow the table.
 func TestRebuiltWhenKindsChange(t *testing.T) {
-	table := resource.New()
+	table := builtin.New()
 	d := New(table)
 	before, err := d.GroupVersions()
 	if err != nil {
@@ -131,7 +132,7 @@ func TestRebuiltWhenKindsChange(t *testing.T) {
 
 // A kind without a Go type has its paths, takes no strategic merge patch, and is described by what every object has.
 func TestCustomKindIsDescribed(t *testing.T) {
-	kinds := resource.New()
+	kinds := builtin.New()
 	gvk := schema.GroupVersionKind{Group: "example.dev", Version: "v1", Kind: "Widget"}
 	if err := kinds.Add(resource.Custom{GVK: gvk, Plural: "widgets", Singular: "widget", Namespaced: true, Status: true}.Kind()); err != nil {
 		t.Fatal(err)
@@ -179,7 +180,7 @@ func TestKeepsLittle(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	d := New(resource.New())
+	d := New(builtin.New())
 	if _, err := d.GroupVersions(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,150 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// serve returns a TLS server for the names of httptest's certificate, and its authority.
+func serve(t *testing.T, f http.HandlerFunc) (*httptest.Server, string) {
+	t.Helper()
+	s := httptest.NewTLSServer(f)
+	s.Config.ErrorLog = nil
+	t.Cleanup(s.Close)
+	return s, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+}
+
+// to is a Dialer whose only Service is at an address. It counts connections.
+type to struct {
+	addr  string
+	asked string // the Service that was asked for
+	conns atomic.Int32
+}
+
+func (d *to) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
+	d.asked = fmt.Sprintf("%s/%s:%d", namespace, name, port)
+	d.conns.Add(1)
+	return (&net.Dialer{}).DialContext(ctx, "tcp", d.addr)
+}
+
+func TestCallService(t *testing.T) {
+	var seen *http.Request
+	s, ca := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		seen = r
+		b, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "got %s", b)
+	})
+	// httptest's certificate is for example.com: the Service's name must be refused, and shows that it is verified.
+	d := &to{addr: s.Listener.Addr().String()}
+	c := New(d)
+	_, err := c.Call(t.Context(), Target{Namespace: "ns", Name: "svc", Path: "/p", CABundle: ca}, []byte("x"), 100)
+	if err == nil || !strings.Contains(err.Error(), "svc.ns.svc") || d.asked != "ns/svc:443" {
+		t.Fatalf("asked for %q: %v", d.asked, err)
+	}
+	var unverified *tls.CertificateVerificationError
+	if !errors.As(err, &unverified) {
+		t.Errorf("not for its certificate: %v", err)
+	}
+	u := Target{URL: s.URL + "/hook", CABundle: ca}
+	ctx, cancel := context.WithTimeout(t.Context(), 9500*time.Millisecond)
+	defer cancel()
+	b, err := c.Call(ctx, u, []byte(`{"a":1}`), 100)
+	if err != nil || string(b) != `got {"a":1}` {
+		t.Fatalf("%s, %v", b, err)
+	}
+	if seen.URL.Path != "/hook" || seen.URL.RawQuery != "timeout=10s" || seen.Header.Get("Content-Type") != "application/json" || seen.ProtoMajor != 1 {
+		t.Errorf("asked %s %v by %s", seen.URL, seen.Header, seen.Proto)
+	}
+}
+
+func TestConnectionsAreKept(t *testing.T) {
+	var conns atomic.Int32
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.StartTLS()
+	defer s.Close()
+	c := New(nil)
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+	for i := range 5 {
+		if _, err := c.Call(t.Context(), Target{URL: fmt.Sprintf("%s/%d", s.URL, i), CABundle: ca}, nil, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("5 calls made %d connections", n)
+	}
+}
+
+func TestCallRefuses(t *testing.T) {
+	elsewhere := 0
+	s, ca := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/big":
+			_, _ = io.WriteString(w, strings.Repeat("x", 200))
+		case "/moved":
+			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
+		case "/other":
+			elsewhere++
+		case "/broken":
+			http.Error(w, "no such luck", http.StatusInternalServerError)
+		case "/missing":
+			http.NotFound(w, r)
+		case "/hangs":
+			<-r.Context().Done()
+		}
+	})
+	for name, test := range map[string]struct {
+		target Target
+		text   string
+	}{
+		"too large":     {Target{URL: s.URL + "/big", CABundle: ca}, "the response has more than 100 bytes"},
+		"redirect":      {Target{URL: s.URL + "/moved", CABundle: ca}, "the server responded with the status code 307 but did not return more information"},
+		"error":         {Target{URL: s.URL + "/broken", CABundle: ca}, `an error on the server ("no such luck") has prevented the request from succeeding`},
+		"not found":     {Target{URL: s.URL + "/missing", CABundle: ca}, "the server could not find the requested resource"},
+		"hangs":         {Target{URL: s.URL + "/hangs", CABundle: ca}, "context deadline exceeded"},
+		"bad authority": {Target{URL: s.URL, CABundle: "nonsense"}, "unable to load root certificates"},
+		"unknown":       {Target{URL: s.URL}, "certificate signed by unknown authority"},
+		"nowhere":       {Target{}, "webhook configuration must have either service or URL"},
+		"no link":       {Target{Namespace: "ns", Name: "svc"}, `Post "https://svc.ns.svc:443?timeout=1s": service ns/svc cannot be reached`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			b, err := New(nil).Call(ctx, test.target, nil, 100)
+			if err == nil || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("%s, %v", b, err)
+			}
+		})
+	}
+	if elsewhere != 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
+// TestTargetsAreForgotten checks that a client which is shown ever new targets does not grow.
+func TestTargetsAreForgotten(t *testing.T) {
+	c := New(nil)
+	for i := range 3 * maxTargets {
+		if _, err := c.transport(Target{URL: fmt.Sprintf("https://h%d", i)}.host()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.hosts) > maxTargets {
+		t.Errorf("%d targets are kept", len(c.hosts))
+	}
+}
