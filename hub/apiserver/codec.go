@@ -3,95 +3,29 @@ package apiserver
 import (
 	"encoding/hex"
 	"fmt"
-	"mime"
 	"reflect"
-	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer/json"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
-
-// codec reads request bodies and writes objects in forms other than the stored one.
-//
-// It is immutable.
-type codec struct {
-	scheme                                       *runtime.Scheme
-	json, jsonStrict, yaml, yamlStrict, protobuf runtime.Serializer
-	meta                                         runtime.Serializer // for PartialObjectMetadata, which no group owns
-}
-
-// newCodec returns the codec of a scheme.
-func newCodec(s *runtime.Scheme) *codec {
-	mk := func(o json.SerializerOptions) runtime.Serializer {
-		return json.NewSerializerWithOptions(json.DefaultMetaFactory, s, s, o)
-	}
-	metaScheme := runtime.NewScheme()
-	utilruntime.Must(metav1.AddMetaToScheme(metaScheme))
-	return &codec{
-		meta:       json.NewSerializerWithOptions(json.DefaultMetaFactory, metaScheme, metaScheme, json.SerializerOptions{}),
-		scheme:     s,
-		json:       mk(json.SerializerOptions{}),
-		jsonStrict: mk(json.SerializerOptions{Strict: true}),
-		yaml:       mk(json.SerializerOptions{Yaml: true}),
-		yamlStrict: mk(json.SerializerOptions{Yaml: true, Strict: true}),
-		protobuf:   protobuf.NewSerializer(s, s),
-	}
-}
-
-// decode decodes JSON that is to be answered: an object, or the metadata of one or many.
-func (c *codec) decode(body []byte) (runtime.Object, error) {
-	obj, _, err := c.json.Decode(body, nil, nil)
-	if runtime.IsNotRegisteredError(err) {
-		obj, _, err = c.meta.Decode(body, nil, nil)
-	}
-	return obj, err
-}
-
-// input picks the serializer for a body's media type, which is one of accepted.
-func (c *codec) input(contentType string, accepted []string, strict bool) (runtime.Serializer, error) {
-	media := mediaJSON
-	if contentType != "" {
-		m, _, err := mime.ParseMediaType(contentType)
-		if err != nil {
-			return nil, unsupportedMediaType(accepted)
-		}
-		media = m
-	}
-	switch {
-	case !slices.Contains(accepted, media):
-	case media == mediaJSON && strict:
-		return c.jsonStrict, nil
-	case media == mediaJSON:
-		return c.json, nil
-	case media == mediaYAML && strict:
-		return c.yamlStrict, nil
-	case media == mediaYAML:
-		return c.yaml, nil
-	case media == mediaProtobuf:
-		return c.protobuf, nil
-	}
-	return nil, unsupportedMediaType(accepted)
-}
 
 // decodeBody reads an object of the wanted kind. Unknown and duplicate fields are an error, a warning or nothing, by
 // validation ("" means Warn).
 func (x *exchange) decodeBody(body []byte, want bodyForm, validation string) (runtime.Object, error) {
 	gvk := want.gvk
 	strict := validation != metav1.FieldValidationIgnore
-	s, err := x.s.codec.input(x.r.Header.Get("Content-Type"), want.media, strict)
+	s, form, err := x.s.codec.Input(x.r.Header.Get("Content-Type"), want.media, strict)
 	if err != nil {
 		return nil, err
 	}
-	obj, actual, err := x.parse(s, body, &gvk, want.into)
+	obj, actual, err := x.parse(s, form, body, &gvk, want.into)
 	obj, err = want.conform(obj, err)
 	if se, ok := runtime.AsStrictDecodingError(err); ok && obj != nil && validation != metav1.FieldValidationStrict {
 		for _, e := range se.Errors() {
@@ -175,9 +109,9 @@ type bodyForm struct {
 // bodyOf returns the form of the body of a write to an object or subresource.
 func bodyOf(k *resource.Kind, sub *resource.Subresource) bodyForm {
 	if sub != nil && sub.New != nil {
-		return bodyForm{gvk: sub.GVK, into: sub.New(), media: mediaTypes}
+		return bodyForm{gvk: sub.GVK, into: sub.New(), media: media.All}
 	}
-	return bodyForm{gvk: k.GVK, into: k.New(), media: mediaOf(k), codec: k.Codec}
+	return bodyForm{gvk: k.GVK, into: k.New(), media: media.Of(k), codec: k.Codec}
 }
 
 // conform brings what a serializer has read into the form of the kind's objects. err is the serializer's; unknown fields that

@@ -38,7 +38,7 @@ const widgets = "/apis/example.dev/v1/namespaces/default/widgets"
 // colored is the schema of Widgets: a spec with a size and a color, which is red unless something else is said.
 type colored struct{}
 
-func (colored) Prune(obj map[string]any) (paths []string) {
+func (colored) Prune(obj map[string]any, _ bool) (paths []string, err error) {
 	spec, _ := obj["spec"].(map[string]any)
 	for name := range spec {
 		if name != "size" && name != "color" {
@@ -46,7 +46,7 @@ func (colored) Prune(obj map[string]any) (paths []string) {
 			paths = append(paths, "spec."+name)
 		}
 	}
-	return paths
+	return paths, nil
 }
 
 func (colored) Default(obj map[string]any) {
@@ -55,7 +55,11 @@ func (colored) Default(obj map[string]any) {
 	}
 }
 
-func (colored) Validate(obj map[string]any) field.ErrorList {
+func (s colored) ValidateStatus(ctx context.Context, obj, old map[string]any) field.ErrorList {
+	return s.Validate(ctx, obj, old)
+}
+
+func (colored) Validate(_ context.Context, obj, _ map[string]any) field.ErrorList {
 	if n, _, err := unstructured.NestedInt64(obj, "spec", "size"); err != nil || n < 0 {
 		return field.ErrorList{field.Invalid(field.NewPath("spec", "size"), n, "must be a number that is not negative")}
 	}

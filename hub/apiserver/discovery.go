@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
+	"petrel.dev/petrel/hub/apiserver/media"
 )
 
 // kinds returns the index of what is served now.
@@ -66,9 +67,9 @@ func (x *exchange) writeDiscovery(doc any, found bool) {
 		return
 	}
 	out, err := x.negotiate()
-	if err != nil || out.as != "" || out.media == mediaProtobuf {
+	if err != nil || out.As != "" || out.Media == media.Protobuf {
 		// A client cannot negotiate before it has discovery: it is always answered, in JSON.
-		out = output{media: mediaJSON}
+		out = media.Form{Media: media.JSON}
 	}
 	x.writeJSONAs(out, doc)
 }

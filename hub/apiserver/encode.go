@@ -14,6 +14,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"petrel.dev/petrel/hub/apiserver/media"
 )
 
 // gzipFrom is the size from which an answer is compressed: below, the time costs more than the bytes.
@@ -26,18 +28,22 @@ func (x *exchange) writeJSON(code int, v any) {
 		x.fail(fmt.Errorf("encode the answer: %w", err))
 		return
 	}
-	x.writeBody(code, output{media: mediaJSON, pretty: wantsPretty(x.r, x.query.Get("pretty"))}, body)
+	x.writeBody(code, media.Form{Media: media.JSON, Pretty: media.WantsPretty(x.r, x.query.Get("pretty"))}, body)
 }
 
-// writeBody answers with JSON bytes in the wanted text form.
-func (x *exchange) writeBody(code int, out output, body []byte) {
-	contentType := mediaJSON
+// writeBody answers with JSON bytes in the wanted form, protobuf excepted.
+func (x *exchange) writeBody(code int, out media.Form, body []byte) {
+	contentType := media.JSON
 	switch {
-	case out.media == mediaYAML:
-		if y, ok := x.toYAML(body); ok {
-			body, contentType = y, mediaYAML
+	case out.Media == media.CBOR:
+		if b, err := x.s.codec.Binary(out, nil, body); err == nil {
+			body, contentType = b, media.CBOR
 		}
-	case out.pretty:
+	case out.Media == media.YAML:
+		if y, ok := x.toYAML(body); ok {
+			body, contentType = y, media.YAML
+		}
+	case out.Pretty:
 		var b bytes.Buffer
 		if json.Indent(&b, body, "", "  ") == nil {
 			body = b.Bytes()
@@ -124,21 +130,14 @@ func putGzip(z *gzip.Writer) {
 	gzips.Put(z)
 }
 
-// writeProtobuf answers with the typed form of an object whose JSON is body.
-func (x *exchange) writeProtobuf(code int, obj runtime.Object, body []byte) {
-	if obj == nil {
-		var err error
-		if obj, err = x.s.codec.decode(body); err != nil {
-			x.fail(fmt.Errorf("decode for protobuf: %w", err))
-			return
-		}
-	}
-	var b bytes.Buffer
-	if err := x.s.codec.protobuf.Encode(obj, &b); err != nil {
-		x.fail(fmt.Errorf("encode as protobuf: %w", err))
+// writeBinary answers in a binary form with the object whose JSON is body; obj is nil when it has to be decoded.
+func (x *exchange) writeBinary(code int, out media.Form, obj runtime.Object, body []byte) {
+	b, err := x.s.codec.Binary(out, obj, body)
+	if err != nil {
+		x.fail(err)
 		return
 	}
-	x.writeBytes(code, mediaProtobuf, b.Bytes())
+	x.writeBytes(code, out.Media, b)
 }
 
 // warn adds a Warning header, once for each text.

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/apiserver/media"
 )
 
 // statusOf returns an error as a Status with its HTTP code. No other place does that.
@@ -40,34 +41,6 @@ func statusOf(err error) *metav1.Status {
 	return &s
 }
 
-// notAcceptable returns a 406 that names what is accepted: as is the requested shape, media are the types of the plain one.
-func notAcceptable(as string, media ...string) error {
-	msg := "only the following media types are accepted"
-	if as != "" {
-		msg += " when converting to " + as
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-			Message: msg + ": " + mediaJSON + ", " + mediaYAML,
-		}}
-	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: msg + ": " + strings.Join(media, ", "),
-	}}
-}
-
-// unsupportedMediaType returns a 415 that names what is accepted.
-func unsupportedMediaType[T ~string](accepted []T) error {
-	names := make([]string, len(accepted))
-	for i, a := range accepted {
-		names[i] = string(a)
-	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(names, ", "),
-	}}
-}
-
 // fail answers with err's Status.
 func (x *exchange) fail(err error) {
 	s := statusOf(err)
@@ -86,6 +59,6 @@ func (x *exchange) fail(err error) {
 	if err != nil {
 		panic("apiserver: a Status has a JSON form: " + err.Error())
 	}
-	out := negotiateError(x.r)
+	out := media.NegotiateError(x.r)
 	x.writeBody(int(s.Code), out, append(body, '\n'))
 }

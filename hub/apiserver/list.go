@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -34,11 +35,11 @@ func (x *exchange) list() {
 }
 
 // writeList answers with a list. The common case streams the stored bytes; every other form is built first.
-func (x *exchange) writeList(out output, res *registry.ListResult) {
+func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	gvk := x.t.Kind.GVK
 	kind, apiVersion := gvk.Kind+"List", gvk.GroupVersion().String()
 	items := res.Items
-	switch out.as {
+	switch out.As {
 	case "Table":
 		t, err := x.table(out, items, nil, listMeta(res))
 		if err != nil {
@@ -58,25 +59,29 @@ func (x *exchange) writeList(out output, res *registry.ListResult) {
 			}
 		}
 	}
+	if out.Binary() {
+		body, err := x.s.codec.BinaryList(out, kind, apiVersion, listMeta(res), items)
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		x.writeBytes(http.StatusOK, out.Media, body)
+		return
+	}
 	head, err := listHead(kind, apiVersion, listMeta(res))
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	if out.media == mediaJSON && !out.pretty {
+	if out.Media == media.JSON && !out.Pretty {
 		x.streamList(head, items)
 		return
 	}
-	body := joinList(head, items)
-	if out.media == mediaProtobuf {
-		x.writeProtobuf(http.StatusOK, nil, body)
-		return
-	}
-	x.writeBody(http.StatusOK, out, body)
+	x.writeBody(http.StatusOK, out, joinList(head, items))
 }
 
 // writeJSONAs answers with v in a text form that has been negotiated.
-func (x *exchange) writeJSONAs(out output, v any) {
+func (x *exchange) writeJSONAs(out media.Form, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		x.fail(fmt.Errorf("encode the answer: %w", err))
@@ -127,7 +132,7 @@ var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10
 // streamList writes the list item by item: a large one is never in memory twice.
 func (x *exchange) streamList(head []byte, items []json.RawMessage) {
 	h := x.w.Header()
-	h.Set("Content-Type", mediaJSON)
+	h.Set("Content-Type", media.JSON)
 	size := listSize(head, items)
 	var w io.Writer = x.w
 	if size >= gzipFrom && x.compresses() {

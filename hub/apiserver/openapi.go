@@ -6,6 +6,8 @@ import (
 
 	"github.com/munnerz/goautoneg"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/hub/apiserver/media"
 )
 
 // OpenAPI returns the schemas of the served kinds; hub/resource/openapi is one. To build them is expensive, so it happens at the
@@ -31,7 +33,7 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 	case p[0] == "v2" && len(p) == 1:
 		proto, contentType, ok := openAPIForm(x.r, "v2")
 		if !ok {
-			x.fail(notAcceptable("", mediaTypes...))
+			x.fail(media.NotAcceptable("", media.All...))
 			return
 		}
 		doc, tag, err := s.OpenAPI.V2(proto)
@@ -46,7 +48,7 @@ func (s *server) serveOpenAPI(x *exchange, p []string) {
 		}
 		proto, contentType, ok := openAPIForm(x.r, "v3")
 		if !ok {
-			x.fail(notAcceptable("", mediaTypes...))
+			x.fail(media.NotAcceptable("", media.All...))
 			return
 		}
 		doc, tag, found, err := s.OpenAPI.V3(gv, proto)
@@ -92,13 +94,13 @@ func groupVersionOf(p []string) (schema.GroupVersion, bool) {
 func openAPIForm(r *http.Request, version string) (protobuf bool, contentType string, ok bool) {
 	accept := r.Header.Get("Accept")
 	if accept == "" {
-		return false, mediaJSON, true
+		return false, media.JSON, true
 	}
 	for _, c := range goautoneg.ParseAccept(accept) {
 		sub := strings.ReplaceAll(c.SubType, "@v1.0", ".v1.0")
 		switch {
 		case c.Type == "*" || c.Type == "application" && (c.SubType == "*" || c.SubType == "json"):
-			return false, mediaJSON, true
+			return false, media.JSON, true
 		case c.Type == "application" && sub == "com.github.proto-openapi.spec."+version+".v1.0+protobuf":
 			if version == "v2" {
 				return true, openAPIv2Proto, true

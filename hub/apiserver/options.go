@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -61,12 +62,12 @@ func (x *exchange) deleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 			return nil, err
 		}
 	} else {
-		s, err := x.s.codec.input(x.r.Header.Get("Content-Type"), mediaTypes, false)
+		s, form, err := x.s.codec.Input(x.r.Header.Get("Content-Type"), media.All, false)
 		if err != nil {
 			return nil, err
 		}
 		gvk := corev1DeleteOptions
-		obj, _, err := x.parse(s, body, &gvk, o)
+		obj, _, err := x.parse(s, form, body, &gvk, o)
 		if apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsTooManyRequests(err) {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -182,5 +183,5 @@ const definitionsPath = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions
 // noDefinitions answers an empty list of custom kinds, which is true as long as CustomResourceDefinition is not a kind itself. If
 // it answered an error, kubectl would print that instead of the user's typing mistake.
 func (x *exchange) noDefinitions() {
-	x.writeBytes(http.StatusOK, mediaJSON, []byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`+"\n"))
+	x.writeBytes(http.StatusOK, media.JSON, []byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`+"\n"))
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
@@ -50,7 +51,7 @@ type server struct {
 	Config
 	streams  *podstream.Server               // nil: no link to the nodes
 	index    atomic.Pointer[discovery.Index] // as of the last request; replaced when the kinds have changed
-	codec    *codec
+	codec    *media.Codec
 	metrics  *metrics
 	inFlight chan struct{} // requests that are being admitted, and short ones until they end
 	budgets  *budgets
@@ -73,7 +74,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{
 		Config:   c,
-		codec:    newCodec(resource.Scheme()),
+		codec:    media.NewCodec(resource.Scheme()),
 		metrics:  newMetrics(c.Version, c.AgentPanics),
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),

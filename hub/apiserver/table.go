@@ -7,13 +7,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // transform gives one object another shape.
-func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
-	if out.as != "Table" {
+func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, error) {
+	if out.As != "Table" {
 		return partial(res.JSON)
 	}
 	var obj kube.Object
@@ -21,7 +22,7 @@ func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
 		obj = o
 	}
 	if x.sub != nil && x.sub.New != nil {
-		return nil, notAcceptable("Table.v1.meta.k8s.io")
+		return nil, media.NotAcceptable("Table.v1.meta.k8s.io")
 	}
 	t, err := x.table(out, []json.RawMessage{res.JSON}, obj, metav1.ListMeta{})
 	if err != nil {
@@ -31,7 +32,7 @@ func (x *exchange) transform(out output, res *registry.Result) ([]byte, error) {
 }
 
 // table renders items. one is the typed form of a single item, nil when there is none yet.
-func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, lm metav1.ListMeta) (*metav1.Table, error) {
+func (x *exchange) table(out media.Form, items []json.RawMessage, one kube.Object, lm metav1.ListMeta) (*metav1.Table, error) {
 	k := x.t.Kind
 	objs := make([]kube.Object, len(items))
 	if one != nil {
@@ -45,7 +46,7 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 			objs[i] = obj
 		}
 	}
-	t, err := k.Table(x.ctx, objs, &out.table)
+	t, err := k.Table(x.ctx, objs, &out.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (x *exchange) table(out output, items []json.RawMessage, one kube.Object, l
 		t.ResourceVersion = objs[0].GetResourceVersion()
 	}
 	for i := range t.Rows {
-		if t.Rows[i].Object, err = rowObject(out.table.IncludeObject, items[i]); err != nil {
+		if t.Rows[i].Object, err = rowObject(out.Table.IncludeObject, items[i]); err != nil {
 			return nil, err
 		}
 	}

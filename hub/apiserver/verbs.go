@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -115,10 +116,10 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 }
 
 func (x *exchange) patch(body []byte) (*registry.Result, error) {
-	media, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
-	pt := types.PatchType(strings.TrimSpace(media))
+	contentType, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
+	pt := types.PatchType(strings.TrimSpace(contentType))
 	if accepted := x.t.Kind.PatchTypes(); !slices.Contains(accepted, pt) {
-		return nil, unsupportedMediaType(accepted)
+		return nil, media.Unsupported(accepted)
 	}
 	o, err := x.patchOptions(pt)
 	if err != nil {
@@ -135,7 +136,7 @@ func (x *exchange) delete(body []byte) (*registry.Result, error) {
 	return x.s.Verbs.Delete(x.ctx, x.t, o)
 }
 
-func (x *exchange) deleteCollection(out output, body []byte) {
+func (x *exchange) deleteCollection(out media.Form, body []byte) {
 	// Deleting many takes its time, as a list does: only the client's patience bounds it.
 	x.ctx = x.r.Context()
 	list, err := x.listOptions()
@@ -162,10 +163,19 @@ func (x *exchange) deleteCollection(out output, body []byte) {
 	x.writeList(out, res)
 }
 
+// negotiate returns the form in which the client wants the answer.
+func (x *exchange) negotiate() (media.Form, error) {
+	accepted := media.All
+	if x.sub == nil || x.sub.New == nil { // otherwise the answer is of another kind than the target
+		accepted = media.Of(x.t.Kind)
+	}
+	return media.Negotiate(x.r, x.query, accepted, x.verb == "watch")
+}
+
 // writeResult answers with one object.
-func (x *exchange) writeResult(code int, out output, res *registry.Result) {
+func (x *exchange) writeResult(code int, out media.Form, res *registry.Result) {
 	body := res.JSON
-	if out.as != "" && !isStatus(body) {
+	if out.As != "" && !isStatus(body) {
 		var err error
 		if body, err = x.transform(out, res); err != nil {
 			x.fail(err)
@@ -173,8 +183,8 @@ func (x *exchange) writeResult(code int, out output, res *registry.Result) {
 		}
 		res = &registry.Result{JSON: body}
 	}
-	if out.media == mediaProtobuf {
-		x.writeProtobuf(code, res.Object, body)
+	if out.Binary() {
+		x.writeBinary(code, out, res.Object, body)
 		return
 	}
 	x.writeBody(code, out, body)

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -52,18 +53,15 @@ func (x *exchange) watch() {
 }
 
 // stream writes events until the watch ends, the client goes, or the time is up. Each batch is flushed as a whole.
-func (x *exchange) stream(ctx context.Context, out output, w registry.Watch) {
-	h := x.w.Header()
-	h.Set("Content-Type", mediaJSON)
-	if out.as != "" {
-		h.Set("Content-Type", fmt.Sprintf("%s;as=%s;g=%s;v=v1", mediaJSON, out.as, metav1.GroupName))
-	}
+func (x *exchange) stream(ctx context.Context, out media.Form, w registry.Watch) {
+	x.w.Header().Set("Content-Type", out.ContentType(true))
 	x.w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(x.w)
 	if err := flush.Flush(); err != nil {
 		return
 	}
-	f := frames{x: x, out: out, w: bufio.NewWriterSize(x.w, 4<<10)}
+	buffer := bufio.NewWriterSize(x.w, 4<<10)
+	f := frames{x: x, out: out, w: buffer, to: x.s.codec.Frames(out, buffer)}
 	for {
 		events, err := w.Next(ctx)
 		if err != nil {
@@ -84,19 +82,20 @@ func (x *exchange) stream(ctx context.Context, out output, w registry.Watch) {
 	}
 }
 
-// frames writes watch events one after the other, as lines of JSON.
+// frames gives watch events the wanted shape, and writes one after the other.
 type frames struct {
 	x     *exchange
-	out   output
+	out   media.Form
 	w     *bufio.Writer
-	begun bool // the table's columns have been sent
+	to    *media.Frames // writes to w, which keeps an error until Flush
+	begun bool          // the table's columns have been sent
 }
 
 func (f *frames) event(e registry.WatchEvent) error {
 	body := e.JSON
 	if e.Type != watch.Error {
 		var err error
-		switch f.out.as {
+		switch f.out.As {
 		case "Table":
 			body, err = f.tableRow(e)
 		case "PartialObjectMetadata", "PartialObjectMetadataList":
@@ -106,7 +105,7 @@ func (f *frames) event(e registry.WatchEvent) error {
 			return err
 		}
 	}
-	return f.write(e.Type, body)
+	return f.to.Write(e.Type, body)
 }
 
 func (f *frames) tableRow(e registry.WatchEvent) ([]byte, error) {
@@ -128,23 +127,13 @@ func (f *frames) tableRow(e registry.WatchEvent) ([]byte, error) {
 	return json.Marshal(t)
 }
 
-// write frames one event; bufio keeps an error until Flush.
-func (f *frames) write(t watch.EventType, body []byte) error {
-	_, _ = f.w.WriteString(`{"type":"`)
-	_, _ = f.w.WriteString(string(t))
-	_, _ = f.w.WriteString(`","object":`)
-	_, _ = f.w.Write(body)
-	_, err := f.w.WriteString("}\n")
-	return err
-}
-
 // error ends the stream with a Status, which is how a client learns that it must list again.
 func (f *frames) error(err error) {
 	body, merr := json.Marshal(statusOf(err))
 	if merr != nil {
 		return
 	}
-	if f.write(watch.Error, body) == nil && f.w.Flush() == nil {
+	if f.to.Write(watch.Error, body) == nil && f.w.Flush() == nil {
 		_ = http.NewResponseController(f.x.w).Flush()
 	}
 }

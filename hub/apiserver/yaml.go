@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
+
+	"petrel.dev/petrel/hub/apiserver/media"
 )
 
 const (
@@ -17,9 +19,9 @@ const (
 	maxYAMLOut = 4 << 20
 )
 
-// parse decodes a body. YAML is bounded by maxYAML and parsed one body at a time: users take turns.
-func (x *exchange) parse(s runtime.Serializer, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
-	if c := x.s.codec; s != c.yaml && s != c.yamlStrict {
+// parse decodes a body of the media type form. YAML is bounded by maxYAML and parsed one body at a time: users take turns.
+func (x *exchange) parse(s runtime.Serializer, form string, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	if form != media.YAML {
 		return s.Decode(body, gvk, into)
 	}
 	if len(body) > maxYAML {

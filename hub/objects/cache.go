@@ -203,6 +203,9 @@ func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry, in *interner) (obj ku
 
 // set stores the object's new revision and notifies subscribers.
 func (kc *kindCache) set(key string, it cached) {
+	if slim := kc.kind.Slim; slim != nil {
+		it.obj = slim(it.obj)
+	}
 	old, _ := kc.items.Set(key, it)
 	for _, ix := range kc.indexes {
 		ix.change(key, old.obj, it.obj)
@@ -315,7 +318,7 @@ func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	}
 	if obj == nil {
 		var err error
-		if obj, err = c.decoded.object(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
+		if obj, err = c.typed(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
 			c.unreadable(ev.Key, ev.Rev, err)
 			return
 		}
@@ -342,7 +345,7 @@ func (c *Cache) decodeAll(events []sqlstore.Event) []kube.Object {
 	objs := make([]kube.Object, len(events))
 	for i, ev := range events {
 		if kinds[i] != nil && !ev.Deleted {
-			objs[i], _ = c.decoded.object(kinds[i], ev.Key, ev.Rev, ev.Value)
+			objs[i], _ = c.typed(kinds[i], ev.Key, ev.Rev, ev.Value)
 		}
 	}
 	return objs

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -68,7 +69,7 @@ func (c *Cache) At(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	kc := c.cached[part]
-	if kc == nil {
+	if kc == nil || kc.kind.Slim != nil { // it holds parts of objects
 		return nil, false
 	}
 	it, ok := kc.items.Get(key)
@@ -91,7 +92,19 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 	if o, ok := c.At(key, rev); ok {
 		return o, nil
 	}
-	return c.decoded.object(k, key, rev, raw)
+	return c.typed(k, key, rev, raw)
+}
+
+// typed decodes raw, or finds it decoded. Objects that are too large for the typed cache are not kept here either.
+func (c *Cache) typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (obj kube.Object, err error) {
+	if k.Slim == nil {
+		return c.decoded.object(k, key, rev, raw)
+	}
+	err = contain.Do(c.log, "objects/decode", key, func() error {
+		obj, err = Decode(k, raw)
+		return err
+	})
+	return obj, err
 }
 
 // Offer announces that obj is about to be committed as enc under key. Settle must follow. From now on obj is shared:

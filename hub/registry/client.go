@@ -169,7 +169,7 @@ func (c *client) plan(ctx context.Context, w control.Write) (*request, *plan, er
 
 // writeVerb returns the verb that a write would be over HTTP.
 func writeVerb(t resource.Target, w control.Write) string {
-	switch sub := t.Kind.Stored().Subresources[w.Subresource]; {
+	switch sub := t.Kind.Working().Subresources[w.Subresource]; {
 	case w.Delete:
 		return "delete"
 	case sub != nil && sub.Handler != nil, w.Old == nil && w.Subresource == "":

@@ -22,11 +22,8 @@ func asKube(body runtime.Object) (kube.Object, bool) {
 	return o, ok
 }
 
-// view turns stored bytes into JSON of the target's kind: without change unless the kind is a view.
+// view turns stored bytes into JSON of the target's kind: without change when that shows its objects as they are stored.
 func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) ([]byte, error) {
-	if k.StoredAs == nil {
-		return raw, nil
-	}
 	out, err := r.views(ctx, k, []sqlstore.Entry{{Key: key, Rev: rev, Value: raw}})
 	if err != nil {
 		return nil, err
@@ -37,20 +34,13 @@ func (r *Registry) view(ctx context.Context, k *resource.Kind, key string, rev s
 // views does what view does, for many, which it converts in one call.
 func (r *Registry) views(ctx context.Context, k *resource.Kind, entries []sqlstore.Entry) ([]json.RawMessage, error) {
 	out := make([]json.RawMessage, len(entries))
-	if k.StoredAs == nil {
+	if k.AsStored() {
 		for i, e := range entries {
 			out[i] = e.Value
 		}
 		return out, nil
 	}
-	objs := make([]kube.Object, len(entries))
-	for i, e := range entries {
-		var err error
-		if objs[i], err = r.objects.Typed(k.StoredAs, e.Key, e.Rev, e.Value); err != nil {
-			return nil, err
-		}
-	}
-	shown, err := k.FromStored(ctx, objs...)
+	shown, err := r.shown(ctx, k, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -60,4 +50,16 @@ func (r *Registry) views(ctx context.Context, k *resource.Kind, entries []sqlsto
 		}
 	}
 	return out, nil
+}
+
+// shown returns stored objects as k shows them.
+func (r *Registry) shown(ctx context.Context, k *resource.Kind, entries []sqlstore.Entry) ([]kube.Object, error) {
+	objs := make([]kube.Object, len(entries))
+	for i, e := range entries {
+		var err error
+		if objs[i], err = r.objects.Typed(k.Stored(), e.Key, e.Rev, e.Value); err != nil {
+			return nil, err
+		}
+	}
+	return k.FromStored(ctx, objs...)
 }

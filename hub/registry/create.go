@@ -48,7 +48,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err := r.creatable(ctx, t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
+	if obj, err = t.Kind.ToWorking(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
@@ -104,7 +104,7 @@ func (r *Registry) exists(q *request, p *plan, e sqlstore.Entry) error {
 	if e.Value == nil {
 		return err
 	}
-	if o, derr := r.objects.Typed(p.kind, p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
+	if o, derr := r.objects.Typed(p.kind.Stored(), p.key, e.Rev, e.Value); derr == nil && o.GetDeletionTimestamp() != nil {
 		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
 	}
 	return err
@@ -116,6 +116,11 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	k, rules := q.kind, q.rules()
 	if err := r.checkLimit(ctx, k, obj); err != nil {
 		return nil, err
+	}
+	if k.Closing != nil {
+		if why := k.Closing(); why != "" {
+			return nil, apierrors.NewForbidden(k.Resource(), obj.GetName(), errors.New(why))
+		}
 	}
 	if obj.GetResourceVersion() != "" {
 		return nil, plainError(versionAtNewText)
@@ -134,7 +139,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 		return nil, err
 	}
 	p.key = resource.Key(k, obj.GetNamespace(), obj.GetName())
-	if err := p.encode(); err != nil {
+	if err := p.encode(ctx); err != nil {
 		return nil, err
 	}
 	return p, p.bounded()

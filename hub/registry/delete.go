@@ -64,9 +64,9 @@ func (r *Registry) planDelete(ctx context.Context, q *request, cur *current, opt
 		return p, nil
 	case gone:
 		p.remove = true
-		return p, p.encode()
+		return p, p.encode(ctx)
 	}
-	return p, p.encodeChange()
+	return p, p.encodeChange(ctx)
 }
 
 // planRemoval removes an object for good: its grace period is over, and it has no finalizers.
@@ -75,7 +75,7 @@ func (r *Registry) planRemoval(ctx context.Context, q *request, cur *current) (*
 		return nil, err
 	}
 	p := &plan{kind: q.kind, key: cur.entry.Key, old: cur, remove: true, obj: cur.obj.DeepCopyObject().(kube.Object)}
-	return p, p.encode()
+	return p, p.encode(ctx)
 }
 
 // checkPreconditions refuses cur, with upstream's texts, when it is not the object that a deletion names; nil names any.

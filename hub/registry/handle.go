@@ -171,7 +171,7 @@ func (h *handling) Update(ctx context.Context, req *resource.Request, body runti
 			return nil, err
 		}
 		p := &plan{kind: q.kind, key: cur.entry.Key, old: cur, obj: obj}
-		return p, p.encodeChange()
+		return p, p.encodeChange(ctx)
 	})
 }
 
@@ -197,7 +197,7 @@ func (h *handling) Delete(ctx context.Context, req *resource.Request, body runti
 			return p, err
 		}
 		mark(p.obj)
-		return p, p.encode() // marked at least, or a removal
+		return p, p.encode(ctx) // marked at least, or a removal
 	})
 }
 

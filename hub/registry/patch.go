@@ -78,9 +78,9 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	return p.warn(res), err
 }
 
-// patched returns the object that results from the patch of the current one, in its stored version.
+// patched returns the object that results from the patch of the current one, in the version in which it is decided.
 func (r *Registry) patched(ctx context.Context, k *resource.Kind, cur *current, p *patcher) (kube.Object, error) {
-	now, err := r.view(ctx, k, cur.entry.Key, cur.entry.Rev, cur.entry.Value)
+	now, err := r.nowOf(ctx, k, cur)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -91,10 +91,18 @@ func (r *Registry) patched(ctx context.Context, k *resource.Kind, cur *current, 
 	}
 	obj, _ := asKube(body)
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	if obj, err = k.ToStored(ctx, obj); err != nil {
+	if obj, err = k.ToWorking(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return obj, nil
+}
+
+// nowOf returns the JSON that a patch of an object of k applies to.
+func (r *Registry) nowOf(ctx context.Context, k *resource.Kind, cur *current) ([]byte, error) {
+	if k == k.Working() && !k.AsStored() {
+		return encodeBody(cur.obj)
+	}
+	return r.view(ctx, k, cur.entry.Key, cur.entry.Rev, cur.entry.Value)
 }
 
 // patcher is one patch request. warnings are those of the last application.

@@ -26,7 +26,7 @@ import (
 // It does not change once resolved.
 type request struct {
 	resource.Request
-	kind *resource.Kind        // as it is stored: Kind itself, unless that is a view
+	kind *resource.Kind        // Kind.Working: Kind itself, unless that is a view
 	sub  *resource.Subresource // nil: the object itself
 }
 
@@ -51,7 +51,7 @@ func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, 
 		Request: resource.Request{
 			Target: t, User: auth.UserFrom(ctx), Manager: o.manager, DryRun: len(o.dryRun) > 0, Preconditions: o.preconditions,
 		},
-		kind: t.Kind.Stored(), sub: sub,
+		kind: t.Kind.Working(), sub: sub,
 	}
 	return resource.WithRequest(ctx, &q.Request), q, nil
 }
@@ -66,7 +66,7 @@ func served(t resource.Target, verb string) (*resource.Subresource, error) {
 		}
 		return nil, nil
 	}
-	s := t.Kind.Stored().Subresources[t.Subresource]
+	s := t.Kind.Working().Subresources[t.Subresource]
 	if s == nil {
 		return nil, apierrors.NewGenericServerResponse(404, verb, gr, t.Name, "the server could not find the requested resource", 0, true)
 	}
@@ -118,7 +118,7 @@ func (q *request) handler() resource.Handler {
 	return q.Kind.Handler
 }
 
-// admission returns the request as admission sees it: with the stored kind.
+// admission returns the request as admission sees it: with the Working kind.
 func (q *request) admission(op Operation, obj, old kube.Object) *AdmissionRequest {
 	a := &AdmissionRequest{Request: q.Request, Operation: op, Object: obj, Old: old}
 	a.Kind = q.kind

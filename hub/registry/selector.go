@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -87,13 +88,18 @@ func (s *selection) matches(obj kube.Object) bool {
 	if s.labels != nil && !s.labels.Matches(labels.Set(obj.GetLabels())) {
 		return false
 	}
-	return s.fields == nil || s.fields.Matches(s.fieldsOf(obj))
+	if s.fields == nil {
+		return true
+	}
+	k := s.kind.Working()
+	shown, err := k.FromStored(context.Background(), obj) // a conversion has bounds of its own
+	return err == nil && s.fields.Matches(fieldsOf(k, shown[0]))
 }
 
-// fieldsOf returns the values of the stored kind's fields, also for a view: its FieldSelector has translated the labels.
-func (s *selection) fieldsOf(obj kube.Object) fields.Set {
-	if f := s.kind.Stored().Fields; f != nil {
-		return f(obj)
+// fieldsOf returns the values of the Working kind's fields, also for a view: its FieldSelector has translated the labels.
+func fieldsOf(k *resource.Kind, obj kube.Object) fields.Set {
+	if k.Fields != nil {
+		return k.Fields(obj)
 	}
 	return fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
 }

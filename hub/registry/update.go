@@ -38,7 +38,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if err := checkName(t, obj); err != nil {
 		return nil, err
 	}
-	if obj, err = t.Kind.ToStored(ctx, obj); err != nil {
+	if obj, err = t.Kind.ToWorking(ctx, obj); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	// Without a resourceVersion a conflict is tried again, with the body as it came.
@@ -95,9 +95,9 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 	}
 	if mayGo(k, obj, old) {
 		p.remove = true
-		return p, p.encode()
+		return p, p.encode(ctx)
 	}
-	if err := p.encodeChange(); err != nil {
+	if err := p.encodeChange(ctx); err != nil {
 		return nil, err
 	}
 	return p, p.bounded()

@@ -92,11 +92,11 @@ func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, erro
 		return 0, storeFailure(w.sel.kind, "watch", err)
 	}
 	w.first = make([]WatchEvent, 0, len(page.Entries)+1)
-	for _, e := range page.Entries {
-		b, err := w.r.view(ctx, w.sel.kind, e.Key, e.Rev, e.Value)
-		if err != nil {
-			return 0, apierrors.NewInternalError(err)
-		}
+	shown, err := w.r.views(ctx, w.sel.kind, page.Entries)
+	if err != nil {
+		return 0, apierrors.NewInternalError(err)
+	}
+	for _, b := range shown {
 		w.first = append(w.first, WatchEvent{Type: watch.Added, JSON: b})
 	}
 	if list && w.bookmarks {
@@ -121,6 +121,9 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		case err == nil:
 			if out := w.translate(ctx, events); len(out) > 0 {
 				return out, nil
+			}
+			if w.failed != nil {
+				return nil, w.failed
 			}
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -195,9 +198,10 @@ func (w *watcher) translate(ctx context.Context, events []sqlstore.Event) []Watc
 			continue
 		}
 		b, err := w.r.view(ctx, w.sel.kind, key, ev.Rev, we.JSON)
-		if err != nil {
-			w.r.log.Error("stored object cannot be shown to a watch", "key", ev.Key, "revision", int64(ev.Rev), "error", err)
-			continue
+		if err != nil { // the client must not believe that it has seen the change
+			w.r.log.Error("stored object cannot be shown to a watch, which ends", "key", ev.Key, "revision", int64(ev.Rev), "error", err)
+			w.failed = apierrors.NewInternalError(err)
+			return out
 		}
 		we.JSON = b
 		out = append(out, we)

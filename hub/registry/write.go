@@ -23,10 +23,11 @@ type current struct {
 // plan is one object's change, decided by rules and admission and not yet committed. obj and enc are what is written;
 // an empty enc means that there is nothing to write.
 type plan struct {
-	kind     *resource.Kind // as stored
+	kind     *resource.Kind // the request's Working kind
 	key      string
 	old      *current // nil: a creation
 	obj      kube.Object
+	stored   kube.Object // obj in the version that is stored; obj itself where that is the same. Set by encode
 	enc      objects.Encoded
 	remove   bool
 	frees    bool // a step on the way to a deletion: a full store takes it
@@ -57,19 +58,23 @@ func (p *plan) bounded() error {
 }
 
 // encode fills enc from obj.
-func (p *plan) encode() error {
-	enc, err := objects.Encode(p.kind, p.obj)
+func (p *plan) encode(ctx context.Context) (err error) {
+	if p.stored = p.obj; p.kind.StoredAs != nil {
+		p.stored, err = p.kind.ToStored(ctx, p.obj.DeepCopyObject().(kube.Object))
+	}
+	if err == nil {
+		p.enc, err = objects.Encode(p.kind.Stored(), p.stored)
+	}
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	p.enc = enc
 	return nil
 }
 
 // encodeChange does what encode does, but leaves enc empty when the object would not change: a write that changes nothing makes no
 // revision and no event.
-func (p *plan) encodeChange() error {
-	if err := p.encode(); err != nil {
+func (p *plan) encodeChange(ctx context.Context) error {
+	if err := p.encode(ctx); err != nil {
 		return err
 	}
 	if p.enc.Same(p.old.entry.Value, p.old.entry.Rev) {
@@ -78,7 +83,7 @@ func (p *plan) encodeChange() error {
 	return nil
 }
 
-// current reads an object; nil when it does not exist.
+// current reads an object, in the version in which requests of k are decided; nil when it does not exist.
 func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*current, error) {
 	e, ok, err := r.store.Get(ctx, key)
 	if err != nil {
@@ -87,11 +92,11 @@ func (r *Registry) current(ctx context.Context, k *resource.Kind, key string) (*
 	if !ok {
 		return nil, nil
 	}
-	obj, err := r.objects.Typed(k.Stored(), key, e.Rev, e.Value)
+	objs, err := r.shown(ctx, k.Working(), []sqlstore.Entry{e})
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return &current{entry: e, obj: obj}, nil
+	return &current{entry: e, obj: objs[0]}, nil
 }
 
 // commit makes all plans durable in one transaction, or none. Afterwards each plan's obj carries its resourceVersion and
@@ -102,16 +107,16 @@ func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revis
 	offers := make([]*objects.Handoff, len(plans))
 	for i, p := range plans {
 		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees, Reserve: reserve}
-		if !p.remove {
-			offers[i] = r.objects.Offer(p.key, p.enc, p.obj)
+		if !p.remove && p.kind.Stored().Slim == nil {
+			offers[i] = r.objects.Offer(p.key, p.enc, p.stored)
 		}
 	}
 	revs, err := r.store.Commit(ctx, ops...)
 	for i, o := range offers {
+		if err == nil && (o == nil || plans[i].stored != plans[i].obj) { // otherwise it is set when the offer is settled
+			plans[i].obj.SetResourceVersion(objects.FormatRevision(revs[i]))
+		}
 		if o == nil {
-			if err == nil {
-				plans[i].obj.SetResourceVersion(objects.FormatRevision(revs[i]))
-			}
 			continue
 		}
 		if err != nil {
@@ -191,9 +196,12 @@ func (r *Registry) uncommitted(ctx context.Context, q *request, p *plan) (*Resul
 	default:
 		p.obj.SetResourceVersion(objects.FormatRevision(p.ifRev()))
 	}
-	shown, err := q.Kind.FromStored(ctx, p.obj)
-	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+	shown := []kube.Object{p.obj}
+	var err error
+	if q.Kind != q.kind {
+		if shown, err = q.Kind.FromStored(ctx, p.obj); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
 	}
 	b, err := encodeBody(shown[0])
 	if err != nil {
@@ -203,15 +211,18 @@ func (r *Registry) uncommitted(ctx context.Context, q *request, p *plan) (*Resul
 	return res, nil
 }
 
-// asViewed converts a result to k when that is a view of the stored kind.
+// asViewed gives a result the form in which k shows its objects.
 func (r *Registry) asViewed(ctx context.Context, k *resource.Kind, key string, rev sqlstore.Revision, res *Result) (*Result, error) {
-	if k.StoredAs == nil {
+	if k.AsStored() {
 		return res, nil
 	}
-	b, err := r.view(ctx, k, key, rev, res.JSON)
+	objs, err := r.shown(ctx, k, []sqlstore.Entry{{Key: key, Rev: rev, Value: res.JSON}})
+	if err == nil {
+		res.JSON, err = encodeBody(objs[0])
+	}
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	res.JSON, res.Object = b, nil
+	res.Object = objs[0]
 	return res, nil
 }

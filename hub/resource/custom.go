@@ -2,13 +2,19 @@ package resource
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/internal/kube"
@@ -20,8 +26,13 @@ type Custom struct {
 	Plural, Singular       string
 	ShortNames, Categories []string
 	Namespaced             bool
+	ListKind               string // "": GVK.Kind + "List"
 	// Schema describes its objects; nil: every field is kept, and none is checked.
 	Schema Schema
+	// Versions replaces Schema for a kind that has several versions, or whose schema is made when it is used.
+	Versions Versions
+	// StoredAs is the version that is stored, nil: this one. Each version decides its own requests.
+	StoredAs *Kind
 	// TypeConverter is that of the Kind: the merge rules of Schema, for server-side apply; nil: deduced from the objects.
 	TypeConverter func() (managedfields.TypeConverter, error)
 	// Status says that only the subresource of that name writes the field "status", and that it writes nothing else.
@@ -32,7 +43,12 @@ type Custom struct {
 func (c Custom) Kind() *Kind {
 	k := newKind(c.GVK, c.Plural, c.Singular)
 	k.ShortNames, k.Categories = c.ShortNames, c.Categories
-	k.Codec = unstructuredCodec{c.GVK, c.Schema}
+	k.shaped = c.Versions != nil || c.Schema != nil
+	if c.Versions == nil {
+		c.Versions = oneVersion{c.Schema}
+	}
+	k.Codec, k.listKind = unstructuredCodec{c.GVK, c.Versions}, c.ListKind
+	k.StoredAs, k.ownVersion = c.StoredAs, c.StoredAs != nil
 	k.TypeConverter = c.TypeConverter
 	k.New = func() kube.Object {
 		u := &unstructured.Unstructured{}
@@ -41,7 +57,7 @@ func (c Custom) Kind() *Kind {
 	}
 	k.NewList = func() runtime.Object {
 		l := &unstructured.UnstructuredList{}
-		l.SetGroupVersionKind(c.GVK.GroupVersion().WithKind(c.GVK.Kind + "List"))
+		l.SetGroupVersionKind(c.GVK.GroupVersion().WithKind(k.ListKind()))
 		return l
 	}
 	if !c.Namespaced {
@@ -50,8 +66,11 @@ func (c Custom) Kind() *Kind {
 	k.Rules = c.rules()
 	if c.Status {
 		k.Subresources["status"] = &Subresource{Name: "status", GVK: c.GVK, Verbs: []string{"get", "patch", "update"}, Rules: &Rules{
-			Default: c.defaults, ValidateUpdate: func(_ context.Context, obj, _ kube.Object) field.ErrorList { return c.validate(obj) },
-			PrepareUpdate: func(_ context.Context, obj, old kube.Object) { keepAllBut("status", content(obj), content(old)) },
+			Default: c.defaults,
+			ValidateUpdate: func(ctx context.Context, obj, old kube.Object) field.ErrorList {
+				return c.check(ctx, func(s Schema) field.ErrorList { return s.ValidateStatus(ctx, content(obj), content(old)) })
+			},
+			PrepareUpdate: func(_ context.Context, obj, old kube.Object) { onlyStatus(obj, old) },
 		}}
 	}
 	return k
@@ -75,26 +94,65 @@ func (c Custom) rules() Rules {
 				obj.SetGeneration(old.GetGeneration() + 1)
 			}
 		},
-		ValidateCreate: func(_ context.Context, obj kube.Object) field.ErrorList {
+		ValidateCreate: func(ctx context.Context, obj kube.Object) field.ErrorList {
 			errs := genericvalidation.ValidateObjectMetaAccessor(obj, c.Namespaced, genericvalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
-			return append(errs, c.validate(obj)...)
+			return append(errs, c.check(ctx, func(s Schema) field.ErrorList { return s.Validate(ctx, content(obj), nil) })...)
 		},
-		ValidateUpdate: func(_ context.Context, obj, _ kube.Object) field.ErrorList { return c.validate(obj) },
+		ValidateUpdate: func(ctx context.Context, obj, old kube.Object) field.ErrorList {
+			return c.check(ctx, func(s Schema) field.ErrorList { return s.Validate(ctx, content(obj), content(old)) })
+		},
+		WarnCreate: func(_ context.Context, obj kube.Object) []string { return finalizerWarnings(obj, nil) },
+		WarnUpdate: func(_ context.Context, obj, old kube.Object) []string { return finalizerWarnings(obj, old) },
 	}
 }
 
+// defaults fills in what is left out. A schema that cannot be had is what check then reports.
 func (c Custom) defaults(obj kube.Object) {
-	if c.Schema != nil {
-		c.Schema.Default(content(obj))
+	if s, err := c.Versions.Schema(context.Background(), c.GVK.Version); err == nil && s != nil {
+		s.Default(content(obj))
 	}
 }
 
-func (c Custom) validate(obj kube.Object) field.ErrorList {
-	if c.Schema == nil {
+// check runs a check of the version's schema, if there is one.
+func (c Custom) check(ctx context.Context, run func(Schema) field.ErrorList) field.ErrorList {
+	s, err := c.Versions.Schema(ctx, c.GVK.Version)
+	switch {
+	case err != nil:
+		return field.ErrorList{field.InternalError(nil, err)}
+	case s == nil:
 		return nil
 	}
-	return c.Schema.Validate(content(obj))
+	return run(s)
 }
+
+// finalizerWarnings warns of finalizers that an object gets and whose names may be those of others.
+func finalizerWarnings(obj, old kube.Object) (warnings []string) {
+	var had []string
+	if old != nil {
+		had = old.GetFinalizers()
+	}
+	names := slices.Clone(obj.GetFinalizers())
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if slices.Contains(had, name) {
+			continue
+		}
+		for _, msg := range validation.IsQualifiedName(name) {
+			warnings = append(warnings, fmt.Sprintf("metadata.finalizers: %q: %s", name, msg))
+		}
+		if strings.Contains(name, "/") || slices.Contains(standardFinalizers, name) {
+			continue
+		}
+		path := ""
+		if strings.Contains(name, ".") {
+			path = " including a path (/)"
+		}
+		warnings = append(warnings, fmt.Sprintf("metadata.finalizers: %q: prefer a domain-qualified finalizer name%s to avoid accidental conflicts with other finalizer writers", name, path))
+	}
+	return warnings
+}
+
+var standardFinalizers = []string{metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents, string(corev1.FinalizerKubernetes)}
 
 // content returns the object's fields. Rules of a custom kind are called only with objects of its codec.
 func content(obj kube.Object) map[string]any { return obj.(*unstructured.Unstructured).Object }
@@ -108,18 +166,20 @@ func keep(name string, now, was map[string]any) {
 	}
 }
 
-// keepAllBut restores all fields of now but one.
-func keepAllBut(name string, now, was map[string]any) {
+// onlyStatus restores all of obj but its status, and who manages which field.
+func onlyStatus(obj, old kube.Object) {
+	now, was, managed := content(obj), content(old), obj.GetManagedFields()
 	for field := range now {
-		if _, ok := was[field]; !ok && field != name {
+		if _, ok := was[field]; !ok && field != "status" {
 			delete(now, field)
 		}
 	}
 	for field := range was {
-		if field != name {
+		if field != "status" {
 			keep(field, now, was)
 		}
 	}
+	obj.SetManagedFields(managed)
 }
 
 // besidesMetadata returns the fields whose changes raise the generation.

@@ -25,7 +25,7 @@ var widgetGVK = schema.GroupVersionKind{Group: "example.dev", Version: "v1", Kin
 // sized is the schema of objects with a spec.size from 1 to 9 (default 1) and a status, and nothing else.
 type sized struct{}
 
-func (sized) Prune(obj map[string]any) (paths []string) {
+func (sized) Prune(obj map[string]any, _ bool) (paths []string, err error) {
 	for name := range obj {
 		if !slices.Contains([]string{"apiVersion", "kind", "metadata", "spec", "status"}, name) {
 			delete(obj, name)
@@ -40,7 +40,7 @@ func (sized) Prune(obj map[string]any) (paths []string) {
 		}
 	}
 	slices.Sort(paths)
-	return paths
+	return paths, nil
 }
 
 func (sized) Default(obj map[string]any) {
@@ -49,7 +49,11 @@ func (sized) Default(obj map[string]any) {
 	}
 }
 
-func (sized) Validate(obj map[string]any) field.ErrorList {
+func (s sized) ValidateStatus(ctx context.Context, obj, old map[string]any) field.ErrorList {
+	return s.Validate(ctx, obj, old)
+}
+
+func (sized) Validate(_ context.Context, obj, _ map[string]any) field.ErrorList {
 	if n, ok, err := unstructured.NestedInt64(obj, "spec", "size"); err != nil || !ok || n < 1 || n > 9 {
 		return field.ErrorList{field.Invalid(field.NewPath("spec", "size"), n, "must be 1 to 9")}
 	}
@@ -139,8 +143,12 @@ func TestUnstructuredBodiesConform(t *testing.T) {
 		}
 	}
 	// What was stored under another schema loses what this one does not have, without a complaint.
-	stored, err := k.Codec.Decode([]byte(`{"apiVersion":"example.dev/v1","kind":"Widget","metadata":{"resourceVersion":"4","name":"a"},"spec":{"size":2,"shape":"round"}}`))
-	if err != nil || !cmp.Equal(content(stored)["spec"], any(map[string]any{"size": int64(2)})) || stored.GetResourceVersion() != "4" {
+	raw, err := k.Codec.Decode([]byte(`{"apiVersion":"example.dev/v1","kind":"Widget","metadata":{"resourceVersion":"4","name":"a"},"spec":{"size":2,"shape":"round"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := k.FromStored(t.Context(), raw)
+	if err != nil || !cmp.Equal(content(stored[0])["spec"], any(map[string]any{"size": int64(2)})) || stored[0].GetResourceVersion() != "4" {
 		t.Errorf("%v, %v", stored, err)
 	}
 	for _, bad := range []string{`null`, `[]`, ``} {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/internal/kube"
@@ -32,6 +33,26 @@ type Kind struct {
 	// Event on core Event), and its Codec converts between the two. Its Rules see stored objects; they may be stricter than
 	// the stored kind's, whose Subresources, Grace, Fields and Indexes count.
 	StoredAs *Kind
+
+	// ownVersion says of a view that its requests are decided in its own version: Working.
+	ownVersion bool
+	// shaped says that stored bytes may differ from what the kind shows: it has a schema, which may have changed since.
+	shaped bool
+	// listKind is "" for GVK.Kind + "List".
+	listKind string
+
+	// Unserved says that no path leads to the kind. Its objects exist, so loops that follow all kinds see it.
+	Unserved bool
+	// Deprecated is a warning with each answer; "": none.
+	Deprecated string
+	// Closing, when not nil, returns why no object can be created any more; "": it can.
+	Closing func() string
+	// Slim, when not nil, returns the part of an object that loops see and the typed cache keeps, because all of it would be too
+	// large. obj is shared: read-only.
+	Slim func(obj kube.Object) kube.Object
+	// Describe, when not nil, returns the OpenAPI schema of a kind without a Go type, version 2 or 3, without apiVersion, kind and
+	// metadata. nil: nothing is known of its fields, or (version 2) clients should not look at them. It belongs to the caller.
+	Describe func(v2 bool) (*spec.Schema, error)
 
 	// Codec reads and writes the kind's objects; nil for virtual kinds only. No other code depends on their Go type.
 	Codec Codec
@@ -98,6 +119,34 @@ func (k *Kind) Stored() *Kind {
 	return k
 }
 
+// Working returns the kind in whose version requests of k are decided: its rules, subresources, field selectors and admission see
+// them. For most views that is the stored kind. A version of a custom kind decides itself, and is converted when it is stored.
+func (k *Kind) Working() *Kind {
+	if k.ownVersion {
+		return k
+	}
+	return k.Stored()
+}
+
+// AsStored reports whether the kind shows its objects as the bytes that are stored.
+func (k *Kind) AsStored() bool { return k.StoredAs == nil && !k.shaped }
+
+// ListKind returns the kind of a list of objects.
+func (k *Kind) ListKind() string {
+	if k.listKind != "" {
+		return k.listKind
+	}
+	return k.GVK.Kind + "List"
+}
+
+// ToWorking returns an object of this kind as one of Working's. It takes obj over.
+func (k *Kind) ToWorking(ctx context.Context, obj kube.Object) (kube.Object, error) {
+	if k.ownVersion {
+		return obj, nil
+	}
+	return k.ToStored(ctx, obj)
+}
+
 // ToStored returns an object of this kind as one of the stored kind: itself, unless this kind is a view. It takes obj over.
 func (k *Kind) ToStored(ctx context.Context, obj kube.Object) (kube.Object, error) {
 	if k.StoredAs == nil {
@@ -111,10 +160,10 @@ func (k *Kind) ToStored(ctx context.Context, obj kube.Object) (kube.Object, erro
 	return out[0], nil
 }
 
-// FromStored returns stored objects as this kind shows them: themselves, unless this kind is a view. Results may share memory
+// FromStored returns stored objects as this kind shows them: themselves when it shows them as stored. Results may share memory
 // with objs.
 func (k *Kind) FromStored(ctx context.Context, objs ...kube.Object) ([]kube.Object, error) {
-	if k.StoredAs == nil {
+	if k.AsStored() {
 		return objs, nil
 	}
 	return k.Codec.Convert(ctx, objs, k.GVK.GroupVersion())

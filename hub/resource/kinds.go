@@ -46,6 +46,14 @@ func (s *Kinds) Add(kinds ...*Kind) error {
 	return s.swap(append(slices.Clone(s.All()), kinds...))
 }
 
+// Replace removes kinds and serves others in one step, or does nothing. Readers see none of them missing in between.
+func (s *Kinds) Replace(gone []schema.GroupVersionKind, kinds ...*Kind) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := slices.DeleteFunc(slices.Clone(s.All()), func(k *Kind) bool { return slices.Contains(gone, k.GVK) })
+	return s.swap(append(kept, kinds...))
+}
+
 // Remove ends the service of a kind; its stored objects stay, and are served again when the kind is. Removing a kind that is
 // not served does nothing.
 func (s *Kinds) Remove(gvk schema.GroupVersionKind) {
