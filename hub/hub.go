@@ -119,6 +119,9 @@ func (h *Hub) open(ctx context.Context) error {
 		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
 	})
 	h.openTokenSecrets()
+	if err := h.openBearers(); err != nil {
+		return err
+	}
 	return h.openLink()
 }
 

@@ -146,7 +146,7 @@ func (a *Credentials) Token(ctx context.Context, token string, audiences []strin
 	return User{
 		Name:   satoken.Username(id.Namespace, id.Name),
 		UID:    id.UID,
-		Groups: []string{groupServiceAccounts, groupServiceAccounts + ":" + id.Namespace, groupAuthenticated},
+		Groups: []string{groupServiceAccounts, groupServiceAccounts + ":" + id.Namespace, GroupAuthenticated},
 		Extra:  id.Extra,
 	}, accepted, nil
 }
@@ -166,7 +166,7 @@ func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error)
 		sum := sha256.Sum256(cert.Raw)
 		user = User{
 			Name:   cert.Subject.CommonName,
-			Groups: append(slices.Clone(cert.Subject.Organization), groupAuthenticated),
+			Groups: append(slices.Clone(cert.Subject.Organization), GroupAuthenticated),
 			Extra:  map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
 		}
 		a.certs.put(cert, user)

@@ -18,7 +18,7 @@ func (MastersOnly) Authorize(_ context.Context, u User, a Attributes) (allowed b
 	switch {
 	case slices.Contains(u.Groups, groupMasters):
 		return true, "", nil
-	case !slices.Contains(u.Groups, groupAuthenticated):
+	case !slices.Contains(u.Groups, GroupAuthenticated):
 		return false, "", nil
 	case a.Resource:
 		return selfReview(a), "", nil
@@ -42,7 +42,7 @@ func (MastersOnly) RulesFor(_ context.Context, u User, _ string) authorizationv1
 		out.NonResourceRules = append(out.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})
 		return out
 	}
-	if !slices.Contains(u.Groups, groupAuthenticated) {
+	if !slices.Contains(u.Groups, GroupAuthenticated) {
 		return out
 	}
 	create := []string{"create"}

@@ -35,6 +35,8 @@ type PKI struct {
 	tokens           *satoken.Keys // never nil; has locks of its own
 	// tokenKeyInUse is what satoken.Keys.Upkeep asks. Set before Run; nil: no retired key is removed.
 	tokenKeyInUse func(kid string) bool
+	// onChange are called when files of the directory may have changed. Set before Run.
+	onChange []func() error
 
 	// revoked is what Authenticate refuses. It is set before LoadPKI returns, and has its own lock.
 	revoked revocations
@@ -101,6 +103,9 @@ func (p *PKI) Tokens() *satoken.Keys { return p.tokens }
 
 // KeepTokenKeys sets which retired keys of ServiceAccount tokens are kept however old they are. It is called before Run.
 func (p *PKI) KeepTokenKeys(inUse func(kid string) bool) { p.tokenKeyInUse = inUse }
+
+// OnChange makes reload be called when files of the directory may have changed. It is called before Run.
+func (p *PKI) OnChange(reload func() error) { p.onChange = append(p.onChange, reload) }
 
 func (p *PKI) path(file string) string { return filepath.Join(p.dir, file) }
 
@@ -176,9 +181,12 @@ func (p *PKI) notRevoked(key *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
 }
 
 // reload applies what other processes have changed in the directory: the list of revoked certificates, the administrator's key, the
-// keys of tokens. What cannot be read leaves the one before in force.
+// keys of tokens, and what OnChange has added. What cannot be read leaves the one before in force.
 func (p *PKI) reload() error {
-	errs := []error{p.tokens.Reload()}
+	var errs []error
+	for _, f := range append([]func() error{p.tokens.Reload}, p.onChange...) {
+		errs = append(errs, f())
+	}
 	list, err := readRevoked(p.dir)
 	if err != nil {
 		return errors.Join(append(errs, err)...)

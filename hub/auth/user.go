@@ -19,7 +19,7 @@ func (u User) IsMaster() bool { return slices.Contains(u.Groups, groupMasters) }
 
 // Groups that authentication and authorization know by name; Kubernetes' own.
 const (
-	groupAuthenticated   = "system:authenticated"
+	GroupAuthenticated   = "system:authenticated"
 	groupUnauthenticated = "system:unauthenticated"
 	groupMasters         = "system:masters"
 	groupServiceAccounts = "system:serviceaccounts"

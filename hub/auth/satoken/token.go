@@ -35,6 +35,14 @@ const deletedLeeway = time.Minute
 // apiAudiences are those of tokens for the hub's own API.
 var apiAudiences = []string{Issuer, Issuer + ".cluster.local"}
 
+// ForAPI returns which of audiences are the API's own; all of those when there are none. It is for tokens that name no audience.
+func ForAPI(audiences []string) []string {
+	if len(audiences) == 0 {
+		return apiAudiences
+	}
+	return slices.DeleteFunc(slices.Clone(audiences), func(a string) bool { return !slices.Contains(apiAudiences, a) })
+}
+
 // Objects reads which objects exist; *objects.Cache is one.
 type Objects interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)

@@ -178,7 +178,7 @@ func TestToken(t *testing.T) {
 
 // TestTokenRequestOfAnother checks that a body about another account than the URL's is refused.
 func TestTokenRequestOfAnother(t *testing.T) {
-	kinds := resource.New()
+	kinds := builtin.New()
 	if err := podverbs.Install(kinds, issuer{}); err != nil {
 		t.Fatal(err)
 	}
