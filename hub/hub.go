@@ -21,6 +21,7 @@ import (
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/registry/reviews"
@@ -49,9 +50,10 @@ type Hub struct {
 	credentials *auth.Credentials
 	policy      reviews.Policy
 	dispatch    *dispatch.Dispatch
+	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
+	mqtt        func(net.Conn) // takes over an agent's connection
 	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
 	tokenSecrets *tokensecret.Controller
-	mqtt         func(net.Conn) // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster

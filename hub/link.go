@@ -9,6 +9,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -54,6 +55,7 @@ func (h *Hub) openLink() error {
 		},
 		Log: h.part("dispatch"),
 	})
+	h.reach = reach.New(reach.Config{Objects: h.objects, Nodes: h.dispatch})
 	return err
 }
 

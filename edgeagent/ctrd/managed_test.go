@@ -50,7 +50,7 @@ func newBench(t *testing.T) *bench {
 	b.manager = podrun.NewManager(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n", PodPidsLimit: 64,
 		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podspec.DNS{Domain: "cluster.local"},
 		Report: b.report, Forget: func(wire.ID) error { return nil }, Logs: r.Logs(),
-		Dial: func(ctx context.Context, _ string, port int) (net.Conn, error) {
+		Dial: func(ctx context.Context, _, _ string, port int) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		},
 		Log: slog.New(slog.DiscardHandler)})

@@ -86,7 +86,7 @@ func (h *handle) stream() stream.Pod {
 	s := h.shown.Load()
 	p := stream.Pod{UID: h.uid, Object: s.pod, Status: s.last}
 	if s.sandbox != nil {
-		p.Place = &stream.Place{Netns: s.sandbox.Netns}
+		p.Place = &stream.Place{Netns: s.sandbox.Netns, IPs: s.sandbox.IPs}
 	}
 	return p
 }

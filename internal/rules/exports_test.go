@@ -13,9 +13,13 @@ import (
 
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
-	"hub/webhook.Client.Call":  "admission webhooks and the conversion of custom resources call it, in the commits that follow",
-	"hub/resource.RequestFrom": "for rules that depend on who asks, such as roles; what it gives them is what the test proves",
-	"internal/contain.Inject":  "panics where a test of another package wants one",
+	"hub/webhook.Client.Call":         "admission webhooks and the conversion of custom resources call it, in the commits that follow",
+	"hub/resource.RequestFrom":        "for rules that depend on who asks, such as roles; what it gives them is what the test proves",
+	"internal/contain.Inject":         "panics where a test of another package wants one",
+	"hub/reach.Dialer.DialPod":        "for pods/proxy",
+	"hub/reach.Dialer.DialService":    "for webhooks and aggregated APIs",
+	"hub/reach.Dialer.DialServicePod": "for services/proxy",
+	"hub/reach.Dialer.DialNode":       "for nodes/proxy",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.

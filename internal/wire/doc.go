@@ -38,6 +38,7 @@
 //	               A hub of version 2 says no Complete to an agent of version 1, and no revision to one that it does not
 //	               know: that agent keeps its pods. An agent of version 2 takes no Refuse of a hub of version 1 for the
 //	               deletion of its Node, and no set of such a hub for complete. So update the hub first.
+//	   2026-11-28  streams of kind connect and node; an agent that does not know the kind ends the stream with BadRequest
 package wire
 
 // Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses

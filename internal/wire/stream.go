@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// StreamRequest opens a stream from the hub to a pod on a node.
+// StreamRequest opens a stream from the hub to a pod on a node, or to the node itself.
 type StreamRequest struct {
 	Kind      StreamKind `json:"kind"`
 	PodUID    string     `json:"podUID"`
@@ -19,7 +19,7 @@ type StreamRequest struct {
 	// logs: JSON of v1.PodLogOptions
 	Log []byte `json:"log,omitempty"`
 
-	// port-forward
+	// port-forward and connect
 	Port int32 `json:"port,omitempty"`
 }
 
@@ -27,10 +27,16 @@ type StreamRequest struct {
 type StreamKind string
 
 const (
-	StreamExec        StreamKind = "exec"
-	StreamAttach      StreamKind = "attach"
-	StreamLogs        StreamKind = "logs"
+	StreamExec   StreamKind = "exec"
+	StreamAttach StreamKind = "attach"
+	StreamLogs   StreamKind = "logs"
+	// StreamPortForward reaches what listens on the loopback of the pod's network.
 	StreamPortForward StreamKind = "portforward"
+	// StreamConnect reaches what listens on the pod's own address, as a connection from another pod would. The node ends
+	// ChannelStderr, which carries nothing, when the connection stands: until then the stream's end says why it does not.
+	StreamConnect StreamKind = "connect"
+	// StreamNode reaches what the agent itself serves over HTTP. It names no pod; it begins as StreamConnect does.
+	StreamNode StreamKind = "node"
 )
 
 // Channel separates what one stream carries. The numbers are those of Kubernetes' remotecommand protocol.
@@ -38,7 +44,7 @@ type Channel uint8
 
 const (
 	ChannelStdin  Channel = 0
-	ChannelStdout Channel = 1 // also: log bytes, port-forward bytes in both directions use Stdin (down) and Stdout (up)
+	ChannelStdout Channel = 1 // also: log bytes. Port-forward and connect use Stdin (down) and Stdout (up)
 	ChannelStderr Channel = 2
 	ChannelResize Channel = 4 // JSON {"Width":80,"Height":24}, down only
 )

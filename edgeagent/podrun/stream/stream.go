@@ -1,4 +1,4 @@
-// Package stream serves what users open to a pod: exec, attach, logs and port-forward. A stream is one wire.Stream from the hub;
+// Package stream serves what users open to a pod: exec, attach, logs, port-forward and connections to its address. A stream is one wire.Stream from the hub;
 // its end carries the exit code, or the reason of the API for which it could not be served.
 package stream
 
@@ -34,8 +34,8 @@ type Attacher interface {
 	Resize(ctx context.Context, id string, s cruntime.Size) error
 }
 
-// Dialer connects to a port inside a network namespace; "" is the node's own.
-type Dialer func(ctx context.Context, netns string, port int) (net.Conn, error)
+// Dialer connects to a port inside a network namespace, "" is the node's own: at the address host, or on loopback without one.
+type Dialer func(ctx context.Context, netns, host string, port int) (net.Conn, error)
 
 // Config is what a Server needs.
 type Config struct {
@@ -57,8 +57,11 @@ type Pod struct {
 	Place *Place
 }
 
-// Place is a pod's network namespace.
-type Place struct{ Netns string } // path; "": the node's own
+// Place is where a pod is in the network.
+type Place struct {
+	Netns string   // path; "": the node's own
+	IPs   []string // the pod's own, the main one first; those of the node when it shares its network
+}
 
 // name is what users call the pod.
 func (p Pod) name() string {
@@ -112,8 +115,11 @@ func (v *Server) serve(ctx context.Context, req wire.StreamRequest, s wire.Strea
 	if !ok {
 		return wire.StreamEnd{}, &streamError{metav1.StatusReasonNotFound, fmt.Sprintf("pod %s/%s is not on this node", req.Namespace, req.Pod)}
 	}
-	if req.Kind == wire.StreamPortForward {
+	switch req.Kind {
+	case wire.StreamPortForward:
 		return wire.StreamEnd{}, v.forward(ctx, pod, req, s)
+	case wire.StreamConnect:
+		return wire.StreamEnd{}, v.connect(ctx, pod, req, s)
 	}
 	name := pod.container(req.Container)
 	if req.Kind == wire.StreamLogs {

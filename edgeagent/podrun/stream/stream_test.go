@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"testing"
@@ -29,15 +30,19 @@ func (r runtime) Exec(_ context.Context, _ string, s cruntime.ExecSpec) (int, er
 
 // peer is the hub's end of a stream, from which nothing comes.
 type peer struct {
-	sent string
-	end  wire.StreamEnd
+	sent  string
+	ended []wire.Channel
+	end   wire.StreamEnd
 }
 
 func (p *peer) Send(_ context.Context, _ wire.Channel, data []byte) error {
 	p.sent += string(data)
 	return nil
 }
-func (*peer) CloseSend(context.Context, wire.Channel) error { return nil }
+func (p *peer) CloseSend(_ context.Context, ch wire.Channel) error {
+	p.ended = append(p.ended, ch)
+	return nil
+}
 func (*peer) Recv(ctx context.Context) (wire.Channel, []byte, error) {
 	<-ctx.Done()
 	return 0, nil, ctx.Err()
@@ -50,9 +55,11 @@ func (p *peer) Close(end wire.StreamEnd) error {
 func server(code int) *Server {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}, {Name: "late"}}}}
 	status := &corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "late", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}
-	pods := map[string]Pod{"u": {UID: "u", Object: pod, Status: status, Place: &Place{Netns: "/ns"}}, "new": {UID: "new", Object: pod, Status: status}}
+	pods := map[string]Pod{"u": {UID: "u", Object: pod, Status: status, Place: &Place{Netns: "/ns", IPs: []string{"10.42.0.2"}}}, "new": {UID: "new", Object: pod, Status: status}}
 	return New(Config{Runtime: runtime{code}, Pod: func(uid string) (Pod, bool) { p, ok := pods[uid]; return p, ok }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Dial: func(context.Context, string, int) (net.Conn, error) { return nil, errors.New("connection refused") }})
+		Dial: func(context.Context, string, string, int) (net.Conn, error) {
+			return nil, errors.New("connection refused")
+		}})
 }
 
 // TestRefusals covers why a stream cannot be, with the API's reason and a text for the user.
@@ -72,6 +79,7 @@ func TestRefusals(t *testing.T) {
 		{"no previous log", "BadRequest", `previous terminated container "main" in pod "p" not found`,
 			wire.StreamRequest{Kind: wire.StreamLogs, PodUID: "u", Log: []byte(`{"previous":true}`)}},
 		{"no sandbox", "NotFound", "pod ns/p is not running", wire.StreamRequest{Kind: wire.StreamPortForward, PodUID: "new", Namespace: "ns", Pod: "p", Port: 80}},
+		{"no sandbox to connect to", "NotFound", "pod ns/p is not running", wire.StreamRequest{Kind: wire.StreamConnect, PodUID: "new", Namespace: "ns", Pod: "p", Port: 80}},
 		{"nothing listens", "BadRequest", "port 80 of pod p: connection refused", wire.StreamRequest{Kind: wire.StreamPortForward, PodUID: "u", Pod: "p", Port: 80}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,6 +100,27 @@ func TestExec(t *testing.T) {
 		server(code).Serve(t.Context(), wire.StreamRequest{Kind: wire.StreamExec, PodUID: "u", Command: []string{"x"}, Stdout: true}, p)
 		if p.sent != "out" || p.end.ExitCode != code || p.end.Message != message || p.end.Reason != "" {
 			t.Errorf("%q, %+v", p.sent, p.end)
+		}
+	}
+}
+
+// TestWhereStreamsConnect checks that port-forward reaches the pod's loopback and connect its own address, in its network, and
+// that only connect shows when its connection stands.
+func TestWhereStreamsConnect(t *testing.T) {
+	for kind, where := range map[wire.StreamKind]string{wire.StreamPortForward: "/ns  80", wire.StreamConnect: "/ns 10.42.0.2 80"} {
+		v := server(0)
+		v.cfg.Dial = func(_ context.Context, netns, host string, port int) (net.Conn, error) {
+			ours, pods := net.Pipe()
+			go func() { _, _ = fmt.Fprintf(pods, "%s %s %d", netns, host, port); pods.Close() }()
+			return ours, nil
+		}
+		p := &peer{}
+		v.Serve(t.Context(), wire.StreamRequest{Kind: kind, PodUID: "u", Pod: "p", Port: 80}, p)
+		if p.sent != where || p.end.Reason != "" {
+			t.Errorf("%s reached %q, not %q: %+v", kind, p.sent, where, p.end)
+		}
+		if stands := len(p.ended) == 1 && p.ended[0] == wire.ChannelStderr; stands != (kind == wire.StreamConnect) {
+			t.Errorf("%s ended the channels %v", kind, p.ended)
 		}
 	}
 }
