@@ -17,6 +17,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/dispatch"
@@ -49,6 +50,7 @@ type Hub struct {
 	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      reviews.Policy
+	audit       *audit.Log // nil: off
 	dispatch    *dispatch.Dispatch
 	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
 	mqtt        func(net.Conn) // takes over an agent's connection
@@ -89,6 +91,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
+	if h.audit, err = audit.Open(h.cfg.Audit, h.part("audit")); err != nil {
+		return err
+	}
 	h.kinds = builtin.New()
 	if err := h.openStore(ctx); err != nil {
 		return err
@@ -211,6 +216,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
+		Audit:         h.audit,
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),

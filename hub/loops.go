@@ -49,6 +49,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.encryptRest(ctx) })
 	for _, r := range []runner{
+		h.audit,
 		h.pki,
 		events,
 		h.dispatch,
