@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
@@ -25,7 +26,8 @@ type Set struct {
 	configMaps map[string]*corev1.ConfigMap // by namespace/name
 	secrets    map[string]*corev1.Secret
 	tokens     map[string]*wire.Token // by pod UID/audience
-	decoded    map[wire.ID]decoded    // every member, for the next Decode
+	classes    map[string]*nodev1.RuntimeClass
+	decoded    map[wire.ID]decoded // every member, for the next Decode
 }
 
 // decoded is one member; equal versions of an ID have equal values.
@@ -38,7 +40,7 @@ type decoded struct {
 // that does not decode is logged and left out: one bad object must not stop the others.
 func Decode(objects []wire.Object, old *Set, log *slog.Logger) *Set {
 	s := &Set{Pods: map[string]*corev1.Pod{}, configMaps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{},
-		tokens: map[string]*wire.Token{}, decoded: make(map[wire.ID]decoded, len(objects))}
+		tokens: map[string]*wire.Token{}, classes: map[string]*nodev1.RuntimeClass{}, decoded: make(map[wire.ID]decoded, len(objects))}
 	for _, o := range objects {
 		d, ok := decoded{}, false
 		if old != nil {
@@ -63,6 +65,8 @@ func Decode(objects []wire.Object, old *Set, log *slog.Logger) *Set {
 			s.configMaps[o.Namespace+"/"+o.Name] = v
 		case *corev1.Secret:
 			s.secrets[o.Namespace+"/"+o.Name] = v
+		case *nodev1.RuntimeClass:
+			s.classes[o.Name] = v
 		case *wire.Token:
 			s.tokens[v.PodUID+"/"+v.Audience] = v
 		case *svcproxy.Service:
@@ -88,6 +92,8 @@ func blank(k wire.Kind) any {
 		return new(corev1.ConfigMap)
 	case wire.KindSecret:
 		return new(corev1.Secret)
+	case wire.KindRuntimeClass:
+		return new(nodev1.RuntimeClass)
 	case wire.KindToken:
 		return new(wire.Token)
 	case wire.KindService:
@@ -110,3 +116,6 @@ func (s *Set) Secret(namespace, name string) *corev1.Secret { return s.secrets[n
 
 // Token returns the newest token made for a pod and an audience ("": the API server's), or nil.
 func (s *Set) Token(podUID, audience string) *wire.Token { return s.tokens[podUID+"/"+audience] }
+
+// RuntimeClass returns the named class, or nil.
+func (s *Set) RuntimeClass(name string) *nodev1.RuntimeClass { return s.classes[name] }

@@ -46,7 +46,7 @@ func TestDecode(t *testing.T) {
 
 // FuzzDecode checks that whatever the hub's bytes are, the agent goes on with what it can read.
 func FuzzDecode(f *testing.F) {
-	kinds := []wire.Kind{wire.KindPod, wire.KindConfigMap, wire.KindSecret, wire.KindToken, wire.KindService, wire.KindNode, wire.KindPeer}
+	kinds := []wire.Kind{wire.KindPod, wire.KindConfigMap, wire.KindSecret, wire.KindToken, wire.KindService, wire.KindNode, wire.KindPeer, wire.KindRuntimeClass}
 	for i := range kinds {
 		f.Add(uint8(i), []byte(`{"metadata":{"uid":"x"},"data":{"a":"MQ=="}}`))
 		f.Add(uint8(i), []byte(`null`))

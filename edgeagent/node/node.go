@@ -205,9 +205,9 @@ func (n *Node) object() (wire.Object, uint64, error) {
 func (n *Node) Status() corev1.NodeStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	can := &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &n.cfg.RecursiveReadOnly, UserNamespaces: new(false)}
 	st := corev1.NodeStatus{Capacity: n.capacity, Allocatable: n.allocatable(), NodeInfo: n.info, Features: &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)},
-		RuntimeHandlers: []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{
-			RecursiveReadOnlyMounts: &n.cfg.RecursiveReadOnly, UserNamespaces: new(false)}}}}
+		RuntimeHandlers: []corev1.NodeRuntimeHandler{{Features: can}, {Name: kube.RuntimeHandler, Features: can}}} // "" is the default one
 	for _, a := range n.addresses {
 		st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
 	}

@@ -123,6 +123,9 @@ func TestBoard(t *testing.T) {
 	if len(st.Addresses) != 2 || st.Addresses[0].Address != "192.0.2.7" || st.Addresses[1].Address != "pi" {
 		t.Errorf("addresses %v", st.Addresses)
 	}
+	if h := st.RuntimeHandlers; len(h) != 2 || h[0].Name != "" || h[1].Name != "runc" {
+		t.Errorf("runtime handlers %+v", h)
+	}
 	if h := st.RuntimeHandlers[0].Features; !*st.Features.SupplementalGroupsPolicy || *h.UserNamespaces || *h.RecursiveReadOnlyMounts {
 		t.Errorf("features %+v, of the runtime %+v", st.Features, h)
 	}

@@ -12,8 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podspec"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // reasonCreate is that of a container which the runtime could not start.
@@ -68,6 +70,23 @@ func (w *worker) block(f lifecycle.Failure) {
 // errNoUserNamespaces refuses a pod that could not have the right user IDs on its image and volumes.
 var errNoUserNamespaces = errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces: leave it out, or true")
 
+// runtimeOf refuses a pod whose RuntimeClass names a handler that this node does not have. The texts are those of kubelet and
+// containerd.
+func runtimeOf(pod *corev1.Pod, set *desired.Set) error {
+	if pod.Spec.RuntimeClassName == nil {
+		return nil
+	}
+	name := *pod.Spec.RuntimeClassName
+	class := set.RuntimeClass(name)
+	if class == nil {
+		return fmt.Errorf("runtimeclass.node.k8s.io %q not found", name)
+	}
+	if class.Handler != kube.RuntimeHandler {
+		return fmt.Errorf("failed to get sandbox runtime: no runtime for %q is configured", class.Handler)
+	}
+	return nil
+}
+
 // sandbox makes sure of the pod's network, namespaces, cgroup and shared files.
 func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
 	sb, err := w.makeSandbox(ctx, pod)
@@ -89,6 +108,9 @@ func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*lifecycle.S
 	}
 	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
 		return nil, errNoUserNamespaces
+	}
+	if err := runtimeOf(pod, m.want.Load().set); err != nil {
+		return nil, err
 	}
 	if pod.Spec.HostNetwork {
 		sb.IPs = m.cfg.NodeIPs()

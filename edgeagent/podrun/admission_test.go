@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -163,5 +164,37 @@ func TestUserNamespaces(t *testing.T) {
 			}
 		}
 		t.Errorf("no event says why: %v", n.events)
+	})
+}
+
+// TestRuntimeHandler checks that a pod whose RuntimeClass names the node's handler runs, and that another handler, or a class that
+// is gone, keeps the pod from starting, with the reason.
+func TestRuntimeHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer func() { n.stop() }()
+		of := func(class string) func(*corev1.Pod) {
+			return func(p *corev1.Pod) { p.Spec.RuntimeClassName = &class }
+		}
+		n.apply(true, aPod("plain", of("plain")), aPod("boxed", of("boxed")), aPod("lost", of("lost")),
+			&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "plain", UID: "1"}, Handler: "runc"},
+			&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "boxed", UID: "2"}, Handler: "runsc"})
+		n.want("plain", "Running main#0 running")
+		n.want("boxed", "Pending main#0 ContainerCreating")
+		n.want("lost", "Pending main#0 ContainerCreating")
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		var said strings.Builder
+		for _, e := range n.events {
+			said.WriteString(e.InvolvedObject.Name + " " + e.Reason + " " + e.Message + "\n")
+		}
+		for _, want := range []string{
+			`boxed FailedCreatePodSandBox Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "runsc" is configured`,
+			`lost FailedCreatePodSandBox Failed to create pod sandbox: runtimeclass.node.k8s.io "lost" not found`,
+		} {
+			if !strings.Contains(said.String(), want) {
+				t.Errorf("no event %q in:\n%s", want, said.String())
+			}
+		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -174,6 +175,8 @@ func (n *node) apply(complete bool, objects ...any) {
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindConfigMap, UID: string(v.UID)}, v.Namespace, v.Name
 		case *corev1.Secret:
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindSecret, UID: string(v.UID)}, v.Namespace, v.Name
+		case *nodev1.RuntimeClass:
+			o.ID, o.Name = wire.ID{Kind: wire.KindRuntimeClass, UID: string(v.UID)}, v.Name
 		case *svcproxy.Service:
 			o.ID, o.Namespace, o.Name = wire.ID{Kind: wire.KindService, UID: v.Name}, v.Namespace, v.Name
 		}

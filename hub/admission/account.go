@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/rand"
 
+	"petrel.dev/petrel/hub/admission/refuse"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -52,7 +53,7 @@ func (s *accounts) assign(ctx context.Context, a *registry.AdmissionRequest, pod
 		sa, ok = await[*corev1.ServiceAccount](ctx, s.objects, kube.ServiceAccount, pod.Namespace, pod.Spec.ServiceAccountName)
 	}
 	if !ok {
-		return forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", pod.Namespace, pod.Spec.ServiceAccountName,
+		return refuse.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", pod.Namespace, pod.Spec.ServiceAccountName,
 			apierrors.NewNotFound(corev1.Resource("serviceaccount"), pod.Spec.ServiceAccountName)))
 	}
 	if wantsToken(sa, pod) {
@@ -72,10 +73,10 @@ func (s *accounts) find(pod *corev1.Pod) (sa *corev1.ServiceAccount, ok bool) {
 // refuseMirror refuses a mirror pod that refers to objects of the API: it runs without the hub.
 func refuseMirror(a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
-		return forbidden(a, errors.New("a mirror pod may not reference service accounts"))
+		return refuse.Forbidden(a, errors.New("a mirror pod may not reference service accounts"))
 	}
 	if used := secretUses(pod); len(used) > 0 || len(pod.Spec.ImagePullSecrets) > 0 {
-		return forbidden(a, errors.New("a mirror pod may not reference secrets"))
+		return refuse.Forbidden(a, errors.New("a mirror pod may not reference secrets"))
 	}
 	return nil
 }
@@ -147,13 +148,13 @@ func (s *accounts) limitSecrets(_ context.Context, a *registry.AdmissionRequest,
 	}
 	for _, use := range secretUses(pod) {
 		if !slices.ContainsFunc(sa.Secrets, func(r corev1.ObjectReference) bool { return r.Name == use.secret }) {
-			return forbidden(a, fmt.Errorf("%s secret.secretName=%q is not allowed because service account %s does not reference that secret",
+			return refuse.Forbidden(a, fmt.Errorf("%s secret.secretName=%q is not allowed because service account %s does not reference that secret",
 				use.by, use.secret, sa.Name))
 		}
 	}
 	for i, pull := range pod.Spec.ImagePullSecrets {
 		if !slices.Contains(sa.ImagePullSecrets, pull) {
-			return forbidden(a, fmt.Errorf("imagePullSecrets[%d].name=%q is not allowed because service account %s does not reference that imagePullSecret",
+			return refuse.Forbidden(a, fmt.Errorf("imagePullSecrets[%d].name=%q is not allowed because service account %s does not reference that imagePullSecret",
 				i, pull.Name, sa.Name))
 		}
 	}

@@ -1,8 +1,8 @@
 // Package admission is what may change or refuse a write before its kind's own rules see it: the account and token that a
-// pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step;
-// Chain runs them in order. Refusals have upstream's texts.
+// pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step, here or in a
+// room below; Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► pod: account, priority, tolerations ─► service: addresses ─► kind's rules ─► Validate
+//	write ─► Mutate: namespace ─► limits ─► pod: account, priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
 package admission
 
 import (
@@ -16,6 +16,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/classes"
+	"petrel.dev/petrel/hub/admission/limits"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -69,20 +71,28 @@ func New(cfg Config) (*Chain, error) {
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
-	runtimes := &runtimeClasses{objects: cfg.Objects}
+	ranges := limits.New(cfg.Objects)
+	classes := classes.New(cfg.Objects)
 	return &Chain{
 		objects: cfg.Objects,
+		// The order of both is upstream's recommended one.
 		mutate: []step{
 			namespaces.admit,
+			ranges.Default,
 			onPods(accounts.assign),
 			onPods(priorities.assign),
 			onPods(tolerate),
+			classes.DefaultClaim,
+			classes.CompletePod,
+			classes.DefaultIngress,
 			services.allocate,
 		},
 		validate: []step{
+			ranges.Check,
 			onPods(accounts.limitSecrets),
 			priorities.oneDefault,
-			onPods(runtimes.refuse),
+			classes.CheckResize,
+			classes.CheckPod,
 			onPods(refuseFields),
 			refuseSCTP,
 		},
@@ -158,19 +168,4 @@ func await[T kube.Object](ctx context.Context, objects Objects, gvk kube.GVK, na
 		var none T
 		return none, false
 	}
-}
-
-// forbidden refuses a, naming the object as far as its name is known.
-func forbidden(a *registry.AdmissionRequest, why error) *apierrors.StatusError {
-	name := a.Target.Name
-	if name == "" && a.Object != nil {
-		name = a.Object.GetName()
-	}
-	if name == "" && a.Object != nil {
-		name = a.Object.GetGenerateName()
-	}
-	if name == "" {
-		name = "Unknown"
-	}
-	return apierrors.NewForbidden(a.Target.Kind.Resource(), name, why)
 }

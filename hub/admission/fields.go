@@ -2,11 +2,11 @@ package admission
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/hub/admission/refuse"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -19,17 +19,14 @@ func refuseFields(_ context.Context, a *registry.AdmissionRequest, pod *corev1.P
 		return nil
 	}
 	if err := unservedPod(&pod.Spec); err != nil {
-		return forbidden(a, err)
+		return refuse.Forbidden(a, err)
 	}
 	return nil
 }
 
 // unservedPod returns why no node could run the pod as it asks, nil when one could.
 func unservedPod(spec *corev1.PodSpec) error {
-	switch {
-	case len(spec.Overhead) > 0:
-		return errors.New("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
-	case len(spec.ResourceClaims) > 0:
+	if len(spec.ResourceClaims) > 0 {
 		return fmt.Errorf("pod rejected: spec.resourceClaims: there are no ResourceClaims here, so the devices of %q would never come; "+
 			"take the claim away, or mount a device with a hostPath volume in a privileged container", spec.ResourceClaims[0].Name)
 	}
@@ -57,7 +54,7 @@ func refuseSCTP(_ context.Context, a *registry.AdmissionRequest) error {
 	}
 	for _, p := range svc.Spec.Ports {
 		if p.Protocol == corev1.ProtocolSCTP {
-			return forbidden(a, fmt.Errorf("port %d: nodes forward TCP and UDP only; make the Service headless (clusterIP: None) "+
+			return refuse.Forbidden(a, fmt.Errorf("port %d: nodes forward TCP and UDP only; make the Service headless (clusterIP: None) "+
 				"and let clients connect to its pods", p.Port))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/admission/refuse"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -54,7 +55,7 @@ func (n *namespaces) admit(ctx context.Context, a *registry.AdmissionRequest) er
 	if ns.Status.Phase != corev1.NamespaceTerminating {
 		return nil
 	}
-	err := forbidden(a, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", name))
+	err := refuse.Forbidden(a, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", name))
 	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
 		Type:    corev1.NamespaceTerminatingCause,
 		Message: fmt.Sprintf("namespace %s is being terminated", name),

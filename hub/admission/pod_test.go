@@ -3,7 +3,6 @@ package admission
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,7 +10,6 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -333,19 +331,4 @@ func TestPriorityClasses(t *testing.T) {
 	if err := admit(t.Context(), c, usual, usual); err != nil {
 		t.Errorf("an update of the default: %v", err)
 	}
-}
-
-// TestRuntimeClassIsNotObeyed checks that a pod learns why its class does not help it.
-func TestRuntimeClassIsNotObeyed(t *testing.T) {
-	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive), account("ns", "default"),
-		&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "gvisor"}, Handler: "runsc"}))
-	wantError(t, admit(t.Context(), c, pod(func(p *corev1.Pod) { p.Spec.RuntimeClassName = new("gvisor") }), nil),
-		`pods "p" is forbidden: pod rejected: RuntimeClass "gvisor" is stored, but not obeyed yet: every pod runs on runc; take spec.runtimeClassName away`)
-}
-
-func TestNewSaysWhatIsWrong(t *testing.T) {
-	_, err := New(Config{})
-	wantError(t, err, "admission: Config.Objects is missing")
-	_, err = New(Config{Objects: newStore(), ServiceCIDR: netip.MustParsePrefix("10.43.0.0/30")})
-	wantError(t, err, "admission: service network 10.43.0.0/30 is too small: give at least 16 addresses")
 }

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 
+	"petrel.dev/petrel/hub/admission/refuse"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -28,10 +29,10 @@ func (p *priorities) assign(_ context.Context, a *registry.AdmissionRequest, pod
 	}
 	class, err := p.class(pod.Spec.PriorityClassName)
 	if err != nil {
-		return forbidden(a, err)
+		return refuse.Forbidden(a, err)
 	}
 	if v := pod.Spec.Priority; v != nil && *v != class.Value {
-		return forbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; "+
+		return refuse.Forbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; "+
 			"priority admission controller computed %d from the given PriorityClass name", *v, class.Value))
 	}
 	policy := corev1.PreemptLowerPriority
@@ -39,7 +40,7 @@ func (p *priorities) assign(_ context.Context, a *registry.AdmissionRequest, pod
 		policy = *class.PreemptionPolicy
 	}
 	if v := pod.Spec.PreemptionPolicy; v != nil && *v != policy {
-		return forbidden(a, fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in pod spec; "+
+		return refuse.Forbidden(a, fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in pod spec; "+
 			"priority admission controller computed %s from the given PriorityClass name", *v, policy))
 	}
 	pod.Spec.PriorityClassName = class.Name
@@ -86,7 +87,7 @@ func (p *priorities) oneDefault(_ context.Context, a *registry.AdmissionRequest)
 		return nil
 	}
 	if now := p.byDefault(); now != nil && (a.Operation == registry.OpCreate || now.Name != class.Name) {
-		return forbidden(a, fmt.Errorf("PriorityClass %v is already marked as default. Only one default can exist", now.Name))
+		return refuse.Forbidden(a, fmt.Errorf("PriorityClass %v is already marked as default. Only one default can exist", now.Name))
 	}
 	return nil
 }

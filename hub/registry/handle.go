@@ -176,7 +176,7 @@ func (h *handling) Update(ctx context.Context, req *resource.Request, body runti
 }
 
 // Delete implements resource.Objects.
-func (h *handling) Delete(ctx context.Context, req *resource.Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(kube.Object)) error {
+func (h *handling) Delete(ctx context.Context, req *resource.Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(obj, old kube.Object) error) error {
 	if err := InvalidOptions("DeleteOptions", validation.ValidateDeleteOptions(opts)); err != nil {
 		return err
 	}
@@ -196,9 +196,25 @@ func (h *handling) Delete(ctx context.Context, req *resource.Request, body runti
 		if err != nil || p.noop() {
 			return p, err
 		}
-		mark(p.obj)
+		if err := mark(p.obj, cur.obj); err != nil {
+			return nil, err
+		}
 		return p, p.encode(ctx) // marked at least, or a removal
 	})
+}
+
+// List implements resource.Objects.
+func (h *handling) List(ctx context.Context, gvk kube.GVK, namespace string) ([]kube.Object, error) {
+	if err := h.r.objects.CatchUp(ctx); err != nil {
+		return nil, storeFailure(h.q.Kind, "list", err)
+	}
+	return h.r.objects.List(gvk, namespace), nil
+}
+
+// UpdateStatus implements resource.Objects.
+func (h *handling) UpdateStatus(ctx context.Context, obj kube.Object) error {
+	_, err := h.r.Client().Update(ctx, obj, "status")
+	return err
 }
 
 // Now implements resource.Objects.

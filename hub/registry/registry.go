@@ -8,6 +8,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/expiry"
 	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -93,7 +94,9 @@ func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer func() { cancel(); wg.Wait() }()
-	wg.Go(func() { r.expire(ctx) })
+	wg.Go(func() {
+		expiry.New(expiry.Config{Kinds: r.kinds, Store: r.store, Objects: r.objects, Now: r.now, Log: r.log}).Run(ctx)
+	})
 	wg.Go(func() { r.endWatches(ctx) })
 	return r.objects.Run(ctx)
 }

@@ -36,8 +36,13 @@ type Objects interface {
 	// Update changes the object that q names. change gets a copy, after admission; it runs again on a newer one when another
 	// write came between.
 	Update(ctx context.Context, q *Request, body runtime.Object, change func(obj kube.Object) error) error
-	// Delete deletes the object that q names as a deletion with opts does. mark gets the copy that is written.
-	Delete(ctx context.Context, q *Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(obj kube.Object)) error
+	// Delete deletes the object that q names as a deletion with opts does. mark gets the copy that is written and the object
+	// before, after admission; it may still refuse, and runs again on a newer one when another write came between.
+	Delete(ctx context.Context, q *Request, body runtime.Object, opts *metav1.DeleteOptions, mark func(obj, old kube.Object) error) error
+	// List returns all objects of a namespace as of now. They are shared: read-only.
+	List(ctx context.Context, gvk kube.GVK, namespace string) ([]kube.Object, error)
+	// UpdateStatus writes the status of another object, as the hub itself. obj's resourceVersion makes it conditional.
+	UpdateStatus(ctx context.Context, obj kube.Object) error
 	// Now returns the hub's time in whole seconds, as objects carry times.
 	Now() time.Time
 }

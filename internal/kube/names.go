@@ -31,6 +31,9 @@ const (
 	TaintUnreachable = "node.kubernetes.io/unreachable"
 )
 
+// RuntimeHandler is the handler of a RuntimeClass that every node has besides the default one: both are runc.
+const RuntimeHandler = "runc"
+
 // Networks of a cluster unless its operator chooses others.
 const (
 	DefaultServiceCIDR = "10.43.0.0/16"

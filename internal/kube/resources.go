@@ -14,6 +14,12 @@ func PodRequests(pod *corev1.Pod) corev1.ResourceList {
 	return helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true})
 }
 
+// PodSpecResources returns the requests and limits of a pod by its spec alone, without overhead: what its author asked for.
+func PodSpecResources(pod *corev1.Pod) (requests, limits corev1.ResourceList) {
+	o := helper.PodResourcesOptions{ExcludeOverhead: true}
+	return helper.PodRequests(pod, o), helper.PodLimits(pod, o)
+}
+
 // Bounds are what holds a pod as a whole in place. A zero limit is none.
 type Bounds struct {
 	CPURequest, CPULimit, MemoryLimit resource.Quantity

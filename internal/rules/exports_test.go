@@ -17,7 +17,6 @@ var forTests = map[string]string{
 	"hub/resource.RequestFrom":        "for rules that depend on who asks, such as roles; what it gives them is what the test proves",
 	"internal/contain.Inject":         "panics where a test of another package wants one",
 	"hub/reach.Dialer.DialPod":        "for pods/proxy",
-	"hub/reach.Dialer.DialService":    "for webhooks and aggregated APIs",
 	"hub/reach.Dialer.DialServicePod": "for services/proxy",
 	"hub/reach.Dialer.DialNode":       "for nodes/proxy",
 }

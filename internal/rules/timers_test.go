@@ -39,8 +39,8 @@ var timers = map[string]struct {
 	"dispatch/streams.go":                {map[string]int{"AfterFunc": 1}, deadline},
 	"listen.go":                          {map[string]int{"Sleep": 1}, backoff},
 	"lobby.go":                           {map[string]int{"AfterFunc": 1}, due},
-	"registry/expiry.go":                 {map[string]int{"NewTimer": 1}, due},
-	"registry/ttl.go":                    {map[string]int{"After": 1}, backoff},
+	"registry/expiry/queue.go":           {map[string]int{"NewTimer": 1}, due},
+	"registry/expiry/kinds.go":           {map[string]int{"After": 1}, backoff},
 }
 
 // TestTheHubDoesNotPoll holds the hub to its list of timers. Who waits for another part of the hub by trying again is wrong as

@@ -1,6 +1,6 @@
 package wire
 
-// Kind names what an Object of a set is. Down: Pod, ConfigMap, Secret, Token, Service, Node, Peer. Up: PodStatus,
+// Kind names what an Object of a set is. Down: Pod, ConfigMap, Secret, Token, Service, Node, Peer, RuntimeClass. Up: PodStatus,
 // NodeStatus, Event, Image.
 type Kind string
 
@@ -13,6 +13,8 @@ const (
 	KindService   Kind = "Service"   // JSON of svcproxy.Service (a Service joined with its endpoints); UID of the Service
 	KindNode      Kind = "Node"      // JSON of v1.Node, trimmed to what the node must know of itself; UID of the Node
 	KindPeer      Kind = "Peer"      // JSON of Peer: another node's pod network; UID of that Node
+	// KindRuntimeClass is JSON of node.k8s.io/v1 RuntimeClass, trimmed to its name and handler; UID of the object.
+	KindRuntimeClass Kind = "RuntimeClass"
 
 	// Observed state, node to hub.
 	KindPodStatus  Kind = "PodStatus"  // JSON of PodReport; UID of the pod

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/internal/wire"
@@ -67,6 +68,15 @@ func secretObject(m *corev1.Secret) (*wire.Object, error) {
 		Data: m.Data, Type: m.Type, Immutable: m.Immutable,
 	}
 	return object(wire.KindSecret, m, &q)
+}
+
+// runtimeClassObject returns what a node needs of a class: with which handler its pods run. The rest is the scheduler's.
+func runtimeClassObject(c *nodev1.RuntimeClass) (*wire.Object, error) {
+	q := nodev1.RuntimeClass{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "node.k8s.io/v1", Kind: "RuntimeClass"},
+		ObjectMeta: metav1.ObjectMeta{Name: c.Name, UID: c.UID}, Handler: c.Handler,
+	}
+	return object(wire.KindRuntimeClass, c, &q)
 }
 
 func nodeObject(n *corev1.Node) (*wire.Object, error) {

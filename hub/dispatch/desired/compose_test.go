@@ -78,7 +78,7 @@ func TestServiceObject(t *testing.T) {
 	}
 }
 
-// A pod's node gets each ConfigMap and Secret that the pod names, and each once.
+// A pod's node gets each ConfigMap, Secret and RuntimeClass that the pod names, and each once.
 func TestPodRefs(t *testing.T) {
 	key := func(cm, sec string) corev1.EnvVar {
 		v := corev1.EnvVarSource{}
@@ -92,6 +92,7 @@ func TestPodRefs(t *testing.T) {
 	}
 	name := func(s string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: s} }
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Spec: corev1.PodSpec{
+		RuntimeClassName: ptr("plain"),
 		ImagePullSecrets: []corev1.LocalObjectReference{name("pull"), name("")},
 		Volumes: []corev1.Volume{
 			{VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: name("a")}}},
@@ -119,7 +120,7 @@ func TestPodRefs(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := "ConfigMap/ns/a ConfigMap/ns/d ConfigMap/ns/f ConfigMap/ns/h ConfigMap/ns/kube-root-ca.crt " +
+	want := "ConfigMap/ns/a ConfigMap/ns/d ConfigMap/ns/f ConfigMap/ns/h ConfigMap/ns/kube-root-ca.crt RuntimeClass//plain " +
 		"Secret/ns/b Secret/ns/c Secret/ns/e Secret/ns/g Secret/ns/pull Secret/ns/target"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("refs\n%s, want\n%s", s, want)

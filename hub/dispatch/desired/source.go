@@ -48,6 +48,7 @@ func Table() []Source {
 		{Kind: wire.KindService, GVK: kube.Service, All: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
 		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(core.PodConfigMaps), Compose: alone(configMapObject)},
 		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(core.PodSecrets), Compose: alone(secretObject)},
+		{Kind: wire.KindRuntimeClass, GVK: kube.RuntimeClass, Refs: runtimeClass, Compose: alone(runtimeClassObject)},
 	}
 }
 
@@ -66,6 +67,14 @@ func inNamespaceOf(list func(*corev1.Pod) []string) func(p *corev1.Pod) []types.
 		}
 		return refs
 	}
+}
+
+// runtimeClass returns the class that a pod names, if any.
+func runtimeClass(p *corev1.Pod) []types.NamespacedName {
+	if p.Spec.RuntimeClassName == nil {
+		return nil
+	}
+	return []types.NamespacedName{{Name: *p.Spec.RuntimeClassName}}
 }
 
 func serviceWithSlices(o kube.Object, parts []kube.Object) (*wire.Object, error) {

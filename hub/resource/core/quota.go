@@ -17,7 +17,6 @@ func limitRangeKind() *resource.Kind {
 	k := resource.Declare(corev1.SchemeGroupVersion.WithKind("LimitRange"), "limitranges", "limitrange")
 	k.ShortNames = []string{"limits"}
 	k.Columns = resource.NameAndCreation
-	k.Inert = resource.NothingActs
 	k.Rules = resource.Strategy[api.LimitRange]{
 		PrepareCreate: func(l *api.LimitRange) {
 			if l.Name == "" { // the only kind that upstream names by itself

@@ -55,7 +55,6 @@ func ingressKind() *resource.Kind {
 func ingressClassKind() *resource.Kind {
 	k := resource.Declare(networkingv1.SchemeGroupVersion.WithKind("IngressClass"), "ingressclasses", "ingressclass")
 	k.ClusterScoped()
-	k.Inert = resource.NothingActs
 	k.Rules = resource.Strategy[networking.IngressClass]{
 		PrepareCreate: func(c *networking.IngressClass) { c.Generation = 1 },
 		PrepareUpdate: func(c, old *networking.IngressClass) {

@@ -20,7 +20,6 @@ func Kinds() []*resource.Kind { return []*resource.Kind{runtimeClassKind()} }
 func runtimeClassKind() *resource.Kind {
 	k := resource.Declare(kube.RuntimeClass, "runtimeclasses", "runtimeclass")
 	k.ClusterScoped()
-	k.Inert = "pods that name one are refused, because every pod runs on runc"
 	k.Rules = resource.Strategy[node.RuntimeClass]{
 		ValidateCreate: validation.ValidateRuntimeClass,
 		ValidateUpdate: func(c, old *node.RuntimeClass) field.ErrorList {

@@ -13,7 +13,6 @@ import (
 func podDisruptionBudgetKind() *resource.Kind {
 	k := resource.Declare(policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), "poddisruptionbudgets", "poddisruptionbudget")
 	k.ShortNames = []string{"pdb"}
-	k.Inert = "evictions do not look at it yet"
 	k.Rules = resource.Strategy[policy.PodDisruptionBudget]{
 		PrepareCreate: func(b *policy.PodDisruptionBudget) {
 			b.Status = policy.PodDisruptionBudgetStatus{}

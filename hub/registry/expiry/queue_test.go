@@ -1,4 +1,4 @@
-package registry
+package expiry
 
 import (
 	"context"
@@ -70,7 +70,7 @@ func (s *shelf) count() (keys, commits int) {
 func TestEventsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{keys: map[string]sqlstore.Entry{}}
-		x := newExpiry(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 1000, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
+		x := newQueue(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 1000, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
 		old := time.Now().Add(-59 * time.Minute).UTC().Format(time.RFC3339)
 		s.put("old", fmt.Sprintf(`{"metadata":{"creationTimestamp":%q}}`, old))
 		if err := x.load(t.Context(), ""); err != nil {
@@ -107,7 +107,7 @@ func TestEventsExpire(t *testing.T) {
 func TestEventsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{keys: map[string]sqlstore.Entry{}}
-		x := newExpiry(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 100, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
+		x := newQueue(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 100, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go x.run(ctx)
@@ -129,7 +129,7 @@ func TestEventsAreBounded(t *testing.T) {
 // TestExpiryLosesRaces checks that an Event that a client has deleted or written again is not deleted by its old write.
 func TestExpiryLosesRaces(t *testing.T) {
 	s := &shelf{keys: map[string]sqlstore.Entry{}}
-	x := newExpiry(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 100, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
+	x := newQueue(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 100, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
 	a, b := s.put("a", "{}"), s.put("b", "{}")
 	s.put("a", "{}")
 	if !x.remove(t.Context(), []written{{key: "a", rev: a}, {key: "gone", rev: 99}, {key: "b", rev: b}}) {
@@ -144,7 +144,7 @@ func TestExpiryLosesRaces(t *testing.T) {
 func TestEventsAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{keys: map[string]sqlstore.Entry{}}
-		x := newExpiry(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 1000, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
+		x := newQueue(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 1000, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go x.run(ctx)
@@ -167,7 +167,7 @@ func TestEventsAreBoundedInBytes(t *testing.T) {
 func TestEventsThatCouldNotBeDeletedAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{keys: map[string]sqlstore.Entry{}}
-		x := newExpiry(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 1000, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
+		x := newQueue(s, time.Now, resource.TTL{After: time.Hour, MaxObjects: 1000, MaxBytes: 1 << 20}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go x.run(ctx)

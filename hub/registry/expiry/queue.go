@@ -1,4 +1,4 @@
-package registry
+package expiry
 
 import (
 	"context"
@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	// expiryBatch bounds one deleting transaction.
-	expiryBatch = 500
-	// expirySlack is how long an object may outlive its time so that many go in one transaction.
-	expirySlack = time.Minute
-	// expiryRetry is how long after a failure deletions are tried again.
-	expiryRetry = 10 * time.Second
+	// batchSize bounds one deleting transaction.
+	batchSize = 500
+	// slack is how long an object may outlive its time so that many go in one transaction.
+	slack = time.Minute
+	// retryAfter is how long after a failure deletions are tried again.
+	retryAfter = 10 * time.Second
 )
 
-// expiry deletes the objects of a kind with a TTL when their time is over or when there are too many. A kind has one lifetime
+// queue deletes the objects of a kind with a TTL when their time is over or when there are too many. A kind has one lifetime
 // counted from the last write, so writes are in the order of expiry and a queue is enough. Without objects no timer runs.
-type expiry struct {
+type queue struct {
 	store sqlstore.Store
 	now   func() time.Time
 	ttl   resource.TTL
 	log   *slog.Logger
 
 	mu     sync.Mutex
-	queue  []written          // by time of the write; also has writes that a later one of the key has replaced; guarded by mu
+	order  []written          // by time of the write; also has writes that a later one of the key has replaced; guarded by mu
 	latest map[string]written // the last write of each key; guarded by mu
 	bytes  int                // of the values in latest; guarded by mu
 	retry  bool               // the last deletion failed; guarded by mu
@@ -46,12 +46,12 @@ type written struct {
 	size int       // of the value, in bytes
 }
 
-func newExpiry(s sqlstore.Store, now func() time.Time, ttl resource.TTL, log *slog.Logger) *expiry {
-	return &expiry{store: s, now: now, ttl: ttl, log: log, latest: map[string]written{}, wake: make(chan struct{}, 1)}
+func newQueue(s sqlstore.Store, now func() time.Time, ttl resource.TTL, log *slog.Logger) *queue {
+	return &queue{store: s, now: now, ttl: ttl, log: log, latest: map[string]written{}, wake: make(chan struct{}, 1)}
 }
 
 // load adds the objects that exist, by the times in them. What saw has added already is newer.
-func (x *expiry) load(ctx context.Context, prefix string) error {
+func (x *queue) load(ctx context.Context, prefix string) error {
 	page, err := x.store.List(ctx, prefix, "", 0, 0)
 	if err != nil {
 		return err
@@ -63,15 +63,15 @@ func (x *expiry) load(ctx context.Context, prefix string) error {
 			continue
 		}
 		w := written{e.Key, e.Rev, x.lastWrite(e.Value), len(e.Value)}
-		x.queue = append(x.queue, w)
+		x.order = append(x.order, w)
 		x.note(w)
 	}
-	slices.SortStableFunc(x.queue, func(a, b written) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(x.order, func(a, b written) int { return a.at.Compare(b.at) })
 	return nil
 }
 
 // lastWrite estimates when an object was last written. One without a time counts as written now.
-func (x *expiry) lastWrite(data []byte) time.Time {
+func (x *queue) lastWrite(data []byte) time.Time {
 	estimate, now := x.ttl.LastWrite, x.now()
 	if estimate == nil {
 		estimate = created
@@ -97,7 +97,7 @@ func created(data []byte) time.Time {
 }
 
 // saw adds a change of the kind; the feed calls it for each.
-func (x *expiry) saw(ev sqlstore.Event) {
+func (x *queue) saw(ev sqlstore.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if ev.Deleted {
@@ -107,11 +107,11 @@ func (x *expiry) saw(ev sqlstore.Event) {
 	w := written{ev.Key, ev.Rev, x.now(), len(ev.Value)}
 	before := x.excess()
 	x.note(w)
-	x.queue = append(x.queue, w)
-	if len(x.queue) > 2*len(x.latest)+1000 { // the same objects again and again
-		x.queue = slices.DeleteFunc(x.queue, func(w written) bool { return x.latest[w.key].rev != w.rev })
+	x.order = append(x.order, w)
+	if len(x.order) > 2*len(x.latest)+1000 { // the same objects again and again
+		x.order = slices.DeleteFunc(x.order, func(w written) bool { return x.latest[w.key].rev != w.rev })
 	}
-	if len(x.queue) == 1 || !before && x.excess() {
+	if len(x.order) == 1 || !before && x.excess() {
 		select {
 		case x.wake <- struct{}{}:
 		default:
@@ -120,23 +120,23 @@ func (x *expiry) saw(ev sqlstore.Event) {
 }
 
 // note and forget keep latest and bytes in step. x.mu is held.
-func (x *expiry) note(w written) {
+func (x *queue) note(w written) {
 	x.bytes += w.size - x.latest[w.key].size
 	x.latest[w.key] = w
 }
 
-func (x *expiry) forget(key string) {
+func (x *queue) forget(key string) {
 	x.bytes -= x.latest[key].size
 	delete(x.latest, key)
 }
 
 // excess reports whether there are too many objects.
-func (x *expiry) excess() bool {
+func (x *queue) excess() bool {
 	return x.ttl.MaxObjects > 0 && len(x.latest) > x.ttl.MaxObjects || x.ttl.MaxBytes > 0 && x.bytes > x.ttl.MaxBytes
 }
 
 // back returns to the queue what could not be deleted, as the oldest. What was written again meanwhile has its own place.
-func (x *expiry) back(batch []written) {
+func (x *queue) back(batch []written) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.retry = true
@@ -147,11 +147,11 @@ func (x *expiry) back(batch []written) {
 			again = append(again, w)
 		}
 	}
-	x.queue = append(again, x.queue...)
+	x.order = append(again, x.order...)
 }
 
 // run deletes what is due until ctx ends.
-func (x *expiry) run(ctx context.Context) {
+func (x *queue) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -182,7 +182,7 @@ func (x *expiry) run(ctx context.Context) {
 
 // due takes the objects that must go now from the queue, at most a batch: those past their time, and the oldest tenth
 // when there are too many.
-func (x *expiry) due() []written {
+func (x *queue) due() []written {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	now := x.now()
@@ -197,8 +197,8 @@ func (x *expiry) due() []written {
 	}
 	var batch []written
 	taken := 0
-	for _, w := range x.queue {
-		if len(batch) == expiryBatch {
+	for _, w := range x.order {
+		if len(batch) == batchSize {
 			break
 		}
 		if x.latest[w.key].rev == w.rev {
@@ -212,26 +212,26 @@ func (x *expiry) due() []written {
 		}
 		taken++
 	}
-	x.queue = slices.Delete(x.queue, 0, taken)
+	x.order = slices.Delete(x.order, 0, taken)
 	return batch
 }
 
 // next returns how long it is until the oldest object's time is over; any is false when there is none.
-func (x *expiry) next() (wait time.Duration, any bool) {
+func (x *queue) next() (wait time.Duration, any bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.queue) == 0 {
+	if len(x.order) == 0 {
 		return 0, false
 	}
 	if x.retry {
 		x.retry = false
-		return expiryRetry, true
+		return retryAfter, true
 	}
-	return max(x.ttl.After-x.now().Sub(x.queue[0].at), 0) + min(expirySlack, x.ttl.After/10), true
+	return max(x.ttl.After-x.now().Sub(x.order[0].at), 0) + min(slack, x.ttl.After/10), true
 }
 
 // failed reports whether the last deletion failed.
-func (x *expiry) failed() bool {
+func (x *queue) failed() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.retry
@@ -239,7 +239,7 @@ func (x *expiry) failed() bool {
 
 // remove deletes a batch in one transaction. An object that was written again meanwhile stays: its new write is queued. It
 // returns false when ctx ended or the store closed.
-func (x *expiry) remove(ctx context.Context, batch []written) bool {
+func (x *queue) remove(ctx context.Context, batch []written) bool {
 	for len(batch) > 0 {
 		ops := make([]sqlstore.Op, len(batch))
 		for i, w := range batch {
@@ -255,7 +255,7 @@ func (x *expiry) remove(ctx context.Context, batch []written) bool {
 		case ctx.Err() != nil, errors.Is(err, sqlstore.ErrClosed):
 			return false
 		default:
-			x.log.Warn("objects past their time could not be deleted, will try again", "count", len(batch), "in", expiryRetry, "error", err)
+			x.log.Warn("objects past their time could not be deleted, will try again", "count", len(batch), "in", retryAfter, "error", err)
 			x.back(batch)
 			return true
 		}

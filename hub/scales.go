@@ -1,0 +1,44 @@
+package hub
+
+import (
+	"fmt"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// scales is disruption.Scales: any kind with a scale subresource, custom ones too.
+type scales struct {
+	kinds   *resource.Kinds
+	objects control.Reader
+}
+
+// Scale implements disruption.Scales.
+func (s scales) Scale(ref *metav1.OwnerReference, namespace string) (kube.Object, int32, error) {
+	k, ok := s.kinds.Lookup(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+	if !ok {
+		return nil, 0, fmt.Errorf("no matches for kind %q in version %q", ref.Kind, ref.APIVersion)
+	}
+	sub := k.Stored().Subresources["scale"]
+	if sub == nil || sub.Get == nil {
+		return nil, 0, fmt.Errorf("%s does not implement the scale subresource", k.Resource())
+	}
+	obj, ok := s.objects.Get(k.Stored().GVK, namespace, ref.Name)
+	if !ok {
+		return nil, 0, nil
+	}
+	got, err := sub.Get(obj)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read scale of %s %q: %w", k.Plural, ref.Name, err)
+	}
+	scale, ok := got.(*autoscalingv1.Scale)
+	if !ok {
+		return nil, 0, fmt.Errorf("read scale of %s %q: it is a %T", k.Plural, ref.Name, got)
+	}
+	return obj, scale.Spec.Replicas, nil
+}
