@@ -3,6 +3,7 @@ package hub
 import (
 	"path/filepath"
 
+	"petrel.dev/petrel/hub/auth/oidc"
 	"petrel.dev/petrel/hub/auth/usertoken"
 )
 
@@ -14,5 +15,13 @@ func (h *Hub) openBearers() error {
 	}
 	h.credentials.Add(users)
 	h.pki.OnChange(users.Reload)
+	if h.cfg.OIDC.IssuerURL == "" {
+		return nil
+	}
+	issuer, err := oidc.New(h.cfg.OIDC, h.part("oidc"))
+	if err != nil {
+		return err
+	}
+	h.credentials.Add(issuer)
 	return nil
 }

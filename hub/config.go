@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"petrel.dev/petrel/hub/audit"
+	"petrel.dev/petrel/hub/auth/oidc"
 )
 
 // Config is what an operator may choose. The zero value of a field means its default; New fills it in.
@@ -37,6 +38,8 @@ type Config struct {
 	Salvage bool
 	// Audit says what of requests is recorded; the zero value: nothing.
 	Audit audit.Config
+	// OIDC is the issuer whose ID tokens are accepted; the zero value: none.
+	OIDC oidc.Config
 	Log   *slog.Logger
 }
 

@@ -34,8 +34,9 @@ type hubFlags struct {
 	AuditLogMaxsize   int      `default:"100" help:"Size in MiB at which that file is replaced by a new one." placeholder:"MIB"`
 	AuditLogMaxbackup int      `default:"10" help:"How many replaced files are kept; 0 keeps all." placeholder:"N"`
 	AuditLogMaxage    int      `default:"0" help:"Days after which replaced files are removed; 0 removes none for its age." placeholder:"DAYS"`
-	Salvage           bool     `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
-	ClusterDomain     string   `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
+	oidcFlags
+	Salvage       bool   `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
+	ClusterDomain string `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
 }
 
 func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
@@ -57,6 +58,9 @@ func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	}
 	cfg.Audit = audit.Config{
 		PolicyFile: f.AuditPolicyFile, Path: f.AuditLogPath, MaxSize: int64(f.AuditLogMaxsize) << 20, MaxBackups: f.AuditLogMaxbackup, MaxAge: f.AuditLogMaxage,
+	}
+	if cfg.OIDC, err = f.oidc(); err != nil {
+		return cfg, err
 	}
 	if f.Backups <= 0 {
 		cfg.Backups = -1
