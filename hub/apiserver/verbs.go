@@ -138,6 +138,7 @@ func (x *exchange) delete(body []byte) (*registry.Result, error) {
 	if len(body) > 0 {
 		x.audit.Object(o)
 	}
+	x.warnOfOrphans(o)
 	return x.s.Verbs.Delete(x.ctx, x.t, o)
 }
 
@@ -160,12 +161,21 @@ func (x *exchange) deleteCollection(out media.Form, body []byte) {
 		x.fail(err)
 		return
 	}
+	x.warnOfOrphans(o)
 	res, err := x.s.Verbs.DeleteCollection(x.ctx, x.t, o, list)
 	if err != nil {
 		x.fail(err)
 		return
 	}
 	x.writeList(out, res)
+}
+
+// warnOfOrphans warns of a deletion that leaves dependents because it does not say what becomes of them.
+func (x *exchange) warnOfOrphans(o *metav1.DeleteOptions) {
+	//lint:ignore SA1019 deprecated, and still honoured
+	if text := x.t.Kind.OrphanWarning; text != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil {
+		x.warn(text)
+	}
 }
 
 // negotiate returns the form in which the client wants the answer.

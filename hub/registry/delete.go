@@ -190,7 +190,7 @@ func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteO
 	if k.NoGarbageCollection {
 		return
 	}
-	order := policyFinalizer(obj, opts)
+	order := policyFinalizer(k, obj, opts)
 	next := slices.DeleteFunc(slices.Clone(obj.GetFinalizers()), func(f string) bool {
 		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
 	})
@@ -204,7 +204,7 @@ func setPolicyFinalizers(k *resource.Kind, obj kube.Object, opts *metav1.DeleteO
 	obj.SetFinalizers(next)
 }
 
-func policyFinalizer(obj kube.Object, opts *metav1.DeleteOptions) string {
+func policyFinalizer(k *resource.Kind, obj kube.Object, opts *metav1.DeleteOptions) string {
 	//lint:ignore SA1019 deprecated, and still honoured
 	if orphan := opts.OrphanDependents; orphan != nil {
 		if *orphan {
@@ -225,6 +225,9 @@ func policyFinalizer(obj kube.Object, opts *metav1.DeleteOptions) string {
 		if f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents {
 			return f
 		}
+	}
+	if k.OrphanDependents {
+		return metav1.FinalizerOrphanDependents
 	}
 	return ""
 }

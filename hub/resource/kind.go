@@ -88,6 +88,12 @@ type Kind struct {
 	// neither to it nor from it. Events are many and short-lived.
 	NoGarbageCollection bool
 
+	// OrphanDependents says that a deletion without a propagation policy leaves the dependents, as v1 has it for the kinds that
+	// are older than garbage collection.
+	OrphanDependents bool
+	// OrphanWarning is a warning with the answer to such a deletion; "": none.
+	OrphanWarning string
+
 	// Inert is empty for a kind that something in Petrel acts on, or nothing on Kubernetes either. Otherwise it says what a user
 	// who makes such an object does not get ("nothing acts on it yet"); the answer to a creation warns of it.
 	Inert string

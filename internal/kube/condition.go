@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -11,7 +12,8 @@ import (
 // Condition is any of the API's condition types that Petrel reads and writes. They share Type, Status, Reason, Message and
 // LastTransitionTime, but no Go type: a further kind is one entry here and one case in fieldsOf.
 type Condition interface {
-	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition
+	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition |
+		certificatesv1.CertificateSigningRequestCondition
 }
 
 // conditionFields are what the rules below need of a condition.
@@ -32,6 +34,8 @@ func fieldsOf[C Condition](c *C) conditionFields {
 	case *appsv1.DeploymentCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *appsv1.ReplicaSetCondition:
+		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
+	case *certificatesv1.CertificateSigningRequestCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	}
 	panic("kube: a condition type without its case in fieldsOf")

@@ -14,7 +14,6 @@ import (
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
 	"hub/webhook.Client.Call":         "admission webhooks and the conversion of custom resources call it, in the commits that follow",
-	"hub/resource.RequestFrom":        "for rules that depend on who asks, such as roles; what it gives them is what the test proves",
 	"internal/contain.Inject":         "panics where a test of another package wants one",
 	"hub/reach.Dialer.DialPod":        "for pods/proxy",
 	"hub/reach.Dialer.DialServicePod": "for services/proxy",

@@ -11,7 +11,9 @@ import (
 func Kinds() []*resource.Kind {
 	return []*resource.Kind{
 		controllerRevisionKind(),
+		daemonSetKind(),
 		deploymentKind(),
 		replicaSetKind(),
+		statefulSetKind(),
 	}
 }

@@ -98,7 +98,11 @@ func testTable(t *testing.T, k *resource.Kind, obj kube.Object) {
 		t.Fatalf("%d rows, %d columns", len(table.Rows), len(table.ColumnDefinitions))
 	}
 	for _, row := range table.Rows {
-		if len(row.Cells) != len(table.ColumnDefinitions) {
+		cells := len(table.ColumnDefinitions)
+		if k.Plural == "ipaddresses" {
+			cells++ // upstream's printer adds an age for which it has no column
+		}
+		if len(row.Cells) != cells {
 			t.Errorf("%d cells below %d columns", len(row.Cells), len(table.ColumnDefinitions))
 		}
 		if row.Object.Object != obj {
@@ -132,6 +136,8 @@ func testFields(t *testing.T, k *resource.Kind, obj kube.Object) {
 	_, err := k.FieldSelector(fields.OneTermEqualSelector("spec.nonsense", "x"))
 	if err == nil || !slices.Contains([]string{
 		"field label not supported: spec.nonsense",
+		`field label "spec.nonsense" not supported for ` + k.GVK.Kind,
+		"field label not supported for " + k.GVK.String() + ": spec.nonsense",
 		`"spec.nonsense" is not a known field selector: only "metadata.name", "metadata.namespace"`,
 	}, err.Error()) {
 		t.Errorf("unknown field: %v", err)

@@ -19,6 +19,29 @@ import (
 // Whatever a client leaves out, empties or repeats, the rules accept or refuse it; they never panic, and what they accept
 // can be stored, shown and selected.
 func TestRulesStandAnything(t *testing.T) {
+	damaged(t, func(t *rapid.T, k *resource.Kind, obj kube.Object) { standsRules(t, k, obj) })
+}
+
+// TestDeclarativeValidationFindsNothingMore checks that leaving out the validation that upstream generates from tags changes no
+// answer: what the written rules accept has no fault for it.
+func TestDeclarativeValidationFindsNothingMore(t *testing.T) {
+	found := 0
+	damaged(t, func(t *rapid.T, k *resource.Kind, obj kube.Object) {
+		accepted := len(resourcetest.Create(k, obj)) == 0
+		for _, e := range resource.Scheme().Validate(t.Context(), nil, obj) {
+			found++
+			if accepted && !e.IsAlpha() {
+				t.Errorf("accepted, and upstream's tags find: %v", e)
+			}
+		}
+	})
+	if found == 0 {
+		t.Error("nothing was found at all: are upstream's validations registered?")
+	}
+}
+
+// damaged calls check with the sample of each kind, changed in one to three random places.
+func damaged(t *testing.T, check func(t *rapid.T, k *resource.Kind, obj kube.Object)) {
 	for _, k := range New().All() {
 		t.Run(k.Plural+"."+k.GVK.Group, func(t *testing.T) {
 			whole, err := json.Marshal(made(t, k))
@@ -41,7 +64,10 @@ func TestRulesStandAnything(t *testing.T) {
 				if err != nil {
 					return
 				}
-				standsRules(t, k, obj)
+				func() {
+					defer resource.RecoverConversion(&err) // which the registry answers as a bad request
+					check(t, k, obj)
+				}()
 			})
 		})
 	}

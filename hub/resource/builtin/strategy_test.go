@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -312,6 +313,47 @@ func TestEventViews(t *testing.T) {
 	selector, err := view.FieldSelector(fields.OneTermEqualSelector("regarding.name", "p"))
 	if err != nil || !selector.Matches(stored.Fields(e)) || !selector.Matches(view.Fields(back)) {
 		t.Errorf("%v does not select the event: %v", selector, err)
+	}
+}
+
+// TestAutoscalerViews checks that v1 shows what is stored as v2, and that what v1 cannot say survives it.
+func TestAutoscalerViews(t *testing.T) {
+	var stored, view *resource.Kind
+	for _, k := range New().All() {
+		if k.Plural == "horizontalpodautoscalers" && k.StoredAs == nil {
+			stored = k
+		} else if k.Plural == "horizontalpodautoscalers" {
+			view = k
+		}
+	}
+	obj, err := view.ToStored(t.Context(), sample(t, view))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v2 := obj.(*autoscalingv2.HorizontalPodAutoscaler)
+	if len(v2.Spec.Metrics) != 1 || *v2.Spec.Metrics[0].Resource.Target.AverageUtilization != 50 {
+		t.Errorf("stored as %+v", v2.Spec)
+	}
+	bare, err := view.ToStored(t.Context(), parse(t, view, `{metadata: {name: a, namespace: ns}, spec: {maxReplicas: 3, scaleTargetRef: {kind: ReplicationController, name: r}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	view.Rules.PrepareCreate(t.Context(), bare)
+	if m := bare.(*autoscalingv2.HorizontalPodAutoscaler).Spec.Metrics; len(m) != 1 || *m[0].Resource.Target.AverageUtilization != 80 {
+		t.Errorf("v2's defaults are missing: %+v", m)
+	}
+	full := parse(t, stored, `{metadata: {name: a, namespace: ns}, spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d},
+		metrics: [{type: Pods, pods: {metric: {name: requests}, target: {type: AverageValue, averageValue: "10"}}}]}}`)
+	shown, err := view.FromStored(t.Context(), full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown[0].GetAnnotations()["autoscaling.alpha.kubernetes.io/metrics"] == "" {
+		t.Errorf("v1 shows %+v", shown[0])
+	}
+	back, err := view.ToStored(t.Context(), shown[0])
+	if err != nil || back.(*autoscalingv2.HorizontalPodAutoscaler).Spec.Metrics[0].Pods.Metric.Name != "requests" {
+		t.Errorf("back from v1: %+v, %v", back, err)
 	}
 }
 

@@ -10,8 +10,10 @@ import (
 // Kinds returns the declarations.
 func Kinds() []*resource.Kind {
 	return []*resource.Kind{
+		ipAddressKind(),
 		ingressKind(),
 		ingressClassKind(),
 		networkPolicyKind(),
+		serviceCIDRKind(),
 	}
 }

@@ -13,16 +13,20 @@ import (
 
 var path = field.NewPath("spec", "template")
 
-// CreateWarnings returns those for a new workload of that name.
-func CreateWarnings(ctx context.Context, name string, template *api.PodTemplateSpec) []string {
-	var out []string
+// NameWarnings returns those for the name of a workload whose pods are named after it.
+func NameWarnings(name string) []string {
 	if msgs := utilvalidation.IsDNS1123Label(name); len(msgs) != 0 {
-		out = append(out, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
+		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs)}
 	}
-	return append(out, podutil.GetWarningsForPodTemplate(ctx, path, template, nil)...)
+	return nil
 }
 
-// UpdateWarnings returns those for a workload whose generation has changed.
+// CreateWarnings returns those for a new workload of that name.
+func CreateWarnings(ctx context.Context, name string, template *api.PodTemplateSpec) []string {
+	return append(NameWarnings(name), podutil.GetWarningsForPodTemplate(ctx, path, template, nil)...)
+}
+
+// UpdateWarnings returns those for a workload whose template may have changed. old is nil for a new one.
 func UpdateWarnings(ctx context.Context, template, old *api.PodTemplateSpec) []string {
 	return podutil.GetWarningsForPodTemplate(ctx, path, template, old)
 }

@@ -10,8 +10,11 @@ import (
 // Kinds returns the declarations.
 func Kinds() []*resource.Kind {
 	return []*resource.Kind{
+		csiDriverKind(),
 		csiNodeKind(),
+		csiStorageCapacityKind(),
 		storageClassKind(),
 		volumeAttachmentKind(),
+		volumeAttributesClassKind(),
 	}
 }
