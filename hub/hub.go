@@ -114,7 +114,7 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
+	chain, err := admission.New(admission.Config{Objects: h.objects, Authorizer: h.policy, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
 	if err != nil {
 		return err
 	}

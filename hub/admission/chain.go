@@ -16,8 +16,10 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/certificates"
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/limits"
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -38,7 +40,9 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	Log         *slog.Logger
+	// Authorizer decides who may approve and sign certificate requests; nil: nobody.
+	Authorizer auth.Authorizer
+	Log        *slog.Logger
 }
 
 // Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
@@ -89,6 +93,7 @@ func New(cfg Config) (*Chain, error) {
 		},
 		validate: []step{
 			ranges.Check,
+			certificates.New(cfg.Authorizer).Validate,
 			onPods(accounts.limitSecrets),
 			priorities.oneDefault,
 			classes.CheckResize,
