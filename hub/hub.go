@@ -17,8 +17,10 @@ import (
 
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/reach"
@@ -50,9 +52,12 @@ type Hub struct {
 	credentials *auth.Credentials
 	policy      auth.Policy
 	rights      *rbac.Authorizer // the part of policy that follows the stored roles
+	audit       *audit.Log // nil: off
 	dispatch    *dispatch.Dispatch
 	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
 	mqtt        func(net.Conn) // takes over an agent's connection
+	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
+	tokenSecrets *tokensecret.Controller
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -88,6 +93,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
+	if h.audit, err = audit.Open(h.cfg.Audit, h.part("audit")); err != nil {
+		return err
+	}
 	h.kinds = builtin.New()
 	if err := h.openStore(ctx); err != nil {
 		return err
@@ -97,7 +105,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.pki.LogTo(h.part("pki"))
-	if err := podverbs.Install(h.kinds, h.pki); err != nil {
+	if err := podverbs.Install(h.kinds, h.pki.Tokens()); err != nil {
 		return err
 	}
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
@@ -125,6 +133,10 @@ func (h *Hub) open(ctx context.Context) error {
 	h.registry = registry.New(registry.Config{
 		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
 	})
+	h.openTokenSecrets()
+	if err := h.openBearers(); err != nil {
+		return err
+	}
 	return h.openLink()
 }
 
@@ -212,10 +224,11 @@ func (h *Hub) serve(ctx context.Context) error {
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
+		Audit:         h.audit,
 		Streams:       h.dispatch,
 		AgentPanics:   h.dispatch.AgentPanics,
 		OpenAPI:       openapi.New(h.kinds),
-		JWKS:          h.pki.JWKS,
+		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,

@@ -50,12 +50,15 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.encryptRest(ctx) })
 	for _, r := range append(h.accessLoops(),
+		h.audit,
 		h.pki,
 		events,
 		h.dispatch,
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: as("service-account-controller"), CA: h.pki.CA(), Log: h.part("serviceaccount")}),
+		h.tokenSecrets,
+		h.certificates(),
 		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),

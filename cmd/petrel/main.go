@@ -35,6 +35,7 @@ type program struct {
 	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
+	Token tokenCmd `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
 
 	Serve serveCmd `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
 	Fetch fetchCmd `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`

@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver/discovery"
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -32,6 +33,8 @@ type Config struct {
 	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
+	// Audit records requests; nil: it is off.
+	Audit *audit.Log
 	// AgentPanics returns how many panics the agents have contained, by node, for /metrics; nil: it is not known.
 	AgentPanics func() map[string]uint64
 
@@ -97,6 +100,8 @@ type exchange struct {
 	verb string
 	user auth.User // of the request, once it is authenticated; without a name before
 	held int       // bytes of the body that count against the user
+	// audit is nil while the request is not recorded.
+	audit *audit.Request
 	// query is parsed once, because many functions read it.
 	query url.Values
 }

@@ -108,6 +108,7 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 	if err != nil {
 		return nil, err
 	}
+	x.audit.Object(obj)
 	m, err := meta.Accessor(obj)
 	if err != nil {
 		return obj, nil // a body without metadata
@@ -125,6 +126,7 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.audit.Patch(body)
 	return x.s.Verbs.Patch(x.ctx, x.t, pt, body, o)
 }
 
@@ -132,6 +134,9 @@ func (x *exchange) delete(body []byte) (*registry.Result, error) {
 	o, err := x.deleteOptions(body)
 	if err != nil {
 		return nil, err
+	}
+	if len(body) > 0 {
+		x.audit.Object(o)
 	}
 	x.warnOfOrphans(o)
 	return x.s.Verbs.Delete(x.ctx, x.t, o)
