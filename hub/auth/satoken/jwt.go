@@ -144,6 +144,7 @@ func (k *Keys) Verify(token string) (*Claims, error) {
 	}
 	return c, nil
 }
+
 // IssuerOf returns the iss claim of a token; "" when it is no JWT. Nothing is verified: it says who should judge the token.
 func IssuerOf(token string) string {
 	_, rest, _ := strings.Cut(token, ".")
