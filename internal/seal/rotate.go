@@ -104,6 +104,9 @@ func unmarked(lines []string) (out []string) {
 // edit changes the lines of a key file, whose keys must be readable before and after. Two processes edit one after the other: a key that
 // one of them has just put there is not lost by the other.
 func edit(path string, change func(lines []string, keys *Keys) []string) error {
+	if _, err := ReadFile(path); err != nil { // it says what to do about a file that is not there
+		return err
+	}
 	unlock, err := lockDir(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("key file %s: %w", path, err)
