@@ -29,6 +29,7 @@ type hubFlags struct {
 	MaxPods           int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
 	Backups           int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
 	EncryptionKeyFile string   `type:"path" help:"File with the key that encrypts Secrets in the store and its backups; without it they lie there in clear. A missing file is an error that says how to make one." placeholder:"FILE"`
+	EncryptSecrets    bool     `help:"Encrypt Secrets with a key in the data directory, which is made when it does not exist: backups and copies of the store are of no use without it. A key elsewhere (--encryption-key-file) protects the disk too."`
 	AuditPolicyFile   string   `type:"path" help:"File with an audit.k8s.io/v1 Policy: what of requests is recorded. Without it nothing is." placeholder:"FILE"`
 	AuditLogPath      string   `help:"File that requests are recorded in, a line of JSON for each event; - is standard output." placeholder:"FILE"`
 	AuditLogMaxsize   int      `default:"100" help:"Size in MiB at which that file is replaced by a new one." placeholder:"MIB"`
@@ -41,7 +42,7 @@ type hubFlags struct {
 
 func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	cfg := hub.Config{
-		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, Salvage: f.Salvage, Log: log,
+		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, EncryptSecrets: f.EncryptSecrets, Salvage: f.Salvage, Log: log,
 	}
 	limit, err := resource.ParseQuantity(f.StoreLimit)
 	if err != nil || limit.Value() <= 0 {

@@ -19,6 +19,7 @@ import (
 
 	"petrel.dev/petrel/hub/auth/keyfile"
 	"petrel.dev/petrel/hub/auth/satoken"
+	"petrel.dev/petrel/internal/dirwatch"
 )
 
 // PKI holds the hub's keys and keeps its certificates valid. It is safe for concurrent use.
@@ -232,7 +233,7 @@ func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.Pub
 func (p *PKI) Run(ctx context.Context) error {
 	t := time.NewTicker(12 * time.Hour)
 	defer t.Stop()
-	changed, stop, err := watchDir(p.dir)
+	changed, stop, err := dirwatch.Watch(p.dir)
 	if err == nil {
 		defer stop()
 		err = p.reload() // for what changed before the watch began

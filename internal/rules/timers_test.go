@@ -40,6 +40,7 @@ var timers = map[string]struct {
 	"dispatch/streams.go":                {map[string]int{"AfterFunc": 1}, deadline},
 	"listen.go":                          {map[string]int{"Sleep": 1}, backoff},
 	"lobby.go":                           {map[string]int{"AfterFunc": 1}, due},
+	"rotate.go":                          {map[string]int{"NewTicker": 1}, "backups go once a night, by the store's own clock"},
 	"registry/expiry/queue.go":           {map[string]int{"NewTimer": 1}, due},
 	"registry/expiry/kinds.go":           {map[string]int{"After": 1}, backoff},
 }
