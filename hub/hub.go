@@ -20,7 +20,10 @@ import (
 	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
 	"petrel.dev/petrel/hub/aggregate"
 	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/reach"
@@ -49,16 +52,20 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
-	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
+	// credentials, policy and rights decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
 	policy      auth.Policy
 	dispatch    *dispatch.Dispatch
+	rights      *rbac.Authorizer // the part of policy that follows the stored roles
+	audit       *audit.Log       // nil: off
 	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
 	webhooks       *webhook.Client
 	webhookMetrics *admissionwebhook.Metrics
 	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
 	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
 	mqtt           func(net.Conn)        // takes over an agent's connection
+	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
+	tokenSecrets *tokensecret.Controller
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -94,6 +101,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
+	if h.audit, err = audit.Open(h.cfg.Audit, h.part("audit")); err != nil {
+		return err
+	}
 	h.kinds = builtin.New()
 	if err := h.openStore(ctx); err != nil {
 		return err
@@ -103,14 +113,17 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.pki.LogTo(h.part("pki"))
-	if err := podverbs.Install(h.kinds, h.pki); err != nil {
+	if err := podverbs.Install(h.kinds, h.pki.Tokens()); err != nil {
 		return err
 	}
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
 		return err
 	}
 	h.objects = objects.New(objects.Config{Store: h.db, Kinds: h.kinds, Log: h.part("objects")})
-	h.credentials, h.policy = auth.NewAuthenticator(h.pki, h.objects), auth.MastersOnly{}
+	h.credentials = auth.NewAuthenticator(h.pki, h.objects)
+	if err := h.openAccess(); err != nil {
+		return err
+	}
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
@@ -118,7 +131,10 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Dynamic: configured, Log: h.part("admission")})
+	chain, err := admission.New(admission.Config{
+		Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR,
+		Authorizer: h.policy, Rights: h.rights, Dynamic: configured, Log: h.part("admission"),
+	})
 	if err != nil {
 		return err
 	}
@@ -130,6 +146,10 @@ func (h *Hub) open(ctx context.Context) error {
 		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: &openapi.Types{},
 		Log: h.part("registry"),
 	})
+	h.openTokenSecrets()
+	if err := h.openBearers(); err != nil {
+		return err
+	}
 	return h.openLink()
 }
 
@@ -217,13 +237,14 @@ func (h *Hub) serve(ctx context.Context) error {
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
+		Audit:         h.audit,
 		Streams:       h.dispatch,
 		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),
-		JWKS:          h.pki.JWKS,
+		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,

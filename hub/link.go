@@ -45,7 +45,7 @@ func (h *Hub) openLink() error {
 	h.dispatch, err = dispatch.New(dispatch.Config{
 		Client:    h.registry.ClientAs(auth.Dispatcher),
 		Bus:       bus,
-		Tokens:    h.pki,
+		Tokens:    h.pki.Tokens(),
 		Keys:      keys,
 		Addresses: h.addresses(),
 		History:   h.history,

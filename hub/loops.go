@@ -48,8 +48,9 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return lean.Run(ctx, h.log) })
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
-	g.Go(func() error { return h.encryptRest(ctx) })
-	for _, r := range []runner{
+	g.Go(func() error { return h.keepSealed(ctx) })
+	for _, r := range append(h.accessLoops(),
+		h.audit,
 		h.pki,
 		events,
 		h.policyStatus(),
@@ -57,6 +58,8 @@ func (h *Hub) loops(ctx context.Context) error {
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: as("service-account-controller"), CA: h.pki.CA(), Log: h.part("serviceaccount")}),
+		h.tokenSecrets,
+		h.certificates(),
 		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
@@ -68,7 +71,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
-	} {
+	) {
 		// A loop contains the panics of its keys itself; any other panic ends the hub in good order.
 		g.Go(func() error {
 			return ended(contain.Do(h.log, "hub/loops", fmt.Sprintf("%T", r), func() error { return r.Run(ctx) }))

@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/apiserver/proxy"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -37,6 +38,8 @@ type Config struct {
 	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
+	// Audit records requests; nil: it is off.
+	Audit *audit.Log
 	// AgentPanics returns how many panics the agents have contained, by node, for /metrics; nil: it is not known.
 	AgentPanics func() map[string]uint64
 	// Collectors are metrics of other parts, for /metrics.
@@ -110,6 +113,8 @@ type exchange struct {
 	held int       // bytes of the body that count against the user
 	// remoteOf is whose server answers the request; nil: this one.
 	remoteOf *apiregistrationv1.APIService
+	// audit is nil while the request is not recorded.
+	audit *audit.Request
 	// query is parsed once, because many functions read it.
 	query url.Values
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"petrel.dev/petrel/hub/auth/keyfile"
 )
 
 // FrontProxyName is the name by which aggregated API servers know the hub. It is the only one that their configuration allows.
@@ -30,24 +32,24 @@ type FrontProxy struct {
 func (p *PKI) FrontProxy() (*FrontProxy, error) {
 	f := &FrontProxy{}
 	var err error
-	if f.caKey, err = loadKey(p.path("front-proxy-ca.key"), p.nothingDependsOn("front-proxy-ca.crt")); err != nil {
+	if f.caKey, err = keyfile.Read(p.path("front-proxy-ca.key"), p.nothingDependsOn("front-proxy-ca.crt")); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
 	if f.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
-	f.ca = loadCert(p.path("front-proxy-ca.crt"))
+	f.ca = keyfile.ReadCert(p.path("front-proxy-ca.crt"))
 	if f.ca != nil && f.caKey.PublicKey.Equal(f.ca.PublicKey) {
 		return f, nil
 	}
 	if f.ca, err = issueCA(f.caKey, p.now()); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
-	return f, writeFile(p.path("front-proxy-ca.crt"), certPEM(f.ca), 0o644)
+	return f, keyfile.Write(p.path("front-proxy-ca.crt"), keyfile.CertPEM(f.ca), 0o644)
 }
 
 // CA returns the certificate by which aggregated API servers know the hub, as PEM.
-func (f *FrontProxy) CA() []byte { return certPEM(f.ca) }
+func (f *FrontProxy) CA() []byte { return keyfile.CertPEM(f.ca) }
 
 // Certificate returns the hub's certificate, issued again when it nears its end.
 func (f *FrontProxy) Certificate() (*tls.Certificate, error) {

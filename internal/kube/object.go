@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -30,21 +31,22 @@ type Object interface {
 
 // The kinds that Petrel's own controllers, scheduler and dispatcher read and write.
 var (
-	Pod            = corev1.SchemeGroupVersion.WithKind("Pod")
-	Node           = corev1.SchemeGroupVersion.WithKind("Node")
-	Namespace      = corev1.SchemeGroupVersion.WithKind("Namespace")
-	Service        = corev1.SchemeGroupVersion.WithKind("Service")
-	Endpoints      = corev1.SchemeGroupVersion.WithKind("Endpoints")
-	ConfigMap      = corev1.SchemeGroupVersion.WithKind("ConfigMap")
-	Secret         = corev1.SchemeGroupVersion.WithKind("Secret")
-	ServiceAccount = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
-	Event          = corev1.SchemeGroupVersion.WithKind("Event")
-	Deployment     = appsv1.SchemeGroupVersion.WithKind("Deployment")
-	ReplicaSet     = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
-	EndpointSlice  = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
-	Lease          = coordinationv1.SchemeGroupVersion.WithKind("Lease")
-	PriorityClass  = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
-	RuntimeClass   = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
+	Pod                       = corev1.SchemeGroupVersion.WithKind("Pod")
+	Node                      = corev1.SchemeGroupVersion.WithKind("Node")
+	Namespace                 = corev1.SchemeGroupVersion.WithKind("Namespace")
+	Service                   = corev1.SchemeGroupVersion.WithKind("Service")
+	Endpoints                 = corev1.SchemeGroupVersion.WithKind("Endpoints")
+	ConfigMap                 = corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	Secret                    = corev1.SchemeGroupVersion.WithKind("Secret")
+	ServiceAccount            = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
+	Event                     = corev1.SchemeGroupVersion.WithKind("Event")
+	Deployment                = appsv1.SchemeGroupVersion.WithKind("Deployment")
+	ReplicaSet                = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
+	EndpointSlice             = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
+	Lease                     = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+	PriorityClass             = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
+	CertificateSigningRequest = certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest")
+	RuntimeClass              = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 
 	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
 	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")

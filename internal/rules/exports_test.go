@@ -13,7 +13,7 @@ import (
 
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
-	"internal/contain.Inject":         "panics where a test of another package wants one",
+	"internal/contain.Inject": "panics where a test of another package wants one",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.

@@ -14,6 +14,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/refuse"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
@@ -65,7 +66,7 @@ func (r *Restriction) Admit(ctx context.Context, a *registry.AdmissionRequest) e
 	if err == nil || errors.As(err, &status) {
 		return err
 	}
-	return apierrors.NewForbidden(a.Kind.Resource(), written(a), err)
+	return refuse.Forbidden(a, err)
 }
 
 // written returns the name of the object that is written; of a new one it is in the object.

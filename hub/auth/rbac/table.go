@@ -73,7 +73,7 @@ func (t *table) allows(a auth.Attributes) *grant {
 func (t *table) under(resource string, a auth.Attributes) *grant {
 	for _, e := range t.byResource[resource] {
 		r := e.rule
-		if matches(r.Verbs, a.Verb) && matches(r.APIGroups, a.APIGroup) && (len(r.ResourceNames) == 0 || slices.Contains(r.ResourceNames, a.Name)) {
+		if (len(r.ResourceNames) == 0 || slices.Contains(r.ResourceNames, a.Name)) && matches(r.Verbs, a.Verb) && matches(r.APIGroups, a.APIGroup) {
 			return e.grant
 		}
 	}
