@@ -127,7 +127,7 @@ func TestConnectionsAreKept(t *testing.T) {
 }
 
 func TestCallRefuses(t *testing.T) {
-	elsewhere := 0
+	elsewhere, hang := 0, make(chan struct{})
 	s, ca := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/big":
@@ -141,9 +141,10 @@ func TestCallRefuses(t *testing.T) {
 		case "/missing":
 			http.NotFound(w, r)
 		case "/hangs":
-			<-r.Context().Done()
+			<-hang
 		}
 	})
+	t.Cleanup(func() { close(hang) }) // before the server's own cleanup, which waits for its handlers
 	for name, test := range map[string]struct {
 		target Target
 		text   string

@@ -52,8 +52,9 @@ type answer func(w http.ResponseWriter, r *http.Request, q *admissionv1.Admissio
 // says answers with a response, to which it adds the uid.
 func says(r admissionv1.AdmissionResponse) answer {
 	return func(w http.ResponseWriter, _ *http.Request, q *admissionv1.AdmissionRequest) {
-		r.UID = q.UID
-		_ = json.NewEncoder(w).Encode(review(&r))
+		own := r // requests come at the same time
+		own.UID = q.UID
+		_ = json.NewEncoder(w).Encode(review(&own))
 	}
 }
 
