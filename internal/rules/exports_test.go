@@ -14,14 +14,12 @@ import (
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
 	"internal/contain.Inject": "panics where a test of another package wants one",
-	"internal/contain.Inject":         "panics where a test of another package wants one",
-	"hub/reach.Dialer.DialPod":        "for pods/proxy",
-	"hub/reach.Dialer.DialServicePod": "for services/proxy",
-	"hub/reach.Dialer.DialNode":       "for nodes/proxy",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.
 var foreign = map[string]string{
+	"KindsFor":               "apimachinery's RESTMapper",
+	"ResolveSchema":          "apiserver's SchemaResolver",
 	"GetOperationOptions":    "apiserver's admission.Attributes",
 	"GetReinvocationContext": "apiserver's admission.Attributes",
 	"GetUserInfo":            "apiserver's admission.Attributes",
