@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/rbac"
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
@@ -47,9 +48,10 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
-	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
+	// credentials, policy and rights decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
-	policy      reviews.Policy
+	policy      auth.Policy
+	rights      *rbac.Authorizer // the part of policy that follows the stored roles
 	audit       *audit.Log // nil: off
 	dispatch    *dispatch.Dispatch
 	reach       *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
@@ -110,11 +112,17 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.objects = objects.New(objects.Config{Store: h.db, Kinds: h.kinds, Log: h.part("objects")})
-	h.credentials, h.policy = auth.NewAuthenticator(h.pki, h.objects), auth.MastersOnly{}
+	h.credentials = auth.NewAuthenticator(h.pki, h.objects)
+	if err := h.openAccess(); err != nil {
+		return err
+	}
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{Objects: h.objects, Authorizer: h.policy, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
+	chain, err := admission.New(admission.Config{
+		Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR,
+		Authorizer: h.policy, Rights: h.rights, Log: h.part("admission"),
+	})
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.keepSealed(ctx) })
-	for _, r := range []runner{
+	for _, r := range append(h.accessLoops(),
 		h.audit,
 		h.pki,
 		events,
@@ -69,7 +69,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
-	} {
+	) {
 		// A loop contains the panics of its keys itself; any other panic ends the hub in good order.
 		g.Go(func() error {
 			return ended(contain.Do(h.log, "hub/loops", fmt.Sprintf("%T", r), func() error { return r.Run(ctx) }))

@@ -2,7 +2,7 @@
 // pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step, here or in a
 // room below; Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► limits ─► pod: account, priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
+//	write ─► Mutate: namespace ─► limits ─► pod: account ─► node ─► pod: priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
 package admission
 
 import (
@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/admission/certificates"
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/limits"
+	"petrel.dev/petrel/hub/admission/noderestriction"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
@@ -40,8 +41,10 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	// Authorizer decides who may approve and sign certificate requests; nil: nobody.
+	// Authorizer decides who may approve and sign certificate requests, and with Rights who may grant what by roles and bindings; nil:
+	// nobody, but roles by system:masters.
 	Authorizer auth.Authorizer
+	Rights     Rights
 	Log        *slog.Logger
 }
 
@@ -75,6 +78,8 @@ func New(cfg Config) (*Chain, error) {
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
+	nodes := noderestriction.New(cfg.Objects, cfg.Authorizer)
+	escalation := &escalation{authorizer: cfg.Authorizer, rights: cfg.Rights}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
 	return &Chain{
@@ -84,6 +89,7 @@ func New(cfg Config) (*Chain, error) {
 			namespaces.admit,
 			ranges.Default,
 			onPods(accounts.assign),
+			nodes.Admit,
 			onPods(priorities.assign),
 			onPods(tolerate),
 			classes.DefaultClaim,
@@ -92,6 +98,7 @@ func New(cfg Config) (*Chain, error) {
 			services.allocate,
 		},
 		validate: []step{
+			escalation.check,
 			ranges.Check,
 			certificates.New(cfg.Authorizer).Validate,
 			onPods(accounts.limitSecrets),
@@ -118,10 +125,11 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
 	switch a.Target.Kind.GVK {
-	case kube.Service, kube.PriorityClass:
+	case kube.Service, kube.PriorityClass, kube.RoleBinding, kube.ClusterRoleBinding:
 		return true
 	}
-	return enters(a)
+	_, node := auth.NodeOf(a.User)
+	return node || enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.

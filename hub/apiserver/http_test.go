@@ -144,6 +144,7 @@ func TestStrangersAreRefused(t *testing.T) {
 func TestServiceAccountClient(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
+	bootstrap(t, h.reg.Client())
 	sas := h.client().CoreV1().ServiceAccounts("default")
 	sa, err := sas.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}, metav1.CreateOptions{})
 	if err != nil {

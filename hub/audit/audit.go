@@ -144,6 +144,15 @@ func userInfo(u auth.User) authenticationv1.UserInfo {
 	return out
 }
 
+// Impersonate notes whom the request is treated as a request of; its user stays who sent it.
+func (q *Request) Impersonate(u auth.User) {
+	if q == nil {
+		return
+	}
+	info := userInfo(u)
+	q.event.ImpersonatedUser = &info
+}
+
 // Decide notes whether the request was allowed, and why.
 func (q *Request) Decide(allowed bool, reason string) {
 	if q == nil {

@@ -39,6 +39,8 @@ type Credentials struct {
 	bearers []BearerTokens
 	// legacyUsed, when not nil, is called with each legacy token's Secret. Set by OnLegacyToken before the first request.
 	legacyUsed func(*corev1.Secret)
+
+	open openTokens // has a lock of its own
 }
 
 // BearerTokens judges one sort of bearer tokens.
@@ -76,11 +78,11 @@ func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err err
 	return User{}, false, nil
 }
 
-// Until implements Authenticator: it ends requests of a client certificate, or of a user's token, when that is revoked. Requests with a
-// ServiceAccount's token go on, as in Kubernetes: they have a time limit of their own.
+// Until implements Authenticator: it ends requests of a client certificate, or of a user's token, when that is revoked, and those of a
+// ServiceAccount's token when that expires or what it is bound to goes.
 func (a *Credentials) Until(r *http.Request, end func()) (stop func()) {
 	if token, found := bearer(r); found {
-		var stops []func()
+		stops := []func(){a.untilTokenEnds(r.Context(), token, end)}
 		for _, b := range a.bearers {
 			stops = append(stops, b.Until(token, end))
 		}

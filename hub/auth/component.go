@@ -14,7 +14,7 @@ type Component struct {
 var (
 	// Hub is the hub itself: for what it writes at its start, and what belongs to no other component.
 	Hub = Component{
-		User:    User{Name: "system:apiserver", Groups: []string{groupMasters, GroupAuthenticated}},
+		User:    User{Name: "system:apiserver", Groups: []string{GroupMasters, GroupAuthenticated}},
 		Manager: "petrel",
 	}
 	// Scheduler binds pods to nodes.
@@ -37,7 +37,7 @@ func Controller(name string) Component {
 	return Component{
 		User: User{
 			Name:   satoken.Username(namespace, name),
-			Groups: []string{groupServiceAccounts, groupServiceAccounts + ":" + namespace, GroupAuthenticated},
+			Groups: append(AccountGroups(namespace), GroupAuthenticated),
 		},
 		Manager: "kube-controller-manager",
 	}

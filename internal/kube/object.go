@@ -13,7 +13,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	nodev1 "k8s.io/api/node/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -43,6 +46,17 @@ var (
 	PriorityClass             = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
 	CertificateSigningRequest = certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest")
 	RuntimeClass              = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
+
+	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
+	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
+	VolumeAttachment      = storagev1.SchemeGroupVersion.WithKind("VolumeAttachment")
+	CSIDriver             = storagev1.SchemeGroupVersion.WithKind("CSIDriver")
+	ResourceSlice         = resourcev1.SchemeGroupVersion.WithKind("ResourceSlice")
+
+	Role               = rbacv1.SchemeGroupVersion.WithKind("Role")
+	ClusterRole        = rbacv1.SchemeGroupVersion.WithKind("ClusterRole")
+	RoleBinding        = rbacv1.SchemeGroupVersion.WithKind("RoleBinding")
+	ClusterRoleBinding = rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding")
 )
 
 // Reviews are questions about who asks and what they may do. They are answered at once, and never stored.

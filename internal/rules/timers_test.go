@@ -27,6 +27,7 @@ var timers = map[string]struct {
 	"apiserver/podstream/log.go":         {map[string]int{"NewTimer": 1}, deadline},
 	"apiserver/podstream/portforward.go": {map[string]int{"NewTimer": 1}, deadline},
 	"apiserver/podstream/spdy.go":        {map[string]int{"NewTimer": 2}, deadline},
+	"auth/opentokens.go":                 {map[string]int{"AfterFunc": 1}, due},
 	"auth/pki.go":                        {map[string]int{"NewTicker": 1}, "certificates are looked at twice a day: a timer of months would stand still while the machine sleeps"},
 	"auth/usertoken/usertoken.go":        {map[string]int{"AfterFunc": 1}, due},
 	"broker/broker.go":                   {map[string]int{"NewTimer": 1, "AfterFunc": 1}, deadline},

@@ -28,9 +28,9 @@ const (
 	MaxLifetime = 365 * 24 * time.Hour
 )
 
-// deletedLeeway is how long a token stays good after what it is bound to should have ended: time for a last request of a
+// Leeway is how long a token stays good after what it is bound to should have ended: time for a last request of a
 // program that is shutting down, and for a small difference of clocks. Kubernetes' own.
-const deletedLeeway = time.Minute
+const Leeway = time.Minute
 
 // apiAudiences are those of tokens for the hub's own API.
 var apiAudiences = []string{Issuer, Issuer + ".cluster.local"}
@@ -233,7 +233,7 @@ func (c *Claims) legacy(token string, objects Objects) (Identity, error) {
 // dark, or an object with a finalizer, may stay so for any time.
 func ended(o kube.Object, now time.Time) bool {
 	at := o.GetDeletionTimestamp()
-	return at != nil && now.After(at.Add(deletedLeeway))
+	return at != nil && now.After(at.Add(Leeway))
 }
 
 // MayBeLate reports whether a refusal may only mean that the cache has not caught up yet.
