@@ -31,8 +31,11 @@ func (s *server) remotes() discovery.Remotes {
 	return s.Aggregated
 }
 
-// remote returns the APIService that a path belongs to, nil for a path of this server.
+// remote returns the APIService that a path belongs to, nil for a path of this server. The schemas of a version are its server's too.
 func (s *server) remote(p []string) *apiregistrationv1.APIService {
+	if len(p) == 5 && p[0] == "openapi" && p[1] == "v3" {
+		p = p[2:]
+	}
 	if s.Aggregated == nil || len(p) < 3 || p[0] != "apis" {
 		return nil
 	}
@@ -46,7 +49,7 @@ func (s *server) remote(p []string) *apiregistrationv1.APIService {
 // the kind is not known here.
 func (x *exchange) remoteAttributes(p []string) auth.Attributes {
 	a := auth.Attributes{Verb: strings.ToLower(x.r.Method), Path: x.r.URL.Path}
-	if len(p) < 4 { // discovery
+	if len(p) < 4 || p[0] == "openapi" { // discovery
 		return a
 	}
 	a.Resource, a.APIGroup, a.APIVersion, a.Verb = true, p[1], p[2], x.verb
@@ -71,7 +74,7 @@ func (x *exchange) remoteAttributes(p []string) auth.Attributes {
 
 // remoteVerb returns the verb of a request to another API server.
 func (x *exchange) remoteVerb(p []string) string {
-	if len(p) < 4 {
+	if len(p) < 4 || p[0] == "openapi" {
 		return verbOf(x.r.Method, true, false, "")
 	}
 	a := x.remoteAttributes(p)
