@@ -12,15 +12,20 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/admission"
+	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
 	"petrel.dev/petrel/hub/aggregate"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
@@ -28,6 +33,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/hub/resource/openapi"
+	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -46,13 +52,20 @@ type Hub struct {
 	kinds    *resource.Kinds
 	objects  *objects.Cache
 	registry *registry.Registry
-	// credentials and policy decide about requests, and answer reviews. Set by open, never nil after.
+	crd      *crd.Controller // set with registry
+	types    *describedTypes // merge rules for server-side apply; never nil
+	// credentials, policy and rights decide about requests, and answer reviews. Set by open, never nil after.
 	credentials *auth.Credentials
-	policy      reviews.Policy
+	policy      auth.Policy
+	rights      *rbac.Authorizer // the part of policy that follows the stored roles
+	ledger      *quota.Ledger    // of ResourceQuotas: admission reserves in it, a loop shows it
 	dispatch    *dispatch.Dispatch
-	aggregated  *aggregate.Aggregator // set with dispatch, never nil after
-	reach       *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
-	mqtt        func(net.Conn)        // takes over an agent's connection
+	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
+	webhooks       *webhook.Client
+	webhookMetrics *admissionwebhook.Metrics
+	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
+	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
+	mqtt           func(net.Conn)        // takes over an agent's connection
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -74,7 +87,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1)}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &describedTypes{log: cfg.Log}}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err
@@ -97,6 +110,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.pki.LogTo(h.part("pki"))
+	if err := h.kinds.Compute(kube.ComponentStatus, h.components); err != nil {
+		return err
+	}
 	if err := podverbs.Install(h.kinds, h.pki); err != nil {
 		return err
 	}
@@ -104,11 +120,22 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.objects = objects.New(objects.Config{Store: h.db, Kinds: h.kinds, Log: h.part("objects")})
-	h.credentials, h.policy = auth.NewAuthenticator(h.pki, h.objects), auth.MastersOnly{}
+	h.credentials = auth.NewAuthenticator(h.pki, h.objects)
+	if err := h.openAccess(); err != nil {
+		return err
+	}
 	if err := reviews.Install(h.kinds, h.credentials, h.policy); err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR, Log: h.part("admission")})
+	configured, err := h.dynamicAdmission()
+	if err != nil {
+		return err
+	}
+	h.ledger = quota.NewLedger(h.objects, h.kinds.OfResource)
+	chain, err := admission.New(admission.Config{
+		Objects: h.objects, ServiceCIDR: h.cfg.ServiceCIDR, ClusterCIDR: h.cfg.ClusterCIDR,
+		Authorizer: h.policy, Rights: h.rights, Dynamic: configured, Ledger: h.ledger, Log: h.part("admission"),
+	})
 	if err != nil {
 		return err
 	}
@@ -117,8 +144,10 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.registry = registry.New(registry.Config{
-		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Log: h.part("registry"),
+		Store: store, ReadOnly: store.ReadOnly, Kinds: h.kinds, Objects: h.objects, Admission: chain, Limits: h.limits(), Types: h.types,
+		Log: h.part("registry"),
 	})
+	h.openCustomKinds()
 	return h.openLink()
 }
 
@@ -210,6 +239,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
+		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       h.version(),

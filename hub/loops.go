@@ -20,9 +20,13 @@ import (
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
+	"petrel.dev/petrel/hub/control/quota"
 	"petrel.dev/petrel/hub/control/replicaset"
+	"petrel.dev/petrel/hub/control/replicationcontroller"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
+	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/volumeprotection"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -49,25 +53,30 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.encryptRest(ctx) })
-	for _, r := range []runner{
+	for _, r := range append(h.accessLoops(),
 		h.pki,
 		events,
 		h.dispatch,
+		h.crd,
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
 		serviceaccount.New(serviceaccount.Config{Client: as("service-account-controller"), CA: h.pki.CA(), Log: h.part("serviceaccount")}),
 		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
+		replicationcontroller.New(replicaset.Config{Client: as("replication-controller"), Events: events.As("replication-controller"), Log: h.part("replicationcontroller")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		h.apiServices(),
+		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),
 		endpointmirror.New(as("endpointslicemirroring-controller"), h.part("endpointmirror")),
 		loadbalancer.New(as("service-controller"), h.part("loadbalancer")),
+		serviceaddress.New(serviceaddress.Config{Client: as("service-cidrs-controller"), Events: events.As("kubernetes-service-cidr-controller"), CIDR: h.cfg.ServiceCIDR, Log: h.part("serviceaddress")}),
+		volumeprotection.New(as("pvc-protection-controller"), h.part("volumeprotection")),
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
-	} {
+	) {
 		// A loop contains the panics of its keys itself; any other panic ends the hub in good order.
 		g.Go(func() error {
 			return ended(contain.Do(h.log, "hub/loops", fmt.Sprintf("%T", r), func() error { return r.Run(ctx) }))

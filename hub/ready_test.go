@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // startHub runs a hub in this process; stop ends it.
@@ -67,7 +69,15 @@ func (h *Hub) eventually(t *testing.T, path string, code int, text string) {
 func TestReadyChecksTheParts(t *testing.T) {
 	h, stop := startHub(t, "")
 	h.eventually(t, "/readyz?verbose", 200, "[+]ping ok\n[+]store ok\n[+]feed ok\n[+]broker ok\n[+]shutdown ok\nreadyz check passed\n")
+	for _, obj := range h.components() {
+		if c := obj.(*corev1.ComponentStatus).Conditions; len(c) != 1 || c[0].Status != corev1.ConditionTrue || c[0].Message != "ok" {
+			t.Errorf("ComponentStatus %s: %+v", obj.GetName(), c)
+		}
+	}
 	stop()
+	if c := h.components()[1].(*corev1.ComponentStatus); c.Name != "feed" || c.Conditions[0].Status != corev1.ConditionFalse || c.Conditions[0].Error == "" {
+		t.Errorf("after the hub has ended: %+v", c)
+	}
 	for _, c := range h.checks() {
 		if err := c.Health(); err == nil && c.Name != "store" || c.Advisory {
 			t.Errorf("%s of a hub that has ended: %v, advisory %v", c.Name, err, c.Advisory)

@@ -200,18 +200,20 @@ func (m *Manager) Evict(ctx context.Context, floor, free int64) bool {
 	}
 	h := handles[ranked[0].Pod]
 	h.evict(ranked[0].Pod, lifecycle.Eviction{Message: storage.LowMessage(ranked[0], floor, free), Pressure: true})
-	for end := time.Now().Add(evictWait); ctx.Err() == nil && time.Now().Before(end) && !h.givenBack(ctx); {
+	ctx, cancel := context.WithTimeout(ctx, evictWait)
+	defer cancel()
+	for s := h.shown.Load(); !h.givenBack(ctx, s) && ctx.Err() == nil; s = h.shown.Load() {
 		select {
 		case <-ctx.Done():
-		case <-time.After(500 * time.Millisecond):
+		case <-s.old:
 		}
 	}
 	return true
 }
 
-// givenBack reports whether nothing of the pod is on the disk any more but its status.
-func (h *handle) givenBack(ctx context.Context) bool {
-	if !h.shown.Load().released {
+// givenBack reports whether nothing of a pod that shows s is on the disk any more but its status.
+func (h *handle) givenBack(ctx context.Context, s *snapshot) bool {
+	if !s.released {
 		return false
 	}
 	list, err := h.m.cfg.Runtime.Containers(ctx, h.uid)

@@ -195,8 +195,12 @@ func TestPressureEvicts(t *testing.T) {
 		}
 		n.want("done", "Succeeded done#0 ended")
 		for _, next := range []string{"big", "small", "vip", "asked"} {
+			begin := time.Now()
 			if !n.manager.Evict(t.Context(), 10<<30, 9<<30) {
 				t.Fatalf("nobody is evicted, want %s", next)
+			}
+			if took := time.Since(begin); took >= 30*time.Second { // what it may take
+				t.Errorf("%s has given its space back, and the wait for it took %s", next, took)
 			}
 			n.settle()
 			st := n.podStatus(next)

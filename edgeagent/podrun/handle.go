@@ -42,6 +42,7 @@ type snapshot struct {
 	wanted   bool               // the pod has been in the set in this life of the agent
 	retries  bool               // something has failed that a new set may mend
 	volumes  []any              // the objects that its volumes were last made of
+	old      chan struct{}      // closed when the worker shows something newer, which it does at every step
 }
 
 // job runs f beside the worker, which gets what then makes of its error; a panic in f is an error like any other.

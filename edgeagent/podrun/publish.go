@@ -18,9 +18,12 @@ import (
 // show publishes what others may see of the pod, from the worker's state as it is now.
 func (w *worker) show() {
 	last := w.mem.Last
-	w.shown.Store(&snapshot{pod: w.pod, last: &last, sandbox: w.mem.Sandbox, admitted: w.mem.Admitted, rejected: w.mem.Rejected.Reason != "",
+	before := w.shown.Swap(&snapshot{pod: w.pod, last: &last, sandbox: w.mem.Sandbox, admitted: w.mem.Admitted, rejected: w.mem.Rejected.Reason != "",
 		released: w.mem.Released, removed: w.mem.Removed, wanted: w.wanted, volumes: w.mounted,
-		retries: len(w.mem.Starts) > 0 || !w.mem.Blocked.Retry.IsZero()})
+		retries: len(w.mem.Starts) > 0 || !w.mem.Blocked.Retry.IsZero(), old: make(chan struct{})})
+	if before != nil {
+		close(before.old)
+	}
 }
 
 // publish reports the status when it has changed, and keeps it for the next step and the next life.

@@ -2,7 +2,10 @@
 // pod gets, the cluster IP of a Service, a namespace that is being deleted. Each concern is one file and one step, here or in a
 // room below; Chain runs them in order. Refusals have upstream's texts.
 //
-//	write ─► Mutate: namespace ─► limits ─► pod: account, priority, tolerations ─► classes ─► service: addresses ─► kind's rules ─► Validate
+//	write ─► Mutate: namespace ─► limits ─► pod: account ─► node ─► pod: priority, tolerations ─► classes ─► Dynamic
+//	      ─► service: addresses ─► kind's rules ─► Validate: rights, limits, pod, classes, service ─► Dynamic
+//
+// Dynamic is what users configure, policies and webhooks (hub/admission/dynamic).
 package admission
 
 import (
@@ -17,8 +20,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/admission/classes"
+	"petrel.dev/petrel/hub/admission/devices"
 	"petrel.dev/petrel/hub/admission/limits"
+	"petrel.dev/petrel/hub/admission/noderestriction"
+	"petrel.dev/petrel/hub/admission/podsecurity"
+	admitquota "petrel.dev/petrel/hub/admission/quota"
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -38,14 +47,31 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	Log         *slog.Logger
+	// Authorizer and Rights decide who may grant what by roles and bindings; nil: system:masters alone.
+	Authorizer auth.Authorizer
+	Rights     Rights
+	// Dynamic is what users configure, webhooks and policies; nil: nothing.
+	Dynamic Dynamic
+	// Ledger counts what ResourceQuotas limit. Required.
+	Ledger *quota.Ledger
+	Log    *slog.Logger
+}
+
+// Dynamic runs what users configure at its place among the steps; *dynamic.Admission does.
+type Dynamic interface {
+	// Mutate may run builtin, the built-in mutating steps, again.
+	Mutate(ctx context.Context, a *registry.AdmissionRequest, builtin func() error) error
+	Validate(ctx context.Context, a *registry.AdmissionRequest) error
 }
 
 // Chain runs all steps. It is a registry.Admission, immutable, and safe for concurrent use.
 type Chain struct {
 	objects  Objects
+	dynamic  Dynamic // nil: none
 	mutate   []step
+	complete []step // what upstream does after mutating admission
 	validate []step
+	charge   step // the last: what it takes is for a write that nothing else refuses
 }
 
 // step changes a.Object, or refuses the write with an *apierrors.StatusError.
@@ -57,6 +83,9 @@ var _ registry.Admission = (*Chain)(nil)
 func New(cfg Config) (*Chain, error) {
 	if cfg.Objects == nil {
 		return nil, errors.New("admission: Config.Objects is missing")
+	}
+	if cfg.Ledger == nil {
+		return nil, errors.New("admission: Config.Ledger is missing")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -71,31 +100,46 @@ func New(cfg Config) (*Chain, error) {
 	namespaces := &namespaces{objects: cfg.Objects}
 	accounts := &accounts{objects: cfg.Objects}
 	priorities := &priorities{objects: cfg.Objects}
+	nodes := noderestriction.New(cfg.Objects, cfg.Authorizer)
+	escalation := &escalation{authorizer: cfg.Authorizer, rights: cfg.Rights}
 	ranges := limits.New(cfg.Objects)
 	classes := classes.New(cfg.Objects)
+	standards := podsecurity.New(cfg.Objects)
+	quotas := admitquota.New(cfg.Objects, cfg.Ledger)
+	places := &topology{objects: cfg.Objects}
 	return &Chain{
 		objects: cfg.Objects,
-		// The order of both is upstream's recommended one.
+		dynamic: cfg.Dynamic,
+		// The order of all is upstream's recommended one.
 		mutate: []step{
 			namespaces.admit,
 			ranges.Default,
 			onPods(accounts.assign),
+			nodes.Admit,
 			onPods(priorities.assign),
 			onPods(tolerate),
 			classes.DefaultClaim,
+			classes.Protect,
 			classes.CompletePod,
+			places.label,
 			classes.DefaultIngress,
+		},
+		complete: []step{
 			services.allocate,
 		},
 		validate: []step{
+			escalation.check,
 			ranges.Check,
 			onPods(accounts.limitSecrets),
+			standards.Check,
 			priorities.oneDefault,
 			classes.CheckResize,
 			classes.CheckPod,
+			devices.New(cfg.Objects).CheckAdminAccess,
 			onPods(refuseFields),
 			refuseSCTP,
 		},
+		charge: quotas.Charge,
 	}, nil
 }
 
@@ -107,16 +151,25 @@ func (c *Chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error 
 			return behind(a, err)
 		}
 	}
-	return run(ctx, c.mutate, a)
+	if err := run(ctx, c.mutate, a); err != nil {
+		return err
+	}
+	if c.dynamic != nil {
+		if err := c.dynamic.Mutate(ctx, a, func() error { return run(ctx, c.mutate, a) }); err != nil {
+			return err
+		}
+	}
+	return run(ctx, c.complete, a)
 }
 
 // looks reports whether a step reads other objects for this write. Most writes are statuses, for which none does.
 func looks(a *registry.AdmissionRequest) bool {
 	switch a.Target.Kind.GVK {
-	case kube.Service, kube.PriorityClass:
+	case kube.Service, kube.PriorityClass, kube.RoleBinding, kube.ClusterRoleBinding:
 		return true
 	}
-	return enters(a)
+	_, node := auth.NodeOf(a.User)
+	return node || enters(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.
@@ -129,7 +182,15 @@ func behind(a *registry.AdmissionRequest, err error) error {
 
 // Validate implements registry.Admission.
 func (c *Chain) Validate(ctx context.Context, a *registry.AdmissionRequest) error {
-	return run(ctx, c.validate, a)
+	if err := run(ctx, c.validate, a); err != nil {
+		return err
+	}
+	if c.dynamic != nil {
+		if err := c.dynamic.Validate(ctx, a); err != nil {
+			return err
+		}
+	}
+	return c.charge(ctx, a)
 }
 
 // run runs steps in order. The first refusal ends it, so that later steps may rely on what earlier ones have set.

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
@@ -122,7 +123,7 @@ func account(ns, name string) *corev1.ServiceAccount {
 
 func newChain(t *testing.T, s *store) *Chain {
 	t.Helper()
-	c, err := New(Config{Objects: s})
+	c, err := New(Config{Objects: s, Ledger: quota.NewLedger(s, kinds.OfResource)})
 	if err != nil {
 		t.Fatal(err)
 	}

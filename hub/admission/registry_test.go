@@ -13,6 +13,7 @@ import (
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
@@ -24,7 +25,7 @@ func client(t *testing.T) control.Client {
 	t.Helper()
 	store, kinds := registrytest.Store(t), builtin.New()
 	view := objects.New(objects.Config{Store: store, Kinds: kinds})
-	chain, err := admission.New(admission.Config{Objects: view})
+	chain, err := admission.New(admission.Config{Objects: view, Ledger: quota.NewLedger(view, kinds.OfResource)})
 	if err != nil {
 		t.Fatal(err)
 	}

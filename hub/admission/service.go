@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -198,11 +199,21 @@ func (b *booking) free(index, key string) bool {
 			return false
 		}
 	}
+	if index == ipIndex && b.reserved(key) {
+		return false
+	}
 	if c, ok := b.claims[key]; ok && (c.owner == "" || c.owner != b.owner) {
 		return false
 	}
 	b.taken[key] = true
 	return true
+}
+
+// reserved reports whether a user holds the address for something else, by an IPAddress. Those of Services follow the Services, which
+// are what counts.
+func (b *booking) reserved(ip string) bool {
+	obj, ok := b.objects.Get(kube.IPAddress, "", ip)
+	return ok && obj.GetLabels()[networkingv1.LabelManagedBy] != kube.ServiceAddresses
 }
 
 // clusterIP allocates the Service's address. One that it has already never changes: validation refuses that.

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -92,12 +94,15 @@ func TestServiceWithoutAddress(t *testing.T) {
 func TestServiceRefusals(t *testing.T) {
 	taken := service("taken", withNodePort(30080), withIP("10.43.0.77"))
 	taken.Spec.ClusterIPs = []string{"10.43.0.77"}
+	router := &networkingv1.IPAddress{TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "IPAddress"}, ObjectMeta: metav1.ObjectMeta{Name: "10.43.0.78"}}
 	for name, c := range map[string]struct {
 		svc  *corev1.Service
 		want string
 	}{
 		"taken IP": {service("a", withIP("10.43.0.77")),
 			`Service "a" is invalid: spec.clusterIPs: Invalid value: ["10.43.0.77"]: failed to allocate IP 10.43.0.77: provided IP is already allocated`},
+		"IP of something else": {service("a", withIP("10.43.0.78")),
+			`Service "a" is invalid: spec.clusterIPs: Invalid value: ["10.43.0.78"]: failed to allocate IP 10.43.0.78: provided IP is already allocated`},
 		"taken port": {service("a", withNodePort(30080)),
 			`Service "a" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated`},
 		"IP outside": {service("a", withIP("10.99.0.1")),
@@ -117,7 +122,7 @@ func TestServiceRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ch := newChain(t, newStore(namespace("ns", corev1.NamespaceActive), taken))
+				ch := newChain(t, newStore(namespace("ns", corev1.NamespaceActive), taken, router))
 				wantError(t, admit(context.Background(), ch, c.svc, nil), c.want)
 			})
 		})
@@ -240,7 +245,7 @@ func TestServiceClaimEndsWithRequest(t *testing.T) {
 // last one of the range.
 func TestServiceAddressesAreDistinct(t *testing.T) {
 	s := newStore(namespace("ns", corev1.NamespaceActive))
-	c, err := New(Config{Objects: s, ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26")})
+	c, err := New(Config{Objects: s, Ledger: quota.NewLedger(s, kinds.OfResource), ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +309,7 @@ func TestRanges(t *testing.T) {
 // A pod or user that may write Services must not take what is sent to others (L9).
 func TestExternalIPsOfTheClusterAreRefused(t *testing.T) {
 	s := newStore(namespace("ns", corev1.NamespaceActive))
-	c, err := New(Config{Objects: s, ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16"), Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Objects: s, Ledger: quota.NewLedger(s, kinds.OfResource), ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

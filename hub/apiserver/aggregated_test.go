@@ -70,7 +70,7 @@ func TestServerBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := aggregate.New(aggregate.Config{Objects: controltest.New(t, svc), Dialer: behind(srv.Listener.Addr().String()), Identity: identity, Log: slog.New(slog.DiscardHandler)})
-	policy := &about{Authorizer: auth.MastersOnly{}}
+	policy := &about{Authorizer: auth.Union{auth.Masters{}}}
 	h := newHub(t, func(c *apiserver.Config) { c.Aggregated, c.Authorizer = a, policy })
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS(t, h.pki)}}
 	defer client.CloseIdleConnections()
@@ -115,7 +115,7 @@ func TestServerBehind(t *testing.T) {
 		{"POST", group + pods, "", strings.Repeat("x", 4<<20), 413, "limit is", "create wardle.example.com flunders x/ "},
 		{"GET", "/openapi/v3", "application/json", "", 200, `"apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1"}`, ""},
 		{"GET", "/openapi/v3" + group, "", "", 200, "GET /openapi/v3" + group + " by petrel-admin", "get   / "},
-		{"GET", "/apis/wardle.example.com/v2/flunders", "", "", 404, "could not find the requested resource", "get   / "},
+		{"GET", "/apis/wardle.example.com/v2/flunders", "", "", 404, "could not find the requested resource", "list wardle.example.com flunders / "},
 	} {
 		policy.what = ""
 		code, body := ask(c.method, c.path, c.accept, c.body)

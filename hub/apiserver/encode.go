@@ -159,6 +159,9 @@ func (x *exchange) warn(text string) {
 	x.w.Header().Add("Warning", h)
 }
 
+// AddWarning implements warning.Recorder, for admission. It is called from the request's goroutine.
+func (x *exchange) AddWarning(_, text string) { x.warn(text) }
+
 // writeCompressed answers with bytes that are gzip'd already, unpacked for a client that cannot read them so.
 func (x *exchange) writeCompressed(contentType string, body []byte) {
 	h := x.w.Header()

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/impersonate"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
 )
@@ -45,7 +45,10 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.t = resource.Target{}
 		}
 		if x.remoteOf = s.remote(p); x.remoteOf != nil {
-			x.t, x.sub, x.verb = resource.Target{}, nil, x.remoteVerb(p)
+			x.t, x.sub = resource.Target{}, nil
+			if a := x.attributes(); a.Resource {
+				x.verb = a.Verb
+			}
 		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
@@ -54,12 +57,8 @@ func (s *server) filters(next http.Handler) http.Handler {
 		if r.ContentLength != 0 {
 			x.bodyUntil(began.Add(s.Limits.BodyGrace)) // also for those who are refused: net/http reads their bodies before it answers
 		}
-		if len(p) > 0 && isHealthPath(p[0]) {
+		if len(p) > 0 && isHealthPath(p[0]) && !impersonate.Asked(r.Header) {
 			// Health must be answered above all when the hub is busy.
-			if err := impersonates(auth.Anonymous, r); err != nil {
-				x.fail(err)
-				return
-			}
 			next.ServeHTTP(out, r)
 			return
 		}
@@ -181,9 +180,9 @@ func open(p []string) bool {
 
 // admit authenticates and authorizes a request. The context that it returns has the user.
 func (s *server) admit(x *exchange, p []string) (context.Context, error) {
-	if open(p) {
+	if open(p) && !impersonate.Asked(x.r.Header) {
 		x.user = auth.Anonymous
-		return x.ctx, impersonates(auth.Anonymous, x.r)
+		return x.ctx, nil
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
 	if err != nil {
@@ -196,21 +195,32 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 		s.Known(x.ctx, user.Name)
 	}
 	x.user = user
-	if err := impersonates(user, x.r); err != nil {
-		return nil, err
-	}
 	if err := x.crossSite(); err != nil {
 		return nil, err
 	}
 	a := x.attributes()
-	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
-	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+	if user, err = impersonate.User(x.ctx, s.Authorizer, user, a, x.r.Header); err != nil {
+		return nil, err
 	}
-	if !allowed {
-		return nil, forbidden(user, a, reason)
+	if open(p) {
+		return auth.WithUser(x.ctx, user), nil
+	}
+	if err := s.authorize(x.ctx, user, a); err != nil {
+		return nil, err
 	}
 	return auth.WithUser(x.ctx, user), nil
+}
+
+// authorize refuses what user may not do.
+func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) error {
+	allowed, reason, err := s.Authorizer.Authorize(ctx, user, a)
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+	}
+	if !allowed {
+		return auth.Forbidden(user, a, reason)
+	}
+	return nil
 }
 
 // refusalLog bounds what clients without credentials can put into the log: one line each refusalPause, with how many were left
@@ -243,72 +253,10 @@ func (s *server) refused(r *http.Request, reason string) {
 	}
 }
 
-// attributes returns what the request is about, for the authorizer.
-func (x *exchange) attributes() auth.Attributes {
-	if x.remoteOf != nil {
-		return x.remoteAttributes(segments(x.r.URL.Path))
-	}
-	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
-	k := x.t.Kind
-	if k == nil {
-		a.Verb = strings.ToLower(x.r.Method)
-		return a
-	}
-	a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
-	a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
-	if x.sub != nil && x.sub.Connect && !x.sub.Proxy && x.t.Subresource != "log" {
-		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
-	}
-	return a
-}
-
-// impersonates refuses headers by which a client asks to be treated as another user: if they were ignored, a
-// request that was meant to have few rights would have the client's own.
-func impersonates(u auth.User, r *http.Request) error {
-	for name, values := range r.Header {
-		if !strings.HasPrefix(strings.ToLower(name), "impersonate-") {
-			continue
-		}
-		as := ""
-		if len(values) > 0 {
-			as = values[0]
-		}
-		resource := map[string]string{"Impersonate-User": "users", "Impersonate-Group": "groups", "Impersonate-Uid": "uids"}[name]
-		if resource == "" {
-			resource = "userextras"
-		}
-		err := forbidden(u, auth.Attributes{Verb: "impersonate", Resource: true, Plural: resource, Name: cut(as, 253)},
-			"this hub has no impersonation yet; leave out --as, --as-group and the Impersonate-* headers")
-		return err
-	}
-	return nil
-}
-
 // cut bounds text that a client sent before it goes into an answer or the log. max is bytes.
 func cut(s string, max int) string {
 	if len(s) <= max {
 		return s
 	}
 	return strings.ToValidUTF8(s[:max], "") + "..."
-}
-
-// forbidden returns the 403 for a user, with upstream's text.
-func forbidden(u auth.User, a auth.Attributes, reason string) error {
-	msg := fmt.Sprintf("User %q cannot %s path %q", u.Name, a.Verb, a.Path)
-	if a.Resource {
-		plural := a.Plural
-		if a.Subresource != "" {
-			plural += "/" + a.Subresource
-		}
-		msg = fmt.Sprintf("User %q cannot %s resource %q in API group %q ", u.Name, a.Verb, plural, a.APIGroup)
-		if a.Namespace != "" {
-			msg += fmt.Sprintf("in the namespace %q", a.Namespace)
-		} else {
-			msg += "at the cluster scope"
-		}
-	}
-	if reason != "" {
-		msg += ": " + reason
-	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: a.APIGroup, Resource: a.Plural}, a.Name, errors.New(msg))
 }

@@ -69,8 +69,9 @@ func TestErrorTexts(t *testing.T) {
 		{"no name", "PUT", configMaps + "/b", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{}}`, js, 400, "BadRequest", "the name of the object (b based on URL) was undeterminable: name must be provided"},
 		{"other name", "PUT", configMaps + "/b", configMap("a", ""), js, 400, "BadRequest", "the name of the object (a) does not match the name on the URL (b)"},
 		{"unknown media type", "POST", configMaps, "hello", "Content-Type: text/plain", 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
-		{"unknown patch type", "PATCH", configMaps + "/a", "{}", js, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"},
-		{"server-side apply", "PATCH", configMaps + "/a?fieldManager=t", "{}", "Content-Type: application/apply-patch+yaml", 415, "UnsupportedMediaType", "accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"},
+		{"unknown patch type", "PATCH", configMaps + "/a", "{}", js, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"},
+		{"apply of nothing", "PATCH", configMaps + "/a?fieldManager=t", "{}", "Content-Type: application/apply-patch+yaml", 400, "BadRequest", "invalid object type: /, Kind="},
+		{"apply of nobody", "PATCH", configMaps + "/a", "{}", "Content-Type: application/apply-patch+yaml", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"},
 		{"unacceptable", "GET", configMaps, "", "Accept: text/html", 406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
 		{"bad limit", "GET", configMaps + "?limit=x", "", "", 400, "BadRequest", `strconv.ParseInt: parsing "x": invalid syntax`},
 		{"bad label selector", "GET", configMaps + "?labelSelector=!!", "", "", 400, "BadRequest", "unable to parse requirement"},
@@ -144,6 +145,7 @@ func TestStrangersAreRefused(t *testing.T) {
 func TestServiceAccountClient(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
+	bootstrap(t, h.reg.Client())
 	sas := h.client().CoreV1().ServiceAccounts("default")
 	sa, err := sas.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}, metav1.CreateOptions{})
 	if err != nil {

@@ -28,10 +28,16 @@ import (
 
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
+	nodeauth "petrel.dev/petrel/hub/auth/node"
+	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/hub/resource/bootstrappolicy"
+	"petrel.dev/petrel/hub/resource/core"
 	"petrel.dev/petrel/hub/resource/openapi"
 )
 
@@ -43,13 +49,44 @@ type hub struct {
 	pki        *auth.PKI
 	kinds      *resource.Kinds // what is served, for tests that change it
 	reg        *registry.Registry
+	cache      *objects.Cache
+	policy     auth.Authorizer
+	rights     *rbac.Authorizer // the part of policy that follows the stored roles
 	config     *rest.Config
 	closing    chan struct{}
 	stop       func()
 }
 
-// startedObjects are what exists, once the registry is there: before the first request.
-type startedObjects struct{ auth.Objects }
+// policy returns what a hub decides by, over objects of the test's own.
+func policy(t testing.TB, o interface {
+	rbac.Objects
+	nodeauth.Objects
+}) (auth.Union, *rbac.Authorizer) {
+	t.Helper()
+	nodes, err := nodeauth.New(nodeauth.Config{
+		Objects: o, Rules: bootstrappolicy.NodeRules(), PodSecrets: core.PodSecrets, PodConfigMaps: core.PodConfigMaps, VolumeSecrets: core.VolumeSecrets,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := rbac.New(o)
+	return auth.Union{auth.Masters{}, nodes, roles}, roles
+}
+
+// bootstrap makes the roles that every hub has.
+func bootstrap(t testing.TB, client control.Client) {
+	t.Helper()
+	var writes []control.Write
+	for _, o := range bootstrappolicy.Objects() {
+		writes = append(writes, control.Write{Object: o})
+	}
+	if err := client.Commit(t.Context(), writes); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 type option func(*apiserver.Config)
 
@@ -67,18 +104,20 @@ func newHubOf(t testing.TB, kinds *resource.Kinds, admission registry.Admission,
 	if h.pki, err = auth.LoadPKI(filepath.Join(dir, "pki")); err != nil {
 		t.Fatal(err)
 	}
-	exists := &startedObjects{}
-	credentials := auth.NewAuthenticator(h.pki, exists)
-	if err := reviews.Install(kinds, credentials, auth.MastersOnly{}); err != nil {
+	store := registrytest.Store(t)
+	cache := objects.New(objects.Config{Store: store, Kinds: kinds})
+	credentials := auth.NewAuthenticator(h.pki, cache)
+	authorizer, rights := policy(t, cache)
+	h.cache, h.policy, h.rights = cache, authorizer, rights
+	if err := reviews.Install(kinds, credentials, authorizer); err != nil {
 		t.Fatal(err)
 	}
-	h.reg = registrytest.Start(t, registry.Config{Kinds: kinds, Admission: admission})
-	exists.Objects = h.reg.Client()
+	h.reg = registrytest.Start(t, registry.Config{Store: store, Kinds: kinds, Objects: cache, Admission: admission})
 	cfg := apiserver.Config{
 		Verbs:         h.reg,
 		Kinds:         kinds,
 		Authenticator: credentials,
-		Authorizer:    auth.MastersOnly{},
+		Authorizer:    authorizer,
 		OpenAPI:       openapi.New(kinds),
 		JWKS:          h.pki.JWKS,
 		Version:       version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+petrel", Platform: "linux/amd64"},

@@ -2,6 +2,7 @@ package apiserver_test
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,13 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/hub/admission"
+	"petrel.dev/petrel/hub/control/roleaggregation"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/registrytest"
 )
 
 // TestKubectl runs the stories in testdata/kubectl: the real kubectl against a hub of its own, with no controllers and no
@@ -19,7 +27,58 @@ func TestKubectl(t *testing.T) {
 		Dir: "testdata/kubectl",
 		Setup: func(env *testscript.Env) error {
 			h := newHub(t, withNode(&node{}))
+			bootstrap(t, h.reg.Client())
 			env.Defer(h.stop)
+			env.Setenv("KUBECONFIG", h.kubeconfig)
+			env.Setenv("PATH", filepath.Dir(kubectlPath)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			return nil
+		},
+	})
+}
+
+// chain is the admission of a hub that is made after the hub of a test; nil: none yet.
+type chain struct{ *admission.Chain }
+
+func (c *chain) Mutate(ctx context.Context, a *registry.AdmissionRequest) error {
+	if c.Chain == nil {
+		return nil
+	}
+	return c.Chain.Mutate(ctx, a)
+}
+
+func (c *chain) Validate(ctx context.Context, a *registry.AdmissionRequest) error {
+	if c.Chain == nil {
+		return nil
+	}
+	return c.Chain.Validate(ctx, a)
+}
+
+// TestKubectlRoles runs the stories in testdata/roles: kubectl against a hub with the roles of every cluster, their aggregation, and
+// the admission that keeps users from giving rights that they do not have.
+func TestKubectlRoles(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/roles",
+		Setup: func(env *testscript.Env) error {
+			late := &chain{}
+			h := newHubOf(t, registrytest.Kinds(), late)
+			env.Defer(h.stop)
+			admit, err := admission.New(admission.Config{Objects: h.cache, Authorizer: h.policy, Rights: h.rights})
+			if err != nil {
+				return err
+			}
+			late.Chain = admit
+			client := h.reg.Client()
+			for _, name := range []string{"kube-system", "kube-public", "shop"} {
+				if _, err := client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+					return err
+				}
+			}
+			bootstrap(t, client)
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error)
+			go func() { ended <- roleaggregation.New(client, nil).Run(ctx) }()
+			env.Defer(func() { cancel(); <-ended })
 			env.Setenv("KUBECONFIG", h.kubeconfig)
 			env.Setenv("PATH", filepath.Dir(kubectlPath)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			return nil

@@ -65,6 +65,7 @@ func TestSlowBodies(t *testing.T) {
 	h := newHub(t, func(c *apiserver.Config) {
 		c.Limits = apiserver.Limits{InFlight: 9, BodyGrace: 3 * time.Second}
 	})
+	bootstrap(t, h.reg.Client())
 	robot := h.robot(t)
 	// The hub's view of the new account follows within moments.
 	for begin := time.Now(); send(t, robot, "GET", h.url+"/api/v1", "").code != 200; {

@@ -37,7 +37,7 @@ func (x *exchange) list() {
 // writeList answers with a list. The common case streams the stored bytes; every other form is built first.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	gvk := x.t.Kind.GVK
-	kind, apiVersion := gvk.Kind+"List", gvk.GroupVersion().String()
+	kind, apiVersion := x.t.Kind.ListKind(), gvk.GroupVersion().String()
 	items := res.Items
 	switch out.As {
 	case "Table":

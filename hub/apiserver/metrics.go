@@ -22,7 +22,7 @@ type metrics struct {
 	rejected prometheus.Counter
 }
 
-func newMetrics(v version.Info, agents func() map[string]uint64) *metrics {
+func newMetrics(v version.Info, agents func() map[string]uint64, others []prometheus.Collector) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_request_total", Help: "Requests, by verb, resource and HTTP code.",
@@ -42,6 +42,7 @@ func newMetrics(v version.Info, agents func() map[string]uint64) *metrics {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(containedPanics{agents}, m.requests, m.duration, m.watches, m.rejected, info,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	reg.MustRegister(others...)
 	m.Handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	return m
 }

@@ -100,7 +100,7 @@ func bare(t *testing.T, c apiserver.Config) http.Handler {
 	t.Helper()
 	closing := make(chan struct{})
 	t.Cleanup(func() { close(closing) })
-	c.Kinds, c.Authorizer, c.Closing = builtin.New(), auth.MastersOnly{}, closing
+	c.Kinds, c.Authorizer, c.Closing = builtin.New(), auth.Union{auth.Masters{}}, closing
 	h, err := apiserver.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func TestProxy(t *testing.T) {
 		fmt.Fprintf(w, "%s %s %d", r.Method, r.RequestURI, n)
 	}))
 	defer workload.Close()
-	policy := &asked{Authorizer: auth.MastersOnly{}}
+	policy := &asked{Authorizer: auth.Union{auth.Masters{}}}
 	h := newHub(t, func(c *apiserver.Config) {
 		c.Dialer, c.Authorizer = onePlace{workload.Listener.Addr().String()}, policy
 	})

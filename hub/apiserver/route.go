@@ -8,7 +8,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/resource"
 )
 
@@ -59,8 +58,6 @@ func (s *server) routeAPI(x *exchange, p []string) {
 		x.serveVersion(schema.GroupVersion{Version: p[1]})
 	case p[0] == "apis" && len(p) == 3:
 		x.serveVersion(schema.GroupVersion{Group: p[1], Version: p[2]})
-	case x.t.Kind == nil && x.r.URL.Path == definitionsPath && x.r.Method == http.MethodGet:
-		x.noDefinitions()
 	case x.t.Kind == nil:
 		x.fail(errNoSuchPath())
 	default:
@@ -168,6 +165,9 @@ func (s *server) serveObject(x *exchange) {
 		x.fail(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, x.r.Method, schema.GroupResource{}, "", "", 0, false))
 		return
 	}
+	if w := x.t.Kind.Deprecated; w != "" {
+		x.warn(w)
+	}
 	if x.sub != nil && x.sub.Proxy {
 		s.serveProxy(x)
 		return
@@ -184,13 +184,4 @@ func (s *server) serveObject(x *exchange) {
 	default:
 		x.short()
 	}
-}
-
-// definitionsPath is where kubectl looks for a kind that is not in discovery, before it reports that there is no such kind.
-const definitionsPath = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-// noDefinitions answers an empty list of custom kinds, which is true as long as CustomResourceDefinition is not a kind itself. If
-// it answered an error, kubectl would print that instead of the user's typing mistake.
-func (x *exchange) noDefinitions() {
-	x.writeBytes(http.StatusOK, media.JSON, []byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`+"\n"))
 }

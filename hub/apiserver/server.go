@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -38,6 +39,8 @@ type Config struct {
 	Log           *slog.Logger
 	// AgentPanics returns how many panics the agents have contained, by node, for /metrics; nil: it is not known.
 	AgentPanics func() map[string]uint64
+	// Collectors are metrics of other parts, for /metrics.
+	Collectors []prometheus.Collector
 
 	// Ready is what /readyz checks besides "ping" and "shutdown", in this order.
 	Ready []Check
@@ -80,7 +83,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{
 		Config:   c,
 		codec:    media.NewCodec(resource.Scheme()),
-		metrics:  newMetrics(c.Version, c.AgentPanics),
+		metrics:  newMetrics(c.Version, c.AgentPanics, c.Collectors),
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/apiserver/proxy"
@@ -28,9 +30,25 @@ func (s *server) serveStream(x *exchange) {
 		x.fail(err)
 		return
 	}
+	if err := x.admitStream(); err != nil {
+		x.fail(err)
+		return
+	}
 	s.metrics.watches.Inc()
 	defer s.metrics.watches.Dec()
 	s.streams.Serve(podstream.Request{W: x.w, R: x.r.WithContext(ctx), Pod: pod, Subresource: x.t.Subresource, Fail: x.fail})
+}
+
+// admitStream asks admission about a stream. Logs are read, which is not admitted.
+func (x *exchange) admitStream() error {
+	if !slices.Contains(x.sub.Verbs, "create") {
+		return nil
+	}
+	options := x.sub.New()
+	if err := resource.Scheme().Convert(&x.query, options, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return x.s.Verbs.Connect(warning.WithWarningRecorder(x.ctx, x), x.t, options)
 }
 
 // proxyMethods are the methods that go on to workloads, as on Kubernetes.
@@ -53,6 +71,10 @@ func (s *server) serveProxy(x *exchange) {
 	ctx, cancel := s.untilClosing(x.ctx)
 	defer cancel()
 	x.ctx = ctx
+	if err := x.admitStream(); err != nil {
+		x.fail(err)
+		return
+	}
 	s.metrics.watches.Inc()
 	defer s.metrics.watches.Dec()
 	s.proxy.Serve(proxy.Request{W: x.w, R: x.r.WithContext(ctx), Plural: x.t.Kind.Plural, Namespace: x.t.Namespace, ID: x.t.Name, Pod: x.pod, Fail: x.fail})

@@ -14,8 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/apiserver/media"
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -35,7 +37,7 @@ func (x *exchange) short() {
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)
 	defer cancel()
-	x.ctx = ctx
+	x.ctx = warning.WithWarningRecorder(ctx, x)
 	var res *registry.Result
 	switch x.verb {
 	case "get":
@@ -99,7 +101,7 @@ func (x *exchange) update(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.s.Verbs.Update(x.ctx, x.t, obj, o)
+	return x.s.Verbs.Update(x.mayCreate(), x.t, obj, o)
 }
 
 // decodeTarget decodes a body for the target, and fills the URL's namespace into it.
@@ -125,7 +127,24 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.s.Verbs.Patch(x.ctx, x.t, pt, body, o)
+	if pt == types.ApplyPatchType && !json.Valid(body) { // JSON is YAML too, and most clients send that
+		release, err := x.yamlTurn(len(body))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	return x.s.Verbs.Patch(x.mayCreate(), x.t, pt, body, o)
+}
+
+// mayCreate returns the request's context with the check that a PUT or an apply needs before it creates what does not exist: the user
+// was allowed to update or to patch it.
+func (x *exchange) mayCreate() context.Context {
+	return registry.WithCreateCheck(x.ctx, func(ctx context.Context) error {
+		a := x.attributes()
+		a.Verb = "create"
+		return x.s.authorize(ctx, auth.UserFrom(ctx), a)
+	})
 }
 
 func (x *exchange) delete(body []byte) (*registry.Result, error) {

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/hub/apiserver/media"
+	"petrel.dev/petrel/internal/safeyaml"
 )
 
 const (
@@ -24,15 +25,27 @@ func (x *exchange) parse(s runtime.Serializer, form string, body []byte, gvk *sc
 	if form != media.YAML {
 		return s.Decode(body, gvk, into)
 	}
-	if len(body) > maxYAML {
-		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("a body in YAML may have %d bytes, this one has %d; send it as JSON, as kubectl does", maxYAML, len(body)))
-	}
-	release, err := x.s.budgets.yaml.Acquire(x.ctx, x.user.Name)
+	release, err := x.yamlTurn(len(body))
 	if err != nil {
-		return nil, nil, tooMany("too many bodies in YAML at once; try again later, or send JSON, as kubectl does")
+		return nil, nil, err
 	}
 	defer release()
+	if err := safeyaml.Check(body, maxBody); err != nil {
+		return nil, nil, err
+	}
 	return s.Decode(body, gvk, into)
+}
+
+// yamlTurn waits until a body in YAML may be parsed. release must be called.
+func (x *exchange) yamlTurn(size int) (release func(), err error) {
+	if size > maxYAML {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("a body in YAML may have %d bytes, this one has %d; send it as JSON, as kubectl does", maxYAML, size))
+	}
+	release, err = x.s.budgets.yaml.Acquire(x.ctx, x.user.Name)
+	if err != nil {
+		return nil, tooMany("too many bodies in YAML at once; try again later, or send JSON, as kubectl does")
+	}
+	return release, nil
 }
 
 // toYAML returns an answer in YAML; ok is false when it stays JSON, because it is large or others are being converted.

@@ -159,7 +159,7 @@ func (a *Admins) Issue(name, server string, ttl time.Duration) ([]byte, error) {
 }
 
 func adminLeaf(name string) leaf {
-	return leaf{subject: pkix.Name{CommonName: name, Organization: []string{groupMasters}}, usage: x509.ExtKeyUsageClientAuth}
+	return leaf{subject: pkix.Name{CommonName: name, Organization: []string{GroupMasters}}, usage: x509.ExtKeyUsageClientAuth}
 }
 
 // Revoke makes the hub refuse the certificates of an administrator, by name, or one certificate, by its serial number in

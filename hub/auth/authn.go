@@ -14,7 +14,11 @@ import (
 	"time"
 )
 
-const extraCredential = "authentication.kubernetes.io/credential-id"
+// Extra values that a User may have; Kubernetes' own.
+const (
+	extraCredential = "authentication.kubernetes.io/credential-id"
+	extraPodName    = "authentication.kubernetes.io/pod-name"
+)
 
 // Credentials is the Authenticator of the hub's own credentials: a client certificate of the hub's CA (common name and
 // organisations are user and groups), or a ServiceAccount token.
@@ -29,6 +33,8 @@ type Credentials struct {
 	// of a connection have the same *x509.Certificate.
 	certs  memo[*x509.Certificate, User]
 	tokens memo[[sha256.Size]byte, *claims]
+
+	open openTokens // has a lock of its own
 }
 
 // NewAuthenticator returns an Authenticator that verifies by pki's keys, and checks in objects that what a token is bound to exists.
@@ -51,10 +57,13 @@ func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err err
 	return User{}, false, nil
 }
 
-// Until implements Authenticator: it ends requests of a client certificate when that is revoked. Requests with tokens go on, since
-// ServiceAccounts may not begin long ones.
+// Until implements Authenticator: it ends requests of a client certificate when that is revoked, and those of a ServiceAccount's token
+// when that expires or what it is bound to goes.
 func (a *Credentials) Until(r *http.Request, end func()) (stop func()) {
-	if _, token := bearer(r); token || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+	if token, found := bearer(r); found {
+		return a.untilTokenEnds(r.Context(), token, end)
+	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return func() {}
 	}
 	return a.pki.revoked.until(r.TLS.PeerCertificates[0], end)
@@ -128,7 +137,7 @@ func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error)
 		sum := sha256.Sum256(cert.Raw)
 		user = User{
 			Name:   cert.Subject.CommonName,
-			Groups: append(slices.Clone(cert.Subject.Organization), groupAuthenticated),
+			Groups: append(slices.Clone(cert.Subject.Organization), GroupAuthenticated),
 			Extra:  map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
 		}
 		a.certs.put(cert, user)

@@ -2,96 +2,121 @@ package auth
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// MastersOnly is the Authorizer until there are roles: system:masters may do everything. Every other authenticated user may read
-// discovery (Kubernetes' system:discovery and system:basic-user), and ServiceAccounts also how to verify tokens
-// (system:service-account-issuer-discovery). Everything else is refused.
-type MastersOnly struct{}
-
-// Authorize decides by the user's groups. It never returns an error.
-func (MastersOnly) Authorize(_ context.Context, u User, a Attributes) (allowed bool, reason string, err error) {
-	switch {
-	case slices.Contains(u.Groups, groupMasters):
-		return true, "", nil
-	case !slices.Contains(u.Groups, groupAuthenticated):
-		return false, "", nil
-	case a.Resource:
-		return selfReview(a), "", nil
-	case a.Verb != "get":
-		return false, "", nil
-	case discovery(a.Path):
-		return true, "", nil
-	}
-	return slices.Contains(u.Groups, groupServiceAccounts) && issuerDiscovery(a.Path), "", nil
+// Policy is an Authorizer that can also list what it allows.
+type Policy interface {
+	Authorizer
+	// RulesFor lists what u may do in a namespace. It says so when the list is not complete.
+	RulesFor(ctx context.Context, u User, namespace string) authorizationv1.SubjectRulesReviewStatus
 }
 
-// RulesFor lists what Authorize allows u, in every namespace alike. Patterns of paths know no depth: "/api/*" stands for the
-// versions of the core group.
-func (MastersOnly) RulesFor(_ context.Context, u User, _ string) authorizationv1.SubjectRulesReviewStatus {
+// Union allows what one of its policies allows, and asks them in order. An empty one allows nothing.
+type Union []Policy
+
+// Authorize implements Authorizer. The reason of a refusal has a line for each policy that gives one.
+func (p Union) Authorize(ctx context.Context, u User, a Attributes) (allowed bool, reason string, err error) {
+	var reasons []string
+	var errs []error
+	for _, policy := range p {
+		allowed, reason, err := policy.Authorize(ctx, u, a)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case allowed:
+			return true, reason, nil
+		case reason != "":
+			reasons = append(reasons, reason)
+		}
+	}
+	return false, strings.Join(reasons, "\n"), errors.Join(errs...)
+}
+
+// RulesFor implements Policy. The lists are never null: clients expect lists.
+func (p Union) RulesFor(ctx context.Context, u User, namespace string) authorizationv1.SubjectRulesReviewStatus {
 	out := authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{},
 	}
-	if slices.Contains(u.Groups, groupMasters) {
-		all := []string{"*"}
-		out.ResourceRules = append(out.ResourceRules, authorizationv1.ResourceRule{Verbs: all, APIGroups: all, Resources: all})
-		out.NonResourceRules = append(out.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})
-		return out
+	var problems []string
+	for _, policy := range p {
+		more := policy.RulesFor(ctx, u, namespace)
+		out.ResourceRules = append(out.ResourceRules, more.ResourceRules...)
+		out.NonResourceRules = append(out.NonResourceRules, more.NonResourceRules...)
+		out.Incomplete = out.Incomplete || more.Incomplete
+		if more.EvaluationError != "" {
+			problems = append(problems, more.EvaluationError)
+		}
 	}
-	if !slices.Contains(u.Groups, groupAuthenticated) {
-		return out
+	switch len(problems) {
+	case 0:
+	case 1:
+		out.EvaluationError = problems[0]
+	default:
+		out.EvaluationError = "[" + strings.Join(problems, ", ") + "]"
 	}
-	create := []string{"create"}
-	out.ResourceRules = append(out.ResourceRules,
-		authorizationv1.ResourceRule{Verbs: create, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}},
-		authorizationv1.ResourceRule{Verbs: create, APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
-	)
-	paths := []string{
-		"/api", "/api/*", "/apis", "/apis/*", "/healthz", "/healthz/*", "/livez", "/livez/*", "/openapi", "/openapi/*", "/readyz", "/readyz/*", "/version",
-	}
-	if slices.Contains(u.Groups, groupServiceAccounts) {
-		paths = append(paths, "/.well-known/openid-configuration", "/openid/v1/jwks")
-	}
-	out.NonResourceRules = append(out.NonResourceRules, authorizationv1.NonResourceRule{Verbs: []string{"get"}, NonResourceURLs: paths})
 	return out
 }
 
-// selfReview reports whether a is a review of the user's own name and rights.
-func selfReview(a Attributes) bool {
-	if a.Verb != "create" || a.Subresource != "" {
-		return false
-	}
-	switch a.APIGroup + "/" + a.Plural {
-	case "authentication.k8s.io/selfsubjectreviews",
-		"authorization.k8s.io/selfsubjectaccessreviews", "authorization.k8s.io/selfsubjectrulesreviews":
-		return true
-	}
-	return false
+// Masters allows the group system:masters everything. It comes before other policies: the administrator gets in, and quickly, also
+// when the stored roles cannot be read or allow nobody anything.
+type Masters struct{}
+
+// Authorize implements Authorizer.
+func (Masters) Authorize(_ context.Context, u User, _ Attributes) (allowed bool, reason string, err error) {
+	return u.IsMaster(), "", nil
 }
 
-// discovery reports whether path is about what the API serves, not about the objects in it. It goes by depth, because a path of a
-// kind that is not served looks like one of objects: it must not be open when the kind is served one day.
-func discovery(path string) bool {
-	p := strings.Split(strings.Trim(path, "/"), "/")
-	switch p[0] {
-	case "api":
-		return len(p) <= 2
-	case "apis":
-		return len(p) <= 3
-	case "openapi":
-		return true
-	case "version":
-		return len(p) == 1
-	case "healthz", "livez", "readyz":
-		return true
-	}
-	return false
+// RulesFor implements Policy. The ClusterRoleBinding "cluster-admin" lists the group's rights, as on Kubernetes.
+func (Masters) RulesFor(context.Context, User, string) authorizationv1.SubjectRulesReviewStatus {
+	return authorizationv1.SubjectRulesReviewStatus{}
 }
 
-func issuerDiscovery(path string) bool {
-	return path == "/openid/v1/jwks" || path == "/.well-known/openid-configuration"
+// markup makes names that clients send harmless where an answer is shown as HTML.
+var markup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+// Forbidden returns the 403 for u, in upstream's words.
+func Forbidden(u User, a Attributes, reason string) *apierrors.StatusError {
+	msg := fmt.Sprintf("User %q cannot %s path %q", u.Name, a.Verb, a.Path)
+	if a.Resource {
+		plural := a.Plural
+		if a.Subresource != "" {
+			plural += "/" + a.Subresource
+		}
+		msg = fmt.Sprintf("User %q cannot %s resource %q in API group %q ", u.Name, a.Verb, plural, a.APIGroup)
+		if a.Namespace != "" {
+			msg += fmt.Sprintf("in the namespace %q", a.Namespace)
+		} else {
+			msg += "at the cluster scope"
+		}
+	}
+	msg = markup.Replace(msg)
+	if reason != "" {
+		msg += ": " + reason
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.APIGroup, Resource: a.Plural}, a.Name, errors.New(msg))
+}
+
+// AccountOf returns the ServiceAccount whose user name this is; ok is false for every other user.
+func AccountOf(username string) (namespace, name string, ok bool) {
+	rest, ok := strings.CutPrefix(username, accountPrefix)
+	if !ok {
+		return "", "", false
+	}
+	namespace, name, ok = strings.Cut(rest, ":")
+	return namespace, name, ok && namespace != "" && name != "" && !strings.Contains(name, ":")
+}
+
+// NodeOf returns the name of the node that u is; isNode is false for a user who is not called system:node:NAME, or is not in the
+// group system:nodes. The name may be empty.
+func NodeOf(u User) (name string, isNode bool) {
+	name, ok := strings.CutPrefix(u.Name, nodePrefix)
+	return name, ok && slices.Contains(u.Groups, GroupNodes)
 }

@@ -12,18 +12,18 @@ type Component struct {
 var (
 	// Hub is the hub itself: for what it writes at its start, and what belongs to no other component.
 	Hub = Component{
-		User:    User{Name: "system:apiserver", Groups: []string{groupMasters, groupAuthenticated}},
+		User:    User{Name: "system:apiserver", Groups: []string{GroupMasters, GroupAuthenticated}},
 		Manager: "petrel",
 	}
 	// Scheduler binds pods to nodes.
 	Scheduler = Component{
-		User:    User{Name: "system:kube-scheduler", Groups: []string{groupAuthenticated}},
+		User:    User{Name: "system:kube-scheduler", Groups: []string{GroupAuthenticated}},
 		Manager: "kube-scheduler",
 	}
 	// Dispatcher writes what nodes report, many nodes in one commit, so it has no node's name. As in Kubernetes, the status
 	// fields of pods and nodes belong to "kubelet".
 	Dispatcher = Component{
-		User:    User{Name: "system:petrel:dispatcher", Groups: []string{groupAuthenticated}},
+		User:    User{Name: "system:petrel:dispatcher", Groups: []string{GroupAuthenticated}},
 		Manager: "kubelet",
 	}
 )
@@ -34,8 +34,8 @@ func Controller(name string) Component {
 	const namespace = "kube-system"
 	return Component{
 		User: User{
-			Name:   subject(namespace, name),
-			Groups: []string{groupServiceAccounts, groupServiceAccounts + ":" + namespace, groupAuthenticated},
+			Name:   AccountName(namespace, name),
+			Groups: append(AccountGroups(namespace), GroupAuthenticated),
 		},
 		Manager: "kube-controller-manager",
 	}

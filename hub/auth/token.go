@@ -56,7 +56,7 @@ func (p *PKI) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *co
 		NotBefore: now.Unix(),
 		Issuer:    Issuer,
 		ID:        uuid.NewString(),
-		Subject:   subject(sa.Namespace, sa.Name),
+		Subject:   AccountName(sa.Namespace, sa.Name),
 		Kubernetes: kubeClaims{
 			Namespace:      sa.Namespace,
 			ServiceAccount: objectRef{Name: sa.Name, UID: string(sa.UID)},
@@ -74,10 +74,6 @@ func (p *PKI) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *co
 	return token, expires, nil
 }
 
-func subject(namespace, name string) string {
-	return "system:serviceaccount:" + namespace + ":" + name
-}
-
 // check checks verified claims: time, issuer, audience, and that what they are bound to exists. It does not check nbf and iat: the
 // hub signed them, so a time in the future only means that its clock went back.
 func (c *claims) check(now time.Time, auds []string, objects Objects) (User, error) {
@@ -85,7 +81,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (User, err
 	switch {
 	case c.Issuer != Issuer:
 		return User{}, fmt.Errorf("the token's issuer is %q, not %q", c.Issuer, Issuer)
-	case c.Subject != subject(k.Namespace, k.ServiceAccount.Name):
+	case c.Subject != AccountName(k.Namespace, k.ServiceAccount.Name):
 		return User{}, errors.New("the token's subject does not match its claims")
 	case sane(now).Unix() >= c.Expires:
 		return User{}, fmt.Errorf("the token expired at %s", time.Unix(c.Expires, 0).UTC().Format(time.RFC3339))
@@ -99,7 +95,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (User, err
 	u := User{
 		Name:   c.Subject,
 		UID:    k.ServiceAccount.UID,
-		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + k.Namespace, groupAuthenticated},
+		Groups: append(AccountGroups(k.Namespace), GroupAuthenticated),
 		Extra:  map[string][]string{extraCredential: {"JTI=" + c.ID}},
 	}
 	if k.Pod != nil {
@@ -107,7 +103,7 @@ func (c *claims) check(now time.Time, auds []string, objects Objects) (User, err
 		if !ok || string(pod.GetUID()) != k.Pod.UID || ended(pod, now) {
 			return User{}, fmt.Errorf("pod %s/%s, to which the token is bound, %w", k.Namespace, k.Pod.Name, errGone)
 		}
-		u.Extra["authentication.kubernetes.io/pod-name"] = []string{k.Pod.Name}
+		u.Extra[extraPodName] = []string{k.Pod.Name}
 		u.Extra["authentication.kubernetes.io/pod-uid"] = []string{k.Pod.UID}
 	}
 	if k.Node != nil {

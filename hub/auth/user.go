@@ -12,21 +12,38 @@ type User struct {
 	UID    string
 	Groups []string
 	Extra  map[string][]string
+	// ImpersonatedBy is who asked to be treated as this user; nil: nobody. What is allowed is decided about the user alone.
+	ImpersonatedBy *User
 }
 
 // IsMaster reports whether u may do everything, an administrator or the hub itself.
-func (u User) IsMaster() bool { return slices.Contains(u.Groups, groupMasters) }
+func (u User) IsMaster() bool { return slices.Contains(u.Groups, GroupMasters) }
 
 // Groups that authentication and authorization know by name; Kubernetes' own.
 const (
-	groupAuthenticated   = "system:authenticated"
-	groupUnauthenticated = "system:unauthenticated"
-	groupMasters         = "system:masters"
+	GroupAuthenticated   = "system:authenticated"
+	GroupUnauthenticated = "system:unauthenticated"
+	GroupMasters         = "system:masters"
+	GroupNodes           = "system:nodes"
 	groupServiceAccounts = "system:serviceaccounts"
 )
 
+// How the names of these users begin; Kubernetes' own.
+const (
+	accountPrefix = "system:serviceaccount:"
+	nodePrefix    = "system:node:"
+)
+
+// AccountName returns the user name of a ServiceAccount.
+func AccountName(namespace, name string) string { return accountPrefix + namespace + ":" + name }
+
+// AccountGroups returns the groups that every ServiceAccount of a namespace is in, besides GroupAuthenticated.
+func AccountGroups(namespace string) []string {
+	return []string{groupServiceAccounts, groupServiceAccounts + ":" + namespace}
+}
+
 // Anonymous is the user of a request without credentials.
-var Anonymous = User{Name: "system:anonymous", Groups: []string{groupUnauthenticated}}
+var Anonymous = User{Name: "system:anonymous", Groups: []string{GroupUnauthenticated}}
 
 type userKey struct{}
 
@@ -63,10 +80,12 @@ type Attributes struct {
 	Subresource string
 	Namespace   string
 	Name        string
+	// FieldSelector of a list, watch or deletecollection, as the client sent it. When it selects one name, Name has that too.
+	FieldSelector string
 }
 
-// Authorizer decides whether a user may do something. reason explains a refusal to the user; an error is a refusal
-// too.
+// Authorizer decides whether a user may do something. reason explains the decision to the user, where it needs explanation; an error
+// is a refusal too.
 type Authorizer interface {
 	Authorize(ctx context.Context, u User, a Attributes) (allowed bool, reason string, err error)
 }

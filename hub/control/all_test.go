@@ -27,7 +27,9 @@ import (
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/control/podgc"
 	"petrel.dev/petrel/hub/control/replicaset"
+	"petrel.dev/petrel/hub/control/replicationcontroller"
 	"petrel.dev/petrel/hub/control/serviceaccount"
+	"petrel.dev/petrel/hub/control/serviceaddress"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
@@ -57,6 +59,8 @@ func hub(t testing.TB) control.Client {
 		rec, nodes,
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
+		serviceaddress.New(serviceaddress.Config{Log: log, Client: c, Events: rec.As("kubernetes-service-cidr-controller"), CIDR: netip.MustParsePrefix(kube.DefaultServiceCIDR)}),
+		replicationcontroller.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replication-controller")}),
 		endpoints.New(c, log),
 		gc.New(gc.Config{Log: log, Client: c, Events: rec.As("garbage-collector-controller"), Kinds: reg.StoredKinds()}),
 		namespace.New(namespace.Config{Log: log, Client: c, Kinds: reg.StoredKinds()}),

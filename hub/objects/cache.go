@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/btree"
@@ -43,6 +44,7 @@ type Cache struct {
 	delivery *delivery
 	feed     feedHealth
 	waiters  waiters
+	changes  atomic.Uint64 // of all kinds, grows only: no version of a kind comes twice
 
 	mu     sync.RWMutex
 	rev    sqlstore.Revision     // all commits up to here have been applied; changed only by moveTo; guarded by mu
@@ -61,8 +63,11 @@ type kindCache struct {
 	items   btree.Map[string, cached]  // by key
 	indexes map[string]*index          // by name: those that the kind declares
 	subs    map[*subscription]struct{} // Cache.subs of the kind
+	version uint64                     // Cache.Version; 0 only until the first fill
 
-	delivery *delivery // the cache's
+	// Both are the cache's.
+	delivery *delivery
+	changes  *atomic.Uint64
 }
 
 // hook is an OnEvent call; its pointer identifies it.
@@ -135,7 +140,7 @@ func (c *Cache) enter(k *resource.Kind) *kindCache {
 		}
 		return kc
 	}
-	kc := &kindCache{kind: k, delivery: c.delivery, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
+	kc := &kindCache{kind: k, delivery: c.delivery, changes: &c.changes, subs: c.subscribers(k.GVK), indexes: map[string]*index{}}
 	for name, f := range k.Indexes {
 		kc.indexes[name] = newIndex(f)
 	}
@@ -158,6 +163,7 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		return
 	}
 	kc.from = page.Rev
+	kc.changed()
 	in := newInterner()
 	seen := make(map[string]struct{}, len(page.Entries))
 	for _, e := range page.Entries {
@@ -207,6 +213,7 @@ func (kc *kindCache) set(key string, it cached) {
 		it.obj = slim(it.obj)
 	}
 	old, _ := kc.items.Set(key, it)
+	kc.changed()
 	for _, ix := range kc.indexes {
 		ix.change(key, old.obj, it.obj)
 	}
@@ -215,12 +222,16 @@ func (kc *kindCache) set(key string, it cached) {
 	}
 }
 
+// changed makes the kind's version another one. Cache.mu is held for writing.
+func (kc *kindCache) changed() { kc.version = kc.changes.Add(1) }
+
 // drop removes a deleted object and notifies subscribers.
 func (kc *kindCache) drop(key string) {
 	old, ok := kc.items.Delete(key)
 	if !ok {
 		return
 	}
+	kc.changed()
 	for _, ix := range kc.indexes {
 		ix.change(key, old.obj, nil)
 	}

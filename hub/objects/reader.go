@@ -63,6 +63,17 @@ func (c *Cache) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
 	return objs
 }
 
+// Version returns a number that is another one after each change that reads of the kind show, for code that derives something from
+// all its objects: it reads the version first, then the objects. 0 stands for a kind that is not served.
+func (c *Cache) Version(gvk kube.GVK) (version uint64) {
+	k, served := c.kinds.Lookup(gvk)
+	if !served {
+		return 0
+	}
+	c.read(k, func(kc *kindCache) { version = kc.version })
+	return version
+}
+
 // At returns key's object when the cache holds exactly that revision.
 func (c *Cache) At(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	part := kindPart(key)

@@ -53,13 +53,15 @@ type Verbs interface {
 	Create(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.CreateOptions) (*Result, error)
 	Get(ctx context.Context, t resource.Target, opts *metav1.GetOptions) (*Result, error)
 	Update(ctx context.Context, t resource.Target, body runtime.Object, opts *metav1.UpdateOptions) (*Result, error)
-	// Patch applies a merge patch, strategic merge patch or JSON patch. validation is fieldValidation's value: the patched object is decoded
+	// Patch applies a merge patch, strategic merge patch, JSON patch or, creating what does not exist, an apply. validation is fieldValidation's value: the patched object is decoded
 	// strictly when that asks for it.
 	Patch(ctx context.Context, t resource.Target, pt types.PatchType, patch []byte, opts *metav1.PatchOptions) (*Result, error)
 	Delete(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions) (*Result, error)
 	DeleteCollection(ctx context.Context, t resource.Target, opts *metav1.DeleteOptions, list *metav1.ListOptions) (*ListResult, error)
 	List(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, error)
 	Watch(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (Watch, error)
+	// Connect asks admission for a stream of an object. options are those of the subresource.
+	Connect(ctx context.Context, t resource.Target, options runtime.Object) error
 }
 
 // Admission may change or refuse a write; hub/admission's chain is one. Both are called with a copy that may be changed
@@ -71,11 +73,13 @@ type Admission interface {
 
 // AdmissionRequest is a write as admission sees it: the request with its user, and the object that it would store.
 type AdmissionRequest struct {
-	resource.Request                // with the Kind as it is stored
+	resource.Request                // with the Working kind, in whose version the objects are
+	As               *resource.Kind // the kind that the client named; Kind is its Working kind
 	Operation        Operation      // CREATE for everything that is POSTed, also to a subresource
 	Object           kube.Object    // the object as it would be stored, nil for Delete and Connect
 	Old              kube.Object    // nil for Create
-	Body             runtime.Object // the subresource's body (Binding, Eviction, Scale), otherwise nil
+	Body             runtime.Object // the subresource's body (Binding, Eviction, Scale, PodExecOptions), otherwise nil; Mutate may change it
+	Options          runtime.Object // the verb's, where they say more than Request does; otherwise nil
 }
 
 // Operation is the verb of a write as admission knows it.
@@ -85,4 +89,6 @@ const (
 	OpCreate Operation = "CREATE"
 	OpUpdate Operation = "UPDATE"
 	OpDelete Operation = "DELETE"
+	// OpConnect opens a stream (exec, attach, port-forward) or a proxy.
+	OpConnect Operation = "CONNECT"
 )

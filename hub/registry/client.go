@@ -48,8 +48,11 @@ func (c *client) target(obj kube.Object) (resource.Target, error) {
 	return resource.Target{Kind: k, Namespace: obj.GetNamespace(), Name: obj.GetName()}, nil
 }
 
-// in returns the context of a request of this client.
-func (c *client) in(ctx context.Context) context.Context { return auth.WithUser(ctx, c.as.User) }
+// in returns the context of a request of this client. done must be called when it has been answered: as over HTTP, what
+// admission keeps for a request ends with its context.
+func (c *client) in(ctx context.Context) (_ context.Context, done context.CancelFunc) {
+	return context.WithCancel(auth.WithUser(ctx, c.as.User))
+}
 
 // Create implements control.Writer.
 func (c *client) Create(ctx context.Context, obj kube.Object) (kube.Object, error) {
@@ -58,7 +61,9 @@ func (c *client) Create(ctx context.Context, obj kube.Object) (kube.Object, erro
 		return nil, err
 	}
 	t.Name = ""
-	return asObject(c.r.Create(c.in(ctx), t, obj.DeepCopyObject(), &metav1.CreateOptions{FieldManager: c.as.Manager}))
+	ctx, done := c.in(ctx)
+	defer done()
+	return asObject(c.r.Create(ctx, t, obj.DeepCopyObject(), &metav1.CreateOptions{FieldManager: c.as.Manager}))
 }
 
 // Update implements control.Writer.
@@ -68,7 +73,9 @@ func (c *client) Update(ctx context.Context, obj kube.Object, sub string) (kube.
 		return nil, err
 	}
 	t.Subresource = sub
-	return asObject(c.r.Update(c.in(ctx), t, obj.DeepCopyObject(), &metav1.UpdateOptions{FieldManager: c.as.Manager}))
+	ctx, done := c.in(ctx)
+	defer done()
+	return asObject(c.r.Update(ctx, t, obj.DeepCopyObject(), &metav1.UpdateOptions{FieldManager: c.as.Manager}))
 }
 
 // asObject returns the object of a result, which the registry has in its typed form after every write.
@@ -89,14 +96,17 @@ func (c *client) Delete(ctx context.Context, gvk kube.GVK, namespace, name strin
 	if k == nil {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s is not served", gvk))
 	}
-	_, err := c.r.Delete(c.in(ctx), resource.Target{Kind: k, Namespace: namespace, Name: name}, &opts)
+	ctx, done := c.in(ctx)
+	defer done()
+	_, err := c.r.Delete(ctx, resource.Target{Kind: k, Namespace: namespace, Name: name}, &opts)
 	return err
 }
 
 // Commit implements control.Writer. A write that would change nothing is left out. No object may occur twice. A subresource
 // that has a Handler gets the object as its body; it needs no Old where the handler knows what it may change.
 func (c *client) Commit(ctx context.Context, writes []control.Write) error {
-	ctx = c.in(ctx)
+	ctx, done := c.in(ctx)
+	defer done()
 	plans := make([]*plan, 0, len(writes))
 	kinds := make([]*resource.Kind, 0, len(writes)) // of plans, in the versions of the writes
 	for _, w := range writes {

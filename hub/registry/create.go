@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"petrel.dev/petrel/hub/registry/owners"
+	"petrel.dev/petrel/hub/registry/status"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -123,7 +125,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 		}
 	}
 	if obj.GetResourceVersion() != "" {
-		return nil, plainError(versionAtNewText)
+		return nil, status.Plain(versionAtNewText)
 	}
 	if q.Name != "" && obj.GetName() == "" {
 		obj.SetName(q.Name)
@@ -134,6 +136,9 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	p := &plan{kind: k, obj: obj}
 	wipe(obj)
 	p.warnings = append(p.warnings, r.prepare(q, obj)...)
+	if !q.apply {
+		r.fields.Created(ctx, &q.Request, k, obj)
+	}
 	a := q.admission(OpCreate, obj, nil)
 	if err := r.admit(ctx, a, func() error { return r.applyCreateRules(ctx, a, rules, p) }); err != nil {
 		return nil, err
@@ -142,7 +147,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 	if err := p.encode(ctx); err != nil {
 		return nil, err
 	}
-	return p, p.bounded()
+	return p, p.bounded(ctx, q)
 }
 
 // applyCreateRules does the strategy's part of a creation: it sets what only the hub sets, and refuses what is wrong. After it the
@@ -201,9 +206,8 @@ func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Ob
 // prepare brings a body into the shape that rules and admission see: what clients may not set is removed, what is left out
 // has its default. It returns warnings.
 func (r *Registry) prepare(q *request, obj kube.Object) []string {
-	obj.SetManagedFields(nil)
 	obj.SetSelfLink("")
-	warnings := dedupOwners(obj)
+	warnings := owners.Dedup(obj)
 	if def := q.Kind.Rules.Default; def != nil {
 		def(obj)
 	}
@@ -216,35 +220,4 @@ func wipe(obj kube.Object) {
 	obj.SetUID("")
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
-}
-
-// dedupOwners removes repeated owner references and warns, as Kubernetes does.
-func dedupOwners(obj kube.Object) []string {
-	refs := obj.GetOwnerReferences()
-	if len(refs) < 2 {
-		return nil
-	}
-	kept := make([]metav1.OwnerReference, 0, len(refs))
-	at := map[string]int{}
-	var doubled []string
-	for _, ref := range refs {
-		if _, ok := at[string(ref.UID)]; ok && sameOwner(kept[at[string(ref.UID)]], ref) {
-			doubled = append(doubled, string(ref.UID))
-			continue
-		}
-		at[string(ref.UID)] = len(kept)
-		kept = append(kept, ref)
-	}
-	if doubled == nil {
-		return nil
-	}
-	obj.SetOwnerReferences(kept)
-	return []string{fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", doubled)}
-}
-
-// sameOwner reports whether two references are equal in every field; pointers are compared by value.
-func sameOwner(a, b metav1.OwnerReference) bool {
-	eq := func(x, y *bool) bool { return x == y || x != nil && y != nil && *x == *y }
-	return a.APIVersion == b.APIVersion && a.Kind == b.Kind && a.Name == b.Name && a.UID == b.UID &&
-		eq(a.Controller, b.Controller) && eq(a.BlockOwnerDeletion, b.BlockOwnerDeletion)
 }

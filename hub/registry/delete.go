@@ -55,8 +55,12 @@ func (r *Registry) planDelete(ctx context.Context, q *request, cur *current, opt
 	if err := checkPreconditions(k, cur, q.Preconditions); err != nil {
 		return nil, err
 	}
-	if err := r.admit(ctx, q.admission(OpDelete, nil, cur.obj), nil); err != nil {
-		return nil, err
+	if q.handler() == nil { // a verb that deletes, such as an eviction, has been admitted as itself
+		a := q.admission(OpDelete, nil, cur.obj)
+		a.Options = opts
+		if err := r.admit(ctx, a, nil); err != nil {
+			return nil, err
+		}
 	}
 	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: cur.obj.DeepCopyObject().(kube.Object), frees: true}
 	switch markDeleted(k, p.obj, opts, r.now().Truncate(time.Second)) {

@@ -41,13 +41,6 @@ func invalid(k *resource.Kind, name string, errs field.ErrorList) error {
 	return apierrors.NewInvalid(k.GVK.GroupKind(), name, errs)
 }
 
-// plainError returns what Kubernetes answers for an error without a status: a 500 with nothing but its text.
-func plainError(text string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text,
-	}}
-}
-
 // uidMismatch returns the conflict of a body that names another object of the same name by its uid.
 func uidMismatch(k *resource.Kind, name string, want, have types.UID) error {
 	//lint:ignore ST1005 upstream's text

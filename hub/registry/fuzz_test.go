@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/patch"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
@@ -51,20 +52,20 @@ func FuzzPatch(f *testing.F) {
 		f.Fatal(err)
 	}
 	now := enc.With(1)
-	for _, patch := range []string{
+	for _, body := range []string{
 		`{}`, `{"spec":null}`, `[{"op":"add","path":"/spec/containers/-","value":{}}]`, `[{"op":"move","from":"/spec","path":"/metadata"}]`,
 		`[{"op":"copy","from":"","path":"/spec/containers/0"}]`, `{"spec":{"containers":[{"name":"c","$patch":"delete"}]}}`,
 		`{"$patch":"replace"}`, `{"spec":{"$setElementOrder/containers":[{"name":"c"}],"containers":[{"name":"d"}]}}`,
 		`{"spec":{"$retainKeys":["containers"],"containers":[]}}`, `{"spec":{"containers":{"a":1}}}`, `[{"op":"test","path":"/a~2"}]`, `null`, `[null]`, `[{"op":"replace","path":""},{"op":"remove","path":"/spec/containers/0"}]`,
 	} {
 		for kind := range 3 {
-			f.Add(kind, patch)
+			f.Add(kind, body)
 		}
 	}
 	kinds := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
-	f.Fuzz(func(t *testing.T, kind int, patch string) {
-		p := patcher{kind: kinds[uint(kind)%3], patch: []byte(patch)}
-		out, err := p.apply(now, k.New())
+	f.Fuzz(func(t *testing.T, kind int, body string) {
+		p := patch.Patch{Type: kinds[uint(kind)%3], Body: []byte(body)}
+		out, err := p.Apply(now, k.New())
 		if err != nil {
 			if _, ok := err.(apierrors.APIStatus); !ok {
 				t.Fatalf("%T %v", err, err)

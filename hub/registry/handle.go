@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"petrel.dev/petrel/hub/registry/status"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -29,7 +30,7 @@ func (r *Registry) handle(ctx context.Context, q *request, body runtime.Object) 
 	}
 	a, err := h.Handle(ctx, &q.Request, body, &handling{r: r, q: q})
 	if err != nil {
-		return nil, statusOr(err)
+		return nil, status.Or(err)
 	}
 	res, err := success(201, nil)
 	if a.Object != nil {
@@ -64,6 +65,7 @@ func (r *Registry) review(ctx context.Context, q *request, body runtime.Object) 
 		return nil, err
 	}
 	rules := q.rules()
+	obj.SetManagedFields(nil)
 	warnings = r.prepare(q, obj)
 	return warnings, r.admit(ctx, q.admission(OpCreate, obj, nil), func() error {
 		if rules.PrepareCreate != nil {
@@ -88,7 +90,7 @@ func (r *Registry) planHandled(ctx context.Context, q *request, body runtime.Obj
 	}
 	var plans []*plan
 	if _, err := q.handler().Handle(ctx, &q.Request, body, &handling{r: r, q: q, plans: &plans}); err != nil {
-		return nil, statusOr(err)
+		return nil, status.Or(err)
 	}
 	if len(plans) != 1 {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", q.Subresource))

@@ -5,13 +5,14 @@ import (
 	"iter"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // Kinds are the served kinds, which may change while the registry runs; *resource.Kinds is one.
 type Kinds interface {
-	Lookup(kube.GVK) (*resource.Kind, bool)
+	fieldmanager.Kinds
 	// Changes yields the kinds as they are now, and again after changes until ctx ends.
 	Changes(ctx context.Context) iter.Seq[[]*resource.Kind]
 }

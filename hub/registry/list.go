@@ -36,6 +36,10 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err := checkListOptions(opts, false); err != nil {
 		return nil, nil, err
 	}
+	if t.Kind.Objects != nil {
+		res, err := r.computedList(t, opts)
+		return res, nil, err
+	}
 	sel, err := r.selectionOf(t, opts)
 	if err != nil {
 		return nil, nil, err

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/patch"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -76,8 +77,8 @@ func TestNonsensePatches(t *testing.T) {
 		if kind == types.JSONPatchType {
 			from = operations()
 		}
-		p := patcher{kind: kind, patch: []byte(from.Draw(t, "patch"))}
-		if _, err := p.apply(now, k.New()); err != nil {
+		p := patch.Patch{Type: kind, Body: []byte(from.Draw(t, "patch"))}
+		if _, err := p.Apply(now, k.New()); err != nil {
 			if _, ok := err.(apierrors.APIStatus); !ok {
 				t.Fatalf("%T %v", err, err)
 			}

@@ -88,7 +88,8 @@ func TestPatchRefuses(t *testing.T) {
 		"uid":               {"a", mergePatch, `{"metadata":{"uid":"b"}}`, nil, 422, "field is immutable"},
 		"unknown":           {"a", mergePatch, `{"dat":{}}`, strict, 422, `unknown field "dat"`},
 		"unknown strategic": {"a", strategicPatch, `{"dat":{}}`, strict, 422, `unknown field "dat"`},
-		"apply":             {"a", types.ApplyYAMLPatchType, `{}`, nil, 415, "application/strategic-merge-patch+json"},
+		"no patch type":     {"a", "application/json", `{}`, nil, 415, "application/strategic-merge-patch+json, application/apply-patch+yaml"},
+		"apply":             {"a", types.ApplyYAMLPatchType, `{}`, nil, 422, "fieldManager: Required value: is required for apply patch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.Patch(ctx, registrytest.Target(t, kube.ConfigMap, "default", test.url), test.kind, []byte(test.patch), test.opts)

@@ -9,6 +9,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry/expiry"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/internal/fairqueue"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -18,10 +19,11 @@ import (
 type Config struct {
 	Store     sqlstore.Store
 	Kinds     Kinds
-	Objects   *objects.Cache   // of Store
-	Admission Admission        // nil: everything is admitted
-	Clock     func() time.Time // nil: time.Now
-	Log       *slog.Logger     // nil: discarded
+	Objects   *objects.Cache     // of Store
+	Types     fieldmanager.Types // describes kinds with a Go type to server-side apply; nil: lists are atomic, and any field is known
+	Admission Admission          // nil: everything is admitted
+	Clock     func() time.Time   // nil: time.Now
+	Log       *slog.Logger       // nil: discarded
 
 	// ReadOnly returns the refusal, an API status, of a write of key, or of all objects of a collection whose keys begin with
 	// it; nil when it is written as usual. Commit refuses the same. nil: everything can be written.
@@ -54,7 +56,8 @@ type Registry struct {
 	limits    map[kube.GVK]Limit // read-only
 
 	objects *objects.Cache // of store
-	watches watches        // has its own lock
+	fields  *fieldmanager.Managers
+	watches watches // has its own lock
 }
 
 var (
@@ -84,6 +87,7 @@ func New(cfg Config) *Registry {
 	if r.bookmark <= 0 {
 		r.bookmark = time.Minute
 	}
+	r.fields = fieldmanager.New(r.kinds, cfg.Types, r.now, r.log)
 	r.watches.open = map[kube.GVK]map[*watcher]struct{}{}
 	return r
 }

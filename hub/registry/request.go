@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -28,6 +29,8 @@ type request struct {
 	resource.Request
 	kind *resource.Kind        // Kind.Working: Kind itself, unless that is a view
 	sub  *resource.Subresource // nil: the object itself
+	// apply says that the request is a server-side apply, which has recorded its managers already.
+	apply bool
 }
 
 // options are what the verbs' own options have in common.
@@ -35,6 +38,7 @@ type options struct {
 	manager       string
 	dryRun        []string
 	preconditions *metav1.Preconditions
+	apply         bool
 }
 
 // resolve makes the request of a verb, or refuses what is not served or cannot be written. The context passes it to the kind's
@@ -51,7 +55,7 @@ func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, 
 		Request: resource.Request{
 			Target: t, User: auth.UserFrom(ctx), Manager: o.manager, DryRun: len(o.dryRun) > 0, Preconditions: o.preconditions,
 		},
-		kind: t.Kind.Working(), sub: sub,
+		kind: t.Kind.Working(), sub: sub, apply: o.apply,
 	}
 	return resource.WithRequest(ctx, &q.Request), q, nil
 }
@@ -120,15 +124,19 @@ func (q *request) handler() resource.Handler {
 
 // admission returns the request as admission sees it: with the Working kind.
 func (q *request) admission(op Operation, obj, old kube.Object) *AdmissionRequest {
-	a := &AdmissionRequest{Request: q.Request, Operation: op, Object: obj, Old: old}
+	a := &AdmissionRequest{Request: q.Request, As: q.Kind, Operation: op, Object: obj, Old: old}
 	a.Kind = q.kind
 	return a
 }
 
 // admit runs admission around the kind's own rules: mutate, rules (nil: none), validate.
 func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() error) error {
+	restore := fieldmanager.Guard(a.Object)
 	if err := r.admission.Mutate(ctx, a); err != nil {
 		return err
+	}
+	if err := restore(false); err != nil {
+		r.log.Warn("admission damaged managedFields, which are as before", "kind", a.Kind.GVK.Kind, "name", a.Name, "error", err)
 	}
 	if rules != nil {
 		if err := rules(); err != nil {
@@ -136,6 +144,13 @@ func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() 
 		}
 	}
 	return r.admission.Validate(ctx, a)
+}
+
+// Connect implements Verbs.
+func (r *Registry) Connect(ctx context.Context, t resource.Target, options runtime.Object) error {
+	a := &AdmissionRequest{Request: resource.Request{Target: t, User: auth.UserFrom(ctx)}, As: t.Kind, Operation: OpConnect, Body: options}
+	a.Kind = t.Kind.Working()
+	return r.admit(ctx, a, nil)
 }
 
 // object returns the body of a request about a whole object.

@@ -31,6 +31,9 @@ func (r *Registry) Get(ctx context.Context, t resource.Target, opts *metav1.GetO
 			return nil, err
 		}
 	}
+	if t.Kind.Objects != nil {
+		return computedGet(t)
+	}
 	key := resource.Key(t.Kind, t.Namespace, t.Name)
 	e, ok, err := r.store.Get(ctx, key)
 	if err != nil {
@@ -75,16 +78,24 @@ func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string
 
 // derived returns a subresource's body, made from its parent.
 func derived(sub *resource.Subresource, parent kube.Object) (*Result, error) {
-	body, err := sub.Get(parent)
+	body, err := bodyOf(sub, parent)
 	if err != nil {
-		return nil, statusOr500(err)
+		return nil, err
 	}
-	body.GetObjectKind().SetGroupVersionKind(sub.GVK)
 	b, err := encodeBody(body)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	return &Result{JSON: b, Object: body}, nil
+}
+
+func bodyOf(sub *resource.Subresource, parent kube.Object) (runtime.Object, error) {
+	body, err := sub.Get(parent)
+	if err != nil {
+		return nil, statusOr500(err)
+	}
+	body.GetObjectKind().SetGroupVersionKind(sub.GVK)
+	return body, nil
 }
 
 // updateDerived applies a body such as a Scale to a copy of its parent, which is then updated like any object.
@@ -94,20 +105,24 @@ func (r *Registry) updateDerived(ctx context.Context, q *request, body runtime.O
 			return nil, err
 		}
 	}
-	return r.changeDerived(ctx, q, func(*current) (runtime.Object, error) { return body, nil })
+	return r.changeDerived(ctx, q, func(*current, kube.Object) (runtime.Object, error) { return body, nil })
 }
 
-// changeDerived commits the change that next returns for a subresource's body.
-func (r *Registry) changeDerived(ctx context.Context, q *request, next func(*current) (runtime.Object, error)) (*Result, error) {
+// changeDerived commits the change that next returns for a subresource's body. next also gets the copy of the parent that will be
+// written.
+func (r *Registry) changeDerived(ctx context.Context, q *request, next func(*current, kube.Object) (runtime.Object, error)) (*Result, error) {
 	p, res, err := r.change(ctx, q, func(cur *current) (*plan, error) {
 		if cur == nil {
 			return nil, notFound(q.Kind, q.Name)
 		}
-		body, err := next(cur)
+		obj := cur.obj.DeepCopyObject().(kube.Object)
+		body, err := next(cur, obj)
 		if err != nil {
 			return nil, err
 		}
-		obj := cur.obj.DeepCopyObject().(kube.Object)
+		if err := r.trackDerived(ctx, q, obj, body); err != nil {
+			return nil, err
+		}
 		if meta, ok := asKube(body); ok {
 			if err := q.sameUID(cur, meta.GetUID()); err != nil {
 				return nil, err

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -70,6 +71,9 @@ func (r *Registry) createByUpdate(ctx context.Context, q *request, obj kube.Obje
 	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
 		return nil, modified(q.Kind, q.Name)
 	}
+	if err := mayCreate(ctx); err != nil {
+		return nil, err
+	}
 	obj.SetResourceVersion("")
 	return r.planCreate(ctx, q, obj)
 }
@@ -88,6 +92,9 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 	}
 	p := &plan{kind: k, key: cur.entry.Key, old: cur, obj: obj}
 	p.warnings = append(p.warnings, r.prepare(q, obj)...)
+	if !q.apply && body == nil {
+		r.fields.Updated(ctx, &q.Request, k, old, obj)
+	}
 	a := q.admission(OpUpdate, obj, old)
 	a.Body = body
 	if err := r.admit(ctx, a, func() error { return applyUpdateRules(ctx, k, q.rules(), p, obj, old) }); err != nil {
@@ -100,14 +107,16 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 	if err := p.encodeChange(ctx); err != nil {
 		return nil, err
 	}
-	return p, p.bounded()
+	return p, p.bounded(ctx, q)
 }
 
 // applyUpdateRules does the strategy's part of an update: it restores what may not change, and refuses what is wrong.
 func applyUpdateRules(ctx context.Context, k *resource.Kind, rules *resource.Rules, p *plan, obj, old kube.Object) error {
 	obj.SetGeneration(old.GetGeneration())
 	if rules.PrepareUpdate != nil {
+		restore := fieldmanager.Guard(obj)
 		rules.PrepareUpdate(ctx, obj, old)
+		_ = restore(true) // of what a subresource keeps of its parent the managers are no part
 	}
 	if obj.GetUID() == "" {
 		obj.SetUID(old.GetUID())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -55,9 +56,9 @@ func TestCreate(t *testing.T) {
 // TestInertKindsWarn checks that the answer to a creation says when nothing acts on the object.
 func TestInertKindsWarn(t *testing.T) {
 	r := registrytest.New(t)
-	quotas := corev1.SchemeGroupVersion.WithKind("ResourceQuota")
-	res, err := r.Create(ctx, registrytest.Target(t, quotas, "default", ""), &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}}, nil)
-	if err != nil || len(res.Warnings) != 1 || res.Warnings[0] != "Petrel stores ResourceQuota; nothing acts on it yet" {
+	policies := networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy")
+	res, err := r.Create(ctx, registrytest.Target(t, policies, "default", ""), &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}}, nil)
+	if err != nil || len(res.Warnings) != 1 || res.Warnings[0] != "Petrel stores NetworkPolicy; no traffic is filtered by it yet" {
 		t.Errorf("%v, warnings %q", err, res.Warnings)
 	}
 	res, err = r.Create(ctx, registrytest.Target(t, kube.ConfigMap, "default", ""), configMap("a"), nil)

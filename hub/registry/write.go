@@ -9,6 +9,7 @@ import (
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
@@ -49,9 +50,16 @@ func (p *plan) ifRev() sqlstore.Revision {
 const maxObject = 3 << 20
 
 // bounded refuses what is too large to be written. Deletions are exempt, and an object that is too large already may
-// shrink.
-func (p *plan) bounded() error {
+// shrink. As upstream, an object that is too large only with its managers is stored without, unless it was applied.
+func (p *plan) bounded(ctx context.Context, q *request) error {
 	if n := len(p.enc.Value); n > maxObject && (p.old == nil || n > len(p.old.entry.Value)) {
+		if !q.apply && fieldmanager.Tracked(p.obj) {
+			p.obj.SetManagedFields(nil)
+			if err := p.encode(ctx); err != nil {
+				return err
+			}
+			return p.bounded(ctx, q)
+		}
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the object would have %d bytes, limit is %d", n, maxObject))
 	}
 	return nil
@@ -72,13 +80,17 @@ func (p *plan) encode(ctx context.Context) (err error) {
 }
 
 // encodeChange does what encode does, but leaves enc empty when the object would not change: a write that changes nothing makes no
-// revision and no event.
+// revision and no event. Nor do new times of managers that did the same again.
 func (p *plan) encodeChange(ctx context.Context) error {
+	undo := fieldmanager.SameTimes(p.old.obj, p.obj)
 	if err := p.encode(ctx); err != nil {
 		return err
 	}
 	if p.enc.Same(p.old.entry.Value, p.old.entry.Rev) {
 		p.enc = objects.Encoded{}
+	} else if undo != nil {
+		undo()
+		return p.encode(ctx)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,6 +66,16 @@ func (s *Kinds) Handle(gvk kube.GVK, subresource string, h Handler) error {
 		return fmt.Errorf("handler of %s/%s: it has one", gvk, subresource)
 	}
 	sub.Handler = h
+	return nil
+}
+
+// Compute sets where the objects of a kind that cannot be written come from. It comes before the kinds are shared, as Handle does.
+func (s *Kinds) Compute(gvk kube.GVK, objects func() []kube.Object) error {
+	k, ok := s.Lookup(gvk)
+	if !ok || !slices.Equal(k.Verbs, []string{"get", "list"}) {
+		return fmt.Errorf("objects of %s: the kind is not declared, or has verbs that need a store", gvk)
+	}
+	k.Objects = objects
 	return nil
 }
 

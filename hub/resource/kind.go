@@ -55,6 +55,10 @@ type Kind struct {
 	// metadata. nil: nothing is known of its fields, or (version 2) clients should not look at them. It belongs to the caller.
 	Describe func(v2 bool) (*spec.Schema, error)
 
+	// Objects, when not nil, returns the kind's objects, which are made when they are asked for: nothing is stored, and get and list
+	// are the only verbs. They belong to the caller, and carry their TypeMeta. Kinds.Compute sets it.
+	Objects func() []kube.Object
+
 	// Codec reads and writes the kind's objects; nil for virtual kinds only. No other code depends on their Go type.
 	Codec Codec
 
@@ -202,8 +206,9 @@ func (k *Kind) PatchTypes() []types.PatchType {
 }
 
 var (
-	typedPatches   = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
-	untypedPatches = typedPatches[:2]
+	typedPatches = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType,
+		types.ApplyYAMLPatchType, types.ApplyCBORPatchType}
+	untypedPatches = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.ApplyYAMLPatchType, types.ApplyCBORPatchType}
 )
 
 // DecodeStrict decodes JSON with apiVersion and kind as an object of the kind. forgiven are the unknown and repeated fields.

@@ -90,6 +90,16 @@ func (s *Kinds) Lookup(gvk schema.GroupVersionKind) (*Kind, bool) {
 // All returns every kind, in the order in which they were added. The slice is shared: read-only.
 func (s *Kinds) All() []*Kind { return s.snap.Load().kinds }
 
+// OfResource returns the kind whose objects are stored under a group and plural; false when none is served.
+func (s *Kinds) OfResource(gr schema.GroupResource) (schema.GroupVersionKind, bool) {
+	for _, k := range s.All() {
+		if !k.Virtual() && k.StoredAs == nil && k.Resource() == gr {
+			return k.GVK, true
+		}
+	}
+	return schema.GroupVersionKind{}, false
+}
+
 // Generation counts the changes. What is derived from All is up to date as long as the generation is the one that was read
 // before All.
 func (s *Kinds) Generation() uint64 { return s.snap.Load().generation }

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
+
+	"petrel.dev/petrel/internal/cli/serverside"
 )
 
 // lastApplied holds what was applied last, by this command or by kubectl: what was in it and is no longer in the manifest
@@ -22,7 +24,7 @@ import (
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // manager names Petrel's CLI in managed fields.
-const manager = "petrel"
+const manager = serverside.Manager
 
 // Apply creates or changes objects so that they are as in the files.
 type Apply struct {
@@ -31,6 +33,7 @@ type Apply struct {
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
 	DryRun    string   `enum:"none,client,server" default:"none" help:"client prints what would be sent, server lets the hub check it; nothing is stored. (${enum})" placeholder:"WHERE"`
 	Output    string   `short:"o" help:"Print the objects: yaml, json or name." placeholder:"FORMAT"`
+	serverside.Flags
 }
 
 // Run reads and resolves everything first, then applies in the order of the files.
@@ -38,8 +41,11 @@ func (a *Apply) Run(ctx context.Context, s *Streams) error {
 	if err := checkOutput(a.Output); err != nil {
 		return err
 	}
+	if err := a.Check(a.DryRun); err != nil {
+		return err
+	}
 	return eachManifest(ctx, a.Cluster, s, a.Filename, a.Recursive, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
-		obj, verb, err := c.apply(ctx, m, ns, d.object, a.DryRun)
+		obj, verb, err := c.applyWith(ctx, m, ns, d.object, a.Flags, a.DryRun)
 		if err != nil {
 			return err
 		}
@@ -131,6 +137,15 @@ func report(s *Streams, m *meta.RESTMapping, obj *unstructured.Unstructured, out
 	return nil
 }
 
+// applyWith applies the object on the side that the flags say.
+func (c *conn) applyWith(ctx context.Context, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, f serverside.Flags, dry string) (*unstructured.Unstructured, string, error) {
+	if !f.ServerSide {
+		return c.apply(ctx, m, ns, obj, dry)
+	}
+	out, err := serverside.Apply(ctx, c.resource(m, ns), obj, f, dry == "server")
+	return out, "applied on the server", err
+}
+
 // apply creates the object, or patches it by the difference of last-applied, manifest and live object.
 func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, dry string) (*unstructured.Unstructured, string, error) {
 	modified, err := withLastApplied(obj)
@@ -152,7 +167,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 			if err := created.UnmarshalJSON(modified); err != nil {
 				return nil, "", err
 			}
-			o, err := ri.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+			o, err := ri.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: serverside.ClientManager, FieldValidation: "Strict"})
 			return o, "created", err
 		}
 		if err != nil {
@@ -168,7 +183,7 @@ func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *u
 		if dry == "client" {
 			return obj, "configured", nil
 		}
-		o, err := ri.Patch(ctx, obj.GetName(), pt, patch, metav1.PatchOptions{DryRun: dryRun(dry), FieldManager: manager, FieldValidation: "Strict"})
+		o, err := ri.Patch(ctx, obj.GetName(), pt, patch, metav1.PatchOptions{DryRun: dryRun(dry), FieldManager: serverside.ClientManager, FieldValidation: "Strict"})
 		if apierrors.IsConflict(err) && i < tries {
 			continue
 		}

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"sigs.k8s.io/yaml"
+
+	"petrel.dev/petrel/internal/cli/serverside"
 )
 
 // Edit opens an object in an editor and sends what changed.
@@ -167,10 +169,14 @@ type Diff struct {
 	Cluster
 	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
+	serverside.Flags
 }
 
 // Run lets the server compute the result without storing it, and compares. It ends with code 1 when something differs.
 func (d *Diff) Run(ctx context.Context, s *Streams) error {
+	if err := d.Check("server"); err != nil {
+		return err
+	}
 	differs := false
 	err := eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
 		live, err := c.resource(m, ns).Get(ctx, doc.object.GetName(), metav1.GetOptions{})
@@ -180,7 +186,7 @@ func (d *Diff) Run(ctx context.Context, s *Streams) error {
 		if isNotFound(err) {
 			live = nil
 		}
-		next, _, err := c.apply(ctx, m, ns, doc.object, "server")
+		next, _, err := c.applyWith(ctx, m, ns, doc.object, d.Flags, "server")
 		if err != nil {
 			return err
 		}

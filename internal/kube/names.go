@@ -43,6 +43,10 @@ const (
 	DefaultDomain      = "cluster.local"
 )
 
+// ServiceAddresses is the managed-by label's value on the IPAddresses of Services, as Kubernetes' allocator sets it. Those without it
+// belong to whom has made them.
+const ServiceAddresses = "ipallocator.k8s.io"
+
 // DarkGrace is how long a node may be unheard of before it is called dark: three keepalives of 60 s would be the
 // strict reading, but the hub sees a broken session at once in most cases, so 40 s as in Kubernetes.
 const DarkGrace = 40 * time.Second

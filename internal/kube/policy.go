@@ -15,3 +15,9 @@ var (
 	StorageClass        = storagev1.SchemeGroupVersion.WithKind("StorageClass")
 	IngressClass        = networkingv1.SchemeGroupVersion.WithKind("IngressClass")
 )
+
+// The finalizers that keep a claim while a pod uses it, and a volume while it is bound.
+const (
+	ClaimProtection  = "kubernetes.io/pvc-protection"
+	VolumeProtection = "kubernetes.io/pv-protection"
+)

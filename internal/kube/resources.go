@@ -14,6 +14,11 @@ func PodRequests(pod *corev1.Pod) corev1.ResourceList {
 	return helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true})
 }
 
+// PodLimits returns the limits of a pod by the same formula, those of its overhead included.
+func PodLimits(pod *corev1.Pod) corev1.ResourceList {
+	return helper.PodLimits(pod, helper.PodResourcesOptions{UseStatusResources: true})
+}
+
 // PodSpecResources returns the requests and limits of a pod by its spec alone, without overhead: what its author asked for.
 func PodSpecResources(pod *corev1.Pod) (requests, limits corev1.ResourceList) {
 	o := helper.PodResourcesOptions{ExcludeOverhead: true}

@@ -20,7 +20,7 @@ import (
 )
 
 // passes are the times since the start at which memory is given back: when the process itself has started, when its first
-// work has been done, and once the garbage of both has aged. There is no further one: idle means idle.
+// work has been done, and once the garbage of both has aged. There is no further one by itself: idle means idle.
 var passes = []time.Duration{5 * time.Second, 20 * time.Second, 2 * time.Minute}
 
 // Run makes the collector frugal while the process is at rest, and gives start-up's memory back a few times in the first
@@ -37,13 +37,19 @@ func Run(ctx context.Context, log *slog.Logger) error {
 			return nil
 		case <-time.After(time.Until(began.Add(at))):
 		}
-		debug.FreeOSMemory()
-		n, err := dropProgram()
-		if err != nil {
-			log.Debug("executable's pages stay mapped", "error", err)
-		}
-		log.Debug("start-up's memory given back", "programKiB", n>>10)
+		GiveBack(log)
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// GiveBack gives back what the process does not need now: free memory, and pages of the executable that are read again when they are
+// used. It takes milliseconds, so it is for the end of rare and heavy work.
+func GiveBack(log *slog.Logger) {
+	debug.FreeOSMemory()
+	n, err := dropProgram()
+	if err != nil {
+		log.Debug("executable's pages stay mapped", "error", err)
+	}
+	log.Debug("memory given back", "programKiB", n>>10)
 }

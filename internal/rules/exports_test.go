@@ -13,19 +13,21 @@ import (
 
 // forTests are exported names that only tests use, and why they are exported all the same. Methods are written Type.Method.
 var forTests = map[string]string{
-	"hub/webhook.Client.Call": "admission webhooks and the conversion of custom resources call it, in the commits that follow",
 	"internal/contain.Inject": "panics where a test of another package wants one",
 }
 
 // foreign are methods that other libraries call by an interface of theirs.
 var foreign = map[string]string{
-	"Fresh":               "client-go's CachedDiscoveryInterface",
-	"Invalidate":          "client-go's CachedDiscoveryInterface",
-	"Less":                "sort.Interface and container/heap",
-	"LogValue":            "slog.LogValuer",
-	"Provides":            "mochi's Hook",
-	"ServeDNS":            "miekg's Handler",
-	"WrappedRoundTripper": "apimachinery's RoundTripperWrapper",
+	"GetOperationOptions":    "apiserver's admission.Attributes",
+	"GetReinvocationContext": "apiserver's admission.Attributes",
+	"GetUserInfo":            "apiserver's admission.Attributes",
+	"Fresh":                  "client-go's CachedDiscoveryInterface",
+	"Invalidate":             "client-go's CachedDiscoveryInterface",
+	"Less":                   "sort.Interface and container/heap",
+	"LogValue":               "slog.LogValuer",
+	"Provides":               "mochi's Hook",
+	"ServeDNS":               "miekg's Handler",
+	"WrappedRoundTripper":    "apimachinery's RoundTripperWrapper",
 }
 
 // TestExportedNamesAreUsed checks that what no production code uses is not offered. It goes by names, so it sees only names

@@ -33,14 +33,18 @@ var timers = map[string]struct {
 	"control/queue.go":                   {map[string]int{"AfterFunc": 1}, due},
 	"control/recorder.go":                {map[string]int{"NewTimer": 1}, due},
 	"control/schedule/scheduler.go":      {map[string]int{"NewTimer": 1}, due},
+	"crd/schemas.go":                     {map[string]int{"AfterFunc": 1}, due},
 	"dispatch/loop.go":                   {map[string]int{"NewTimer": 1}, due},
 	"dispatch/intake.go":                 {map[string]int{"NewTimer": 1}, due + "; " + backoff},
 	"dispatch/streams.go":                {map[string]int{"AfterFunc": 1}, deadline},
+	"auth/opentokens.go":                 {map[string]int{"AfterFunc": 1}, deadline},
 	"listen.go":                          {map[string]int{"Sleep": 1}, backoff},
 	"lobby.go":                           {map[string]int{"AfterFunc": 1}, due},
+	"quota/tally.go":                     {map[string]int{"AfterFunc": 1}, due},
 	"nodemetrics/ask.go":                 {map[string]int{"AfterFunc": 1}, due},
 	"registry/expiry/queue.go":           {map[string]int{"NewTimer": 1}, due},
 	"registry/expiry/kinds.go":           {map[string]int{"After": 1}, backoff},
+	"registry/fieldmanager/types.go":     {map[string]int{"AfterFunc": 1}, due},
 }
 
 // TestTheHubDoesNotPoll holds the hub to its list of timers. Who waits for another part of the hub by trying again is wrong as

@@ -1,6 +1,7 @@
 package classes_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -180,5 +181,27 @@ func TestResize(t *testing.T) {
 	} {
 		err := c.CheckResize(t.Context(), write("persistentvolumeclaims", claim(test.class, test.to, test.phase), claim(test.class, "1Gi", test.phase)))
 		wantError(t, err, test.want)
+	}
+}
+
+// New claims and volumes stay while they are in use.
+func TestProtect(t *testing.T) {
+	c := classes.New(controltest.New(t))
+	for _, test := range []struct {
+		obj  kube.Object
+		want string
+	}{
+		{&corev1.PersistentVolumeClaim{}, "kubernetes.io/pvc-protection"}, {&corev1.PersistentVolume{}, "kubernetes.io/pv-protection"},
+		{&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"kubernetes.io/pv-protection"}}}, "kubernetes.io/pv-protection"},
+		{&corev1.ConfigMap{}, ""},
+	} {
+		for range 2 { // a step may run again
+			if err := c.Protect(t.Context(), write("things", test.obj, nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Join(test.obj.GetFinalizers(), " "); got != test.want {
+			t.Errorf("%T has finalizers %q", test.obj, got)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package classes
 import (
 	"context"
 	"errors"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -30,6 +31,27 @@ func (c *Classes) DefaultClaim(_ context.Context, a *registry.AdmissionRequest) 
 	if class := c.byDefault(kube.StorageClass, defaultStorage, oldDefaultStorage); class != nil {
 		name := class.GetName()
 		claim.Spec.StorageClassName = &name
+	}
+	return nil
+}
+
+// Protect gives new claims and volumes the finalizer that keeps them while they are in use; hub/control/volumeprotection takes
+// it away again.
+func (c *Classes) Protect(_ context.Context, a *registry.AdmissionRequest) error {
+	if a.Operation != registry.OpCreate || a.Subresource != "" {
+		return nil
+	}
+	finalizer := ""
+	switch a.Object.(type) {
+	case *corev1.PersistentVolumeClaim:
+		finalizer = kube.ClaimProtection
+	case *corev1.PersistentVolume:
+		finalizer = kube.VolumeProtection
+	default:
+		return nil
+	}
+	if have := a.Object.GetFinalizers(); !slices.Contains(have, finalizer) {
+		a.Object.SetFinalizers(append(have, finalizer))
 	}
 	return nil
 }

@@ -27,10 +27,10 @@ type Aggregated struct {
 const AggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 // Core returns the aggregated document of /api.
-func (x *Index) Core() Aggregated { return x.api }
+func (x *Index) Core() Aggregated { return x.api() }
 
 // Named returns the aggregated document of /apis.
-func (x *Index) Named() Aggregated { return x.apis }
+func (x *Index) Named() Aggregated { return x.apis() }
 
 // WantsAggregated reports whether the client prefers the aggregated document: its Accept header names that before plain JSON.
 func WantsAggregated(r *http.Request) bool {

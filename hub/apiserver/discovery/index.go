@@ -1,8 +1,13 @@
 package discovery
 
 import (
+	"slices"
+	"strings"
+	"sync"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 
 	"petrel.dev/petrel/hub/resource"
 )
@@ -35,7 +40,7 @@ type Index struct {
 	generation uint64 // of the kinds and of the remotes together, read before them
 	byPath     map[schema.GroupVersionResource]*resource.Kind
 	groups     []Group
-	api, apis  Aggregated // of /api and of /apis
+	api, apis  func() Aggregated // of /api and of /apis; made at the first call
 }
 
 // Group has the versions of one group; at least one.
@@ -65,18 +70,57 @@ func GenerationOf(kinds Kinds, remotes Remotes) uint64 {
 func NewIndex(kinds Kinds, remotes Remotes) *Index {
 	x := &Index{generation: GenerationOf(kinds, remotes), byPath: make(map[schema.GroupVersionResource]*resource.Kind)}
 	for _, k := range kinds.All() {
+		if k.Unserved {
+			continue
+		}
 		x.byPath[k.GVR()] = k
 		v := x.version(k.GVK.GroupVersion())
 		v.kinds = append(v.kinds, k)
 	}
-	if remotes != nil {
+	x.sortCustom()
+	if remotes != nil { // they come in their order of preference
 		for _, r := range remotes.Versions() {
 			x.version(r.GroupVersion).remote = &r
 		}
 	}
-	x.api = x.aggregate(func(g string) bool { return g == "" })
-	x.apis = x.aggregate(func(g string) bool { return g != "" })
+	x.api = sync.OnceValue(func() Aggregated { return x.aggregate(func(g string) bool { return g == "" }) })
+	x.apis = sync.OnceValue(func() Aggregated { return x.aggregate(func(g string) bool { return g != "" }) })
 	return x
+}
+
+// sortCustom orders the groups of custom kinds by name, behind those of Kubernetes, and their versions by maturity: v1, v1beta1,
+// v1alpha1. They were added as their definitions came.
+func (x *Index) sortCustom() {
+	custom := slices.IndexFunc(x.groups, Group.custom)
+	if custom < 0 {
+		return
+	}
+	slices.SortStableFunc(x.groups, func(a, b Group) int {
+		switch {
+		case a.custom() && b.custom():
+			return strings.Compare(a.Name, b.Name)
+		case a.custom():
+			return 1
+		case b.custom():
+			return -1
+		}
+		return 0
+	})
+	for _, g := range x.groups[custom:] {
+		slices.SortFunc(g.Versions, func(a, b Version) int { return version.CompareKubeAwareVersionStrings(b.Version, a.Version) })
+	}
+}
+
+// custom reports whether all kinds of a group are custom ones.
+func (g Group) custom() bool {
+	for _, v := range g.Versions {
+		for _, k := range v.kinds {
+			if !k.Unstructured() {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Generation returns the generation of the kinds that the index was made of.

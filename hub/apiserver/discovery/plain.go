@@ -1,8 +1,8 @@
 package discovery
 
 import (
-	"crypto/sha512"
-	"encoding/hex"
+	"crypto/sha256"
+	"encoding/base64"
 	"slices"
 	"strings"
 
@@ -113,7 +113,7 @@ func sortedVerbs(v []string) metav1.Verbs {
 }
 
 // storageHash returns a value that is equal for resources that are stored as one, so that clients can see that; "" for what is not
-// stored.
+// stored. It is Kubernetes' own for that version.
 func storageHash(k *resource.Kind) string {
 	if k.Virtual() {
 		return ""
@@ -122,6 +122,6 @@ func storageHash(k *resource.Kind) string {
 	if k.StoredAs != nil {
 		stored = k.StoredAs
 	}
-	sum := sha512.Sum512([]byte(stored.GVK.String()))
-	return hex.EncodeToString(sum[:6])
+	sum := sha256.Sum256([]byte(stored.GVK.Group + "/" + stored.GVK.Version + "/" + stored.GVK.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }

@@ -15,6 +15,7 @@ import (
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
+	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -44,13 +45,16 @@ func Start(t testing.TB, cfg registry.Config) *registry.Registry {
 	return r
 }
 
-// Make returns a registry on cfg.Store that does not run. Kinds and Objects are filled in where they are nil.
+// Make returns a registry on cfg.Store that does not run. Kinds, Objects and Types are filled in where they are nil.
 func Make(cfg registry.Config) *registry.Registry {
 	if cfg.Kinds == nil {
 		cfg.Kinds = Kinds()
 	}
 	if cfg.Objects == nil {
 		cfg.Objects = objects.New(objects.Config{Store: cfg.Store, Kinds: cfg.Kinds})
+	}
+	if cfg.Types == nil {
+		cfg.Types = &openapi.Types{}
 	}
 	return registry.New(cfg)
 }

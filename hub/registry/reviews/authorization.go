@@ -16,7 +16,7 @@ import (
 )
 
 // accessReview says whether a request would be allowed: another user's, or that of who asks.
-type accessReview struct{ policy Policy }
+type accessReview struct{ policy auth.Policy }
 
 // Handle implements resource.Handler.
 func (a *accessReview) Handle(ctx context.Context, q *resource.Request, body runtime.Object, _ resource.Objects) (resource.Answer, error) {
@@ -70,8 +70,31 @@ func attributes(r *authorizationv1.ResourceAttributes, n *authorizationv1.NonRes
 	}
 	return auth.Attributes{
 		Verb: r.Verb, Resource: true, APIGroup: r.Group, APIVersion: version, Plural: r.Resource,
-		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name,
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, FieldSelector: fieldSelector(r.FieldSelector),
 	}
+}
+
+// fieldSelector returns what can be read of a selector, in the form that lists have it in.
+func fieldSelector(s *authorizationv1.FieldSelectorAttributes) string {
+	if s == nil {
+		return ""
+	}
+	if _, err := fields.ParseSelector(s.RawSelector); err != nil {
+		return ""
+	} else if s.RawSelector != "" {
+		return s.RawSelector
+	}
+	var out []fields.Selector
+	for _, r := range s.Requirements {
+		switch {
+		case !readableField(r):
+		case r.Operator == metav1.FieldSelectorOpIn:
+			out = append(out, fields.OneTermEqualSelector(r.Key, r.Values[0]))
+		default:
+			out = append(out, fields.OneTermNotEqualSelector(r.Key, r.Values[0]))
+		}
+	}
+	return fields.AndSelectors(out...).String()
 }
 
 // ignoredSelectors names, in upstream's words, the selectors of r that cannot be read. Without them the question is a wider one,
@@ -119,7 +142,7 @@ func readableLabel(r metav1.LabelSelectorRequirement) bool {
 }
 
 // rulesReview lists what who asks may do.
-type rulesReview struct{ policy Policy }
+type rulesReview struct{ policy auth.Policy }
 
 // Handle implements resource.Handler.
 func (r *rulesReview) Handle(ctx context.Context, q *resource.Request, body runtime.Object, _ resource.Objects) (resource.Answer, error) {

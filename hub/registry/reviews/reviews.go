@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -26,16 +25,9 @@ type Tokens interface {
 	Token(ctx context.Context, token string, audiences []string) (user auth.User, accepted []string, err error)
 }
 
-// Policy decides about requests, and lists what it allows; auth.MastersOnly is one.
-type Policy interface {
-	auth.Authorizer
-	// RulesFor lists what u may do in a namespace. It says so when the list is not complete.
-	RulesFor(ctx context.Context, u auth.User, namespace string) authorizationv1.SubjectRulesReviewStatus
-}
-
 // Install gives the declared kinds their handlers. It comes before the kinds are shared. tokens and policy are those of the
 // hub's own requests; both are required.
-func Install(kinds *resource.Kinds, tokens Tokens, policy Policy) error {
+func Install(kinds *resource.Kinds, tokens Tokens, policy auth.Policy) error {
 	if tokens == nil || policy == nil {
 		return errors.New("reviews: who decides about tokens and requests is missing")
 	}

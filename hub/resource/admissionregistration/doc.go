@@ -10,9 +10,6 @@ import (
 // extensions is the category of all of them.
 var extensions = []string{"api-extensions"}
 
-// inert is true of all of them alike.
-const inert = "no request is held against it yet"
-
 // Kinds returns the declarations.
 func Kinds() []*resource.Kind {
 	return []*resource.Kind{

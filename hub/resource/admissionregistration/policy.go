@@ -16,7 +16,7 @@ func validatingPolicyKind() *resource.Kind {
 	k := resource.Declare(admissionv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"),
 		"validatingadmissionpolicies", "validatingadmissionpolicy")
 	k.ClusterScoped()
-	k.Categories, k.Inert = extensions, inert
+	k.Categories = extensions
 	s := resource.Strategy[policy]{
 		PrepareCreate: func(p *policy) {
 			p.Status = admissionregistration.ValidatingAdmissionPolicyStatus{}
@@ -48,7 +48,7 @@ func validatingPolicyBindingKind() *resource.Kind {
 	k := resource.Declare(admissionv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"),
 		"validatingadmissionpolicybindings", "validatingadmissionpolicybinding")
 	k.ClusterScoped()
-	k.Categories, k.Inert = extensions, inert
+	k.Categories = extensions
 	k.Rules = resource.Strategy[binding]{
 		PrepareCreate: func(b *binding) { b.Generation = 1 },
 		PrepareUpdate: func(b, old *binding) {
@@ -69,7 +69,7 @@ func mutatingPolicyKind() *resource.Kind {
 	k := resource.Declare(admissionv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicy"),
 		"mutatingadmissionpolicies", "mutatingadmissionpolicy")
 	k.ClusterScoped()
-	k.Categories, k.Inert = extensions, inert
+	k.Categories = extensions
 	k.Rules = resource.Strategy[policy]{
 		PrepareCreate: func(p *policy) { p.Generation = 1 },
 		PrepareUpdate: func(p, old *policy) {
@@ -89,7 +89,7 @@ func mutatingPolicyBindingKind() *resource.Kind {
 	k := resource.Declare(admissionv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicyBinding"),
 		"mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")
 	k.ClusterScoped()
-	k.Categories, k.Inert = extensions, inert
+	k.Categories = extensions
 	k.Rules = resource.Strategy[binding]{
 		PrepareCreate: func(b *binding) { b.Generation = 1 },
 		PrepareUpdate: func(b, old *binding) {

@@ -15,7 +15,7 @@ func mutatingWebhookKind() *resource.Kind {
 	k := resource.Declare(admissionv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
 		"mutatingwebhookconfigurations", "mutatingwebhookconfiguration")
 	k.ClusterScoped()
-	k.Categories, k.Inert = extensions, inert
+	k.Categories = extensions
 	k.Rules = resource.Strategy[config]{
 		PrepareCreate: func(c *config) { c.Generation = 1 },
 		PrepareUpdate: func(c, old *config) {
@@ -35,7 +35,7 @@ func validatingWebhookKind() *resource.Kind {
 	k := resource.Declare(admissionv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
 		"validatingwebhookconfigurations", "validatingwebhookconfiguration")
 	k.ClusterScoped()
-	k.Categories, k.Inert = extensions, inert
+	k.Categories = extensions
 	k.Rules = resource.Strategy[config]{
 		PrepareCreate: func(c *config) { c.Generation = 1 },
 		PrepareUpdate: func(c, old *config) {

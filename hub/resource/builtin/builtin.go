@@ -6,6 +6,7 @@ import (
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/admissionregistration"
+	"petrel.dev/petrel/hub/resource/apiextensions"
 	"petrel.dev/petrel/hub/resource/apiregistration"
 	"petrel.dev/petrel/hub/resource/apps"
 	"petrel.dev/petrel/hub/resource/autoscaling"
@@ -42,6 +43,7 @@ func New() *resource.Kinds {
 		rbac.Kinds(),
 		storage.Kinds(),
 		admissionregistration.Kinds(),
+		apiextensions.Kinds(),
 		scheduling.Kinds(),
 		coordination.Kinds(),
 		node.Kinds(),

@@ -9,10 +9,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	kjson "sigs.k8s.io/json"
 
 	"petrel.dev/petrel/hub/resource"
@@ -26,6 +29,7 @@ func TestEveryKind(t *testing.T) {
 		t.Run(k.Plural+"."+k.GVK.Group, func(t *testing.T) {
 			obj := made(t, k)
 			t.Run("round trip", func(t *testing.T) { testRoundTrip(t, k, obj) })
+			t.Run("protobuf", func(t *testing.T) { testProtobuf(t, obj) })
 			if k.Virtual() && k.Named() { // it is only read
 				t.Run("table", func(t *testing.T) { testTable(t, k, obj) })
 				t.Run("fields", func(t *testing.T) { testFields(t, k, obj) })
@@ -61,6 +65,28 @@ func testRoundTrip(t *testing.T, k *resource.Kind, obj kube.Object) {
 	}
 	if strict, err := kjson.UnmarshalStrict(stored, k.New()); err != nil || len(strict) > 0 {
 		t.Errorf("what Encode wrote is not strict: %v %v", strict, err)
+	}
+}
+
+// Go clients send and ask for protobuf, and get back what JSON would say.
+func testProtobuf(t *testing.T, obj kube.Object) {
+	codec := protobuf.NewSerializer(resource.Scheme(), resource.Scheme())
+	var b bytes.Buffer
+	if err := codec.Encode(obj, &b); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := codec.Decode(b.Bytes(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
+	if set, ok := got.(*appsv1.StatefulSet); ok { // protobuf has no kinds inside of an object
+		for i := range set.Spec.VolumeClaimTemplates {
+			set.Spec.VolumeClaimTemplates[i].SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
+		}
+	}
+	if !equality.Semantic.DeepEqual(got, obj) {
+		t.Errorf("decoded differs:\n%s", cmp.Diff(obj, got))
 	}
 }
 

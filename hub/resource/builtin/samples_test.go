@@ -31,6 +31,7 @@ var signingRequest = func() string {
 
 // samples has one valid object of each kind, as a person would write it.
 var samples = map[string]string{
+	"componentstatuses.":              `{metadata: {name: a}, conditions: [{type: Healthy, status: "True", message: ok}]}`,
 	"configmaps.":                     `{metadata: {name: a, namespace: ns}, data: {k: v}}`,
 	"endpoints.":                      `{metadata: {name: a, namespace: ns}, subsets: [{addresses: [{ip: 10.1.2.3}], ports: [{port: 80}]}]}`,
 	"events.":                         `{metadata: {name: a, namespace: ns}, involvedObject: {kind: Pod, namespace: ns, name: p}, reason: Started, type: Normal, message: m}`,
@@ -97,9 +98,11 @@ var samples = map[string]string{
 	"resourceclaims.resource.k8s.io":                                 `{metadata: {name: a, namespace: ns}, spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}`,
 	"resourceclaimtemplates.resource.k8s.io":                         `{metadata: {name: a, namespace: ns}, spec: {spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}}`,
 	"resourceslices.resource.k8s.io":                                 `{metadata: {name: a}, spec: {driver: d.example.com, nodeName: pi-1, pool: {name: p, generation: 1, resourceSliceCount: 1}, devices: [{name: x, attributes: {model: {string: m}}, capacity: {memory: {value: 1Gi}}}]}}`,
-	"priorityclasses.scheduling.k8s.io":                              `{metadata: {name: a}, value: 1000, description: d}`,
-	"nodes.metrics.k8s.io":                                           `{metadata: {name: a}, timestamp: "2026-01-02T03:04:05Z", window: 15s, usage: {cpu: 250m, memory: 100Mi}}`,
-	"pods.metrics.k8s.io":                                            `{metadata: {name: a, namespace: ns}, timestamp: "2026-01-02T03:04:05Z", window: 15s, containers: [{name: c, usage: {cpu: 5m, memory: 10Mi}}]}`,
+	"customresourcedefinitions.apiextensions.k8s.io": `{metadata: {name: widgets.example.dev}, spec: {group: example.dev, scope: Namespaced, names: {plural: widgets, kind: Widget},
+		versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}}]}}`,
+	"priorityclasses.scheduling.k8s.io": `{metadata: {name: a}, value: 1000, description: d}`,
+	"nodes.metrics.k8s.io":              `{metadata: {name: a}, timestamp: "2026-01-02T03:04:05Z", window: 15s, usage: {cpu: 250m, memory: 100Mi}}`,
+	"pods.metrics.k8s.io":               `{metadata: {name: a, namespace: ns}, timestamp: "2026-01-02T03:04:05Z", window: 15s, containers: [{name: c, usage: {cpu: 5m, memory: 10Mi}}]}`,
 }
 
 // parse reads a manifest of the kind in YAML, strictly.

@@ -7,10 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/resourcetest"
 	"petrel.dev/petrel/internal/kube"
@@ -238,6 +242,18 @@ func TestGenerations(t *testing.T) {
 		{"endpointslices.discovery.k8s.io", "", `{endpoints: []}`, 2},
 		{"endpointslices.discovery.k8s.io", "", `{metadata: {annotations: {a: b}}}`, 1},
 		{"pods.", "", `{metadata: {labels: {a: b}}}`, 1},
+		{"statefulsets.apps", "", `{spec: {replicas: 3}}`, 2},
+		{"statefulsets.apps", "status", `{spec: {replicas: 3}, status: {observedGeneration: 1}}`, 1},
+		{"daemonsets.apps", "", `{spec: {template: {spec: {hostNetwork: true}}}}`, 2},
+		{"replicationcontrollers.", "", `{spec: {replicas: 3}}`, 2},
+		{"jobs.batch", "", `{spec: {parallelism: 2}}`, 2},
+		{"cronjobs.batch", "", `{spec: {suspend: true}}`, 2},
+		{"validatingwebhookconfigurations.admissionregistration.k8s.io", "", `{metadata: {labels: {a: b}}}`, 1},
+		{"validatingadmissionpolicybindings.admissionregistration.k8s.io", "", `{spec: {validationActions: [Audit]}}`, 2},
+		{"prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", "", `{spec: {limited: {nominalConcurrencyShares: 11}}}`, 2},
+		{"deviceclasses.resource.k8s.io", "", `{spec: {selectors: []}}`, 2},
+		{"roles.rbac.authorization.k8s.io", "", `{rules: []}`, 0},
+		{"horizontalpodautoscalers.autoscaling", "", `{spec: {maxReplicas: 4}}`, 0},
 	} {
 		plural, group, _ := strings.Cut(c.kind, ".")
 		k := byResource(t, plural, group)
@@ -252,8 +268,9 @@ func TestGenerations(t *testing.T) {
 }
 
 func TestScale(t *testing.T) {
-	for _, plural := range []string{"deployments", "replicasets"} {
-		k := byResource(t, plural, "apps")
+	for _, name := range []string{"deployments.apps", "replicasets.apps", "statefulsets.apps", "replicationcontrollers."} {
+		plural, group, _ := strings.Cut(name, ".")
+		k := byResource(t, plural, group)
 		parent := made(t, k)
 		parent.SetResourceVersion("7")
 		s := k.Subresources["scale"]
@@ -313,6 +330,86 @@ func TestEventViews(t *testing.T) {
 	selector, err := view.FieldSelector(fields.OneTermEqualSelector("regarding.name", "p"))
 	if err != nil || !selector.Matches(stored.Fields(e)) || !selector.Matches(view.Fields(back)) {
 		t.Errorf("%v does not select the event: %v", selector, err)
+	}
+}
+
+// TestDaemonSetCountsItsTemplates checks that the number of the template, which v1 keeps in an annotation, is not the client's.
+func TestDaemonSetCountsItsTemplates(t *testing.T) {
+	const number = "deprecated.daemonset.template.generation"
+	k := byResource(t, "daemonsets", "apps")
+	d := made(t, k)
+	if got := d.GetAnnotations()[number]; got != "1" {
+		t.Errorf("a new one has %q", got)
+	}
+	if got := changed(t, &k.Rules, d, `{metadata: {annotations: {`+number+`: "7"}}, spec: {minReadySeconds: 3}}`); got.GetAnnotations()[number] != "1" || got.GetGeneration() != 2 {
+		t.Errorf("%v, generation %d", got.GetAnnotations(), got.GetGeneration())
+	}
+	if got := changed(t, &k.Rules, d, `{spec: {template: {spec: {hostNetwork: true}}}}`).GetAnnotations()[number]; got != "2" {
+		t.Errorf("a new template has %q", got)
+	}
+}
+
+// TestJobSelectsItsOwnPods checks the labels that tell a job's pods from all others.
+func TestJobSelectsItsOwnPods(t *testing.T) {
+	k := byResource(t, "jobs", "batch")
+	j := made(t, k).(*batchv1.Job)
+	if got := metav1.FormatLabelSelector(j.Spec.Selector); got != "batch.kubernetes.io/controller-uid=uid-a" {
+		t.Errorf("it selects %s", got)
+	}
+	if l := j.Spec.Template.Labels; l["batch.kubernetes.io/job-name"] != "a" || l["job-name"] != "a" || l["controller-uid"] != "uid-a" {
+		t.Errorf("its pods are labelled %v", l)
+	}
+	manual := parse(t, k, `{metadata: {name: a, namespace: ns}, spec: {manualSelector: true, selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}`).(*batchv1.Job)
+	wantErrors(t, resourcetest.Create(k, manual), nil)
+	if len(manual.Spec.Template.Labels) != 1 {
+		t.Errorf("a manual selector: %v", manual.Spec.Template.Labels)
+	}
+	// A queueing controller may say what a suspended job gets, and nobody that of one that runs.
+	const more = `{spec: {template: {spec: {nodeSelector: {zone: b}}}}}`
+	if errs := resourcetest.Update(&k.Rules, edit(more)(t, j), j); len(errs) != 1 || !strings.HasPrefix(errs[0], "spec.template: Invalid value:") {
+		t.Errorf("a running job's template: %q", errs)
+	}
+	suspend := true
+	j.Spec.Suspend = &suspend
+	changed(t, &k.Rules, j, more)
+}
+
+// TestSigningRequestSaysWhoAsks checks that the user of the request counts, whatever the object says.
+func TestSigningRequestSaysWhoAsks(t *testing.T) {
+	k := byResource(t, "certificatesigningrequests", "certificates.k8s.io")
+	csr := sample(t, k).(*certificatesv1.CertificateSigningRequest)
+	csr.Spec.Username, csr.Spec.Groups = "root", []string{"system:masters"}
+	csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateApproved, Status: "True"}}
+	ctx := resource.WithRequest(t.Context(), &resource.Request{User: auth.User{Name: "jane", UID: "7", Groups: []string{"team"}, Extra: map[string][]string{"k": {"v"}}}})
+	k.Rules.PrepareCreate(ctx, csr)
+	if s := csr.Spec; s.Username != "jane" || s.UID != "7" || fmt.Sprint(s.Groups, s.Extra) != "[team] map[k:[v]]" || len(csr.Status.Conditions) != 0 {
+		t.Errorf("%+v", csr)
+	}
+	const approved = `{status: {conditions: [{type: Approved, status: "True"}], certificate: bm9uZQ==}}`
+	if got := changed(t, &k.Rules, made(t, k), approved).(*certificatesv1.CertificateSigningRequest); len(got.Status.Conditions) != 0 {
+		t.Errorf("an update approved it: %+v", got.Status)
+	}
+	got := changed(t, k.Subresources["approval"].Rules, made(t, k), approved).(*certificatesv1.CertificateSigningRequest)
+	if c := got.Status.Conditions; len(c) != 1 || c[0].LastTransitionTime.IsZero() || got.Status.Certificate != nil {
+		t.Errorf("approved: %+v", got.Status)
+	}
+	if errs := resourcetest.Update(k.Subresources["status"].Rules, edit(`{status: {conditions: null}}`)(t, got), got); len(errs) != 1 || !strings.Contains(errs[0], `updates may not remove a condition of type "Approved"`) {
+		t.Errorf("a signer takes the approval back: %q", errs)
+	}
+}
+
+// TestVolumePhases checks that the time of a volume's phase moves with it.
+func TestVolumePhases(t *testing.T) {
+	k := byResource(t, "persistentvolumes", "")
+	v := made(t, k).(*corev1.PersistentVolume)
+	old := metav1.NewTime(v.Status.LastPhaseTransitionTime.Add(-time.Hour))
+	v.Status.LastPhaseTransitionTime = &old
+	status := k.Subresources["status"].Rules
+	if got := changed(t, status, v, `{status: {message: m, lastPhaseTransitionTime: null}}`).(*corev1.PersistentVolume); !got.Status.LastPhaseTransitionTime.Equal(&old) {
+		t.Errorf("the phase is as before: %v", got.Status)
+	}
+	if got := changed(t, status, v, `{status: {phase: Available}}`).(*corev1.PersistentVolume); !got.Status.LastPhaseTransitionTime.After(old.Time) {
+		t.Errorf("another phase: %v", got.Status)
 	}
 }
 
@@ -379,11 +476,17 @@ func TestNodeIndex(t *testing.T) {
 // The columns are kubectl's; those with a priority show with -o wide.
 func TestColumns(t *testing.T) {
 	for kind, want := range map[string]string{
-		"pods.":            "Name Ready Status Restarts Age IP* Node* Nominated Node* Readiness Gates*",
-		"services.":        "Name Type Cluster-IP External-IP Port(s) Age Selector*",
-		"nodes.":           "Name Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*",
-		"deployments.apps": "Name Ready Up-to-date Available Age Containers* Images* Selector*",
-		"configmaps.":      "Name Data Age",
+		"pods.":                                "Name Ready Status Restarts Age IP* Node* Nominated Node* Readiness Gates*",
+		"services.":                            "Name Type Cluster-IP External-IP Port(s) Age Selector*",
+		"nodes.":                               "Name Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*",
+		"deployments.apps":                     "Name Ready Up-to-date Available Age Containers* Images* Selector*",
+		"configmaps.":                          "Name Data Age",
+		"jobs.batch":                           "Name Status Completions Duration Age Containers* Images* Selector*",
+		"roles.rbac.authorization.k8s.io":      "Name Created At",
+		"apiservices.apiregistration.k8s.io":   "Name Service Available Age",
+		"persistentvolumeclaims.":              "Name Status Volume Capacity Access Modes StorageClass VolumeAttributesClass Age VolumeMode*",
+		"horizontalpodautoscalers.autoscaling": "Name Reference Targets MinPods MaxPods Replicas Age",
+		"csistoragecapacities.storage.k8s.io":  "Name Created At",
 	} {
 		plural, group, _ := strings.Cut(kind, ".")
 		k := byResource(t, plural, group)

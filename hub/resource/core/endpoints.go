@@ -15,6 +15,7 @@ import (
 func endpointsKind() *resource.Kind {
 	k := resource.Declare(kube.Endpoints, "endpoints", "endpoints")
 	k.ShortNames = []string{"ep"}
+	k.Deprecated = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 	k.Rules = resource.Strategy[api.Endpoints]{
 		ValidateCreate: validation.ValidateEndpointsCreate,
 		ValidateUpdate: validation.ValidateEndpointsUpdate,

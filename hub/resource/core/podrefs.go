@@ -4,7 +4,11 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	internalpod "k8s.io/kubernetes/pkg/api/pod"
+	volumeutil "k8s.io/kubernetes/pkg/api/v1/persistentvolume"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
+	"k8s.io/kubernetes/pkg/apis/core"
 )
 
 // PodSecrets returns the names of the Secrets that a pod refers to in its own namespace, each once. By upstream's rule these are
@@ -27,4 +31,26 @@ func collect(p *corev1.Pod, visit func(*corev1.Pod, podutil.Visitor) bool) (name
 		return true
 	})
 	return names
+}
+
+// PodReference returns the plural of a kind of objects that a pod refers to, "" when it refers to none: by upstream's rule for mirror
+// pods, which may not. An error means that the pod has something which is not known.
+func PodReference(p *corev1.Pod) (plural string, err error) {
+	in := new(core.Pod)
+	if err := legacyscheme.Scheme.Convert(p, in, nil); err != nil {
+		return "", err
+	}
+	_, plural, err = internalpod.HasAPIObjectReference(in)
+	return plural, err
+}
+
+// VolumeSecrets returns the namespaces and names of the Secrets that a kubelet needs to mount a volume.
+func VolumeSecrets(v *corev1.PersistentVolume) (secrets [][2]string) {
+	volumeutil.VisitPVSecretNames(v, func(namespace, name string, kubeletVisible bool) bool {
+		if kubeletVisible {
+			secrets = append(secrets, [2]string{namespace, name})
+		}
+		return true
+	})
+	return secrets
 }

@@ -33,7 +33,6 @@ func limitRangeKind() *resource.Kind {
 func resourceQuotaKind() *resource.Kind {
 	k := resource.Declare(corev1.SchemeGroupVersion.WithKind("ResourceQuota"), "resourcequotas", "resourcequota")
 	k.ShortNames = []string{"quota"}
-	k.Inert = resource.NothingActs
 	k.ReturnDeletedObject = true
 	k.Rules = resource.Strategy[api.ResourceQuota]{
 		PrepareCreate:  func(q *api.ResourceQuota) { q.Status = api.ResourceQuotaStatus{} },

@@ -21,9 +21,8 @@ import (
 )
 
 func replicationControllerKind() *resource.Kind {
-	k := resource.Declare(corev1.SchemeGroupVersion.WithKind("ReplicationController"), "replicationcontrollers", "replicationcontroller")
+	k := resource.Declare(kube.ReplicationController, "replicationcontrollers", "replicationcontroller")
 	k.ShortNames, k.Categories = []string{"rc"}, []string{"all"}
-	k.Inert = "nothing makes its pods yet"
 	k.OrphanDependents = true
 	k.Rules = resource.Strategy[api.ReplicationController]{
 		PrepareCreate: func(rc *api.ReplicationController) {

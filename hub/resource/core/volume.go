@@ -71,7 +71,7 @@ func persistentVolumeClaimKind() *resource.Kind {
 	k.Inert, k.ReturnDeletedObject = "nothing binds it to a volume yet", true
 	k.Rules = resource.Strategy[claim]{
 		PrepareCreate: func(c *claim) {
-			c.Status = api.PersistentVolumeClaimStatus{}
+			c.Status = api.PersistentVolumeClaimStatus{Phase: api.ClaimPending} // upstream's default for what it reads
 			claimutil.DropDisabledFields(&c.Spec, nil)
 			claimutil.EnforceDataSourceBackwardsCompatibility(&c.Spec, nil)
 			claimutil.NormalizeDataSources(&c.Spec)

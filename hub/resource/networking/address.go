@@ -1,20 +1,19 @@
 package networking
 
 import (
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/networking"
 	"k8s.io/kubernetes/pkg/apis/networking/validation"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 func ipAddressKind() *resource.Kind {
-	k := resource.Declare(networkingv1.SchemeGroupVersion.WithKind("IPAddress"), "ipaddresses", "ipaddress")
+	k := resource.Declare(kube.IPAddress, "ipaddresses", "ipaddress")
 	k.ClusterScoped()
 	k.ShortNames = []string{"ip"}
-	k.Inert = resource.NothingActs
 	k.Rules = resource.Strategy[networking.IPAddress]{
 		ValidateCreate: validation.ValidateIPAddress,
 		ValidateUpdate: func(a, old *networking.IPAddress) field.ErrorList {
@@ -25,9 +24,9 @@ func ipAddressKind() *resource.Kind {
 }
 
 func serviceCIDRKind() *resource.Kind {
-	k := resource.Declare(networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"), "servicecidrs", "servicecidr")
+	k := resource.Declare(kube.ServiceCIDR, "servicecidrs", "servicecidr")
 	k.ClusterScoped()
-	k.Inert = resource.NothingActs
+	k.Inert = "addresses of Services come from the ServiceCIDR kubernetes alone"
 	s := resource.Strategy[networking.ServiceCIDR]{
 		PrepareCreate:  func(c *networking.ServiceCIDR) { c.Status = networking.ServiceCIDRStatus{} },
 		PrepareUpdate:  func(c, old *networking.ServiceCIDR) { c.Status = *old.Status.DeepCopy() },

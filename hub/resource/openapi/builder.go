@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ type documentBuilder struct {
 	kinds map[schema.GroupVersion][]*resource.Kind
 	gvks  map[string][]schema.GroupVersionKind // by definition name
 	info  *spec.Info
-	defs3 map[string]common.OpenAPIDefinition // all of them, referring to each other as version 3 does; megabytes
+	defs3 map[string]common.OpenAPIDefinition // upstream's, referring to each other as version 3 does; megabytes; nil: not yet
 }
 
 func newBuilder(kinds []*resource.Kind) *documentBuilder {
@@ -30,6 +31,9 @@ func newBuilder(kinds []*resource.Kind) *documentBuilder {
 		info:  &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "v1.36.3"}},
 	}
 	for _, k := range kinds {
+		if k.Unserved {
+			continue
+		}
 		gv := k.GVK.GroupVersion()
 		b.kinds[gv] = append(b.kinds[gv], k)
 	}
@@ -118,14 +122,22 @@ func (b *documentBuilder) names(gv schema.GroupVersion) []string {
 }
 
 func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
+	ref := func(name string) spec.Ref {
+		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
+	}
 	if b.defs3 == nil {
-		b.defs3 = b.definitions(func(name string) spec.Ref {
-			return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
-		})
+		b.defs3 = allDefinitions(ref)
+	}
+	custom, err := addCustom(b.defs3, b.kinds[gv], ref, false)
+	if err != nil {
+		return nil, err
 	}
 	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(&common.OpenAPIV3Config{
 		Info: b.info, Definitions: b.defs3, GetDefinitionName: b.name,
 	}, b.names(gv)...)
+	for _, name := range custom { // those of all kinds at once would be megabytes
+		delete(b.defs3, name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -143,9 +155,8 @@ func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
 	return doc, nil
 }
 
-// v2 makes the document of version 2; call it last.
+// v2 makes the document of version 2.
 func (b *documentBuilder) v2() (*spec.Swagger, error) {
-	b.defs3 = nil // two sets of definitions at once would be twice the memory
 	var names []string
 	for gv := range b.kinds {
 		for _, n := range b.names(gv) {
@@ -155,10 +166,20 @@ func (b *documentBuilder) v2() (*spec.Swagger, error) {
 		}
 	}
 	slices.Sort(names)
+	var failed error
 	doc, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
-		Info: b.info, GetDefinitions: b.definitions, GetDefinitionName: b.name,
+		Info: b.info, GetDefinitionName: b.name,
+		GetDefinitions: func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+			defs := allDefinitions(ref)
+			for _, kinds := range b.kinds {
+				if _, err := addCustom(defs, kinds, ref, true); err != nil {
+					failed = err
+				}
+			}
+			return defs
+		},
 	}, names...)
-	if err != nil {
+	if err = cmp.Or(failed, err); err != nil {
 		return nil, err
 	}
 	doc.Paths = &spec.Paths{Paths: map[string]spec.PathItem{}}

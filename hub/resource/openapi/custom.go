@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -38,7 +39,7 @@ func listDefinitionOf(k *resource.Kind) string {
 }
 
 func listGVK(k *resource.Kind) schema.GroupVersionKind {
-	return k.GVK.GroupVersion().WithKind(k.GVK.Kind + "List")
+	return k.GVK.GroupVersion().WithKind(k.ListKind())
 }
 
 // customName returns "dev.example.v1.Widget", as Kubernetes names definitions of custom resources.
@@ -48,37 +49,97 @@ func customName(gvk schema.GroupVersionKind) string {
 	return strings.Join(append(parts, gvk.Version, gvk.Kind), ".")
 }
 
-// definitions returns upstream's, and those of the kinds that have no Go type.
-func (b *documentBuilder) definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
-	defs := allDefinitions(ref)
-	for _, kinds := range b.kinds {
-		for _, k := range kinds {
-			if !k.Unstructured() {
-				continue
-			}
-			defs[definitionOf(k)] = customDefinition(ref, objectMeta, nil)
-			items := spec.ArrayProperty(&spec.Schema{SchemaProps: spec.SchemaProps{Ref: ref(definitionOf(k))}})
-			defs[listDefinitionOf(k)] = customDefinition(ref, listMeta, items, definitionOf(k))
+// addCustom adds the definitions of those kinds that have no Go type, for a document of version 2 or 3, and returns their names.
+func addCustom(defs map[string]common.OpenAPIDefinition, kinds []*resource.Kind, ref common.ReferenceCallback, v2 bool) (added []string, err error) {
+	for _, k := range kinds {
+		if !k.Unstructured() {
+			continue
 		}
+		s, err := customSchema(k, ref, v2)
+		if err != nil {
+			return added, fmt.Errorf("describe %s: %w", k.GVK, err)
+		}
+		name, list := definitionOf(k), listDefinitionOf(k)
+		defs[name] = common.OpenAPIDefinition{Schema: *s, Dependencies: []string{objectMeta}}
+		defs[list] = listDefinition(k, ref)
+		added = append(added, name, list)
 	}
-	return defs
+	return added, nil
 }
 
-// customDefinition describes an object, or a list when it has items.
-func customDefinition(ref common.ReferenceCallback, meta string, items *spec.Schema, needs ...string) common.OpenAPIDefinition {
+// customSchema describes the objects of a kind: what every object has, and what the kind says of its fields.
+func customSchema(k *resource.Kind, ref common.ReferenceCallback, v2 bool) (*spec.Schema, error) {
+	if k.Describe == nil {
+		s := &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
+		addObjectFields(s, ref)
+		s.AddExtension(preserveUnknown, true)
+		return s, nil
+	}
+	s, err := k.Describe(v2)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil: // with any property, clients would refuse all others
+		return &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}, nil
+	}
+	addObjectFields(s, ref)
+	addEmbedded(s, ref, v2)
+	return s, nil
+}
+
+const preserveUnknown = "x-kubernetes-preserve-unknown-fields"
+
+// addObjectFields adds apiVersion, kind and metadata.
+func addObjectFields(s *spec.Schema, ref common.ReferenceCallback) {
 	about := metav1.TypeMeta{}.SwaggerDoc()
-	s := spec.Schema{SchemaProps: spec.SchemaProps{
-		Type: spec.StringOrArray{"object"},
+	s.SetProperty("apiVersion", *spec.StringProperty().WithDescription(about["apiVersion"]))
+	s.SetProperty("kind", *spec.StringProperty().WithDescription(about["kind"]))
+	s.SetProperty("metadata", spec.Schema{SchemaProps: spec.SchemaProps{
+		Ref: ref(objectMeta), Description: "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+	}})
+}
+
+// addEmbedded adds the fields of every object where whole objects are embedded.
+func addEmbedded(s *spec.Schema, ref common.ReferenceCallback, v2 bool) {
+	for name, p := range s.Properties {
+		if name != "metadata" || p.Ref.String() == "" {
+			addEmbedded(&p, ref, v2)
+			s.Properties[name] = p
+		}
+	}
+	if s.Items != nil && s.Items.Schema != nil {
+		addEmbedded(s.Items.Schema, ref, v2)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		addEmbedded(s.AdditionalProperties.Schema, ref, v2)
+	}
+	if keeps, _ := s.Extensions.GetBool(preserveUnknown); keeps && v2 {
+		return // clients would refuse the unknown fields
+	}
+	if embedded, _ := s.Extensions.GetBool("x-kubernetes-embedded-resource"); embedded {
+		addObjectFields(s, ref)
+		for _, name := range []string{"kind", "apiVersion"} {
+			if !slices.Contains(s.Required, name) {
+				s.Required = append(s.Required, name)
+			}
+		}
+	}
+}
+
+// listDefinition describes a list of a kind's objects.
+func listDefinition(k *resource.Kind, ref common.ReferenceCallback) common.OpenAPIDefinition {
+	about := metav1.TypeMeta{}.SwaggerDoc()
+	items := spec.ArrayProperty(&spec.Schema{SchemaProps: spec.SchemaProps{Ref: ref(definitionOf(k))}}).
+		WithDescription("List of " + k.Plural + ". More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md")
+	return common.OpenAPIDefinition{Dependencies: []string{definitionOf(k), listMeta}, Schema: spec.Schema{SchemaProps: spec.SchemaProps{
+		Type:        spec.StringOrArray{"object"},
+		Description: k.ListKind() + " is a list of " + k.GVK.Kind,
+		Required:    []string{"items"},
 		Properties: map[string]spec.Schema{
 			"apiVersion": *spec.StringProperty().WithDescription(about["apiVersion"]),
 			"kind":       *spec.StringProperty().WithDescription(about["kind"]),
-			"metadata":   {SchemaProps: spec.SchemaProps{Ref: ref(meta)}},
+			"metadata":   {SchemaProps: spec.SchemaProps{Ref: ref(listMeta)}},
+			"items":      *items,
 		},
-	}}
-	if items != nil {
-		s.Properties["items"], s.Required = *items, []string{"items"}
-	} else {
-		s.AddExtension("x-kubernetes-preserve-unknown-fields", true)
-	}
-	return common.OpenAPIDefinition{Schema: s, Dependencies: append(needs, meta)}
+	}}}
 }

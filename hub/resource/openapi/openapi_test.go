@@ -164,7 +164,7 @@ func TestCustomKindIsDescribed(t *testing.T) {
 		at(t, doc.doc, "paths", "/apis/example.dev/v1/widgets", "get")
 	}
 	patches := at(t, v3, "paths", one, "patch", "requestBody", "content").(map[string]any)
-	if patches["application/merge-patch+json"] == nil || patches["application/strategic-merge-patch+json"] != nil {
+	if patches["application/merge-patch+json"] == nil || patches["application/strategic-merge-patch+json"] != nil || patches["application/apply-patch+yaml"] == nil {
 		t.Errorf("patches: %v", patches)
 	}
 	if _, _, _, err := d.V3(gvk.GroupVersion(), true); err != nil {

@@ -12,9 +12,6 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// inert is true of all four kinds alike.
-const inert = "it gives nobody any rights yet"
-
 // Kinds returns the declarations.
 func Kinds() []*resource.Kind {
 	return []*resource.Kind{clusterRoleBindingKind(), clusterRoleKind(), roleBindingKind(), roleKind()}
@@ -22,7 +19,7 @@ func Kinds() []*resource.Kind {
 
 func roleKind() *resource.Kind {
 	k := resource.Declare(rbacv1.SchemeGroupVersion.WithKind("Role"), "roles", "role")
-	k.Columns, k.Inert = resource.NameAndCreation, inert
+	k.Columns = resource.NameAndCreation
 	k.Rules = resource.Strategy[rbac.Role]{
 		ValidateCreate: validation.ValidateRole,
 		ValidateUpdate: validation.ValidateRoleUpdate,
@@ -34,7 +31,7 @@ func roleKind() *resource.Kind {
 func clusterRoleKind() *resource.Kind {
 	k := resource.Declare(rbacv1.SchemeGroupVersion.WithKind("ClusterRole"), "clusterroles", "clusterrole")
 	k.ClusterScoped()
-	k.Columns, k.Inert = resource.NameAndCreation, inert
+	k.Columns = resource.NameAndCreation
 	k.Rules = resource.Strategy[rbac.ClusterRole]{
 		ValidateCreate: func(r *rbac.ClusterRole) field.ErrorList {
 			return validation.ValidateClusterRole(r, validation.ClusterRoleValidationOptions{})
@@ -63,7 +60,6 @@ func hasWrongSelector(r *rbac.ClusterRole) bool {
 
 func roleBindingKind() *resource.Kind {
 	k := resource.Declare(rbacv1.SchemeGroupVersion.WithKind("RoleBinding"), "rolebindings", "rolebinding")
-	k.Inert = inert
 	k.Rules = resource.Strategy[rbac.RoleBinding]{
 		ValidateCreate: validation.ValidateRoleBinding,
 		ValidateUpdate: validation.ValidateRoleBindingUpdate,
@@ -75,7 +71,6 @@ func roleBindingKind() *resource.Kind {
 func clusterRoleBindingKind() *resource.Kind {
 	k := resource.Declare(rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"), "clusterrolebindings", "clusterrolebinding")
 	k.ClusterScoped()
-	k.Inert = inert
 	k.Rules = resource.Strategy[rbac.ClusterRoleBinding]{
 		ValidateCreate: validation.ValidateClusterRoleBinding,
 		ValidateUpdate: validation.ValidateClusterRoleBindingUpdate,
