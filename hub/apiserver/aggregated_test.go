@@ -113,7 +113,9 @@ func TestServerBehind(t *testing.T) {
 		{"DELETE", group + pods, "", "", 200, "DELETE ", "deletecollection wardle.example.com flunders x/ "},
 		{"GET", group + pods + "?watch=true", "", "", 200, "GET ", "watch wardle.example.com flunders x/ "},
 		{"POST", group + pods, "", strings.Repeat("x", 4<<20), 413, "limit is", "create wardle.example.com flunders x/ "},
-		{"GET", "/apis/wardle.example.com/v2/flunders", "", "", 404, "could not find the requested resource", "get   / "},
+		{"GET", "/openapi/v3", "application/json", "", 200, `"apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1"}`, ""},
+		{"GET", "/openapi/v3" + group, "", "", 200, "GET /openapi/v3" + group + " by petrel-admin", "get   / "},
+		{"GET", "/apis/wardle.example.com/v2/flunders", "", "", 404, "could not find the requested resource", "list wardle.example.com flunders / "},
 	} {
 		policy.what = ""
 		code, body := ask(c.method, c.path, c.accept, c.body)

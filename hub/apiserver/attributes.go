@@ -10,9 +10,6 @@ import (
 
 // attributes returns what the request is about, for the authorizer.
 func (x *exchange) attributes() auth.Attributes {
-	if x.remoteOf != nil {
-		return x.remoteAttributes(segments(x.r.URL.Path))
-	}
 	a := auth.Attributes{Verb: x.verb, Path: x.r.URL.Path}
 	k := x.t.Kind
 	if k == nil {

@@ -45,7 +45,10 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.t = resource.Target{}
 		}
 		if x.remoteOf = s.remote(p); x.remoteOf != nil {
-			x.t, x.sub, x.verb = resource.Target{}, nil, x.remoteVerb(p)
+			x.t, x.sub = resource.Target{}, nil
+			if a := x.attributes(); a.Resource {
+				x.verb = a.Verb
+			}
 		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
@@ -212,27 +215,24 @@ func (s *server) admit(x *exchange, p []string, began time.Time) (context.Contex
 	if open(p) {
 		return auth.WithUser(x.ctx, user), nil
 	}
-	allowed, reason, err := s.Authorizer.Authorize(x.ctx, user, a)
-	x.audit.Decide(allowed && err == nil, reason)
+	reason, err := s.authorize(x.ctx, user, a)
+	x.audit.Decide(err == nil, reason)
 	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
-	}
-	if !allowed {
-		return nil, auth.Forbidden(user, a, reason)
+		return nil, err
 	}
 	return auth.WithUser(x.ctx, user), nil
 }
 
-// authorize refuses what user may not do.
-func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) error {
+// authorize refuses what user may not do. The reason is the authorizer's, for either decision.
+func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) (reason string, err error) {
 	allowed, reason, err := s.Authorizer.Authorize(ctx, user, a)
 	if err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+		return reason, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
 	}
 	if !allowed {
-		return auth.Forbidden(user, a, reason)
+		return reason, auth.Forbidden(user, a, reason)
 	}
-	return nil
+	return reason, nil
 }
 
 // refusalLog bounds what clients without credentials can put into the log: one line each refusalPause, with how many were left

@@ -145,7 +145,8 @@ func (x *exchange) mayCreate() context.Context {
 	return registry.WithCreateCheck(x.ctx, func(ctx context.Context) error {
 		a := x.attributes()
 		a.Verb = "create"
-		return x.s.authorize(ctx, auth.UserFrom(ctx), a) // who may be impersonated
+		_, err := x.s.authorize(ctx, auth.UserFrom(ctx), a) // who may be impersonated
+		return err
 	})
 }
 

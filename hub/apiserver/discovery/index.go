@@ -77,12 +77,12 @@ func NewIndex(kinds Kinds, remotes Remotes) *Index {
 		v := x.version(k.GVK.GroupVersion())
 		v.kinds = append(v.kinds, k)
 	}
-	if remotes != nil {
+	x.sortCustom()
+	if remotes != nil { // they come in their order of preference
 		for _, r := range remotes.Versions() {
 			x.version(r.GroupVersion).remote = &r
 		}
 	}
-	x.sortCustom()
 	x.api = sync.OnceValue(func() Aggregated { return x.aggregate(func(g string) bool { return g == "" }) })
 	x.apis = sync.OnceValue(func() Aggregated { return x.aggregate(func(g string) bool { return g != "" }) })
 	return x
