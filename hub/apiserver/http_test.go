@@ -72,6 +72,7 @@ func TestErrorTexts(t *testing.T) {
 		{"unknown patch type", "PATCH", configMaps + "/a", "{}", js, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"},
 		{"apply of nothing", "PATCH", configMaps + "/a?fieldManager=t", "{}", "Content-Type: application/apply-patch+yaml", 400, "BadRequest", "invalid object type: /, Kind="},
 		{"apply of nobody", "PATCH", configMaps + "/a", "{}", "Content-Type: application/apply-patch+yaml", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"},
+		{"table of an answer", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", `{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}`, "Accept: application/json;as=Table;v=v1;g=meta.k8s.io", 406, "NotAcceptable", "only the following media types are accepted when converting to Table.v1.meta.k8s.io"},
 		{"unacceptable", "GET", configMaps, "", "Accept: text/html", 406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
 		{"bad limit", "GET", configMaps + "?limit=x", "", "", 400, "BadRequest", `strconv.ParseInt: parsing "x": invalid syntax`},
 		{"bad label selector", "GET", configMaps + "?labelSelector=!!", "", "", 400, "BadRequest", "unable to parse requirement"},

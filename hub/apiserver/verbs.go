@@ -204,7 +204,8 @@ func (x *exchange) negotiate() (media.Form, error) {
 	if x.sub == nil || x.sub.New == nil { // otherwise the answer is of another kind than the target
 		accepted = media.Of(x.t.Kind)
 	}
-	return media.Negotiate(x.r, x.query, accepted, x.verb == "watch")
+	shapes := x.t.Kind == nil || x.t.Kind.Handler == nil // reviews are answers to questions, and have no metadata
+	return media.Negotiate(x.r, x.query, accepted, x.verb == "watch", shapes)
 }
 
 // writeResult answers with one object.

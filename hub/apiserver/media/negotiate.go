@@ -49,7 +49,8 @@ var transforms = map[string]bool{"Table": true, "PartialObjectMetadata": true, "
 
 // Negotiate returns the best form of an answer that both sides support; accepted are the media types of what is asked for. At equal
 // quality JSON wins over the binary forms, because the store holds JSON: nothing has to be decoded.
-func Negotiate(r *http.Request, query url.Values, accepted []string, watch bool) (Form, error) {
+// What has no shapes is neither a Table nor metadata.
+func Negotiate(r *http.Request, query url.Values, accepted []string, watch, shapes bool) (Form, error) {
 	out := Form{Pretty: WantsPretty(r, query.Get("pretty"))}
 	accept := r.Header.Get("Accept")
 	if accept == "" {
@@ -61,7 +62,7 @@ func Negotiate(r *http.Request, query url.Values, accepted []string, watch bool)
 	for i, c := range clauses {
 		o, ok := readClause(c)
 		switch {
-		case !ok || c.Q <= 0:
+		case !ok || c.Q <= 0, o.As != "" && !shapes:
 			continue
 		case watch && o.Media == YAML: // events of YAML have no end that a reader could see
 			continue
