@@ -138,7 +138,7 @@ func (c *Controller) remove(ctx context.Context, cj *batchv1.CronJob, p *plan, j
 }
 
 // begin makes the Job that is due. One of that name that is this CronJob's is the same Job, made by a hub that stopped before it wrote
-// the status; any other is somebody else's, and left alone.
+// the status; any other belongs to another client, and is left alone.
 func (c *Controller) begin(ctx context.Context, cj *batchv1.CronJob, p *plan) error {
 	made, err := c.client.Create(ctx, p.start)
 	switch {

@@ -158,7 +158,7 @@ func (p *plan) review(jobs []*batchv1.Job) {
 	}
 }
 
-// newJob returns the Job of a time. Its name follows from the time, so that it is made once, whoever makes it.
+// newJob returns the Job of a time. Its name follows from the time, so that it is made once only.
 func newJob(cj *batchv1.CronJob, at time.Time, loc *time.Location) *batchv1.Job {
 	t := cj.Spec.JobTemplate.DeepCopy()
 	annotations := maps.Clone(t.Annotations)

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 //	set key=value...     edits it
 //	wait 10s             time passes
 //	finish [bad]         all its Jobs that run complete, or fail
-//	job name             somebody makes a Job from it, as kubectl create job --from does
+//	job name             a client makes a Job from it, as kubectl create job --from does
 //	gone name            a Job is deleted
 //	off, on              the hub stops, or starts again
 //	show                 the time, the CronJob's status, and the Jobs: ! has failed, + is complete
