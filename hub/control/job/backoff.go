@@ -69,9 +69,19 @@ func indexWait(last *corev1.Pod, now time.Time) time.Duration {
 	return waitAfter(int(counted)+int(ignored)+1, endedAt(last), now)
 }
 
-// endedAt returns when a pod ended, from the first of these that is known: the end of its last container, when it became not
-// ready, when its deletion began, its creation.
+// endedAt returns when a pod ended. A node's clock may be anything: an end before the pod's creation, or in the future, is taken for
+// its creation, which is by the hub's clock. A pod that fails at once so has its pause in any case, and none is longer than it should be.
 func endedAt(p *corev1.Pod) time.Time {
+	at := reportedEnd(p)
+	if at.Before(p.CreationTimestamp.Time) || at.After(time.Now()) {
+		return p.CreationTimestamp.Time
+	}
+	return at
+}
+
+// reportedEnd returns when a pod ended, from the first of these that is known: the end of its last container, when it became not
+// ready, when its deletion began, its creation.
+func reportedEnd(p *corev1.Pod) time.Time {
 	if at := containersEnded(p); !at.IsZero() {
 		return at
 	}

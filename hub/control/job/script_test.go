@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &world{t: t, c: controltest.New(t), events: &controltest.Events{}}
+				w := newWorld(t, controltest.New(t))
 				w.start()
 				controltest.Script(t, f, w.command)
 				w.stop()
@@ -61,9 +61,26 @@ func TestScripts(t *testing.T) {
 // world is a hub with its Job x, whose nodes are the script.
 type world struct {
 	t      *testing.T
-	c      *controltest.Client
+	c      cluster
 	events *controltest.Events
 	stop   func()
+	// binding returns the write that binds a pod to the node n1.
+	binding func(p *corev1.Pod) control.Write
+}
+
+func newWorld(t *testing.T, c cluster) *world {
+	return &world{t: t, c: c, events: &controltest.Events{}, stop: func() {}, binding: func(p *corev1.Pod) control.Write {
+		bound := p.DeepCopy()
+		bound.Spec.NodeName = "n1"
+		return control.Write{Object: bound, Old: p, Subresource: "binding"}
+	}}
+}
+
+// cluster is the API, and what tests do beside it.
+type cluster interface {
+	control.Client
+	Remove(gvk kube.GVK, namespace, name string)
+	Stored(gvk kube.GVK, namespace string) []kube.Object
 }
 
 func (w *world) start() {
@@ -87,9 +104,9 @@ func (w *world) command(cmd string, args []string) string {
 		j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x"}}
 		j.Spec = batchv1.JobSpec{
 			Parallelism: ptr.To(int32(1)), Completions: ptr.To(int32(1)), BackoffLimit: ptr.To(int32(6)),
-			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"job": "x"}},
+			ManualSelector: ptr.To(true), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"job": "x"}},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"job": "x"}},
-				Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c"}}}},
+				Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "i"}}}},
 		}
 		w.configure(j, args)
 		if _, err := w.c.Create(w.t.Context(), j); err != nil {
@@ -104,10 +121,12 @@ func (w *world) command(cmd string, args []string) string {
 	case "run":
 		for _, p := range w.pods() {
 			if p.Spec.NodeName == "" && p.DeletionTimestamp == nil {
-				p.Spec.NodeName = "n1"
+				if err := w.c.Commit(w.t.Context(), []control.Write{w.binding(p)}); err != nil {
+					w.t.Fatal(err)
+				}
 				p.Status.Phase = corev1.PodRunning
 				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-				w.c.Put(p)
+				w.report(p)
 			}
 		}
 	case "succeed":
@@ -123,13 +142,13 @@ func (w *world) command(cmd string, args []string) string {
 		n, _ := strconv.Atoi(args[0])
 		for _, p := range w.running(nil) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", RestartCount: int32(n)}}
-			w.c.Put(p)
+			w.report(p)
 		}
 	case "disrupt", "delete":
 		for _, p := range w.running(args) {
 			if cmd == "disrupt" {
 				p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue})
-				w.c.Put(p)
+				w.report(p)
 			}
 			if err := w.c.Delete(w.t.Context(), kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{}); err != nil {
 				w.t.Fatal(err)
@@ -239,7 +258,7 @@ func (w *world) addPolicy(j *batchv1.Job, v string) {
 // end ends running pods with an exit code.
 func (w *world) end(code int, args []string) {
 	for _, p := range w.running(args) {
-		w.c.Put(ended(p, code))
+		w.report(ended(p, code))
 	}
 }
 
@@ -264,6 +283,14 @@ func (w *world) edit(args []string, change func(*corev1.Pod)) {
 	}
 }
 
+// report writes a pod's status as its node does, whatever else has changed meanwhile.
+func (w *world) report(p *corev1.Pod) {
+	p.ResourceVersion = ""
+	if _, err := w.c.Update(w.t.Context(), p, "status"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // gone does what the dispatcher does when a node reports that nothing is left of a deleted pod.
 func (w *world) gone(args []string) {
 	code := 137
@@ -275,7 +302,7 @@ func (w *world) gone(args []string) {
 			continue
 		}
 		if !control.PodFinished(p) {
-			w.c.Put(ended(p, code))
+			w.report(ended(p, code))
 		}
 		if err := w.c.Delete(w.t.Context(), kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 			w.t.Fatal(err)
