@@ -11,11 +11,13 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
+	"petrel.dev/petrel/hub/control/cronjob"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/disruption"
 	"petrel.dev/petrel/hub/control/endpointmirror"
 	"petrel.dev/petrel/hub/control/endpoints"
 	"petrel.dev/petrel/hub/control/gc"
+	"petrel.dev/petrel/hub/control/job"
 	"petrel.dev/petrel/hub/control/loadbalancer"
 	"petrel.dev/petrel/hub/control/namespace"
 	"petrel.dev/petrel/hub/control/node"
@@ -26,6 +28,7 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/ttlafterfinished"
 	"petrel.dev/petrel/hub/control/volumeprotection"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/lean"
@@ -69,6 +72,9 @@ func (h *Hub) loops(ctx context.Context) error {
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		replicationcontroller.New(replicaset.Config{Client: as("replication-controller"), Events: events.As("replication-controller"), Log: h.part("replicationcontroller")}),
+		job.New(job.Config{Client: as("job-controller"), Events: events.As("job-controller"), Log: h.part("job")}),
+		cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Events: events.As("cronjob-controller"), Log: h.part("cronjob")}),
+		ttlafterfinished.New(as("ttl-after-finished-controller"), h.part("ttlafterfinished")),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		h.apiServices(),

@@ -18,6 +18,12 @@ import (
 // unchanged: an object that is adopted by an owner that is gone, or replaced by another of its name, would be collected as
 // garbage. When the owner is gone nothing is adopted; when it has changed the error is a Conflict.
 func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selector labels.Selector, owned, orphans []kube.Object) ([]kube.Object, error) {
+	return ClaimTracked(ctx, w, owner, gvk, selector, "", owned, orphans)
+}
+
+// ClaimTracked does what Claim does for an owner that counts its objects by a finalizer: what is adopted gets it, and what is
+// released loses it, in the same write. An empty finalizer is none.
+func ClaimTracked(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selector labels.Selector, finalizer string, owned, orphans []kube.Object) ([]kube.Object, error) {
 	var mine []kube.Object
 	var errs []error
 	for _, obj := range owned {
@@ -30,6 +36,7 @@ func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selec
 		}
 		free := obj.DeepCopyObject().(kube.Object)
 		free.SetOwnerReferences(slices.DeleteFunc(free.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.GetUID() }))
+		free.SetFinalizers(slices.DeleteFunc(free.GetFinalizers(), func(f string) bool { return finalizer != "" && f == finalizer }))
 		_, err := w.Update(ctx, free, "")
 		errs = append(errs, IgnoreNotFound(err))
 	}
@@ -51,6 +58,9 @@ func Claim(ctx context.Context, w Writer, owner kube.Object, gvk kube.GVK, selec
 		taken := obj.DeepCopyObject().(kube.Object)
 		refs := slices.DeleteFunc(taken.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.GetUID() })
 		taken.SetOwnerReferences(append(refs, *metav1.NewControllerRef(owner, gvk)))
+		if finalizer != "" && !slices.Contains(taken.GetFinalizers(), finalizer) {
+			taken.SetFinalizers(append(taken.GetFinalizers(), finalizer))
+		}
 		got, err := w.Update(ctx, taken, "")
 		if err == nil {
 			mine = append(mine, got)

@@ -62,3 +62,59 @@ func podPut(t *testing.T, ready corev1.ConditionStatus) wire.Put {
 	}
 	return wire.Put{Object: wire.Object{ID: wire.ID{Kind: wire.KindPodStatus, UID: "u1"}, Namespace: "default", Name: "p", Data: data}}
 }
+
+// TestDeletedPodWithAFinalizerEndsInAPhase checks that a pod of which nothing is left on its node, and which stays in the API for its
+// finalizer, shows how it ended, and that its grace is over.
+func TestDeletedPodWithAFinalizerEndsInAPhase(t *testing.T) {
+	ended := func(phase corev1.PodPhase, code int32) corev1.PodStatus {
+		return corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{Name: "c",
+			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code}}}}}
+	}
+	for name, c := range map[string]struct {
+		report corev1.PodStatus
+		phase  corev1.PodPhase
+		code   int32
+	}{
+		"ended well":            {ended(corev1.PodSucceeded, 0), corev1.PodSucceeded, 0},
+		"killed":                {ended(corev1.PodFailed, 137), corev1.PodFailed, 137},
+		"ended without a phase": {ended(corev1.PodRunning, 1), corev1.PodFailed, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now, grace := metav1.Now(), int64(30)
+				client := controltest.New(t, &corev1.Pod{
+					TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+					ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "u1", Finalizers: []string{"example.com/count"},
+						DeletionTimestamp: &now, DeletionGracePeriodSeconds: &grace},
+					Spec:   corev1.PodSpec{NodeName: "n1"},
+					Status: statusOf(corev1.ConditionTrue),
+				})
+				in := newIntake(client, wire.Settings{}, slog.New(slog.DiscardHandler))
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() { _ = in.run(ctx) }()
+				status, err := json.Marshal(c.report)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data, err := json.Marshal(wire.PodReport{Namespace: "default", Name: "p", Gone: true, Status: status})
+				if err != nil {
+					t.Fatal(err)
+				}
+				put := wire.Put{Object: wire.Object{ID: wire.ID{Kind: wire.KindPodStatus, UID: "u1"}, Namespace: "default", Name: "p", Data: data}}
+				for range 2 { // an agent that is restarted reports it again
+					in.add(job{device: "d1", node: "n1", batch: &wire.Batch{Puts: []wire.Put{put}}, done: func() {}})
+					synctest.Wait()
+					stored := client.Stored(kube.Pod, "default")
+					if len(stored) != 1 {
+						t.Fatalf("%d pods", len(stored))
+					}
+					p := stored[0].(*corev1.Pod)
+					if p.Status.Phase != c.phase || *p.DeletionGracePeriodSeconds != 0 || p.Status.ContainerStatuses[0].State.Terminated.ExitCode != c.code {
+						t.Errorf("grace %d, %+v", *p.DeletionGracePeriodSeconds, p.Status)
+					}
+				}
+			})
+		})
+	}
+}

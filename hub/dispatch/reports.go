@@ -48,7 +48,7 @@ func (i *intake) planPod(r report) changes {
 	if rep.Gone {
 		switch {
 		case pod.DeletionTimestamp != nil:
-			return changes{writes: []control.Write{{Object: pod, Old: pod, Delete: true}}, alone: len(pod.Finalizers) > 0}
+			return i.planGone(r.node, pod, rep.Status)
 		case terminal:
 			return changes{}
 		}
@@ -71,6 +71,29 @@ func (i *intake) planPod(r report) changes {
 	next.Status = mergePodStatus(pod.Status, status)
 	left = append(left, i.checkPodAddresses(r.node, next)...)
 	return changes{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}, left: left}
+}
+
+// planGone plans the end of a deleted pod of which nothing is left on its node. With a finalizer it stays in the API, and who set
+// that wants to see how it ended: it gets its last status first, and a phase that is final.
+func (i *intake) planGone(node string, pod *corev1.Pod, reported json.RawMessage) changes {
+	remove := control.Write{Object: pod, Old: pod, Delete: true}
+	switch {
+	case len(pod.Finalizers) == 0:
+		return changes{writes: []control.Write{remove}}
+	case control.PodFinished(pod):
+		return changes{writes: []control.Write{remove}, alone: true}
+	}
+	next := pod.DeepCopy()
+	var status corev1.PodStatus
+	left, err := decode(reported, &status)
+	if err == nil {
+		next.Status = mergePodStatus(pod.Status, status)
+	}
+	if !control.PodFinished(next) {
+		next.Status.Phase = corev1.PodFailed
+	}
+	left = append(left, i.checkPodAddresses(node, next)...)
+	return changes{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}, remove}, alone: true, left: left}
 }
 
 // mergePodStatus keeps what is stored and not the node's to report: conditions of other writers, and fields that the node

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +14,7 @@ import (
 // LastTransitionTime, but no Go type: a further kind is one entry here and one case in fieldsOf.
 type Condition interface {
 	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition |
-		certificatesv1.CertificateSigningRequestCondition
+		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition
 }
 
 // conditionFields are what the rules below need of a condition.
@@ -36,6 +37,8 @@ func fieldsOf[C Condition](c *C) conditionFields {
 	case *appsv1.ReplicaSetCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *certificatesv1.CertificateSigningRequestCondition:
+		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
+	case *batchv1.JobCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	}
 	panic("kube: a condition type without its case in fieldsOf")

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +46,8 @@ var (
 	Deployment            = appsv1.SchemeGroupVersion.WithKind("Deployment")
 	ReplicaSet            = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
 	ReplicationController = corev1.SchemeGroupVersion.WithKind("ReplicationController")
+	Job                   = batchv1.SchemeGroupVersion.WithKind("Job")
+	CronJob               = batchv1.SchemeGroupVersion.WithKind("CronJob")
 	EndpointSlice         = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
 	Lease                 = coordinationv1.SchemeGroupVersion.WithKind("Lease")
 	PriorityClass         = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")

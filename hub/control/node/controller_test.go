@@ -141,3 +141,24 @@ func TestDarkAndBack(t *testing.T) {
 		}
 	})
 }
+
+// TestPodsOfADeletedNodeEndFailed checks that a pod which stays in the API for a finalizer does not stay Running when its Node is gone.
+func TestPodsOfADeletedNodeEndFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := podOn("lost", "kept")
+		kept.Finalizers = []string{"example.com/count"}
+		c := controltest.New(t, kept, podOn("lost", "plain"))
+		startNode(t, c, newSessions())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		left := c.Stored(kube.Pod, "default")
+		if len(left) != 1 {
+			t.Fatalf("%d pods are left", len(left))
+		}
+		p := left[0].(*corev1.Pod)
+		d := control.PodCondition(p, corev1.DisruptionTarget)
+		if p.Name != "kept" || p.DeletionTimestamp == nil || p.Status.Phase != corev1.PodFailed || d == nil || d.Reason != "DeletionByPodGC" {
+			t.Errorf("%s: %+v", p.Name, p.Status)
+		}
+	})
+}

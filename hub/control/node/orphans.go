@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -41,6 +42,11 @@ func (o *orphans) collect(ctx context.Context, node string) (time.Duration, erro
 	zero := int64(0)
 	return 0, control.InParallel(len(pods), func(i int) error {
 		p := pods[i]
+		if len(p.Finalizers) > 0 && !control.PodFinished(p) {
+			if _, err := o.client.Update(ctx, lostWithNode(p), "status"); err != nil {
+				return control.IgnoreNotFound(err)
+			}
+		}
 		uid := p.UID
 		err := o.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero, Preconditions: &metav1.Preconditions{UID: &uid}})
 		if apierrors.IsConflict(err) {
@@ -48,4 +54,16 @@ func (o *orphans) collect(ctx context.Context, node string) (time.Duration, erro
 		}
 		return control.IgnoreNotFound(err)
 	})
+}
+
+// lostWithNode returns a pod that stays in the API, because it has a finalizer, as one that has failed: its phase would otherwise be
+// Running permanently, and who waits for its end would wait as long.
+func lostWithNode(p *corev1.Pod) *corev1.Pod {
+	lost := p.DeepCopy()
+	lost.Status.Phase = corev1.PodFailed
+	lost.Status.Conditions = kube.SetCondition(lost.Status.Conditions, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
+		LastTransitionTime: metav1.Now(), Reason: "DeletionByPodGC", Message: "PodGC: node no longer exists",
+	})
+	return lost
 }

@@ -3,6 +3,7 @@ package podset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +16,15 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Config is what Pods needs. All fields are required.
+// Config is what Pods needs. All fields but Finalizer are required.
 type Config[O kube.Object] struct {
 	Client   control.Client
 	Events   control.Events // as the owner's controller
 	Kind     kube.GVK       // of the owners
 	Selector func(owner O) *metav1.LabelSelector
+	// Finalizer is what every pod has that the owner has still to count, "" for kinds that count no ends. Adopted pods get it, and
+	// released ones lose it. With it, pods that have ended are adopted and released as well: their ends count.
+	Finalizer string
 }
 
 // Pods finds, makes and deletes the pods of owners of one kind. Its methods may be called from several workers, each with
@@ -73,26 +77,37 @@ func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
 func (p *Pods[O]) Forget(owner control.Key) { p.refused.forget(owner) }
 
 // Claim returns the owner's pods, after it has released the active ones that its selector no longer matches and adopted those
-// without a controller that it matches.
+// without a controller that it matches. With a Finalizer this holds for ended ones too.
 func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 	selector, err := metav1.LabelSelectorAsSelector(p.cfg.Selector(owner))
 	if err != nil {
 		return Claimed{}, fmt.Errorf("%s %s: selector: %w", strings.ToLower(p.cfg.Kind.Kind), control.KeyOf(owner), err)
 	}
 	c := divide(owner, control.Index[*corev1.Pod](p.cfg.Client, kube.Pod, control.OwnerIndex, string(owner.GetUID())))
+	claimed := c.Active
+	if p.cfg.Finalizer != "" {
+		claimed = slices.Concat(c.Active, c.Ended)
+	}
 	var owned, orphans []kube.Object
-	for _, pod := range c.Active {
+	for _, pod := range claimed {
 		owned = append(owned, pod)
 	}
 	for _, obj := range p.orphans.In(owner.GetNamespace()) {
-		if control.PodActive(obj.(*corev1.Pod)) {
+		if p.cfg.Finalizer != "" || control.PodActive(obj.(*corev1.Pod)) {
 			orphans = append(orphans, obj)
 		}
 	}
-	mine, err := control.Claim(ctx, p.cfg.Client, owner, p.cfg.Kind, selector, owned, orphans)
+	mine, err := control.ClaimTracked(ctx, p.cfg.Client, owner, p.cfg.Kind, selector, p.cfg.Finalizer, owned, orphans)
 	c.Active = nil
+	if p.cfg.Finalizer != "" {
+		c.Ended = nil
+	}
 	for _, obj := range mine {
-		c.Active = append(c.Active, obj.(*corev1.Pod))
+		if pod := obj.(*corev1.Pod); control.PodFinished(pod) {
+			c.Ended = append(c.Ended, pod)
+		} else {
+			c.Active = append(c.Active, pod)
+		}
 	}
 	return c, err
 }

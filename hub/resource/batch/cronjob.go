@@ -18,7 +18,6 @@ import (
 func cronJobKind() *resource.Kind {
 	k := resource.Declare(batchv1.SchemeGroupVersion.WithKind("CronJob"), "cronjobs", "cronjob")
 	k.ShortNames, k.Categories = []string{"cj"}, []string{"all"}
-	k.Inert = "nothing makes its Jobs yet"
 	path := field.NewPath("spec", "jobTemplate", "spec")
 	k.Rules = resource.Strategy[batch.CronJob]{
 		PrepareCreate: func(c *batch.CronJob) {

@@ -23,7 +23,6 @@ import (
 func jobKind() *resource.Kind {
 	k := resource.Declare(batchv1.SchemeGroupVersion.WithKind("Job"), "jobs", "job")
 	k.Categories = []string{"all"}
-	k.Inert = "nothing makes its pods yet"
 	k.OrphanDependents = true
 	k.OrphanWarning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
 	path := field.NewPath("spec")
