@@ -11,6 +11,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
+	"petrel.dev/petrel/hub/control/daemonset"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/disruption"
 	"petrel.dev/petrel/hub/control/endpointmirror"
@@ -65,6 +66,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		replicationcontroller.New(replicaset.Config{Client: as("replication-controller"), Events: events.As("replication-controller"), Log: h.part("replicationcontroller")}),
+		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Log: h.part("daemonset")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),

@@ -18,6 +18,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
+	"petrel.dev/petrel/hub/control/daemonset"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/endpointmirror"
 	"petrel.dev/petrel/hub/control/endpoints"
@@ -58,6 +59,7 @@ func hub(t testing.TB) control.Client {
 	for _, r := range []runner{
 		rec, nodes,
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
+		daemonset.New(daemonset.Config{Log: log, Client: c, Events: rec.As("daemonset-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
 		serviceaddress.New(serviceaddress.Config{Log: log, Client: c, Events: rec.As("kubernetes-service-cidr-controller"), CIDR: netip.MustParsePrefix(kube.DefaultServiceCIDR)}),
 		replicationcontroller.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replication-controller")}),
