@@ -11,7 +11,6 @@ import (
 	"petrel.dev/petrel/hub/control/roles"
 	"petrel.dev/petrel/hub/resource/bootstrappolicy"
 	"petrel.dev/petrel/hub/resource/core"
-	"petrel.dev/petrel/internal/kube"
 )
 
 // openAccess sets who decides about requests: system:masters may do everything, nodes what their pods need, everybody what roles say.
@@ -39,9 +38,9 @@ func (h *Hub) accessLoops() []runner {
 	}
 }
 
-// followTokens reports pods and accounts that change to the authenticator until ctx ends.
+// followTokens reports what tokens are bound to, as it changes, to the authenticator until ctx ends.
 func (h *Hub) followTokens(ctx context.Context) error {
-	h.objects.Subscribe(ctx, func(ch control.Change) { h.credentials.Changed(ch.Object()) }, kube.Pod, kube.ServiceAccount)
+	h.objects.Subscribe(ctx, func(ch control.Change) { h.credentials.Changed(ch.Object()) }, auth.BoundKinds...)
 	<-ctx.Done()
 	return nil
 }

@@ -7,6 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"petrel.dev/petrel/hub/audit"
+	"petrel.dev/petrel/hub/auth/oidc"
 )
 
 // Config is what an operator may choose. The zero value of a field means its default; New fills it in.
@@ -31,9 +34,16 @@ type Config struct {
 	Backups int
 	// EncryptionKeyFile holds the keys that Secrets are encrypted with in the store; see internal/seal. Empty: they are in clear.
 	EncryptionKeyFile string
+	// EncryptSecrets encrypts Secrets with a key in the data directory, which is made when it does not exist, where no
+	// EncryptionKeyFile is named. It protects backups and copies of the store, not the disk with both.
+	EncryptSecrets bool
 	// Salvage makes New set a damaged store aside and take over what can be read of it.
 	Salvage bool
-	Log     *slog.Logger
+	// Audit says what of requests is recorded; the zero value: nothing.
+	Audit audit.Config
+	// OIDC is the issuer whose ID tokens are accepted; the zero value: none.
+	OIDC oidc.Config
+	Log  *slog.Logger
 }
 
 // check fills in defaults, and refuses a wrong setting with an error that names its flag.

@@ -3,11 +3,9 @@ package hub
 import (
 	"context"
 	"fmt"
-	"net"
 
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -19,7 +17,7 @@ func (h *Hub) openCustomKinds() {
 		Kinds:    h.kinds,
 		Read:     h.readDefinition,
 		Meta:     h.types,
-		Webhooks: webhook.New(services{h}),
+		Webhooks: h.webhooks,
 		Rest:     func() { lean.GiveBack(h.log) },
 		Log:      h.part("crd"),
 	})
@@ -37,12 +35,4 @@ func (h *Hub) readDefinition(ctx context.Context, name string) (kube.Object, err
 		return nil, err
 	}
 	return k.Codec.Decode(res.JSON)
-}
-
-// services connects webhooks' calls to pods. The link to the nodes, which it needs, is made later than what calls webhooks.
-type services struct{ h *Hub }
-
-// DialService implements webhook.Dialer.
-func (s services) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
-	return s.h.reach.DialService(ctx, namespace, name, port)
 }

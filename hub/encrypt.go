@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -26,13 +27,16 @@ func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
 	if !ok {
 		return nil, errors.New("encryption: the kind Secret is not served")
 	}
+	if err := h.makeKey(ctx, db, k); err != nil {
+		return nil, err
+	}
 	var keys *seal.Keys
-	if file := h.cfg.EncryptionKeyFile; file != "" {
+	if file := h.keyFile(); file != "" {
 		var err error
 		if keys, err = seal.ReadFile(file); err != nil {
 			return nil, fmt.Errorf("--encryption-key-file: %w", err)
 		}
-		if within(h.cfg.DataDir, file) {
+		if within(h.cfg.DataDir, file) && !h.cfg.EncryptSecrets {
 			h.log.Warn("the encryption key is on the disk that it protects: a thief of the disk has both; keep the key file elsewhere", "file", file)
 		}
 	}
@@ -51,42 +55,48 @@ func (h *Hub) encrypt(ctx context.Context, db engine) (engine, error) {
 	return encrypted{store, db}, nil
 }
 
+// keyFile returns the file with the keys of Secrets; "" when they are in clear.
+func (h *Hub) keyFile() string {
+	if h.cfg.EncryptionKeyFile == "" && h.cfg.EncryptSecrets {
+		return filepath.Join(h.cfg.DataDir, "secrets.key")
+	}
+	return h.cfg.EncryptionKeyFile
+}
+
+// makeKey makes the key file in the data directory when there is none and nothing is encrypted: a new key must not hide that an old one
+// is lost. A file that the operator names is never made.
+func (h *Hub) makeKey(ctx context.Context, db engine, secrets *resource.Kind) error {
+	file := h.keyFile()
+	if h.cfg.EncryptionKeyFile != "" || file == "" {
+		return nil
+	}
+	if _, err := os.Lstat(file); err == nil {
+		return nil
+	}
+	_, err := sealed.Open(ctx, db, nil, resource.Prefix(secrets, ""))
+	if locked := (*sealed.LockedError)(nil); errors.As(err, &locked) {
+		return h.lockedText(locked)
+	}
+	if err != nil {
+		return fmt.Errorf("encryption: %w", err)
+	}
+	return seal.Create(file)
+}
+
 // lockedText returns an error that explains what the operator can do about a Secret that cannot be decrypted.
 func (h *Hub) lockedText(e *sealed.LockedError) error {
 	if forged := (*seal.ForgedError)(nil); errors.As(e, &forged) {
 		return fmt.Errorf("%s: %w; restore a backup from %s", h.storePath(), e, h.backupDir())
 	}
-	if h.cfg.EncryptionKeyFile == "" {
+	if h.keyFile() == "" {
 		return fmt.Errorf("%s: %w; give the file that holds it with --encryption-key-file", h.storePath(), e)
 	}
-	return fmt.Errorf("%s: %w in %s; add it there, as a line after the first, or give the file that holds it with --encryption-key-file", h.storePath(), e, h.cfg.EncryptionKeyFile)
+	return fmt.Errorf("%s: %w in %s; add it there, as a line after the first, or give the file that holds it with --encryption-key-file", h.storePath(), e, h.keyFile())
 }
 
 func within(dir, file string) bool {
 	rel, err := filepath.Rel(dir, file)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
-}
-
-// encryptRest encrypts Secrets again that are in clear or under an older key, once after a start, and compacts their history away.
-func (h *Hub) encryptRest(ctx context.Context) error {
-	if h.sealed != nil {
-		n, err := h.sealed.Reseal(ctx, h.encodeSecret)
-		if err == nil && n > 0 {
-			rev, rerr := h.db.Revision(ctx)
-			if err = rerr; err == nil {
-				err = h.db.Compact(ctx, rev)
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-		case err != nil: // a full disk is no reason to stop; the next start tries again
-			h.log.Error("Secrets that are in clear or under an older key could not all be encrypted again: keep the older keys in the file", "done", n, "error", err)
-		case n > 0:
-			h.log.Info("Secrets that were in clear or under an older key are encrypted with the first key of the file", "count", n)
-		}
-	}
-	<-ctx.Done()
-	return nil
 }
 
 // encodeSecret takes the revision out of a stored Secret.

@@ -18,9 +18,12 @@ import (
 
 	"petrel.dev/petrel/hub/admission"
 	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
+	"petrel.dev/petrel/hub/aggregate"
 	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
 	"petrel.dev/petrel/hub/objects"
@@ -59,11 +62,15 @@ type Hub struct {
 	rights      *rbac.Authorizer // the part of policy that follows the stored roles
 	ledger      *quota.Ledger    // of ResourceQuotas: admission reserves in it, a loop shows it
 	dispatch    *dispatch.Dispatch
+	audit       *audit.Log // nil: off
 	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
 	webhooks       *webhook.Client
 	webhookMetrics *admissionwebhook.Metrics
-	reach          *reach.Dialer  // how the hub connects to pods and Services; set with dispatch
-	mqtt           func(net.Conn) // takes over an agent's connection
+	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
+	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
+	mqtt           func(net.Conn)        // takes over an agent's connection
+	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
+	tokenSecrets *tokensecret.Controller
 	// busHealth returns why no node can be reached, or nil.
 	busHealth func() error
 	cluster   jointoken.Cluster
@@ -99,6 +106,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return fmt.Errorf("data directory: %w; choose another --data-dir, or run as a user who may write there", err)
 	}
 	var err error
+	if h.audit, err = audit.Open(h.cfg.Audit, h.part("audit")); err != nil {
+		return err
+	}
 	h.kinds = builtin.New()
 	if err := h.openStore(ctx); err != nil {
 		return err
@@ -111,7 +121,7 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := h.kinds.Compute(kube.ComponentStatus, h.components); err != nil {
 		return err
 	}
-	if err := podverbs.Install(h.kinds, h.pki); err != nil {
+	if err := podverbs.Install(h.kinds, h.pki.Tokens()); err != nil {
 		return err
 	}
 	if err := h.pki.WriteKubeconfig(h.Kubeconfig(), h.URL()); err != nil {
@@ -146,6 +156,10 @@ func (h *Hub) open(ctx context.Context) error {
 		Log: h.part("registry"),
 	})
 	h.openCustomKinds()
+	h.openTokenSecrets()
+	if err := h.openBearers(); err != nil {
+		return err
+	}
 	return h.openLink()
 }
 
@@ -233,12 +247,14 @@ func (h *Hub) serve(ctx context.Context) error {
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
+		Audit:         h.audit,
 		Streams:       h.dispatch,
+		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics},
 		OpenAPI:       openapi.New(h.kinds),
-		JWKS:          h.pki.JWKS,
+		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),
 		Closing:       closing,

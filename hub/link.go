@@ -45,7 +45,7 @@ func (h *Hub) openLink() error {
 	h.dispatch, err = dispatch.New(dispatch.Config{
 		Client:    h.registry.ClientAs(auth.Dispatcher),
 		Bus:       bus,
-		Tokens:    h.pki,
+		Tokens:    h.pki.Tokens(),
 		Keys:      keys,
 		Addresses: h.addresses(),
 		History:   h.history,
@@ -56,7 +56,10 @@ func (h *Hub) openLink() error {
 		Log: h.part("dispatch"),
 	})
 	h.reach = reach.New(reach.Config{Objects: h.objects, Nodes: h.dispatch})
-	return err
+	if err != nil {
+		return err
+	}
+	return h.openAggregate()
 }
 
 // history returns the store's history and its current revision, 0 when the store cannot be read: the dispatcher then relies on what

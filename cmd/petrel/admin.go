@@ -25,6 +25,8 @@ type adminCmd struct {
 	Issue  adminIssue  `cmd:"" help:"Make a certificate for a further administrator and print the kubeconfig with it."`
 	Revoke adminRevoke `cmd:"" help:"Refuse certificates from now on; what they have open ends. The hub need not be restarted."`
 	Rotate adminRotate `cmd:"" help:"Revoke the certificate in admin.kubeconfig, and have a new one with a new key made there."`
+
+	RotateTokenKey adminRotateTokenKey `cmd:"" help:"Sign ServiceAccount tokens with a new key; those that exist stay good until they expire. The hub does so itself every 90 days."`
 }
 
 type pkiDir struct {
@@ -172,5 +174,19 @@ func (d pkiDir) revoke(ctx context.Context, s *cli.Streams, admins *auth.Admins,
 		}
 	}
 	fmt.Fprintf(s.Err, "The hub does not run here: when it starts it writes a new certificate to %s\n", d.kubeconfig())
+	return nil
+}
+
+type adminRotateTokenKey struct{ pkiDir }
+
+func (c *adminRotateTokenKey) Run(s *cli.Streams) error {
+	admins, err := c.admins()
+	if err != nil {
+		return err
+	}
+	if err := admins.RotateTokenKey(); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Out, "ServiceAccount tokens are signed with a new key")
 	return nil
 }

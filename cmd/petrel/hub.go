@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/hub"
+	"petrel.dev/petrel/hub/audit"
 )
 
 // hubFlags are what `petrel hub` and `petrel up` share.
@@ -28,13 +29,20 @@ type hubFlags struct {
 	MaxPods           int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
 	Backups           int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
 	EncryptionKeyFile string   `type:"path" help:"File with the key that encrypts Secrets in the store and its backups; without it they lie there in clear. A missing file is an error that says how to make one." placeholder:"FILE"`
-	Salvage           bool     `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
-	ClusterDomain     string   `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
+	EncryptSecrets    bool     `help:"Encrypt Secrets with a key in the data directory, which is made when it does not exist: backups and copies of the store are of no use without it. A key elsewhere (--encryption-key-file) protects the disk too."`
+	AuditPolicyFile   string   `type:"path" help:"File with an audit.k8s.io/v1 Policy: what of requests is recorded. Without it nothing is." placeholder:"FILE"`
+	AuditLogPath      string   `help:"File that requests are recorded in, a line of JSON for each event; - is standard output." placeholder:"FILE"`
+	AuditLogMaxsize   int      `default:"100" help:"Size in MiB at which that file is replaced by a new one." placeholder:"MIB"`
+	AuditLogMaxbackup int      `default:"10" help:"How many replaced files are kept; 0 keeps all." placeholder:"N"`
+	AuditLogMaxage    int      `default:"0" help:"Days after which replaced files are removed; 0 removes none for its age." placeholder:"DAYS"`
+	oidcFlags
+	Salvage       bool   `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
+	ClusterDomain string `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
 }
 
 func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	cfg := hub.Config{
-		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, Salvage: f.Salvage, Log: log,
+		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, EncryptSecrets: f.EncryptSecrets, Salvage: f.Salvage, Log: log,
 	}
 	limit, err := resource.ParseQuantity(f.StoreLimit)
 	if err != nil || limit.Value() <= 0 {
@@ -43,6 +51,17 @@ func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	cfg.StoreLimit = limit.Value()
 	if f.MaxPods < 1 {
 		return cfg, fmt.Errorf("--max-pods %d is less than 1", f.MaxPods)
+	}
+	for flag, n := range map[string]int{"--audit-log-maxsize": f.AuditLogMaxsize - 1, "--audit-log-maxbackup": f.AuditLogMaxbackup, "--audit-log-maxage": f.AuditLogMaxage} {
+		if n < 0 {
+			return cfg, fmt.Errorf("%s is too small", flag)
+		}
+	}
+	cfg.Audit = audit.Config{
+		PolicyFile: f.AuditPolicyFile, Path: f.AuditLogPath, MaxSize: int64(f.AuditLogMaxsize) << 20, MaxBackups: f.AuditLogMaxbackup, MaxAge: f.AuditLogMaxage,
+	}
+	if cfg.OIDC, err = f.oidc(); err != nil {
+		return cfg, err
 	}
 	if f.Backups <= 0 {
 		cfg.Backups = -1

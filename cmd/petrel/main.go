@@ -30,11 +30,13 @@ type program struct {
 	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
 	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
 	Admin      adminCmd      `cmd:"" group:"machine" help:"Administrators' certificates of the hub on this machine: list, issue, revoke."`
+	Secrets    secretsCmd    `cmd:"" group:"machine" help:"How Secrets are encrypted on the disk of the hub on this machine."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"machine" help:"Print the admin kubeconfig of the hub on this machine."`
 
 	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
+	Token tokenCmd `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
 
 	Serve serveCmd `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
 	Fetch fetchCmd `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`

@@ -19,6 +19,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"petrel.dev/petrel/hub/admission/certificates"
 	"petrel.dev/petrel/hub/admission/classes"
 	"petrel.dev/petrel/hub/admission/devices"
 	"petrel.dev/petrel/hub/admission/limits"
@@ -47,7 +48,8 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// ClusterCIDR is where pods get their addresses from; invalid: not known.
 	ClusterCIDR netip.Prefix
-	// Authorizer and Rights decide who may grant what by roles and bindings; nil: system:masters alone.
+	// Authorizer decides who may approve and sign certificate requests, and with Rights who may grant what by roles and bindings; nil:
+	// nobody, but roles by system:masters.
 	Authorizer auth.Authorizer
 	Rights     Rights
 	// Dynamic is what users configure, webhooks and policies; nil: nothing.
@@ -130,6 +132,7 @@ func New(cfg Config) (*Chain, error) {
 		validate: []step{
 			escalation.check,
 			ranges.Check,
+			certificates.New(cfg.Authorizer).Validate,
 			onPods(accounts.limitSecrets),
 			standards.Check,
 			priorities.oneDefault,

@@ -205,7 +205,7 @@ func TestAccessTable(t *testing.T) {
 	kinds, verbs := builtin.New(), &countedVerbs{}
 	handler, err := apiserver.New(apiserver.Config{
 		Verbs: verbs, Kinds: kinds, Authenticator: auth.NewAuthenticator(pki, living{}), Authorizer: accessPolicy(t),
-		OpenAPI: openapi.New(kinds), JWKS: pki.JWKS,
+		OpenAPI: openapi.New(kinds), JWKS: pki.Tokens().JWKS,
 	})
 	if err != nil {
 		t.Fatal(err)

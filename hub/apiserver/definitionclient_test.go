@@ -2,8 +2,12 @@ package apiserver_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"petrel.dev/petrel/hub/webhook"
 )
@@ -57,6 +61,20 @@ func TestDefinitionWithKubectl(t *testing.T) {
 	if out, _ := h.kubectl("", "api-resources", "--api-group=example.dev", "--cached=false"); strings.Contains(out, "things") {
 		t.Errorf("discovery still has it: %s", out)
 	}
+}
+
+// TestKubectlDefinitions runs the stories in testdata/definitions: the real kubectl against a hub that serves custom kinds.
+func TestKubectlDefinitions(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/definitions",
+		Setup: func(env *testscript.Env) error {
+			h := definitionHub(t, nil)
+			env.Setenv("KUBECONFIG", h.kubeconfig)
+			env.Setenv("PATH", filepath.Dir(kubectlPath)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			return nil
+		},
+	})
 }
 
 // Versions are shown by maturity, groups behind those of Kubernetes; a version that is not served is nowhere.

@@ -116,6 +116,8 @@ func TestDefinitionViews(t *testing.T) {
 		ask{"generation", "GET", things + "/a", "", "", 200, `"generation":2`},
 		ask{"without replicas", "POST", things, thing("b", `,"spec":{"host":"y.example"}`), jsonBody, 201, ""},
 		ask{"no scale", "GET", things + "/b/scale", "", "", 500, `the spec replicas field ".spec.replicas" does not exist`},
+		ask{"scaled from nothing", "PATCH", things + "/b/scale", `{"spec":{"replicas":1}}`, mergeBody, 200, `"replicas":1`},
+		ask{"scaled to nothing", "PATCH", things + "/b/scale", `{"spec":null}`, mergeBody, 200, ""},
 		ask{"selected", "GET", things + "?fieldSelector=spec.host%3Dy.example", "", "", 200, `"name":"b"`},
 		ask{"not selected", "GET", things + "?fieldSelector=spec.host%3Dz.example", "", "", 200, `"items":[]`},
 		ask{"not selectable", "GET", things + "?fieldSelector=spec.born%3Dx", "", "", 400, "field label not supported: spec.born"},
@@ -132,7 +134,7 @@ func TestDefinitionViews(t *testing.T) {
 	if got := strings.Join(names, " "); got != "Name/string/0 Host/string/0 Want/integer/1 Born/date/0" {
 		t.Errorf("columns: %s", got)
 	}
-	if got := fmt.Sprint(table.Rows[0].Cells[:3], table.Rows[1].Cells); !strings.HasPrefix(got, "[a x.example 5] [b y.example <nil> <nil>]") {
+	if got := fmt.Sprint(table.Rows[0].Cells[:3], table.Rows[1].Cells); !strings.HasPrefix(got, "[a x.example 5] [b y.example 0 <nil>]") {
 		t.Errorf("rows: %s", got)
 	}
 	if d, err := time.Parse(time.RFC3339, "2026-01-01T00:00:00Z"); err != nil || time.Since(d) > 0 && table.Rows[0].Cells[3] == "<invalid>" {

@@ -12,10 +12,10 @@ import (
 
 // kinds returns the index of what is served now.
 func (s *server) kinds() *discovery.Index {
-	if x := s.index.Load(); x != nil && x.Generation() == s.Kinds.Generation() {
+	if x := s.index.Load(); x != nil && x.Generation() == discovery.GenerationOf(s.Kinds, s.remotes()) {
 		return x
 	}
-	x := discovery.NewIndex(s.Kinds)
+	x := discovery.NewIndex(s.Kinds, s.remotes())
 	s.index.Store(x)
 	return x
 }

@@ -33,6 +33,7 @@ func (x *exchange) writeJSON(code int, v any) {
 
 // writeBody answers with JSON bytes in the wanted form, protobuf excepted.
 func (x *exchange) writeBody(code int, out media.Form, body []byte) {
+	x.audit.Response(body)
 	contentType := media.JSON
 	switch {
 	case out.Media == media.CBOR:
@@ -132,6 +133,7 @@ func putGzip(z *gzip.Writer) {
 
 // writeBinary answers in a binary form with the object whose JSON is body; obj is nil when it has to be decoded.
 func (x *exchange) writeBinary(code int, out media.Form, obj runtime.Object, body []byte) {
+	x.audit.Response(body)
 	b, err := x.s.codec.Binary(out, obj, body)
 	if err != nil {
 		x.fail(err)

@@ -44,6 +44,7 @@ func statusOf(err error) *metav1.Status {
 // fail answers with err's Status.
 func (x *exchange) fail(err error) {
 	s := statusOf(err)
+	x.audit.Fail(s)
 	if s.Code >= 500 {
 		x.s.Log.Warn("request failed", "method", x.r.Method, "path", x.r.URL.Path, "code", s.Code, "error", err)
 	}

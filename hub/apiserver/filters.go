@@ -44,6 +44,12 @@ func (s *server) filters(next http.Handler) http.Handler {
 			x.verb = verbOf(r.Method, true, false, "")
 			x.t = resource.Target{}
 		}
+		if x.remoteOf = s.remote(p); x.remoteOf != nil {
+			x.t, x.sub = resource.Target{}, nil
+			if a := x.attributes(); a.Resource {
+				x.verb = a.Verb
+			}
+		}
 		out.long = x.longRunning()
 		if out.long && x.verb != "watch" {
 			out.patience = podstream.Patience
@@ -53,10 +59,11 @@ func (s *server) filters(next http.Handler) http.Handler {
 		}
 		if len(p) > 0 && isHealthPath(p[0]) && !impersonate.Asked(r.Header) {
 			// Health must be answered above all when the hub is busy.
+			x.began(auth.Anonymous, began)
 			next.ServeHTTP(out, r)
 			return
 		}
-		ctx, leave, err := s.enter(x, p)
+		ctx, leave, err := s.enter(x, p, began)
 		if err != nil {
 			x.fail(err)
 			return
@@ -70,14 +77,17 @@ func (s *server) filters(next http.Handler) http.Handler {
 func (s *server) finish(x *exchange, out *response, began time.Time) {
 	if p := recover(); p != nil {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			x.audit.Done(out.code, nil)
 			panic(p)
 		}
+		x.audit.Done(http.StatusInternalServerError, p)
 		contain.Go(s.Log, "hub/apiserver", x.r.Method+" "+cut(x.r.URL.Path, maxLoggedText), func() { panic(p) }) // counts, and logs the stack once
 		if out.code != 0 || out.hijacked {
 			panic(http.ErrAbortHandler) // the answer has begun, so only a broken connection can report the failure
 		}
 		x.fail(apierrors.NewInternalError(fmt.Errorf("this request caused a panic: %v", p)))
 	}
+	x.audit.Done(out.code, nil)
 	took := time.Since(began)
 	s.metrics.observe(x, out.code, took)
 	s.Log.Debug("request", "verb", x.verb, "method", x.r.Method, "path", x.r.URL.Path, "code", out.code, "bytes", out.written, "took", took)
@@ -85,7 +95,7 @@ func (s *server) finish(x *exchange, out *response, began time.Time) {
 
 // enter takes a slot for a request, authenticates and authorizes it, and counts it against its user. leave returns what enter and
 // the request's body took.
-func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func(), err error) {
+func (s *server) enter(x *exchange, p []string, began time.Time) (ctx context.Context, leave func(), err error) {
 	select {
 	case s.inFlight <- struct{}{}:
 	default:
@@ -99,7 +109,7 @@ func (s *server) enter(x *exchange, p []string) (ctx context.Context, leave func
 			place.leave()
 		}
 	}()
-	ctx, err = s.admit(x, p)
+	ctx, err = s.admit(x, p, began)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -172,10 +182,11 @@ func open(p []string) bool {
 	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
 }
 
-// admit authenticates and authorizes a request. The context that it returns has the user.
-func (s *server) admit(x *exchange, p []string) (context.Context, error) {
+// admit authenticates and authorizes a request that came at began. The context that it returns has the user.
+func (s *server) admit(x *exchange, p []string, began time.Time) (context.Context, error) {
 	if open(p) && !impersonate.Asked(x.r.Header) {
 		x.user = auth.Anonymous
+		x.began(x.user, began)
 		return x.ctx, nil
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
@@ -183,12 +194,14 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 		s.refused(x.r, err.Error())
 	}
 	if err != nil || !ok {
+		s.Audit.Refuse(x.w, x.r, began, x.audited())
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
 	if s.Known != nil {
 		s.Known(x.ctx, user.Name)
 	}
 	x.user = user
+	x.began(user, began)
 	if err := x.crossSite(); err != nil {
 		return nil, err
 	}
@@ -196,25 +209,30 @@ func (s *server) admit(x *exchange, p []string) (context.Context, error) {
 	if user, err = impersonate.User(x.ctx, s.Authorizer, user, a, x.r.Header); err != nil {
 		return nil, err
 	}
+	if user.ImpersonatedBy != nil {
+		x.audit.Impersonate(user)
+	}
 	if open(p) {
 		return auth.WithUser(x.ctx, user), nil
 	}
-	if err := s.authorize(x.ctx, user, a); err != nil {
+	reason, err := s.authorize(x.ctx, user, a)
+	x.audit.Decide(err == nil, reason)
+	if err != nil {
 		return nil, err
 	}
 	return auth.WithUser(x.ctx, user), nil
 }
 
-// authorize refuses what user may not do.
-func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) error {
+// authorize refuses what user may not do. The reason is the authorizer's, for either decision.
+func (s *server) authorize(ctx context.Context, user auth.User, a auth.Attributes) (reason string, err error) {
 	allowed, reason, err := s.Authorizer.Authorize(ctx, user, a)
 	if err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+		return reason, apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
 	}
 	if !allowed {
-		return auth.Forbidden(user, a, reason)
+		return reason, auth.Forbidden(user, a, reason)
 	}
-	return nil
+	return reason, nil
 }
 
 // refusalLog bounds what clients without credentials can put into the log: one line each refusalPause, with how many were left
@@ -244,6 +262,25 @@ func (s *server) refused(r *http.Request, reason string) {
 	l.mu.Unlock()
 	if !quiet {
 		s.Log.Info("credentials refused", "from", r.RemoteAddr, "reason", strconv.QuoteToASCII(cut(reason, maxLoggedText)), "notLogged", skipped)
+	}
+}
+
+// audited returns what the request is about, for the audit log: the verb of a stream is that of its method, as upstream's.
+func (x *exchange) audited() auth.Attributes {
+	a := x.attributes()
+	if a.Resource {
+		a.Verb = x.verb
+	}
+	return a
+}
+
+// began begins to record a request of u, if the audit policy asks for it.
+func (x *exchange) began(u auth.User, at time.Time) {
+	if x.s.Audit != nil {
+		x.audit = x.s.Audit.Begin(x.w, x.r, at, u, x.audited())
+		if out, ok := x.w.(*response); ok && out.long {
+			out.onHeader = x.audit.Start
+		}
 	}
 }
 

@@ -111,6 +111,7 @@ func (s *server) servePaths(x *exchange) {
 // serveOpenID serves OpenID Connect discovery: other programs verify ServiceAccount tokens by it.
 func (s *server) serveOpenID(x *exchange) {
 	if strings.HasSuffix(x.r.URL.Path, "jwks") {
+		x.w.Header().Set("Cache-Control", "public, max-age=3600") // as upstream; who finds a token's key missing reads again
 		x.writeBytes(http.StatusOK, "application/jwk-set+json", s.JWKS())
 		return
 	}

@@ -24,7 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"petrel.dev/petrel/hub/apiserver"
-	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/satoken"
 )
 
 const configMaps = "/api/v1/namespaces/default/configmaps"
@@ -151,7 +151,7 @@ func TestServiceAccountClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := h.pki.IssueToken(t.Context(), sa, nil, nil, 0)
+	token, _, err := h.pki.Tokens().IssueToken(t.Context(), sa, satoken.Bound{}, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestServiceAccountClient(t *testing.T) {
 		reviewed, err := kubernetes.NewForConfigOrDie(admin).AuthenticationV1().TokenReviews().Create(t.Context(),
 			&authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 		if err != nil || !reviewed.Status.Authenticated || reviewed.Status.User.Username != "system:serviceaccount:default:robot" ||
-			!slices.Equal(reviewed.Status.Audiences, []string{auth.Issuer}) || len(reviewed.Status.User.Extra) == 0 {
+			!slices.Equal(reviewed.Status.Audiences, []string{satoken.Issuer}) || len(reviewed.Status.User.Extra) == 0 {
 			t.Errorf("the token is reviewed as %+v, %v", reviewed, err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/auth/satoken"
 )
 
 // byHand opens a connection that the test speaks HTTP/1.1 on by hand, with the administrator's certificate.
@@ -38,7 +39,7 @@ func (h *hub) robot(t *testing.T) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := h.pki.IssueToken(t.Context(), sa, nil, nil, 0)
+	token, _, err := h.pki.Tokens().IssueToken(t.Context(), sa, satoken.Bound{}, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,14 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 			}
 		}
 	}
+	head, err := listHead(kind, apiVersion, listMeta(res))
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if x.audit.WantsResponse() {
+		x.audit.Response(joinList(head, items))
+	}
 	if out.Binary() {
 		body, err := x.s.codec.BinaryList(out, kind, apiVersion, listMeta(res), items)
 		if err != nil {
@@ -66,11 +74,6 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 			return
 		}
 		x.writeBytes(http.StatusOK, out.Media, body)
-		return
-	}
-	head, err := listHead(kind, apiVersion, listMeta(res))
-	if err != nil {
-		x.fail(err)
 		return
 	}
 	if out.Media == media.JSON && !out.Pretty {

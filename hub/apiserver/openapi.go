@@ -76,6 +76,13 @@ func (x *exchange) openAPIRoot() {
 	for path, hash := range hashes {
 		paths[path] = item{"/openapi/v3/" + path + "?hash=" + hash}
 	}
+	if remotes := x.s.remotes(); remotes != nil {
+		for _, r := range remotes.Versions() {
+			if path := "apis/" + r.Group + "/" + r.Version; r.Current { // its own server has the document, and says when it changes
+				paths[path] = item{"/openapi/v3/" + path}
+			}
+		}
+	}
 	x.writeJSON(http.StatusOK, map[string]any{"paths": paths})
 }
 

@@ -11,20 +11,30 @@ import (
 // response records what was answered, for the log, the metrics and the panic handler. It is owned by the request's goroutine.
 type response struct {
 	http.ResponseWriter
-	code     int           // 0: nothing has been answered
-	written  int64         // bytes of the body
-	hijacked bool          // the connection is another's
-	long     bool          // a watch or stream
-	patience time.Duration // how long one piece may take to be read
-	armed    time.Time     // when the write deadline was set; zero: none is set
+	code     int            // 0: nothing has been answered
+	written  int64          // bytes of the body
+	hijacked bool           // the connection is another's
+	long     bool           // a watch or stream
+	patience time.Duration  // how long one piece may take to be read
+	armed    time.Time      // when the write deadline was set; zero: none is set
+	onHeader func(code int) // called when the answer begins; nil: not
 }
 
-// WriteHeader implements http.ResponseWriter. The first code counts.
+// WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(code int) {
-	if w.code == 0 {
-		w.code = code
-	}
+	w.begin(code)
 	w.ResponseWriter.WriteHeader(code)
+}
+
+// begin notes the code of the answer. The first one counts.
+func (w *response) begin(code int) {
+	if w.code != 0 {
+		return
+	}
+	w.code = code
+	if w.onHeader != nil {
+		w.onHeader(code)
+	}
 }
 
 // writePiece is what one write may hold, in bytes: each piece has to be taken by the client within the patience, so a
@@ -37,9 +47,7 @@ const (
 
 // Write implements http.ResponseWriter. It writes in pieces, each with its own deadline.
 func (w *response) Write(b []byte) (int, error) {
-	if w.code == 0 {
-		w.code = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	done := 0
 	for {
 		w.arm()
@@ -99,7 +107,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := h.Hijack()
 	if err == nil {
 		w.hijacked = true
-		w.code = http.StatusSwitchingProtocols
+		w.begin(http.StatusSwitchingProtocols)
 	}
 	return c, rw, err
 }

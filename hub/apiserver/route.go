@@ -17,6 +17,8 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	x.w, x.r, x.ctx = w, r, r.Context()
 	p := segments(r.URL.Path)
 	switch {
+	case x.remoteOf != nil:
+		s.serveRemote(x)
 	case len(p) == 0:
 		s.servePaths(x)
 	case p[0] == "api" || p[0] == "apis":

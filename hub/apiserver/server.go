@@ -13,11 +13,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/apiserver/proxy"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/resource"
@@ -30,11 +32,14 @@ type Config struct {
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
 	Streams       podstream.Streams // nil: pods have no logs, exec, attach, port-forward (503)
+	Aggregated    Aggregated        // nil: no API servers behind this one
 	Dialer        proxy.Dialer      // nil: pods, Services and nodes have no proxy (503)
 	OpenAPI       OpenAPI           // nil: no schemas (404)
 	JWKS          func() []byte     // public token keys for /openid/v1/jwks; nil: not served
 	Version       version.Info
 	Log           *slog.Logger
+	// Audit records requests; nil: it is off.
+	Audit *audit.Log
 	// AgentPanics returns how many panics the agents have contained, by node, for /metrics; nil: it is not known.
 	AgentPanics func() map[string]uint64
 	// Collectors are metrics of other parts, for /metrics.
@@ -106,6 +111,10 @@ type exchange struct {
 	verb string
 	user auth.User // of the request, once it is authenticated; without a name before
 	held int       // bytes of the body that count against the user
+	// remoteOf is whose server answers the request; nil: this one.
+	remoteOf *apiregistrationv1.APIService
+	// audit is nil while the request is not recorded.
+	audit *audit.Request
 	// query is parsed once, because many functions read it.
 	query url.Values
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -44,8 +46,12 @@ func (x *exchange) admitStream() error {
 	if !slices.Contains(x.sub.Verbs, "create") {
 		return nil
 	}
-	options := x.sub.New()
-	if err := resource.Scheme().Convert(&x.query, options, nil); err != nil {
+	options, query := x.sub.New(), x.query
+	if x.sub.Proxy { // its query is the workload's
+		_, path, _ := strings.Cut(x.r.URL.Path, "/"+x.t.Name+"/"+x.t.Subresource)
+		query = url.Values{"path": {path}}
+	}
+	if err := resource.Scheme().Convert(&query, options, nil); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	return x.s.Verbs.Connect(warning.WithWarningRecorder(x.ctx, x), x.t, options)

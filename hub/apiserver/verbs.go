@@ -110,6 +110,7 @@ func (x *exchange) decodeTarget(body []byte, validation string) (runtime.Object,
 	if err != nil {
 		return nil, err
 	}
+	x.audit.Object(obj)
 	m, err := meta.Accessor(obj)
 	if err != nil {
 		return obj, nil // a body without metadata
@@ -127,6 +128,7 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.audit.Patch(body)
 	if pt == types.ApplyPatchType && !json.Valid(body) { // JSON is YAML too, and most clients send that
 		release, err := x.yamlTurn(len(body))
 		if err != nil {
@@ -143,7 +145,8 @@ func (x *exchange) mayCreate() context.Context {
 	return registry.WithCreateCheck(x.ctx, func(ctx context.Context) error {
 		a := x.attributes()
 		a.Verb = "create"
-		return x.s.authorize(ctx, auth.UserFrom(ctx), a)
+		_, err := x.s.authorize(ctx, auth.UserFrom(ctx), a) // who may be impersonated
+		return err
 	})
 }
 
@@ -151,6 +154,9 @@ func (x *exchange) delete(body []byte) (*registry.Result, error) {
 	o, err := x.deleteOptions(body)
 	if err != nil {
 		return nil, err
+	}
+	if len(body) > 0 {
+		x.audit.Object(o)
 	}
 	x.warnOfOrphans(o)
 	return x.s.Verbs.Delete(x.ctx, x.t, o)

@@ -16,6 +16,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"petrel.dev/petrel/hub/auth/keyfile"
+	"petrel.dev/petrel/hub/auth/satoken"
 )
 
 // AdminName is the user of the certificate in admin.kubeconfig, which the hub makes and renews by itself.
@@ -97,11 +100,11 @@ func (a *Admins) certificates() (map[string]*x509.Certificate, error) {
 	}
 	certs := map[string]*x509.Certificate{}
 	for _, f := range files {
-		if c := loadCert(f); c != nil {
+		if c := keyfile.ReadCert(f); c != nil {
 			certs[strings.TrimSuffix(filepath.Base(f), ".crt")] = c
 		}
 	}
-	if c := loadCert(filepath.Join(a.dir, "admin.crt")); c != nil {
+	if c := keyfile.ReadCert(filepath.Join(a.dir, "admin.crt")); c != nil {
 		certs[AdminName] = c
 	}
 	return certs, nil
@@ -123,18 +126,18 @@ func (a *Admins) Issue(name, server string, ttl time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old := loadCert(path); old != nil && a.now().Before(old.NotAfter) {
+	if old := keyfile.ReadCert(path); old != nil && a.now().Before(old.NotAfter) {
 		_, byKey := revoked[keyOf(old)]
 		_, bySerial := revoked[serialOf(old)]
 		if !byKey && !bySerial {
 			return nil, fmt.Errorf("%s has a certificate until %s; revoke it first (petrel admin revoke %s), or choose another name", name, old.NotAfter.Format(time.DateOnly), name)
 		}
 	}
-	caKey, err := loadKey(filepath.Join(a.dir, "ca.key"), func() error { return fs.ErrNotExist })
+	caKey, err := keyfile.Read(filepath.Join(a.dir, "ca.key"), func() error { return fs.ErrNotExist })
 	if err != nil {
 		return nil, err
 	}
-	ca := loadCert(filepath.Join(a.dir, "ca.crt"))
+	ca := keyfile.ReadCert(filepath.Join(a.dir, "ca.crt"))
 	if ca == nil || !caKey.PublicKey.Equal(ca.PublicKey) {
 		return nil, fmt.Errorf("%s is not the certificate of ca.key beside it; start the hub, whose error explains what to do", filepath.Join(a.dir, "ca.crt"))
 	}
@@ -152,7 +155,7 @@ func (a *Admins) Issue(name, server string, ttl time.Duration) ([]byte, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if err := writeFile(path, certPEM(cert), 0o600); err != nil {
+	if err := keyfile.Write(path, keyfile.CertPEM(cert), 0o600); err != nil {
 		return nil, err
 	}
 	return kubeconfig(server, name, ca, cert, key)
@@ -183,4 +186,13 @@ func (a *Admins) Revoke(nameOrSerial string) (name string, err error) {
 		return "", fmt.Errorf("there is no administrator %q, and it is no serial number; petrel admin list shows those there are", nameOrSerial)
 	}
 	return "-", addRevoked(a.dir, revocation{id: "serial " + serial, name: "-", at: a.now()})
+}
+
+// RotateTokenKey makes a new key that signs ServiceAccount tokens. Tokens of the one before stay good until they expire.
+func (a *Admins) RotateTokenKey() error {
+	keys, err := satoken.Open(a.dir, a.now)
+	if err != nil {
+		return err
+	}
+	return keys.Rotate()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +13,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/auth/satoken"
 )
 
 // Extra values that a User may have; Kubernetes' own.
@@ -26,19 +31,39 @@ const (
 // Its fields do not change after NewAuthenticator; the memos have locks of their own.
 type Credentials struct {
 	pki     *PKI
-	objects Objects
+	objects satoken.Objects
 	roots   *x509.CertPool // the hub's own CA alone
 
 	// To verify a signature costs a board half a millisecond, and clients show the same one with each request. All requests
 	// of a connection have the same *x509.Certificate.
 	certs  memo[*x509.Certificate, User]
-	tokens memo[[sha256.Size]byte, *claims]
+	tokens memo[[sha256.Size]byte, *satoken.Claims]
+
+	// bearers judge the tokens that are not ServiceAccounts', in this order. Set by Add before the first request.
+	bearers []BearerTokens
+	// legacyUsed, when not nil, is called with each legacy token's Secret. Set by OnLegacyToken before the first request.
+	legacyUsed func(*corev1.Secret)
 
 	open openTokens // has a lock of its own
 }
 
+// BearerTokens judges one sort of bearer tokens.
+type BearerTokens interface {
+	// Token returns whose token it is, and for which of audiences it is good; none are the API's own. ours is false when the token is
+	// of another sort; err says why one of this sort is refused.
+	Token(ctx context.Context, token string, audiences []string) (user User, accepted []string, ours bool, err error)
+	// Until makes end be called, once and in a goroutine of its own, when the token stops being accepted before stop is called.
+	Until(token string, end func()) (stop func())
+}
+
+// Add makes a accept another sort of tokens.
+func (a *Credentials) Add(b BearerTokens) { a.bearers = append(a.bearers, b) }
+
+// OnLegacyToken makes used be called with the Secret of each legacy token that a request came with. It must return quickly.
+func (a *Credentials) OnLegacyToken(used func(*corev1.Secret)) { a.legacyUsed = used }
+
 // NewAuthenticator returns an Authenticator that verifies by pki's keys, and checks in objects that what a token is bound to exists.
-func NewAuthenticator(pki *PKI, objects Objects) *Credentials {
+func NewAuthenticator(pki *PKI, objects satoken.Objects) *Credentials {
 	roots := x509.NewCertPool()
 	roots.AddCert(pki.ca)
 	return &Credentials{pki: pki, objects: objects, roots: roots}
@@ -57,11 +82,19 @@ func (a *Credentials) Authenticate(r *http.Request) (user User, ok bool, err err
 	return User{}, false, nil
 }
 
-// Until implements Authenticator: it ends requests of a client certificate when that is revoked, and those of a ServiceAccount's token
-// when that expires or what it is bound to goes.
+// Until implements Authenticator: it ends requests of a client certificate, or of a user's token, when that is revoked, and those of a
+// ServiceAccount's token when that expires or what it is bound to goes.
 func (a *Credentials) Until(r *http.Request, end func()) (stop func()) {
 	if token, found := bearer(r); found {
-		return a.untilTokenEnds(r.Context(), token, end)
+		stops := []func(){a.untilTokenEnds(r.Context(), token, end)}
+		for _, b := range a.bearers {
+			stops = append(stops, b.Until(token, end))
+		}
+		return func() {
+			for _, s := range stops {
+				s()
+			}
+		}
 	}
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return func() {}
@@ -80,8 +113,8 @@ func bearer(r *http.Request) (string, bool) {
 	for _, h := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for p := range strings.SplitSeq(h, ",") {
 			if enc, ok := strings.CutPrefix(strings.TrimSpace(p), prefix); ok {
-				if token, err := decodeBearer(enc); err == nil {
-					return token, true
+				if token, err := base64.RawURLEncoding.DecodeString(enc); err == nil {
+					return string(token), true
 				}
 			}
 		}
@@ -89,37 +122,39 @@ func bearer(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// apiAudiences are those of tokens for this API.
-var apiAudiences = []string{Issuer, Issuer + ".cluster.local"}
-
-// Token verifies a ServiceAccount token for any of the audiences (none: the API's own) and returns those that it is for. When what
-// it is bound to does not exist, Token looks again once the cache has caught up: it may have been created a moment ago.
+// Token verifies a bearer token for any of the audiences (none: the API's own) and returns those that it is for. When what
+// a ServiceAccount's token is bound to does not exist, Token looks again once the cache has caught up: it may have been created a
+// moment ago.
 func (a *Credentials) Token(ctx context.Context, token string, audiences []string) (user User, accepted []string, err error) {
-	if len(audiences) == 0 {
-		audiences = apiAudiences
+	for _, b := range a.bearers {
+		if user, accepted, ours, err := b.Token(ctx, token, audiences); ours {
+			return user, accepted, err
+		}
 	}
 	sum := sha256.Sum256([]byte(token))
 	c, ok := a.tokens.get(sum)
-	if !ok {
-		var err error
-		if c, err = verifyJWT(&a.pki.saKey.PublicKey, token); err != nil {
+	if !ok || !a.pki.tokens.Knows(satoken.KeyIDOf(token)) {
+		if c, err = a.pki.tokens.Verify(token); err != nil {
 			return User{}, nil, err
 		}
 		a.tokens.put(sum, c)
 	}
-	user, err = c.check(a.pki.now(), audiences, a.objects)
-	if errors.Is(err, errGone) && a.objects.CatchUp(ctx) == nil {
-		user, err = c.check(a.pki.now(), audiences, a.objects)
+	id, accepted, err := a.pki.tokens.Identify(c, token, audiences, a.objects)
+	if satoken.MayBeLate(err) && a.objects.CatchUp(ctx) == nil {
+		id, accepted, err = a.pki.tokens.Identify(c, token, audiences, a.objects)
 	}
 	if err != nil {
 		return User{}, nil, err
 	}
-	for _, aud := range c.Audience {
-		if slices.Contains(audiences, aud) {
-			accepted = append(accepted, aud)
-		}
+	if id.Secret != nil && a.legacyUsed != nil {
+		a.legacyUsed(id.Secret)
 	}
-	return user, accepted, nil
+	return User{
+		Name:   satoken.Username(id.Namespace, id.Name),
+		UID:    id.UID,
+		Groups: []string{groupServiceAccounts, groupServiceAccounts + ":" + id.Namespace, GroupAuthenticated},
+		Extra:  id.Extra,
+	}, accepted, nil
 }
 
 func (a *Credentials) certificate(chain []*x509.Certificate) (User, bool, error) {

@@ -6,11 +6,23 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
+
+// catchUpTime bounds how long a decision waits for the cache. A request must not hold its slot for as long as the feed of changes
+// hangs; it is refused instead.
+const catchUpTime = 2 * time.Second
+
+// CaughtUp reports whether catchUp, which waits until reads show all that was committed before, has done so in time.
+func CaughtUp(ctx context.Context, catchUp func(context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	return catchUp(ctx) == nil
+}
 
 // Policy is an Authorizer that can also list what it allows.
 type Policy interface {

@@ -1,5 +1,7 @@
 package auth
 
+import "petrel.dev/petrel/hub/auth/satoken"
+
 // Component is a part of the hub that uses the API in process. It has the name of its counterpart in Kubernetes, because audit
 // logs, RBAC's default roles, and tools that look at field managers know those names.
 type Component struct {
@@ -34,7 +36,7 @@ func Controller(name string) Component {
 	const namespace = "kube-system"
 	return Component{
 		User: User{
-			Name:   AccountName(namespace, name),
+			Name:   satoken.Username(namespace, name),
 			Groups: append(AccountGroups(namespace), GroupAuthenticated),
 		},
 		Manager: "kube-controller-manager",

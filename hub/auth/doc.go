@@ -6,7 +6,7 @@
 //	DATA/pki/admin.key, admin.crt    system:masters, for admin.kubeconfig
 //	DATA/pki/admins/NAME.crt         certificates of further administrators, made by `petrel admin issue`
 //	DATA/pki/revoked                 client certificates that are refused
-//	DATA/pki/sa.key                  signs ServiceAccount tokens
+//	DATA/pki/sa.key, sa-retired      sign and verify ServiceAccount tokens: see satoken
 //
 // Only keys matter; certificates are derived from them. A certificate that is missing, damaged, near its end or lacks a name is
 // issued again from the keys, at start and while running. A key that is damaged is an error which names the file, because

@@ -10,8 +10,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/hub/auth/satoken"
+	"petrel.dev/petrel/internal/clock"
 	"petrel.dev/petrel/internal/kube"
 )
+
+// BoundKinds are those that tokens are bound to.
+var BoundKinds = []kube.GVK{kube.Pod, kube.Secret, kube.Node, kube.ServiceAccount}
 
 // openTokens are the long requests that were let in by a ServiceAccount's token. They end when the token expires, and when what it is
 // bound to goes. The zero value is ready.
@@ -20,11 +25,8 @@ type openTokens struct {
 	by map[boundTo]map[*openToken]struct{} // guarded by mu; without empty sets
 }
 
-// boundTo names what a token is bound to: an account, or a pod.
-type boundTo struct {
-	pod             bool
-	namespace, name string
-}
+// boundTo names what a token is bound to: its account, and a pod, a Secret or a node.
+type boundTo struct{ kind, namespace, name string }
 
 // openToken is one long request. Its fields do not change, but for stopped and timers.
 type openToken struct {
@@ -77,22 +79,25 @@ func (t *openToken) stop() {
 	}
 }
 
-// Changed is called with each Pod and ServiceAccount that changes or is deleted, once reads show that: long requests with tokens that
-// are bound to it may have to end. It returns quickly.
+// Changed is called with each object of BoundKinds that changes or is deleted, once reads show that: long requests with tokens that are
+// bound to it may have to end. It returns quickly.
 func (a *Credentials) Changed(o kube.Object) {
 	at := boundTo{namespace: o.GetNamespace(), name: o.GetName()}
 	switch o.(type) {
 	case *corev1.Pod:
-		at.pod = true
+		at.kind = "pod"
+	case *corev1.Secret:
+		at.kind = "secret"
+	case *corev1.Node:
+		at.kind = "node"
 	case *corev1.ServiceAccount:
-	default:
-		return
+		at.kind = "serviceaccount"
 	}
 	a.open.mu.Lock()
 	defer a.open.mu.Unlock()
 	for t := range a.open.by[at] {
 		if ends := o.GetDeletionTimestamp(); ends != nil {
-			t.checkAfter(ends.Add(deletedLeeway + time.Second).Sub(sane(a.pki.now())))
+			t.checkAfter(ends.Add(satoken.Leeway + time.Second).Sub(clock.Sane(a.pki.now())))
 		}
 		go t.check()
 	}
@@ -109,17 +114,15 @@ func (a *Credentials) untilTokenEnds(ctx context.Context, token string, end func
 	if !ok {
 		return func() {} // of another sort
 	}
-	bound := []boundTo{{namespace: namespace, name: name}}
-	for _, pod := range u.Extra[extraPodName] {
-		bound = append(bound, boundTo{pod: true, namespace: namespace, name: pod})
-	}
+	expires, bound := claimsOf(token)
+	bound = append(bound, boundTo{"serviceaccount", namespace, name})
 	t := &openToken{end: end, timers: map[*time.Timer]struct{}{}, good: func() bool {
 		_, _, err := a.Token(context.Background(), token, nil)
 		return err == nil
 	}}
 	a.open.add(t, bound)
-	if at, ok := expiry(token); ok {
-		t.checkAfter(at.Sub(sane(a.pki.now())))
+	if expires > 0 {
+		t.checkAfter(time.Unix(expires, 0).Sub(clock.Sane(a.pki.now())))
 	}
 	go t.check() // what it is bound to may have gone before it was added
 	return func() {
@@ -152,21 +155,37 @@ func (s *openTokens) remove(t *openToken, bound []boundTo) {
 	}
 }
 
-// expiry returns when a token that has been verified expires; ok is false for one that does not.
-func expiry(token string) (at time.Time, ok bool) {
+// claimsOf returns when a token that has been verified expires (seconds of Unix time, 0: never), and what it is bound to besides its
+// account.
+func claimsOf(token string) (expires int64, bound []boundTo) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return time.Time{}, false
+		return 0, nil
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return time.Time{}, false
+		return 0, nil
 	}
+	type ref struct{ Name string }
 	var c struct {
-		Expires int64 `json:"exp"`
+		Expires   int64  `json:"exp"`
+		Namespace string `json:"kubernetes.io/serviceaccount/namespace"`
+		Secret    string `json:"kubernetes.io/serviceaccount/secret.name"`
+		Bound     struct {
+			Namespace         string
+			Pod, Secret, Node ref
+		} `json:"kubernetes.io"`
 	}
-	if json.Unmarshal(payload, &c) != nil || c.Expires == 0 {
-		return time.Time{}, false
+	if json.Unmarshal(payload, &c) != nil {
+		return 0, nil
 	}
-	return time.Unix(c.Expires, 0), true
+	for _, at := range []boundTo{
+		{"pod", c.Bound.Namespace, c.Bound.Pod.Name}, {"secret", c.Bound.Namespace, c.Bound.Secret.Name},
+		{"secret", c.Namespace, c.Secret}, {"node", "", c.Bound.Node.Name},
+	} {
+		if at.name != "" {
+			bound = append(bound, at)
+		}
+	}
+	return c.Expires, bound
 }

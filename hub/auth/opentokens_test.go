@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -38,11 +39,13 @@ func TestOpenTokensEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins before this program was written
-				p := newWorld().load(t, t.TempDir())
-				p.now = time.Now
+				p, err := loadPKI(t.TempDir(), nil, time.Now, newWorld().interfaces)
+				if err != nil {
+					t.Fatal(err)
+				}
 				have := objects{sa: account("sa-1"), po: pod("pod-1")}
 				a := NewAuthenticator(p, have)
-				token, _, err := p.IssueToken(t.Context(), account("sa-1"), pod("pod-1"), nil, time.Hour)
+				token, _, err := p.tokens.IssueToken(t.Context(), account("sa-1"), satoken.Bound{Pod: pod("pod-1")}, nil, time.Hour)
 				if err != nil {
 					t.Fatal(err)
 				}

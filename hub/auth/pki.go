@@ -16,6 +16,10 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"petrel.dev/petrel/hub/auth/keyfile"
+	"petrel.dev/petrel/hub/auth/satoken"
+	"petrel.dev/petrel/internal/dirwatch"
 )
 
 // PKI holds the hub's keys and keeps its certificates valid. It is safe for concurrent use.
@@ -26,17 +30,22 @@ type PKI struct {
 	addrs func() ([]net.Addr, error) // the machine's addresses now; never nil
 	log   *slog.Logger               // set by LogTo before Run; nil: no log
 
-	// Never nil, and never change while the process runs: clients trust ca, agents pin serverKey, tokens are signed by saKey.
-	caKey, serverKey, saKey *ecdsa.PrivateKey
-	ca                      *x509.Certificate
+	// Never nil, and never change while the process runs: clients trust ca, agents pin serverKey.
+	caKey, serverKey *ecdsa.PrivateKey
+	ca               *x509.Certificate
+	tokens           *satoken.Keys // never nil; has locks of its own
+	// tokenKeyInUse is what satoken.Keys.Upkeep asks. Set before Run; nil: no retired key is removed.
+	tokenKeyInUse func(kid string) bool
+	// onChange are called when files of the directory may have changed. Set before Run.
+	onChange []func() error
 
 	// revoked is what Authenticate refuses. It is set before LoadPKI returns, and has its own lock.
 	revoked revocations
 
 	mu          sync.Mutex        // guards what follows
 	server      *tls.Certificate  // replaced by renew; never nil after LoadPKI, nor changed in place: handshakes share it
-	adminKey    *ecdsa.PrivateKey // replaced when it is revoked; never nil after LoadPKI
-	admin       *x509.Certificate // of adminKey; nil only while renew has yet to issue it
+	adminKey    *ecdsa.PrivateKey // replaced when it is revoked or another process has changed it; never nil after LoadPKI
+	admin       *x509.Certificate // of adminKey, with which it is replaced; never nil after LoadPKI
 	kubeconfigs map[string]string // server URL by path, as passed to WriteKubeconfig: written again with admin; grows only
 }
 
@@ -53,7 +62,7 @@ func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]n
 	}
 	p := &PKI{dir: dir, hosts: hosts, now: now, addrs: addrs, kubeconfigs: map[string]string{}}
 	var err error
-	if p.caKey, err = loadKey(p.path("ca.key"), p.nothingDependsOn("ca.crt")); err != nil {
+	if p.caKey, err = keyfile.Read(p.path("ca.key"), p.nothingDependsOn("ca.crt")); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
 	for _, k := range []struct {
@@ -63,11 +72,13 @@ func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]n
 	}{
 		{"server.key", &p.serverKey, "server.crt"},
 		{"admin.key", &p.adminKey, ""},
-		{"sa.key", &p.saKey, ""},
 	} {
-		if *k.key, err = loadKey(p.path(k.file), p.nothingDependsOn(k.on)); err != nil {
+		if *k.key, err = keyfile.Read(p.path(k.file), p.nothingDependsOn(k.on)); err != nil {
 			return nil, fmt.Errorf("pki: %w", err)
 		}
+	}
+	if p.tokens, err = satoken.Open(dir, now); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
 	}
 	if err := p.loadCA(); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
@@ -79,7 +90,7 @@ func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]n
 	p.revoked.set(list)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.renew(); err != nil {
+	if err := p.renew(p.adminKey); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
 	return p, nil
@@ -87,6 +98,15 @@ func loadPKI(dir string, hosts []string, now func() time.Time, addrs func() ([]n
 
 // LogTo sets where Run reports a renewal that failed. It is called before Run.
 func (p *PKI) LogTo(log *slog.Logger) { p.log = log }
+
+// Tokens returns the keys of ServiceAccount tokens.
+func (p *PKI) Tokens() *satoken.Keys { return p.tokens }
+
+// KeepTokenKeys sets which retired keys of ServiceAccount tokens are kept however old they are. It is called before Run.
+func (p *PKI) KeepTokenKeys(inUse func(kid string) bool) { p.tokenKeyInUse = inUse }
+
+// OnChange makes reload be called when files of the directory may have changed. It is called before Run.
+func (p *PKI) OnChange(reload func() error) { p.onChange = append(p.onChange, reload) }
 
 func (p *PKI) path(file string) string { return filepath.Join(p.dir, file) }
 
@@ -105,7 +125,7 @@ func (p *PKI) nothingDependsOn(cert string) func() error {
 }
 
 func (p *PKI) loadCA() error {
-	p.ca = loadCert(p.path("ca.crt"))
+	p.ca = keyfile.ReadCert(p.path("ca.crt"))
 	if p.ca != nil && p.caKey.PublicKey.Equal(p.ca.PublicKey) {
 		return nil
 	}
@@ -118,26 +138,27 @@ func (p *PKI) loadCA() error {
 		return err
 	}
 	p.ca = ca
-	return writeFile(p.path("ca.crt"), certPEM(ca), 0o644)
+	return keyfile.Write(p.path("ca.crt"), keyfile.CertPEM(ca), 0o644)
 }
 
-// renew issues what is missing or near its end. A certificate that cannot be written is used all the same: the error
-// then means that a restart would have to issue it again. p.mu is held.
-func (p *PKI) renew() error {
+// renew issues what is missing or near its end; the administrator's certificate for adminKey. A certificate that cannot be written is
+// used all the same: the error then means that a restart would have to issue it again. p.mu is held.
+func (p *PKI) renew(adminKey *ecdsa.PrivateKey) error {
 	now := p.now()
 	l := serverLeaf(p.hosts, p.addrs)
 	cert, changed, werr := p.ensure("server.crt", l, p.serverCert(), &p.serverKey.PublicKey, now)
 	if cert != nil && (changed || p.server == nil) {
 		p.server = &tls.Certificate{Certificate: [][]byte{cert.Raw, p.ca.Raw}, PrivateKey: p.serverKey, Leaf: cert}
 	}
-	if err := p.replaceRevokedKey(); err != nil {
-		return errors.Join(werr, err)
+	key, kerr := p.notRevoked(adminKey)
+	if key == nil {
+		return errors.Join(werr, kerr)
 	}
-	cert, changed, err := p.ensure("admin.crt", adminLeaf(AdminName), p.admin, &p.adminKey.PublicKey, now)
-	if cert != nil {
-		p.admin = cert
+	cert, changed, err := p.ensure("admin.crt", adminLeaf(AdminName), p.admin, &key.PublicKey, now)
+	if cert != nil { // key and certificate change together: without one the other is of no use
+		p.adminKey, p.admin = key, cert
 	}
-	errs := []error{werr, err}
+	errs := []error{werr, kerr, err}
 	if changed { // with a new key the certificate is new too
 		for path, server := range p.kubeconfigs {
 			errs = append(errs, p.writeKubeconfig(path, server))
@@ -146,29 +167,30 @@ func (p *PKI) renew() error {
 	return errors.Join(errs...)
 }
 
-// replaceRevokedKey gives the administrator a new key when all certificates of the current one are revoked. p.mu is held.
-func (p *PKI) replaceRevokedKey() error {
-	der, err := x509.MarshalPKIXPublicKey(&p.adminKey.PublicKey)
+// notRevoked returns key, or another one for the administrator when all certificates of key are revoked: also when that could not be
+// written, because the next attempt, or start, makes another one. p.mu is held.
+func (p *PKI) notRevoked(key *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, refused := p.revoked.of(&x509.Certificate{RawSubjectPublicKeyInfo: der, SerialNumber: new(big.Int)})
 	if !refused {
-		return nil
+		return key, nil
 	}
-	key, err := createKey(p.path("admin.key"))
-	if key != nil { // also when it could not be written: the next attempt, or start, makes another one
-		p.adminKey = key
-	}
-	return err
+	return keyfile.Create(p.path("admin.key"))
 }
 
-// reload applies what other processes have changed in the directory: the list of revoked certificates, the administrator's key. A
-// list that cannot be read leaves the one before in force.
+// reload applies what other processes have changed in the directory: the list of revoked certificates, the administrator's key, the
+// keys of tokens, and what OnChange has added. What cannot be read leaves the one before in force.
 func (p *PKI) reload() error {
+	var errs []error
+	for _, f := range append([]func() error{p.tokens.Reload}, p.onChange...) {
+		errs = append(errs, f())
+	}
 	list, err := readRevoked(p.dir)
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	before := len(*p.revoked.list.Load())
 	p.revoked.set(list)
@@ -177,10 +199,11 @@ func (p *PKI) reload() error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if key, err := loadKey(p.path("admin.key"), func() error { return fs.ErrNotExist }); err == nil && !key.Equal(p.adminKey) {
-		p.adminKey, p.admin = key, nil
+	adminKey := p.adminKey
+	if key, err := keyfile.Read(p.path("admin.key"), func() error { return fs.ErrNotExist }); err == nil {
+		adminKey = key
 	}
-	return p.renew()
+	return errors.Join(append(errs, p.renew(adminKey))...)
 }
 
 func (p *PKI) serverCert() *x509.Certificate {
@@ -192,7 +215,7 @@ func (p *PKI) serverCert() *x509.Certificate {
 
 func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.PublicKey, now time.Time) (*x509.Certificate, bool, error) {
 	if have == nil {
-		have = loadCert(p.path(file))
+		have = keyfile.ReadCert(p.path(file))
 	}
 	if l.served(have, p.ca, pub, now) {
 		return have, false, nil
@@ -201,7 +224,7 @@ func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.Pub
 	if err != nil {
 		return nil, false, err
 	}
-	return cert, true, writeFile(p.path(file), certPEM(cert), 0o644)
+	return cert, true, keyfile.Write(p.path(file), keyfile.CertPEM(cert), 0o644)
 }
 
 // Run renews certificates before they expire, until ctx ends. The server's certificate is also renewed by the handshake
@@ -210,12 +233,13 @@ func (p *PKI) ensure(file string, l leaf, have *x509.Certificate, pub *ecdsa.Pub
 func (p *PKI) Run(ctx context.Context) error {
 	t := time.NewTicker(12 * time.Hour)
 	defer t.Stop()
-	changed, stop, err := watchDir(p.dir)
+	changed, stop, err := dirwatch.Watch(p.dir)
 	if err == nil {
 		defer stop()
 		err = p.reload() // for what changed before the watch began
 	}
-	p.failed("revoked certificates could not be read, or will not be seen while the hub runs", err)
+	p.failed("the directory of keys could not be read, or its changes will not be seen while the hub runs", err)
+	p.failed("keys of ServiceAccount tokens could not be rotated", p.tokens.Upkeep(nil, p.log))
 	for {
 		select {
 		case <-ctx.Done():
@@ -223,8 +247,9 @@ func (p *PKI) Run(ctx context.Context) error {
 		case <-changed:
 			p.failed("changes in the directory of keys could not be applied", p.reload())
 		case <-t.C:
+			p.failed("keys of ServiceAccount tokens could not be rotated", p.tokens.Upkeep(p.tokenKeyInUse, p.log))
 			p.mu.Lock()
-			err := p.renew()
+			err := p.renew(p.adminKey)
 			ended := p.now().After(p.admin.NotAfter) || p.now().After(p.server.Leaf.NotAfter)
 			p.mu.Unlock()
 			if err != nil && p.log != nil {
@@ -267,7 +292,7 @@ func (p *PKI) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	}
 	if due {
 		// An error is no reason to refuse the handshake: the current certificate may still be accepted.
-		if err := p.renew(); err != nil && p.server == nil {
+		if err := p.renew(p.adminKey); err != nil && p.server == nil {
 			return nil, err
 		}
 	}
@@ -284,4 +309,4 @@ func (p *PKI) ServerSPKI() [32]byte {
 }
 
 // CA returns the CA's certificate as PEM: the content of kube-root-ca.crt.
-func (p *PKI) CA() []byte { return certPEM(p.ca) }
+func (p *PKI) CA() []byte { return keyfile.CertPEM(p.ca) }

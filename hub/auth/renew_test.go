@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"petrel.dev/petrel/hub/auth/keyfile"
 )
 
 // A renewal that fails is said when it fails, months before the certificate ends.
@@ -36,4 +38,38 @@ func TestFailedRenewalIsLogged(t *testing.T) {
 			t.Errorf("the log says %q", log.String())
 		}
 	})
+}
+
+// TestNewAdminKeyWithoutCertificate checks that the administrator keeps key and certificate while none can be issued for a new key.
+func TestNewAdminKeyWithoutCertificate(t *testing.T) {
+	w := newWorld()
+	dir := t.TempDir()
+	p := w.load(t, dir)
+	kubeconfig := func() string {
+		t.Helper()
+		text, err := p.Kubeconfig("https://hub:6443")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before := kubeconfig()
+	caKey := p.caKey
+	if _, err := keyfile.Create(filepath.Join(dir, "admin.key")); err != nil { // by another process
+		t.Fatal(err)
+	}
+	p.caKey = p.serverKey // signatures of it do not fit the CA
+	if err := p.reload(); err == nil {
+		t.Error("issued")
+	}
+	if kubeconfig() != before {
+		t.Error("the administrator's credentials have changed")
+	}
+	p.caKey = caKey
+	if err := p.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if kubeconfig() == before || !accepted(t, NewAuthenticator(p, objects{}), shows(t, []byte(kubeconfig()))) {
+		t.Error("the new key has no certificate")
+	}
 }

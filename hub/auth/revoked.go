@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"petrel.dev/petrel/hub/auth/keyfile"
 )
 
 // revokedFile in the PKI directory names the client certificates that are refused, a line each:
@@ -108,7 +110,7 @@ func addRevoked(dir string, r revocation) error {
 	for _, r := range slices.SortedFunc(maps.Values(list), byTime) {
 		text += r.line()
 	}
-	return writeFile(filepath.Join(dir, revokedFile), []byte(text), 0o600)
+	return keyfile.Write(filepath.Join(dir, revokedFile), []byte(text), 0o600)
 }
 
 // revocations is the list as a running hub applies it.

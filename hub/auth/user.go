@@ -34,9 +34,6 @@ const (
 	nodePrefix    = "system:node:"
 )
 
-// AccountName returns the user name of a ServiceAccount.
-func AccountName(namespace, name string) string { return accountPrefix + namespace + ":" + name }
-
 // AccountGroups returns the groups that every ServiceAccount of a namespace is in, besides GroupAuthenticated.
 func AccountGroups(namespace string) []string {
 	return []string{groupServiceAccounts, groupServiceAccounts + ":" + namespace}

@@ -2,6 +2,7 @@ package crd
 
 import (
 	"fmt"
+	"math"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -14,6 +15,9 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
+
+// unset is what a patch of a Scale finds as its replicas when the object has none, as upstream marks it.
+const unset = math.MinInt32
 
 // scale declares the autoscaling/v1 Scale of a version: a view of the fields that paths names.
 func scale(paths *apiextensionsv1.CustomResourceSubresourceScale) *resource.Subresource {
@@ -32,10 +36,23 @@ func scale(paths *apiextensionsv1.CustomResourceSubresourceScale) *resource.Subr
 			}
 			return out, nil
 		},
+		Base: func(parent kube.Object) (runtime.Object, error) {
+			out, found, err := scaleOf(parent, paths)
+			if err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+			if !found {
+				out.Spec.Replicas = unset
+			}
+			return out, nil
+		},
 		Put: func(parent kube.Object, body runtime.Object) error {
 			asked, ok := body.(*autoscalingv1.Scale)
 			if !ok {
 				return apierrors.NewBadRequest(fmt.Sprintf("wrong object passed to Scale update: %v", body))
+			}
+			if asked.Spec.Replicas == unset {
+				return apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", paths.SpecReplicasPath))
 			}
 			if asked.ResourceVersion != "" {
 				parent.SetResourceVersion(asked.ResourceVersion) // makes the update conditional

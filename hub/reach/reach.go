@@ -35,9 +35,16 @@ type Nodes interface {
 	OpenStream(ctx context.Context, node string, req wire.StreamRequest) (wire.Stream, error)
 }
 
+// Objects are the hub's cache of objects.
+type Objects interface {
+	control.Reader
+	// CatchUp returns nil once reads show all that was committed before the call; control.Feed says more.
+	CatchUp(ctx context.Context) error
+}
+
 // Config is what a Dialer needs. All of it is required.
 type Config struct {
-	Objects control.Reader
+	Objects Objects
 	Nodes   Nodes
 }
 
@@ -53,11 +60,23 @@ func New(cfg Config) *Dialer { return &Dialer{cfg: cfg} }
 // DialPod connects to a port at a pod's own address. An error that is a Status is about the pod or its node (NotFound,
 // ServiceUnavailable); any other says why the port does not accept. The connection does not end with ctx.
 func (d *Dialer) DialPod(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
+	d.catchUp(ctx)
 	pod, ok := control.Get[*corev1.Pod](d.cfg.Objects, kube.Pod, namespace, name)
 	if !ok {
 		return nil, apierrors.NewNotFound(corev1.Resource("pods"), name)
 	}
 	return d.dialPod(ctx, pod, port)
+}
+
+// cacheTime bounds how long a connection waits for the cache.
+const cacheTime = 2 * time.Second
+
+// catchUp waits until the cache shows what the caller may have seen: that a pod runs, or that a Service has endpoints. A cache that
+// stands still is better than nothing.
+func (d *Dialer) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, cacheTime)
+	defer cancel()
+	_ = d.cfg.Objects.CatchUp(ctx)
 }
 
 func (d *Dialer) dialPod(ctx context.Context, pod *corev1.Pod, port int32) (net.Conn, error) {

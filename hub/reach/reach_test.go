@@ -147,6 +147,22 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// TestDialSeesWhatItsCallerHasSeen holds the cache back: a pod that a client has seen running a moment ago is reached all the same.
+func TestDialSeesWhatItsCallerHasSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		objs := controltest.New(t)
+		d := New(Config{Objects: objs, Nodes: &fleet{listens: map[int32]bool{80: true}}})
+		objs.Lag(true)
+		objs.Put(pod("a", "web", "n1", "10.42.0.2"))
+		time.AfterFunc(time.Second, func() { objs.Step(1) })
+		conn, err := d.DialPod(t.Context(), "a", "web", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	})
+}
+
 // TestSlots checks that one user leaves room for others at a node, that who waits goes on as soon as there is room, and that a
 // wait ends with its context.
 func TestSlots(t *testing.T) {

@@ -32,6 +32,7 @@ type endpoint struct {
 // a client has put into an EndpointSlice, or the host of an ExternalName. An error that is a Status is about the Service or a
 // node; any other says why its endpoints do not accept.
 func (d *Dialer) DialService(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
+	d.catchUp(ctx)
 	svc, ok := control.Get[*corev1.Service](d.cfg.Objects, kube.Service, namespace, name)
 	if !ok {
 		return nil, apierrors.NewNotFound(corev1.Resource("services"), name)
@@ -53,6 +54,7 @@ func (d *Dialer) DialService(ctx context.Context, namespace, name string, port i
 // DialServicePod is DialService for requests of users (services/proxy), with the port's number or name: it only connects to pods of the Service's own namespace,
 // as Kubernetes does. A user who may write EndpointSlices must not reach other places from the hub.
 func (d *Dialer) DialServicePod(ctx context.Context, namespace, name, port string) (net.Conn, error) {
+	d.catchUp(ctx)
 	svc, ok := control.Get[*corev1.Service](d.cfg.Objects, kube.Service, namespace, name)
 	if !ok {
 		return nil, apierrors.NewNotFound(corev1.Resource("services"), name)

@@ -73,9 +73,34 @@ func (c *client) Update(ctx context.Context, obj kube.Object, sub string) (kube.
 		return nil, err
 	}
 	t.Subresource = sub
+	body := obj.DeepCopyObject().(kube.Object)
+	if t.Kind.Slim != nil && sub == "" {
+		if body, err = c.r.whole(ctx, t, obj); err != nil {
+			return nil, err
+		}
+	}
 	ctx, done := c.in(ctx)
 	defer done()
-	return asObject(c.r.Update(ctx, t, obj.DeepCopyObject(), &metav1.UpdateOptions{FieldManager: c.as.Manager}))
+	return asObject(c.r.Update(ctx, t, body, &metav1.UpdateOptions{FieldManager: c.as.Manager}))
+}
+
+// whole returns the stored object with the metadata of obj, which is the part of it that loops see: the rest of it is not theirs to
+// change.
+func (r *Registry) whole(ctx context.Context, t resource.Target, obj kube.Object) (kube.Object, error) {
+	cur, err := r.current(ctx, t.Kind, resource.Key(t.Kind, t.Namespace, t.Name))
+	if err != nil {
+		return nil, err
+	}
+	if cur == nil {
+		return nil, notFound(t.Kind, t.Name)
+	}
+	out := cur.obj.DeepCopyObject().(kube.Object)
+	out.SetResourceVersion(obj.GetResourceVersion())
+	out.SetLabels(obj.GetLabels())
+	out.SetAnnotations(obj.GetAnnotations())
+	out.SetFinalizers(obj.GetFinalizers())
+	out.SetOwnerReferences(obj.GetOwnerReferences())
+	return out, nil
 }
 
 // asObject returns the object of a result, which the registry has in its typed form after every write.

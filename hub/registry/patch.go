@@ -40,11 +40,15 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	p := patch.Patch{Type: pt, Body: body, Validation: opts.FieldValidation, Turn: func(size int) (func(), error) { return r.turn(ctx, size) }}
 	if q.sub != nil && q.sub.Put != nil {
 		res, err := r.changeDerived(ctx, q, func(cur *current, _ kube.Object) (runtime.Object, error) {
-			now, err := derived(q.sub, cur.obj)
+			now, err := bodyOf(q.sub, cur.obj)
 			if err != nil {
 				return nil, err
 			}
-			return p.Apply(now.JSON, q.sub.New())
+			text, err := encodeBody(now)
+			if err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+			return p.Apply(text, q.sub.New())
 		})
 		return warn(res, p.Warnings), err
 	}

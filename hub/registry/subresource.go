@@ -78,10 +78,11 @@ func (r *Registry) reached(ctx context.Context, k *resource.Kind, version string
 
 // derived returns a subresource's body, made from its parent.
 func derived(sub *resource.Subresource, parent kube.Object) (*Result, error) {
-	body, err := bodyOf(sub, parent)
+	body, err := sub.Get(parent)
 	if err != nil {
-		return nil, err
+		return nil, statusOr500(err)
 	}
+	body.GetObjectKind().SetGroupVersionKind(sub.GVK)
 	b, err := encodeBody(body)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -89,8 +90,13 @@ func derived(sub *resource.Subresource, parent kube.Object) (*Result, error) {
 	return &Result{JSON: b, Object: body}, nil
 }
 
+// bodyOf returns the body that a write of a subresource starts from.
 func bodyOf(sub *resource.Subresource, parent kube.Object) (runtime.Object, error) {
-	body, err := sub.Get(parent)
+	get := sub.Base
+	if get == nil {
+		get = sub.Get
+	}
+	body, err := get(parent)
 	if err != nil {
 		return nil, statusOr500(err)
 	}

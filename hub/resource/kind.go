@@ -49,7 +49,7 @@ type Kind struct {
 	// Closing, when not nil, returns why no object can be created any more; "": it can.
 	Closing func() string
 	// Slim, when not nil, returns the part of an object that loops see and the typed cache keeps, because all of it would be too
-	// large. obj is shared: read-only.
+	// large. obj is shared: read-only. Loops change metadata and subresources of such objects, and nothing else.
 	Slim func(obj kube.Object) kube.Object
 	// Describe, when not nil, returns the OpenAPI schema of a kind without a Go type, version 2 or 3, without apiVersion, kind and
 	// metadata. nil: nothing is known of its fields, or (version 2) clients should not look at them. It belongs to the caller.
@@ -276,6 +276,8 @@ type Subresource struct {
 	New func() runtime.Object
 	Get func(parent kube.Object) (runtime.Object, error)
 	Put func(parent kube.Object, body runtime.Object) error
+	// Base is Get for a write: the body that a patch applies to, which may have more to fill in than one that is read. nil: Get.
+	Base func(parent kube.Object) (runtime.Object, error)
 	// Replicas is the path of the parent's field that a Scale's spec.replicas stands for: spec replicas. Who manages the one manages
 	// the other. nil: the body is no Scale.
 	Replicas []string

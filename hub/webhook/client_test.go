@@ -2,11 +2,16 @@ package webhook
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -68,6 +73,37 @@ func TestCallService(t *testing.T) {
 	}
 }
 
+// TestServiceName checks that a Service's webhook is verified by the Service's name, whatever the address of its pod.
+func TestServiceName(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"svc.ns.svc"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, made, made, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host+r.URL.Path) }))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.StartTLS()
+	defer s.Close()
+	d := &to{addr: s.Listener.Addr().String()}
+	c, ca := New(d), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	for range 3 {
+		b, err := c.Call(t.Context(), Target{Namespace: "ns", Name: "svc", Port: 8443, Path: "/p", CABundle: ca}, nil, 100)
+		if err != nil || string(b) != "svc.ns.svc:8443/p" || d.asked != "ns/svc:8443" {
+			t.Fatalf("%s, %v, asked for %s", b, err, d.asked)
+		}
+	}
+	if n := d.conns.Load(); n != 1 {
+		t.Errorf("3 calls made %d connections", n)
+	}
+	if _, err := c.Call(t.Context(), Target{Namespace: "ns", Name: "other", CABundle: ca}, nil, 100); err == nil || !strings.Contains(err.Error(), "not other.ns.svc") {
+		t.Errorf("another Service: %v", err)
+	}
+}
+
 func TestConnectionsAreKept(t *testing.T) {
 	var conns atomic.Int32
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
@@ -91,7 +127,7 @@ func TestConnectionsAreKept(t *testing.T) {
 }
 
 func TestCallRefuses(t *testing.T) {
-	elsewhere := 0
+	elsewhere, hang := 0, make(chan struct{})
 	s, ca := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/big":
@@ -105,9 +141,10 @@ func TestCallRefuses(t *testing.T) {
 		case "/missing":
 			http.NotFound(w, r)
 		case "/hangs":
-			<-r.Context().Done()
+			<-hang
 		}
 	})
+	t.Cleanup(func() { close(hang) }) // before the server's own cleanup, which waits for its handlers
 	for name, test := range map[string]struct {
 		target Target
 		text   string

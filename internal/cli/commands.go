@@ -26,5 +26,4 @@ type Commands struct {
 	Wait         Wait         `cmd:"" group:"fleet" help:"Wait until objects are as they should be."`
 	Explain      Explain      `cmd:"" group:"fleet" help:"Document the fields of a type."`
 	APIResources APIResources `cmd:"" group:"fleet" name:"api-resources" help:"List what the server serves."`
-	Token        Token        `cmd:"" group:"fleet" help:"Create, list and delete the tokens that devices join with."`
 }

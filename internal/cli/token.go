@@ -22,17 +22,10 @@ var (
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
 )
 
-// Token manages join tokens. They are Secrets of the cluster, so this works from wherever kubectl does.
-type Token struct {
-	Create TokenCreate `cmd:"" help:"Make a token and print it."`
-	List   TokenList   `cmd:"" aliases:"ls" help:"List the tokens, without their secrets."`
-	Delete TokenDelete `cmd:"" aliases:"rm" help:"Delete tokens: nobody joins with them any more; nodes that have joined stay."`
-}
-
-// TokenCreate makes a join token.
+// TokenCreate makes a join token. Join tokens are Secrets of the cluster, so this works from wherever kubectl does.
 type TokenCreate struct {
 	Cluster
-	TTL         time.Duration `name:"ttl" default:"24h" help:"How long it can be used; 0 means without limit." placeholder:"DURATION"`
+	TTL         time.Duration `name:"ttl" default:"24h" help:"How long the token can be used; 0 means without limit." placeholder:"DURATION"`
 	Uses        int           `default:"1" help:"How many devices may join with it; 0 any number." placeholder:"N"`
 	Description string        `help:"What it is for." placeholder:"TEXT"`
 	Replace     string        `help:"Have the device that joins take the place of this node: a new card or board under the old name. No other token can replace a node." placeholder:"NODE"`

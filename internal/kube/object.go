@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -54,7 +55,8 @@ var (
 	ServiceCIDR           = networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
 	RuntimeClass          = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 
-	CustomResourceDefinition = GVK{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+	CustomResourceDefinition  = GVK{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+	CertificateSigningRequest = certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest")
 
 	PersistentVolume      = corev1.SchemeGroupVersion.WithKind("PersistentVolume")
 	PersistentVolumeClaim = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")

@@ -18,6 +18,8 @@ var forTests = map[string]string{
 
 // foreign are methods that other libraries call by an interface of theirs.
 var foreign = map[string]string{
+	"KindsFor":               "apimachinery's RESTMapper",
+	"ResolveSchema":          "apiserver's SchemaResolver",
 	"GetOperationOptions":    "apiserver's admission.Attributes",
 	"GetReinvocationContext": "apiserver's admission.Attributes",
 	"GetUserInfo":            "apiserver's admission.Attributes",

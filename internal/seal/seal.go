@@ -80,6 +80,15 @@ func idOf(key []byte) (id KeyID) {
 // First is the id of the key that seals.
 func (k *Keys) First() KeyID { return k.ids[0] }
 
+// Has reports whether there is a key with that id.
+func (k *Keys) Has(id KeyID) bool {
+	_, ok := k.keys[id]
+	return ok
+}
+
+// Len returns how many keys there are.
+func (k *Keys) Len() int { return len(k.ids) }
+
 // Seal encrypts value for the place that data names.
 func (k *Keys) Seal(data string, value []byte) ([]byte, error) {
 	id := k.First()

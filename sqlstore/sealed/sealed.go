@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"petrel.dev/petrel/internal/seal"
 	"petrel.dev/petrel/sqlstore"
@@ -30,7 +31,7 @@ const pageSize = 500
 // Store encrypts with the first of its keys. All methods are safe for concurrent use.
 type Store struct {
 	inner    sqlstore.Store
-	keys     *seal.Keys // nil: nothing is encrypted, and nothing below prefixes was
+	keys     atomic.Pointer[seal.Keys] // nil: nothing is encrypted, and nothing below prefixes was; replaced by SetKeys
 	prefixes []string
 }
 
@@ -46,7 +47,8 @@ func (e *LockedError) Unwrap() error { return e.Err }
 // Open returns a Store that encrypts values of keys with one of the prefixes. It reads all of them: *LockedError when one
 // does not open. keys may be nil; then nothing is encrypted, and an encrypted value is a *LockedError.
 func Open(ctx context.Context, inner sqlstore.Store, keys *seal.Keys, prefixes ...string) (*Store, error) {
-	s := &Store{inner: inner, keys: keys, prefixes: prefixes}
+	s := &Store{inner: inner, prefixes: prefixes}
+	s.keys.Store(keys)
 	err := s.each(ctx, func(e sqlstore.Entry) error {
 		_, err := s.open(e.Key, e.Value)
 		return err
@@ -55,6 +57,28 @@ func Open(ctx context.Context, inner sqlstore.Store, keys *seal.Keys, prefixes .
 		return nil, err
 	}
 	return s, nil
+}
+
+// SetKeys replaces the keys. The key that seals now must be among the new ones, because writes go on meanwhile, and they must open all
+// that is stored: otherwise nothing changes, and the error is a *LockedError where a value is the reason.
+func (s *Store) SetKeys(ctx context.Context, keys *seal.Keys) error {
+	now := s.keys.Load()
+	if now == nil || keys == nil {
+		return errors.New("encryption cannot be turned on or off while the store is open")
+	}
+	if !keys.Has(now.First()) {
+		return fmt.Errorf("the key %s, which encrypts now, is not among the new ones", now.First())
+	}
+	err := s.each(ctx, func(e sqlstore.Entry) error {
+		if id, ok := seal.By(e.Value); ok && !keys.Has(id) {
+			return &LockedError{Key: e.Key, Err: &seal.UnknownKeyError{ID: id}}
+		}
+		return nil
+	})
+	if err == nil {
+		s.keys.Store(keys)
+	}
+	return err
 }
 
 // each calls f for each entry below the prefixes as the engine has it, until f fails.
@@ -88,7 +112,7 @@ func (s *Store) seals(key string) bool {
 
 // Commit is sqlstore.Store's.
 func (s *Store) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error) {
-	if s.keys == nil {
+	if s.keys.Load() == nil {
 		return s.inner.Commit(ctx, ops...)
 	}
 	if err := sqlstore.Check(ops); err != nil { // of the values in clear
@@ -113,7 +137,7 @@ func (s *Store) seal(op *sqlstore.Op) error {
 	at := max(op.RevAt, -1)
 	clear := make([]byte, 0, binary.MaxVarintLen64+len(op.Value))
 	clear = binary.AppendUvarint(clear, uint64(at+1))
-	value, err := s.keys.Seal(op.Key, append(clear, op.Value...))
+	value, err := s.keys.Load().Seal(op.Key, append(clear, op.Value...))
 	if err != nil {
 		return fmt.Errorf("commit %s: %w", op.Key, err)
 	}
@@ -134,7 +158,7 @@ func (s *Store) open(key string, raw []byte) ([]byte, error) {
 	if end < 0 {
 		end = len(raw)
 	}
-	clear, err := s.keys.Open(key, raw[:end])
+	clear, err := s.keys.Load().Open(key, raw[:end])
 	if err != nil {
 		return nil, &LockedError{Key: key, Err: err}
 	}
@@ -155,7 +179,7 @@ func (s *Store) open(key string, raw []byte) ([]byte, error) {
 // Get is sqlstore.Store's.
 func (s *Store) Get(ctx context.Context, key string) (sqlstore.Entry, bool, error) {
 	e, ok, err := s.inner.Get(ctx, key)
-	if err != nil || !ok || s.keys == nil {
+	if err != nil || !ok || s.keys.Load() == nil {
 		return e, ok, err
 	}
 	if e.Value, err = s.open(e.Key, e.Value); err != nil {
@@ -172,7 +196,7 @@ func (s *Store) Revision(ctx context.Context) (sqlstore.Revision, error) {
 // List is sqlstore.Store's. The past under a key that has been taken away since is compacted.
 func (s *Store) List(ctx context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
 	p, err := s.inner.List(ctx, prefix, after, limit, at)
-	if err != nil || s.keys == nil {
+	if err != nil || s.keys.Load() == nil {
 		return p, err
 	}
 	own := false // p.Entries is the engine's
@@ -207,11 +231,11 @@ func (s *Store) past(ctx context.Context, rev sqlstore.Revision, err error) erro
 // were: afterwards, and once the history before has gone, the other keys are not needed. encode makes of a value in clear
 // what an Op of it has: the value without its revision, and where that belongs. What changes meanwhile needs nothing.
 func (s *Store) Reseal(ctx context.Context, encode func(key string, value []byte) (without []byte, revAt int, err error)) (n int, err error) {
-	if s.keys == nil {
+	if s.keys.Load() == nil {
 		return 0, nil
 	}
 	err = s.each(ctx, func(e sqlstore.Entry) error {
-		if id, ok := seal.By(e.Value); ok && id == s.keys.First() {
+		if id, ok := seal.By(e.Value); ok && id == s.keys.Load().First() {
 			return nil
 		}
 		clear, err := s.open(e.Key, e.Value)

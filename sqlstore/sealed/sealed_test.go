@@ -231,3 +231,43 @@ func TestTurningOnAndRotating(t *testing.T) {
 		}
 	})
 }
+
+// TestSetKeys checks that keys are replaced in a store that is open, and only by keys that open all that is there.
+func TestSetKeys(t *testing.T) {
+	s, _, err := open(t, t.TempDir(), "k", "/s/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, put("/s/a", "A"))
+	w, err := s.Watch(t.Context(), "/", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	set := func(letters string) error { return s.SetKeys(t.Context(), sealtest.Keys(t, letters)) }
+	if err := set("n"); err == nil || !strings.Contains(err.Error(), sealtest.Keys(t, "k").First().String()) {
+		t.Errorf("without the key that seals: %v", err)
+	}
+	if err := set(""); err == nil {
+		t.Error("turned off")
+	}
+	if err := set("nk"); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, put("/s/b", "B"))
+	var locked *sealed.LockedError
+	if err := set("n"); !errors.As(err, &locked) || locked.Key != "/s/a" {
+		t.Errorf("what is under the older key would be lost: %v", err)
+	}
+	if n, err := s.Reseal(t.Context(), encode); n != 1 || err != nil {
+		t.Errorf("%d written again, %v", n, err)
+	}
+	if err := set("n"); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{"/s/a": "A [3]", "/s/b": "B [2]"} {
+		if got := get(t, s, key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 // Watch is sqlstore.Store's.
 func (s *Store) Watch(ctx context.Context, prefix string, from sqlstore.Revision) (sqlstore.Watcher, error) {
 	w, err := s.inner.Watch(ctx, prefix, from)
-	if err != nil || s.keys == nil {
+	if err != nil || s.keys.Load() == nil {
 		return w, err
 	}
 	return &watcher{Watcher: w, s: s}, nil

@@ -28,6 +28,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cache"
 	"petrel.dev/petrel/edgeagent/link"
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
@@ -207,7 +208,7 @@ func (i *issuer) block() (release func()) {
 	return func() { close(gate) }
 }
 
-func (i *issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, aud []string, _ time.Duration) (string, time.Time, error) {
+func (i *issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, to satoken.Bound, aud []string, _ time.Duration) (string, time.Time, error) {
 	i.mu.Lock()
 	gate := i.gate
 	i.mu.Unlock()
@@ -217,7 +218,7 @@ func (i *issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, pod *c
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.made++
-	return fmt.Sprintf("token %d of %s for %s", i.made, sa.Name, pod.Name), time.Now().Add(i.life), nil
+	return fmt.Sprintf("token %d of %s for %s", i.made, sa.Name, to.Pod.Name), time.Now().Add(i.life), nil
 }
 
 func (i *issuer) count() int {

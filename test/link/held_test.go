@@ -11,13 +11,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/internal/wire"
 )
 
 // maker makes tokens as fast, as slowly or as badly as a test says.
 type maker func(ctx context.Context) error
 
-func (m maker) IssueToken(ctx context.Context, _ *corev1.ServiceAccount, _ *corev1.Pod, _ []string, life time.Duration) (string, time.Time, error) {
+func (m maker) IssueToken(ctx context.Context, _ *corev1.ServiceAccount, _ satoken.Bound, _ []string, life time.Duration) (string, time.Time, error) {
 	return "token", time.Now().Add(life), m(ctx)
 }
 

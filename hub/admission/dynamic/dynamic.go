@@ -88,7 +88,7 @@ func New(cfg Config) (*Admission, error) {
 
 // current returns what is configured, nil for nothing. It shows what was committed before the call.
 func (d *Admission) current(ctx context.Context, a *registry.AdmissionRequest) (*sets, error) {
-	if configures(a.Kind.GVK) {
+	if a.Kind.GVK.Group == admissionregistrationv1.GroupName {
 		d.expect()
 	}
 	if d.unused.Load() {
@@ -120,16 +120,6 @@ func (d *Admission) expect() {
 	defer d.mu.Unlock()
 	d.written = time.Now()
 	d.unused.Store(false)
-}
-
-// configures reports whether objects of the kind are webhooks or policies.
-func configures(gvk kube.GVK) bool {
-	switch gvk {
-	case kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration, kube.ValidatingAdmissionPolicy,
-		kube.ValidatingAdmissionPolicyBinding, kube.MutatingAdmissionPolicy, kube.MutatingAdmissionPolicyBinding:
-		return true
-	}
-	return false
 }
 
 // unready returns the refusal of a write that came before it could be known what is configured.

@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/admission"
@@ -26,8 +25,10 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
+	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -51,8 +52,9 @@ type answer func(w http.ResponseWriter, r *http.Request, q *admissionv1.Admissio
 // says answers with a response, to which it adds the uid.
 func says(r admissionv1.AdmissionResponse) answer {
 	return func(w http.ResponseWriter, _ *http.Request, q *admissionv1.AdmissionRequest) {
-		r.UID = q.UID
-		_ = json.NewEncoder(w).Encode(review(&r))
+		own := r // requests come at the same time
+		own.UID = q.UID
+		_ = json.NewEncoder(w).Encode(review(&own))
 	}
 }
 
@@ -84,7 +86,7 @@ func newHouse(t *testing.T) *house {
 	store, kinds := registrytest.Store(t), builtin.New()
 	view := objects.New(objects.Config{Store: store, Kinds: kinds})
 	d, err := dynamic.New(dynamic.Config{
-		Objects: view, Kinds: kinds, Client: webhook.New(nil), Types: managedfields.NewDeducedTypeConverter(), Authorizer: some("trusted"),
+		Objects: view, Kinds: kinds, Client: webhook.New(nil), Types: fieldmanager.TypeConverter(kinds, &openapi.Types{}), Authorizer: some("trusted"),
 		Metrics: admissionwebhook.NewMetrics(), Log: slog.New(slog.DiscardHandler),
 		Note: func(_ context.Context, key, value string) {
 			h.mu.Lock()

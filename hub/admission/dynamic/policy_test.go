@@ -188,6 +188,35 @@ func TestMutatingPolicies(t *testing.T) {
 	}
 }
 
+// TestApplyConfigurations checks that a patch merges lists by their keys, as server-side apply does.
+func TestApplyConfigurations(t *testing.T) {
+	h := newHouse(t)
+	pods := resources()
+	pods.ResourceRules[0].Resources = []string{"pods"}
+	pods.ResourceRules[0].Operations = []admissionregistrationv1.OperationType{"CREATE"}
+	h.create(&admissionregistrationv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"},
+		Spec: admissionregistrationv1.MutatingAdmissionPolicySpec{MatchConstraints: pods, ReinvocationPolicy: admissionregistrationv1.NeverReinvocationPolicy,
+			Mutations: []admissionregistrationv1.Mutation{apply(`Object{spec: Object.spec{
+				containers: object.spec.containers.map(c, Object.spec.containers{name: c.name, env: [Object.spec.containers.env{name: "FLEET", value: "north"}]}),
+				initContainers: [Object.spec.initContainers{name: "mesh", image: "mesh:1", restartPolicy: "Always"}]}}`)}}})
+	h.create(&admissionregistrationv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "b"},
+		Spec: admissionregistrationv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "p"}})
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}, Spec: corev1.PodSpec{
+		InitContainers: []corev1.Container{{Name: "first", Image: "f:1"}},
+		Containers:     []corev1.Container{{Name: "a", Image: "a:1", Env: []corev1.EnvVar{{Name: "X", Value: "y"}}}, {Name: "b", Image: "b:1"}}}}
+	h.create(pod)
+	res, err := h.Get(t.Context(), registrytest.Target(t, kube.Pod, "ns", "web"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := registrytest.Decode[corev1.Pod](t, res.JSON)
+	c, init := got.Spec.Containers, got.Spec.InitContainers
+	if len(c) != 2 || c[0].Image != "a:1" || len(c[0].Env) != 2 || len(c[1].Env) != 1 || c[1].Env[0].Value != "north" ||
+		len(init) != 2 || init[1].Image != "mesh:1" || init[1].ImagePullPolicy != "IfNotPresent" || len(init[1].VolumeMounts) != 1 {
+		t.Errorf("made %s", res.JSON)
+	}
+}
+
 // TestMutatingPoliciesFail checks what becomes of a write whose policy cannot be applied.
 func TestMutatingPoliciesFail(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -16,6 +17,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -173,6 +175,50 @@ func TestBadWebhooks(t *testing.T) {
 	}
 }
 
+// TestOlderReviews checks a webhook that speaks v1beta1 only: it need not repeat the uid.
+func TestOlderReviews(t *testing.T) {
+	h := newHouse(t)
+	h.mutating("old", func(w http.ResponseWriter, _ *http.Request, _ *admissionv1.AdmissionRequest) {
+		r := review(&admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add","path":"/data/old","value":"yes"}]`)})
+		r.APIVersion = "admission.k8s.io/v1beta1"
+		_ = json.NewEncoder(w).Encode(r)
+	}, func(w *admissionregistrationv1.MutatingWebhook) {
+		w.AdmissionReviewVersions = []string{"v2", "v1beta1", "v1"}
+	})
+	ctx, _ := h.as("anna")
+	if cm, err := h.put(ctx, "x", nil); err != nil || cm.Data["old"] != "yes" {
+		t.Errorf("%v, %+v", err, cm)
+	}
+}
+
+// TestManyWritersAndWebhooks checks that writes from many goroutines, while configurations change, are each held against
+// what is configured.
+func TestManyWritersAndWebhooks(t *testing.T) {
+	h := newHouse(t)
+	h.mutating("mark", patches(`[{"op":"add","path":"/data/mark","value":"yes"}]`), nil)
+	h.validating("see", allows, nil)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			ctx := auth.WithUser(t.Context(), auth.User{Name: "anna"})
+			for n := range 5 {
+				if cm, err := h.put(ctx, fmt.Sprintf("x-%d-%d", i, n), nil); err != nil || cm.Data["mark"] != "yes" {
+					t.Errorf("%v, %+v", err, cm)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := range 5 {
+			h.policy(fmt.Sprintf("p%d", i), `object.data.mark == "yes"`, nil)
+		}
+	})
+	wg.Wait()
+	if n := len(h.calls("/see")); n != 40 {
+		t.Errorf("%d of 40 writes were seen", n)
+	}
+}
+
 // TestImmutableIdentity checks that a webhook cannot make an update one of another object.
 func TestImmutableIdentity(t *testing.T) {
 	h := newHouse(t)
@@ -276,7 +322,11 @@ func TestDryRunAndSideEffects(t *testing.T) {
 	some := admissionregistrationv1.SideEffectClassNoneOnDryRun
 	h.validating("v", allows, func(w *admissionregistrationv1.ValidatingWebhook) { w.SideEffects = &some })
 	ctx, _ := h.as("anna")
-	if _, err := h.put(ctx, "x", &metav1.CreateOptions{DryRun: []string{"All"}}); err != nil || len(h.calls("/v")) != 1 || !*h.calls("/v")[0].DryRun {
+	h.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "own"}}) // by the hub itself, without its kind
+	if q := h.calls("/v")[0]; !strings.Contains(string(q.Object.Raw), `"kind":"ConfigMap","apiVersion":"v1"`) {
+		t.Errorf("asked about %s", q.Object.Raw)
+	}
+	if _, err := h.put(ctx, "x", &metav1.CreateOptions{DryRun: []string{"All"}}); err != nil || len(h.calls("/v")) != 2 || !*h.calls("/v")[1].DryRun {
 		t.Errorf("%v, %+v", err, h.calls("/v"))
 	}
 }

@@ -201,13 +201,26 @@ func (w *Write) convert(ctx context.Context, obj runtime.Object, gvk schema.Grou
 		return nil, nil
 	}
 	if w.hasBody() {
-		if obj.GetObjectKind().GroupVersionKind().Empty() {
-			obj = obj.DeepCopyObject()
-			obj.GetObjectKind().SetGroupVersionKind(gvk)
-		}
-		return obj, nil
+		return WithKind(obj, gvk), nil
 	}
-	return w.between(ctx, obj.(kube.Object), w.request.Kind.GVK, gvk)
+	out, err := w.between(ctx, obj.(kube.Object), w.request.Kind.GVK, gvk)
+	if err != nil {
+		return nil, err
+	}
+	return WithKind(out, gvk), nil
+}
+
+// WithKind returns obj, which may be shared, with its apiVersion and kind: objects that the hub's own parts write have none. The
+// result may share obj's memory.
+func WithKind(obj runtime.Object, gvk schema.GroupVersionKind) runtime.Object {
+	if !obj.GetObjectKind().GroupVersionKind().Empty() {
+		return obj
+	}
+	out := reflect.New(reflect.TypeOf(obj).Elem())
+	out.Elem().Set(reflect.ValueOf(obj).Elem())
+	named := out.Interface().(runtime.Object)
+	named.GetObjectKind().SetGroupVersionKind(gvk)
+	return named
 }
 
 // between converts an object, which is only read, from one version of the write's resource to another, by way of the stored one.

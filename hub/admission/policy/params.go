@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"petrel.dev/petrel/hub/admission/match"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -63,7 +64,7 @@ func (e *Evaluator) params(ctx context.Context, k *resource.Kind, ref *admission
 	}
 	out := make([]runtime.Object, len(found))
 	for i, o := range found {
-		out[i] = o
+		out[i] = match.WithKind(o, k.GVK)
 	}
 	return out, nil
 }

@@ -59,6 +59,14 @@ func (x *Index) aggregate(wanted func(group string) bool) Aggregated {
 		item := discoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g.Name}}
 		for _, v := range g.Versions {
 			version := discoveryv2.APIVersionDiscovery{Version: v.Version, Freshness: discoveryv2.DiscoveryFreshnessCurrent}
+			if v.remote != nil {
+				version.Resources = remoteDiscovery(v.remote)
+				if !v.remote.Current {
+					version.Freshness = discoveryv2.DiscoveryFreshnessStale
+				}
+				item.Versions = append(item.Versions, version)
+				continue
+			}
 			for _, k := range v.kinds {
 				version.Resources = append(version.Resources, resourceDiscovery(k))
 			}
@@ -89,6 +97,39 @@ func resourceDiscovery(k *resource.Kind) discoveryv2.APIResourceDiscovery {
 		out.Subresources = append(out.Subresources, discoveryv2.APISubresourceDiscovery{
 			Subresource: name, ResponseKind: metaGVK(subGVK(k, s)), Verbs: subVerbs(s),
 		})
+	}
+	return out
+}
+
+// remoteDiscovery returns a plain list of resources in the form of the aggregated document.
+func remoteDiscovery(r *Remote) (out []discoveryv2.APIResourceDiscovery) {
+	at := map[string]int{}
+	for _, res := range r.Resources {
+		if strings.Contains(res.Name, "/") {
+			continue
+		}
+		scope := discoveryv2.ScopeCluster
+		if res.Namespaced {
+			scope = discoveryv2.ScopeNamespace
+		}
+		at[res.Name] = len(out)
+		out = append(out, discoveryv2.APIResourceDiscovery{Resource: res.Name, SingularResource: res.SingularName, Scope: scope,
+			ResponseKind: r.kindOf(res), Verbs: res.Verbs, ShortNames: res.ShortNames, Categories: res.Categories})
+	}
+	for _, res := range r.Resources {
+		parent, name, sub := strings.Cut(res.Name, "/")
+		if i, ok := at[parent]; ok && sub {
+			out[i].Subresources = append(out[i].Subresources, discoveryv2.APISubresourceDiscovery{Subresource: name, ResponseKind: r.kindOf(res), Verbs: res.Verbs})
+		}
+	}
+	return out
+}
+
+// kindOf returns the kind of a resource; its group and version are the list's unless it says otherwise.
+func (r *Remote) kindOf(res metav1.APIResource) *metav1.GroupVersionKind {
+	out := &metav1.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: res.Kind}
+	if res.Version != "" {
+		out.Group, out.Version = res.Group, res.Version
 	}
 	return out
 }

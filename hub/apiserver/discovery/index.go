@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -19,10 +20,24 @@ type Kinds interface {
 	Generation() uint64
 }
 
+// Remotes are the API servers behind this one, which may change at any time; hub/aggregate has them.
+type Remotes interface {
+	Versions() []Remote
+	// Generation is another number after each change.
+	Generation() uint64
+}
+
+// Remote is one version of a group that another API server serves.
+type Remote struct {
+	schema.GroupVersion
+	Resources []metav1.APIResource // as the server lists them; shared: read-only
+	Current   bool                 // the server is there
+}
+
 // Index finds kinds by their path, and groups them in the order in which they are declared: that is the order of
 // preference which discovery shows. It is immutable: after a change of the kinds the server makes another one.
 type Index struct {
-	generation uint64 // of the kinds, read before them
+	generation uint64 // of the kinds and of the remotes together, read before them
 	byPath     map[schema.GroupVersionResource]*resource.Kind
 	groups     []Group
 	api, apis  func() Aggregated // of /api and of /apis; made at the first call
@@ -37,13 +52,23 @@ type Group struct {
 // Version has the kinds of one version, in the order of their declaration.
 type Version struct {
 	schema.GroupVersion
-	kinds []*resource.Kind
+	kinds  []*resource.Kind
+	remote *Remote // nil: the version is of this server
 }
 
-// NewIndex returns the index of the kinds. It reads the generation first: when the kinds change meanwhile, the index is out of
+// GenerationOf returns the generation that an index of kinds and remotes (nil: none) has now. Each of the two only grows.
+func GenerationOf(kinds Kinds, remotes Remotes) uint64 {
+	n := kinds.Generation()
+	if remotes != nil {
+		n += remotes.Generation()
+	}
+	return n
+}
+
+// NewIndex returns the index of the kinds and of the remotes, nil for none. It reads the generation first: when the kinds change meanwhile, the index is out of
 // date by its generation, and the next request makes another one.
-func NewIndex(kinds Kinds) *Index {
-	x := &Index{generation: kinds.Generation(), byPath: make(map[schema.GroupVersionResource]*resource.Kind)}
+func NewIndex(kinds Kinds, remotes Remotes) *Index {
+	x := &Index{generation: GenerationOf(kinds, remotes), byPath: make(map[schema.GroupVersionResource]*resource.Kind)}
 	for _, k := range kinds.All() {
 		if k.Unserved {
 			continue
@@ -53,6 +78,11 @@ func NewIndex(kinds Kinds) *Index {
 		v.kinds = append(v.kinds, k)
 	}
 	x.sortCustom()
+	if remotes != nil { // they come in their order of preference
+		for _, r := range remotes.Versions() {
+			x.version(r.GroupVersion).remote = &r
+		}
+	}
 	x.api = sync.OnceValue(func() Aggregated { return x.aggregate(func(g string) bool { return g == "" }) })
 	x.apis = sync.OnceValue(func() Aggregated { return x.aggregate(func(g string) bool { return g != "" }) })
 	return x

@@ -44,6 +44,9 @@ func (x *Index) Resources(gv schema.GroupVersion) (doc *metav1.APIResourceList, 
 	if gv.Group == "" {
 		list.APIVersion = ""
 	}
+	if v.remote != nil {
+		list.APIResources = append(list.APIResources, v.remote.Resources...)
+	}
 	for _, k := range v.kinds {
 		list.APIResources = append(list.APIResources, apiResources(k)...)
 	}

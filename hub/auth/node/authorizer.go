@@ -70,7 +70,7 @@ func (z *Authorizer) Authorize(ctx context.Context, u auth.User, a auth.Attribut
 		return false, fmt.Sprintf("unknown node for user %q", u.Name), nil
 	}
 	reason, allowed = z.decide(name, a)
-	if !allowed && a.Resource && z.cfg.Objects.CatchUp(ctx) == nil {
+	if !allowed && a.Resource && auth.CaughtUp(ctx, z.cfg.Objects.CatchUp) {
 		reason, allowed = z.decide(name, a) // a pod may have been bound a moment ago
 	}
 	return allowed, reason, nil

@@ -48,7 +48,7 @@ func (z *Authorizer) Authorize(ctx context.Context, u auth.User, a auth.Attribut
 	if allowed, reason = p.decide(u, a); allowed {
 		return true, reason, nil
 	}
-	if err := z.objects.CatchUp(ctx); err != nil {
+	if !auth.CaughtUp(ctx, z.objects.CatchUp) {
 		return false, reason, nil // undecided is refused; the client may ask again
 	}
 	if now := z.policy(); now != p {

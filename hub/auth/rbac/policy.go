@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -132,7 +133,7 @@ func idOf(s *rbacv1.Subject, namespace string) (id subject, ok bool) {
 		if s.Namespace != "" {
 			namespace = s.Namespace
 		}
-		return subject{name: auth.AccountName(namespace, s.Name)}, namespace != ""
+		return subject{name: satoken.Username(namespace, s.Name)}, namespace != ""
 	}
 	return subject{}, false
 }

@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -33,12 +34,12 @@ func (z *Authorizer) RulesFor(ctx context.Context, u auth.User, namespace string
 // rules returns all rules that count for u in a namespace, those of a binding once. They share memory with cached objects:
 // read-only. err names the roles of u's bindings that do not exist; the rules are complete without them.
 func (z *Authorizer) rules(ctx context.Context, u auth.User, namespace string) (rules []rbacv1.PolicyRule, err error) {
-	behind := z.objects.CatchUp(ctx)
+	caughtUp := auth.CaughtUp(ctx, z.objects.CatchUp)
 	p := z.policy()
 	var seen []*grant
 	var errs []error
-	if behind != nil {
-		errs = append(errs, behind)
+	if !caughtUp {
+		errs = append(errs, errors.New("the hub's view of roles is behind"))
 	}
 	for _, scope := range scopes(namespace) {
 		for id := range subjectsOf(u) {

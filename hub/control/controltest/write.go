@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -74,7 +75,7 @@ func (c *Client) create(obj kube.Object) (control.Change, error) {
 	return control.Change{GVK: gvk, New: o}, nil
 }
 
-// Update replaces the object, or what the subresource covers: "status", "binding" (Pods), "finalize" (Namespaces).
+// Update replaces the object, or what the subresource covers: "status", "approval" (CertificateSigningRequests), "binding" (Pods), "finalize" (Namespaces).
 func (c *Client) Update(_ context.Context, obj kube.Object, subresource string) (kube.Object, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +116,7 @@ func merge(gvk kube.GVK, o, old kube.Object, sub string) (kube.Object, error) {
 			o.SetGeneration(old.GetGeneration() + 1)
 		}
 		return o, nil
-	case "status":
+	case "status", "approval":
 		out := old.DeepCopyObject().(kube.Object)
 		copyStatus(out, o)
 		return out, nil
@@ -314,7 +315,7 @@ func (c *Client) note(verb string, o kube.Object, sub string) {
 // kinds are those that a test may use without TypeMeta.
 var kinds = func() *runtime.Scheme {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, batchv1.AddToScheme, coordinationv1.AddToScheme,
+	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, batchv1.AddToScheme, certificatesv1.AddToScheme, coordinationv1.AddToScheme,
 		corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, nodev1.AddToScheme, policyv1.AddToScheme, storagev1.AddToScheme} {
 		if err := add(s); err != nil {
 			panic("controltest: " + err.Error())

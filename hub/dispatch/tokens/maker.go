@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
@@ -23,9 +24,9 @@ const (
 	limit = 30 * time.Second
 )
 
-// Issuer makes ServiceAccount tokens; hub/auth implements it. No audiences mean the API server's own.
+// Issuer makes ServiceAccount tokens; *satoken.Keys is one. No audiences mean the API server's own.
 type Issuer interface {
-	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
+	IssueToken(ctx context.Context, sa *corev1.ServiceAccount, to satoken.Bound, audiences []string, lifetime time.Duration) (token string, expires time.Time, err error)
 }
 
 // Maker makes tokens, a few at a time, in the order of the requests. Its fields but queue do not change after NewMaker.
@@ -44,7 +45,7 @@ type task struct {
 	done func(Result)
 }
 
-// NewMaker returns a Maker; its Run makes the tokens. accounts has the ServiceAccounts.
+// NewMaker returns a Maker; its Run makes the tokens. accounts has the ServiceAccounts, and the nodes.
 func NewMaker(accounts control.Reader, issuer Issuer, log *slog.Logger) *Maker {
 	return &Maker{accounts: accounts, issuer: issuer, log: log, ready: make(chan struct{}, 1)}
 }
@@ -105,6 +106,12 @@ func (m *Maker) make(ctx context.Context, r Request) Result {
 	return result
 }
 
+// bound binds a token to a pod; the pod's node is named in it.
+func (m *Maker) bound(pod *corev1.Pod) satoken.Bound {
+	node, _ := control.Get[*corev1.Node](m.accounts, kube.Node, "", pod.Spec.NodeName)
+	return satoken.Bound{Pod: pod, Node: node}
+}
+
 func (m *Maker) issue(ctx context.Context, r Request) (*wire.Object, time.Time, error) {
 	name := r.Pod.Spec.ServiceAccountName
 	if name == "" {
@@ -118,7 +125,7 @@ func (m *Maker) issue(ctx context.Context, r Request) (*wire.Object, time.Time, 
 	if r.audience != "" {
 		audiences = []string{r.audience}
 	}
-	token, expires, err := m.issuer.IssueToken(ctx, sa, r.Pod, audiences, r.lifetime)
+	token, expires, err := m.issuer.IssueToken(ctx, sa, m.bound(r.Pod), audiences, r.lifetime)
 	if err != nil {
 		return nil, time.Time{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/wire"
@@ -22,9 +23,9 @@ import (
 // issuer makes tokens as a test says.
 type issuer func(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, life time.Duration) error
 
-func (i issuer) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, life time.Duration) (string, time.Time, error) {
-	err := i(ctx, sa, pod, audiences, life)
-	return "token for " + pod.Name, time.Now().Add(life), err
+func (i issuer) IssueToken(ctx context.Context, sa *corev1.ServiceAccount, to satoken.Bound, audiences []string, life time.Duration) (string, time.Time, error) {
+	err := i(ctx, sa, to.Pod, audiences, life)
+	return "token for " + to.Pod.Name, time.Now().Add(life), err
 }
 
 // results are what a Maker has answered, by the pod's name.

@@ -42,6 +42,12 @@ func newTypeCache(kinds Kinds, described Types) *typeCache {
 	return &typeCache{kinds: kinds, described: described, kept: map[schema.GroupVersionKind]*description{}}
 }
 
+// TypeConverter returns the description of all kinds, for others that merge objects as an apply does. Descriptions of single kinds are
+// built on first use and dropped when they are not used. described may be nil, as for New.
+func TypeConverter(kinds Kinds, described Types) managedfields.TypeConverter {
+	return newTypeCache(kinds, described)
+}
+
 // ObjectToTyped implements managedfields.TypeConverter.
 func (t *typeCache) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	conv, err := t.of(obj.GetObjectKind().GroupVersionKind())

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"petrel.dev/petrel/hub/auth/satoken"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/podverbs"
 	"petrel.dev/petrel/hub/registry/registrytest"
@@ -96,10 +97,16 @@ func TestEviction(t *testing.T) {
 // issuer signs what it is asked for in plain words.
 type issuer struct{}
 
-func (issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, pod *corev1.Pod, audiences []string, lifetime time.Duration) (string, time.Time, error) {
+func (issuer) IssueToken(_ context.Context, sa *corev1.ServiceAccount, to satoken.Bound, audiences []string, lifetime time.Duration) (string, time.Time, error) {
 	words := append([]string{sa.Name}, audiences...)
-	if pod != nil {
-		words = append(words, "for", pod.Name)
+	if to.Pod != nil {
+		words = append(words, "for", to.Pod.Name)
+	}
+	if to.Secret != nil {
+		words = append(words, "while", to.Secret.Name)
+	}
+	if to.Node != nil {
+		words = append(words, "on", string(to.Node.UID))
 	}
 	return strings.Join(words, " "), time.Unix(0, 0).Add(lifetime), nil
 }
@@ -115,6 +122,11 @@ func TestToken(t *testing.T) {
 	pod.Spec.ServiceAccountName = "robot"
 	registrytest.Create(t, r, pod)
 	registrytest.Create(t, r, newPod("other", ""))
+	registrytest.Create(t, r, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}})
+	node := registrytest.Create(t, r, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "edge-1"}})
+	away := newPod("away", "edge-1")
+	away.Spec.ServiceAccountName = "robot"
+	registrytest.Create(t, r, away)
 	at := registrytest.TargetOf(t, kinds, kube.ServiceAccount, "default", "robot", "token")
 	seconds := func(n int64) *int64 { return &n }
 	bound := func(kind, name, uid string) *authenticationv1.BoundObjectReference {
@@ -134,10 +146,15 @@ func TestToken(t *testing.T) {
 		"too long":  {authenticationv1.TokenRequestSpec{ExpirationSeconds: seconds(1 << 62)}, "", 0, 422, "may not specify a duration larger than 2^32 seconds"},
 		"audiences": {authenticationv1.TokenRequestSpec{Audiences: make([]string, 17)}, "", 0, 422, "spec.audiences: Too many: 17: must have at most 16 items"},
 		"audience":  {authenticationv1.TokenRequestSpec{Audiences: []string{strings.Repeat("a", 513)}}, "", 0, 422, "spec.audiences[0]: Too long: may not be more than 512 bytes"},
+		"secret":    {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Secret", "s", "")}, "robot while s", 3600, 0, ""},
+		"node":      {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Node", "edge-1", string(node.UID))}, "robot on " + string(node.UID), 3600, 0, ""},
+		"its node":  {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "away", "")}, "robot for away on " + string(node.UID), 3600, 0, ""},
+		"no secret": {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Secret", "q", "")}, "", 0, 404, `secrets "q" not found`},
+		"old node":  {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Node", "edge-1", "x")}, "", 0, 409, `Operation cannot be fulfilled on Node "edge-1"`},
 		"no pod":    {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "q", "")}, "", 0, 404, `pods "q" not found`},
 		"other pod": {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "p", "x")}, "", 0, 409, "the UID in the bound object reference (x)"},
 		"not its":   {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("Pod", "other", "")}, "", 0, 400, "to pod running with different serviceaccount name"},
-		"a house":   {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("House", "p", "")}, "", 0, 400, "cannot bind token for object of type /v1, Kind=House"},
+		"a house":   {authenticationv1.TokenRequestSpec{BoundObjectRef: bound("House", "p", "")}, "", 0, 400, "cannot bind token to object of type /v1, Kind=House"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			res, err := r.Create(ctx, at, &authenticationv1.TokenRequest{Spec: test.spec}, nil)
@@ -156,5 +173,38 @@ func TestToken(t *testing.T) {
 				t.Errorf("warnings %q", res.Warnings)
 			}
 		})
+	}
+}
+
+// TestTokenRequestOfAnother checks that a body about another account than the URL's is refused.
+func TestTokenRequestOfAnother(t *testing.T) {
+	kinds := builtin.New()
+	if err := podverbs.Install(kinds, issuer{}); err != nil {
+		t.Fatal(err)
+	}
+	r := registrytest.Start(t, registry.Config{Kinds: kinds})
+	sa := registrytest.Create(t, r, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}})
+	at := registrytest.TargetOf(t, kinds, kube.ServiceAccount, "default", "robot", "token")
+	for name, test := range map[string]struct {
+		meta metav1.ObjectMeta
+		code int32
+		text string
+	}{
+		"name":      {metav1.ObjectMeta{Name: "king"}, 422, `metadata.name: Invalid value: "king": must match the service account name if specified`},
+		"namespace": {metav1.ObjectMeta{Namespace: "castle"}, 422, "must match the service account namespace if specified"},
+		"uid":       {metav1.ObjectMeta{UID: "x"}, 409, "the UID in the token request (x) does not match the UID of the service account (" + string(sa.UID) + ")"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := r.Create(ctx, at, &authenticationv1.TokenRequest{ObjectMeta: test.meta}, nil)
+			registrytest.WantError(t, err, test.code, test.text)
+		})
+	}
+	res, err := r.Create(ctx, at, &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "robot", UID: sa.UID}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := registrytest.Decode[authenticationv1.TokenRequest](t, res.JSON)
+	if got.UID != sa.UID || len(got.Spec.Audiences) != 1 || got.Spec.Audiences[0] != satoken.Issuer {
+		t.Errorf("answered %s", res.JSON)
 	}
 }

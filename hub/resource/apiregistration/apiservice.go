@@ -29,7 +29,6 @@ func apiServiceKind() *resource.Kind {
 	k := resource.Declare(apiregistrationv1.SchemeGroupVersion.WithKind("APIService"), "apiservices", "apiservice")
 	k.ClusterScoped()
 	k.Categories = []string{"api-extensions"}
-	k.Inert = "no request is forwarded by it yet"
 	k.Columns = columns
 	s := resource.Strategy[apiregistration.APIService]{
 		PrepareCreate: func(a *apiregistration.APIService) {

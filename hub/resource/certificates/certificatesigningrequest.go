@@ -25,11 +25,10 @@ type (
 )
 
 func certificateSigningRequestKind() *resource.Kind {
-	k := resource.Declare(certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest"),
+	k := resource.Declare(kube.CertificateSigningRequest,
 		"certificatesigningrequests", "certificatesigningrequest")
 	k.ClusterScoped()
 	k.ShortNames = []string{"csr"}
-	k.Inert = "nothing approves or signs it yet"
 	k.Rules = resource.Strategy[certificates.CertificateSigningRequest]{
 		// Only the subresources change a request.
 		PrepareUpdate: func(r, old *certificates.CertificateSigningRequest) {

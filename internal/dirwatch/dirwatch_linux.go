@@ -1,4 +1,4 @@
-package auth
+package dirwatch
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchDir signals, on a channel of capacity 1, that files of dir have been replaced, written or removed. It costs nothing
+// Watch signals, on a channel of capacity 1, that files of dir have been replaced, written or removed. It costs nothing
 // while nothing happens.
-func watchDir(dir string) (changed <-chan struct{}, stop func(), err error) {
+func Watch(dir string) (changed <-chan struct{}, stop func(), err error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)

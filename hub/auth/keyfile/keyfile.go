@@ -1,4 +1,6 @@
-package auth
+// Package keyfile reads and writes the files of the hub's keys and certificates: ECDSA P-256, PEM. A key that is damaged is an error that
+// names the file; a certificate that is damaged is the same as none, because it is issued again from its key.
+package keyfile
 
 import (
 	"crypto/ecdsa"
@@ -15,22 +17,22 @@ import (
 	"petrel.dev/petrel/internal/durable"
 )
 
-// writeFile does what durable.WriteFile does; its error has the file's final name.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
+// Write does what durable.WriteFile does; its error has the file's final name.
+func Write(path string, data []byte, mode fs.FileMode) error {
 	if err := durable.WriteFile(path, data, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-// loadKey reads a P-256 key, or makes it when the file does not exist and mayCreate returns nil: nothing depends on an older one.
-func loadKey(path string, mayCreate func() error) (*ecdsa.PrivateKey, error) {
+// Read reads a P-256 key, or makes it when the file does not exist and mayCreate returns nil: nothing depends on an older one.
+func Read(path string, mayCreate func() error) (*ecdsa.PrivateKey, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := mayCreate(); err != nil {
 			return nil, err
 		}
-		return createKey(path)
+		return Create(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
@@ -64,19 +66,19 @@ func loadKey(path string, mayCreate func() error) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-func createKey(path string) (*ecdsa.PrivateKey, error) {
+func Create(path string) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make key %s: %w", path, err)
 	}
-	data, err := keyPEM(key)
+	data, err := PEM(key)
 	if err != nil {
 		return nil, fmt.Errorf("make key %s: %w", path, err)
 	}
-	return key, writeFile(path, data, 0o600)
+	return key, Write(path, data, 0o600)
 }
 
-func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
+func PEM(key *ecdsa.PrivateKey) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
@@ -84,12 +86,12 @@ func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-func certPEM(cert *x509.Certificate) []byte {
+func CertPEM(cert *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 }
 
-// loadCert reads a certificate; nil when there is none or it cannot be used: it will be issued again.
-func loadCert(path string) *x509.Certificate {
+// ReadCert reads a certificate; nil when there is none or it cannot be used: it will be issued again.
+func ReadCert(path string) *x509.Certificate {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil

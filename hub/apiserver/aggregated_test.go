@@ -1,0 +1,126 @@
+package apiserver_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"petrel.dev/petrel/hub/aggregate"
+	"petrel.dev/petrel/hub/apiserver"
+	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/hub/control/controltest"
+)
+
+// behind reaches one server under every Service's name.
+type behind string
+
+func (b behind) DialService(context.Context, string, string, int32) (net.Conn, error) {
+	return net.Dial("tcp", string(b))
+}
+
+// about remembers what was asked about a group.
+type about struct {
+	auth.Authorizer
+	mu   sync.Mutex
+	what string // the last
+}
+
+func (a *about) Authorize(ctx context.Context, u auth.User, at auth.Attributes) (bool, string, error) {
+	if strings.Contains(at.Path, "wardle") {
+		a.mu.Lock()
+		a.what = fmt.Sprintf("%s %s %s %s/%s %s", at.Verb, at.APIGroup, at.Plural, at.Namespace, at.Name, at.Subresource)
+		a.mu.Unlock()
+	}
+	return a.Authorizer.Authorize(ctx, u, at)
+}
+
+// TestServerBehind reads and writes through an APIService as a client does: discovery shows what the other server lists, each request
+// asks for the same right as one for a kind of this server, and the other server learns who asks.
+func TestServerBehind(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/apis/wardle.example.com/v1" {
+			_, _ = io.WriteString(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"wardle.example.com/v1","resources":[{"name":"flunders","singularName":"flunder","namespaced":true,"kind":"Flunder","verbs":["get","list"]}]}`)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s by %s: %s", r.Method, r.RequestURI, r.Header.Get("X-Remote-User"), body)
+	}))
+	defer srv.Close()
+	svc := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.wardle.example.com"}, Spec: apiregistrationv1.APIServiceSpec{
+		Group: "wardle.example.com", Version: "v1", InsecureSkipTLSVerify: true, Service: &apiregistrationv1.ServiceReference{Namespace: "w", Name: "api"}},
+		Status: apiregistrationv1.APIServiceStatus{Conditions: []apiregistrationv1.APIServiceCondition{{Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue}}}}
+	svc.SetGroupVersionKind(aggregate.APIService)
+	pki, err := auth.LoadPKI(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := pki.FrontProxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := aggregate.New(aggregate.Config{Objects: controltest.New(t, svc), Dialer: behind(srv.Listener.Addr().String()), Identity: identity, Log: slog.New(slog.DiscardHandler)})
+	policy := &about{Authorizer: auth.Union{auth.Masters{}}}
+	h := newHub(t, func(c *apiserver.Config) { c.Aggregated, c.Authorizer = a, policy })
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS(t, h.pki)}}
+	defer client.CloseIdleConnections()
+	ask := func(method, path, accept, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, h.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", accept)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	if _, body := ask("GET", "/apis", "application/json", ""); strings.Contains(body, "wardle") {
+		t.Errorf("discovery shows what nobody has looked at: %s", body)
+	}
+	if err := a.Look(t.Context(), svc); err != nil {
+		t.Fatal(err)
+	}
+	const aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+	const group, pods = "/apis/wardle.example.com/v1", "/namespaces/x/flunders"
+	for _, c := range []struct {
+		method, path, accept, body string
+		code                       int
+		want, right                string
+	}{
+		{"GET", "/apis", "application/json", "", 200, `{"name":"wardle.example.com","versions":[{"groupVersion":"wardle.example.com/v1","version":"v1"}]`, ""},
+		{"GET", "/apis", aggregated, "", 200, `"resource":"flunders","responseKind":{"group":"wardle.example.com","version":"v1","kind":"Flunder"},"scope":"Namespaced"`, ""},
+		{"GET", "/apis/wardle.example.com", "", "", 200, `"kind":"APIGroup"`, ""},
+		{"GET", group, "", "", 200, `"name":"flunders"`, "get   / "},
+		{"GET", group + "/flunders?limit=1", "", "", 200, "GET " + group + "/flunders?limit=1 by petrel-admin", "list wardle.example.com flunders / "},
+		{"GET", group + pods + "/a", "", "", 200, "GET " + group + pods + "/a by petrel-admin", "get wardle.example.com flunders x/a "},
+		{"POST", group + pods, "", "hello", 200, "POST " + group + pods + " by petrel-admin: hello", "create wardle.example.com flunders x/ "},
+		{"PUT", group + pods + "/a/status", "", "", 200, "PUT ", "update wardle.example.com flunders x/a status"},
+		{"DELETE", group + pods, "", "", 200, "DELETE ", "deletecollection wardle.example.com flunders x/ "},
+		{"GET", group + pods + "?watch=true", "", "", 200, "GET ", "watch wardle.example.com flunders x/ "},
+		{"POST", group + pods, "", strings.Repeat("x", 4<<20), 413, "limit is", "create wardle.example.com flunders x/ "},
+		{"GET", "/openapi/v3", "application/json", "", 200, `"apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1"}`, ""},
+		{"GET", "/openapi/v3" + group, "", "", 200, "GET /openapi/v3" + group + " by petrel-admin", "get   / "},
+		{"GET", "/apis/wardle.example.com/v2/flunders", "", "", 404, "could not find the requested resource", "list wardle.example.com flunders / "},
+	} {
+		policy.what = ""
+		code, body := ask(c.method, c.path, c.accept, c.body)
+		if code != c.code || !strings.Contains(body, c.want) || c.right != "" && policy.what != c.right {
+			t.Errorf("%s %s: %d %.600s, asked for %q; want %d %s, %q", c.method, c.path, code, body, policy.what, c.code, c.want, c.right)
+		}
+	}
+}

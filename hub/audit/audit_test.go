@@ -1,0 +1,328 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"petrel.dev/petrel/hub/auth"
+)
+
+const rules = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitManagedFields: true
+rules:
+- level: None
+  users: [quiet]
+- level: Metadata
+  resources: [{resources: [secrets, serviceaccounts/token]}]
+- level: Request
+  verbs: [patch]
+- level: RequestResponse
+  omitStages: [RequestReceived]
+  resources: [{resources: [configmaps]}]
+- level: None
+  nonResourceURLs: ["/healthz*"]
+- level: Metadata
+`
+
+func opened(t *testing.T, policy string, change func(*Config)) (*Log, string) {
+	t.Helper()
+	dir := t.TempDir()
+	cfg := Config{PolicyFile: filepath.Join(dir, "policy.yaml"), Path: filepath.Join(dir, "audit.log")}
+	if change != nil {
+		change(&cfg)
+	}
+	if err := os.WriteFile(cfg.PolicyFile, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, cfg.Path
+}
+
+// written stops l and returns what it has written.
+func written(t *testing.T, l *Log, path string) []auditv1.Event {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []auditv1.Event
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, 8<<20)
+	for lines.Scan() {
+		var e auditv1.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatalf("%v in %.100s", err, lines.Text())
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+func get(path string) (*httptest.ResponseRecorder, *http.Request) {
+	r := httptest.NewRequest("GET", path, nil)
+	r.Header.Set("X-Forwarded-For", "203.0.113.9")
+	r.Header.Set("User-Agent", strings.Repeat("a", 2000))
+	return httptest.NewRecorder(), r
+}
+
+func about(verb, plural, name string) auth.Attributes {
+	return auth.Attributes{Verb: verb, Resource: true, APIVersion: "v1", Plural: plural, Namespace: "shop", Name: name, Path: "/api/v1/namespaces/shop/" + plural}
+}
+
+var ada = auth.User{Name: "ada", UID: "u1", Groups: []string{"ops"}, Extra: map[string][]string{"k": {"v"}}}
+
+// TestLevels checks what an event has by its level, and which stages are recorded.
+func TestLevels(t *testing.T) {
+	l, path := opened(t, rules, nil)
+	cm := &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cm", UID: "1", ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "m"}}}, Data: map[string]string{"a": "b"},
+	}
+	request := func(u auth.User, a auth.Attributes, during func(*Request)) {
+		w, r := get(a.Path)
+		q := l.Begin(w, r, time.Now(), u, a)
+		if q != nil && w.Header().Get("Audit-ID") == "" {
+			t.Error("the answer has no Audit-ID")
+		}
+		q.Decide(true, "because")
+		q.Object(cm)
+		q.Patch([]byte(`{"p":1}`))
+		if q.WantsResponse() {
+			q.Response([]byte(`{"kind":"ConfigMapList","items":[{"metadata":{"name":"x","managedFields":[]}}]}`))
+		}
+		if during != nil {
+			during(q)
+		}
+		q.Done(201, nil)
+		q.Done(500, nil) // only the first end counts
+	}
+	request(auth.User{Name: "quiet"}, about("create", "configmaps", ""), nil)
+	request(ada, about("create", "secrets", "s"), nil)
+	request(ada, about("patch", "pods", "p"), nil)
+	request(ada, about("create", "configmaps", ""), nil)
+	request(ada, auth.Attributes{Verb: "get", Path: "/healthz/ping"}, nil)
+	request(ada, auth.Attributes{Verb: "get", Path: "/version"}, func(q *Request) {
+		q.Fail(&metav1.Status{Status: "Failure", Reason: "NotFound", Message: "no", Code: 404})
+	})
+	events := written(t, l, path)
+	var got []string
+	for _, e := range events {
+		got = append(got, strings.Join([]string{string(e.Level), string(e.Stage), e.Verb, e.RequestURI}, " "))
+	}
+	want := []string{
+		"Metadata RequestReceived create /api/v1/namespaces/shop/secrets", "Metadata ResponseComplete create /api/v1/namespaces/shop/secrets",
+		"Request RequestReceived patch /api/v1/namespaces/shop/pods", "Request ResponseComplete patch /api/v1/namespaces/shop/pods",
+		"RequestResponse ResponseComplete create /api/v1/namespaces/shop/configmaps",
+		"Metadata RequestReceived get /version", "Metadata ResponseComplete get /version",
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("recorded are\n%s", strings.Join(got, "\n"))
+	}
+	secret, patch, full, version := events[1], events[3], events[4], events[6]
+	if secret.RequestObject != nil || secret.ResponseObject != nil || secret.User.Username != "ada" || secret.ObjectRef.Name != "s" ||
+		secret.ResponseStatus.Code != 201 || secret.Annotations["authorization.k8s.io/decision"] != "allow" || secret.Annotations["authorization.k8s.io/reason"] != "because" ||
+		!slices.Equal(secret.SourceIPs, []string{"203.0.113.9", "192.0.2.1"}) || len(secret.UserAgent) != 1024+len("...TRUNCATED") || secret.AuditID != events[0].AuditID {
+		t.Errorf("Metadata: %+v", secret)
+	}
+	if string(patch.RequestObject.Raw) != `{"p":1}` || patch.ResponseObject != nil {
+		t.Errorf("Request: %+v", patch)
+	}
+	if full.ObjectRef.Name != "cm" || full.ObjectRef.UID != "1" || full.ResponseObject == nil || strings.Contains(string(full.ResponseObject.Raw), "managedFields") ||
+		!strings.Contains(string(full.ResponseObject.Raw), `"name":"x"`) {
+		t.Errorf("RequestResponse: %+v", full)
+	}
+	if version.ObjectRef != nil || version.ResponseStatus.Reason != "NotFound" || version.ResponseStatus.Code != 201 {
+		t.Errorf("a path: %+v", version.ResponseStatus)
+	}
+}
+
+// TestOtherEnds checks long requests, panics, refused credentials, long bodies and the id of a client.
+func TestOtherEnds(t *testing.T) {
+	l, path := opened(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: RequestResponse}]\n", nil)
+	begin := func(id string) *Request {
+		w, r := get("/api/v1/pods?watch=1")
+		r.Header.Set("Audit-ID", id)
+		return l.Begin(w, r, time.Now(), ada, about("watch", "pods", ""))
+	}
+	q := begin("mine")
+	q.Start(200)
+	q.Start(200)
+	q.Done(200, nil)
+	begin(strings.Repeat("x", 65)).Done(0, "boom")
+	w, r := get("/api/v1/pods")
+	r.Header.Set("Authorization", "Bearer x")
+	l.Refuse(w, r, time.Now(), about("list", "pods", ""))
+	q = begin("long")
+	q.Response(append([]byte(`"`), bytes.Repeat([]byte("x"), maxBody)...))
+	q.Done(200, nil)
+	events := written(t, l, path)
+	if len(events) != 5 {
+		t.Fatalf("%d events", len(events))
+	}
+	if e := events[0]; e.Stage != "ResponseStarted" || e.AuditID != "mine" || events[1].Stage != "ResponseComplete" {
+		t.Errorf("a watch: %+v", e)
+	}
+	if e := events[2]; e.Stage != "Panic" || e.ResponseStatus.Code != 500 || !strings.Contains(e.ResponseStatus.Message, "boom") || len(e.AuditID) != 36 {
+		t.Errorf("a panic: %+v", e)
+	}
+	if e := events[3]; e.Stage != "ResponseStarted" || e.ResponseStatus.Code != 401 || e.ResponseStatus.Message != "Authentication failed, attempted: bearer" || e.User.Username != "" {
+		t.Errorf("refused: %+v", e)
+	}
+	if e := events[4]; e.ResponseObject != nil || e.Annotations["audit.k8s.io/truncated"] != "true" {
+		t.Errorf("a long body: %+v", e)
+	}
+}
+
+// TestStuckDisk checks that requests go on when nothing is written: each waits for a moment at most, and what was dropped is reported.
+func TestStuckDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l, path := opened(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, omitStages: [RequestReceived]}]\n", nil)
+		l.sink.log = slog.New(slog.NewTextHandler(&log, nil))
+		began := time.Now()
+		const fits = queueBytes / leastBytes
+		for range fits + 3 {
+			w, r := get("/version")
+			r.Header.Del("User-Agent")
+			l.Begin(w, r, time.Now(), ada, auth.Attributes{Verb: "get", Path: "/version"}).Done(200, nil)
+		}
+		if took := time.Since(began); took != 3*patience {
+			t.Errorf("took %s", took)
+		}
+		if events := written(t, l, path); len(events) != fits {
+			t.Errorf("%d of %d were written", len(events), fits)
+		}
+		if !strings.Contains(log.String(), "audit events were dropped") || !strings.Contains(log.String(), "events=3") {
+			t.Errorf("the log says %q", log.String())
+		}
+	})
+}
+
+// TestRotation checks that a full file is replaced, that old ones go by number and by age, and that a file in use is appended to.
+func TestRotation(t *testing.T) {
+	dir := t.TempDir()
+	f, err := openFile(Config{Path: filepath.Join(dir, "audit.log"), MaxSize: 100, MaxBackups: 3, MaxAge: 2}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"audit-2020-01-01T00-00-00.000.log", "audit-other.log", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line := []byte(strings.Repeat("x", 59) + "\n")
+	for range 3 {
+		if err := f.write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func() (out []string) {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			out = append(out, e.Name())
+		}
+		return out
+	}
+	if got := names(); len(got) != 5 || slices.Contains(got, "audit-2020-01-01T00-00-00.000.log") { // two replaced, the file, and two of others
+		t.Errorf("there are %q", got)
+	}
+	for range 5 {
+		if err := f.write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := names(); len(got) != 6 {
+		t.Errorf("there are %q", got)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openFile(f.Config, slog.New(slog.DiscardHandler))
+	if err != nil || again.size != 60 {
+		t.Errorf("opened again with %d bytes, %v", again.size, err)
+	}
+	if fi, err := os.Stat(f.Path); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+}
+
+// TestPolicies checks that what is no policy is refused with the reason.
+func TestPolicies(t *testing.T) {
+	const head = "apiVersion: audit.k8s.io/v1\nkind: Policy\n"
+	for text, want := range map[string]string{
+		"{":                                  "yaml",
+		"kind: Policy":                       `not a Policy of audit.k8s.io/v1`,
+		head:                                 "it has no rules",
+		head + "rules: [{level: Meta}]":      `rules[0].level: Unsupported value: "Meta"`,
+		head + "rules: [{levels: Metadata}]": `unknown field "levels"`,
+		head + "rules: [{level: None, nonResourceURLs: [x], resources: [{resources: [pods]}]}]": "must begin with a '/'",
+		head + "omitStages: [Later]\nrules: [{level: None}]":                                    "allowed stages are",
+	} {
+		if _, err := parsePolicy([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	dir := t.TempDir()
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{Path: "x"}, "give --audit-policy-file"},
+		{Config{PolicyFile: "x"}, "give --audit-log-path"},
+		{Config{PolicyFile: filepath.Join(dir, "none"), Path: "x"}, "no such file"},
+	} {
+		if _, err := Open(c.cfg, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.cfg, err)
+		}
+	}
+	if l, err := Open(Config{}, nil); l != nil || err != nil {
+		t.Errorf("without a policy: %v, %v", l, err)
+	}
+}
+
+// TestOff checks that a hub without a policy records nothing, and allocates nothing for it.
+func TestOff(t *testing.T) {
+	var l *Log
+	w, r := get("/version")
+	if n := testing.AllocsPerRun(100, func() {
+		q := l.Begin(w, r, time.Time{}, ada, auth.Attributes{})
+		q.Decide(true, "")
+		q.Object(nil)
+		q.Patch(nil)
+		q.Response(nil)
+		q.Fail(nil)
+		q.Start(200)
+		q.Done(200, nil)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
