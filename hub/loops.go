@@ -27,6 +27,7 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/statefulset"
 	"petrel.dev/petrel/hub/control/volumeprotection"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/lean"
@@ -71,6 +72,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		replicationcontroller.New(replicaset.Config{Client: as("replication-controller"), Events: events.As("replication-controller"), Log: h.part("replicationcontroller")}),
 		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Log: h.part("daemonset")}),
+		statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Events: events.As("statefulset-controller"), Log: h.part("statefulset")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		h.apiServices(),

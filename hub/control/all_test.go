@@ -31,6 +31,7 @@ import (
 	"petrel.dev/petrel/hub/control/replicationcontroller"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/statefulset"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
@@ -60,6 +61,7 @@ func hub(t testing.TB) control.Client {
 		rec, nodes,
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
 		daemonset.New(daemonset.Config{Log: log, Client: c, Events: rec.As("daemonset-controller")}),
+		statefulset.New(statefulset.Config{Log: log, Client: c, Events: rec.As("statefulset-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
 		serviceaddress.New(serviceaddress.Config{Log: log, Client: c, Events: rec.As("kubernetes-service-cidr-controller"), CIDR: netip.MustParsePrefix(kube.DefaultServiceCIDR)}),
 		replicationcontroller.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replication-controller")}),
