@@ -13,6 +13,7 @@ import (
 	"petrel.dev/petrel/hub/auth/rbac"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
@@ -25,7 +26,7 @@ func clients(t *testing.T) (as func(name string, groups ...string) control.Clien
 	store, kinds := registrytest.Store(t), builtin.New()
 	view := objects.New(objects.Config{Store: store, Kinds: kinds})
 	rights := rbac.New(view)
-	chain, err := admission.New(admission.Config{Objects: view, Authorizer: auth.Union{auth.Masters{}, rights}, Rights: rights})
+	chain, err := admission.New(admission.Config{Objects: view, Authorizer: auth.Union{auth.Masters{}, rights}, Rights: rights, Ledger: quota.NewLedger(view, kinds.OfResource)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,8 @@ func TestEscalation(t *testing.T) {
 
 // A chain that cannot decide who may grant what lets nobody grant anything, but system:masters.
 func TestWithoutRightsNobodyGrants(t *testing.T) {
-	chain, err := admission.New(admission.Config{Objects: client(t)})
+	objects := client(t)
+	chain, err := admission.New(admission.Config{Objects: objects, Ledger: quota.NewLedger(objects, builtin.New().OfResource)})
 	if err != nil {
 		t.Fatal(err)
 	}

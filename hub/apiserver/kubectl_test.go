@@ -15,6 +15,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission"
 	"petrel.dev/petrel/hub/control/roleaggregation"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 )
@@ -61,9 +62,10 @@ func TestKubectlRoles(t *testing.T) {
 		Dir: "testdata/roles",
 		Setup: func(env *testscript.Env) error {
 			late := &chain{}
-			h := newHubOf(t, registrytest.Kinds(), late)
+			kinds := registrytest.Kinds()
+			h := newHubOf(t, kinds, late)
 			env.Defer(h.stop)
-			admit, err := admission.New(admission.Config{Objects: h.cache, Authorizer: h.policy, Rights: h.rights})
+			admit, err := admission.New(admission.Config{Objects: h.cache, Authorizer: h.policy, Rights: h.rights, Ledger: quota.NewLedger(h.cache, kinds.OfResource)})
 			if err != nil {
 				return err
 			}

@@ -24,6 +24,7 @@ import (
 	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
+	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/fieldmanager"
 	"petrel.dev/petrel/hub/registry/registrytest"
@@ -97,7 +98,7 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := admission.New(admission.Config{Objects: view, Dynamic: d})
+	chain, err := admission.New(admission.Config{Objects: view, Dynamic: d, Ledger: quota.NewLedger(view, kinds.OfResource)})
 	if err != nil {
 		t.Fatal(err)
 	}
