@@ -49,8 +49,8 @@ func (st *state) again(d time.Duration) {
 
 // place sorts the pods by node.
 func (st *state) place(mine podset.Claimed) {
-	st.pods = map[string][]*corev1.Pod{}
-	known := map[string]bool{}
+	st.pods = make(map[string][]*corev1.Pod, len(st.nodes))
+	known := make(map[string]bool, len(st.nodes))
 	for _, n := range st.nodes {
 		known[n.name] = true
 	}
