@@ -37,7 +37,7 @@ type Controller struct {
 	events  control.Events
 	pods    *podset.Pods[*appsv1.DaemonSet]
 	history *revision.History[*appsv1.DaemonSet]
-	failed  *backoff
+	failed  *podset.Backoff
 	loop    *control.Loop
 }
 
@@ -45,7 +45,7 @@ type Controller struct {
 func New(cfg Config) *Controller {
 	selector := func(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector }
 	c := &Controller{
-		client: cfg.Client, events: cfg.Events, failed: newBackoff(),
+		client: cfg.Client, events: cfg.Events, failed: podset.NewBackoff(),
 		pods: podset.New(podset.Config[*appsv1.DaemonSet]{Client: cfg.Client, Events: cfg.Events, Kind: kube.DaemonSet, Selector: selector}),
 		history: revision.New(revision.Config[*appsv1.DaemonSet]{
 			Client: cfg.Client, Kind: kube.DaemonSet, Selector: selector, HashLabel: appsv1.DefaultDaemonSetUniqueLabelKey,
@@ -88,7 +88,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	ds, ok := control.Get[*appsv1.DaemonSet](c.client, kube.DaemonSet, key.Namespace, key.Name)
 	if !ok {
 		c.pods.Forget(key)
-		c.failed.forget(key)
+		c.failed.Forget(key)
 		return 0, nil
 	}
 	// While a DaemonSet is deleted, its revisions may be gone before its pods: nothing could be counted rightly.
@@ -128,7 +128,7 @@ func (c *Controller) observe(ds *appsv1.DaemonSet, mine podset.Claimed, r revisi
 	}
 	st.place(mine)
 	key := control.KeyOf(ds)
-	st.held = func(node string) time.Duration { return c.failed.wait(key, node, now) }
+	st.held = func(node string) time.Duration { return c.failed.Wait(key, node, now) }
 	return st
 }
 
@@ -137,7 +137,7 @@ func (c *Controller) observe(ds *appsv1.DaemonSet, mine podset.Claimed, r revisi
 func (c *Controller) apply(ctx context.Context, st *state, mine podset.Claimed, r revision.Revisions, a actions) (time.Duration, error) {
 	ds := st.ds
 	for _, n := range a.failed {
-		c.failed.next(control.KeyOf(ds), n, st.now)
+		c.failed.Next(control.KeyOf(ds), n, st.now)
 	}
 	for _, e := range a.events {
 		c.events.Event(ds, e.kind, e.reason, "%s", e.text)

@@ -40,6 +40,7 @@ type Controller struct {
 	events  control.Events
 	pods    *podset.Pods[*appsv1.StatefulSet]
 	history *revision.History[*appsv1.StatefulSet]
+	failed  *podset.Backoff
 	loop    *control.Loop
 }
 
@@ -47,7 +48,7 @@ type Controller struct {
 func New(cfg Config) *Controller {
 	selector := func(s *appsv1.StatefulSet) *metav1.LabelSelector { return s.Spec.Selector }
 	c := &Controller{
-		client: cfg.Client, events: cfg.Events,
+		client: cfg.Client, events: cfg.Events, failed: podset.NewBackoff(),
 		pods: podset.New(podset.Config[*appsv1.StatefulSet]{
 			Client: cfg.Client, Events: cfg.Events, Kind: kube.StatefulSet, Selector: selector, Report: report,
 			Named: func(s *appsv1.StatefulSet, p *corev1.Pod) bool { _, ok := ordinal(s, p.Name); return ok },
@@ -100,6 +101,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	s, ok := control.Get[*appsv1.StatefulSet](c.client, kube.StatefulSet, key.Namespace, key.Name)
 	if !ok {
 		c.pods.Forget(key)
+		c.failed.Forget(key)
 		return 0, nil
 	}
 	if control.NamespaceEnding(c.client, s.Namespace) {
@@ -142,6 +144,7 @@ func (c *Controller) observe(s *appsv1.StatefulSet, mine podset.Claimed, r revis
 		claim, _ := control.Get[*corev1.PersistentVolumeClaim](c.client, kube.PersistentVolumeClaim, s.Namespace, name)
 		return claim
 	}
+	st.held = func(pod string) time.Duration { return c.failed.Wait(control.KeyOf(s), pod, st.now) }
 	st.place(mine)
 	return st, nil
 }
@@ -203,6 +206,11 @@ func (c *Controller) act(ctx context.Context, st *state, a actions) error {
 	}
 	if len(create) > 0 {
 		errs = append(errs, c.pods.Create(ctx, s, len(create), st.now, func(i int) *corev1.Pod { return create[i] }))
+	}
+	for _, p := range a.remove {
+		if p.Status.Phase == corev1.PodFailed {
+			c.failed.Next(control.KeyOf(s), p.Name, st.now)
+		}
 	}
 	if len(a.remove) > 0 {
 		errs = append(errs, c.pods.Delete(ctx, s, a.remove[:min(len(a.remove), podset.MaxBurst)]))

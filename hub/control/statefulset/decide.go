@@ -2,6 +2,7 @@ package statefulset
 
 import (
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -82,7 +83,12 @@ func (st *state) keep(i int, a *actions) (wait bool) {
 		return true
 	}
 	if control.PodFinished(p) { // whatever its exit code: a pod that was evicted may have ended well
-		if p.DeletionTimestamp == nil {
+		var wait time.Duration
+		if p.Status.Phase == corev1.PodFailed { // a node that refuses it would refuse the next one as fast
+			wait = st.held(p.Name)
+		}
+		st.again(wait)
+		if p.DeletionTimestamp == nil && wait == 0 {
 			a.remove = append(a.remove, p)
 		}
 		return true // the name is free when the pod is gone

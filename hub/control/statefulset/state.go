@@ -26,7 +26,9 @@ type state struct {
 	current, update version // equal when no update is under way
 	// claim returns the claim of that name, nil when there is none.
 	claim func(name string) *corev1.PersistentVolumeClaim
-	now   time.Time
+	// held returns how long a failed pod of that name still waits for its deletion; 0: no longer.
+	held func(pod string) time.Duration
+	now  time.Time
 
 	all       []*corev1.Pod // with a name of the set, in whatever state
 	replicas  []*corev1.Pod // by ordinal, from the first one wanted; nil: absent
