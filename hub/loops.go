@@ -12,6 +12,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
 	"petrel.dev/petrel/hub/control/cronjob"
+	"petrel.dev/petrel/hub/control/daemonset"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/disruption"
 	"petrel.dev/petrel/hub/control/endpointmirror"
@@ -28,6 +29,7 @@ import (
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/statefulset"
 	"petrel.dev/petrel/hub/control/ttlafterfinished"
 	"petrel.dev/petrel/hub/control/volumeprotection"
 	"petrel.dev/petrel/internal/contain"
@@ -75,6 +77,8 @@ func (h *Hub) loops(ctx context.Context) error {
 		job.New(job.Config{Client: as("job-controller"), Events: events.As("job-controller"), Log: h.part("job")}),
 		cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Events: events.As("cronjob-controller"), Log: h.part("cronjob")}),
 		ttlafterfinished.New(as("ttl-after-finished-controller"), h.part("ttlafterfinished")),
+		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Log: h.part("daemonset")}),
+		statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Events: events.As("statefulset-controller"), Log: h.part("statefulset")}),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		h.apiServices(),

@@ -18,6 +18,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/bootstrap"
+	"petrel.dev/petrel/hub/control/daemonset"
 	"petrel.dev/petrel/hub/control/deployment"
 	"petrel.dev/petrel/hub/control/endpointmirror"
 	"petrel.dev/petrel/hub/control/endpoints"
@@ -30,6 +31,7 @@ import (
 	"petrel.dev/petrel/hub/control/replicationcontroller"
 	"petrel.dev/petrel/hub/control/serviceaccount"
 	"petrel.dev/petrel/hub/control/serviceaddress"
+	"petrel.dev/petrel/hub/control/statefulset"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
@@ -58,6 +60,8 @@ func hub(t testing.TB) control.Client {
 	for _, r := range []runner{
 		rec, nodes,
 		deployment.New(deployment.Config{Log: log, Client: c, Events: rec.As("deployment-controller")}),
+		daemonset.New(daemonset.Config{Log: log, Client: c, Events: rec.As("daemonset-controller")}),
+		statefulset.New(statefulset.Config{Log: log, Client: c, Events: rec.As("statefulset-controller")}),
 		replicaset.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replicaset-controller")}),
 		serviceaddress.New(serviceaddress.Config{Log: log, Client: c, Events: rec.As("kubernetes-service-cidr-controller"), CIDR: netip.MustParsePrefix(kube.DefaultServiceCIDR)}),
 		replicationcontroller.New(replicaset.Config{Log: log, Client: c, Events: rec.As("replication-controller")}),

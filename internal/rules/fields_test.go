@@ -14,7 +14,7 @@ import (
 )
 
 // fieldRoots are the types whose fields people write. What they contain is found by reflection.
-var fieldRoots = []any{corev1.PodSpec{}, corev1.ServiceSpec{}, appsv1.DeploymentSpec{}, appsv1.ReplicaSetSpec{}}
+var fieldRoots = []any{corev1.PodSpec{}, corev1.ServiceSpec{}, appsv1.DeploymentSpec{}, appsv1.ReplicaSetSpec{}, appsv1.DaemonSetSpec{}, appsv1.StatefulSetSpec{}}
 
 // The lists of docs/fields.md.
 const (

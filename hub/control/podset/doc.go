@@ -1,5 +1,5 @@
-// Package podset is what the controllers of pods share: ReplicaSet today, and any kind that keeps pods of a template. Such a
-// controller decides how many pods there should be, or which; podset finds, creates and deletes them.
+// Package podset is what the controllers of pods share: ReplicaSet, DaemonSet, StatefulSet, and any kind that keeps pods of a
+// template. Such a controller decides how many pods there should be, or which; podset finds, creates and deletes them.
 //
 //	change of a Pod ─► Keys ─► the owners that it has, had, or could have
 //	                             │

@@ -16,7 +16,7 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Config is what Pods needs. All fields but Finalizer are required.
+// Config is what Pods needs. Fields are required unless they say otherwise.
 type Config[O kube.Object] struct {
 	Client   control.Client
 	Events   control.Events // as the owner's controller
@@ -25,6 +25,12 @@ type Config[O kube.Object] struct {
 	// Finalizer is what every pod has that the owner has still to count, "" for kinds that count no ends. Adopted pods get it, and
 	// released ones lose it. With it, pods that have ended are adopted and released as well: their ends count.
 	Finalizer string
+	// Named reports whether the pod has a name that the owner gives. Then no other pods are adopted, and those with such a name
+	// even when they have ended, since they are in the way of their successors. nil: the names of pods mean nothing.
+	Named func(owner O, pod *corev1.Pod) bool
+	// Report returns the text of the event about a pod that was made or deleted (verb "create" or "delete"), or could not be
+	// (err). nil: the texts that most kinds have.
+	Report func(owner O, verb, pod string, err error) string
 }
 
 // Pods finds, makes and deletes the pods of owners of one kind. Its methods may be called from several workers, each with
@@ -55,16 +61,22 @@ func (p *Pods[O]) Keys(ch control.Change) []control.Key {
 			}
 			continue
 		}
-		if obj == ch.New {
+		if obj == ch.New || p.cfg.Named != nil { // the name of one that is gone is free
 			keys = append(keys, p.selecting(obj)...)
 		}
 	}
 	return keys
 }
 
-// selecting returns the owners that would adopt a pod.
+// selecting returns the owners that would adopt a pod, or whose own pod it is in the way of.
 func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
 	for _, owner := range control.List[O](p.cfg.Client, p.cfg.Kind, pod.GetNamespace()) {
+		if p.cfg.Named != nil {
+			if p.cfg.Named(owner, pod.(*corev1.Pod)) {
+				keys = append(keys, control.KeyOf(owner))
+			}
+			continue
+		}
 		s, err := metav1.LabelSelectorAsSelector(p.cfg.Selector(owner))
 		if err == nil && !s.Empty() && s.Matches(labels.Set(pod.GetLabels())) {
 			keys = append(keys, control.KeyOf(owner))
@@ -93,7 +105,8 @@ func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 		owned = append(owned, pod)
 	}
 	for _, obj := range p.orphans.In(owner.GetNamespace()) {
-		if p.cfg.Finalizer != "" || control.PodActive(obj.(*corev1.Pod)) {
+		pod := obj.(*corev1.Pod)
+		if p.adoptable(owner, pod) {
 			orphans = append(orphans, obj)
 		}
 	}
@@ -112,6 +125,17 @@ func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 	return c, err
 }
 
+// adoptable reports whether the owner may adopt a pod that its selector matches.
+func (p *Pods[O]) adoptable(owner O, pod *corev1.Pod) bool {
+	switch {
+	case p.cfg.Named != nil:
+		return p.cfg.Named(owner, pod)
+	case p.cfg.Finalizer != "":
+		return true // its end counts
+	}
+	return control.PodActive(pod)
+}
+
 // Create makes n pods, pod(0) to pod(n-1), slowly at first. While a refusal holds it makes none and returns the refusal.
 // In a namespace that is being deleted it makes none either, which is no error: everything in it is about to be deleted.
 func (p *Pods[O]) Create(ctx context.Context, owner O, n int, now time.Time, pod func(i int) *corev1.Pod) error {
@@ -120,15 +144,15 @@ func (p *Pods[O]) Create(ctx context.Context, owner O, n int, now time.Time, pod
 		return err // pods come and go meanwhile, and each change queues the owner
 	}
 	err := slowStart(n, func(i int) error {
-		made, err := p.cfg.Client.Create(ctx, pod(i))
-		if err != nil {
-			if !namespaceEnds(err) {
-				p.cfg.Events.Event(owner, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-			}
-			return err
+		wanted := pod(i)
+		made, err := p.cfg.Client.Create(ctx, wanted)
+		switch {
+		case err == nil:
+			p.report(owner, "create", made.GetName(), nil)
+		case !namespaceEnds(err):
+			p.report(owner, "create", wanted.Name, err)
 		}
-		p.cfg.Events.Event(owner, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", made.GetName())
-		return nil
+		return err
 	})
 	if namespaceEnds(err) {
 		err = nil
@@ -155,11 +179,26 @@ func (p *Pods[O]) Delete(ctx context.Context, owner O, pods []*corev1.Pod) error
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 			return nil // gone already, or another pod of that name by now
 		}
-		if err != nil {
-			p.cfg.Events.Event(owner, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-			return err
-		}
-		p.cfg.Events.Event(owner, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
-		return nil
+		p.report(owner, "delete", pod.Name, err)
+		return err
 	})
+}
+
+// report records what became of a pod as an event of the owner: SuccessfulCreate, FailedCreate, SuccessfulDelete, FailedDelete.
+func (p *Pods[O]) report(owner O, verb, pod string, err error) {
+	kind, reason := corev1.EventTypeNormal, "Successful"
+	if err != nil {
+		kind, reason = corev1.EventTypeWarning, "Failed"
+	}
+	past := map[string][2]string{"create": {"Create", "Creat"}, "delete": {"Delete", "Delet"}}[verb]
+	var text string
+	switch {
+	case p.cfg.Report != nil:
+		text = p.cfg.Report(owner, verb, pod, err)
+	case err != nil:
+		text = fmt.Sprintf("Error %sing: %v", strings.ToLower(past[1]), err)
+	default:
+		text = fmt.Sprintf("%sed pod: %s", past[1], pod)
+	}
+	p.cfg.Events.Event(owner, kind, reason+past[0], "%s", text)
 }

@@ -3,7 +3,6 @@ package apps
 import (
 	"context"
 
-	appsv1 "k8s.io/api/apps/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -13,12 +12,12 @@ import (
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/podtemplate"
+	"petrel.dev/petrel/internal/kube"
 )
 
 func daemonSetKind() *resource.Kind {
-	k := resource.Declare(appsv1.SchemeGroupVersion.WithKind("DaemonSet"), "daemonsets", "daemonset")
+	k := resource.Declare(kube.DaemonSet, "daemonsets", "daemonset")
 	k.ShortNames, k.Categories = []string{"ds"}, []string{"all"}
-	k.Inert = "nothing makes its pods yet"
 	k.Rules = resource.Strategy[apps.DaemonSet]{
 		PrepareCreate: func(d *apps.DaemonSet) {
 			d.Status = apps.DaemonSetStatus{}

@@ -16,9 +16,8 @@ import (
 )
 
 func statefulSetKind() *resource.Kind {
-	k := resource.Declare(appsv1.SchemeGroupVersion.WithKind("StatefulSet"), "statefulsets", "statefulset")
+	k := resource.Declare(kube.StatefulSet, "statefulsets", "statefulset")
 	k.ShortNames, k.Categories = []string{"sts"}, []string{"all"}
-	k.Inert = "nothing makes its pods yet"
 	k.Rules = resource.Strategy[apps.StatefulSet]{
 		PrepareCreate: func(s *apps.StatefulSet) {
 			s.Status = apps.StatefulSetStatus{}

@@ -1,0 +1,173 @@
+package statefulset
+
+import (
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/podset"
+	"petrel.dev/petrel/internal/kube"
+)
+
+// actions are what one reconcile does: claims first, then updates, then pods.
+type actions struct {
+	claims []podClaim // to create
+	update []update
+	create []*corev1.Pod
+	remove []*corev1.Pod // each once
+	// blocked are pods that cannot be made, with the reason. They are tried again when a claim is gone.
+	blocked []blocked
+	// updating says that the one pod in remove goes because of its revision.
+	updating bool
+}
+
+// podClaim is a claim with the pod that needs it.
+type podClaim struct {
+	claim *corev1.PersistentVolumeClaim
+	pod   string
+}
+
+// update is an object as it should be. pod is its name when it is a pod, which is worth an event.
+type update struct {
+	obj kube.Object
+	pod string
+}
+
+type blocked struct {
+	pod string
+	err error
+}
+
+// decide takes one step from what is towards what the StatefulSet wants: first the pods that should be there, then those that should
+// not, then one that is of an old revision. In order (OrderedReady), each pod waits for those before it.
+func decide(st *state) actions {
+	var a actions
+	if st.set.DeletionTimestamp != nil {
+		return a
+	}
+	ordered := !st.parallel()
+	for i := range st.replicas {
+		if st.keep(i, &a) && ordered {
+			return a
+		}
+	}
+	for _, p := range st.condemned {
+		st.fixOwners(p, &a)
+	}
+	unhealthy := st.firstUnhealthy()
+	for _, p := range st.condemned {
+		switch {
+		case p.DeletionTimestamp != nil:
+		case ordered && p != unhealthy && (!healthy(p) || !st.available(p)):
+		default:
+			a.remove = append(a.remove, p)
+		}
+		if ordered {
+			return a
+		}
+	}
+	if st.set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
+		st.roll(&a)
+	}
+	return a
+}
+
+// keep decides for one pod that should be there. It reports whether those after it wait, when pods go in order.
+func (st *state) keep(i int, a *actions) (wait bool) {
+	p := st.replicas[i]
+	if p == nil {
+		st.makePod(i, a)
+		return true
+	}
+	if control.PodFinished(p) { // whatever its exit code: a pod that was evicted may have ended well
+		var wait time.Duration
+		if p.Status.Phase == corev1.PodFailed { // a node that refuses it would refuse the next one as fast
+			wait = st.held(p.Name)
+		}
+		st.again(wait)
+		if p.DeletionTimestamp == nil && wait == 0 {
+			a.remove = append(a.remove, p)
+		}
+		return true // the name is free when the pod is gone
+	}
+	if p.Status.Phase == corev1.PodPending {
+		st.addClaims(p, a)
+	}
+	if p.DeletionTimestamp != nil || !healthy(p) || !st.available(p) {
+		if st.parallel() {
+			st.repair(p, a)
+		}
+		return true
+	}
+	st.repair(p, a)
+	return false
+}
+
+// repair gives a pod, perhaps an adopted one, what its identity needs.
+func (st *state) repair(p *corev1.Pod, a *actions) {
+	if up := identified(st.set, p); up != nil {
+		st.addClaims(p, a)
+		a.update = append(a.update, update{up, p.Name})
+	}
+	st.fixOwners(p, a)
+}
+
+// makePod adds the pod that is absent at an index. Below the partition it is of the current revision.
+func (st *state) makePod(i int, a *actions) {
+	if len(a.create) == podset.MaxBurst {
+		return // the rest follows
+	}
+	n := first(st.set) + i
+	v := st.update
+	if i < st.partition() {
+		v = st.current
+	}
+	p := newPod(st.set, v, n)
+	if stale := st.staleClaim(p); stale {
+		return // its claims are about to go with the pod before; that wakes the set
+	}
+	if err := st.endingClaim(p); err != nil {
+		a.blocked = append(a.blocked, blocked{p.Name, err})
+		return
+	}
+	st.addClaims(p, a)
+	st.fixOwners(p, a)
+	a.create = append(a.create, p)
+}
+
+// firstUnhealthy returns the pod that is looked at first of those that do not serve: of the wanted ones by ordinal, then of the others.
+// In order, it is the one that may be deleted although it is not healthy.
+func (st *state) firstUnhealthy() *corev1.Pod {
+	for _, p := range st.replicas {
+		if !st.serves(p) {
+			return p
+		}
+	}
+	for _, p := range slices.Backward(st.condemned) {
+		if !st.serves(p) {
+			return p
+		}
+	}
+	return nil
+}
+
+// roll deletes the last pod that is of another revision than the update's, once all after it serve. The partition is where it ends.
+func (st *state) roll(a *actions) {
+	for i := len(st.replicas) - 1; i >= st.partition(); i-- {
+		p := st.replicas[i]
+		if p == nil || slices.Contains(a.remove, p) {
+			return
+		}
+		if p.Labels[appsv1.StatefulSetRevisionLabel] != st.update.name && p.DeletionTimestamp == nil {
+			a.remove = append(a.remove, p)
+			a.updating = p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name
+			return
+		}
+		if !st.serves(p) {
+			return
+		}
+	}
+}
