@@ -9,6 +9,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission/dynamic"
 	admissionwebhook "petrel.dev/petrel/hub/admission/webhook"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control/policystatus"
 	"petrel.dev/petrel/hub/registry/fieldmanager"
@@ -29,6 +30,7 @@ func (h *Hub) dynamicAdmission() (*dynamic.Admission, error) {
 		Types:      fieldmanager.TypeConverter(h.kinds, &openapi.Types{}),
 		Authorizer: h.policy,
 		Metrics:    h.webhookMetrics,
+		Note:       audit.Annotate,
 		Log:        h.part("admission"),
 	})
 }

@@ -12,10 +12,14 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/audit"
+	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/registry/registrytest"
 )
 
 // TestAudit checks that requests of every shape are recorded with what they were about and how they ended.
@@ -91,4 +95,60 @@ func TestAudit(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded are\n%s", strings.Join(got, "\n"))
 	}
+}
+
+// TestDeletingManySpeaks checks that the client of a deletion of many gets the warnings of each, and the audit log the annotations,
+// though many goroutines give them.
+func TestDeletingManySpeaks(t *testing.T) {
+	dir := t.TempDir()
+	cfg := audit.Config{PolicyFile: filepath.Join(dir, "policy.yaml"), Path: filepath.Join(dir, "audit.log")}
+	policy := "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata, verbs: [deletecollection]}]\n"
+	if err := os.WriteFile(cfg.PolicyFile, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := audit.Open(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHubOf(t, registrytest.Kinds(), talkative{}, func(c *apiserver.Config) { c.Audit = l })
+	const many = 40
+	for i := range many {
+		h.do("POST", configMaps, configMap(fmt.Sprint("a", i), ""))
+	}
+	warned := h.do("DELETE", configMaps, "").header.Values("Warning")
+	h.stop()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := l.Run(ended); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(cfg.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e auditv1.Event
+	if err := json.Unmarshal(text, &e); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	for i := range many {
+		if want := fmt.Sprintf("299 - %q", fmt.Sprintf("a%d is going", i)); !slices.Contains(warned, want) {
+			t.Errorf("no %s", want)
+		}
+		if e.Annotations[fmt.Sprint("gone/a", i)] != "yes" {
+			t.Errorf("no annotation of a%d", i)
+		}
+	}
+}
+
+// talkative admits everything, with a warning and an annotation for each object that is deleted.
+type talkative struct{}
+
+func (talkative) Mutate(context.Context, *registry.AdmissionRequest) error { return nil }
+
+func (talkative) Validate(ctx context.Context, a *registry.AdmissionRequest) error {
+	if a.Operation == registry.OpDelete {
+		warning.AddWarning(ctx, "", a.Name+" is going")
+		audit.Annotate(ctx, auditinternal.LevelMetadata, "gone/"+a.Name, "yes")
+	}
+	return nil
 }

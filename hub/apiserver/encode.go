@@ -149,6 +149,8 @@ func (x *exchange) warn(text string) {
 		return // control characters: nothing that a header could carry
 	}
 	const maxWarnings, maxLength = 64, 4096
+	x.warning.Lock()
+	defer x.warning.Unlock()
 	have := x.w.Header()["Warning"]
 	if len(have) >= maxWarnings || len(h) > maxLength {
 		return
@@ -161,7 +163,7 @@ func (x *exchange) warn(text string) {
 	x.w.Header().Add("Warning", h)
 }
 
-// AddWarning implements warning.Recorder, for admission. It is called from the request's goroutine.
+// AddWarning implements warning.Recorder, for admission. Any goroutine may call it, before the answer begins.
 func (x *exchange) AddWarning(_, text string) { x.warn(text) }
 
 // writeCompressed answers with bytes that are gzip'd already, unpacked for a client that cannot read them so.

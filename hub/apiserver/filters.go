@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/apiserver/podstream"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/impersonate"
 	"petrel.dev/petrel/hub/resource"
@@ -278,6 +279,7 @@ func (x *exchange) audited() auth.Attributes {
 func (x *exchange) began(u auth.User, at time.Time) {
 	if x.s.Audit != nil {
 		x.audit = x.s.Audit.Begin(x.w, x.r, at, u, x.audited())
+		x.ctx = audit.WithRequest(x.ctx, x.audit)
 		if out, ok := x.w.(*response); ok && out.long {
 			out.onHeader = x.audit.Start
 		}

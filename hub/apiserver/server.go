@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -115,6 +116,8 @@ type exchange struct {
 	remoteOf *apiregistrationv1.APIService
 	// audit is nil while the request is not recorded.
 	audit *audit.Request
+	// warning guards the answer's Warning headers: a deletion of many is admitted by many goroutines.
+	warning sync.Mutex
 	// query is parsed once, because many functions read it.
 	query url.Values
 }

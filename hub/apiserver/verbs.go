@@ -164,7 +164,7 @@ func (x *exchange) delete(body []byte) (*registry.Result, error) {
 
 func (x *exchange) deleteCollection(out media.Form, body []byte) {
 	// Deleting many takes its time, as a list does: only the client's patience bounds it.
-	x.ctx = x.r.Context()
+	x.ctx = warning.WithWarningRecorder(x.r.Context(), x)
 	list, err := x.listOptions()
 	if err != nil {
 		x.fail(err)

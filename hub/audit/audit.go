@@ -14,8 +14,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,7 +78,7 @@ func (l *Log) Run(ctx context.Context) error {
 }
 
 // Request is one request as it is recorded. All methods of a nil Request do nothing: the policy does not ask for it. It is owned by the
-// request's goroutine.
+// request's goroutine, but for its annotations.
 type Request struct {
 	log   *Log
 	event auditv1.Event
@@ -86,6 +88,10 @@ type Request struct {
 	omitManagedFields bool
 	started           bool // a long request's answer has begun
 	ended             bool
+
+	mu          sync.Mutex
+	annotations map[string]string // guarded by mu; no key goes or changes
+	annotated   int               // bytes of annotations; guarded by mu
 }
 
 // auditIDHeader carries an id that a client, or a proxy before the hub, has chosen; the answer has it too. Upstream's own.
@@ -162,7 +168,8 @@ func (q *Request) Decide(allowed bool, reason string) {
 	if allowed {
 		decision = "allow"
 	}
-	q.event.Annotations = map[string]string{annotationAllow: decision, annotationWhy: reason}
+	q.annotate(annotationAllow, decision)
+	q.annotate(annotationWhy, reason)
 }
 
 // Refuse records a request whose credentials were refused, and nothing else of it.
@@ -235,5 +242,8 @@ func (q *Request) emit(stage auditinternal.Stage, at time.Time) {
 		return
 	}
 	q.event.Stage, q.event.StageTimestamp = auditv1.Stage(stage), metav1.NewMicroTime(at)
+	q.mu.Lock()
+	q.event.Annotations = maps.Clone(q.annotations) // recording waits for room, and others annotate meanwhile
+	q.mu.Unlock()
 	q.log.sink.record(&q.event)
 }

@@ -6,18 +6,22 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	"petrel.dev/petrel/hub/auth"
@@ -309,6 +313,50 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// TestAnnotations checks that an event has what any goroutine annotates its request with, at the levels that the policy asks for, and
+// no more than fits.
+func TestAnnotations(t *testing.T) {
+	l, path := opened(t, rules, nil)
+	w, r := get("/x")
+	annotated := func(verb string, annotate func(ctx context.Context)) {
+		q := l.Begin(w, r, time.Time{}, ada, auth.Attributes{Verb: verb, Path: "/x"})
+		annotate(WithRequest(t.Context(), q))
+		q.Done(200, nil)
+		Annotate(WithRequest(t.Context(), q), auditinternal.LevelMetadata, "late", "x")
+	}
+	both := func(ctx context.Context) {
+		Annotate(ctx, auditinternal.LevelMetadata, "m", "1")
+		Annotate(ctx, auditinternal.LevelMetadata, "m", "2")
+		Annotate(ctx, auditinternal.LevelRequest, "r", "3")
+	}
+	annotated("get", both)
+	annotated("patch", both)
+	annotated("get", func(ctx context.Context) {
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() { Annotate(ctx, auditinternal.LevelMetadata, strconv.Itoa(i), "x") })
+		}
+		all.Wait()
+	})
+	annotated("get", func(ctx context.Context) {
+		Annotate(ctx, auditinternal.LevelMetadata, "long", strings.Repeat("x", maxAnnotations))
+	})
+	var got []map[string]string
+	for _, e := range written(t, l, path) {
+		if e.Stage == auditv1.StageResponseComplete {
+			got = append(got, e.Annotations)
+		}
+	}
+	many := map[string]string{}
+	for i := range 8 {
+		many[strconv.Itoa(i)] = "x"
+	}
+	want := []map[string]string{{"m": "1"}, {"m": "1", "r": "3"}, many, {"audit.k8s.io/truncated": "true"}}
+	if !slices.EqualFunc(got, want, maps.Equal) {
+		t.Errorf("annotations are %v", got)
+	}
+}
+
 // TestOff checks that a hub without a policy records nothing, and allocates nothing for it.
 func TestOff(t *testing.T) {
 	var l *Log
@@ -321,6 +369,11 @@ func TestOff(t *testing.T) {
 		q.Response(nil)
 		q.Fail(nil)
 		q.Start(200)
+		ctx := WithRequest(r.Context(), q)
+		Annotate(ctx, auditinternal.LevelMetadata, "a", "b")
+		if Records(ctx, auditinternal.LevelMetadata) {
+			t.Error("a request is recorded")
+		}
 		q.Done(200, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"encoding/json"
-	"maps"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,11 +65,7 @@ func (q *Request) body(text []byte) *runtime.Unknown {
 		text = withoutManagedFields(text)
 	}
 	if len(text) > maxBody {
-		q.event.Annotations = maps.Clone(q.event.Annotations)
-		if q.event.Annotations == nil {
-			q.event.Annotations = map[string]string{}
-		}
-		q.event.Annotations[annotationTruncated] = "true"
+		q.annotate(annotationTruncated, "true")
 		return nil
 	}
 	// The text may be the store's, or a buffer that is used again.

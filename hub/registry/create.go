@@ -36,7 +36,7 @@ func (r *Registry) Create(ctx context.Context, t resource.Target, body runtime.O
 	if err := InvalidOptions("CreateOptions", validation.ValidateCreateOptions(opts)); err != nil {
 		return nil, err
 	}
-	ctx, q, err := r.resolve(ctx, "create", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})
+	ctx, q, err := r.resolve(ctx, "create", t, options{manager: opts.FieldManager, dryRun: opts.DryRun, validation: opts.FieldValidation})
 	if err != nil {
 		return nil, err
 	}

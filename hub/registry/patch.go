@@ -30,7 +30,10 @@ func (r *Registry) Patch(ctx context.Context, t resource.Target, pt types.PatchT
 	if err := InvalidOptions("PatchOptions", validation.ValidatePatchOptions(opts, pt)); err != nil {
 		return nil, err
 	}
-	ctx, q, err := r.resolve(ctx, "patch", t, options{manager: opts.FieldManager, dryRun: opts.DryRun, apply: pt == types.ApplyYAMLPatchType || pt == types.ApplyCBORPatchType})
+	ctx, q, err := r.resolve(ctx, "patch", t, options{
+		manager: opts.FieldManager, dryRun: opts.DryRun, validation: opts.FieldValidation,
+		apply: pt == types.ApplyYAMLPatchType || pt == types.ApplyCBORPatchType,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/objects"
@@ -37,6 +38,7 @@ type request struct {
 type options struct {
 	manager       string
 	dryRun        []string
+	validation    string // fieldValidation's value
 	preconditions *metav1.Preconditions
 	apply         bool
 }
@@ -54,6 +56,7 @@ func (r *Registry) resolve(ctx context.Context, verb string, t resource.Target, 
 	q := &request{
 		Request: resource.Request{
 			Target: t, User: auth.UserFrom(ctx), Manager: o.manager, DryRun: len(o.dryRun) > 0, Preconditions: o.preconditions,
+			FieldValidation: o.validation,
 		},
 		kind: t.Kind.Working(), sub: sub, apply: o.apply,
 	}
@@ -129,6 +132,9 @@ func (q *request) admission(op Operation, obj, old kube.Object) *AdmissionReques
 	return a
 }
 
+// damagedFields is upstream's text, which clients compare.
+const damagedFields = ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v"
+
 // admit runs admission around the kind's own rules: mutate, rules (nil: none), validate.
 func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() error) error {
 	restore := fieldmanager.Guard(a.Object)
@@ -137,6 +143,7 @@ func (r *Registry) admit(ctx context.Context, a *AdmissionRequest, rules func() 
 	}
 	if err := restore(false); err != nil {
 		r.log.Warn("admission damaged managedFields, which are as before", "kind", a.Kind.GVK.Kind, "name", a.Name, "error", err)
+		warning.AddWarning(ctx, "", fmt.Sprintf(damagedFields, err))
 	}
 	if rules != nil {
 		if err := rules(); err != nil {

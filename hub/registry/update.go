@@ -25,7 +25,7 @@ func (r *Registry) Update(ctx context.Context, t resource.Target, body runtime.O
 	if err := InvalidOptions("UpdateOptions", validation.ValidateUpdateOptions(opts)); err != nil {
 		return nil, err
 	}
-	ctx, q, err := r.resolve(ctx, "update", t, options{manager: opts.FieldManager, dryRun: opts.DryRun})
+	ctx, q, err := r.resolve(ctx, "update", t, options{manager: opts.FieldManager, dryRun: opts.DryRun, validation: opts.FieldValidation})
 	if err != nil {
 		return nil, err
 	}

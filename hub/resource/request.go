@@ -25,6 +25,8 @@ type Request struct {
 	// has none; deletions over HTTP have none.
 	Manager string
 	DryRun  bool // everything is done but the commit
+	// FieldValidation is the client's, as it was sent: Ignore, Warn, Strict, or "". Admission reviews show it.
+	FieldValidation string
 	// Preconditions restrict which object of that name is meant; nil: any.
 	Preconditions *metav1.Preconditions
 }

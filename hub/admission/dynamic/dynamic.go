@@ -19,6 +19,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apiserver/pkg/apis/audit"
 
 	"petrel.dev/petrel/hub/admission/match"
 	"petrel.dev/petrel/hub/admission/policy"
@@ -46,8 +47,8 @@ type Config struct {
 	Authorizer auth.Authorizer
 	Metrics    *webhook.Metrics
 	Log        *slog.Logger
-	// Note takes an annotation of a request for the audit log; nil: they are dropped.
-	Note func(ctx context.Context, key, value string)
+	// Note takes an annotation of ctx's request for the audit log, as a match.Note does; nil: they are dropped.
+	Note func(ctx context.Context, level audit.Level, key, value string)
 }
 
 // Admission is what is configured. It is safe for concurrent use.

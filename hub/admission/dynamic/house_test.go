@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/warning"
 
 	"petrel.dev/petrel/hub/admission"
@@ -45,6 +46,8 @@ type house struct {
 	hooks map[string]answer                          // by path; guarded by mu
 	seen  map[string][]*admissionv1.AdmissionRequest // by path; guarded by mu
 	notes map[string]string                          // audit annotations; guarded by mu
+	// levels are those of notes; guarded by mu.
+	levels map[string]auditinternal.Level
 }
 
 // answer is what a webhook says.
@@ -80,7 +83,7 @@ func (s some) Authorize(_ context.Context, u auth.User, _ auth.Attributes) (bool
 }
 
 func newHouse(t *testing.T) *house {
-	h := &house{t: t, hooks: map[string]answer{}, seen: map[string][]*admissionv1.AdmissionRequest{}, notes: map[string]string{}}
+	h := &house{t: t, hooks: map[string]answer{}, seen: map[string][]*admissionv1.AdmissionRequest{}, notes: map[string]string{}, levels: map[string]auditinternal.Level{}}
 	s := httptest.NewTLSServer(h)
 	t.Cleanup(s.Close)
 	h.url, h.ca = s.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
@@ -89,10 +92,10 @@ func newHouse(t *testing.T) *house {
 	d, err := dynamic.New(dynamic.Config{
 		Objects: view, Kinds: kinds, Client: webhook.New(nil), Types: fieldmanager.TypeConverter(kinds, &openapi.Types{}), Authorizer: some("trusted"),
 		Metrics: admissionwebhook.NewMetrics(), Log: slog.New(slog.DiscardHandler),
-		Note: func(_ context.Context, key, value string) {
+		Note: func(_ context.Context, level auditinternal.Level, key, value string) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.notes[key] = value
+			h.notes[key], h.levels[key] = value, level
 		},
 	})
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apiserver/pkg/apis/audit"
+
 	"petrel.dev/petrel/hub/admission/match"
 	"petrel.dev/petrel/hub/registry"
 )
@@ -59,9 +61,9 @@ func (d *Admission) Validate(ctx context.Context, a *registry.AdmissionRequest) 
 
 // write returns the request as policies and webhooks see it.
 func (d *Admission) write(ctx context.Context, a *registry.AdmissionRequest) *match.Write {
-	var note func(key, value string)
+	var note match.Note
 	if d.cfg.Note != nil {
-		note = func(key, value string) { d.cfg.Note(ctx, key, value) }
+		note = func(level audit.Level, key, value string) { d.cfg.Note(ctx, level, key, value) }
 	}
 	return match.New(a, d.cfg.Kinds, d.cfg.Objects, note)
 }

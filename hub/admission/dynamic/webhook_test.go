@@ -16,6 +16,8 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry/registrytest"
@@ -54,6 +56,17 @@ func TestMutatingWebhooks(t *testing.T) {
 	if got := h.note("mutation.webhook.admission.k8s.io/round_0_index_0"); !strings.Contains(got, `"mutated":`) {
 		t.Errorf("audit annotation %q", got)
 	}
+	// A patch may hold what only those may read who may read requests.
+	if got := h.note("patch.webhook.admission.k8s.io/round_0_index_0"); !strings.Contains(got, `"patchType":"JSONPatch"`) {
+		t.Errorf("audit annotation %q", got)
+	}
+	for key, want := range map[string]auditinternal.Level{
+		"patch.webhook.admission.k8s.io/round_0_index_0": auditinternal.LevelRequest, "mutation.webhook.admission.k8s.io/round_0_index_0": auditinternal.LevelMetadata,
+	} {
+		if got := h.levels[key]; got != want {
+			t.Errorf("%s is annotated at level %s, want %s", key, got, want)
+		}
+	}
 	// An update has both objects; no webhook is asked about one that has nothing to do with it.
 	if _, err := h.merge(ctx, cm.Name, `{"data":{"k":"w"}}`); err != nil {
 		t.Fatal(err)
@@ -61,6 +74,50 @@ func TestMutatingWebhooks(t *testing.T) {
 	last := h.calls("/c")[1]
 	if last.Operation != "UPDATE" || !strings.Contains(string(last.OldObject.Raw), `"k":"v"`) || !strings.Contains(string(last.Object.Raw), `"k":"w"`) || last.Name != cm.Name {
 		t.Errorf("c was asked %+v: %s, was %s", last, last.Object.Raw, last.OldObject.Raw)
+	}
+}
+
+// TestDamagedManagers checks that managedFields which a webhook has made nonsense of are as before, and that the client learns it.
+func TestDamagedManagers(t *testing.T) {
+	h := newHouse(t)
+	h.mutating("a", patches(`[{"op":"add","path":"/metadata/managedFields","value":[{"manager":"m","operation":"Nonsense"}]}]`), nil)
+	ctx, warned := h.as("anna")
+	cm, err := h.put(ctx, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range cm.ManagedFields {
+		if f.Manager == "m" {
+			t.Errorf("managers are %v", cm.ManagedFields)
+		}
+	}
+	const want = ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: "
+	if len(warned.all) != 1 || !strings.HasPrefix(warned.all[0], want) {
+		t.Errorf("warnings are %q", warned.all)
+	}
+}
+
+// TestOptionsOfReviews checks that a webhook sees how a client wants unknown fields to be treated, as the client has put it.
+func TestOptionsOfReviews(t *testing.T) {
+	h := newHouse(t)
+	h.validating("a", allows, nil)
+	ctx, _ := h.as("anna")
+	if _, err := h.put(ctx, "x", &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
+		t.Fatal(err)
+	}
+	target := registrytest.Target(t, kube.ConfigMap, "ns", "x")
+	if _, err := h.Patch(ctx, target, types.MergePatchType, []byte(`{"data":{"k":"w"}}`), &metav1.PatchOptions{FieldValidation: metav1.FieldValidationIgnore}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.merge(ctx, "x", `{"data":{"k":"x"}}`); err != nil {
+		t.Fatal(err)
+	}
+	calls := h.calls("/a")
+	for i, want := range []string{`"kind":"CreateOptions","apiVersion":"meta.k8s.io/v1","fieldValidation":"Strict"`, `"kind":"UpdateOptions","apiVersion":"meta.k8s.io/v1","fieldValidation":"Ignore"`, ``} {
+		got := string(calls[i].Options.Raw)
+		if want == "" && strings.Contains(got, "fieldValidation") || !strings.Contains(got, want) {
+			t.Errorf("call %d has options %s", i, got)
+		}
 	}
 }
 

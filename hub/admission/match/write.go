@@ -38,15 +38,19 @@ type Write struct {
 	request *registry.AdmissionRequest
 	kinds   Kinds
 	objects control.Reader
-	note    func(key, value string) // may be called by any goroutine; nil: nothing is noted
+	note    Note // nil: nothing is noted
 	// views are the objects in other versions, made when first asked for. Replace drops them.
 	views map[schema.GroupVersionKind]*admission.VersionedAttributes
 }
 
 var _ admission.Attributes = (*Write)(nil)
 
+// Note takes an annotation for the audit log, which has it if the request is recorded at level or above. It may be called by any
+// goroutine.
+type Note func(level audit.Level, key, value string)
+
 // New returns a as webhooks and policies see it. note takes annotations for the audit log; nil: they are dropped.
-func New(a *registry.AdmissionRequest, kinds Kinds, objects control.Reader, note func(key, value string)) *Write {
+func New(a *registry.AdmissionRequest, kinds Kinds, objects control.Reader, note Note) *Write {
 	return &Write{request: a, kinds: kinds, objects: objects, note: note}
 }
 
@@ -113,9 +117,9 @@ func (w *Write) GetOperationOptions() runtime.Object {
 	}
 	switch w.request.Operation {
 	case registry.OpCreate:
-		return &metav1.CreateOptions{TypeMeta: meta("CreateOptions"), DryRun: dry, FieldManager: w.request.Manager}
+		return &metav1.CreateOptions{TypeMeta: meta("CreateOptions"), DryRun: dry, FieldManager: w.request.Manager, FieldValidation: w.request.FieldValidation}
 	case registry.OpUpdate:
-		return &metav1.UpdateOptions{TypeMeta: meta("UpdateOptions"), DryRun: dry, FieldManager: w.request.Manager}
+		return &metav1.UpdateOptions{TypeMeta: meta("UpdateOptions"), DryRun: dry, FieldManager: w.request.Manager, FieldValidation: w.request.FieldValidation}
 	case registry.OpDelete:
 		return &metav1.DeleteOptions{TypeMeta: meta("DeleteOptions"), DryRun: dry, Preconditions: w.request.Preconditions}
 	}
@@ -164,10 +168,10 @@ func (w *Write) AddAnnotation(key, value string) error {
 	return w.AddAnnotationWithLevel(key, value, audit.LevelMetadata)
 }
 
-// AddAnnotationWithLevel implements admission.Attributes. All levels are the same.
-func (w *Write) AddAnnotationWithLevel(key, value string, _ audit.Level) error {
+// AddAnnotationWithLevel implements admission.Attributes.
+func (w *Write) AddAnnotationWithLevel(key, value string, level audit.Level) error {
 	if w.note != nil {
-		w.note(key, value)
+		w.note(level, key, value)
 	}
 	return nil
 }

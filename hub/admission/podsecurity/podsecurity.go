@@ -1,6 +1,6 @@
 // Package podsecurity holds pods to the Pod Security Standards that their namespace's labels name, by upstream's checks:
-// pod-security.kubernetes.io/enforce refuses pods, /warn warns of pods and of workloads whose pods would be refused. Nothing is
-// exempt; a namespace without labels is privileged.
+// pod-security.kubernetes.io/enforce refuses pods, /warn warns of pods and of workloads whose pods would be refused, /audit
+// annotates their requests in the audit log. Nothing is exempt; a namespace without labels is privileged.
 package podsecurity
 
 import (
@@ -11,11 +11,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 
 	"petrel.dev/petrel/hub/admission/refuse"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
@@ -99,8 +101,13 @@ func each(spec *corev1.PodSpec, f func(name, image string)) {
 	}
 }
 
+// note annotates the request in the audit log.
+func note(ctx context.Context, key, value string) {
+	audit.Annotate(ctx, auditinternal.LevelMetadata, api.AuditAnnotationPrefix+key, value)
+}
+
 // evaluate checks a pod, or the pods that a workload would make. enforce: what is not allowed is refused; otherwise it is only
-// warned of.
+// warned of and recorded.
 func (s *Standards) evaluate(ctx context.Context, a *registry.AdmissionRequest, meta *metav1.ObjectMeta, spec *corev1.PodSpec, enforce bool) error {
 	ns, ok := control.Get[*corev1.Namespace](s.objects, kube.Namespace, "", a.Object.GetNamespace())
 	if !ok {
@@ -109,11 +116,26 @@ func (s *Standards) evaluate(ctx context.Context, a *registry.AdmissionRequest, 
 		}
 		return apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q", a.Object.GetNamespace()))
 	}
-	p, _ := api.PolicyToEvaluate(ns.Labels, privileged) // labels that cannot be read mean restricted
+	p, errs := api.PolicyToEvaluate(ns.Labels, privileged) // labels that cannot be read mean restricted
+	if len(errs) > 0 {
+		note(ctx, "error", fmt.Sprintf("Failed to parse policy: %v", errs.ToAggregate()))
+	}
+	var refused error
+	if enforce {
+		note(ctx, api.EnforcedPolicyAnnotationKey, p.Enforce.String())
+	}
 	if enforce && p.Enforce.Level != api.LevelPrivileged {
 		if r := check(p.Enforce, meta, spec); !r.Allowed {
-			return refuse.Forbidden(a, fmt.Errorf("violates PodSecurity %q: %s", p.Enforce.String(), r.ForbiddenDetail()))
+			refused = refuse.Forbidden(a, fmt.Errorf("violates PodSecurity %q: %s", p.Enforce.String(), r.ForbiddenDetail()))
 		}
+	}
+	if p.Audit.Level != api.LevelPrivileged && audit.Records(ctx, auditinternal.LevelMetadata) {
+		if r := check(p.Audit, meta, spec); !r.Allowed {
+			note(ctx, api.AuditViolationsAnnotationKey, fmt.Sprintf("would violate PodSecurity %q: %s", p.Audit.String(), r.ForbiddenDetail()))
+		}
+	}
+	if refused != nil {
+		return refused
 	}
 	if p.Warn.Level != api.LevelPrivileged {
 		if r := check(p.Warn, meta, spec); !r.Allowed {

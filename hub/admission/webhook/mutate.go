@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/apis/audit"
 
 	"petrel.dev/petrel/hub/admission/match"
 	"petrel.dev/petrel/hub/registry/patchcost"
@@ -139,6 +140,6 @@ func (h *hook) notePatch(w *match.Write, patch json.RawMessage, round int) {
 		PatchType     admissionv1.PatchType `json:"patchType,omitempty"`
 	}{h.configuration, h.name, patch, admissionv1.PatchTypeJSONPatch})
 	if err == nil {
-		_ = w.AddAnnotation(fmt.Sprintf("patch.webhook.admission.k8s.io/round_%d_index_%d", round, h.index), string(b))
+		_ = w.AddAnnotationWithLevel(fmt.Sprintf("patch.webhook.admission.k8s.io/round_%d_index_%d", round, h.index), string(b), audit.LevelRequest)
 	}
 }

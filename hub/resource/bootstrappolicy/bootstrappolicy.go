@@ -17,7 +17,7 @@ import (
 // and kube-public.
 func Objects() []kube.Object {
 	var out []kube.Object
-	for _, r := range slices.Concat(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()) {
+	for _, r := range append(slices.Concat(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()), metricsReader()) {
 		r.SetGroupVersionKind(kube.ClusterRole)
 		out = append(out, r.DeepCopy())
 	}
@@ -42,6 +42,21 @@ func Objects() []kube.Object {
 		}
 	}
 	return out
+}
+
+// metricsReader returns the role that metrics-server brings elsewhere: those who may view, edit or administer may read metrics too. In a
+// namespace that is about its pods.
+func metricsReader() rbacv1.ClusterRole {
+	r := rbacv1.ClusterRole{
+		Rules: []rbacv1.PolicyRule{{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{"metrics.k8s.io"}, Resources: []string{"pods", "nodes"}}},
+	}
+	r.Name = "system:aggregated-metrics-reader"
+	r.Annotations = map[string]string{rbacv1.AutoUpdateAnnotationKey: "true"}
+	r.Labels = map[string]string{"kubernetes.io/bootstrapping": "rbac-defaults"}
+	for _, to := range []string{"view", "edit", "admin"} {
+		r.Labels["rbac.authorization.k8s.io/aggregate-to-"+to] = "true"
+	}
+	return r
 }
 
 // NodeRules returns what every node may do with objects that are not divided among the nodes.
