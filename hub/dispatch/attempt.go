@@ -14,8 +14,8 @@ import (
 )
 
 // A write may have to wait for webhooks, which are foreign code: one that hangs takes its whole timeout for each write that concerns
-// it. Reports that others share a transaction with have little time. One that is written by itself may take longer, beside the
-// intake's goroutine: only its own node waits.
+// it. Reports that share a transaction have little time. Once one was slow, all are written by themselves for a while, beside the
+// intake's goroutine: only their own nodes wait.
 
 const (
 	// togetherTime bounds the transactions of one round, admission included.
@@ -24,7 +24,7 @@ const (
 	attemptTime = 34 * time.Second
 	// patience is how long the intake waits for a report that is written by itself before it goes on with other nodes'.
 	patience = time.Second
-	// slowFor is how long the reports of a node share no transaction after one that took longer than patience.
+	// slowFor is how long reports share no transaction after one that took longer.
 	slowFor = time.Minute
 	// heldUpRetry is when a report that a webhook held up is tried again.
 	heldUpRetry = 15 * time.Second
@@ -62,15 +62,39 @@ func (i *intake) one(ctx context.Context, q *queue, j *job) {
 		i.try(ctx, t)
 	})
 	if i.trying == 1 { // otherwise one takes long already, and more would be waited for one after the other
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		select {
-		case <-ended:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
+		i.wait(ctx, ended)
 	}
 	i.collect(time.Now())
+}
+
+// wait waits until something has ended, but no longer than patience.
+func (i *intake) wait(ctx context.Context, ended <-chan struct{}) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		i.slow = time.Now().Add(slowFor)
+	case <-ctx.Done():
+	}
+}
+
+// writeEvents writes the hub's own Events, beside the intake's goroutine if that takes long.
+func (i *intake) writeEvents(ctx context.Context) {
+	if !i.events.begin() {
+		return
+	}
+	ended := make(chan struct{})
+	i.attempts.Go(func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(ctx, attemptTime)
+		defer cancel()
+		i.events.write(ctx)
+		i.signal()
+	})
+	if !time.Now().Before(i.slow) {
+		i.wait(ctx, ended)
+	}
 }
 
 // try makes an attempt, in its own goroutine.
@@ -100,11 +124,12 @@ func (i *intake) collect(now time.Time) {
 	ended := i.ended
 	i.ended = nil
 	i.mu.Unlock()
+	i.written += i.events.done()
 	for _, t := range ended {
 		i.trying--
 		t.q.trying = false
 		if now.Sub(t.began) > patience {
-			t.q.suspect = now.Add(slowFor)
+			i.slow = now.Add(slowFor)
 		}
 		if t.err == nil {
 			i.written++

@@ -14,7 +14,7 @@ func (i *intake) run(ctx context.Context) error {
 	defer timer.Stop()
 	defer i.attempts.Wait()
 	for ctx.Err() == nil {
-		i.written += i.writeEvents(ctx)
+		i.writeEvents(ctx)
 		wait, busy := i.round(ctx, time.Now())
 		if busy {
 			continue
@@ -30,13 +30,6 @@ func (i *intake) run(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
-}
-
-// writeEvents writes the hub's own Events, and returns how many were written.
-func (i *intake) writeEvents(ctx context.Context) uint64 {
-	ctx, cancel := context.WithTimeout(ctx, togetherTime)
-	defer cancel()
-	return i.events.write(ctx)
 }
 
 // round gives each node whose time has come its share of one transaction. busy: there may be more to do at
@@ -83,6 +76,9 @@ func (i *intake) together(ctx context.Context, now time.Time, shares []share) {
 			i.finished(now, s)
 		}
 		return
+	}
+	if soon.Err() != nil {
+		i.slow = time.Now().Add(slowFor)
 	}
 	for _, s := range shares {
 		i.tryShare(ctx, soon, now, s, len(shares) > 1)

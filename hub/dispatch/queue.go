@@ -91,6 +91,7 @@ type intake struct {
 	// The rest is owned by the goroutine that runs run.
 	networks []netip.Prefix // of pods and Services: no node's own addresses
 	written  uint64         // transactions that succeeded; grows only
+	slow     time.Time      // until when no reports share a transaction
 	trying   int            // queues with a report that is being written by itself
 }
 

@@ -90,7 +90,7 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 			continue
 		}
 		p := i.plan(r)
-		alone := p.alone || now.Before(q.suspect)
+		alone := p.alone || now.Before(q.suspect) || now.Before(i.slow)
 		if !first && alone || slices.ContainsFunc(p.writes, func(w control.Write) bool { return objects[key(w)] }) {
 			return s, now.Add(time.Millisecond) // the other write of the object has to be read first
 		}
