@@ -144,12 +144,7 @@ func noRedirects(resp *http.Response) error {
 
 // setUser puts the user into headers, and takes away all that the client might have put there itself.
 func setUser(h http.Header, user auth.User) {
-	h.Del("Authorization")
-	for name := range h {
-		if low := strings.ToLower(name); strings.HasPrefix(low, "x-remote-") || strings.HasPrefix(low, "impersonate-") {
-			delete(h, name)
-		}
-	}
+	auth.DropCredentials(h)
 	h.Set("X-Remote-User", user.Name)
 	if user.UID != "" {
 		h.Set("X-Remote-Uid", user.UID)

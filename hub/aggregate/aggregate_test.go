@@ -57,8 +57,8 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	default:
 		body, _ := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "%s %s by %v in %v, %v, authorization %q, body %q", r.Method, r.RequestURI, r.Header["X-Remote-User"], r.Header["X-Remote-Group"],
-			r.Header["X-Remote-Extra-Scopes%2fx"], r.Header.Get("Authorization"), body)
+		fmt.Fprintf(w, "%s %s by %v in %v, %v, authorization %q%s, body %q", r.Method, r.RequestURI, r.Header["X-Remote-User"], r.Header["X-Remote-Group"],
+			r.Header["X-Remote-Extra-Scopes%2fx"], r.Header.Get("Authorization"), r.Header.Get("Sec-Websocket-Protocol"), body)
 	}
 }
 
@@ -104,6 +104,7 @@ func ask(t *testing.T, a *Aggregator, svc *apiregistrationv1.APIService, method,
 	t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer secret")
+	r.Header.Set("Sec-Websocket-Protocol", "base64url.bearer.authorization.k8s.io.c2VjcmV0") // as browsers send tokens
 	r.Header.Set("X-Remote-User", "admin")
 	r.Header.Set("X-Remote-Group", "system:masters")
 	w := httptest.NewRecorder()

@@ -50,17 +50,15 @@ func (s *server) serveRemote(x *exchange) {
 	ctx, cancel := s.untilClosing(x.ctx)
 	defer cancel()
 	x.ctx = ctx
-	if x.verb != "watch" {
+	if !x.longRunning() {
 		body, err := x.readBody()
 		if err != nil {
 			x.fail(err)
 			return
 		}
 		x.r.Body, x.r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		if x.r.Header.Get("Upgrade") == "" {
-			ctx, cancel = context.WithTimeout(ctx, requestTimeout)
-			defer cancel()
-		}
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
 	}
 	s.Aggregated.Serve(x.w, x.r.WithContext(ctx), auth.UserFrom(ctx), x.remoteOf, x.fail)
 }

@@ -1,7 +1,9 @@
 package apiserver_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -122,5 +124,52 @@ func TestServerBehind(t *testing.T) {
 		if code != c.code || !strings.Contains(body, c.want) || c.right != "" && policy.what != c.right {
 			t.Errorf("%s %s: %d %.600s, asked for %q; want %d %s, %q", c.method, c.path, code, body, policy.what, c.code, c.want, c.right)
 		}
+	}
+}
+
+// TestStreamsOfAServerBehind checks that an upgraded connection to another server holds no place of short requests, however long it
+// lasts.
+func TestStreamsOfAServerBehind(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.Copy(conn, conn)
+	}))
+	defer srv.Close()
+	svc := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.wardle.example.com"}, Spec: apiregistrationv1.APIServiceSpec{
+		Group: "wardle.example.com", Version: "v1", InsecureSkipTLSVerify: true, Service: &apiregistrationv1.ServiceReference{Namespace: "w", Name: "api"}},
+		Status: apiregistrationv1.APIServiceStatus{Conditions: []apiregistrationv1.APIServiceCondition{{Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue}}}}
+	svc.SetGroupVersionKind(aggregate.APIService)
+	pki, err := auth.LoadPKI(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := pki.FrontProxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := aggregate.New(aggregate.Config{Objects: controltest.New(t, svc), Dialer: behind(srv.Listener.Addr().String()), Identity: identity, Log: slog.New(slog.DiscardHandler)})
+	h := newHub(t, func(c *apiserver.Config) { c.Aggregated, c.Limits.InFlight = a, 1 })
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), clientTLS(t, h.pki))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /apis/wardle.example.com/v1/flunders/a/exec HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	in := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	_, _ = io.WriteString(conn, "hello\n")
+	if line, err := in.ReadString('\n'); err != nil || line != "hello\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	if a := h.do("GET", "/api/v1/namespaces", ""); a.code != 200 {
+		t.Errorf("beside the stream: %d %s", a.code, a.body)
 	}
 }

@@ -92,6 +92,22 @@ func (r *recorder) RoundTrip(q *http.Request) (*http.Response, error) {
 	return a, err
 }
 
+// TestCBORBomb sends a body whose empty maps would take fifty times its size, as an object and as an apply.
+func TestCBORBomb(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	bomb := "\xa1\x64data\x9f" + strings.Repeat("\xa0", 1<<20) + "\xff"
+	for method, contentType := range map[string]string{"POST": "application/cbor", "PATCH": "application/apply-patch+cbor"} {
+		path := configMaps
+		if method == "PATCH" {
+			path += "/a?fieldManager=m"
+		}
+		if a := h.do(method, path, bomb, "Content-Type: "+contentType); a.code != 413 || !strings.Contains(a.body, "maps and arrays") {
+			t.Errorf("%s: %d %.200s", method, a.code, a.body)
+		}
+	}
+}
+
 // The forms of a list say the same, an empty one and one with more items than fit in the first byte of a CBOR array.
 func TestBinaryLists(t *testing.T) {
 	t.Parallel()

@@ -173,9 +173,10 @@ func (p *place) leave() {
 	p.release()
 }
 
-// longRunning reports whether the request is a watch or a stream: it has a budget of its own and no time limit.
+// longRunning reports whether the request is a watch or a stream, of this server or one behind it: it has a budget of its own and no
+// time limit.
 func (x *exchange) longRunning() bool {
-	return x.verb == "watch" || x.sub != nil && x.sub.Connect
+	return x.verb == "watch" || x.sub != nil && x.sub.Connect || x.remoteOf != nil && x.r.Header.Get("Upgrade") != ""
 }
 
 // open reports whether a path is answered without credentials: load balancers and scripts that check health have none.

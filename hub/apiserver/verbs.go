@@ -128,6 +128,11 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if pt == types.ApplyCBORPatchType {
+		if err := media.CheckCBOR(body); err != nil {
+			return nil, err
+		}
+	}
 	x.audit.Patch(body)
 	if pt == types.ApplyPatchType && !json.Valid(body) { // JSON is YAML too, and most clients send that
 		release, err := x.yamlTurn(len(body))

@@ -22,6 +22,11 @@ const (
 
 // parse decodes a body of the media type form. YAML is bounded by maxYAML and parsed one body at a time: users take turns.
 func (x *exchange) parse(s runtime.Serializer, form string, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	if form == media.CBOR {
+		if err := media.CheckCBOR(body); err != nil {
+			return nil, nil, err
+		}
+	}
 	if form != media.YAML {
 		return s.Decode(body, gvk, into)
 	}

@@ -109,10 +109,9 @@ func bearer(r *http.Request) (string, bool) {
 		}
 	}
 	// A browser's WebSocket cannot send headers; it offers the token as a subprotocol.
-	const prefix = "base64url.bearer.authorization.k8s.io."
 	for _, h := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for p := range strings.SplitSeq(h, ",") {
-			if enc, ok := strings.CutPrefix(strings.TrimSpace(p), prefix); ok {
+			if enc, ok := strings.CutPrefix(strings.TrimSpace(p), bearerProtocol); ok {
 				if token, err := base64.RawURLEncoding.DecodeString(enc); err == nil {
 					return string(token), true
 				}

@@ -6,6 +6,8 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/hub/dispatch/kubelet"
 )
 
 // What other parts of the hub use of a Dispatch, from any goroutine. OpenStream is in streams.go.
@@ -30,7 +32,7 @@ func (d *Dispatch) Watch(ctx context.Context, f func(node string)) { d.pres.watc
 // has the time when the node was last seen.
 func (d *Dispatch) Lease(n *corev1.Node) *coordinationv1.Lease {
 	_, seen := d.Presence(n.Name)
-	return nodeLease(n, seen, d.pres.of(n.Name).keepalive)
+	return kubelet.Lease(n, seen, d.pres.of(n.Name).keepalive)
 }
 
 // Subscribe calls f with the architectures that images are known to exist for, see images.Images.

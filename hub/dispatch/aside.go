@@ -12,7 +12,7 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// A store that is full takes no report that makes it grow by much. Such a report of a pod or a node is set aside: those behind it
+// A store that is full takes no report that makes it grow by much, and a webhook that is down admits none. Such a report of a pod or a node is set aside: those behind it
 // go on, and it is tried again when the store has room. The node would not send it again by itself. A later report of the same
 // object replaces it.
 
@@ -61,6 +61,13 @@ func (i *intake) forgetAside(q *queue, id wire.ID) {
 		q.asideBytes -= len(old.Data)
 		i.asideBytes -= len(old.Data)
 	}
+}
+
+// retryAside makes what is set aside be tried again at a time, if not before.
+func (i *intake) retryAside(at time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.asideAt = earliest(i.asideAt, at)
 }
 
 // storeHasRoom makes what is set aside be tried again.

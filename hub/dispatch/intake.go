@@ -12,8 +12,9 @@ import (
 func (i *intake) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer i.attempts.Wait()
 	for ctx.Err() == nil {
-		i.written += i.events.write(ctx)
+		i.writeEvents(ctx)
 		wait, busy := i.round(ctx, time.Now())
 		if busy {
 			continue
@@ -34,6 +35,7 @@ func (i *intake) run(ctx context.Context) error {
 // round gives each node whose time has come its share of one transaction. busy: there may be more to do at
 // once. Otherwise nothing is to do before wait, or at all when that is zero.
 func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy bool) {
+	i.collect(now)
 	i.prune(now)
 	later := i.resume(now)
 	// Reports are planned on what the store holds: otherwise a round would conflict with the one before it.
@@ -53,15 +55,7 @@ func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy
 			together = append(together, s)
 		}
 	}
-	if len(together) > 0 && i.commit(ctx, together) == nil {
-		for _, s := range together {
-			i.finished(now, s)
-		}
-	} else {
-		for _, s := range together {
-			i.tryShare(ctx, now, s, len(together) > 1)
-		}
-	}
+	i.together(ctx, now, together)
 	for _, s := range shares {
 		if s.alone && ctx.Err() == nil {
 			i.one(ctx, s.q, s.job)
@@ -70,13 +64,34 @@ func (i *intake) round(ctx context.Context, now time.Time) (wait time.Time, busy
 	return time.Time{}, true
 }
 
-// tryShare writes one node's share of a transaction that has failed. One that fails by itself too is the node's own fault:
-// its first report is tried alone, and so are those behind it for a while.
-func (i *intake) tryShare(ctx context.Context, now time.Time, s share, again bool) {
+// together writes several nodes' shares in one transaction or, when that fails, each by itself.
+func (i *intake) together(ctx context.Context, now time.Time, shares []share) {
+	if len(shares) == 0 {
+		return
+	}
+	soon, cancel := context.WithTimeout(ctx, togetherTime)
+	defer cancel()
+	if i.commit(soon, shares) == nil {
+		for _, s := range shares {
+			i.finished(now, s)
+		}
+		return
+	}
+	if soon.Err() != nil {
+		i.slow = time.Now().Add(slowFor)
+	}
+	for _, s := range shares {
+		i.tryShare(ctx, soon, now, s, len(shares) > 1)
+	}
+}
+
+// tryShare writes one node's share of a transaction that has failed. One that fails by itself too, or for which no time is left (soon
+// has ended), is the node's own fault: its first report is tried alone, and so are those behind it for a while.
+func (i *intake) tryShare(ctx, soon context.Context, now time.Time, s share, again bool) {
 	if ctx.Err() != nil {
 		return
 	}
-	if again && i.commit(ctx, []share{s}) == nil {
+	if again && soon.Err() == nil && i.commit(soon, []share{s}) == nil {
 		i.finished(now, s)
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/dispatch/kubelet"
 	"petrel.dev/petrel/internal/clock"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/jointoken"
@@ -209,7 +210,7 @@ func (j *joins) writes(h *wire.Hello, fp string, taints []corev1.Taint) ([]contr
 			},
 			Spec: corev1.NodeSpec{Taints: taints},
 		}
-		mergeLabels(node, h.Labels) // what it may not set is reported when its first report has it again
+		kubelet.MergeLabels(node, h.Labels, 0) // what it may not set is reported when its first report has it again
 		node.Labels[corev1.LabelHostname] = h.Node
 		return append(writes, control.Write{Object: node}), nil
 	}

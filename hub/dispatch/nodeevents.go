@@ -24,7 +24,7 @@ const (
 // nodeEvents writes the hub's own Events about nodes. It is not control.Recorder, for two reasons. An unknown device or a node can
 // cause them as often as it likes, so one of each reason in an hour is written for a Node, whatever its message, where the
 // recorder counts repetitions. And a written Event proves to the intake that the store accepts writes (see verdict), so the
-// intake writes them itself, between its rounds.
+// intake writes them itself.
 type nodeEvents struct {
 	client control.Client
 	log    *slog.Logger
@@ -33,6 +33,8 @@ type nodeEvents struct {
 	mu      sync.Mutex
 	seldom  seldom          // by node and reason; and log lines, by node and kind; guarded by mu
 	waiting []*corev1.Event // at most maxHubEvents; guarded by mu
+	writing bool            // write was begun and has not ended; guarded by mu
+	written uint64          // since done was called; guarded by mu
 }
 
 func newNodeEvents(client control.Client, log *slog.Logger, wake func()) *nodeEvents {
@@ -71,8 +73,33 @@ func (e *nodeEvents) add(now time.Time, node, reason, message string) {
 	e.wake()
 }
 
-// write writes what waits, and returns how many were written.
-func (e *nodeEvents) write(ctx context.Context) (written uint64) {
+// begin reports whether there is something to write that nobody writes: then the caller calls write.
+func (e *nodeEvents) begin() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.writing || len(e.waiting) == 0 {
+		return false
+	}
+	e.writing = true
+	return true
+}
+
+// done returns how many were written since it was last called.
+func (e *nodeEvents) done() (written uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	written, e.written = e.written, 0
+	return written
+}
+
+// write writes what waits. It comes after begin.
+func (e *nodeEvents) write(ctx context.Context) {
+	var written uint64
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.written, e.writing = e.written+written, false
+	}()
 	e.mu.Lock()
 	events := e.waiting
 	e.waiting = nil
@@ -88,5 +115,4 @@ func (e *nodeEvents) write(ctx context.Context) (written uint64) {
 			e.log.Warn("event about a node not written", "reason", ev.Reason, "node", ev.InvolvedObject.Name, "error", err)
 		}
 	}
-	return written
 }

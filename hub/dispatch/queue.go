@@ -60,6 +60,7 @@ type queue struct {
 	writes, bytes, events bucket
 
 	suspect time.Time // until when its reports share no transaction
+	trying  bool      // one of its reports is being written by itself
 
 	aside      map[wire.ID]wire.Put // reports that the store had no room for; guarded by intake.mu
 	asideBytes int                  // of aside; guarded by intake.mu
@@ -68,8 +69,8 @@ type queue struct {
 
 // intake writes what nodes report. Each node has a queue of its own, of one batch: it sends no other before that one is
 // answered. In turn, each node whose budget allows gets a share of the next transaction. When a transaction fails, the
-// shares in it are tried one by one, and a node whose own share fails goes on alone for a while: only that node waits for
-// its failures.
+// shares in it are tried one by one, and a node whose own share fails goes on alone for a while, see attempt.go: only that node
+// waits for its failures.
 type intake struct {
 	client control.Client
 	log    *slog.Logger
@@ -82,12 +83,16 @@ type intake struct {
 	asideBytes int               // of what is set aside in all queues; guarded by mu
 	asideAt    time.Time         // when it is tried again; zero: there is none, or storeHasRoom decides; guarded by mu
 	asideDue   bool              // it is to be tried now; guarded by mu
+	ended      []*attempt        // not taken yet; guarded by mu
 	ready      chan struct{}     // has room for one; a signal that something is to be done
 	events     *nodeEvents
+	attempts   sync.WaitGroup // the goroutines of attempts
 
 	// The rest is owned by the goroutine that runs run.
 	networks []netip.Prefix // of pods and Services: no node's own addresses
 	written  uint64         // transactions that succeeded; grows only
+	slow     time.Time      // until when no reports share a transaction
+	trying   int            // queues with a report that is being written by itself
 }
 
 func newIntake(client control.Client, settings wire.Settings, log *slog.Logger) *intake {
@@ -157,7 +162,7 @@ func (i *intake) prune(now time.Time) {
 		return
 	}
 	for device, q := range i.queues {
-		if q.job == nil && len(q.aside) == 0 && now.After(latest(q.bytes.at, q.events.at).Add(2*time.Minute)) {
+		if q.job == nil && !q.trying && len(q.aside) == 0 && now.After(latest(q.bytes.at, q.events.at).Add(2*time.Minute)) {
 			delete(i.queues, device)
 		}
 	}

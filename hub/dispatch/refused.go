@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/dispatch/kubelet"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -186,56 +186,11 @@ func salvage(p changes, err error) (rest changes, what []string) {
 	rest = changes{alone: p.alone}
 	for _, w := range p.writes {
 		if w.Subresource == "status" && !w.Delete && w.Old != nil {
-			if w.Object = asStored(w.Object, w.Old, fields); w.Object == nil {
+			if w.Object = kubelet.AsStored(w.Object, w.Old, fields); w.Object == nil {
 				return p, nil
 			}
 		}
 		rest.writes = append(rest.writes, w)
 	}
 	return rest, what[:min(len(what), maxLeft)]
-}
-
-// asStored returns obj with some fields of its status as old has them; nil when that cannot be made.
-func asStored(obj, old kube.Object, fields []string) kube.Object {
-	now, before := map[string]json.RawMessage{}, map[string]json.RawMessage{}
-	get := func(o kube.Object, into map[string]json.RawMessage) bool {
-		var status any
-		switch o := o.(type) {
-		case *corev1.Pod:
-			status = o.Status
-		case *corev1.Node:
-			status = o.Status
-		default:
-			return false
-		}
-		b, err := json.Marshal(status)
-		return err == nil && json.Unmarshal(b, &into) == nil
-	}
-	if !get(obj, now) || !get(old, before) {
-		return nil
-	}
-	for _, f := range fields {
-		if v, ok := before[f]; ok {
-			now[f] = v
-		} else {
-			delete(now, f)
-		}
-	}
-	b, err := json.Marshal(now)
-	if err != nil {
-		return nil
-	}
-	out := obj.DeepCopyObject().(kube.Object)
-	switch o := out.(type) {
-	case *corev1.Pod:
-		o.Status = corev1.PodStatus{}
-		err = json.Unmarshal(b, &o.Status)
-	case *corev1.Node:
-		o.Status = corev1.NodeStatus{}
-		err = json.Unmarshal(b, &o.Status)
-	}
-	if err != nil {
-		return nil
-	}
-	return out
 }

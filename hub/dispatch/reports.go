@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/dispatch/kubelet"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -131,7 +132,7 @@ func (i *intake) planNode(r report) changes {
 	i.setPanics(r.node, rep.Panics)
 	left = append(left, i.checkNodeStatus(&status)...)
 	next := node.DeepCopy()
-	left = append(left, mergeLabels(next, rep.Labels)...)
+	left = append(left, kubelet.MergeLabels(next, rep.Labels, maxLeft)...)
 	if !equality.Semantic.DeepEqual(next.ObjectMeta, node.ObjectMeta) {
 		// The status follows in a try of its own, on what this write makes.
 		return changes{writes: []control.Write{{Object: next, Old: node}, i.nodeStatus(next.DeepCopy(), node, status)}, alone: true, left: left}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/control/controltest"
+	"petrel.dev/petrel/hub/dispatch/kubelet"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -117,8 +118,10 @@ func TestOneNodeHoldsUpNoOther(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newReporters(t)
-				var order []string // of tries to write
+				var order []string            // of tries to write
+				queued := make(chan struct{}) // closed when both nodes have reported
 				r.client.Refuse = func(_ string, obj kube.Object, _ string) error {
+					<-queued
 					order = append(order, obj.GetName())
 					if p, ok := obj.(*corev1.Pod); ok {
 						switch p.Status.Reason {
@@ -136,6 +139,7 @@ func TestOneNodeHoldsUpNoOther(t *testing.T) {
 				}
 				evil := r.say("evil", batch...)
 				good := r.say("good", r.podStatus("fine", corev1.PodStatus{Phase: corev1.PodRunning}))
+				close(queued)
 				time.Sleep(time.Second)
 				synctest.Wait()
 				if !*good || r.pod("fine").Status.Phase != corev1.PodRunning {
@@ -364,11 +368,11 @@ func TestANodeSpeaksForItself(t *testing.T) {
 	})
 	t.Run("labels", func(t *testing.T) {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"team": "admins", "kubernetes.io/hostname": "n"}}}
-		left := mergeLabels(n, map[string]string{
+		left := kubelet.MergeLabels(n, map[string]string{
 			"kubernetes.io/arch": "arm64", "zone": "a", "petrel.dev/board": "pi", "team": "thieves", "kubernetes.io/hostname": "other",
 			"topology.kubernetes.io/zone": "z", "node.kubernetes.io/x": "y", "node-role.kubernetes.io/control-plane": "",
 			"node-restriction.kubernetes.io/x": "y", "team.node-restriction.kubernetes.io/x": "y", "x.k8s.io/y": "z", "bad key!": "x", "key": "bad value!",
-		})
+		}, maxLeft)
 		want := map[string]string{
 			"kubernetes.io/arch": "arm64", "zone": "a", "petrel.dev/board": "pi", "team": "admins", "kubernetes.io/hostname": "n",
 			"topology.kubernetes.io/zone": "z", "node.kubernetes.io/x": "y",
@@ -379,13 +383,13 @@ func TestANodeSpeaksForItself(t *testing.T) {
 		if len(left) != 6 || !strings.Contains(strings.Join(left, " "), "control-plane") {
 			t.Errorf("left out: %q", left)
 		}
-		mergeLabels(n, map[string]string{"zone": "b"})
+		kubelet.MergeLabels(n, map[string]string{"zone": "b"}, maxLeft)
 		if n.Labels["zone"] != "b" {
 			t.Error("a node cannot change its own label")
 		}
 		n.Labels["zone"] = "by hand"
-		mergeLabels(n, map[string]string{"zone": "c"})
-		mergeLabels(n, map[string]string{"zone": "d"})
+		kubelet.MergeLabels(n, map[string]string{"zone": "c"}, maxLeft)
+		kubelet.MergeLabels(n, map[string]string{"zone": "d"}, maxLeft)
 		if n.Labels["zone"] != "by hand" {
 			t.Error("a label that an administrator has set was overwritten")
 		}

@@ -39,10 +39,8 @@ func (i *intake) gather(now time.Time) (shares []share, wait time.Time) {
 		if taken >= maxWrites || bytes >= maxTxBytes {
 			break
 		}
-		i.mu.Lock()
-		j := q.job
-		i.mu.Unlock()
-		if j == nil {
+		j := i.current(q)
+		if j == nil || q.trying {
 			continue
 		}
 		if now.Before(j.notBefore) {
@@ -92,7 +90,7 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 			continue
 		}
 		p := i.plan(r)
-		alone := p.alone || now.Before(q.suspect)
+		alone := p.alone || now.Before(q.suspect) || now.Before(i.slow)
 		if !first && alone || slices.ContainsFunc(p.writes, func(w control.Write) bool { return objects[key(w)] }) {
 			return s, now.Add(time.Millisecond) // the other write of the object has to be read first
 		}
@@ -114,50 +112,6 @@ func (i *intake) plans(now time.Time, q *queue, j *job, objects map[string]bool)
 		s.bytes += len(r.put.Data)
 	}
 	return s, now
-}
-
-// one writes the next report of a batch by itself, and goes on behind it when it is written or has no effect. Otherwise it is
-// tried again later; only this node waits for that.
-func (i *intake) one(ctx context.Context, q *queue, j *job) {
-	if j.at >= len(j.batch.Puts) {
-		i.advance(q, j, 0)
-		return
-	}
-	if j.tries == 0 {
-		j.since = i.written
-	}
-	j.tries++
-	now, r := time.Now(), j.report(j.at)
-	var left []string
-	err := contain.Do(i.log, "dispatch/intake", j.node, func() (err error) {
-		p := i.plan(r)
-		left = p.left
-		if err = i.writeAll(ctx, p); apierrors.IsInvalid(err) {
-			if rest, what := salvage(p, err); len(what) > 0 {
-				left = append(left, what...)
-				err = i.writeAll(ctx, rest)
-			}
-		}
-		return err
-	})
-	switch again, pause, why := i.verdict(j, err); {
-	case storeFull(err) && i.setAside(now, q, r.put):
-		i.events.add(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) waits until the store has room: %v", r.put.Kind, r.put.Name, err))
-	case again:
-		j.notBefore = now.Add(pause)
-		if j.tries >= storeTries { // if the Event can be written, the report is at fault and not the store
-			i.events.add(now, j.node, "ReportDelayed", fmt.Sprintf("a report of this node (%s %.100s) cannot be written: %v", r.put.Kind, r.put.Name, err))
-		}
-		return
-	case why != "":
-		i.leftOut(now, j.node, leftOut{r.put, []string{fmt.Sprintf("all of it: %s: %v", why, err)}})
-	case err == nil:
-		i.written++
-		if len(left) > 0 {
-			i.leftOut(now, j.node, leftOut{r.put, left})
-		}
-	}
-	i.advance(q, j, 1)
 }
 
 func (i *intake) writeAll(ctx context.Context, p changes) error {
@@ -187,6 +141,8 @@ func (i *intake) verdict(j *job, err error) (again bool, pause time.Duration, wh
 		return true, 0, "" // the next round reads what the other writer wrote
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
 		return false, 0, "the API refuses it"
+	case j.eventHeldUp(err):
+		return false, 0, "a webhook does not admit it"
 	case j.tries >= storeTries && i.written > j.since && !(storeFull(err) && j.report(j.at).put.Kind != wire.KindEvent):
 		return false, 0, "it cannot be written, though others can"
 	}

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +39,10 @@ const (
 	maxTargets = 64
 	// maxIdle bounds the idle connections of one target.
 	maxIdle = 4
+	// maxAnswers bounds the answers that arrive at one time, in bytes, beside smallAnswer of each: hundreds of requests may wait for the
+	// same webhook.
+	maxAnswers  = 32 << 20
+	smallAnswer = 16 << 10
 	// maxMessage is how much of an error's body its message shows, in bytes.
 	maxMessage = 2048
 )
@@ -94,6 +99,8 @@ func (t Target) host() Target {
 type Client struct {
 	services Dialer // nil: no Service can be reached
 
+	arriving atomic.Int64 // bytes of answers beyond smallAnswer each
+
 	mu    sync.Mutex
 	hosts map[Target]*host // by Target.host; at most maxTargets; guarded by mu
 }
@@ -139,7 +146,7 @@ func (c *Client) Call(ctx context.Context, t Target, body []byte, limit int64) (
 		return nil, err
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	answer, err := c.read(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("unexpected error when reading response body. Please retry. Original error: %w", err)
 	}
@@ -150,6 +157,28 @@ func (c *Client) Call(ctx context.Context, t Target, body []byte, limit int64) (
 		return nil, failure(res, answer)
 	}
 	return answer, nil
+}
+
+var errManyAnswers = fmt.Errorf("more than %d bytes of webhooks' answers arrive at one time", maxAnswers)
+
+// read reads an answer, as long as all that arrive have room.
+func (c *Client) read(r io.Reader) ([]byte, error) {
+	var held int64
+	defer func() { c.arriving.Add(-held) }()
+	var out bytes.Buffer
+	for {
+		_, err := io.CopyN(&out, r, smallAnswer)
+		if err == io.EOF {
+			return out.Bytes(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		held += smallAnswer
+		if c.arriving.Add(smallAnswer) > maxAnswers {
+			return nil, errManyAnswers
+		}
+	}
 }
 
 // timeoutQuery returns how long the hub will wait, for the webhook to know: in whole seconds, rounded up.

@@ -173,6 +173,53 @@ func TestCallRefuses(t *testing.T) {
 	}
 }
 
+// TestAnswersShareTheirRoom lets a hundred calls of a webhook wait for large answers that never end: they take no more memory than one
+// bound, small answers arrive beside them, and all of it is free again afterwards.
+func TestAnswersShareTheirRoom(t *testing.T) {
+	hang := make(chan struct{})
+	s, ca := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/small" {
+			_, _ = io.WriteString(w, strings.Repeat("x", smallAnswer-1))
+			return
+		}
+		_, _ = w.Write(make([]byte, 1<<20))
+		_ = http.NewResponseController(w).Flush()
+		<-hang
+	})
+	c := New(nil)
+	call := func(path string) error {
+		_, err := c.Call(t.Context(), Target{URL: s.URL + path, CABundle: ca}, nil, 8<<20)
+		return err
+	}
+	errs := make(chan error, 100)
+	for range 100 {
+		go func() { errs <- call("/large") }()
+	}
+	for range 50 { // those for which there is no room end; the others wait
+		select {
+		case err := <-errs:
+			if !errors.Is(err, errManyAnswers) {
+				t.Fatal(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("a hundred large answers are held at one time")
+		}
+	}
+	if n := c.arriving.Load(); n > maxAnswers+100*smallAnswer {
+		t.Errorf("%d bytes are held", n)
+	}
+	if err := call("/small"); err != nil {
+		t.Errorf("a small answer: %v", err)
+	}
+	close(hang)
+	for range 50 {
+		<-errs
+	}
+	if n := c.arriving.Load(); n != 0 {
+		t.Errorf("%d bytes are counted, and nothing arrives", n)
+	}
+}
+
 // TestTargetsAreForgotten checks that a client which is shown ever new targets does not grow.
 func TestTargetsAreForgotten(t *testing.T) {
 	c := New(nil)

@@ -37,6 +37,7 @@ var timers = map[string]struct {
 	"control/schedule/scheduler.go":      {map[string]int{"NewTimer": 1}, due},
 	"crd/schemas.go":                     {map[string]int{"AfterFunc": 1}, due},
 	"dispatch/loop.go":                   {map[string]int{"NewTimer": 1}, due},
+	"dispatch/attempt.go":                {map[string]int{"NewTimer": 1}, deadline},
 	"dispatch/intake.go":                 {map[string]int{"NewTimer": 1}, due + "; " + backoff},
 	"dispatch/streams.go":                {map[string]int{"AfterFunc": 1}, deadline},
 	"listen.go":                          {map[string]int{"Sleep": 1}, backoff},

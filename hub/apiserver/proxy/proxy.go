@@ -22,6 +22,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"petrel.dev/petrel/hub/auth"
 )
 
 // Config is what a Server needs. All of it is required.
@@ -186,37 +188,12 @@ func rewrite(r *httputil.ProxyRequest, to *url.URL, rest, base string) {
 	r.Out.URL = &u
 	r.Out.Host = r.In.Host
 	h := r.Out.Header
-	dropCredentials(h)
+	auth.DropCredentials(h)
 	h["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	host, proto := r.In.Header["X-Forwarded-Host"], r.In.Header["X-Forwarded-Proto"]
 	r.SetXForwarded() // adds the client's address
 	h["X-Forwarded-Host"], h["X-Forwarded-Proto"] = host, proto
 	h.Set("X-Forwarded-Uri", base+u.EscapedPath())
-}
-
-// bearerProtocol begins the WebSocket subprotocol by which a browser sends a token.
-const bearerProtocol = "base64url.bearer.authorization.k8s.io."
-
-// dropCredentials takes away what proves to the hub who the client is: a workload could use it in the client's place.
-func dropCredentials(h http.Header) {
-	h.Del("Authorization")
-	for name := range h {
-		if low := strings.ToLower(name); strings.HasPrefix(low, "impersonate-") || strings.HasPrefix(low, "x-remote-") {
-			delete(h, name)
-		}
-	}
-	var kept []string
-	for _, line := range h.Values("Sec-Websocket-Protocol") {
-		for _, p := range strings.Split(line, ",") {
-			if p = strings.TrimSpace(p); p != "" && !strings.HasPrefix(p, bearerProtocol) {
-				kept = append(kept, p)
-			}
-		}
-	}
-	h.Del("Sec-Websocket-Protocol")
-	if len(kept) > 0 {
-		h.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
-	}
 }
 
 // reason returns the error that answers a request which could not be passed on.

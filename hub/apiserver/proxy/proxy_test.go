@@ -235,7 +235,7 @@ func TestLongTokens(t *testing.T) {
 // TestUpgrade carries a WebSocket, without the token that a browser sends as a subprotocol.
 func TestUpgrade(t *testing.T) {
 	hub := serve(t)
-	d := websocket.Dialer{Subprotocols: []string{bearerProtocol + "c2VjcmV0", "chat"}}
+	d := websocket.Dialer{Subprotocols: []string{"base64url.bearer.authorization.k8s.io.c2VjcmV0", "chat"}}
 	conn, resp, err := d.Dial("ws"+strings.TrimPrefix(hub, "http")+"/api/v1/namespaces/ns/pods/web/proxy/ws", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package dispatch
+package kubelet
 
 import (
 	"crypto/sha256"
@@ -14,11 +14,11 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// nodeLease returns the Lease that a kubelet would write. seen is zero when the node has not been seen since the hub started;
+// Lease returns the Lease that a kubelet would write. seen is zero when the node has not been seen since the hub started;
 // then its last status is its last sign of life. keepalive is zero when it is not known.
-func nodeLease(n *corev1.Node, seen time.Time, keepalive time.Duration) *coordinationv1.Lease {
-	if c := control.NodeCondition(n, corev1.NodeReady); c != nil {
-		seen = latest(seen, c.LastHeartbeatTime.Time)
+func Lease(n *corev1.Node, seen time.Time, keepalive time.Duration) *coordinationv1.Lease {
+	if c := control.NodeCondition(n, corev1.NodeReady); c != nil && c.LastHeartbeatTime.After(seen) {
+		seen = c.LastHeartbeatTime.Time
 	}
 	// A connection is given up after one and a half keepalives without a packet: as long, a node counts as living.
 	seconds := int32(max(kube.DarkGrace, keepalive+keepalive/2) / time.Second)

@@ -1,4 +1,6 @@
-package dispatch
+// Package kubelet has what a kubelet writes of its node and the hub does in its place: the labels that a node may set on itself,
+// statuses and its Lease.
+package kubelet
 
 import (
 	"encoding/json"
@@ -47,9 +49,9 @@ func allowedLabel(key, value string) bool {
 	return slices.Contains(nodeLabels, key) || slices.ContainsFunc(nodeLabelDomains, below)
 }
 
-// mergeLabels sets the labels that a Node's device reports, and returns those that it may not set. A label that the Node has with
+// MergeLabels sets the labels that a Node's device reports, and returns those that it may not set, the first most of them. A label that the Node has with
 // another value than the device reported before is another writer's, and stays.
-func mergeLabels(node *corev1.Node, reported map[string]string) (left []string) {
+func MergeLabels(node *corev1.Node, reported map[string]string, most int) (left []string) {
 	var before map[string]string
 	_ = json.Unmarshal([]byte(node.Annotations[kube.NodeLabelsAnnotation]), &before) // absent or damaged: all labels count as others'
 	own := map[string]string{}
@@ -58,7 +60,7 @@ func mergeLabels(node *corev1.Node, reported map[string]string) (left []string) 
 		switch {
 		case k == corev1.LabelHostname: // the Node's name is
 		case len(own) >= maxLabels || !allowedLabel(k, v):
-			if len(left) < maxLeft {
+			if len(left) < most {
 				left = append(left, fmt.Sprintf("label %.100q, which a node may not set on itself", k))
 			}
 		default:
