@@ -46,6 +46,7 @@ type Attempt struct {
 	Pod       *corev1.Pod
 	Container *corev1.Container
 	Number    int
+	Target    string       // ID of the container whose processes it shares; "": none in particular
 	Set       *desired.Set // what env and envFrom refer to
 	Place     Place
 	Volumes   Volumes
@@ -68,6 +69,9 @@ func (n Node) Container(a Attempt) (spec cruntime.ContainerSpec, skipped []strin
 		NetnsPath: a.Place.Netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
 		SharePID: isTrue(pod.Spec.ShareProcessNamespace) && !pod.Spec.HostPID,
 		LogPath:  a.LogPath,
+	}
+	if !spec.HostPID && !spec.SharePID { // otherwise the target's processes are the node's, or the pod's
+		spec.TargetID = a.Target
 	}
 	if names, err := Names(pod, n.DNS.Domain); err == nil { // otherwise the pod has no sandbox
 		spec.Hostname = names.Kernel
