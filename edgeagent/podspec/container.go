@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -53,10 +54,16 @@ type Attempt struct {
 	LogPath   string
 }
 
+// errSELinux refuses a container that asks for labels which nobody would set.
+var errSELinux = errors.New("this node has SELinux on, and its runtime sets no labels: leave seLinuxOptions out")
+
 // Container describes an attempt in full, but for the mounts of the pod's own files. skipped are keys of envFrom that are no names
 // of variables.
 func (n Node) Container(a Attempt) (spec cruntime.ContainerSpec, skipped []string, err error) {
 	pod, c := a.Pod, a.Container
+	if p := c.SecurityContext; n.Host.SELinux && p != nil && p.SELinuxOptions != nil { // of an ephemeral one: others keep the pod from the node
+		return cruntime.ContainerSpec{}, nil, errSELinux
+	}
 	vars, skipped, err := n.environment(a)
 	if err != nil {
 		return cruntime.ContainerSpec{}, nil, err
