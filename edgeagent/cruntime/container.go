@@ -94,6 +94,7 @@ type ContainerSpec struct {
 	TTY, Stdin, StdinOnce     bool
 	NetnsPath                 string // "": the node's own
 	HostPID, HostIPC, HostNet bool
+	TargetID                  string // of a running container of the pod, whose process namespace this one joins; "": none
 	SharePID                  bool   // the pod's containers see each other's processes
 	LogPath                   string // the finished log, in CRI form; "" for none
 }

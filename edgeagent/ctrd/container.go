@@ -318,7 +318,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec cruntime.Container
 		return nil, err
 	}
 	flags := ""
-	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID || spec.SharePID} {
+	for f, on := range map[string]bool{"t": spec.TTY, "i": spec.Stdin, "o": spec.StdinOnce, "p": spec.HostPID || spec.SharePID || spec.TargetID != ""} {
 		if on {
 			flags += f
 		}

@@ -44,6 +44,12 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s cruntime.ContainerS
 			return nil, fmt.Errorf("process namespace of the pod: %w", err)
 		}
 		processes = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	} else if s.TargetID != "" {
+		_, target, err := r.started(ctx, s.TargetID)
+		if err != nil {
+			return nil, fmt.Errorf("process namespace of the target container: %w", err)
+		}
+		processes = fmt.Sprintf("/proc/%d/ns/pid", target.Pid())
 	}
 	opts := []oci.SpecOpts{
 		oci.WithDefaultSpec(),

@@ -59,6 +59,9 @@ func (r *recorder) pod(pod *corev1.Pod, c *corev1.Container, kind, reason, forma
 			}
 		}
 	}
+	if c != nil && kube.EphemeralContainerNamed(pod, c.Name) != nil {
+		field = "spec.ephemeralContainers{" + c.Name + "}"
+	}
 	message := fmt.Sprintf(format, args...)
 	if len(message) > 1024 {
 		message = message[:1021] + "..."

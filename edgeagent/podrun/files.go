@@ -127,7 +127,7 @@ func (w *worker) terminationMessage(pod *corev1.Pod, c *cruntime.Container) stri
 		}
 	}
 	text := w.readMessage(pod, c)
-	share := messagesMax / max(len(pod.Spec.InitContainers)+len(pod.Spec.Containers), 1)
+	share := messagesMax / max(len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.EphemeralContainers), 1)
 	return text[:min(len(text), share)]
 }
 

@@ -30,6 +30,9 @@ func ImagesOf(pod *corev1.Pod) []string {
 	for i := range pod.Spec.Containers {
 		out = append(out, pod.Spec.Containers[i].Image)
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		out = append(out, pod.Spec.EphemeralContainers[i].Image)
+	}
 	return out
 }
 

@@ -157,6 +157,14 @@ func TestSELinuxOptions(t *testing.T) {
 		if st := n.statusOf("with"); st.Phase != corev1.PodFailed || st.Reason != "UnexpectedAdmissionError" {
 			t.Errorf("%s, %s", st.Phase, st.Reason)
 		}
+		n.apply(true, aPod("debugged", func(p *corev1.Pod) {
+			p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "d", Image: p.Spec.Containers[0].Image,
+				SecurityContext: &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Level: "s0:c1,c2"}}}}}
+		}))
+		st := n.statusOf("debugged")
+		if w := st.EphemeralContainerStatuses[0].State.Waiting; st.Phase != corev1.PodRunning || w == nil || w.Reason != "CreateContainerConfigError" {
+			t.Errorf("%s, %+v", st.Phase, st.EphemeralContainerStatuses[0].State)
+		}
 	})
 }
 

@@ -30,7 +30,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action)
 		w.mem.Starts[c.Name] = lifecycle.Failure{Reason: reason, Message: err.Error(), Retry: m.cfg.Now().Add(delay), Delay: delay}
 		m.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
-	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.Attempt, Set: m.want.Load().set, Place: placeOf(sb), Volumes: m.cfg.Volumes, LogPath: w.logPath(c.Name, a.Attempt)}
+	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.Attempt, Target: a.Target, Set: m.want.Load().set, Place: placeOf(sb), Volumes: m.cfg.Volumes, LogPath: w.logPath(c.Name, a.Attempt)}
 	spec, err := atMost(w, ctx, stepLimit, "finding what container "+c.Name+" mounts", func(context.Context) (described, error) {
 		return w.containerSpec(attempt)
 	})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -46,16 +47,23 @@ type Attempt struct {
 	Pod       *corev1.Pod
 	Container *corev1.Container
 	Number    int
+	Target    string       // ID of the container whose processes it shares; "": none in particular
 	Set       *desired.Set // what env and envFrom refer to
 	Place     Place
 	Volumes   Volumes
 	LogPath   string
 }
 
+// errSELinux refuses a container that asks for labels which nobody would set.
+var errSELinux = errors.New("this node has SELinux on, and its runtime sets no labels: leave seLinuxOptions out")
+
 // Container describes an attempt in full, but for the mounts of the pod's own files. skipped are keys of envFrom that are no names
 // of variables.
 func (n Node) Container(a Attempt) (spec cruntime.ContainerSpec, skipped []string, err error) {
 	pod, c := a.Pod, a.Container
+	if p := c.SecurityContext; n.Host.SELinux && p != nil && p.SELinuxOptions != nil { // of an ephemeral one: others keep the pod from the node
+		return cruntime.ContainerSpec{}, nil, errSELinux
+	}
 	vars, skipped, err := n.environment(a)
 	if err != nil {
 		return cruntime.ContainerSpec{}, nil, err
@@ -68,6 +76,9 @@ func (n Node) Container(a Attempt) (spec cruntime.ContainerSpec, skipped []strin
 		NetnsPath: a.Place.Netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
 		SharePID: isTrue(pod.Spec.ShareProcessNamespace) && !pod.Spec.HostPID,
 		LogPath:  a.LogPath,
+	}
+	if !spec.HostPID && !spec.SharePID { // otherwise the target's processes are the node's, or the pod's
+		spec.TargetID = a.Target
 	}
 	if names, err := Names(pod, n.DNS.Domain); err == nil { // otherwise the pod has no sandbox
 		spec.Hostname = names.Kernel

@@ -27,6 +27,8 @@ const (
 
 	mirrorPod        = "kubernetes.io/config.mirror"
 	mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
+
+	ephemeralContainers = "ephemeralcontainers" // the subresource of pods
 )
 
 // accounts gives each pod the ServiceAccount that it runs as, and that account's token.
@@ -136,24 +138,33 @@ func tokenSource() *corev1.ProjectedVolumeSource {
 
 // limitSecrets holds a pod to the secrets that its account lists, when the account asks for that.
 func (s *accounts) limitSecrets(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
-	if a.Operation != registry.OpCreate || pod.Spec.ServiceAccountName == "" {
+	added := a.Operation == registry.OpUpdate && a.Target.Subresource == ephemeralContainers
+	if a.Operation != registry.OpCreate && !added || pod.Spec.ServiceAccountName == "" {
 		return nil
 	}
 	sa, ok := s.find(pod)
-	if !ok {
+	switch {
+	case !ok && added:
+		return refuse.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", pod.Namespace, pod.Spec.ServiceAccountName,
+			apierrors.NewNotFound(corev1.Resource("serviceaccount"), pod.Spec.ServiceAccountName)))
+	case !ok:
 		return nil // assign found it, so it has just been deleted
 	}
 	if enforced, _ := strconv.ParseBool(sa.Annotations[mountableSecrets]); !enforced {
 		return nil
 	}
-	for _, use := range secretUses(pod) {
+	uses := secretUses(pod)
+	if added { // the others were let in with the pod
+		uses = ephemeralSecretUses(pod)
+	}
+	for _, use := range uses {
 		if !slices.ContainsFunc(sa.Secrets, func(r corev1.ObjectReference) bool { return r.Name == use.secret }) {
 			return refuse.Forbidden(a, fmt.Errorf("%s secret.secretName=%q is not allowed because service account %s does not reference that secret",
 				use.by, use.secret, sa.Name))
 		}
 	}
 	for i, pull := range pod.Spec.ImagePullSecrets {
-		if !slices.Contains(sa.ImagePullSecrets, pull) {
+		if !added && !slices.Contains(sa.ImagePullSecrets, pull) {
 			return refuse.Forbidden(a, fmt.Errorf("imagePullSecrets[%d].name=%q is not allowed because service account %s does not reference that imagePullSecret",
 				i, pull.Name, sa.Name))
 		}
@@ -172,21 +183,36 @@ func secretUses(pod *corev1.Pod) []secretUse {
 			uses = append(uses, secretUse{"volume with", v.Secret.SecretName})
 		}
 	}
-	add := func(what string, containers []corev1.Container) {
-		for _, c := range containers {
-			for _, env := range c.Env {
-				if env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
-					uses = append(uses, secretUse{fmt.Sprintf("%s %s with envVar %s referencing", what, c.Name, env.Name), env.ValueFrom.SecretKeyRef.Name})
-				}
-			}
-			for _, from := range c.EnvFrom {
-				if from.SecretRef != nil {
-					uses = append(uses, secretUse{fmt.Sprintf("%s %s with envFrom referencing", what, c.Name), from.SecretRef.Name})
-				}
-			}
+	for i := range pod.Spec.InitContainers {
+		uses = append(uses, environmentUses("init container", &pod.Spec.InitContainers[i])...)
+	}
+	for i := range pod.Spec.Containers {
+		uses = append(uses, environmentUses("container", &pod.Spec.Containers[i])...)
+	}
+	return uses
+}
+
+// ephemeralSecretUses returns every use of a secret by ephemeral containers.
+func ephemeralSecretUses(pod *corev1.Pod) []secretUse {
+	var uses []secretUse
+	for i := range pod.Spec.EphemeralContainers {
+		uses = append(uses, environmentUses("ephemeral container", (*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))...)
+	}
+	return uses
+}
+
+// environmentUses returns every use of a secret by the environment of a container. what is the kind of container.
+func environmentUses(what string, c *corev1.Container) []secretUse {
+	var uses []secretUse
+	for _, env := range c.Env {
+		if env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
+			uses = append(uses, secretUse{fmt.Sprintf("%s %s with envVar %s referencing", what, c.Name, env.Name), env.ValueFrom.SecretKeyRef.Name})
 		}
 	}
-	add("init container", pod.Spec.InitContainers)
-	add("container", pod.Spec.Containers)
+	for _, from := range c.EnvFrom {
+		if from.SecretRef != nil {
+			uses = append(uses, secretUse{fmt.Sprintf("%s %s with envFrom referencing", what, c.Name), from.SecretRef.Name})
+		}
+	}
 	return uses
 }

@@ -134,6 +134,7 @@ func New(cfg Config) (*Chain, error) {
 			ranges.Check,
 			certificates.New(cfg.Authorizer).Validate,
 			onPods(accounts.limitSecrets),
+			onPodsAt(ephemeralContainers, accounts.limitSecrets),
 			standards.Check,
 			priorities.oneDefault,
 			classes.CheckResize,

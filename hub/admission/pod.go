@@ -15,8 +15,13 @@ import (
 
 // onPods runs f on pods that are created or updated as a whole, not through a subresource.
 func onPods(f func(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error) step {
+	return onPodsAt("", f)
+}
+
+// onPodsAt runs f on pods that are created or updated through a subresource, or as a whole when that is empty.
+func onPodsAt(subresource string, f func(ctx context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error) step {
 	return func(ctx context.Context, a *registry.AdmissionRequest) error {
-		if a.Target.Subresource != "" || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
+		if a.Target.Subresource != subresource || a.Operation != registry.OpCreate && a.Operation != registry.OpUpdate {
 			return nil
 		}
 		if pod, ok := a.Object.(*corev1.Pod); ok {

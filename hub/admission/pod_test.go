@@ -214,6 +214,35 @@ func TestServiceAccountSecrets(t *testing.T) {
 		`pods "p" is forbidden: container c with envFrom referencing secret.secretName="other" is not allowed because service account default does not reference that secret`)
 }
 
+// TestEphemeralContainersSecrets checks that a container that is added later reads no secret that its pod may not read.
+func TestEphemeralContainersSecrets(t *testing.T) {
+	sa := account("ns", "default")
+	sa.Annotations = map[string]string{mountableSecrets: "true"}
+	sa.Secrets = []corev1.ObjectReference{{Name: "mine"}}
+	add := func(c *Chain, secret string) error {
+		old := pod(func(p *corev1.Pod) {
+			p.Spec.ServiceAccountName = "default"
+			p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "of an earlier rule"}}
+		})
+		p := old.DeepCopy()
+		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "d",
+			Env: []corev1.EnvVar{{Name: "e", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: secret}}}}}}}}
+		a := request(p, old)
+		a.Target.Subresource = "ephemeralcontainers"
+		if err := c.Mutate(t.Context(), a); err != nil {
+			return err
+		}
+		return c.Validate(t.Context(), a)
+	}
+	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive), sa))
+	if err := add(c, "mine"); err != nil {
+		t.Error(err)
+	}
+	wantError(t, add(c, "other"), `pods "p" is forbidden: ephemeral container d with envVar e referencing secret.secretName="other" is not allowed because service account default does not reference that secret`)
+	wantError(t, add(newChain(t, newStore(namespace("ns", corev1.NamespaceActive))), "mine"),
+		`pods "p" is forbidden: error looking up service account ns/default: serviceaccount "default" not found`)
+}
+
 func TestMirrorPod(t *testing.T) {
 	c := newChain(t, newStore(namespace("ns", corev1.NamespaceActive)))
 	mirror := func(change func(*corev1.Pod)) *corev1.Pod {

@@ -270,6 +270,8 @@ type Subresource struct {
 
 	// An object-shaped subresource (status): the body is the parent's type, Rules.PrepareUpdate keeps what it may not touch.
 	Rules *Rules
+	// Resets are the paths of what Rules.PrepareUpdate keeps (Kind.Resets); nil: what Kind.Resets says of the subresource's name.
+	Resets [][]string
 
 	// A derived one (scale): Get makes the body from the parent; Put applies a body to a copy of the parent, then the
 	// parent's own Rules run.

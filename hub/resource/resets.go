@@ -29,6 +29,9 @@ func (k *Kind) Resets(subresource string) [][]string {
 	if paths, ok := resets[k.GVK.GroupKind()][subresource]; ok {
 		return paths
 	}
+	if s := k.Subresources[subresource]; s != nil && s.Resets != nil {
+		return s.Resets
+	}
 	switch {
 	case subresource == "status" && k.Unstructured():
 		return statusOnly["status"]

@@ -92,6 +92,21 @@ func kubectlVerbs(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 		}
 		has(t, out, "ok")
 	})
+	h.Sub("debug", func(t *testing.T) {
+		out, err := h.TryKubectlIn("", "debug", "-i", pod, "--image=petrel.local/hello:v1", "--target=hello", "-c", "look", "--", "/petrel", "fetch", "http://127.0.0.1:8080/healthz")
+		if err != nil {
+			t.Error(err)
+		}
+		has(t, out, "ok")
+		h.Eventually(10*time.Second, "how it ended is known", func() error {
+			if out := h.Kubectl("get", "pod", pod, "-o", "jsonpath={.status.ephemeralContainerStatuses[0].state.terminated}"); !strings.Contains(out, `"exitCode":0`) {
+				return fmt.Errorf("terminated: %s", out)
+			}
+			return nil
+		})
+		has(t, h.Kubectl("get", "pod", pod), `1/1\s+Running\s+0`)
+		has(t, h.Kubectl("describe", "pod", pod), "Ephemeral Containers:", "look:")
+	})
 	h.Sub("scale", func(t *testing.T) {
 		has(t, h.Kubectl("scale", "deploy/hello", "--replicas=3"), "scaled")
 		h.Available("hello")

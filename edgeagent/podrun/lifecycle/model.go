@@ -143,6 +143,7 @@ type Action struct {
 	Grace     time.Duration
 	Backoff   Backoff // StartContainer, and RemoveContainer when it is set: the container's back-off from then on
 	Why       string  // StopContainer: for the event
+	Target    string  // StartContainer: ID of the container whose process namespace it joins; "": its own, or its pod's
 }
 
 // Decision is what a step yields.

@@ -159,6 +159,12 @@ func command(t *testing.T, w *world, f []string) bool {
 		w.o.Evict = Eviction{Message: strings.Join(f[2:], " "), Pressure: f[1] == "pressure"}
 	case "discard":
 		w.o.Discard = w.now
+	case "debug":
+		e := corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: f[1], Image: "debug:1"}}
+		if len(f) > 2 {
+			e.TargetContainerName = f[2]
+		}
+		w.pod.Spec.EphemeralContainers = append(w.pod.Spec.EphemeralContainers, e)
 	case "image":
 		kube.ContainerNamed(w.pod, f[1]).Image = f[2]
 	default:

@@ -36,7 +36,10 @@ func (s *stepper) status() corev1.PodStatus {
 	for _, c := range pod.Spec.Containers {
 		st.ContainerStatuses = append(st.ContainerStatuses, s.containerStatus(c, reason))
 	}
-	st.EphemeralContainerStatuses = last.EphemeralContainerStatuses
+	for i := range pod.Spec.EphemeralContainers {
+		st.EphemeralContainerStatuses = append(st.EphemeralContainerStatuses,
+			s.ephemeralStatus(corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon), reason))
+	}
 	slices.SortFunc(st.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
 	st.Phase = s.phaseOf(&st)
 	switch {
@@ -51,7 +54,7 @@ func (s *stepper) status() corev1.PodStatus {
 	}
 	s.conditions(&st, initialised)
 	if s.o.Rejected.Reason != "" || Ended(last.Phase) && len(last.ContainerStatuses) == 0 && len(s.o.Containers) == 0 {
-		st.InitContainerStatuses, st.ContainerStatuses = nil, nil // a pod that was refused never had any
+		st.InitContainerStatuses, st.ContainerStatuses, st.EphemeralContainerStatuses = nil, nil, nil // a pod that was refused never had any
 	}
 	return st
 }
@@ -140,10 +143,15 @@ func (s *stepper) lost(st, old *corev1.ContainerStatus) {
 		st.LastTerminationState = old.State
 	}
 	if old.State.Running != nil {
-		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
-			ExitCode: 137, Reason: reasonLocated, StartedAt: old.State.Running.StartedAt,
-			Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
+		st.LastTerminationState.Terminated = located(old)
 	}
+}
+
+// located is the end of a container that was seen running, and of which the runtime has no record any more.
+func located(old *corev1.ContainerStatus) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{
+		ExitCode: 137, Reason: reasonLocated, StartedAt: old.State.Running.StartedAt,
+		Message: "The container could not be located when the pod was terminated", ContainerID: old.ContainerID}
 }
 
 // lastEnd returns how the attempt before a container's newest has ended: from its record, or else from the last status.

@@ -166,7 +166,15 @@ func (s *stepper) run() {
 		return
 	}
 	s.out.State = Sandboxed
-	if s.restartAll() || !s.initialise() {
+	if !s.restartAll() {
+		s.bringUp()
+		s.startEphemeral()
+	}
+}
+
+// bringUp goes through the init containers, and then keeps the others as their policies want.
+func (s *stepper) bringUp() {
+	if !s.initialise() {
 		return
 	}
 	alive := false
@@ -334,7 +342,7 @@ func (s *stepper) start(c corev1.Container, attempt int, b Backoff) {
 		if fail.Reason != "" {
 			s.wait(c.Name, fail.Reason, fail.Message)
 		}
-		s.do(Action{Kind: StartContainer, Container: c.Name, Attempt: attempt, Backoff: b})
+		s.do(Action{Kind: StartContainer, Container: c.Name, Attempt: attempt, Backoff: b, Target: s.target(c.Name)})
 	case img.InFlight:
 		s.out.State = max(s.out.State, Pulling)
 		if img.Fail.Reason != "" {

@@ -114,6 +114,9 @@ func (w *world) do(a Action) {
 		text += " " + a.Container
 	case StartContainer:
 		text += fmt.Sprintf(" %s#%d", a.Container, a.Attempt)
+		if a.Target != "" {
+			text += " in " + a.Target
+		}
 		delete(w.o.Images, a.Container)
 		if why := w.startFails[a.Container]; why != "" {
 			w.o.Starts[a.Container] = Failure{Reason: why, Retry: w.now.Add(10 * time.Second)}
@@ -185,7 +188,7 @@ func (w *world) summary() string {
 	s := []byte(conds)
 	slices.Sort(s)
 	fmt.Fprintf(&b, " [%s]", s)
-	for _, cs := range slices.Concat(st.InitContainerStatuses, st.ContainerStatuses) {
+	for _, cs := range slices.Concat(st.InitContainerStatuses, st.ContainerStatuses, st.EphemeralContainerStatuses) {
 		fmt.Fprintf(&b, " %s#%d=", cs.Name, cs.RestartCount)
 		switch {
 		case cs.State.Running != nil:
