@@ -68,7 +68,8 @@ func (t *Target) endpoint() (*url.URL, string, error) {
 	if t.Name == "" {
 		u, err := url.Parse(t.URL)
 		if err != nil {
-			return nil, "", fmt.Errorf("Unparsable URL: %w", err) //nolint:staticcheck // upstream's text
+			//lint:ignore ST1005 upstream's text
+			return nil, "", fmt.Errorf("Unparsable URL: %w", err)
 		}
 		return u, u.Hostname(), nil
 	}

@@ -2,6 +2,7 @@ package streamconn_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -36,7 +37,7 @@ func TestHTTPOverTLS(t *testing.T) {
 	defer srv.Close()
 	client := srv.Client()
 	tr := client.Transport.(*http.Transport)
-	tr.DialTLS = func(string, string) (net.Conn, error) {
+	tr.DialTLSContext = func(context.Context, string, string) (net.Conn, error) {
 		return tls.Client(hub, &tls.Config{InsecureSkipVerify: true}), nil
 	}
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)

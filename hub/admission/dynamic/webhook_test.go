@@ -127,7 +127,7 @@ func TestBadWebhooks(t *testing.T) {
 			http.Error(w, "sorry", 500)
 		}, `an error on the server ("sorry") has prevented the request from succeeding`, true},
 		"is elsewhere": {func(w http.ResponseWriter, r *http.Request, _ *admissionv1.AdmissionRequest) {
-			http.Redirect(w, r, "/other", 307)
+			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
 		}, "status code 307", true},
 		"does not end": {func(w http.ResponseWriter, _ *http.Request, _ *admissionv1.AdmissionRequest) {
 			for {

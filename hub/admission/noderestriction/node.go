@@ -27,6 +27,7 @@ func admitNode(node string, a *registry.AdmissionRequest) error {
 		return fmt.Errorf("unexpected type %T", a.Object)
 	}
 	if a.Operation == registry.OpCreate {
+		//lint:ignore SA1019 clients may still send it
 		if obj.Spec.ConfigSource != nil {
 			return fmt.Errorf("node %q is not allowed to create pods with a non-nil configSource", node)
 		}
@@ -41,6 +42,7 @@ func admitNode(node string, a *registry.AdmissionRequest) error {
 	}
 	wrong := trusted(obj.Labels, old.Labels)
 	switch {
+	//lint:ignore SA1019 clients may still send it
 	case obj.Spec.ConfigSource != nil && !equality.Semantic.DeepEqual(obj.Spec.ConfigSource, old.Spec.ConfigSource):
 		return fmt.Errorf("node %q is not allowed to update configSource to a new non-nil configSource", node)
 	case !equality.Semantic.DeepEqual(obj.Spec.Taints, old.Spec.Taints):

@@ -76,7 +76,8 @@ func (c *Caller) concerns(ctx context.Context, h *hook, w *match.Write) (match.H
 func (c *Caller) call(ctx context.Context, h *hook, w *match.Write, hit match.Hit, view *admission.VersionedAttributes) (*response, error) {
 	if w.IsDryRun() {
 		if h.sideEffects == nil {
-			return nil, &failedCall{h.name, errors.New("Webhook SideEffects is nil"), 400} //nolint:staticcheck // upstream's text
+			//lint:ignore ST1005 upstream's text
+			return nil, &failedCall{h.name, errors.New("Webhook SideEffects is nil"), 400}
 		}
 		if s := *h.sideEffects; s != admissionregistrationv1.SideEffectClassNone && s != admissionregistrationv1.SideEffectClassNoneOnDryRun {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("admission webhook %q does not support dry run", h.name))

@@ -62,12 +62,14 @@ func CheckKubeletClient(req *x509.CertificateRequest, usages []certificatesv1.Ke
 	case len(req.DNSNames) > 0:
 		return errors.New("DNS subjectAltNames are not allowed")
 	case len(req.EmailAddresses) > 0:
-		return errors.New("Email subjectAltNames are not allowed") //nolint:staticcheck // upstream's text
+		//lint:ignore ST1005 upstream's text
+		return errors.New("Email subjectAltNames are not allowed")
 	case len(req.IPAddresses) > 0:
 		return errors.New("IP subjectAltNames are not allowed")
 	case len(req.URIs) > 0:
 		return errors.New("URI subjectAltNames are not allowed")
 	case !strings.HasPrefix(req.Subject.CommonName, nodePrefix):
+		//lint:ignore ST1005 upstream's text
 		return errors.New("subject common name does not begin with system:node:")
 	}
 	return checkUsages(usages, certificatesv1.UsageClientAuth)
@@ -80,7 +82,8 @@ func checkKubeletServing(req *x509.CertificateRequest, usages []certificatesv1.K
 	case len(req.DNSNames) == 0 && len(req.IPAddresses) == 0:
 		return errors.New("DNS or IP subjectAltName is required")
 	case len(req.EmailAddresses) > 0:
-		return errors.New("Email subjectAltNames are not allowed") //nolint:staticcheck // upstream's text
+		//lint:ignore ST1005 upstream's text
+		return errors.New("Email subjectAltNames are not allowed")
 	case len(req.URIs) > 0:
 		return errors.New("URI subjectAltNames are not allowed")
 	}
@@ -88,6 +91,7 @@ func checkKubeletServing(req *x509.CertificateRequest, usages []certificatesv1.K
 		return err
 	}
 	if !strings.HasPrefix(req.Subject.CommonName, nodePrefix) {
+		//lint:ignore ST1005 upstream's text
 		return errors.New("subject common name does not begin with system:node:")
 	}
 	return nil

@@ -170,7 +170,7 @@ func checkNames(user string, groups []string) error {
 	case user == "" || len(user) > maxName:
 		return fmt.Errorf("a user's name has 1 to %d bytes", maxName)
 	case strings.HasPrefix(user, "system:"):
-		return fmt.Errorf("%q is a name of a part of the cluster; choose one without system:", user)
+		return fmt.Errorf("%q is a name of a part of the cluster; choose one without \"system:\" before it", user)
 	case len(groups) > maxGroups:
 		return fmt.Errorf("%d groups: at most %d", len(groups), maxGroups)
 	}

@@ -1,6 +1,7 @@
 package usertoken
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func opened(t *testing.T, dir string) *Users {
 }
 
 func who(u *Users, text string) (auth.User, error) {
-	user, _, ours, err := u.Token(nil, text, nil) //nolint:staticcheck // no context is used
+	user, _, ours, err := u.Token(context.Background(), text, nil)
 	if !ours {
 		return auth.User{}, os.ErrInvalid
 	}
@@ -61,10 +62,10 @@ func TestTokens(t *testing.T) {
 				t.Errorf("%q: %v", forged, err)
 			}
 		}
-		if _, _, ours, _ := u.Token(nil, "eyJhbGciOiJFUzI1NiJ9.e30.x", nil); ours { //nolint:staticcheck // no context is used
+		if _, _, ours, _ := u.Token(t.Context(), "eyJhbGciOiJFUzI1NiJ9.e30.x", nil); ours {
 			t.Error("a JWT is taken for a user's token")
 		}
-		if _, accepted, _, err := u.Token(nil, ada, []string{"vault"}); err == nil || len(accepted) > 0 { //nolint:staticcheck // no context is used
+		if _, accepted, _, err := u.Token(t.Context(), ada, []string{"vault"}); err == nil || len(accepted) > 0 {
 			t.Error("a user's token is good for others")
 		}
 		time.Sleep(time.Hour)
