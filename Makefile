@@ -11,7 +11,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench weather hostile race conformance boards fuzz cross clean setup setup-test setup-race setup-conformance setup-boards
+.PHONY: help build demo test lint check bench weather hostile race conformance operators boards fuzz cross clean setup setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ demo: setup build ## hub, agent and examples/hello.yaml as real containers, show
 test: setup-test setup-conformance build lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
+	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel $(GO) test -short -count=1 -timeout 14m ./...
 
 lint: ## go vet, staticcheck and the rule tests
 	$(GO) vet ./...
@@ -58,6 +59,9 @@ race: setup-test setup-race ## the tests under Go's race detector; long: sqlstor
 # FOCUS=regexp, SIG=node, PROCS=n choose; UPDATE=1 adds what passes to the list, and after a whole run writes docs/conformance.md.
 conformance: setup-conformance build ## Kubernetes' conformance suite against a hub and two agents, compared with test/conformance/passing.txt
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -focus '$(FOCUS)' -sig '$(SIG)' -procs $(or $(PROCS),10) $(if $(UPDATE),-update) $(if $(KEEP),-keep)
+
+operators: build ## helm, a controller-runtime operator and operators of the field against a hub; all but the last are in `make test`
+	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel $(GO) test -v -count=1 -timeout 30m ./...
 
 # qemu by name, kmod for depmod, e2fsprogs for mke2fs: all of them for building and starting the guests.
 boards: setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64; some 20 minutes a board (BOARDS=name: one)

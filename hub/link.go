@@ -9,6 +9,7 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/broker"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/dispatch/linkkeys"
 	"petrel.dev/petrel/hub/reach"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -17,7 +18,7 @@ import (
 
 // openLink makes the hub's end of the links: the bus on which nodes are reached, and the dispatcher that uses it.
 func (h *Hub) openLink() error {
-	keys, err := dispatch.LoadKeys(filepath.Join(h.cfg.DataDir, "pki", "link.json"))
+	keys, err := linkkeys.Load(filepath.Join(h.cfg.DataDir, "pki", "link.json"))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/dispatch/linkkeys"
 	"petrel.dev/petrel/hub/dispatch/tokens"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -32,7 +33,7 @@ type Config struct {
 	Bus    Bus
 	// Tokens makes the ServiceAccount tokens of pods; nil: pods get none.
 	Tokens tokens.Issuer
-	Keys   Keys
+	Keys   linkkeys.Keys
 	// Addresses (host:port) are where agents reach this hub; agents store them.
 	Addresses []string
 	// History names the history of the hub's store, and its revision now: a node takes "unknown" for "deleted" only from

@@ -16,6 +16,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
+	"petrel.dev/petrel/hub/dispatch/linkkeys"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -64,7 +65,7 @@ type device struct {
 	init  *wire.Initiator
 }
 
-func newDevice(t *testing.T, keys Keys) *device {
+func newDevice(t *testing.T, keys linkkeys.Keys) *device {
 	t.Helper()
 	key, err := wire.NewStaticKey(rand.Reader)
 	if err != nil {
@@ -89,7 +90,7 @@ func (d *device) node(name string) *corev1.Node {
 }
 
 // hubOf runs a Dispatch with the devices as its Nodes.
-func hubOf(t *testing.T, keys Keys, nodes ...kube.Object) (*Dispatch, *bus) {
+func hubOf(t *testing.T, keys linkkeys.Keys, nodes ...kube.Object) (*Dispatch, *bus) {
 	t.Helper()
 	b := &bus{said: map[string][]byte{}, ready: make(chan struct{})}
 	d, err := New(Config{Client: controltest.New(t, nodes...), Bus: b, Keys: keys, Log: slog.New(slog.DiscardHandler)})
@@ -126,9 +127,9 @@ func within(t *testing.T, what string, f func() bool) {
 	}
 }
 
-func newKeys(t *testing.T) Keys {
+func newKeys(t *testing.T) linkkeys.Keys {
 	t.Helper()
-	keys, err := LoadKeys(t.TempDir() + "/link.json")
+	keys, err := linkkeys.Load(t.TempDir() + "/link.json")
 	if err != nil {
 		t.Fatal(err)
 	}

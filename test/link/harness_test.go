@@ -33,6 +33,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/dispatch/linkkeys"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -51,7 +52,7 @@ func logger(t testing.TB, who string) *slog.Logger {
 type hub struct {
 	t       testing.TB
 	client  *controltest.Client
-	keys    dispatch.Keys
+	keys    linkkeys.Keys
 	cert    tls.Certificate
 	pin     wire.Pin
 	addr    string // of the port, kept over restarts
@@ -68,7 +69,7 @@ type hub struct {
 
 func newHub(t testing.TB, brokerURL string, objs ...kube.Object) *hub {
 	t.Helper()
-	keys, err := dispatch.LoadKeys(filepath.Join(t.TempDir(), "link-keys"))
+	keys, err := linkkeys.Load(filepath.Join(t.TempDir(), "link-keys"))
 	must(t, err)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)

@@ -17,6 +17,7 @@ import (
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/dispatch/linkkeys"
 	"petrel.dev/petrel/hub/dispatch/tokens"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
@@ -29,7 +30,7 @@ type silent struct {
 	t      *testing.T
 	client *controltest.Client
 	d      *dispatch.Dispatch
-	keys   dispatch.Keys
+	keys   linkkeys.Keys
 	device wire.StaticKey
 	tls    [32]byte
 	id     string
@@ -72,7 +73,7 @@ func newSilent(t *testing.T, sees bool, issuers ...tokens.Issuer) *silent {
 	must(t, err)
 	device, err := wire.NewStaticKey(nil2rand{})
 	must(t, err)
-	s := &silent{t: t, sees: sees, device: device, cache: wire.NewCopy(), has: map[wire.ID]bool{}, keys: dispatch.Keys{ClusterID: "c", Static: hubKey}}
+	s := &silent{t: t, sees: sees, device: device, cache: wire.NewCopy(), has: map[wire.ID]bool{}, keys: linkkeys.Keys{ClusterID: "c", Static: hubKey}}
 	fp := wire.Fingerprint(s.tls[:], device.Public)
 	s.id = wire.NodeID(fp)
 	ready := corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady"}}}

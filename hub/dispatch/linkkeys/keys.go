@@ -1,4 +1,5 @@
-package dispatch
+// Package linkkeys keeps what identifies the hub on its links.
+package linkkeys
 
 import (
 	"crypto/rand"
@@ -27,9 +28,9 @@ type keysFile struct {
 	Public    string `json:"public"`
 }
 
-// LoadKeys reads the keys from path, making them when there are none. They are part of every backup: without them no
+// Load reads the keys from path, making them when there are none. They are part of every backup: without them no
 // node can connect again.
-func LoadKeys(path string) (Keys, error) {
+func Load(path string) (Keys, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return createKeys(path)
@@ -76,10 +77,4 @@ func createKeys(path string) (Keys, error) {
 		return k, fmt.Errorf("link keys: %w", err)
 	}
 	return k, nil
-}
-
-func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
 }

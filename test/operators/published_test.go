@@ -1,0 +1,69 @@
+package operators
+
+import (
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCertManager lets cert-manager's controllers issue a certificate from a self-signed Issuer.
+func TestCertManager(t *testing.T) {
+	published(t)
+	t.Parallel()
+	h := startHub(t)
+	h.definitions("github.com/cert-manager/cert-manager", "deploy/crds")
+	h.start("cert-manager", tool(t, "certmanager", "./certmanager"), h.kubeconfig)
+	h.apply(`
+apiVersion: cert-manager.io/v1
+kind: Issuer
+metadata: {name: own}
+spec: {selfSigned: {}}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata: {name: shop}
+spec:
+  secretName: shop-tls
+  dnsNames: [shop.example]
+  issuerRef: {name: own}
+`)
+	h.eventually("the certificate is issued", func() error {
+		return errors.Join(
+			h.is("True", "issuer/own", `{.status.conditions[?(@.type=="Ready")].status}`),
+			h.is("True1", "certificate.cert-manager.io/shop", `{.status.conditions[?(@.type=="Ready")].status}{.status.revision}`))
+	})
+	h.must("kubernetes.io/tls", "secret/shop-tls", "{.type}")
+	h.must("True", "certificaterequest/shop-1", `{.status.conditions[?(@.type=="Approved")].status}`)
+	if table := h.kubectl("get", "certificates"); !strings.Contains(table, "READY") || !strings.Contains(table, "shop-tls") {
+		t.Errorf("columns of its kind: %s", table)
+	}
+	h.kubectl("delete", "secret", "shop-tls")
+	h.eventually("a lost Secret is issued again", func() error { return h.is("kubernetes.io/tls", "secret/shop-tls", "{.type}") })
+}
+
+// published skips the tests whose programs take minutes to compile.
+func published(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("`make operators` runs it")
+	}
+}
+
+// definitions applies the CustomResourceDefinitions in a directory of a module.
+func (h *hub) definitions(module, dir string) {
+	h.t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), dir, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		h.t.Fatalf("no definitions in %s of %s: %v", dir, module, err)
+	}
+	for _, file := range files {
+		h.kubectl("apply", "--server-side", "-f", file)
+	}
+	h.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+}
