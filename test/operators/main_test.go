@@ -65,9 +65,15 @@ var building sync.Mutex
 // tool builds a program of another module, at the version that go.mod names.
 func tool(t *testing.T, name, pkg string) string {
 	t.Helper()
+	return toolIn(t, ".", name, pkg)
+}
+
+// toolIn is tool for a program at the version that the go.mod in dir names.
+func toolIn(t *testing.T, dir, name, pkg string) string {
+	t.Helper()
 	building.Lock()
 	defer building.Unlock()
-	path, err := build(".", name, pkg)
+	path, err := build(dir, name, pkg)
 	if err != nil {
 		t.Fatal(err)
 	}

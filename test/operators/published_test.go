@@ -2,6 +2,7 @@ package operators
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,7 @@ func TestCertManager(t *testing.T) {
 	published(t)
 	t.Parallel()
 	h := startHub(t)
-	h.definitions("github.com/cert-manager/cert-manager", "deploy/crds")
+	h.definitions(".", "github.com/cert-manager/cert-manager", "deploy/crds")
 	h.start("cert-manager", tool(t, "certmanager", "./certmanager"), h.kubeconfig)
 	h.apply(`
 apiVersion: cert-manager.io/v1
@@ -43,6 +44,44 @@ spec:
 	h.eventually("a lost Secret is issued again", func() error { return h.is("kubernetes.io/tls", "secret/shop-tls", "{.type}") })
 }
 
+// TestPrometheusOperator lets prometheus-operator make a StatefulSet and its configuration from a Prometheus object, and choose a ServiceMonitor.
+func TestPrometheusOperator(t *testing.T) {
+	published(t)
+	t.Parallel()
+	h := startHub(t)
+	h.definitions("prometheus", "github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd")
+	operator := toolIn(t, "prometheus", "prometheus-operator", "github.com/prometheus-operator/prometheus-operator/cmd/operator")
+	h.start("prometheus-operator", operator, fmt.Sprintf("--web.listen-address=127.0.0.1:%d", freePort(t)))
+	h.apply(`
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata: {name: shop, labels: {team: shop}}
+spec:
+  selector: {matchLabels: {app: shop}}
+  endpoints: [{port: http}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: Prometheus
+metadata: {name: demo}
+spec:
+  replicas: 2
+  serviceMonitorSelector: {matchLabels: {team: shop}}
+`)
+	h.eventually("it makes a StatefulSet and what that mounts", func() error {
+		return errors.Join(
+			h.is("2prometheus-operated", "statefulset/prometheus-demo", "{.spec.replicas}{.spec.serviceName}"),
+			h.is("Opaque", "secret/prometheus-demo", "{.type}"),
+			h.is("None", "service/prometheus-operated", "{.spec.clusterIP}"))
+	})
+	h.eventually("it reports", func() error {
+		return h.is("True", "prometheus/demo", `{.status.conditions[?(@.type=="Reconciled")].status}`)
+	})
+	h.kubectl("scale", "prometheus/demo", "--replicas=2") // its definition scales shards
+	h.eventually("the scale subresource makes a shard", func() error {
+		return h.is("2", "statefulset/prometheus-demo-shard-1", "{.spec.replicas}")
+	})
+}
+
 // published skips the tests whose programs take minutes to compile.
 func published(t *testing.T) {
 	t.Helper()
@@ -51,10 +90,10 @@ func published(t *testing.T) {
 	}
 }
 
-// definitions applies the CustomResourceDefinitions in a directory of a module.
-func (h *hub) definitions(module, dir string) {
+// definitions applies the CustomResourceDefinitions in a directory of a module, at the version that the go.mod in user names.
+func (h *hub) definitions(user, module, dir string) {
 	h.t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	out, err := exec.Command("go", "-C", user, "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		h.t.Fatal(err)
 	}
