@@ -2,6 +2,7 @@ package lean
 
 import (
 	"bufio"
+	"debug/elf"
 	"fmt"
 	"io"
 	"os"
@@ -18,12 +19,16 @@ type mapping struct{ from, to uintptr }
 // again from the page cache, or reads it from the disk if the kernel has needed the room. It returns how large the
 // mappings are.
 //
-// Only what the kernel itself calls private, not writable and of our own executable is touched: for such a page
-// MADV_DONTNEED changes nothing that a program can see. Read-ahead and the mapping of neighbours stay as they are; they
-// are what keeps a cold start from an SD card short.
+// Only what the kernel itself calls private, not writable and of our own executable is touched: for such a page of a static
+// executable MADV_DONTNEED changes nothing that a program can see. A dynamic linker writes to pages before it makes them read-only,
+// and they would be lost: then nothing is dropped. Read-ahead and the mapping of neighbours stay as they are; they are what keeps a
+// cold start from an SD card short.
 func dropProgram() (int, error) {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
+		return 0, err
+	}
+	if linked, err := relocated("/proc/self/exe"); linked || err != nil {
 		return 0, err
 	}
 	f, err := os.Open("/proc/self/maps")
@@ -45,6 +50,21 @@ func dropProgram() (int, error) {
 		dropped += int(size)
 	}
 	return dropped, nil
+}
+
+// relocated reports whether an executable has parts that are written while it is loaded and read-only afterwards.
+func relocated(exe string) (bool, error) {
+	f, err := elf.Open(exe)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_GNU_RELRO || p.Type == elf.PT_INTERP {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // readOnly finds exe's private mappings without write permission in a table of the form of /proc/PID/maps (proc(5)):
