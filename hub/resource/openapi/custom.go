@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/common"
@@ -77,9 +78,11 @@ func customSchema(k *resource.Kind, ref common.ReferenceCallback, v2 bool) (*spe
 	}
 	s, err := k.Describe(v2)
 	switch {
-	case err != nil:
+	case err != nil && !apierrors.IsNotFound(err):
 		return nil, err
-	case s == nil: // with any property, clients would refuse all others
+	case s == nil || err != nil:
+		// Of a definition that has just been deleted the kind is about to go, and this document with it. With any property, clients
+		// would refuse all others.
 		return &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}, nil
 	}
 	addObjectFields(s, ref)

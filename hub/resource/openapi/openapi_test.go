@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
 	"runtime"
+	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
@@ -172,6 +176,29 @@ func TestCustomKindIsDescribed(t *testing.T) {
 	}
 	if _, _, err := d.V2(true); err != nil {
 		t.Errorf("version 2 as protobuf: %v", err)
+	}
+}
+
+// A definition that is deleted while the documents are built is described no more, and takes the documents of nobody else with it. What
+// else fails is an error.
+func TestKindThatIsGoing(t *testing.T) {
+	kinds := builtin.New()
+	gone := resource.Custom{GVK: schema.GroupVersionKind{Group: "example.dev", Version: "v1", Kind: "Widget"}, Plural: "widgets", Singular: "widget"}.Kind()
+	failure := error(apierrors.NewNotFound(schema.GroupResource{Resource: "customresourcedefinitions"}, "widgets.example.dev"))
+	gone.Describe = func(bool) (*spec.Schema, error) { return nil, failure }
+	if err := kinds.Add(gone); err != nil {
+		t.Fatal(err)
+	}
+	d := New(kinds)
+	if _, _, err := d.V2(false); err != nil {
+		t.Error(err)
+	}
+	if _, _, ok, err := d.V3(gone.GVK.GroupVersion(), false); err != nil || !ok {
+		t.Errorf("%v, %v", ok, err)
+	}
+	failure = errors.New("the store cannot be read")
+	if _, _, err := New(kinds).V2(false); err == nil || !strings.Contains(err.Error(), failure.Error()) {
+		t.Errorf("another failure: %v", err)
 	}
 }
 
