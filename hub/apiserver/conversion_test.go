@@ -139,8 +139,14 @@ func TestConversionWebhook(t *testing.T) {
 	eventually(t, "both versions were stored", func() bool {
 		return strings.Contains(h.do("GET", definitions+"/things.example.dev", "").body, `"storedVersions":["v1","v2"]`)
 	})
+	h.asks(ask{"stored in v1", "GET", things2 + "/a", "", "", 200, `"port":"81"`})
+	n := 100
+	eventually(t, "v2 is what writes are stored in", func() bool { // the definition is in force a moment after it is written
+		n++
+		h.do("PATCH", things+"/a", fmt.Sprintf(`{"spec":{"host":"x:%d"}}`, n), "Content-Type: application/merge-patch+json")
+		return strings.Contains(h.do("GET", things2+"/a", "").body, `"zone":"here"`)
+	})
 	h.asks(
-		ask{"stored in v1", "GET", things2 + "/a", "", "", 200, `"port":"81"`},
 		ask{"written in v1", "PATCH", things + "/a", `{"spec":{"host":"y:82"}}`, mergeBody, 200, `"host":"y:82"`},
 		ask{"defaults come with what is stored", "GET", things2 + "/a", "", "", 200, `"spec":{"name":"y","port":"82","zone":"here"}`},
 		ask{"v1 may not leave", "PUT", definitions + "/things.example.dev/status", "", jsonBody, 400, ""},
