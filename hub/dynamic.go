@@ -13,7 +13,6 @@ import (
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control/policystatus"
 	"petrel.dev/petrel/hub/registry/fieldmanager"
-	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -27,7 +26,7 @@ func (h *Hub) dynamicAdmission() (*dynamic.Admission, error) {
 		Objects:    h.objects,
 		Kinds:      h.kinds,
 		Client:     h.webhooks,
-		Types:      fieldmanager.TypeConverter(h.kinds, &openapi.Types{}),
+		Types:      fieldmanager.TypeConverter(h.kinds, h.types),
 		Authorizer: h.policy,
 		Metrics:    h.webhookMetrics,
 		Note:       audit.Annotate,
@@ -46,7 +45,7 @@ func (s webhookServices) DialService(ctx context.Context, namespace, name string
 
 // policyStatus makes the controller that type-checks policies. Kinds without a Go type are not checked.
 func (h *Hub) policyStatus() *policystatus.Controller {
-	types := &openapi.Types{}
+	types := &h.types.Types
 	return policystatus.New(policystatus.Config{
 		Client: h.registry.ClientAs(auth.Controller("validatingadmissionpolicy-status-controller")),
 		Kind: func(gvr schema.GroupVersionResource) (kube.GVK, bool) {

@@ -1,13 +1,10 @@
 package hub
 
 import (
-	"context"
 	"encoding/json"
 	"encoding/pem"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -17,37 +14,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // TestWholeHubAdmits configures a whole hub: a webhook and a policy act on the very next requests, the policy's status says what is
 // wrong with its types, and the calls are counted.
 func TestWholeHubAdmits(t *testing.T) {
-	h, err := New(t.Context(), Config{
-		DataDir: t.TempDir(), Listen: "127.0.0.1:0", Domain: "cluster.local", Log: slog.New(slog.DiscardHandler),
-		ClusterCIDR: netip.MustParsePrefix("10.162.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.163.0.0/16"),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	config, err := clientcmd.BuildConfigFromFlags("", h.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	config, stop := running(t, t.TempDir())
+	defer stop()
+	ctx, c := t.Context(), clientOf(t, config)
 	hook := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review admissionv1.AdmissionReview
 		_ = json.NewDecoder(r.Body).Decode(&review)

@@ -56,10 +56,10 @@ func (h *Hub) openLink() error {
 		},
 		Log: h.part("dispatch"),
 	})
-	h.reach = reach.New(reach.Config{Objects: h.objects, Nodes: h.dispatch})
 	if err != nil {
 		return err
 	}
+	h.reach = reach.New(reach.Config{Objects: h.objects, Nodes: h.dispatch})
 	return h.openAggregate()
 }
 

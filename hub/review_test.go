@@ -1,45 +1,19 @@
 package hub
 
 import (
-	"context"
-	"log/slog"
-	"net/netip"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // TestWholeHubAnswersReviews asks a whole hub: its policy and its keys answer, also about an account that was made a moment ago.
 func TestWholeHubAnswersReviews(t *testing.T) {
-	h, err := New(t.Context(), Config{
-		DataDir: t.TempDir(), Listen: "127.0.0.1:0", Domain: "cluster.local", Log: slog.New(slog.DiscardHandler),
-		ClusterCIDR: netip.MustParsePrefix("10.162.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.163.0.0/16"),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	config, err := clientcmd.BuildConfigFromFlags("", h.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	config, stop := running(t, t.TempDir())
+	defer stop()
+	c := clientOf(t, config)
 	accounts := c.CoreV1().ServiceAccounts(metav1.NamespaceDefault)
 	if _, err := accounts.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)

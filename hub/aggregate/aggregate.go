@@ -68,10 +68,17 @@ type Aggregator struct {
 
 // server is what is kept of one APIService.
 type server struct {
-	spec      string // what the transport was made of
+	spec      string // what the transports were made of
 	transport *http.Transport
+	upgrades  *http.Transport      // for connections that become something else, which HTTP/2's cannot
 	resources []metav1.APIResource // as of the last good look; nil: none yet
 	current   bool                 // the last look was good
+}
+
+// close ends the connections that nothing uses.
+func (s *server) close() {
+	s.transport.CloseIdleConnections()
+	s.upgrades.CloseIdleConnections()
 }
 
 // New returns an Aggregator.
@@ -94,7 +101,7 @@ func (a *Aggregator) Serve(w http.ResponseWriter, r *http.Request, user auth.Use
 		fail(apierrors.NewServiceUnavailable("service unavailable"))
 		return
 	}
-	transport, err := a.transport(svc)
+	transport, err := a.transport(svc, r.Header.Get("Upgrade") != "")
 	if err != nil {
 		fail(apierrors.NewServiceUnavailable("service unavailable: " + err.Error()))
 		return
@@ -181,8 +188,8 @@ func PortOf(svc *apiregistrationv1.APIService) int32 {
 	return 443
 }
 
-// transport returns the connections to a server, new ones when the APIService has changed.
-func (a *Aggregator) transport(svc *apiregistrationv1.APIService) (*http.Transport, error) {
+// transport returns the connections to a server, or those for upgrades; new ones when the APIService has changed.
+func (a *Aggregator) transport(svc *apiregistrationv1.APIService, upgrade bool) (*http.Transport, error) {
 	spec, err := json.Marshal(svc.Spec)
 	if err != nil {
 		return nil, err
@@ -191,7 +198,7 @@ func (a *Aggregator) transport(svc *apiregistrationv1.APIService) (*http.Transpo
 	defer a.mu.Unlock()
 	s := a.servers[svc.Name]
 	if s != nil && s.spec == string(spec) {
-		return s.transport, nil
+		return s.of(upgrade), nil
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: svc.Spec.Service.Name + "." + svc.Spec.Service.Namespace + ".svc",
@@ -206,7 +213,7 @@ func (a *Aggregator) transport(svc *apiregistrationv1.APIService) (*http.Transpo
 	}
 	namespace, name, port := svc.Spec.Service.Namespace, svc.Spec.Service.Name, PortOf(svc)
 	if s != nil {
-		s.transport.CloseIdleConnections()
+		s.close()
 	}
 	s = &server{spec: string(spec), transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -215,9 +222,19 @@ func (a *Aggregator) transport(svc *apiregistrationv1.APIService) (*http.Transpo
 		TLSClientConfig: config, ForceAttemptHTTP2: true, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: maxHeaders,
 	}}
+	s.upgrades = s.transport.Clone()
+	s.upgrades.ForceAttemptHTTP2, s.upgrades.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
 	a.servers[svc.Name] = s
 	a.generation++
-	return s.transport, nil
+	return s.of(upgrade), nil
+}
+
+// of returns the connections for a request.
+func (s *server) of(upgrade bool) *http.Transport {
+	if upgrade {
+		return s.upgrades
+	}
+	return s.transport
 }
 
 // Look asks a server what it serves, and returns why it cannot be used, or nil.
@@ -239,7 +256,7 @@ func (a *Aggregator) Look(ctx context.Context, svc *apiregistrationv1.APIService
 }
 
 func (a *Aggregator) look(ctx context.Context, svc *apiregistrationv1.APIService) ([]metav1.APIResource, error) {
-	transport, err := a.transport(svc)
+	transport, err := a.transport(svc, false)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +299,7 @@ func (a *Aggregator) Forget(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if s := a.servers[name]; s != nil {
-		s.transport.CloseIdleConnections()
+		s.close()
 		delete(a.servers, name)
 		a.generation++
 	}

@@ -166,6 +166,7 @@ func routes(kinds *resource.Kinds) (out []string) {
 		"/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1", "/openid/v1/jwks", "/.well-known/openid-configuration", "/readyz", "/version", "/version/x",
 		"/api/v1/gadgets", "/api/v2/pods", "/apis/nope/v1/things", "/apis/apps/v1/namespaces/default/gadgets/x", "/debug/pprof/",
 		"/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+		"/api/v1/namespaces/default", "/api/v1/namespaces/default/status", // a binding in a Namespace covers the Namespace itself
 		"/api/v1/watch/secrets", "/api/v1/watch/namespaces/default/secrets/x", "/api/v1/namespaces/kube-system/secrets/x",
 		// What a node may reach.
 		"/api/v1/nodes/pi-1", "/api/v1/nodes/pi-1/status", "/api/v1/namespaces/default/pods/web", "/api/v1/namespaces/default/pods/web/status",
@@ -382,6 +383,47 @@ func TestCommandsByGetAskForCreate(t *testing.T) {
 		handler.ServeHTTP(httptest.NewRecorder(), r)
 		if rec.last.Verb != want || rec.last.Subresource != sub {
 			t.Errorf("%s: %+v, want %s", sub, rec.last, want)
+		}
+	}
+}
+
+// Requests ask for the rights that Kubernetes asks for: a Namespace is in itself, a list or watch of one name is about that object, and
+// a deletion of many never is.
+func TestRequestsAskForKubernetesRights(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	var rec recorded
+	handler, err := apiserver.New(apiserver.Config{Verbs: &countedVerbs{}, Kinds: builtin.New(), Authenticator: auth.NewAuthenticator(h.pki, living{}), Authorizer: &rec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pods, one = "/api/v1/namespaces/default/pods", "?fieldSelector=metadata.name%3Dx"
+	for request, want := range map[string]string{
+		"POST /api/v1/namespaces":                 "create namespaces /",
+		"GET /api/v1/namespaces/shop":             "get namespaces shop/shop",
+		"PUT /api/v1/namespaces/shop/finalize":    "update namespaces/finalize shop/shop",
+		"GET /api/v1/namespaces" + one:            "list namespaces /x",
+		"GET " + pods + "/x":                      "get pods default/x",
+		"GET " + pods + one:                       "list pods default/x",
+		"GET " + pods + one + "&watch=1":          "watch pods default/x",
+		"GET " + pods + one + "%2Fy":              "list pods default/",
+		"DELETE " + pods + one:                    "deletecollection pods default/",
+		"GET /apis/x.dev/v1/widgets" + one:        "list widgets /x",
+		"GET /apis/x.dev/v1/watch/widgets" + one:  "watch widgets /x",
+		"DELETE /apis/x.dev/v1/widgets" + one:     "deletecollection widgets /",
+		"GET /apis/x.dev/v1/namespaces/a/widgets": "list widgets a/",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		r := httptest.NewRequest(method, path, nil)
+		asAdmin(t, h.pki)(r)
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+		a := rec.last
+		what := a.Plural
+		if a.Subresource != "" {
+			what += "/" + a.Subresource
+		}
+		if got := fmt.Sprintf("%s %s %s/%s", a.Verb, what, a.Namespace, a.Name); got != want {
+			t.Errorf("%s asks for %q, want %q", request, got, want)
 		}
 	}
 }

@@ -46,6 +46,24 @@ func (a *about) Authorize(ctx context.Context, u auth.User, at auth.Attributes) 
 	return a.Authorizer.Authorize(ctx, u, at)
 }
 
+// wardle returns the hub's side of a server behind it, and the available APIService that leads there.
+func wardle(t *testing.T, srv *httptest.Server) (*aggregate.Aggregator, *apiregistrationv1.APIService) {
+	t.Helper()
+	svc := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.wardle.example.com"}, Spec: apiregistrationv1.APIServiceSpec{
+		Group: "wardle.example.com", Version: "v1", InsecureSkipTLSVerify: true, Service: &apiregistrationv1.ServiceReference{Namespace: "w", Name: "api"}},
+		Status: apiregistrationv1.APIServiceStatus{Conditions: []apiregistrationv1.APIServiceCondition{{Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue}}}}
+	svc.SetGroupVersionKind(aggregate.APIService)
+	pki, err := auth.LoadPKI(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := pki.FrontProxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aggregate.New(aggregate.Config{Objects: controltest.New(t, svc), Dialer: behind(srv.Listener.Addr().String()), Identity: identity, Log: slog.New(slog.DiscardHandler)}), svc
+}
+
 // TestServerBehind reads and writes through an APIService as a client does: discovery shows what the other server lists, each request
 // asks for the same right as one for a kind of this server, and the other server learns who asks.
 func TestServerBehind(t *testing.T) {
@@ -59,19 +77,7 @@ func TestServerBehind(t *testing.T) {
 		fmt.Fprintf(w, "%s %s by %s: %s", r.Method, r.RequestURI, r.Header.Get("X-Remote-User"), body)
 	}))
 	defer srv.Close()
-	svc := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.wardle.example.com"}, Spec: apiregistrationv1.APIServiceSpec{
-		Group: "wardle.example.com", Version: "v1", InsecureSkipTLSVerify: true, Service: &apiregistrationv1.ServiceReference{Namespace: "w", Name: "api"}},
-		Status: apiregistrationv1.APIServiceStatus{Conditions: []apiregistrationv1.APIServiceCondition{{Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue}}}}
-	svc.SetGroupVersionKind(aggregate.APIService)
-	pki, err := auth.LoadPKI(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	identity, err := pki.FrontProxy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := aggregate.New(aggregate.Config{Objects: controltest.New(t, svc), Dialer: behind(srv.Listener.Addr().String()), Identity: identity, Log: slog.New(slog.DiscardHandler)})
+	a, svc := wardle(t, srv)
 	policy := &about{Authorizer: auth.Union{auth.Masters{}}}
 	h := newHub(t, func(c *apiserver.Config) { c.Aggregated, c.Authorizer = a, policy })
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS(t, h.pki)}}
@@ -114,6 +120,7 @@ func TestServerBehind(t *testing.T) {
 		{"PUT", group + pods + "/a/status", "", "", 200, "PUT ", "update wardle.example.com flunders x/a status"},
 		{"DELETE", group + pods, "", "", 200, "DELETE ", "deletecollection wardle.example.com flunders x/ "},
 		{"GET", group + pods + "?watch=true", "", "", 200, "GET ", "watch wardle.example.com flunders x/ "},
+		{"GET", group + pods + "?watch=true&fieldSelector=metadata.name%3Da", "", "", 200, "GET ", "watch wardle.example.com flunders x/a "},
 		{"POST", group + pods, "", strings.Repeat("x", 4<<20), 413, "limit is", "create wardle.example.com flunders x/ "},
 		{"GET", "/openapi/v3", "application/json", "", 200, `"apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1"}`, ""},
 		{"GET", "/openapi/v3" + group, "", "", 200, "GET /openapi/v3" + group + " by petrel-admin", "get   / "},
@@ -131,7 +138,7 @@ func TestServerBehind(t *testing.T) {
 // lasts.
 func TestStreamsOfAServerBehind(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
@@ -140,20 +147,10 @@ func TestStreamsOfAServerBehind(t *testing.T) {
 		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		_, _ = io.Copy(conn, conn)
 	}))
+	srv.EnableHTTP2 = true // as every server of Kubernetes' library; an upgrade needs HTTP/1.1
+	srv.StartTLS()
 	defer srv.Close()
-	svc := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.wardle.example.com"}, Spec: apiregistrationv1.APIServiceSpec{
-		Group: "wardle.example.com", Version: "v1", InsecureSkipTLSVerify: true, Service: &apiregistrationv1.ServiceReference{Namespace: "w", Name: "api"}},
-		Status: apiregistrationv1.APIServiceStatus{Conditions: []apiregistrationv1.APIServiceCondition{{Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue}}}}
-	svc.SetGroupVersionKind(aggregate.APIService)
-	pki, err := auth.LoadPKI(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	identity, err := pki.FrontProxy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := aggregate.New(aggregate.Config{Objects: controltest.New(t, svc), Dialer: behind(srv.Listener.Addr().String()), Identity: identity, Log: slog.New(slog.DiscardHandler)})
+	a, _ := wardle(t, srv)
 	h := newHub(t, func(c *apiserver.Config) { c.Aggregated, c.Limits.InFlight = a, 1 })
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), clientTLS(t, h.pki))
 	if err != nil {

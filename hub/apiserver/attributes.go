@@ -3,9 +3,11 @@ package apiserver
 import (
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/fields"
 
 	"petrel.dev/petrel/hub/auth"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // attributes returns what the request is about, for the authorizer.
@@ -14,20 +16,36 @@ func (x *exchange) attributes() auth.Attributes {
 	k := x.t.Kind
 	if k == nil {
 		x.unserved(&a)
+		x.selected(&a)
 		return a
 	}
 	a.Resource, a.APIGroup, a.APIVersion, a.Plural = true, k.GVK.Group, k.GVK.Version, k.Plural
 	a.Subresource, a.Namespace, a.Name = x.t.Subresource, x.t.Namespace, x.t.Name
-	if x.verb == "list" || x.verb == "watch" || x.verb == "deletecollection" {
-		a.FieldSelector = x.query.Get("fieldSelector")
-		if s, err := fields.ParseSelector(a.FieldSelector); err == nil && a.Name == "" {
-			a.Name, _ = s.RequiresExactMatch("metadata.name") // a list of one name is about that object
-		}
+	if k.GVK == kube.Namespace {
+		a.Namespace = a.Name // a Namespace is in itself: a RoleBinding in it covers it
 	}
+	x.selected(&a)
 	if x.sub != nil && x.sub.Connect && !x.sub.Proxy && x.t.Subresource != "log" {
 		a.Verb = "create" // a WebSocket begins with GET, but to run a command is more than to read (as Kubernetes since 1.35)
 	}
 	return a
+}
+
+// selected fills in what a request about many objects selects. A list or watch of one name is about that object; a deletion is not, as
+// on Kubernetes.
+func (x *exchange) selected(a *auth.Attributes) {
+	if a.Verb != "list" && a.Verb != "watch" && a.Verb != "deletecollection" {
+		return
+	}
+	a.FieldSelector = x.query.Get("fieldSelector")
+	if a.Name != "" || a.Verb == "deletecollection" {
+		return
+	}
+	if s, err := fields.ParseSelector(a.FieldSelector); err == nil {
+		if name, ok := s.RequiresExactMatch("metadata.name"); ok && len(content.IsPathSegmentName(name)) == 0 {
+			a.Name = name
+		}
+	}
 }
 
 // unserved fills in what a path is about that no kind has. One that looks like an object's counts as one: who may read what the API

@@ -22,12 +22,11 @@ import (
 	"petrel.dev/petrel/hub/registry/registrytest"
 )
 
-// TestAudit checks that requests of every shape are recorded with what they were about and how they ended.
-func TestAudit(t *testing.T) {
+// auditLog opens an audit log with a policy. recorded ends it, and returns its lines.
+func auditLog(t *testing.T, policy string) (l *audit.Log, recorded func() string) {
+	t.Helper()
 	dir := t.TempDir()
 	cfg := audit.Config{PolicyFile: filepath.Join(dir, "policy.yaml"), Path: filepath.Join(dir, "audit.log")}
-	policy := "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n" +
-		"- {level: None, resources: [{resources: [namespaces]}]}\n- {level: None, nonResourceURLs: [/readyz]}\n- {level: RequestResponse}\n"
 	if err := os.WriteFile(cfg.PolicyFile, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +34,26 @@ func TestAudit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l, func() string {
+		t.Helper()
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if err := l.Run(ended); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(cfg.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+}
+
+// TestAudit checks that requests of every shape are recorded with what they were about and how they ended.
+func TestAudit(t *testing.T) {
+	policy := "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n" +
+		"- {level: None, resources: [{resources: [namespaces]}]}\n- {level: None, nonResourceURLs: [/readyz]}\n- {level: RequestResponse}\n"
+	l, recorded := auditLog(t, policy)
 	h := newHub(t, func(c *apiserver.Config) { c.Audit = l })
 	h.do("GET", "/readyz", "")
 	h.do("POST", configMaps, configMap("a", ""))
@@ -52,17 +71,8 @@ func TestAudit(t *testing.T) {
 	stop()
 	h.do("DELETE", configMaps+"/a", `{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":0}`)
 	h.stop()
-	ended, end := context.WithCancel(t.Context())
-	end()
-	if err := l.Run(ended); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(cfg.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []string
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(recorded()) {
 		var e auditv1.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatal(err)
@@ -100,16 +110,8 @@ func TestAudit(t *testing.T) {
 // TestDeletingManySpeaks checks that the client of a deletion of many gets the warnings of each, and the audit log the annotations,
 // though many goroutines give them.
 func TestDeletingManySpeaks(t *testing.T) {
-	dir := t.TempDir()
-	cfg := audit.Config{PolicyFile: filepath.Join(dir, "policy.yaml"), Path: filepath.Join(dir, "audit.log")}
 	policy := "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata, verbs: [deletecollection]}]\n"
-	if err := os.WriteFile(cfg.PolicyFile, []byte(policy), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l, err := audit.Open(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, recorded := auditLog(t, policy)
 	h := newHubOf(t, registrytest.Kinds(), talkative{}, func(c *apiserver.Config) { c.Audit = l })
 	const many = 40
 	for i := range many {
@@ -117,18 +119,9 @@ func TestDeletingManySpeaks(t *testing.T) {
 	}
 	warned := h.do("DELETE", configMaps, "").header.Values("Warning")
 	h.stop()
-	ended, end := context.WithCancel(t.Context())
-	end()
-	if err := l.Run(ended); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(cfg.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var e auditv1.Event
-	if err := json.Unmarshal(text, &e); err != nil {
-		t.Fatalf("%v in %s", err, text)
+	if text := recorded(); json.Unmarshal([]byte(text), &e) != nil {
+		t.Fatalf("no event: %s", text)
 	}
 	for i := range many {
 		if want := fmt.Sprintf("299 - %q", fmt.Sprintf("a%d is going", i)); !slices.Contains(warned, want) {

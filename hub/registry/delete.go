@@ -89,10 +89,10 @@ func checkPreconditions(k *resource.Kind, cur *current, pre *metav1.Precondition
 	}
 	name := cur.obj.GetName()
 	if uid := cur.obj.GetUID(); pre.UID != nil && *pre.UID != uid {
-		return conflict(k, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *pre.UID, uid)) //nolint:staticcheck // upstream's text
+		return conflict(k, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *pre.UID, uid)) // upstream's text
 	}
 	if rv := objects.FormatRevision(cur.entry.Rev); pre.ResourceVersion != nil && *pre.ResourceVersion != rv {
-		return conflict(k, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *pre.ResourceVersion, rv)) //nolint:staticcheck // upstream's text
+		return conflict(k, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *pre.ResourceVersion, rv)) // upstream's text
 	}
 	return nil
 }

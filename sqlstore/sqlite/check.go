@@ -122,7 +122,7 @@ func dropStaleWAL(cfg Config) error {
 	}
 	named, err := namedWithoutWAL(cfg.Path)
 	if err != nil || named {
-		return nil //nolint:nilerr // what cannot be read is judged by those who open it
+		return nil // what cannot be read is judged by those who open it
 	}
 	aside := wal + ".stale-" + time.Now().UTC().Format(asideTime)
 	cfg.Log.Warn("WAL of another database was set aside: the store was restored from a backup", "path", aside)

@@ -38,7 +38,7 @@ func (r *Restriction) token(ctx context.Context, node string, a *registry.Admiss
 	case !ok:
 		return apierrors.NewNotFound(corev1.Resource("pods"), ref.Name)
 	case ref.UID != pod.UID:
-		return fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID) //nolint:staticcheck // upstream's text
+		return fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID) // upstream's text
 	case pod.Spec.NodeName != node:
 		return errors.New("node requested token bound to a pod scheduled on a different node")
 	}

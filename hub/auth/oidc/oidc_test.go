@@ -61,7 +61,7 @@ func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	case i.huge.Load():
-		w.Write(make([]byte, 2*maxAnswer)) //nolint:errcheck // the reader stops early
+		w.Write(make([]byte, 2*maxAnswer)) // the reader stops early
 		return
 	case r.URL.Path == "/.well-known/openid-configuration":
 		answer = map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"RS256", "ES256"}}

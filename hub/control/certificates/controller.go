@@ -95,8 +95,8 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		return again, c.sign(ctx, r)
 	}
 	waits, err := c.approve(ctx, r)
-	if waits {
-		again = min(again, askAgain)
+	if waits && (!ends || again > askAgain) {
+		again = askAgain
 	}
 	return again, err
 }

@@ -87,6 +87,8 @@ func TestApproval(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		other := request(t, "other-signer", "boot", "system:node:a", "system:nodes")
 		other.Spec.SignerName = certificatesv1.KubeAPIServerClientSignerName
+		seen := request(t, "seen", "eve", "system:node:a", "system:nodes") // has no end, but waits as others do
+		seen.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: "Seen", Status: corev1.ConditionTrue}}
 		who := rights{"boot": {"nodeclient"}, "system:node:a": {"selfnodeclient"}}
 		c, _ := world(t, who,
 			request(t, "boot", "boot", "system:node:a", "system:nodes"),
@@ -95,7 +97,7 @@ func TestApproval(t *testing.T) {
 			request(t, "nobody", "eve", "system:node:a", "system:nodes"),
 			request(t, "broken", "broken", "system:node:a", "system:nodes"),
 			request(t, "no-node", "boot", "ada", "ops"),
-			other,
+			other, seen,
 		)
 		for name, message := range map[string]string{
 			"boot": "Auto approving kubelet client certificate after SubjectAccessReview.", "self": "Auto approving self kubelet client certificate after SubjectAccessReview.",
@@ -110,8 +112,10 @@ func TestApproval(t *testing.T) {
 		who["eve"] = []string{"nodeclient"} // the right comes later
 		time.Sleep(askAgain)
 		synctest.Wait()
-		if len(get(c, "nobody").Status.Certificate) == 0 {
-			t.Error("a right that was given later does not count")
+		for _, name := range []string{"nobody", "seen"} {
+			if len(get(c, name).Status.Certificate) == 0 {
+				t.Errorf("%s: a right that was given later does not count", name)
+			}
 		}
 	})
 }

@@ -2,11 +2,27 @@ package controltest
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// Scripts calls run for each timeline in testdata, in a bubble of synctest of its own. A room without timelines fails.
+func Scripts(t *testing.T, run func(t *testing.T, path string)) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts")
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { run(t, f) })
+		})
+	}
+}
 
 // Script runs a timeline from a text file and compares its output with that in the file:
 //

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,19 +38,11 @@ func TestMain(m *testing.M) {
 //	show                 the time, the CronJob's status, and the Jobs: ! has failed, + is complete
 //	events               the Events since the last time
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts")
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				controltest.Script(t, f, w.command)
-				w.stop()
-			})
-		})
-	}
+	controltest.Scripts(t, func(t *testing.T, path string) {
+		w := newWorld(t)
+		controltest.Script(t, path, w.command)
+		w.stop()
+	})
 }
 
 // world is a hub with its CronJob x.

@@ -2,7 +2,6 @@ package deployment
 
 import (
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,18 +34,10 @@ import (
 //	show                 one line for each ReplicaSet with pods, and one for the Deployment
 //	events               the Events since the last time
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts")
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				controltest.Script(t, f, w.command)
-			})
-		})
-	}
+	controltest.Scripts(t, func(t *testing.T, path string) {
+		w := newWorld(t)
+		controltest.Script(t, path, w.command)
+	})
 }
 
 func (w *world) command(cmd string, args []string) string {

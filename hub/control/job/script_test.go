@@ -3,7 +3,6 @@ package job
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,20 +41,12 @@ import (
 //	show                   the Job's status, and its pods
 //	events                 the Events since the last time, without those about pods
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts")
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, controltest.New(t))
-				w.start()
-				controltest.Script(t, f, w.command)
-				w.stop()
-			})
-		})
-	}
+	controltest.Scripts(t, func(t *testing.T, path string) {
+		w := newWorld(t, controltest.New(t))
+		w.start()
+		controltest.Script(t, path, w.command)
+		w.stop()
+	})
 }
 
 // world is a hub with its Job x, whose nodes are the script.

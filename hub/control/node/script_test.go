@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,20 +34,12 @@ import (
 //	show                   nodes, then pods
 //	events
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts")
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := &world{t: t, c: controltest.New(t)}
-				w.start()
-				controltest.Script(t, f, w.command)
-				w.stop()
-			})
-		})
-	}
+	controltest.Scripts(t, func(t *testing.T, path string) {
+		w := &world{t: t, c: controltest.New(t)}
+		w.start()
+		controltest.Script(t, path, w.command)
+		w.stop()
+	})
 }
 
 type world struct {

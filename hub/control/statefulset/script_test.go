@@ -2,7 +2,6 @@ package statefulset
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,18 +35,10 @@ import (
 //	claims                the claims with the owners of each
 //	events                the Events since the last time
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts")
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				controltest.Script(t, f, w.command)
-			})
-		})
-	}
+	controltest.Scripts(t, func(t *testing.T, path string) {
+		w := newWorld(t)
+		controltest.Script(t, path, w.command)
+	})
 }
 
 // world is a cluster with the controller, and a scheduler and kubelets that a script turns by hand.

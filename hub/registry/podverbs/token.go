@@ -185,7 +185,7 @@ func boundTo(ctx context.Context, objects resource.Objects, namespace string, re
 	}
 	if ref.UID != "" && ref.UID != obj.GetUID() {
 		return to, apierrors.NewConflict(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, ref.Name,
-			fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID)) //nolint:staticcheck // upstream's text
+			fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID)) // upstream's text
 	}
 	return to, nil
 }
