@@ -183,10 +183,10 @@ func TestDefinitionWaitsForItsObjects(t *testing.T) {
 		ask{"delete", "DELETE", definitions + "/things.example.dev", "", "", 200, ""},
 	)
 	eventually(t, "what is free is gone", func() bool { return h.do("GET", things+"/free", "").code == 404 })
+	eventually(t, "what is held is marked", func() bool { return strings.Contains(h.do("GET", things+"/held", "").body, "deletionTimestamp") })
 	h.await("things.example.dev", apiextensionsv1.Terminating, apiextensionsv1.ConditionTrue)
 	h.asks(
 		ask{"create", "POST", things, thing("late", ""), jsonBody, 403, "create not allowed while custom resource definition is terminating"},
-		ask{"read", "GET", things + "/held", "", "", 200, "deletionTimestamp"},
 		ask{"let go", "PATCH", things + "/held", `{"metadata":{"finalizers":null}}`, mergeBody, 200, ""},
 	)
 	eventually(t, "the definition is gone", func() bool { return h.do("GET", definitions+"/things.example.dev", "").code == 404 })
