@@ -27,7 +27,7 @@ func refuseFields(_ context.Context, a *registry.AdmissionRequest, pod *corev1.P
 // unservedPod returns why no node could run the pod as it asks, nil when one could.
 func unservedPod(spec *corev1.PodSpec) error {
 	if len(spec.ResourceClaims) > 0 {
-		return fmt.Errorf("pod rejected: spec.resourceClaims: there are no ResourceClaims here, so the devices of %q would never come; "+
+		return fmt.Errorf("pod rejected: spec.resourceClaims: nothing allocates devices here, so the devices of %q would never come; "+
 			"take the claim away, or mount a device with a hostPath volume in a privileged container", spec.ResourceClaims[0].Name)
 	}
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {

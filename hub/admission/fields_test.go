@@ -15,7 +15,7 @@ func TestFieldsRefused(t *testing.T) {
 		`pods "p" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead`: func(s *corev1.PodSpec) {
 			s.Overhead = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
 		},
-		`pods "p" is forbidden: pod rejected: spec.resourceClaims: there are no ResourceClaims here, so the devices of "gpu" would never come; ` +
+		`pods "p" is forbidden: pod rejected: spec.resourceClaims: nothing allocates devices here, so the devices of "gpu" would never come; ` +
 			`take the claim away, or mount a device with a hostPath volume in a privileged container`: func(s *corev1.PodSpec) {
 			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: new("x")}}
 		},
