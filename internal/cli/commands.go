@@ -15,7 +15,7 @@ type Commands struct {
 	Attach       Attach       `cmd:"" group:"fleet" help:"Connect to a container's main process."`
 	PortForward  PortForward  `cmd:"" group:"fleet" name:"port-forward" help:"Forward local ports to a pod."`
 	Scale        Scale        `cmd:"" group:"fleet" help:"Set how many pods a workload has."`
-	Rollout      Rollout      `cmd:"" group:"fleet" help:"Follow and control the rollout of a Deployment."`
+	Rollout      Rollout      `cmd:"" group:"fleet" help:"Follow and control rollouts."`
 	Label        Label        `cmd:"" group:"fleet" help:"Set and remove labels."`
 	Annotate     Annotate     `cmd:"" group:"fleet" help:"Set and remove annotations."`
 	Taint        Taint        `cmd:"" group:"fleet" help:"Set and remove taints of nodes."`
