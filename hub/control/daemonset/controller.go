@@ -108,6 +108,11 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		return 0, err
 	}
 	st := c.observe(ds, mine, revisions, time.Now())
+	if st.stage(revisions.All); st.staged != nil {
+		if err := c.keepStage(ctx, st, revisions.All); err != nil {
+			return 0, err
+		}
+	}
 	return c.apply(ctx, st, mine, revisions, decide(st))
 }
 
@@ -124,7 +129,7 @@ func (c *Controller) observe(ds *appsv1.DaemonSet, mine podset.Claimed, r revisi
 	rules := sched.RulesOf(like)
 	for _, n := range control.List[*corev1.Node](c.client, kube.Node, "") {
 		bind, stay := rules.Admit(n)
-		st.nodes = append(st.nodes, node{name: n.Name, bind: bind, stay: stay, dark: control.NodeDark(n)})
+		st.nodes = append(st.nodes, node{name: n.Name, bind: bind, stay: stay, dark: control.NodeDark(n), labels: n.Labels})
 	}
 	st.place(mine)
 	key := control.KeyOf(ds)

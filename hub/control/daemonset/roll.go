@@ -57,6 +57,9 @@ func (st *state) roll(a *actions) {
 		if n.bind {
 			desired++
 		}
+		if st.closed(n.name) {
+			continue
+		}
 		if n.bind || len(st.pods[n.name]) > 0 {
 			nodes = append(nodes, n)
 		}
