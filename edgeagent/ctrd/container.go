@@ -22,6 +22,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
 )
@@ -195,7 +196,7 @@ func (r *Runtime) ended(ctx context.Context, container client.Container, c crunt
 		task, err := container.Task(ctx, nil)
 		if err == nil {
 			if st, err := task.Status(ctx); err == nil {
-				e = exitRecord{Code: int(st.ExitStatus), At: st.ExitTime.UTC(), OOM: r.cgroups.oomKilled(podCgroup(c.PodUID) + "/" + c.ID)}
+				e = exitRecord{Code: int(st.ExitStatus), At: st.ExitTime.UTC(), OOM: r.cgroups.OOMKilled(cgroup.Path(c.PodUID, c.ID))}
 			}
 		}
 		if err := writeExit(ctx, container, e); err != nil {

@@ -8,13 +8,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/internal/wire"
 )
 
 // knob reads a cgroup's file below the root of the hierarchy, or of its controller's hierarchy on version 1.
 func knob(t *testing.T, elem ...string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(append([]string{cgroupRoot}, elem...)...))
+	b, err := os.ReadFile(filepath.Join(append([]string{cgroup.Root}, elem...)...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,27 +26,27 @@ func knob(t *testing.T, elem ...string) string {
 // versions of cgroups; `make boards` runs it on version 2.
 func TestLimits(t *testing.T) {
 	b := newBench(t)
-	cg := detectCgroups(cgroupRoot, "/proc/cgroups")
+	cg := cgroup.Detect(cgroup.Root, "/proc/cgroups")
 	limits := corev1.ResourceList{"cpu": quantity("500m")}
-	if cg.memory {
+	if cg.Memory {
 		limits["memory"] = quantity("64Mi")
 	}
 	b.pod("limited", corev1.Container{Command: []string{"/bin/sleep", "1000"},
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": quantity("100m")}, Limits: limits}})
 	id := strings.TrimPrefix(b.await("limited", "running", isRunning).ContainerStatuses[0].ContainerID, "containerd://")
-	pod := podCgroup("limited")
+	pod := cgroup.Path("limited", "")
 	container := pod + "/" + id
 	for _, name := range []string{pod, container} {
 		var got, want []string
 		switch {
-		case cg.unified:
+		case cg.Unified:
 			got, want = []string{knob(t, name, "cpu.max")}, []string{"50000 100000"}
-			if cg.memory {
+			if cg.Memory {
 				got, want = append(got, knob(t, name, "memory.max")), append(want, "67108864")
 			}
 		default:
 			got, want = []string{knob(t, "cpu", name, "cpu.cfs_quota_us"), knob(t, "cpu", name, "cpu.shares")}, []string{"50000", "102"}
-			if cg.memory {
+			if cg.Memory {
 				got, want = append(got, knob(t, "memory", name, "memory.limit_in_bytes")), append(want, "67108864")
 			}
 		}
@@ -53,7 +54,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("cgroup %s has %s; want %s", name, g, w)
 		}
 	}
-	if cg.unified {
+	if cg.Unified {
 		if w := knob(t, pod, "cpu.weight"); w != "4" {
 			t.Errorf("the pod weighs %s; 102 shares are a weight of 4", w)
 		}
@@ -69,7 +70,7 @@ func TestLimits(t *testing.T) {
 		return strings.TrimSpace(out + errs), end.ExitCode
 	}
 	inside := []string{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000"}
-	if cg.unified {
+	if cg.Unified {
 		inside = []string{"/sys/fs/cgroup/cpu.max", "50000 100000"}
 	}
 	if got, _ := exec("cat " + inside[0]); got != inside[1] {
@@ -83,8 +84,8 @@ func TestLimits(t *testing.T) {
 // TestOutOfMemory checks that a container that the kernel has taken memory from by force is said to be OOMKilled; on version 2
 // all of it goes, not just the process that was the largest, as Kubernetes has it.
 func TestOutOfMemory(t *testing.T) {
-	cg := detectCgroups(cgroupRoot, "/proc/cgroups")
-	if !cg.memory {
+	cg := cgroup.Detect(cgroup.Root, "/proc/cgroups")
+	if !cg.Memory {
 		t.Skip("this machine's kernel has its memory cgroup off")
 	}
 	b := newBench(t)
@@ -92,7 +93,7 @@ func TestOutOfMemory(t *testing.T) {
 	never := func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }
 	const devour = "x=$(yes | head -c 100000000)"
 	pods := map[string]string{"itself": devour + "; sleep 1000"}
-	if cg.unified {
+	if cg.Unified {
 		pods["child"] = "sh -c '" + devour + "'; sleep 1000"
 	}
 	for name, script := range pods {

@@ -36,7 +36,7 @@ func (r *Runtime) Sandbox(_ context.Context, spec cruntime.SandboxSpec) (cruntim
 	if err != nil {
 		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
 	}
-	if err := r.cgroups.makePod(spec.PodUID, spec.Resources); err != nil {
+	if err := r.cgroups.MakePod(spec.PodUID, spec.Resources); err != nil {
 		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
 	}
 	return sb, nil
@@ -110,7 +110,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 	}
 	for try := 0; ; try++ {
 		r.killStrays(podUID)
-		err := r.cgroups.removePod(podUID)
+		err := r.cgroups.RemovePod(podUID)
 		if !errors.Is(err, unix.EBUSY) || try == 20 || ctx.Err() != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 // was killed while it created one knows nothing of it any more, and leaves a shim, and maybe a process that waits for its
 // start, without end.
 func (r *Runtime) killStrays(podUID string) {
-	for _, pid := range append(r.cgroups.processes(podUID), r.shims(podUID)...) {
+	for _, pid := range append(r.cgroups.Processes(podUID), r.shims(podUID)...) {
 		r.cfg.Log.Warn("process of an ended pod is left, ending it", "pod", podUID, "pid", pid)
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
