@@ -2,6 +2,7 @@ package daemonset
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +31,7 @@ import (
 //	annotate key=value    sets petrel.dev/rollout-KEY, or removes it when the value is empty
 //	stage                 the condition of the staged rollout
 //	crashing v2           containers of that image do not start
+//	slow a                the node has no image ahead until "fetched a"
 //	broken v2             pods of that image never become ready
 //	dark a, back a        the node's session ends (and its pods become not ready), or is there again
 //	fail a [Succeeded]    the pod on the node has failed (or succeeded)
@@ -37,6 +39,7 @@ import (
 //	show                  the pods of each node, and the status
 //	revisions             number, image and label of each revision, * for the current one
 //	events                the Events since the last time
+//	rollouts              those of them that are about staged rollouts
 func TestScripts(t *testing.T) {
 	controltest.Scripts(t, func(t *testing.T, path string) {
 		w := newWorld(t)
@@ -52,13 +55,15 @@ type world struct {
 	broken map[string]bool // images that never become ready
 	// crashing are those of them whose containers do not start.
 	crashing map[string]bool
+	// slow are nodes without the images of the template, with what to call when they have them.
+	slow map[string]func()
 	// image and number are the DaemonSet's template and its number, as last seen.
 	image, number string
 }
 
 func newWorld(t *testing.T, objs ...kube.Object) *world {
-	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, crashing: map[string]bool{}}
-	ctl := New(Config{Client: w.c, Events: w.events})
+	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, crashing: map[string]bool{}, slow: map[string]func(){}}
+	ctl := New(Config{Client: w.c, Events: w.events, Images: w})
 	go func() { _ = ctl.Run(t.Context()) }()
 	w.settle()
 	return w
@@ -89,6 +94,15 @@ func (w *world) settle() {
 		time.Sleep(time.Second)
 	}
 	synctest.Wait()
+}
+
+// Ready implements podset.Images.
+func (w *world) Ready(_ kube.Object, n *corev1.Node, _ string, _ *corev1.PodSpec, wake func()) bool {
+	if w.slow[n.Name] == nil {
+		return true
+	}
+	w.slow[n.Name] = wake
+	return false
 }
 
 func daemons(image string) *appsv1.DaemonSet {
@@ -154,6 +168,12 @@ func (w *world) command(cmd string, args []string) string {
 		return w.untilStill()
 	case "broken":
 		w.broken[args[0]] = true
+	case "slow":
+		w.slow[args[0]] = func() {}
+	case "fetched":
+		wake := w.slow[args[0]]
+		delete(w.slow, args[0])
+		wake()
 	case "crashing":
 		w.broken[args[0]], w.crashing[args[0]] = true, true
 	case "annotate":
@@ -187,6 +207,8 @@ func (w *world) command(cmd string, args []string) string {
 		return w.show()
 	case "revisions":
 		return w.revisions()
+	case "rollouts":
+		return strings.Join(slices.DeleteFunc(w.events.Take(), func(e string) bool { return !strings.Contains(e, " Rollout") }), "\n")
 	case "events":
 		return strings.Join(w.events.Take(), "\n")
 	default:

@@ -29,6 +29,8 @@ type state struct {
 	// held returns how long a failed pod on the node still waits for its deletion; 0: no longer.
 	held func(node string) time.Duration
 	now  time.Time
+	// replaceable reports whether a node has the images of the current template, or does without.
+	replaceable func(node string) bool
 	// staged is how far the rollout may go by its annotations, nil when it is not staged; waves are those of the nodes then.
 	staged *rollout.Decision
 	waves  map[string]int
