@@ -26,6 +26,7 @@ import (
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/nodemetrics"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/reach"
@@ -69,6 +70,7 @@ type Hub struct {
 	webhooks       *webhook.Client
 	webhookMetrics *admissionwebhook.Metrics
 	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
+	nodeMetrics    *nodemetrics.Verbs    // the registry's verbs, and metrics.k8s.io among them; set with dispatch
 	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
 	mqtt           func(net.Conn)        // takes over an agent's connection
 	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
@@ -245,7 +247,7 @@ func ended(err error) error {
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
-		Verbs:         h.withMetrics(h.registry),
+		Verbs:         h.nodeMetrics,
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,
