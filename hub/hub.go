@@ -46,11 +46,13 @@ import (
 // Hub is one hub. New makes one; Run is called once. All fields are set by New and do not change afterwards: never nil, where not
 // said otherwise.
 type Hub struct {
-	cfg      Config // with its defaults filled in
-	log      *slog.Logger
-	db       engine                          // set before Run, never nil after
-	sealed   *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
-	backUp   func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
+	cfg    Config // with its defaults filled in
+	log    *slog.Logger
+	db     engine                          // set before Run, never nil after
+	sealed *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
+	backUp func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
+	// snapshot writes what db holds to a file and returns its revision; set with db.
+	snapshot func(ctx context.Context, path string) (int64, error)
 	pki      *auth.PKI
 	kinds    *resource.Kinds
 	objects  *objects.Cache

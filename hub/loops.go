@@ -59,6 +59,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return lean.Run(ctx, h.log) })
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
+	g.Go(func() error { return h.archives(ctx) })
 	g.Go(func() error { return h.keepSealed(ctx) })
 	for _, r := range append(append(h.accessLoops(), h.storageLoops(as, events)...),
 		h.audit,
