@@ -64,6 +64,7 @@ func podKind() *resource.Kind {
 		}
 		return nil
 	}
+	k.Indexes[kube.ClaimIndex] = kube.ClaimKeys
 	return k
 }
 
