@@ -18,6 +18,7 @@ func annotated(pod *corev1.Pod) []string {
 // architecture refuses nodes for which one of the pod's images is known not to exist: there such a pod would only ever wait
 // for its image.
 type architecture struct {
+	settled
 	images map[string][]string
 	pod    *Pod
 }
@@ -52,6 +53,8 @@ func (f *architecture) missing(n *node) string {
 	}
 	return ""
 }
+
+func (f *architecture) cures() Change { return NodeCame | NodeLabels | ImageSeen }
 
 func (f *architecture) allows(n *node) bool { return n.arch == "" || f.missing(n) == "" }
 

@@ -1,10 +1,13 @@
 package sched
 
 import (
+	"math"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	v1helper "k8s.io/component-helpers/scheduling/corev1"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -14,6 +17,9 @@ import (
 type Pod struct {
 	Object *corev1.Pod
 
+	priority int32
+	leaving  bool  // it is being deleted
+	started  int64 // in nanoseconds since 1970; the largest number when it has not
 	requests resources
 	// scored is requests with a small assumption for what has none, so that pods without requests spread too.
 	scored resources
@@ -37,7 +43,10 @@ const (
 
 // NewPod prepares a pod.
 func NewPod(pod *corev1.Pod) *Pod {
-	p := &Pod{Object: pod}
+	p := &Pod{Object: pod, priority: v1helper.PodPriority(pod), leaving: pod.DeletionTimestamp != nil, started: math.MaxInt64}
+	if t := pod.Status.StartTime; t != nil {
+		p.started = t.UnixNano()
+	}
 	p.requests = resourcesOf(kube.PodRequests(pod))
 	p.scored = p.requests
 	if p.scored.milliCPU == 0 {
@@ -61,6 +70,20 @@ func NewPod(pod *corev1.Pod) *Pod {
 	p.prepareTerms()
 	p.prepareSpread()
 	return p
+}
+
+// NeedsLess reports whether p needs less of something than an older version of it.
+func (p *Pod) NeedsLess(old *Pod) bool {
+	a, b := &p.requests, &old.requests
+	if a.milliCPU < b.milliCPU || a.memory < b.memory || a.ephemeral < b.ephemeral {
+		return true
+	}
+	for name, n := range b.extended {
+		if a.extended[name] < n {
+			return true
+		}
+	}
+	return false
 }
 
 // resources is an amount of everything that nodes have. The zero value is nothing.

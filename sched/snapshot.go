@@ -24,13 +24,16 @@ type Snapshot struct {
 	namespaces map[string]map[string]string // labels
 	images     map[string][]string          // architectures
 
+	nominations map[types.UID]nomination // promises to pods that wait for room
+
 	labelsChanged bool // nodes came, went or changed their labels since refresh
 	topologies    map[string]*topology
 	counts        map[string]*count
 	countsUsed    []string // keys of counts, least recently used first
 	carried       map[string]*carriedTerm
 
-	feasible []*node // scratch
+	trial    trial // scratch, as all below
+	feasible []*node
 	scores   []int64
 	totals   []int64
 }
@@ -50,18 +53,22 @@ type node struct {
 	maxPods     int64
 	used        resources
 	scored      resources
+	count       int64 // of pods
 	pods        map[types.UID]*placed
+	low         *lowPods // of count's pods; nil when they have changed
+	nominated   []*Pod   // ordered by UID; most nodes have none
 	ports       []kube.HostPort
 	owners      map[types.UID]int // pods by controller
 	hard, soft  []corev1.Taint    // NoSchedule and NoExecute; PreferNoSchedule
 	arch        string
 	variant     string // of arch, "v6"; empty when it is not known
+	dark        bool   // the hub does not reach it: nothing that it runs can be ended
 }
 
 // NewSnapshot returns an empty fleet.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{nodes: map[string]*node{}, pods: map[types.UID]*placed{}, orphans: map[string]map[types.UID]*placed{},
-		namespaces: map[string]map[string]string{}, images: map[string][]string{},
+		namespaces: map[string]map[string]string{}, images: map[string][]string{}, nominations: map[types.UID]nomination{},
 		topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
 }
 
@@ -80,6 +87,7 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 		at := sort.Search(len(s.order), func(i int) bool { return s.order[i].name >= n.name })
 		s.order = slices.Insert(s.order, at, n)
 		s.labelsChanged = true
+		s.collectNominated(n)
 	} else if !maps.Equal(n.obj.Labels, obj.Labels) {
 		s.labelsChanged = true
 	}
@@ -89,8 +97,9 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 	if q, ok := obj.Status.Allocatable[corev1.ResourcePods]; ok {
 		n.maxPods = q.Value()
 	}
-	n.hard, n.soft = nil, nil
+	n.hard, n.soft, n.dark = nil, nil, false
 	for _, t := range obj.Spec.Taints {
+		n.dark = n.dark || t.Key == kube.TaintUnreachable
 		if t.Effect == corev1.TaintEffectPreferNoSchedule {
 			n.soft = append(n.soft, t)
 		} else {
@@ -196,6 +205,8 @@ func (s *Snapshot) orphan(p *placed) {
 
 func (s *Snapshot) attach(n *node, p *placed) {
 	n.pods[p.Object.UID] = p
+	n.count++
+	n.low = nil
 	n.used.add(p.requests, 1)
 	n.scored.add(p.scored, 1)
 	n.ports = append(n.ports, p.ports...)
@@ -207,19 +218,27 @@ func (s *Snapshot) attach(n *node, p *placed) {
 
 func (s *Snapshot) detach(n *node, p *placed) {
 	delete(n.pods, p.Object.UID)
+	n.count--
+	n.low = nil
 	n.used.add(p.requests, -1)
 	n.scored.add(p.scored, -1)
-	for _, port := range p.ports {
-		if i := slices.Index(n.ports, port); i >= 0 {
-			n.ports = slices.Delete(n.ports, i, i+1)
-		}
-	}
+	n.ports = without(n.ports, p.ports)
 	if p.owner != "" {
 		if n.owners[p.owner]--; n.owners[p.owner] == 0 {
 			delete(n.owners, p.owner)
 		}
 	}
 	s.count(n, p, -1)
+}
+
+// without removes each of gone from ports once, in place.
+func without(ports, gone []kube.HostPort) []kube.HostPort {
+	for _, port := range gone {
+		if i := slices.Index(ports, port); i >= 0 {
+			ports = slices.Delete(ports, i, i+1)
+		}
+	}
+	return ports
 }
 
 // refresh brings what depends on node labels up to date.

@@ -76,7 +76,7 @@ func TestOverTheRegistry(t *testing.T) {
 			t.Errorf("pod %s on %q says %+v", p.Name, p.Spec.NodeName, c)
 		}
 	}
-	const lacks = "0/2 nodes are available: 2 Insufficient cpu."
+	const lacks = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
 	if c := conditions["big"]; c.Status != corev1.ConditionFalse || c.Reason != corev1.PodReasonUnschedulable || c.Message != lacks {
 		t.Errorf("condition of big: %+v", c)
 	}

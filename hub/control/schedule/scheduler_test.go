@@ -141,9 +141,9 @@ func TestParksUntilTheFleetChanges(t *testing.T) {
 		w.Put(node("a", "2"))
 		w.start()
 		w.Put(pod("big", "3"))
-		const lacks = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
+		const lacks = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 		w.want("big", lacks)
-		w.wantEvents("Warning FailedScheduling Pod/big: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.wantEvents("Warning FailedScheduling Pod/big: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 
 		w.Writes() // so far
 		time.Sleep(24 * time.Hour)
@@ -172,14 +172,14 @@ func TestRoomIsUsedAgain(t *testing.T) {
 		w.want("one", "a")
 		w.Put(pod("two", "1"))
 		w.Put(pod("three", "1"))
-		w.want("two", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("two", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 		one, _ := control.Get[*corev1.Pod](w.Client, kube.Pod, "default", "one")
 		one = one.DeepCopy()
 		one.Status.Phase = corev1.PodSucceeded
 		time.Sleep(time.Minute)
 		w.Put(one)
 		w.want("two", "a")
-		w.want("three", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("three", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 		time.Sleep(time.Minute)
 		w.Remove(kube.Pod, "default", "two")
 		w.want("three", "a")
@@ -196,7 +196,7 @@ func TestPriorityGoesFirst(t *testing.T) {
 		w.Put(high)
 		w.start()
 		w.want("high", "a")
-		w.want("low", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("low", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 	})
 }
 
@@ -220,7 +220,7 @@ func TestChangingReasonIsWrittenNowAndThen(t *testing.T) {
 			t.Errorf("the condition was written %d times in 100 s", writes)
 		}
 		time.Sleep(time.Minute)
-		w.want("big", "Unschedulable: 0/100 nodes are available: 100 Insufficient cpu.")
+		w.want("big", "Unschedulable: 0/100 nodes are available: 100 Insufficient cpu. preemption: 0/100 nodes are available: 100 Preemption is not helpful for scheduling.")
 	})
 }
 
@@ -233,7 +233,7 @@ func TestWaitingToWriteDoesNotMissAChange(t *testing.T) {
 		w.Put(n)
 		w.start()
 		w.Put(pod("p", "1"))
-		w.want("p", "Unschedulable: 0/1 nodes are available: 1 node(s) were unschedulable.")
+		w.want("p", "Unschedulable: 0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		time.Sleep(2 * time.Second)
 		tainted := n.DeepCopy()
 		tainted.Spec.Taints = []corev1.Taint{{Key: "busy", Effect: corev1.TaintEffectNoSchedule}}
@@ -271,7 +271,7 @@ func TestOneConflictDoesNotHoldUpTheRest(t *testing.T) {
 		if bound != 4 {
 			t.Errorf("%d of 5 bound", bound)
 		}
-		w.want("p2", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("p2", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 		fail = false
 		w.Put(node("b", "1"))
 		time.Sleep(maxWait)
@@ -301,7 +301,7 @@ func TestPromisesCountWhileTheCacheIsBehind(t *testing.T) {
 		for _, name := range []string{"one", "two", "three"} {
 			at[w.at(name)]++
 		}
-		want := map[string]int{"a": 1, "b": 1, "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu.": 1}
+		want := map[string]int{"a": 1, "b": 1, "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.": 1}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
@@ -315,7 +315,7 @@ func TestArchitecturesOfImages(t *testing.T) {
 		p := pod("web", "1")
 		p.Annotations = map[string]string{kube.ArchitecturesAnnotation: "amd64, riscv64"}
 		w.Put(p)
-		w.want("web", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64 riscv64).")
+		w.want("web", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64 riscv64). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		// It is that pod's own word: others with the same image go their way.
 		w.Put(pod("other", "1"))
 		w.want("other", "a")
@@ -343,7 +343,7 @@ func TestLearnsArchitectures(t *testing.T) {
 		w.Put(node("a", "4"))
 		w.start()
 		w.Put(pod("one", "1"))
-		refused := "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64)."
+		refused := "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 		w.want("one", refused)
 		p := pod("override", "1")
 		p.Annotations = map[string]string{kube.ArchitecturesAnnotation: "arm64"}
@@ -357,7 +357,7 @@ func TestLearnsArchitectures(t *testing.T) {
 		w.want("one", "a")
 		known.saw("app", []string{"riscv64"})
 		w.Put(pod("two", "1"))
-		w.want("two", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for riscv64).")
+		w.want("two", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for riscv64). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		time.Sleep(time.Second)
 		annotated := pod("two", "1")
 		annotated.Annotations = map[string]string{kube.ArchitecturesAnnotation: "arm64"}

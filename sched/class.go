@@ -1,0 +1,38 @@
+package sched
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+)
+
+// Class is equal for pods of which the filters say the same, as those of one ReplicaSet are. It is worked out each time: only pods
+// that fit nowhere need it.
+func (p *Pod) Class() string {
+	o, spec := p.Object, &p.Object.Spec
+	claims := []string{}
+	for i := range spec.Volumes {
+		switch v := &spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			claims = append(claims, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			claims = append(claims, o.Name+"-"+v.Name) // of this pod alone
+		}
+	}
+	data, err := json.Marshal([]any{
+		o.Namespace, o.Labels, p.priority, spec.PreemptionPolicy, spec.NodeName, spec.NodeSelector, spec.Affinity, spec.Tolerations,
+		spec.TopologySpreadConstraints, p.requests.milliCPU, p.requests.memory, p.requests.ephemeral, p.requests.extended,
+		p.ports, p.images, p.architectures, claims, spec.ResourceClaims,
+	})
+	if err != nil {
+		return string(o.UID) // nobody else's
+	}
+	sum := sha256.Sum256(data)
+	return string(sum[:])
+}
+
+// Independent reports whether nothing that is decided about pods of the same class can turn a refusal of the pod into a node: room
+// only gets less. Affinity to others and spreading may be satisfied by them.
+func (p *Pod) Independent() bool {
+	spec := &p.Object.Spec
+	return len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
+}
