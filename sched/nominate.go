@@ -79,7 +79,7 @@ func (s *Snapshot) try(filters []filter, pod *Pod, n *node) *trial {
 	t := &s.trial
 	t.of, t.filters, t.log, t.nominated = n, filters, t.log[:0], t.nominated[:0]
 	for _, p := range n.nominated {
-		if p.priority >= pod.priority && p.Object.UID != pod.Object.UID {
+		if s.yields(pod, p, n.name) {
 			t.nominated = append(t.nominated, p)
 		}
 	}
@@ -90,6 +90,21 @@ func (s *Snapshot) try(filters []filter, pod *Pod, n *node) *trial {
 		}
 	}
 	return t
+}
+
+// yields reports whether pod leaves room on a node for another that is nominated to it. Of equals that are all nominated, the older
+// one does not wait until there is room for all.
+func (s *Snapshot) yields(pod, nominated *Pod, node string) bool {
+	a, b := pod.Object, nominated.Object
+	switch {
+	case a.UID == b.UID || nominated.priority < pod.priority:
+		return false
+	case nominated.priority > pod.priority || s.nominations[a.UID].node != node:
+		return true
+	case a.CreationTimestamp.Equal(&b.CreationTimestamp):
+		return b.UID < a.UID
+	}
+	return b.CreationTimestamp.Before(&a.CreationTimestamp)
 }
 
 // copy makes the node the trial's own; it must come before the first move.

@@ -133,9 +133,12 @@ func (s *Snapshot) RemoveNode(name string) {
 	s.labelsChanged = true
 }
 
-// SetPod says that pod occupies the node named in its spec, whether bound or only promised to it.
+// SetPod says that pod occupies the node named in its spec, whether bound or about to be. A nomination of it ends.
 func (s *Snapshot) SetPod(pod *Pod) {
 	s.RemovePod(pod.Object.UID)
+	if _, ok := s.nominations[pod.Object.UID]; ok {
+		s.Nominate(pod, "")
+	}
 	p := &placed{Pod: pod, node: pod.Object.Spec.NodeName}
 	s.pods[pod.Object.UID] = p
 	if n := s.nodes[p.node]; n != nil {

@@ -181,6 +181,7 @@ func (s *Scheduler) unassume(o *outcome) {
 		s.snap.RemovePod(o.pod.UID)
 		s.changes.add(sched.PodLeft, p.Object.Spec.NodeName) // its room is free again
 	}
+	s.snap.Nominate(o.prepared, o.nominated)
 }
 
 // settle acts on the result of one outcome's write.

@@ -26,13 +26,14 @@ import (
 type world struct {
 	*testing.T
 	*controltest.Client
-	events controltest.Events
-	images schedule.Images
+	events  controltest.Events
+	images  schedule.Images
+	metrics *schedule.Metrics
 }
 
 func play(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, Client: controltest.New(t)}
+		w := &world{T: t, Client: controltest.New(t), metrics: schedule.NewMetrics()}
 		f(w)
 	})
 }
@@ -40,7 +41,7 @@ func play(t *testing.T, f func(w *world)) {
 // start runs a scheduler until the test ends.
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images})
+	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images, Metrics: w.metrics})
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	w.Cleanup(func() {
