@@ -46,7 +46,7 @@ func (crowded) movable(*node) bool { return true }
 // before what it has left.
 func (s *Snapshot) activeFilters(p *Pod) []filter {
 	all := [...]filter{
-		&badPod{}, &unschedulable{}, &nodeName{}, &taints{}, &nodeAffinity{}, &architecture{}, &ports{}, &fit{},
+		&badPod{}, &unschedulable{}, &nodeName{}, &taints{}, &nodeAffinity{}, &system{}, &architecture{}, &ports{}, &fit{},
 		&topologySpread{}, &podAffinity{},
 	}
 	var active []filter

@@ -4,9 +4,11 @@ import (
 	"math"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	helper "k8s.io/component-helpers/resource"
 	v1helper "k8s.io/component-helpers/scheduling/corev1"
 
 	"petrel.dev/petrel/internal/kube"
@@ -35,11 +37,24 @@ type Pod struct {
 	err                                      error // a selector that cannot be understood
 }
 
-// What a container is assumed to use when it says nothing, for scoring only; the numbers are Kubernetes'.
-const (
-	assumedMilliCPU = 100
-	assumedMemory   = 200 << 20
-)
+// assumed is what a container is taken to use of what it says nothing about, for scoring only; the numbers are Kubernetes'.
+var assumed = corev1.ResourceList{
+	corev1.ResourceCPU:    *resource.NewMilliQuantity(100, resource.DecimalSI),
+	corev1.ResourceMemory: *resource.NewQuantity(200<<20, resource.BinarySI),
+}
+
+// saysNothing reports whether a container of the pod has no request for CPU or memory.
+func saysNothing(pod *corev1.Pod) bool {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			r := list[i].Resources.Requests
+			if r.Cpu().IsZero() || r.Memory().IsZero() {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // NewPod prepares a pod.
 func NewPod(pod *corev1.Pod) *Pod {
@@ -49,11 +64,8 @@ func NewPod(pod *corev1.Pod) *Pod {
 	}
 	p.requests = resourcesOf(kube.PodRequests(pod))
 	p.scored = p.requests
-	if p.scored.milliCPU == 0 {
-		p.scored.milliCPU = assumedMilliCPU * int64(len(pod.Spec.Containers))
-	}
-	if p.scored.memory == 0 {
-		p.scored.memory = assumedMemory * int64(len(pod.Spec.Containers))
+	if saysNothing(pod) {
+		p.scored = resourcesOf(helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true, NonMissingContainerRequests: assumed}))
 	}
 	for _, cs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for _, c := range cs {

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write what the scripts print into them"
 
 // TestScripts plays testdata/*.txt. Lines that begin with "> " are commands, what follows one is what it must print:
 //
-//	> node NAME [cpu=4] [mem=8Gi] [pods=110] [labels=k=v,…] [taints=k=v:Effect,…] [arch=arm64] [cordoned] [RESOURCE=N]
+//	> node NAME [cpu=4] [mem=8Gi] [pods=110] [labels=k=v,…] [taints=k=v:Effect,…] [arch=arm64] [os=linux] [cordoned] [RESOURCE=N]
 //	> pod NAME on=NODE …     a pod that is there already
 //	> schedule NAME …        asks where it would go
 //	> bind NAME … [count=3]  asks and believes the answer; with a count for NAME-0, NAME-1, …
@@ -35,6 +35,8 @@ var update = flag.Bool("update", false, "write what the scripts print into them"
 //	> budget NAME allowed=N [labels=k=v,…]   of disruptions
 //	> namespace NAME [labels=k=v,…]
 //	> image NAME ARCH…
+//	> located IMAGE NODE…    these nodes have it
+//	> link NODE QUALITY
 //
 // Pods take [ns=default] [cpu=1] [mem=1Gi] [labels=k=v,…] [owner=NAME] [ports=80,443] [image=X] [for=ARCH,…] [leaving]
 // [preempted] [priority=N] [started=MINUTE] [RESOURCE=N], and at the end of the line {…}, which is more of the PodSpec in YAML's flow style.
@@ -124,6 +126,13 @@ func (p *player) play(command string) string {
 		p.snap.SetNamespace(args[0], pairs(opts["labels"]))
 	case "image":
 		p.snap.SetImage(args[0], args[1:]...)
+	case "located":
+		for _, node := range args[1:] {
+			p.snap.SetImageOn(args[0], node, true)
+		}
+	case "link":
+		quality, _ := strconv.Atoi(args[1])
+		p.snap.SetLink(args[0], quality)
 	case "remove":
 		if args[0] == "node" {
 			p.snap.RemoveNode(args[1])
@@ -210,6 +219,9 @@ func amounts(opts map[string]string) corev1.ResourceList {
 func (p *player) node(args []string, opts map[string]string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: args[0], Labels: pairs(opts["labels"])}}
 	n.Labels[corev1.LabelHostname] = args[0]
+	if os := opts["os"]; os != "" {
+		n.Labels[corev1.LabelOSStable] = os
+	}
 	if arch := opts["arch"]; arch != "" {
 		n.Labels[corev1.LabelArchStable] = arch
 	}

@@ -23,6 +23,8 @@ type Snapshot struct {
 	orphans    map[string]map[types.UID]*placed
 	namespaces map[string]map[string]string // labels
 	images     map[string][]string          // architectures
+	located    map[string]*nodeSet          // nodes that have an image; none is empty
+	links      map[string]int64             // quality, of nodes where it is not the best
 
 	nominations map[types.UID]nomination // promises to pods that wait for room
 
@@ -62,13 +64,15 @@ type node struct {
 	hard, soft  []corev1.Taint    // NoSchedule and NoExecute; PreferNoSchedule
 	arch        string
 	variant     string // of arch, "v6"; empty when it is not known
+	os          string // "linux"; empty when it is not known
+	link        int64  // quality of the connection, 0 to maxScore
 	dark        bool   // the hub does not reach it: nothing that it runs can be ended
 }
 
 // NewSnapshot returns an empty fleet.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{nodes: map[string]*node{}, pods: map[types.UID]*placed{}, orphans: map[string]map[types.UID]*placed{},
-		namespaces: map[string]map[string]string{}, images: map[string][]string{}, nominations: map[types.UID]nomination{},
+		namespaces: map[string]map[string]string{}, images: map[string][]string{}, located: map[string]*nodeSet{}, links: map[string]int64{}, nominations: map[types.UID]nomination{},
 		topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
 }
 
@@ -76,8 +80,11 @@ func NewSnapshot() *Snapshot {
 func (s *Snapshot) SetNode(obj *corev1.Node) {
 	n := s.nodes[obj.Name]
 	if n == nil {
-		n = &node{name: obj.Name, pods: map[types.UID]*placed{}, owners: map[types.UID]int{}}
+		n = &node{name: obj.Name, link: maxScore, pods: map[types.UID]*placed{}, owners: map[types.UID]int{}}
 		s.nodes[n.name] = n
+		if link, ok := s.links[n.name]; ok {
+			n.link = link
+		}
 		n.slot = slices.Index(s.slots, nil)
 		if n.slot < 0 {
 			n.slot = len(s.slots)
@@ -111,6 +118,10 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 		n.arch = obj.Status.NodeInfo.Architecture
 	}
 	n.variant = obj.Labels[kube.ArchVariantLabel]
+	n.os = obj.Labels[corev1.LabelOSStable]
+	if n.os == "" {
+		n.os = obj.Status.NodeInfo.OperatingSystem
+	}
 	for _, p := range s.orphans[n.name] {
 		s.attach(n, p)
 	}
@@ -126,6 +137,9 @@ func (s *Snapshot) RemoveNode(name string) {
 	for _, p := range n.pods {
 		s.detach(n, p)
 		s.orphan(p)
+	}
+	for image := range s.located {
+		s.SetImageOn(image, name, false)
 	}
 	delete(s.nodes, name)
 	s.slots[n.slot] = nil

@@ -22,33 +22,30 @@ type Config struct {
 	// Events is where decisions are reported to users; nil discards.
 	Events control.Events
 	Log    *slog.Logger // nil discards
-	// Images reports for which architectures images exist; nil: nothing is known, and any node may have any pod.
+	// Images reports for which architectures images exist, and where they are; nil: nothing is known, and any node may have any pod.
 	Images Images
+	// Links reports which nodes are connected; nil: all are alike.
+	Links Links
 	// Metrics count what is decided; nil: nobody sees them.
 	Metrics *Metrics
-}
-
-// Images reports for which architectures images exist.
-type Images interface {
-	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. Without
-	// architectures: nothing is known of this image any more. saw must return at once.
-	Subscribe(ctx context.Context, saw func(image string, architectures []string))
 }
 
 // Scheduler binds pods to nodes. New makes one.
 type Scheduler struct {
 	cfg Config // does not change after New; no field is nil
 
-	mu     sync.Mutex
-	intake []control.Change    // not yet taken in, in commit order; guarded by mu
-	images map[string][]string // not yet taken in: architectures by image; guarded by mu
-	signal chan struct{}       // one token while intake or images may hold something
+	mu      sync.Mutex
+	intake  []control.Change // not yet taken in, in commit order; guarded by mu
+	reports reports          // not yet taken in; guarded by mu
+	signal  chan struct{}    // one token while intake or reports may hold something
 
 	// The rest is owned by Run's goroutine.
 	snap    *sched.Snapshot // with assumed pods on their nodes
 	queue   *queue
 	assumed map[types.UID]bool // bound in the snapshot, and not yet by a change from the feed
 	gated   map[types.UID]bool // pods that wait for their scheduling gates
+	links   map[string]*link   // by node; those without an entry have lost nothing
+	linksAt time.Time          // when the qualities of all were last worked out
 	changes changes            // since the queue was last woken
 	budgets *budgets           // of the round that is going on; nil until one is needed
 }
@@ -64,7 +61,7 @@ func New(cfg Config) *Scheduler {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics()
 	}
-	return &Scheduler{cfg: cfg, images: map[string][]string{}, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(),
+	return &Scheduler{cfg: cfg, reports: newReports(), links: map[string]*link{}, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(),
 		assumed: map[types.UID]bool{}, gated: map[types.UID]bool{}}
 }
 
@@ -80,16 +77,14 @@ const maxBatch = 256
 
 // Run schedules until ctx ends, and returns nil then.
 func (s *Scheduler) Run(ctx context.Context) error {
-	if s.cfg.Images != nil {
-		s.cfg.Images.Subscribe(ctx, s.sawImage)
-	}
+	s.follow(ctx)
 	s.cfg.Client.Subscribe(ctx, s.saw, kube.Pod, kube.Node, kube.Namespace)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		now := time.Now()
-		s.takeIn()
+		s.takeIn(now)
 		s.wakeQueue()
 		s.cfg.Metrics.pending(s.queue, len(s.gated))
 		if batch := s.queue.take(now, maxBatch); len(batch) > 0 {
@@ -117,14 +112,6 @@ func (s *Scheduler) saw(c control.Change) {
 	s.wake()
 }
 
-// sawImage is called by Images.
-func (s *Scheduler) sawImage(image string, architectures []string) {
-	s.mu.Lock()
-	s.images[image] = architectures
-	s.mu.Unlock()
-	s.wake()
-}
-
 func (s *Scheduler) wake() {
 	select {
 	case s.signal <- struct{}{}:
@@ -133,18 +120,15 @@ func (s *Scheduler) wake() {
 }
 
 // takeIn brings snapshot and queue up to what the feed has delivered.
-func (s *Scheduler) takeIn() {
+func (s *Scheduler) takeIn(now time.Time) {
 	s.mu.Lock()
-	changes, images := s.intake, s.images
-	s.intake, s.images = nil, map[string][]string{}
+	changes, reports := s.intake, s.reports
+	s.intake, s.reports = nil, newReports()
 	s.mu.Unlock()
-	for name, architectures := range images {
-		s.snap.SetImage(name, architectures...)
-		s.changes.add(sched.ImageSeen, "")
-	}
 	for _, c := range changes {
 		contain.Go(s.cfg.Log, site, control.KeyOf(c.Object()).String(), func() { s.takeOne(c) })
 	}
+	s.takeReports(reports, now) // afterwards: what is said of nodes that are not known is forgotten
 }
 
 // takeOne applies one change to snapshot and queue.

@@ -28,6 +28,7 @@ type world struct {
 	*controltest.Client
 	events  controltest.Events
 	images  schedule.Images
+	links   schedule.Links
 	metrics *schedule.Metrics
 }
 
@@ -41,7 +42,7 @@ func play(t *testing.T, f func(w *world)) {
 // start runs a scheduler until the test ends.
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images, Metrics: w.metrics})
+	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images, Links: w.links, Metrics: w.metrics})
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	w.Cleanup(func() {
@@ -331,6 +332,8 @@ func TestArchitecturesOfImages(t *testing.T) {
 // imageReports stands for the image reports of nodes.
 type imageReports struct{ saw func(string, []string) }
 
+func (*imageReports) SubscribeNodes(context.Context, func(string, string, bool)) {}
+
 func (i *imageReports) Subscribe(_ context.Context, saw func(string, []string)) {
 	i.saw = saw
 	saw("app", []string{"amd64"})
@@ -379,4 +382,54 @@ func updates(writes []string, kind string) (out []string) {
 		}
 	}
 	return out
+}
+
+// sessions stands for the connections of nodes.
+type sessions struct {
+	lost map[string]bool
+	saw  func(node string)
+}
+
+func (s *sessions) Presence(node string) (bool, time.Time) { return !s.lost[node], time.Time{} }
+
+func (s *sessions) Watch(_ context.Context, saw func(node string)) { s.saw = saw }
+
+func (s *sessions) set(node string, connected bool) {
+	s.lost[node] = !connected
+	s.saw(node)
+	synctest.Wait()
+}
+
+// A node that is not connected now is the last choice; one that loses its connection often is avoided until that is long ago.
+func TestPrefersGoodConnections(t *testing.T) {
+	play(t, func(w *world) {
+		links := &sessions{lost: map[string]bool{}}
+		w.links = links
+		w.Put(node("a", "64"))
+		w.Put(node("b", "4")) // less is left there
+		w.start()
+		links.set("a", true)
+		links.set("b", true)
+		place := func(name, where string) {
+			w.Helper()
+			w.Put(pod(name, "1"))
+			w.want(name, where)
+			w.Remove(kube.Pod, "default", name)
+		}
+		place("p1", "a")
+		links.set("a", false)
+		place("p2", "b")
+		links.set("a", true)
+		place("p3", "b") // it was lost a moment ago
+		links.set("b", false)
+		place("p4", "a")
+		links.set("b", true)
+		for range 3 {
+			links.set("a", false)
+			links.set("a", true)
+		}
+		place("p5", "b")
+		time.Sleep(24 * time.Hour)
+		place("p6", "a")
+	})
 }
