@@ -16,6 +16,7 @@ const (
 	PodLabels                          // labels of a pod that has a node
 	NamespaceLabels                    // a namespace, or its labels
 	ImageSeen                          // what is known of an image
+	Volumes                            // claims, volumes or classes; a pod with claims has left
 )
 
 // OfNode are the changes whose help depends on the one node where they happen: Admits shows whether there is any.

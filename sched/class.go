@@ -9,19 +9,10 @@ import (
 // that fit nowhere need it.
 func (p *Pod) Class() string {
 	o, spec := p.Object, &p.Object.Spec
-	claims := []string{}
-	for i := range spec.Volumes {
-		switch v := &spec.Volumes[i]; {
-		case v.PersistentVolumeClaim != nil:
-			claims = append(claims, v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			claims = append(claims, o.Name+"-"+v.Name) // of this pod alone
-		}
-	}
 	data, err := json.Marshal([]any{
 		o.Namespace, o.Labels, p.priority, spec.PreemptionPolicy, spec.NodeName, spec.NodeSelector, spec.Affinity, spec.Tolerations,
 		spec.TopologySpreadConstraints, p.requests.milliCPU, p.requests.memory, p.requests.ephemeral, p.requests.extended,
-		p.ports, p.images, p.architectures, claims, spec.ResourceClaims,
+		p.ports, p.images, p.architectures, p.claims, spec.ResourceClaims,
 	})
 	if err != nil {
 		return string(o.UID) // nobody else's
@@ -31,8 +22,8 @@ func (p *Pod) Class() string {
 }
 
 // Independent reports whether nothing that is decided about pods of the same class can turn a refusal of the pod into a node: room
-// only gets less. Affinity to others and spreading may be satisfied by them.
+// only gets less. Affinity to others, spreading and claims may be satisfied by them.
 func (p *Pod) Independent() bool {
 	spec := &p.Object.Spec
-	return len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
+	return len(p.claims) == 0 && len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
 }

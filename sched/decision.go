@@ -17,6 +17,10 @@ type Decision struct {
 	Reasons map[string]int
 	// Cures are the changes of the fleet that may, when Node is "", lead to another answer.
 	Cures Change
+	// Unready is, when not "", why the pod could go to no node, whatever the nodes are.
+	Unready string
+	// Claims are those that get their volume with the pod, when Node is not "".
+	Claims []ClaimPlan
 }
 
 // Fits reports whether a node was found.
@@ -29,6 +33,9 @@ func (d Decision) Message() string {
 	}
 	if d.Nodes == 0 {
 		return "no nodes available to schedule pods"
+	}
+	if d.Unready != "" {
+		return fmt.Sprintf("0/%d nodes are available: %s.", d.Nodes, d.Unready)
 	}
 	return available(d.Nodes, d.Reasons)
 }
@@ -49,6 +56,18 @@ func available(nodes int, reasons map[string]int) string {
 // A pod that is nominated goes to that node if it fits there. Room that is nominated to others, as or more important, is
 // not there for it.
 func (s *Snapshot) Schedule(pod *Pod) Decision {
+	if why := s.unready(pod); why != "" {
+		return Decision{Nodes: len(s.order), Unready: why, Cures: Volumes}
+	}
+	d := s.place(pod)
+	if d.Fits() {
+		d.Claims = s.planClaims(pod, d.Node)
+	}
+	return d
+}
+
+// place finds a node for a pod whose claims are in order.
+func (s *Snapshot) place(pod *Pod) Decision {
 	s.refresh()
 	d := Decision{Nodes: len(s.order)}
 	filters := s.activeFilters(pod)

@@ -47,7 +47,7 @@ func (crowded) movable(*node) bool { return true }
 func (s *Snapshot) activeFilters(p *Pod) []filter {
 	all := [...]filter{
 		&badPod{}, &unschedulable{}, &nodeName{}, &taints{}, &nodeAffinity{}, &system{}, &architecture{}, &ports{}, &fit{},
-		&topologySpread{}, &podAffinity{},
+		&volumes{}, &topologySpread{}, &podAffinity{},
 	}
 	var active []filter
 	for _, f := range all {

@@ -63,6 +63,10 @@ func (s *Snapshot) Preempt(pod *Pod, budgets []Budget) Preemption {
 		out.excluded = "not eligible due to preemptionPolicy=Never."
 		return out
 	}
+	if s.unready(pod) != "" {
+		out.reasons[notHelpful] = out.nodes
+		return out
+	}
 	filters := s.activeFilters(pod)
 	if s.victimsLeave(filters, pod) {
 		out.excluded, out.Waits = "not eligible due to a terminating pod on the nominated node.", true

@@ -25,6 +25,7 @@ type Snapshot struct {
 	images     map[string][]string          // architectures
 	located    map[string]*nodeSet          // nodes that have an image; none is empty
 	links      map[string]int64             // quality, of nodes where it is not the best
+	claims                                  // and volumes
 
 	nominations map[types.UID]nomination // promises to pods that wait for room
 
@@ -72,7 +73,8 @@ type node struct {
 // NewSnapshot returns an empty fleet.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{nodes: map[string]*node{}, pods: map[types.UID]*placed{}, orphans: map[string]map[types.UID]*placed{},
-		namespaces: map[string]map[string]string{}, images: map[string][]string{}, located: map[string]*nodeSet{}, links: map[string]int64{}, nominations: map[types.UID]nomination{},
+		namespaces: map[string]map[string]string{}, images: map[string][]string{}, located: map[string]*nodeSet{}, links: map[string]int64{},
+		claims: newClaims(), nominations: map[types.UID]nomination{},
 		topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
 }
 
@@ -155,6 +157,7 @@ func (s *Snapshot) SetPod(pod *Pod) {
 	}
 	p := &placed{Pod: pod, node: pod.Object.Spec.NodeName}
 	s.pods[pod.Object.UID] = p
+	s.use(pod, 1)
 	if n := s.nodes[p.node]; n != nil {
 		s.attach(n, p)
 	} else {
@@ -169,6 +172,7 @@ func (s *Snapshot) RemovePod(uid types.UID) {
 		return
 	}
 	delete(s.pods, uid)
+	s.use(p.Pod, -1)
 	if n := s.nodes[p.node]; n != nil {
 		s.detach(n, p)
 		return

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/volumebinder"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
@@ -25,26 +26,39 @@ const (
 type outcome struct {
 	*entry
 	decision sched.Decision
-	victims  []*sched.Pod // that must go for it
-	write    control.Write
-	writes   bool // write is set
-	failed   bool // it could not be written
+	victims  []*sched.Pod           // that must go for it
+	writes   []control.Write        // in one commit
+	bindings []volumebinder.Binding // of claims that get their volume with the pod
+	failed   bool                   // it could not be written
 }
 
 // round decides about each pod of the batch and commits all of it together. Then the victims of those that preempt are evicted, and
 // pods that wait like those that have got something are tried next.
 func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 	now := time.Now()
-	refused := map[string]*refusal{}
+	refused, volumes := map[string]*refusal{}, promised{}
 	s.budgets = nil
 	outcomes := make([]*outcome, 0, len(batch))
 	for _, e := range batch {
+		if volumes.has(e.prepared) {
+			s.queue.put(e, ready)
+			continue
+		}
 		o := &outcome{entry: e}
 		err := contain.Do(s.cfg.Log, site, control.KeyOf(e.pod).String(), func() error {
 			r := s.decide(e, refused)
-			if o.decision = r.decision; o.decision.Fits() {
+			if o.decision = r.decision; len(o.decision.Claims) > 0 {
+				if why := s.bindVolumes(o); why != "" {
+					o.decision = sched.Decision{Nodes: o.decision.Nodes, Unready: why, Cures: sched.Volumes}
+				}
+				volumes.add(o)
+			}
+			switch {
+			case o.decision.Fits():
 				s.assume(o, now)
-			} else {
+			case r.decision.Fits(): // it waits for its volume, not for room
+				s.park(o, "", now)
+			default:
 				s.park(o, s.preempt(o, r), now)
 			}
 			return nil
@@ -56,7 +70,7 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 		}
 		outcomes = append(outcomes, o)
 	}
-	s.commit(ctx, slices.DeleteFunc(slices.Clone(outcomes), func(o *outcome) bool { return !o.writes }))
+	s.commit(ctx, slices.DeleteFunc(slices.Clone(outcomes), func(o *outcome) bool { return len(o.writes) == 0 }))
 	s.evict(ctx, outcomes)
 	got := map[string]int{}
 	for _, o := range outcomes {
@@ -98,7 +112,7 @@ func (s *Scheduler) assume(o *outcome, now time.Time) {
 	setScheduled(bound, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, now)
 	s.snap.SetPod(sched.NewPod(bound))
 	s.assumed[bound.UID] = true
-	o.write, o.writes = control.Write{Object: bound, Old: o.pod, Subresource: "binding"}, true
+	o.writes = append(o.writes, control.Write{Object: bound, Old: o.pod, Subresource: "binding"})
 }
 
 // park makes the pod wait for a change of the fleet. A changed condition or nomination is marked for writing; when only the message
@@ -114,14 +128,14 @@ func (s *Scheduler) park(o *outcome, preemption string, now time.Time) {
 	}
 	have := control.PodCondition(o.pod, corev1.PodScheduled)
 	same := have != nil && have.Status == corev1.ConditionFalse && have.Reason == corev1.PodReasonUnschedulable && have.Message == message
-	promised := o.pod.Status.NominatedNodeName == o.nominated
-	if same && promised {
+	nominated := o.pod.Status.NominatedNodeName == o.nominated
+	if same && nominated {
 		if !flushed {
 			s.report(o.entry, message, now)
 		}
 		return
 	}
-	if soon := o.wrote.Add(rewriteEvery); promised && !o.wrote.IsZero() && soon.After(now) {
+	if soon := o.wrote.Add(rewriteEvery); nominated && !o.wrote.IsZero() && soon.After(now) {
 		s.queue.sooner(o.entry, soon)
 		return
 	}
@@ -129,7 +143,7 @@ func (s *Scheduler) park(o *outcome, preemption string, now time.Time) {
 	failed.Status.NominatedNodeName = o.nominated
 	setScheduled(failed, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 		Reason: corev1.PodReasonUnschedulable, Message: message}, now)
-	o.write, o.writes = control.Write{Object: failed, Old: o.pod, Subresource: "status"}, true
+	o.writes = append(o.writes, control.Write{Object: failed, Old: o.pod, Subresource: "status"})
 	o.wrote = now
 	s.report(o.entry, message, now)
 }
@@ -155,15 +169,15 @@ func (s *Scheduler) commit(ctx context.Context, outcomes []*outcome) {
 	if len(outcomes) == 0 {
 		return
 	}
-	writes := make([]control.Write, len(outcomes))
-	for i, o := range outcomes {
-		writes[i] = o.write
+	writes := make([]control.Write, 0, len(outcomes))
+	for _, o := range outcomes {
+		writes = append(writes, o.writes...)
 	}
 	err := s.write(ctx, "round", writes)
 	alone := err != nil && len(outcomes) > 1 && ctx.Err() == nil
 	for _, o := range outcomes {
 		if alone {
-			err = s.write(ctx, control.KeyOf(o.pod).String(), []control.Write{o.write})
+			err = s.write(ctx, control.KeyOf(o.pod).String(), o.writes)
 		}
 		s.settle(o, err)
 	}
@@ -179,8 +193,9 @@ func (s *Scheduler) unassume(o *outcome) {
 	delete(s.assumed, o.pod.UID)
 	if p, ok := s.snap.Pod(o.pod.UID); ok {
 		s.snap.RemovePod(o.pod.UID)
-		s.changes.add(sched.PodLeft, p.Object.Spec.NodeName) // its room is free again
+		s.left(p)
 	}
+	s.unbindVolumes(o)
 	s.snap.Nominate(o.prepared, o.nominated)
 }
 
@@ -191,6 +206,7 @@ func (s *Scheduler) settle(o *outcome, err error) {
 	case err == nil && binding:
 		s.drop(o.pod.UID)
 		s.changes.add(sched.PodCame, o.decision.Node)
+		s.provisioned(o)
 		s.cfg.Events.Event(o.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", o.pod.Namespace, o.pod.Name, o.decision.Node)
 	case err == nil:
 	case binding:

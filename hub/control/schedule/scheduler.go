@@ -78,7 +78,7 @@ const maxBatch = 256
 // Run schedules until ctx ends, and returns nil then.
 func (s *Scheduler) Run(ctx context.Context) error {
 	s.follow(ctx)
-	s.cfg.Client.Subscribe(ctx, s.saw, kube.Pod, kube.Node, kube.Namespace)
+	s.cfg.Client.Subscribe(ctx, s.saw, append([]kube.GVK{kube.Pod, kube.Node, kube.Namespace}, volumeKinds...)...)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -145,6 +145,8 @@ func (s *Scheduler) takeOne(c control.Change) {
 		} else {
 			s.snap.SetNamespace(c.New.GetName(), c.New.GetLabels())
 		}
+	default:
+		s.volume(c)
 	}
 }
 
@@ -157,7 +159,7 @@ func (s *Scheduler) pod(c control.Change) {
 		s.drop(uid)
 		if was {
 			s.snap.RemovePod(uid)
-			s.changes.add(sched.PodLeft, old.Object.Spec.NodeName)
+			s.left(old)
 		}
 		return
 	}
@@ -181,6 +183,14 @@ func (s *Scheduler) pod(c control.Change) {
 		if len(pod.Spec.SchedulingGates) > 0 && ours(pod) {
 			s.gated[uid] = true
 		}
+	}
+}
+
+// left notes that a pod occupies its node, and its claims, no longer.
+func (s *Scheduler) left(p *sched.Pod) {
+	s.changes.add(sched.PodLeft, p.Object.Spec.NodeName)
+	if len(p.Claims()) > 0 {
+		s.changes.add(sched.Volumes, "")
 	}
 }
 
