@@ -40,21 +40,38 @@ type Pod struct {
 
 // assumed is what a container is taken to use of what it says nothing about, for scoring only; the numbers are Kubernetes'.
 var assumed = corev1.ResourceList{
-	corev1.ResourceCPU:    *resource.NewMilliQuantity(100, resource.DecimalSI),
-	corev1.ResourceMemory: *resource.NewQuantity(200<<20, resource.BinarySI),
+	corev1.ResourceCPU:    *resource.NewMilliQuantity(assumedMilliCPU, resource.DecimalSI),
+	corev1.ResourceMemory: *resource.NewQuantity(assumedMemory, resource.BinarySI),
 }
 
-// saysNothing reports whether a container of the pod has no request for CPU or memory.
-func saysNothing(pod *corev1.Pod) bool {
+const (
+	assumedMilliCPU = 100
+	assumedMemory   = 200 << 20
+)
+
+// scoredRequests returns the pod's requests with what is assumed of containers that leave them open.
+func scoredRequests(pod *corev1.Pod, requests resources) resources {
+	simple := len(pod.Spec.InitContainers) == 0 && pod.Spec.Resources == nil
+	cpu, memory := int64(0), int64(0) // containers that leave it open
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
-			r := list[i].Resources.Requests
-			if r.Cpu().IsZero() || r.Memory().IsZero() {
-				return true
+			if _, ok := list[i].Resources.Requests[corev1.ResourceCPU]; !ok {
+				cpu++
+			}
+			if _, ok := list[i].Resources.Requests[corev1.ResourceMemory]; !ok {
+				memory++
 			}
 		}
 	}
-	return false
+	switch {
+	case cpu+memory == 0:
+	case simple: // nearly all pods, for which upstream's helper would do no more than this
+		requests.milliCPU += cpu * assumedMilliCPU
+		requests.memory += memory * assumedMemory
+	default:
+		return resourcesOf(helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true, NonMissingContainerRequests: assumed}))
+	}
+	return requests
 }
 
 // NewPod prepares a pod.
@@ -64,10 +81,7 @@ func NewPod(pod *corev1.Pod) *Pod {
 		p.started = t.UnixNano()
 	}
 	p.requests = resourcesOf(kube.PodRequests(pod))
-	p.scored = p.requests
-	if saysNothing(pod) {
-		p.scored = resourcesOf(helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true, NonMissingContainerRequests: assumed}))
-	}
+	p.scored = scoredRequests(pod, p.requests)
 	for _, cs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for _, c := range cs {
 			if c.Image != "" {

@@ -297,3 +297,28 @@ func antiAffinity(p *corev1.Pod) []corev1.PodAffinityTerm {
 	}
 	return p.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
 }
+
+// TestAssumedRequests checks that what is worked out for plain pods is what upstream's helper gives.
+func TestAssumedRequests(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		p := &corev1.Pod{}
+		for range rapid.IntRange(1, 3).Draw(r, "containers") {
+			list := corev1.ResourceList{}
+			if rapid.Bool().Draw(r, "cpu") {
+				list[corev1.ResourceCPU] = *resource.NewMilliQuantity(int64(rapid.IntRange(0, 3).Draw(r, "milli"))*100, resource.DecimalSI)
+			}
+			if rapid.Bool().Draw(r, "memory") {
+				list[corev1.ResourceMemory] = *resource.NewQuantity(int64(rapid.IntRange(0, 3).Draw(r, "bytes"))<<20, resource.BinarySI)
+			}
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Resources: corev1.ResourceRequirements{Requests: list}})
+		}
+		// A pod with an init container that asks for nothing goes the long way, to the same sum.
+		long := p.DeepCopy()
+		long.Spec.InitContainers = []corev1.Container{{}}
+		cpu, memory := sched.Scored(p)
+		longCPU, longMemory := sched.Scored(long)
+		if max(cpu, 100) != longCPU || max(memory, 200<<20) != longMemory {
+			r.Fatalf("%d, %d, upstream says %d, %d", cpu, memory, longCPU, longMemory)
+		}
+	})
+}

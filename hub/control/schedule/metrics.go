@@ -12,11 +12,14 @@ type Metrics struct {
 	attempts    *prometheus.CounterVec
 	preemptions prometheus.Counter
 	victims     prometheus.Histogram
+
+	active, backoff, unschedulable, gated prometheus.Gauge   // of waiting
+	scheduled, refused, failed            prometheus.Counter // of attempts
 }
 
 // NewMetrics returns metrics of a scheduler that has done nothing yet.
 func NewMetrics() *Metrics {
-	return &Metrics{
+	m := &Metrics{
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "scheduler_pending_pods", Help: "Pods without a node: about to be tried (active), not before a time (backoff), waiting for a change (unschedulable), with scheduling gates (gated).",
 		}, []string{"queue"}),
@@ -30,6 +33,12 @@ func NewMetrics() *Metrics {
 			Name: "scheduler_preemption_victims", Help: "Pods that one preemption evicts.", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
 		}),
 	}
+	queue, result := m.waiting.WithLabelValues, func(r string) prometheus.Counter {
+		return m.attempts.WithLabelValues(corev1.DefaultSchedulerName, r)
+	}
+	m.active, m.backoff, m.unschedulable, m.gated = queue("active"), queue("backoff"), queue("unschedulable"), queue("gated")
+	m.scheduled, m.refused, m.failed = result("scheduled"), result("unschedulable"), result("error")
+	return m
 }
 
 // Describe implements prometheus.Collector.
@@ -52,23 +61,22 @@ func (m *Metrics) all() []prometheus.Collector {
 
 // pending sets how many pods wait where.
 func (m *Metrics) pending(q *queue, gated int) {
-	for name, n := range map[string]int{
-		"active": q.count[ready], "backoff": q.count[later], "unschedulable": q.count[parked], "gated": gated,
-	} {
-		m.waiting.WithLabelValues(name).Set(float64(n))
-	}
+	m.active.Set(float64(q.count[ready]))
+	m.backoff.Set(float64(q.count[later]))
+	m.unschedulable.Set(float64(q.count[parked]))
+	m.gated.Set(float64(gated))
 }
 
 // attempt counts what became of one pod in a round.
 func (m *Metrics) attempt(o *outcome) {
-	result := "unschedulable"
 	switch {
 	case o.failed:
-		result = "error"
+		m.failed.Inc()
 	case o.decision.Fits():
-		result = "scheduled"
+		m.scheduled.Inc()
+	default:
+		m.refused.Inc()
 	}
-	m.attempts.WithLabelValues(corev1.DefaultSchedulerName, result).Inc()
 }
 
 // preempted counts one preemption with its victims.
