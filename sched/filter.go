@@ -88,7 +88,7 @@ func (f *unschedulable) prepare(_ *Snapshot, p *Pod) bool {
 	f.tolerated = tolerates(p.Object.Spec.Tolerations, &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule})
 	return !f.tolerated
 }
-func (f *unschedulable) allows(n *node) bool    { return !n.obj.Spec.Unschedulable }
+func (f *unschedulable) allows(n *node) bool    { return !n.cordoned }
 func (f *unschedulable) reasons(*node) []string { return []string{"node(s) were unschedulable"} }
 func (f *unschedulable) cures() Change          { return NodeCame | NodeTaints }
 

@@ -46,28 +46,30 @@ type placed struct {
 	node string
 }
 
-// node is a Node and the sums over its pods.
+// node is a Node and the sums over its pods. What each decision reads of each node comes first, in few cache lines.
 type node struct {
-	name string
-	slot int // index of the node in every count; stable while it exists
-	obj  *corev1.Node
-
+	cordoned    bool
+	dark        bool // the hub does not reach it: nothing that it runs can be ended
+	slot        int  // index of the node in every count; stable while it exists
+	count       int64
+	maxPods     int64          // of count
+	hard        []corev1.Taint // NoSchedule and NoExecute
+	nominated   []*Pod         // ordered by UID; most nodes have none
 	allocatable resources
-	maxPods     int64
 	used        resources
 	scored      resources
-	count       int64 // of pods
-	pods        map[types.UID]*placed
-	low         *lowPods // of count's pods; nil when they have changed
-	nominated   []*Pod   // ordered by UID; most nodes have none
-	ports       []kube.HostPort
+	link        int64             // quality of the connection, 0 to maxScore
 	owners      map[types.UID]int // pods by controller
-	hard, soft  []corev1.Taint    // NoSchedule and NoExecute; PreferNoSchedule
-	arch        string
-	variant     string // of arch, "v6"; empty when it is not known
-	os          string // "linux"; empty when it is not known
-	link        int64  // quality of the connection, 0 to maxScore
-	dark        bool   // the hub does not reach it: nothing that it runs can be ended
+
+	name    string
+	obj     *corev1.Node
+	pods    map[types.UID]*placed
+	low     *lowPods // of pods; nil when they have changed
+	ports   []kube.HostPort
+	soft    []corev1.Taint // PreferNoSchedule
+	arch    string
+	variant string // of arch, "v6"; empty when it is not known
+	os      string // "linux"; empty when it is not known
 }
 
 // NewSnapshot returns an empty fleet.
@@ -106,7 +108,7 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 	if q, ok := obj.Status.Allocatable[corev1.ResourcePods]; ok {
 		n.maxPods = q.Value()
 	}
-	n.hard, n.soft, n.dark = nil, nil, false
+	n.hard, n.soft, n.dark, n.cordoned = nil, nil, false, obj.Spec.Unschedulable
 	for _, t := range obj.Spec.Taints {
 		n.dark = n.dark || t.Key == kube.TaintUnreachable
 		if t.Effect == corev1.TaintEffectPreferNoSchedule {
