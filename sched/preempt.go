@@ -99,10 +99,10 @@ func (s *Snapshot) Preempt(pod *Pod, budgets []Budget) Preemption {
 func enough(nodes int) int { return max(100, nodes/10) }
 
 // victimsLeave reports whether a less important pod that was evicted by preemption is still leaving the node that pod is nominated
-// to. When that node cannot take the pod in any case, waiting for it is no use.
+// to. When that node cannot take the pod in any case, or is dark, waiting for it is no use.
 func (s *Snapshot) victimsLeave(filters []filter, pod *Pod) bool {
 	n := s.nodes[s.nominations[pod.Object.UID].node]
-	if n == nil {
+	if n == nil || n.dark {
 		return false
 	}
 	if r := s.refusal(filters, pod, n); r != nil && !r.movable {

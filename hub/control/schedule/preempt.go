@@ -55,6 +55,7 @@ func (s *Scheduler) preempt(o *outcome, r *refusal) (why string) {
 		}
 	}
 	s.nominate(o.entry, p.Node)
+	o.preempts = true
 	o.victims = slices.DeleteFunc(slices.Clone(p.Victims), func(v *sched.Pod) bool { return v.Object.DeletionTimestamp != nil })
 	s.budgets.spend(o.victims)
 	return ""

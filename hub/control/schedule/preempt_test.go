@@ -236,10 +236,18 @@ func TestNoPreemptionOnDarkNodes(t *testing.T) {
 			t.Error("low goes")
 		}
 		time.Sleep(time.Minute)
-		n = n.DeepCopy()
-		n.Spec.Taints = nil
-		w.Put(n)
+		bright := n.DeepCopy()
+		bright.Spec.Taints = nil
+		w.Put(bright)
 		time.Sleep(maxWait)
 		w.wantNominated("high", "a")
+		if !w.leaving("low") {
+			t.Error("low stays")
+		}
+		w.Put(n) // dark again, before low has ended
+		time.Sleep(maxWait)
+		w.wantNominated("high", "")
+		w.Put(node("b", "1"))
+		w.want("high", "b")
 	})
 }

@@ -26,7 +26,8 @@ const (
 type outcome struct {
 	*entry
 	decision sched.Decision
-	victims  []*sched.Pod           // that must go for it
+	victims  []*sched.Pod           // that must go for it, those aside that are leaving
+	preempts bool                   // it has been promised room that victims leave
 	writes   []control.Write        // in one commit
 	bindings []volumebinder.Binding // of claims that get their volume with the pod
 	failed   bool                   // it could not be written
@@ -75,7 +76,7 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 	got := map[string]int{}
 	for _, o := range outcomes {
 		s.cfg.Metrics.attempt(o)
-		if len(s.queue.groups) > 0 && (o.decision.Fits() || o.nominated != "") {
+		if len(s.queue.groups) > 0 && (o.decision.Fits() || o.preempts) {
 			got[o.classOf()]++
 		}
 	}
