@@ -27,7 +27,7 @@ spec:
   template:
     metadata: {labels: {app: db}}
     spec:
-      terminationGracePeriodSeconds: 0
+      terminationGracePeriodSeconds: 1
       securityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 2000}
       containers:
       - name: db
@@ -198,7 +198,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: reader}
 spec:
-  terminationGracePeriodSeconds: 0
+  terminationGracePeriodSeconds: 1
   containers:
   - name: c
     image: petrel.local/box:v1
@@ -213,7 +213,7 @@ spec:
     ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}}}
 `, disk))
 	h.Running("reader")
-	if out := h.Kubectl("exec", "reader", "--", "sh", "-c", "cat /disk/top /part/below; ls /scratch; cat /scratch/refused"); out != "at the topbelowmade\nrefused\ntouch: /disk/made: Read-only file system" {
+	if out := h.Kubectl("exec", "reader", "--", "sh", "-c", "cat /disk/top /part/below; ls /scratch; cat /scratch/refused"); out != "at the topbelowmade\nrefused\ntouch: /disk/made: Read-only file system\n" {
 		t.Errorf("the pod sees %q", out)
 	}
 	dir, _ := s.place("reader-scratch")
