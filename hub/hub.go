@@ -253,6 +253,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics},
+		Fairness:      h.fairness(),
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),

@@ -63,6 +63,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.pki,
 		events,
 		h.policyStatus(),
+		h.priorityLevels(),
 		h.dispatch,
 		h.crd,
 		nodes,
