@@ -66,6 +66,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.pki,
 		events,
 		h.policyStatus(),
+		h.priorityLevels(),
 		h.dispatch,
 		images,
 		h.crd,
