@@ -96,6 +96,7 @@ func (d *Dispatch) drainAll(now time.Time) {
 // drainTouched drains those whose sets have changed. It is the end of a round, so that a node gets what has changed in it as
 // one batch.
 func (d *Dispatch) drainTouched(now time.Time) {
+	d.share(now)
 	for n := range d.touched {
 		delete(d.touched, n)
 		if n.current != nil {
@@ -124,15 +125,13 @@ func (d *Dispatch) changeAll(now time.Time, changes []control.Change) {
 		o := c.Object()
 		contain.Go(d.cfg.Log, "dispatch/change", o.GetNamespace()+"/"+o.GetName(), func() { d.change(now, c) })
 	}
-	for _, k := range d.set.Stale() {
-		contain.Go(d.cfg.Log, "dispatch/shared", k.String(), func() { d.set.Share(k) })
-	}
-	d.spread()
+	d.share(now)
 }
 
 // tick drains every session whose time has come, and does what else is due.
 func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
+	d.share(now)
 	d.wakeAt(d.images.Expire(now))
 	for _, n := range d.nodes {
 		d.guard(now, n, func() { d.tickNode(now, n) })

@@ -94,14 +94,17 @@ func (d *Dispatch) spread() {
 	for _, op := range out.Ops {
 		switch op.Verb {
 		case desired.Share:
-			d.sharedChanged(op.ID, d.common.Put(op.Object), op.Object)
+			d.common.Put(op.Object)
 		case desired.Unshare:
-			d.sharedChanged(op.ID, d.common.Remove(op.ID), nil)
+			d.common.Remove(op.ID)
 		default:
 			if n := d.session(op.Node); n != nil {
 				d.setChanged(n, op)
 			}
 		}
+	}
+	if r := d.common.Cut(); r != nil {
+		d.sharedChanged(r)
 	}
 	for _, f := range out.Failed {
 		d.cfg.Log.Error("object not passed on to nodes", "kind", f.Kind, "name", f.Name, "error", f.Err)
@@ -112,21 +115,12 @@ func (d *Dispatch) spread() {
 func (d *Dispatch) setChanged(n *node, op desired.Op) {
 	switch op.Verb {
 	case desired.Put:
+		d.podPut = d.podPut || op.ID.Kind == wire.KindPod
 		d.put(n, op.Object)
 	case desired.Remove:
 		d.remove(n, op.ID)
 	case desired.Hide:
 		n.down.Except(op.ID)
-	}
-}
-
-// sharedChanged passes a change of what all nodes get to all sessions.
-func (d *Dispatch) sharedChanged(id wire.ID, before, now *wire.Object) {
-	for _, n := range d.byName {
-		if n.current != nil {
-			n.down.SharedChanged(id, before, now)
-			d.touched[n] = struct{}{}
-		}
 	}
 }
 

@@ -26,6 +26,8 @@ type Dispatch struct {
 	byName   map[string]*node // the device of a Node, once it has been welcomed
 	set      *desired.Sets
 	common   *wire.Shared       // what all nodes get
+	shareAt  time.Time          // before which changes of it are gathered, see share
+	podPut   bool               // a pod has been put into a set since share was called
 	touched  map[*node]struct{} // connected nodes whose set has changed in this round
 	queue    []queued           // sessions that may have something to do, see drainAll
 	revision uint64             // largest seen in the feed; grows only

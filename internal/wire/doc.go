@@ -39,11 +39,13 @@
 //	               know: that agent keeps its pods. An agent of version 2 takes no Refuse of a hub of version 1 for the
 //	               deletion of its Node, and no set of such a hub for complete. So update the hub first.
 //	   2026-11-28  streams of kind connect and node; an agent that does not know the kind ends the stream with BadRequest
+//	3  2026-11-29  Batch with rounds, as a message of its own number: differences of what all nodes get. A hub sends none to an
+//	               agent of version 1 or 2, which gets whole objects as before. A hub takes no rounds.
 package wire
 
 // Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses
 // an agent older than MinVersion. Fields are only ever appended to messages, and unknown trailing bytes are ignored.
 const (
-	Version    = 2
+	Version    = 3
 	MinVersion = 1
 )

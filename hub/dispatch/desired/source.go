@@ -25,6 +25,10 @@ type Source struct {
 	// All is true when every node needs every object.
 	All bool
 
+	// BeforePods is true when a pod that is sent after an object was made has to find it on its node, as it has to find the Services that
+	// its environment names. Of sources with All; their parts may come later.
+	BeforePods bool
+
 	// Compose returns an object as nodes get it: trimmed, with Kind and o's UID as its ID, and equal as long as nothing
 	// changes that nodes use. Nil means that there is nothing to send yet. parts is for sources with Part.
 	Compose func(o kube.Object, parts []kube.Object) (*wire.Object, error)
@@ -45,7 +49,7 @@ func Table() []Source {
 		{Kind: wire.KindPod, GVK: kube.Pod, Node: podNode, Compose: alone(podObject)},
 		{Kind: wire.KindNode, GVK: kube.Node, Node: kube.Object.GetName, Compose: alone(nodeObject), Hides: wire.KindPeer},
 		{Kind: wire.KindPeer, GVK: kube.Node, All: true, Compose: alone(peerObject)},
-		{Kind: wire.KindService, GVK: kube.Service, All: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
+		{Kind: wire.KindService, GVK: kube.Service, All: true, BeforePods: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
 		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(core.PodConfigMaps), Compose: alone(configMapObject)},
 		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(core.PodSecrets), Compose: alone(secretObject)},
 		{Kind: wire.KindRuntimeClass, GVK: kube.RuntimeClass, Refs: runtimeClass, Compose: alone(runtimeClassObject)},
