@@ -6,6 +6,7 @@ import "net/netip"
 type Table struct {
 	Services  []Service
 	HostPorts []HostPort
+	Zone      string // this node's, "" for none; endpoints that are hinted for it are preferred
 }
 
 // Service is a Kubernetes Service joined with its endpoints, cut down to what a node needs.
@@ -55,10 +56,12 @@ type Endpoint struct {
 	Addr        netip.Addr        `json:"ip"`
 	Ports       map[string]uint16 `json:"ports"` // by Port.Name ("" for an unnamed port); key "name/UDP" never occurs: names are unique in a Service
 	Hostname    string            `json:"host,omitempty"`
-	Node        string            `json:"node,omitempty"`
+	Node        string            `json:"node,omitempty"` // of Services with LocalOnly* or HealthPort; of others it may be left out
 	Ready       bool              `json:"ready,omitempty"`
 	Serving     bool              `json:"serving,omitempty"`
 	Terminating bool              `json:"terminating,omitempty"`
+	Zones       []string          `json:"zones,omitempty"` // hints: the zones and nodes whose clients should prefer it
+	Nodes       []string          `json:"nodes,omitempty"`
 }
 
 // HostPort forwards a port of this node to a pod's.

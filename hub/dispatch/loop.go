@@ -17,10 +17,10 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 	defer timer.Stop()
 	for {
 		// Rounded up a little, so that the timers of many nodes fire together.
-		if d.wake.IsZero() {
+		if wake := d.nextWake(); wake.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(max(time.Until(d.wake), 0) + 5*time.Millisecond)
+			timer.Reset(max(time.Until(wake), 0) + 5*time.Millisecond)
 		}
 		select {
 		case <-ctx.Done():
@@ -31,7 +31,6 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 			}
 			return fmt.Errorf("dispatch: %w", err)
 		case <-timer.C:
-			d.wake = time.Time{}
 			d.tick(time.Now())
 		case <-d.inbox.ready:
 			d.work(time.Now())
@@ -130,10 +129,11 @@ func (d *Dispatch) changeAll(now time.Time, changes []control.Change) {
 
 // tick drains every session whose time has come, and does what else is due.
 func (d *Dispatch) tick(now time.Time) {
+	d.wake = time.Time{}
 	d.nudge(now)
 	d.share(now)
 	d.wakeAt(d.images.Expire(now))
-	for _, n := range d.nodes {
+	for _, n := range d.dueNodes(now) {
 		d.guard(now, n, func() { d.tickNode(now, n) })
 		d.drainAll(now)
 	}
@@ -145,14 +145,19 @@ func (d *Dispatch) tickNode(now time.Time, n *node) {
 		if w := c.wake(); !w.IsZero() && !now.Before(w) {
 			d.enqueue(n, c)
 		} else {
-			d.wakeAt(w)
+			d.wakeNode(n, w)
 		}
 	}
-	if n.current != nil {
-		d.renewTokens(now, n)
-		d.set.Expire(now, n.name)
-		d.spread()
+	if n.current == nil {
+		return
 	}
+	if !n.renew.IsZero() && !now.Before(n.renew) {
+		d.renewTokens(now, n)
+	} else {
+		d.wakeNode(n, n.renew)
+	}
+	d.set.Expire(now, n.name)
+	d.spread()
 }
 
 // busChanged records whether the bus works. Without it no session can be kept; with it again, nodes are nudged.

@@ -12,7 +12,7 @@ import (
 
 // compose composes the whole set of a node whose session is about to open. have is the hash of the node's copy.
 func (d *Dispatch) compose(now time.Time, n *node, have wire.Hash) {
-	n.down = wire.NewSharing(d.common)
+	n.down, n.renew = wire.NewSharing(d.common), time.Time{}
 	if d.tokens != nil {
 		for _, o := range n.tokens.Open(d.set.Pods(n.name), have.IsZero()) {
 			d.put(n, o)
@@ -56,7 +56,8 @@ func (d *Dispatch) renewTokens(now time.Time, n *node) {
 	for _, r := range due {
 		d.makeToken(n, r)
 	}
-	d.wakeAt(next)
+	n.renew = next
+	d.wakeNode(n, next)
 }
 
 // makeToken asks for a token, which is made beside the loop.
@@ -72,7 +73,8 @@ func (d *Dispatch) tokenMade(now time.Time, n *node, r tokens.Result) {
 	if !ok {
 		return
 	}
-	d.wakeAt(next)
+	n.renew = earliest(n.renew, next)
+	d.wakeNode(n, next)
 	if r.Err != nil {
 		d.cfg.Log.Warn("token not made, will try again", "pod", r.Pod.Namespace+"/"+r.Pod.Name, "error", r.Err, "retry", tokens.Retry)
 	}
@@ -109,7 +111,11 @@ func (d *Dispatch) spread() {
 	for _, f := range out.Failed {
 		d.cfg.Log.Error("object not passed on to nodes", "kind", f.Kind, "name", f.Name, "error", f.Err)
 	}
-	d.wakeAt(out.Wake)
+	for _, name := range out.Waiting {
+		if n := d.session(name); n != nil {
+			d.wakeNode(n, out.Wake)
+		}
+	}
 }
 
 func (d *Dispatch) setChanged(n *node, op desired.Op) {

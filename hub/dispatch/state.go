@@ -34,7 +34,8 @@ type Dispatch struct {
 	refusals refusals
 	pending  map[string]*node // devices that are not known and have begun a handshake; at most maxStrangers
 	knocks   bucket           // of such devices
-	wake     time.Time        // when tick has to run; zero: not at all
+	wake     time.Time        // when tick has to run for what is no single node's; zero: not at all
+	wakes    wakes            // when tick has to run for single nodes
 	nudges   []time.Time      // when to nudge nodes without a session again, next first
 }
 
@@ -53,9 +54,6 @@ func (d *Dispatch) enqueue(n *node, c *conn) {
 		d.queue = append(d.queue, queued{n, c})
 	}
 }
-
-// wakeAt makes tick run at t or before; zero changes nothing.
-func (d *Dispatch) wakeAt(t time.Time) { d.wake = earliest(d.wake, t) }
 
 // history returns the store's history, and the largest revision known of it.
 func (d *Dispatch) history() (id string, revision uint64) {
