@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"petrel.dev/petrel/svcproxy/topology"
 )
 
 // listenKey is one socket of the proxy.
@@ -154,12 +156,8 @@ func (pl *planner) want(proto Protocol, ip netip.Addr, port uint16, to *target) 
 // refuse anyone.
 func usable(s *Service, port Port, node, zone string, localOnly bool) []netip.AddrPort {
 	var ready, last []netip.AddrPort
-	near := func(*Endpoint) bool { return true }
-	if !localOnly {
-		near = nearness(s, port, node, zone)
-	}
-	for i := range s.Endpoints {
-		e := &s.Endpoints[i]
+	var hints []topology.Hints // of ready
+	for _, e := range s.Endpoints {
 		n := e.Ports[port.Name]
 		if n == 0 || !e.Addr.IsValid() || (localOnly && e.Node != node) {
 			continue
@@ -167,15 +165,15 @@ func usable(s *Service, port Port, node, zone string, localOnly bool) []netip.Ad
 		to := netip.AddrPortFrom(e.Addr.Unmap(), n)
 		switch {
 		case e.Ready || s.PublishNotReady:
-			if near(e) {
-				ready = append(ready, to)
-			}
+			ready, hints = append(ready, to), append(hints, e.Hints)
 		case e.Serving && e.Terminating:
 			last = append(last, to)
 		}
 	}
 	if len(ready) == 0 {
 		ready = last
+	} else if !localOnly {
+		ready = topology.Near(ready, hints, node, zone)
 	}
 	slices.SortFunc(ready, netip.AddrPort.Compare)
 	return slices.Compact(ready)

@@ -1,6 +1,10 @@
 package svcproxy
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"petrel.dev/petrel/svcproxy/topology"
+)
 
 // Table is everything the proxy and the DNS serve. Apply makes it so; it is always the whole truth, never a difference.
 type Table struct {
@@ -60,8 +64,7 @@ type Endpoint struct {
 	Ready       bool              `json:"ready,omitempty"`
 	Serving     bool              `json:"serving,omitempty"`
 	Terminating bool              `json:"terminating,omitempty"`
-	Zones       []string          `json:"zones,omitempty"` // hints: the zones and nodes whose clients should prefer it
-	Nodes       []string          `json:"nodes,omitempty"`
+	topology.Hints
 }
 
 // HostPort forwards a port of this node to a pod's.

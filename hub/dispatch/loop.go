@@ -17,7 +17,7 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 	defer timer.Stop()
 	for {
 		// Rounded up a little, so that the timers of many nodes fire together.
-		if wake := d.nextWake(); wake.IsZero() {
+		if wake := earliest(d.wake, d.wakes.Next()); wake.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(max(time.Until(wake), 0) + 5*time.Millisecond)
@@ -133,7 +133,7 @@ func (d *Dispatch) tick(now time.Time) {
 	d.nudge(now)
 	d.share(now)
 	d.wakeAt(d.images.Expire(now))
-	for _, n := range d.dueNodes(now) {
+	for _, n := range d.wakes.Take(now) {
 		d.guard(now, n, func() { d.tickNode(now, n) })
 		d.drainAll(now)
 	}

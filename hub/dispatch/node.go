@@ -22,7 +22,6 @@ type node struct {
 	seen   time.Time    // when it was last, as of the end of its last session
 	nudged time.Time    // last nudge
 	tokens *tokens.Book // of its pods; outlives sessions, never nil
-	due    time.Time    // when tick has to work on it, see wakeNode; zero: not at all
 
 	// Valid while current is set.
 	renew   time.Time // when the next of its tokens is due; zero: none is

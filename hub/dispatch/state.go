@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/dispatch/desired"
+	"petrel.dev/petrel/hub/dispatch/due"
 	"petrel.dev/petrel/hub/dispatch/images"
 	"petrel.dev/petrel/hub/dispatch/tokens"
 	"petrel.dev/petrel/internal/wire"
@@ -32,11 +33,11 @@ type Dispatch struct {
 	queue    []queued           // sessions that may have something to do, see drainAll
 	revision uint64             // largest seen in the feed; grows only
 	refusals refusals
-	pending  map[string]*node // devices that are not known and have begun a handshake; at most maxStrangers
-	knocks   bucket           // of such devices
-	wake     time.Time        // when tick has to run for what is no single node's; zero: not at all
-	wakes    wakes            // when tick has to run for single nodes
-	nudges   []time.Time      // when to nudge nodes without a session again, next first
+	pending  map[string]*node  // devices that are not known and have begun a handshake; at most maxStrangers
+	knocks   bucket            // of such devices
+	wake     time.Time         // when tick has to run for what is no single node's; zero: not at all
+	wakes    *due.Times[*node] // when tick has to work on single nodes, see wakeNode; never nil
+	nudges   []time.Time       // when to nudge nodes without a session again, next first
 }
 
 // session returns the node that has a session under a Node's name, or nil.
@@ -67,6 +68,12 @@ func (d *Dispatch) history() (id string, revision uint64) {
 func (d *Dispatch) publish(device string, frame []byte) {
 	d.cfg.Bus.Publish(wire.DownTopic(d.cfg.Keys.ClusterID, device), frame)
 }
+
+// wakeAt makes tick run at t or before; zero changes nothing.
+func (d *Dispatch) wakeAt(t time.Time) { d.wake = earliest(d.wake, t) }
+
+// wakeNode makes tick work on a node at t or before; zero changes nothing.
+func (d *Dispatch) wakeNode(n *node, t time.Time) { d.wakes.Add(n, t) }
 
 // call runs f on the loop.
 func (d *Dispatch) call(f func(now time.Time)) { d.inbox.call(call{f: f}) }
