@@ -58,7 +58,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.keepSealed(ctx) })
-	for _, r := range append(h.accessLoops(),
+	for _, r := range append(append(h.accessLoops(), h.storageLoops(as, events)...),
 		h.audit,
 		h.pki,
 		events,
