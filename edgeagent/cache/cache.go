@@ -138,7 +138,29 @@ func (c *Cache) take(b *wire.Batch) {
 			c.bytes += int64(len(p.Data)) + 128
 		}
 	}
-	c.snapshot = nil
+	c.snapshot = c.replaced(b)
+}
+
+// replaced returns the snapshot with a batch that only replaces objects, as most do that come to a running node; nil when it does more,
+// and the snapshot must be made again.
+func (c *Cache) replaced(b *wire.Batch) []wire.Object {
+	if c.snapshot == nil || len(b.Deletes) > 0 {
+		return nil
+	}
+	snapshot := slices.Clone(c.snapshot) // others read it
+	for i := range b.Puts {
+		p := &b.Puts[i]
+		at, ok := slices.BinarySearchFunc(snapshot, p.ID, func(o wire.Object, id wire.ID) int { return compareIDs(o.ID, id) })
+		if !ok || p.Once {
+			return nil
+		}
+		snapshot[at] = c.objects[p.ID]
+	}
+	return snapshot
+}
+
+func compareIDs(a, b wire.ID) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UID, b.UID))
 }
 
 // Apply makes a batch of the hub durable and part of the set, as a whole or not at all, and returns the set's hash.
@@ -233,9 +255,7 @@ func (c *Cache) sorted() []wire.Object {
 		for _, o := range c.objects {
 			c.snapshot = append(c.snapshot, o)
 		}
-		slices.SortFunc(c.snapshot, func(a, b wire.Object) int {
-			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UID, b.UID))
-		})
+		slices.SortFunc(c.snapshot, func(a, b wire.Object) int { return compareIDs(a.ID, b.ID) })
 	}
 	return c.snapshot
 }
