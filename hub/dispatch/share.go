@@ -21,13 +21,11 @@ func gather(nodes int) time.Duration { return min(maxGather, time.Duration(nodes
 // share shares what has changed, unless it is to be gathered for some time more. What a pod has to find on its node does not wait
 // once a pod is about to be sent.
 func (d *Dispatch) share(now time.Time) {
-	stale, beforePods := d.set.HasStale()
 	pods := d.podPut
 	d.podPut = false
-	switch {
-	case !stale:
+	if stale, beforePods := d.set.HasStale(); !stale {
 		return
-	case now.Before(d.shareAt) && !(beforePods && pods):
+	} else if now.Before(d.shareAt) && !(beforePods && pods) {
 		d.wakeAt(d.shareAt)
 		return
 	}
