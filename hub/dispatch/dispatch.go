@@ -23,8 +23,8 @@ func New(cfg Config) (*Dispatch, error) {
 		nodes: map[string]*node{}, byName: map[string]*node{}, pending: map[string]*node{},
 		common: wire.NewShared(), touched: map[*node]struct{}{}, wakes: due.New[*node](),
 	}
-	d.inbox.known = d.known.has
-	cfg.Bus.Guard(d.known.has)
+	d.inbox.known = d.known.Has
+	cfg.Bus.Guard(d.known.Has)
 	d.pres.init(cfg.Bus.LastSeen)
 	d.in = newIntake(cfg.Client, cfg.Settings, cfg.Log)
 	d.images = images.New(d.usesImage)

@@ -6,6 +6,7 @@ import (
 	"petrel.dev/petrel/hub/dispatch/desired"
 	"petrel.dev/petrel/hub/dispatch/due"
 	"petrel.dev/petrel/hub/dispatch/images"
+	"petrel.dev/petrel/hub/dispatch/roster"
 	"petrel.dev/petrel/hub/dispatch/tokens"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -15,7 +16,7 @@ type Dispatch struct {
 	// These are set by New, never nil where not said otherwise, and have locks of their own.
 	cfg    Config        // does not change after New
 	inbox  *inbox        // what other goroutines have for the loop
-	known  roster        // which devices have a Node
+	known  roster.Roster // which devices have a Node
 	pres   presence      // which nodes are connected, for other goroutines
 	in     *intake       // writes reports, beside the loop
 	joins  *joins        // join tokens and new Nodes, beside the loop

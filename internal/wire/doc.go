@@ -39,6 +39,8 @@
 //	               know: that agent keeps its pods. An agent of version 2 takes no Refuse of a hub of version 1 for the
 //	               deletion of its Node, and no set of such a hub for complete. So update the hub first.
 //	   2026-11-28  streams of kind connect and node; an agent that does not know the kind ends the stream with BadRequest
+//	   2026-11-29  objects of kind Claim and Reclaim, reports of kind Volume; an agent that does not know them mounts no claims and
+//	               removes no volumes
 //	3  2026-11-29  Batch with rounds, as a message of its own number: differences of what all nodes get. A hub sends none to an
 //	               agent of version 1 or 2, which gets whole objects as before. A hub takes no rounds.
 package wire
