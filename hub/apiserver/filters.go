@@ -167,6 +167,7 @@ func (p *place) leave() {
 	if p.quota != nil {
 		p.quota.give(p.x.user.Name, 1)
 	}
+	p.x.unweigh()
 	if p.x.held > 0 {
 		p.s.budgets.bodies.give(p.x.user.Name, p.x.held)
 	}

@@ -112,6 +112,8 @@ type exchange struct {
 	verb string
 	user auth.User // of the request, once it is authenticated; without a name before
 	held int       // bytes of the body that count against the user
+	// room returns what the decoded body takes of the server's budget; nil: nothing.
+	room func()
 	// remoteOf is whose server answers the request; nil: this one.
 	remoteOf *apiregistrationv1.APIService
 	// audit is nil while the request is not recorded.
