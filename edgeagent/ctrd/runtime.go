@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/storage"
@@ -73,7 +74,7 @@ type Runtime struct {
 	child       *child // nil: containerd is not ours
 	snapshotter string
 	imageDir    string // on the file system of snapshotter
-	cgroups     cgroups
+	cgroups     cgroup.Tree
 	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
 	leastOOMScore int
 	hostOnce      sync.Once
@@ -114,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(cgroupRoot, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: cgroup.Detect(cgroup.Root, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
 		address = systemSocket
