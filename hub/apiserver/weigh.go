@@ -1,6 +1,8 @@
 package apiserver
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -55,4 +57,30 @@ func (x *exchange) unweigh() {
 		x.room()
 		x.room = nil
 	}
+}
+
+// Bounds of the lists that are built before they are written, in bytes of their JSON: in other forms than plain JSON, which is written
+// item by item. One that is larger than its user's share has the whole share.
+const (
+	maxBuilt   = 16 << 20 // of one user
+	allBuilt   = 48 << 20 // of all
+	smallBuilt = 64 << 10 // is not counted
+)
+
+// buildTurn waits until a list of items may be built. done must be called when it has been written.
+func (x *exchange) buildTurn(items []json.RawMessage) (done func(), err error) {
+	n := int64(0)
+	for _, item := range items {
+		n += int64(len(item))
+	}
+	if n < smallBuilt {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)
+	defer cancel()
+	done, err = x.s.budgets.built.AcquireN(ctx, x.user.Name, n)
+	if err != nil {
+		return nil, tooMany("too many large lists at once; ask for fewer objects at a time (limit), or for JSON")
+	}
+	return done, nil
 }
