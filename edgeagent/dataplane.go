@@ -12,12 +12,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"petrel.dev/petrel/edgeagent/ctrd"
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/nodeapi"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/podspec"
-	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -218,12 +217,8 @@ func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: podnet.Dial, Free: a.freeBytes, Log: a.log,
 	})
-	api := nodeapi.New(nodeapi.Config{NodeName: a.nodeName, Pods: pods.Pods, Cgroup: ctrd.Cgroup, Panics: panics, LogDir: nodeLogs, Log: a.log})
+	api := nodeapi.New(nodeapi.Config{NodeName: a.nodeName, Pods: pods.Pods, Cgroup: cgroup.Path, Panics: panics, LogDir: nodeLogs, Log: a.log})
 	return &dataPlane{network: network, proxy: proxy, pods: pods, api: api, netErr: "no pod CIDR yet"}
-}
-
-func (a *Agent) volumes() *volume.Mounter {
-	return &volume.Mounter{Dir: a.podsDir(), Allocatable: a.node.Allocatable()}
 }
 
 func (a *Agent) nodeIPs() []string {

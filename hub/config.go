@@ -10,6 +10,7 @@ import (
 
 	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth/oidc"
+	"petrel.dev/petrel/hub/backup"
 )
 
 // Config is what an operator may choose. The zero value of a field means its default; New fills it in.
@@ -32,6 +33,9 @@ type Config struct {
 	MaxPods    int
 	// Backups is how many nightly backups of the store are kept; 0 means DefaultBackups, less than 0 that none are made.
 	Backups int
+	// Archives are backups of the whole hub, keys included, that it writes on a schedule; none while its Dir is empty. Its State and Log are
+	// the hub's to set.
+	Archives backup.Schedule
 	// EncryptionKeyFile holds the keys that Secrets are encrypted with in the store; see internal/seal. Empty: they are in clear.
 	EncryptionKeyFile string
 	// EncryptSecrets encrypts Secrets with a key in the data directory, which is made when it does not exist, where no
@@ -65,6 +69,11 @@ func (c *Config) check() error {
 	}
 	if c.DataDir == "" {
 		return errors.New("--data-dir is empty")
+	}
+	if c.Archives.Dir != "" {
+		if err := c.Archives.Check(); err != nil {
+			return fmt.Errorf("--backup-schedule, --backup-keep: %w", err)
+		}
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("--listen %q is not HOST:PORT or :PORT", c.Listen)

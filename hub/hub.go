@@ -26,6 +26,7 @@ import (
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
+	"petrel.dev/petrel/hub/nodemetrics"
 	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/quota"
 	"petrel.dev/petrel/hub/reach"
@@ -45,11 +46,13 @@ import (
 // Hub is one hub. New makes one; Run is called once. All fields are set by New and do not change afterwards: never nil, where not
 // said otherwise.
 type Hub struct {
-	cfg      Config // with its defaults filled in
-	log      *slog.Logger
-	db       engine                          // set before Run, never nil after
-	sealed   *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
-	backUp   func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
+	cfg    Config // with its defaults filled in
+	log    *slog.Logger
+	db     engine                          // set before Run, never nil after
+	sealed *sealed.Store                   // over db, when Secrets are encrypted; nil otherwise
+	backUp func(ctx context.Context) error // keeps db backed up until ctx ends, by its engine's own means; set with db
+	// snapshot writes what db holds to a file and returns its revision; set with db.
+	snapshot func(ctx context.Context, path string) (int64, error)
 	pki      *auth.PKI
 	kinds    *resource.Kinds
 	objects  *objects.Cache
@@ -67,6 +70,7 @@ type Hub struct {
 	webhooks       *webhook.Client
 	webhookMetrics *admissionwebhook.Metrics
 	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
+	nodeMetrics    *nodemetrics.Verbs    // the registry's verbs, and metrics.k8s.io among them; set with dispatch
 	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
 	mqtt           func(net.Conn)        // takes over an agent's connection
 	// tokenSecrets is set by open, before its Run and before requests come; never nil after.
@@ -243,7 +247,7 @@ func ended(err error) error {
 func (h *Hub) serve(ctx context.Context) error {
 	closing := make(chan struct{})
 	handler, err := apiserver.New(apiserver.Config{
-		Verbs:         h.withMetrics(h.registry),
+		Verbs:         h.nodeMetrics,
 		Kinds:         h.kinds,
 		Authenticator: h.credentials,
 		Authorizer:    h.policy,

@@ -60,6 +60,7 @@ func (h *Hub) openLink() error {
 		return err
 	}
 	h.reach = reach.New(reach.Config{Objects: h.objects, Nodes: h.dispatch})
+	h.openMetrics()
 	return h.openAggregate()
 }
 

@@ -57,8 +57,9 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return lean.Run(ctx, h.log) })
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
 	g.Go(func() error { return h.backups(ctx) })
+	g.Go(func() error { return h.archives(ctx) })
 	g.Go(func() error { return h.keepSealed(ctx) })
-	for _, r := range append(h.accessLoops(),
+	for _, r := range append(append(h.accessLoops(), h.storageLoops(as, events)...),
 		h.audit,
 		h.pki,
 		events,
@@ -79,6 +80,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		ttlafterfinished.New(as("ttl-after-finished-controller"), h.part("ttlafterfinished")),
 		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Log: h.part("daemonset")}),
 		statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Events: events.As("statefulset-controller"), Log: h.part("statefulset")}),
+		h.autoscalers(events),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		h.apiServices(),

@@ -3,12 +3,14 @@ package hub
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/backup"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/sqlstore"
@@ -75,10 +77,28 @@ func (h *Hub) openStore(ctx context.Context) error {
 	if h.db, err = h.encrypt(ctx, db); err != nil {
 		return errors.Join(err, db.Close())
 	}
+	h.snapshot = func(ctx context.Context, path string) (int64, error) {
+		rev, err := db.Backup(ctx, path)
+		return int64(rev), err
+	}
 	h.backUp = func(ctx context.Context) error {
 		return db.RunBackups(ctx, sqlite.Backups{Dir: h.backupDir(), Keep: h.cfg.Backups, Hour: backupHour, FirstAfter: firstBackup})
 	}
 	return nil
+}
+
+// BackupSource returns what a backup of the hub with this data directory consists of. The hub may run meanwhile, in another process.
+func BackupSource(dataDir string, log *slog.Logger) backup.Source {
+	return backup.Source{DataDir: dataDir, Snapshot: func(ctx context.Context, path string) (int64, error) {
+		rev, err := sqlite.Copy(ctx, sqlite.Config{Path: filepath.Join(dataDir, "hub.db"), Log: log}, path)
+		return int64(rev), err
+	}}
+}
+
+// PlaceStore makes the snapshot at path the store of the hub with this data directory, which must not run. A store that is there is an
+// error, or is set aside when replace is true.
+func PlaceStore(ctx context.Context, dataDir, path string, replace bool) (aside string, err error) {
+	return sqlite.Place(ctx, filepath.Join(dataDir, "hub.db"), path, replace)
 }
 
 func (h *Hub) storePath() string { return filepath.Join(h.cfg.DataDir, "hub.db") }

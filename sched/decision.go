@@ -15,6 +15,10 @@ type Decision struct {
 	Nodes int
 	// Reasons counts, when Node is "", why nodes were refused. One node may count under several.
 	Reasons map[string]int
+	// Unready is, when not "", why the pod could go to no node, whatever the nodes are.
+	Unready string
+	// Claims are those that get their volume with the pod, when Node is not "".
+	Claims []ClaimPlan
 }
 
 // Fits reports whether a node was found.
@@ -28,6 +32,9 @@ func (d Decision) Message() string {
 	if d.Nodes == 0 {
 		return "no nodes available to schedule pods"
 	}
+	if d.Unready != "" {
+		return fmt.Sprintf("0/%d nodes are available: %s.", d.Nodes, d.Unready)
+	}
 	counted := make([]string, 0, len(d.Reasons))
 	for reason, n := range d.Reasons {
 		counted = append(counted, fmt.Sprintf("%d %s", n, reason))
@@ -39,6 +46,18 @@ func (d Decision) Message() string {
 // Schedule finds a node for pod, which is not in the snapshot. It does not change what the snapshot says; the caller adds
 // the pod with SetPod once it has decided to believe in the answer.
 func (s *Snapshot) Schedule(pod *Pod) Decision {
+	if why := s.unready(pod); why != "" {
+		return Decision{Nodes: len(s.order), Unready: why}
+	}
+	d := s.place(pod)
+	if d.Fits() {
+		d.Claims = s.planClaims(pod, d.Node)
+	}
+	return d
+}
+
+// place finds a node for a pod whose claims are in order.
+func (s *Snapshot) place(pod *Pod) Decision {
 	s.refresh()
 	d := Decision{Nodes: len(s.order)}
 	filters := s.activeFilters(pod)

@@ -25,7 +25,7 @@ type filter interface {
 // before what it has left.
 func (s *Snapshot) activeFilters(p *Pod) []filter {
 	all := [...]filter{
-		&badPod{}, &unschedulable{}, &nodeName{}, &taints{}, &nodeAffinity{}, &architecture{}, &ports{}, &fit{},
+		&badPod{}, &unschedulable{}, &nodeName{}, &taints{}, &nodeAffinity{}, &architecture{}, &ports{}, &fit{}, &volumes{},
 		&topologySpread{}, &podAffinity{},
 	}
 	var active []filter

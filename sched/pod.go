@@ -20,6 +20,7 @@ type Pod struct {
 	ports  []kube.HostPort
 	owner  types.UID // of its controller
 	images []string
+	claims []string // keys of its PersistentVolumeClaims; most pods have none
 	// architectures, when its owner says so, are those that all images exist for; nil: what is known of each image counts.
 	architectures []string
 
@@ -55,6 +56,7 @@ func NewPod(pod *corev1.Pod) *Pod {
 	}
 	p.architectures = annotated(pod)
 	p.ports = kube.HostPorts(&pod.Spec)
+	p.claims = kube.ClaimKeys(pod)
 	if ref := metav1.GetControllerOf(pod); ref != nil {
 		p.owner = ref.UID
 	}

@@ -23,6 +23,7 @@ type Snapshot struct {
 	orphans    map[string]map[types.UID]*placed
 	namespaces map[string]map[string]string // labels
 	images     map[string][]string          // architectures
+	claims                                  // and volumes
 
 	labelsChanged bool // nodes came, went or changed their labels since refresh
 	topologies    map[string]*topology
@@ -62,7 +63,7 @@ type node struct {
 func NewSnapshot() *Snapshot {
 	return &Snapshot{nodes: map[string]*node{}, pods: map[types.UID]*placed{}, orphans: map[string]map[types.UID]*placed{},
 		namespaces: map[string]map[string]string{}, images: map[string][]string{},
-		topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
+		claims: newClaims(), topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
 }
 
 // SetNode adds or replaces a node.
@@ -129,6 +130,7 @@ func (s *Snapshot) SetPod(pod *Pod) {
 	s.RemovePod(pod.Object.UID)
 	p := &placed{Pod: pod, node: pod.Object.Spec.NodeName}
 	s.pods[pod.Object.UID] = p
+	s.use(pod, 1)
 	if n := s.nodes[p.node]; n != nil {
 		s.attach(n, p)
 	} else {
@@ -143,6 +145,7 @@ func (s *Snapshot) RemovePod(uid types.UID) {
 		return
 	}
 	delete(s.pods, uid)
+	s.use(p.Pod, -1)
 	if n := s.nodes[p.node]; n != nil {
 		s.detach(n, p)
 		return

@@ -15,26 +15,31 @@ import (
 
 	"petrel.dev/petrel/hub"
 	"petrel.dev/petrel/hub/audit"
+	"petrel.dev/petrel/hub/backup"
 )
 
 // hubFlags are what `petrel hub` and `petrel up` share.
 type hubFlags struct {
-	DataDir           string   `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
-	Listen            string   `default:":6443" help:"Address and port for API and agents alike." placeholder:"[HOST]:PORT"`
-	Advertise         []string `help:"Names or addresses under which others reach this machine, best first. Default: its own addresses." placeholder:"HOST"`
-	Broker            string   `help:"URL of an external MQTT broker that hub and agents meet on (mqtt://, mqtts://). Default: the hub's own." placeholder:"URL"`
-	ClusterCIDR       string   `name:"cluster-cidr" default:"10.42.0.0/16" help:"Network of all pods." placeholder:"CIDR"`
-	ServiceCIDR       string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
-	StoreLimit        string   `default:"256Mi" help:"What all objects of the API may take in memory; beyond it only deletions and changes that make objects smaller are taken." placeholder:"SIZE"`
-	MaxPods           int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
-	Backups           int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
-	EncryptionKeyFile string   `type:"path" help:"File with the key that encrypts Secrets in the store and its backups; without it they lie there in clear. A missing file is an error that says how to make one." placeholder:"FILE"`
-	EncryptSecrets    bool     `help:"Encrypt Secrets with a key in the data directory, which is made when it does not exist: backups and copies of the store are of no use without it. A key elsewhere (--encryption-key-file) protects the disk too."`
-	AuditPolicyFile   string   `type:"path" help:"File with an audit.k8s.io/v1 Policy: what of requests is recorded. Without it nothing is." placeholder:"FILE"`
-	AuditLogPath      string   `help:"File that requests are recorded in, a line of JSON for each event; - is standard output." placeholder:"FILE"`
-	AuditLogMaxsize   int      `default:"100" help:"Size in MiB at which that file is replaced by a new one." placeholder:"MIB"`
-	AuditLogMaxbackup int      `default:"10" help:"How many replaced files are kept; 0 keeps all." placeholder:"N"`
-	AuditLogMaxage    int      `default:"0" help:"Days after which replaced files are removed; 0 removes none for its age." placeholder:"DAYS"`
+	DataDir        string   `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
+	Listen         string   `default:":6443" help:"Address and port for API and agents alike." placeholder:"[HOST]:PORT"`
+	Advertise      []string `help:"Names or addresses under which others reach this machine, best first. Default: its own addresses." placeholder:"HOST"`
+	Broker         string   `help:"URL of an external MQTT broker that hub and agents meet on (mqtt://, mqtts://). Default: the hub's own." placeholder:"URL"`
+	ClusterCIDR    string   `name:"cluster-cidr" default:"10.42.0.0/16" help:"Network of all pods." placeholder:"CIDR"`
+	ServiceCIDR    string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
+	StoreLimit     string   `default:"256Mi" help:"What all objects of the API may take in memory; beyond it only deletions and changes that make objects smaller are taken." placeholder:"SIZE"`
+	MaxPods        int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
+	Backups        int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
+	BackupTo       string   `type:"path" help:"Directory, best on another disk, that backups of the whole hub are written to on a schedule, for petrel restore. They have the hub's keys in them." placeholder:"DIR"`
+	BackupSchedule string   `default:"0 4 * * *" help:"When they are written, in the form of cron, local time; only when something has changed." placeholder:"CRON"`
+	BackupKeep     int      `default:"7" help:"How many of them are kept." placeholder:"N"`
+	backupSeal
+	EncryptionKeyFile string `type:"path" help:"File with the key that encrypts Secrets in the store and its backups; without it they lie there in clear. A missing file is an error that says how to make one." placeholder:"FILE"`
+	EncryptSecrets    bool   `help:"Encrypt Secrets with a key in the data directory, which is made when it does not exist: backups and copies of the store are of no use without it. A key elsewhere (--encryption-key-file) protects the disk too."`
+	AuditPolicyFile   string `type:"path" help:"File with an audit.k8s.io/v1 Policy: what of requests is recorded. Without it nothing is." placeholder:"FILE"`
+	AuditLogPath      string `help:"File that requests are recorded in, a line of JSON for each event; - is standard output." placeholder:"FILE"`
+	AuditLogMaxsize   int    `default:"100" help:"Size in MiB at which that file is replaced by a new one." placeholder:"MIB"`
+	AuditLogMaxbackup int    `default:"10" help:"How many replaced files are kept; 0 keeps all." placeholder:"N"`
+	AuditLogMaxage    int    `default:"0" help:"Days after which replaced files are removed; 0 removes none for its age." placeholder:"DAYS"`
 	oidcFlags
 	Salvage       bool   `help:"If the store is damaged, set it aside and go on with what can be read of it; a report beside it names the rest."`
 	ClusterDomain string `default:"cluster.local" help:"DNS domain of the cluster." placeholder:"DOMAIN"`
@@ -62,6 +67,13 @@ func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	}
 	if cfg.OIDC, err = f.oidc(); err != nil {
 		return cfg, err
+	}
+	if f.BackupTo != "" {
+		recipients, err := f.recipients()
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Archives = backup.Schedule{Dir: f.BackupTo, Cron: f.BackupSchedule, Keep: f.BackupKeep, Recipients: recipients}
 	}
 	if f.Backups <= 0 {
 		cfg.Backups = -1

@@ -31,6 +31,8 @@ type program struct {
 	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
 	Admin      adminCmd      `cmd:"" group:"machine" help:"Administrators' certificates of the hub on this machine: list, issue, revoke."`
 	Secrets    secretsCmd    `cmd:"" group:"machine" help:"How Secrets are encrypted on the disk of the hub on this machine."`
+	Backup     backupCmd     `cmd:"" group:"machine" help:"Write all that the hub on this machine is into one file, while it runs or not."`
+	Restore    restoreCmd    `cmd:"" group:"machine" help:"Make a hub of such a file, on this machine or another one."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"machine" help:"Print the admin kubeconfig of the hub on this machine."`
 
 	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`

@@ -14,6 +14,8 @@ type SandboxSpec struct {
 	HostIPC   bool
 	HostNet   bool // the pod keeps the node's host name
 	Resources Resources
+	// Raise says that containers run with more than Resources: limits that the pod has already are only made larger.
+	Raise     bool
 	FilesRoom int64 // bytes that the agent itself writes to Files
 }
 
@@ -90,6 +92,7 @@ type ContainerSpec struct {
 	Mounts     []Mount
 	Security   Security
 	Resources  Resources
+	Share      string // what the pod's spec says of Resources, for the caller: Container has it again
 
 	TTY, Stdin, StdinOnce     bool
 	NetnsPath                 string // "": the node's own
@@ -116,6 +119,7 @@ type Container struct {
 	Name                   string
 	Attempt                int
 	SandboxID, Hash        string
+	Share                  string // of the ContainerSpec, or of the last Update
 	Image, ImageID         string
 	LogPath                string
 	TTY, Stdin             bool

@@ -35,6 +35,13 @@ type Runtime interface {
 	// Signal sends a signal to a container's first process, or to all of them when it is SIGKILL. A signal of 0 stands
 	// for the image's own stop signal. ErrNotFound when it does not run.
 	Signal(ctx context.Context, id string, sig syscall.Signal) error
+	// Update changes the resources of a running container, and its share. ErrNotFound when it does not run. Of no limit (zero) it
+	// makes none: limits are changed and added, not taken away.
+	Update(ctx context.Context, id string, res Resources, share string) error
+	// BoundPod changes the resources of a pod as a whole; raise: limits are only made larger. ErrNotFound when it has no sandbox.
+	BoundPod(ctx context.Context, podUID string, res Resources, raise bool) error
+	// MemoryUse returns how many bytes of memory a running container, or with id "" a pod, uses, and its limit; 0: no limit.
+	MemoryUse(ctx context.Context, podUID, id string) (use, limit int64, err error)
 	// DiskUsage returns how many bytes a container has written to its root file system. ErrNotFound when it is not there,
 	// storage.ErrUnmeasurable when it has made too much of it to be counted.
 	DiskUsage(ctx context.Context, id string) (int64, error)

@@ -114,7 +114,7 @@ func TestContainerdDies(t *testing.T) {
 
 func TestNoMemoryCgroup(t *testing.T) {
 	r := private(t)
-	r.cgroups.memory = false
+	r.cgroups.Memory = false
 	ctx := context.Background()
 	_, err := r.Start(ctx, cruntime.ContainerSpec{PodUID: "x", Name: "c", Image: testImage, Resources: cruntime.Resources{MemoryLimit: 1 << 20}})
 	if !errors.Is(err, cruntime.ErrConfig) {

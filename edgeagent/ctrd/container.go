@@ -22,6 +22,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
 )
@@ -35,6 +36,7 @@ const (
 	labelAttempt   = "petrel.dev/attempt"
 	labelSandbox   = "petrel.dev/sandbox"
 	labelHash      = "petrel.dev/hash"
+	labelShare     = "petrel.dev/share"
 	labelImage     = "petrel.dev/image"
 	labelImageID   = "petrel.dev/image-id"
 	labelLog       = "petrel.dev/log"
@@ -115,7 +117,7 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (crunt
 	l := info.Labels
 	attempt, _ := strconv.Atoi(l[labelAttempt])
 	c := cruntime.Container{ID: info.ID, PodUID: l[labelPod], Namespace: l[labelNamespace], Pod: l[labelPodName], Name: l[labelName],
-		Attempt: attempt, SandboxID: l[labelSandbox], Hash: l[labelHash], Image: l[labelImage], ImageID: l[labelImageID], LogPath: l[labelLog],
+		Attempt: attempt, SandboxID: l[labelSandbox], Hash: l[labelHash], Share: l[labelShare], Image: l[labelImage], ImageID: l[labelImageID], LogPath: l[labelLog],
 		TTY: strings.Contains(l[labelFlags], "t"), Stdin: strings.Contains(l[labelFlags], "i"),
 		CreatedAt: info.CreatedAt, StartedAt: info.CreatedAt}
 	r.mu.Lock()
@@ -195,7 +197,7 @@ func (r *Runtime) ended(ctx context.Context, container client.Container, c crunt
 		task, err := container.Task(ctx, nil)
 		if err == nil {
 			if st, err := task.Status(ctx); err == nil {
-				e = exitRecord{Code: int(st.ExitStatus), At: st.ExitTime.UTC(), OOM: r.cgroups.oomKilled(podCgroup(c.PodUID) + "/" + c.ID)}
+				e = exitRecord{Code: int(st.ExitStatus), At: st.ExitTime.UTC(), OOM: r.cgroups.OOMKilled(cgroup.Path(c.PodUID, c.ID))}
 			}
 		}
 		if err := writeExit(ctx, container, e); err != nil {
@@ -324,7 +326,7 @@ func (r *Runtime) create(ctx context.Context, id string, spec cruntime.Container
 		}
 	}
 	labels := map[string]string{labelPod: spec.PodUID, labelNamespace: spec.Namespace, labelPodName: spec.Pod, labelName: spec.Name,
-		labelAttempt: strconv.Itoa(spec.Attempt), labelSandbox: spec.SandboxID, labelHash: spec.Hash, labelImage: spec.Image,
+		labelAttempt: strconv.Itoa(spec.Attempt), labelSandbox: spec.SandboxID, labelHash: spec.Hash, labelShare: spec.Share, labelImage: spec.Image,
 		labelImageID: imageID(image), labelLog: spec.LogPath, labelFlags: flags, labelSignal: config.StopSignal}
 	// The image may have been unpacked for another snapshotter, or its snapshots collected.
 	if ok, err := image.IsUnpacked(ctx, r.snapshotter); err == nil && !ok {

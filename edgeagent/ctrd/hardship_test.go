@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
@@ -97,6 +98,19 @@ func TestStartCutOff(t *testing.T) {
 	}
 }
 
+// podCgroups returns the cgroups of a pod, one in each hierarchy.
+func podCgroups(t *testing.T, pod string) (dirs []string) {
+	t.Helper()
+	for _, hierarchy := range []string{cgroup.Root, cgroup.Root + "/*"} {
+		found, err := filepath.Glob(hierarchy + cgroup.Path(pod, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, found...)
+	}
+	return dirs
+}
+
 // TestStrays checks that a process that containerd has lost does not keep its pod from going.
 func TestStrays(t *testing.T) {
 	r := private(t)
@@ -112,7 +126,7 @@ func TestStrays(t *testing.T) {
 	go func() { ended <- stray.Wait() }()
 	defer stray.Process.Kill()
 	in := 0
-	for _, dir := range r.cgroups.podDirs("strays") {
+	for _, dir := range podCgroups(t, "strays") {
 		if os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(stray.Process.Pid)), 0) == nil {
 			in++
 		}

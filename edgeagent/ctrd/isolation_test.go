@@ -3,6 +3,7 @@ package ctrd
 import (
 	"bytes"
 	"debug/elf"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -23,19 +25,19 @@ func (b *bench) shell(pod, container, command string) string {
 }
 
 // bound reads a limit of a pod's cgroup by its name in version 1 and in version 2.
-func (b *bench) bound(cg cgroups, pod, controller, v1, v2 string) string {
+func (b *bench) bound(cg cgroup.Tree, pod, controller, v1, v2 string) string {
 	b.t.Helper()
-	if cg.unified {
-		return knob(b.t, podCgroup(pod), v2)
+	if cg.Unified {
+		return knob(b.t, cgroup.Path(pod, ""), v2)
 	}
-	return knob(b.t, controller, podCgroup(pod), v1)
+	return knob(b.t, controller, cgroup.Path(pod, ""), v1)
 }
 
 // TestPublicResources covers public cases in which the kernel was asked for something else than the pod had asked for.
 func TestPublicResources(t *testing.T) {
 	b := newBench(t)
 	cg := b.runtime.cgroups
-	if !cg.memory {
+	if !cg.Memory {
 		t.Skip("this machine has no memory cgroup")
 	}
 	wait := []string{"/bin/sleep", "1000"}
@@ -75,7 +77,7 @@ func TestPublicResources(t *testing.T) {
 func TestBoundedHost(t *testing.T) {
 	b := newBench(t)
 	res := corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": quantity("100m")}}
-	if b.runtime.cgroups.memory {
+	if b.runtime.cgroups.Memory {
 		res.Limits["memory"] = quantity("64Mi")
 	}
 	b.pod("guaranteed", corev1.Container{Command: []string{"/bin/sleep", "1000"}, Resources: res}, func(p *corev1.Pod) {
@@ -84,7 +86,7 @@ func TestBoundedHost(t *testing.T) {
 	b.pod("all", corev1.Container{Command: []string{"/bin/sleep", "1000"}, SecurityContext: &corev1.SecurityContext{
 		Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"ALL"}, Drop: []corev1.Capability{"SYS_ADMIN"}}}})
 	b.await("guaranteed", "running", isRunning)
-	if got, want := b.shell("guaranteed", "main", "cat /proc/self/oom_score_adj"), decimal(int64(max(-997, b.runtime.leastOOMScore))); got != want {
+	if got, want := b.shell("guaranteed", "main", "cat /proc/self/oom_score_adj"), strconv.Itoa(max(-997, b.runtime.leastOOMScore)); got != want {
 		t.Errorf("score %s; want %s", got, want)
 	}
 	b.await("all", "running", isRunning)
@@ -110,7 +112,7 @@ func TestForkBomb(t *testing.T) {
 		}
 	}
 	cg := b.runtime.cgroups
-	if !cg.pids {
+	if !cg.Pids {
 		t.Skip("this machine has no pids cgroup")
 	}
 	b.awaitLog("bomb", "can't fork")

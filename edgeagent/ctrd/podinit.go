@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/durable"
 )
@@ -97,7 +98,7 @@ func (r *Runtime) initSpec(s cruntime.ContainerSpec, id, root string) oci.SpecOp
 		spec.Process = &specs.Process{Args: []string{"/" + initName}, Cwd: "/", User: specs.User{UID: initUser, GID: initUser},
 			Capabilities: &specs.LinuxCapabilities{}, NoNewPrivileges: true, OOMScoreAdj: &score}
 		spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return m.Destination != "/proc" && m.Destination != "/dev" })
-		spec.Linux.CgroupsPath = podCgroup(s.PodUID) + "/" + id
+		spec.Linux.CgroupsPath = cgroup.Path(s.PodUID, id)
 		dir := r.sandboxDir(s.PodUID)
 		list := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace},
 			{Type: specs.IPCNamespace, Path: filepath.Join(dir, "ipc")}, {Type: specs.UTSNamespace, Path: filepath.Join(dir, "uts")}}

@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sync/errgroup"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/programs"
@@ -75,7 +76,7 @@ type Runtime struct {
 	programs    programs.Set // the machine's when containerd is not ours
 	snapshotter string
 	imageDir    string // on the file system of snapshotter
-	cgroups     cgroups
+	cgroups     cgroup.Tree
 	// leastOOMScore is the lowest score for the out-of-memory killer that this process may give a container.
 	leastOOMScore int
 	hostOnce      sync.Once
@@ -116,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: detectCgroups(cgroupRoot, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: cgroup.Detect(cgroup.Root, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && len(programs.Embedded()) == 0 && answers(ctx, systemSocket) {
 		address = systemSocket

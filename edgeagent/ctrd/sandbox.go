@@ -29,45 +29,46 @@ func (r *Runtime) Sandbox(_ context.Context, spec cruntime.SandboxSpec) (cruntim
 		return cruntime.Sandbox{}, fmt.Errorf("sandbox of pod %s: %s", spec.Name, why)
 	}
 	dir := r.sandboxDir(spec.PodUID)
-	sb, err := r.sandbox(dir, spec)
+	sb, known, err := r.sandbox(dir, spec)
 	if err == nil {
 		err = mountFiles(r.Files(spec.PodUID), spec.FilesRoom)
 	}
 	if err != nil {
 		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
 	}
-	if err := r.cgroups.makePod(spec.PodUID, spec.Resources); err != nil {
+	if err := r.bound(spec.PodUID, spec.Resources, spec.Raise && known); err != nil {
 		return sb, fmt.Errorf("sandbox of pod %s: %w", spec.Name, err)
 	}
 	return sb, nil
 }
 
-func (r *Runtime) sandbox(dir string, spec cruntime.SandboxSpec) (cruntime.Sandbox, error) {
+// sandbox makes a pod's namespaces and shared memory, or finds them: then it is known.
+func (r *Runtime) sandbox(dir string, spec cruntime.SandboxSpec) (sb cruntime.Sandbox, known bool, err error) {
 	ipc, uts, shm, idFile := filepath.Join(dir, "ipc"), filepath.Join(dir, "uts"), filepath.Join(dir, "shm"), filepath.Join(dir, "id")
 	if id, err := safefile.Read(idFile, 64); err == nil && len(id) > 0 && pinned(ipc) && pinned(uts) {
-		return cruntime.Sandbox{ID: string(id)}, nil
+		return cruntime.Sandbox{ID: string(id)}, true, nil
 	}
 	if err := r.unpin(dir); err != nil { // half made, or of before the reboot
-		return cruntime.Sandbox{}, err
+		return sb, false, err
 	}
 	if err := os.MkdirAll(shm, 0o700); err != nil {
-		return cruntime.Sandbox{}, err
+		return sb, false, err
 	}
 	for _, p := range []string{ipc, uts} {
 		if err := os.WriteFile(p, nil, 0o600); err != nil {
-			return cruntime.Sandbox{}, err
+			return sb, false, err
 		}
 	}
 	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=67108864"); err != nil {
-		return cruntime.Sandbox{}, fmt.Errorf("shared memory: %w", err)
+		return sb, false, fmt.Errorf("shared memory: %w", err)
 	}
 	if err := pinNamespaces(ipc, uts, spec.Hostname); err != nil {
-		return cruntime.Sandbox{}, err
+		return sb, false, err
 	}
 	var b [16]byte
 	rand.Read(b[:])
 	id := hex.EncodeToString(b[:])
-	return cruntime.Sandbox{ID: id}, os.WriteFile(idFile, []byte(id), 0o600)
+	return cruntime.Sandbox{ID: id}, false, os.WriteFile(idFile, []byte(id), 0o600)
 }
 
 func pinned(path string) bool {
@@ -110,7 +111,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 	}
 	for try := 0; ; try++ {
 		r.killStrays(podUID)
-		err := r.cgroups.removePod(podUID)
+		err := r.cgroups.RemovePod(podUID)
 		if !errors.Is(err, unix.EBUSY) || try == 20 || ctx.Err() != nil {
 			return err
 		}
@@ -122,7 +123,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 // was killed while it created one knows nothing of it any more, and leaves a shim, and maybe a process that waits for its
 // start, without end.
 func (r *Runtime) killStrays(podUID string) {
-	for _, pid := range append(r.cgroups.processes(podUID), r.shims(podUID)...) {
+	for _, pid := range append(r.cgroups.Processes(podUID), r.shims(podUID)...) {
 		r.cfg.Log.Warn("process of an ended pod is left, ending it", "pod", podUID, "pid", pid)
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}

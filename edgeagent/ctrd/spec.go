@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/safefile"
 )
@@ -58,7 +59,7 @@ func (r *Runtime) specOpts(ctx context.Context, id string, s cruntime.ContainerS
 		oci.WithProcessArgs(args...),
 		oci.WithProcessCwd(cwd),
 		setEnv(environment(s, config)),
-		oci.WithCgroup(podCgroup(s.PodUID) + "/" + id),
+		oci.WithCgroup(cgroup.Path(s.PodUID, id)),
 		oci.WithAnnotations(map[string]string{shimGroup: s.PodUID}),
 		r.namespaces(s, processes),
 		r.resources(s.Resources),
@@ -153,7 +154,7 @@ func (r *Runtime) namespaces(s cruntime.ContainerSpec, processes string) oci.Spe
 		if !s.HostPID {
 			add(specs.PIDNamespace, processes)
 		}
-		if r.cgroups.unified && !s.Security.Privileged {
+		if r.cgroups.Unified && !s.Security.Privileged {
 			add(specs.CgroupNamespace, "")
 		}
 		spec.Linux.Namespaces = list
@@ -161,32 +162,6 @@ func (r *Runtime) namespaces(s cruntime.ContainerSpec, processes string) oci.Spe
 		if len(s.Security.Sysctls) > 0 {
 			spec.Linux.Sysctl = s.Security.Sysctls
 		}
-		return nil
-	}
-}
-
-// resources bounds the container with what the kernel offers.
-func (r *Runtime) resources(res cruntime.Resources) oci.SpecOpts {
-	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
-		if spec.Linux.Resources == nil {
-			spec.Linux.Resources = &specs.LinuxResources{}
-		}
-		out := spec.Linux.Resources
-		if r.cgroups.cpu {
-			shares := max(res.CPUShares, 2)
-			out.CPU = &specs.LinuxCPU{Shares: &shares}
-			if res.CPUQuota > 0 {
-				out.CPU.Quota, out.CPU.Period = &res.CPUQuota, &res.CPUPeriod
-			}
-		}
-		if r.cgroups.memory && res.MemoryLimit > 0 {
-			out.Memory = &specs.LinuxMemory{Limit: &res.MemoryLimit}
-			if r.cgroups.unified { // a container without some of its processes is no better than a dead one, which is started again
-				out.Unified = map[string]string{"memory.oom.group": "1"}
-			}
-		}
-		score := max(res.OOMScoreAdj, r.leastOOMScore)
-		spec.Process.OOMScoreAdj = &score
 		return nil
 	}
 }

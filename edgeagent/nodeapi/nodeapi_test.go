@@ -168,3 +168,22 @@ func TestPaths(t *testing.T) {
 		}
 	}
 }
+
+// TestSummaryOfSomePods asks about pods by UID, as an autoscaler does every 15 s over a link that may be paid by the byte: pods that are not
+// asked about take no room.
+func TestSummaryOfSomePods(t *testing.T) {
+	m := machine{t, t.TempDir()}
+	synctest.Test(t, func(t *testing.T) {
+		m.used(1000, 100)
+		s := m.server()
+		_, none := get(t, s, "/stats/summary?pod=another")
+		_, one := get(t, s, "/stats/summary?pod=another&pod=u")
+		if strings.Contains(none, `"web"`) || !strings.Contains(none, `"pods":[]`) || len(none) > 700 {
+			t.Errorf("%d bytes: %s", len(none), none)
+		}
+		if !strings.Contains(one, `"web"`) || len(one)-len(none) > 900 {
+			t.Errorf("%d bytes more for one container: %s", len(one)-len(none), one)
+		}
+		t.Logf("%d bytes for the node, %d for a pod with one container", len(none), len(one)-len(none))
+	})
+}

@@ -2,6 +2,7 @@ package nodeapi
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,7 +63,11 @@ func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
 	_, started, _ := s.cfg.Usage.Machine()
 	out := statsv1.Summary{Pods: []statsv1.PodStats{}, Node: statsv1.NodeStats{NodeName: s.cfg.NodeName, StartTime: metav1.NewTime(started)}}
 	out.Node.CPU, out.Node.Memory = m.cpu(machineKey), m.memory(machineKey)
+	asked := r.URL.Query()[kube.StatsPodParameter]
 	for _, pod := range s.cfg.Pods() {
+		if len(asked) > 0 && !slices.Contains(asked, string(pod.UID)) {
+			continue
+		}
 		stats := statsv1.PodStats{PodRef: statsv1.PodReference{Name: pod.Name, Namespace: pod.Namespace, UID: string(pod.UID)}, Containers: []statsv1.ContainerStats{}}
 		if pod.Status.StartTime != nil {
 			stats.StartTime = *pod.Status.StartTime

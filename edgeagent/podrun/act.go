@@ -28,7 +28,7 @@ func uidOf(s string) types.UID { return types.UID(s) }
 func (w *worker) act(ctx context.Context, d lifecycle.Target, o lifecycle.Observed, a lifecycle.Action) bool {
 	switch a.Kind {
 	case lifecycle.MakeSandbox:
-		w.sandbox(ctx, d.Pod)
+		w.sandbox(ctx, d.Pod, a.Bounds)
 	case lifecycle.MakeVolumes:
 		w.volumes(ctx, d.Pod, o)
 	case lifecycle.PullImage:
@@ -48,6 +48,8 @@ func (w *worker) act(ctx context.Context, d lifecycle.Target, o lifecycle.Observ
 		if a.Backoff != (lifecycle.Backoff{}) {
 			w.mem.Backoffs[a.Container] = a.Backoff
 		}
+	case lifecycle.ResizePod:
+		w.resizePod(ctx, d.Pod, o, a)
 	case lifecycle.ReleasePod:
 		return w.release(ctx, d, o, false)
 	case lifecycle.PurgePod:
@@ -88,20 +90,20 @@ func runtimeOf(pod *corev1.Pod, set *desired.Set) error {
 }
 
 // sandbox makes sure of the pod's network, namespaces, cgroup and shared files.
-func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) {
-	sb, err := w.makeSandbox(ctx, pod)
+func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, bounds lifecycle.Bounds) {
+	sb, err := w.makeSandbox(ctx, pod, bounds)
 	if err != nil {
 		w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		w.block(lifecycle.Failure{Reason: "ContainerCreating", Message: err.Error()})
 		return
 	}
-	w.mem.Sandbox, w.mem.Blocked = sb, lifecycle.Failure{}
+	w.mem.Sandbox, w.mem.Resize.Bounds, w.mem.Blocked = sb, bounds, lifecycle.Failure{}
 	w.show()
 	w.m.portsChanged()
 }
 
 // makeSandbox does what sandbox is for. Each part is idempotent: after a failure all of it is done again.
-func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*lifecycle.Sandbox, error) {
+func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod, bounds lifecycle.Bounds) (*lifecycle.Sandbox, error) {
 	m, sb := w.m, &lifecycle.Sandbox{}
 	if _, err := podspec.Names(pod, m.cfg.DNS.Domain); err != nil {
 		return nil, err
@@ -132,6 +134,7 @@ func (w *worker) makeSandbox(ctx context.Context, pod *corev1.Pod) (*lifecycle.S
 	if err != nil {
 		return nil, err
 	}
+	spec.Raise = !bounds.Settled
 	made, err := atMost(w, ctx, stepLimit, "the sandbox", func(ctx context.Context) (cruntime.Sandbox, error) { return m.cfg.Runtime.Sandbox(ctx, spec) })
 	if err != nil {
 		return nil, err

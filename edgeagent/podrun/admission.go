@@ -12,6 +12,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
+	"petrel.dev/petrel/edgeagent/podrun/resize"
 	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -38,6 +39,7 @@ func (w *worker) admit(d lifecycle.Target, containers []cruntime.Container) {
 	if known || d.Deleting() {
 		return
 	}
+	w.allocation = resize.Allocation{} // what an earlier life has left was not let in
 	w.m.admitting.Lock()
 	defer w.m.admitting.Unlock()
 	why := w.m.site(w.uid).check(d.Pod)
@@ -65,7 +67,7 @@ func (m *Manager) site(uid string) site {
 			continue
 		}
 		if pod := other.occupies(want); pod != nil {
-			s.others = append(s.others, pod)
+			s.others = append(s.others, withStatus(pod, other.shown.Load().last))
 		}
 	}
 	return s

@@ -41,8 +41,11 @@ type snapshot struct {
 	removed  bool               // of a deleted pod: nothing of it is left
 	wanted   bool               // the pod has been in the set in this life of the agent
 	retries  bool               // something has failed that a new set may mend
-	volumes  []any              // the objects that its volumes were last made of
-	old      chan struct{}      // closed when the worker shows something newer, which it does at every step
+	// allocated is the pod with what the node has allocated to it; nil: nothing yet.
+	allocated *corev1.Pod
+	deferred  bool          // its spec asks for something else than is allocated, and waits
+	volumes   []any         // the objects that its volumes were last made of
+	old       chan struct{} // closed when the worker shows something newer, which it does at every step
 }
 
 // job runs f beside the worker, which gets what then makes of its error; a panic in f is an error like any other.
@@ -69,6 +72,9 @@ func (h *handle) occupies(want *wanted) *corev1.Pod {
 	}
 	if want.set.Pods[h.uid] == nil && (want.complete || s.wanted) {
 		return nil
+	}
+	if s.allocated != nil {
+		return s.allocated
 	}
 	return s.pod
 }

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/podrun/resize"
 	"petrel.dev/petrel/internal/durable"
 	"petrel.dev/petrel/internal/safefile"
 )
@@ -29,17 +30,22 @@ func (w *worker) load() {
 			w.mem.Last = st
 		}
 	}
+	b, err := safefile.Read(filepath.Join(w.dir, podFile), maxOwnFile)
+	if err != nil {
+		return
+	}
+	var p corev1.Pod
+	if json.Unmarshal(b, &p) != nil || string(p.UID) != w.uid {
+		return
+	}
+	w.allocation = resize.Of(&p)
 	if w.pod == nil {
-		if b, err := safefile.Read(filepath.Join(w.dir, podFile), maxOwnFile); err == nil {
-			var p corev1.Pod
-			if json.Unmarshal(b, &p) == nil && string(p.UID) == w.uid {
-				w.pod = &p
-			}
-		}
+		w.pod = &p
 	}
 }
 
-// save keeps the pod on disk, so that it can still be stopped properly once the set has dropped it.
+// save keeps the pod, as it is allocated, on disk: so that it can still be stopped properly once the set has dropped it, and so that the
+// next life of the agent knows what it has.
 func (w *worker) save(pod *corev1.Pod) {
 	if w.mem.Removed {
 		return

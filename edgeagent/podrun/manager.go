@@ -193,6 +193,7 @@ func (m *Manager) Apply(set *desired.Set, complete bool) {
 			h.inbox.poke()
 		}
 	}
+	m.roomChanged()
 }
 
 // reconcile has a worker for each pod that is wanted or that there is something left of.
@@ -241,6 +242,7 @@ func (m *Manager) left(uid string) {
 	}
 	m.mu.Unlock()
 	m.portsChanged()
+	m.roomChanged()
 }
 
 // all returns the pods that are looked after at the moment.
@@ -271,6 +273,9 @@ func (m *Manager) Pods() []*corev1.Pod {
 	for _, h := range m.all() {
 		if s := h.shown.Load(); s.pod != nil && !s.removed {
 			pod := *s.pod
+			if s.allocated != nil {
+				pod = *s.allocated
+			}
 			pod.Status = *s.last
 			out = append(out, &pod)
 		}

@@ -39,6 +39,11 @@ func (w *worker) observe(ctx context.Context, d lifecycle.Target) ([]cruntime.Co
 			delete(w.mem.Messages, id)
 		}
 	}
+	for id := range w.mem.Renew {
+		if !alive[id] {
+			delete(w.mem.Renew, id)
+		}
+	}
 	if d.Deleting() && w.mem.StopFrom.IsZero() {
 		w.mem.StopFrom = w.m.cfg.Now()
 	}

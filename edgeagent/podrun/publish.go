@@ -19,7 +19,8 @@ import (
 func (w *worker) show() {
 	last := w.mem.Last
 	before := w.shown.Swap(&snapshot{pod: w.pod, last: &last, sandbox: w.mem.Sandbox, admitted: w.mem.Admitted, rejected: w.mem.Rejected.Reason != "",
-		released: w.mem.Released, removed: w.mem.Removed, wanted: w.wanted, volumes: w.mounted,
+		released: w.mem.Released, removed: w.mem.Removed, wanted: w.wanted,
+		allocated: w.allocated, deferred: w.mem.Resize.Pending.Reason != "", volumes: w.mounted,
 		retries: len(w.mem.Starts) > 0 || !w.mem.Blocked.Retry.IsZero(), old: make(chan struct{})})
 	if before != nil {
 		close(before.old)
@@ -37,8 +38,10 @@ func (w *worker) publish(d lifecycle.Target, dec lifecycle.Decision) {
 	w.mem.Last, w.mem.State = dec.Status, dec.State
 	w.show()
 	w.tellBackOff(d.Pod, &before, &dec.Status)
+	w.resizeDone(d.Pod, &before, &dec.Status)
 	if before.Phase != dec.Status.Phase {
 		w.m.limitsChanged()
+		w.m.roomChanged()
 		w.m.cfg.Log.Info("pod phase", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "phase", dec.Status.Phase, "state", dec.State.String())
 	}
 	report, err := json.Marshal(wire.PodReport{Namespace: d.Pod.Namespace, Name: d.Pod.Name, Gone: dec.State == lifecycle.Removed, Status: status})

@@ -12,6 +12,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podrun/pull"
+	"petrel.dev/petrel/edgeagent/podrun/resize"
 	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 )
@@ -38,6 +39,10 @@ type worker struct {
 	mounted   []any                         // the objects that the volumes were last made of
 	active    time.Time                     // the pod counts as active from then on; zero: not known yet
 	wanted    bool                          // the pod has been in the set in this life of the agent, so its absence means something
+
+	allocation  resize.Allocation // none: the node has not let the pod in yet
+	allocated   *corev1.Pod       // allocatedOf with the allocation; nil: nothing is allocated yet
+	allocatedOf *corev1.Pod       // nil: the allocation has changed
 }
 
 // newWorker makes a worker. pod is nil for one of which only the directory is left.
@@ -45,7 +50,7 @@ func newWorker(m *Manager, uid string, pod *corev1.Pod) *worker {
 	w := &worker{handle: &handle{m: m, uid: uid, dir: filepath.Join(m.cfg.Dir, uid), inbox: newInbox()}, pod: pod,
 		hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: pull.NewTurn(), probing: map[string]context.CancelFunc{},
 		mem: lifecycle.Observed{Images: map[string]lifecycle.Image{}, Starts: map[string]lifecycle.Failure{}, Backoffs: map[string]lifecycle.Backoff{},
-			Stops: map[string]time.Time{}, Probes: map[string]lifecycle.Probe{}, Hooks: map[string]bool{}, Messages: map[string]string{}}}
+			Stops: map[string]time.Time{}, Renew: map[string]bool{}, Probes: map[string]lifecycle.Probe{}, Hooks: map[string]bool{}, Messages: map[string]string{}}}
 	w.show()
 	return w
 }
@@ -91,6 +96,7 @@ func (w *worker) rounds(ctx context.Context) {
 			wait = w.m.cfg.Now().Add(2 * time.Second)
 		default:
 			w.admit(d, containers)
+			d.Pod = w.allocate(d)
 			o := w.mem // its maps are the worker's: step only reads them
 			o.Containers = containers
 			now := w.m.cfg.Now()
@@ -182,7 +188,6 @@ func (w *worker) target() lifecycle.Target {
 	}
 	if pod != nil {
 		w.pod, w.wanted = pod, true
-		w.save(pod)
 		return lifecycle.Target{Pod: pod}
 	}
 	if w.pod == nil {

@@ -14,12 +14,10 @@ import (
 	"petrel.dev/petrel/edgeagent/desired"
 )
 
-// Hash identifies one definition of a container. Only what may change in a running pod counts.
+// Hash identifies one definition of a container. Of what may change in a running pod only that counts which needs a new container:
+// resources change in place.
 func Hash(c corev1.Container) string {
-	b, err := json.Marshal(struct {
-		Name, Image string
-		Resources   corev1.ResourceRequirements
-	}{c.Name, c.Image, c.Resources})
+	b, err := json.Marshal(struct{ Name, Image string }{c.Name, c.Image})
 	if err != nil {
 		panic(err) // these types always encode
 	}
@@ -71,7 +69,7 @@ func (n Node) Container(a Attempt) (spec cruntime.ContainerSpec, skipped []strin
 	spec = cruntime.ContainerSpec{
 		PodUID: string(pod.UID), Namespace: pod.Namespace, Pod: pod.Name, Name: c.Name, Attempt: a.Number, SandboxID: a.Place.SandboxID, Hash: Hash(*c),
 		Image: c.Image, Command: expandAll(c.Command, vars), Args: expandAll(c.Args, vars), Env: sortedEnv(vars), WorkingDir: c.WorkingDir,
-		Security: securityOf(pod, c), Resources: resourcesOf(pod, c, n.Memory),
+		Security: securityOf(pod, c), Resources: resourcesOf(pod, c, n.Memory), Share: ShareOf(pod, c).String(),
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		NetnsPath: a.Place.Netns, HostNet: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
 		SharePID: isTrue(pod.Spec.ShareProcessNamespace) && !pod.Spec.HostPID,

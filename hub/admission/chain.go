@@ -26,6 +26,7 @@ import (
 	"petrel.dev/petrel/hub/admission/noderestriction"
 	"petrel.dev/petrel/hub/admission/podsecurity"
 	admitquota "petrel.dev/petrel/hub/admission/quota"
+	"petrel.dev/petrel/hub/admission/resize"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/quota"
@@ -140,6 +141,7 @@ func New(cfg Config) (*Chain, error) {
 			classes.CheckResize,
 			classes.CheckPod,
 			devices.New(cfg.Objects).CheckAdminAccess,
+			resize.New(cfg.Objects).Check,
 			onPods(refuseFields),
 			refuseSCTP,
 		},
@@ -173,7 +175,7 @@ func looks(a *registry.AdmissionRequest) bool {
 		return true
 	}
 	_, node := auth.NodeOf(a.User)
-	return node || enters(a)
+	return node || enters(a) || resize.Concerns(a)
 }
 
 // behind returns the error of a write that could not be checked against what is stored.

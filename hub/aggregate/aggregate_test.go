@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -214,5 +215,32 @@ func TestLook(t *testing.T) {
 	a.Forget(svc.Name)
 	if b, _ := json.Marshal(a.Versions()); string(b) != "null" {
 		t.Errorf("left over: %s", b)
+	}
+}
+
+// TestGet reads as a user of the hub's own: the server sees that user, a refusal keeps its Status, and what is not served is no error.
+func TestGet(t *testing.T) {
+	a, b, svc, objs := start(t)
+	user := auth.Controller("horizontal-pod-autoscaler").User
+	gv := schema.GroupVersion{Group: "wardle.example.com", Version: "v1alpha1"}
+	body, served, err := a.Get(t.Context(), user, gv, "namespaces/n/pods/*/x", url.Values{"labelSelector": {"a=b"}})
+	if err != nil || !served || !strings.HasPrefix(string(body), "GET /apis/wardle.example.com/v1alpha1/namespaces/n/pods/*/x?labelSelector=a%3Db by [system:serviceaccount:kube-system:horizontal-pod-autoscaler]") {
+		t.Errorf("%v, %v: %s", served, err, body)
+	}
+	if _, served, err := a.Get(t.Context(), user, schema.GroupVersion{Group: "apps", Version: "v1"}, "x", nil); served || err != nil {
+		t.Errorf("the hub's own group: %v, %v", served, err)
+	}
+	if _, served, err := a.Get(t.Context(), user, gv, "moved", nil); !served || err == nil || !strings.Contains(err.Error(), "302") {
+		t.Errorf("a redirect: %v, %v", served, err)
+	}
+	b.Close()
+	if _, served, err := a.Get(t.Context(), user, gv, "x", nil); !served || err == nil {
+		t.Errorf("a server that is gone: %v, %v", served, err)
+	}
+	down := svc.DeepCopy()
+	down.Status.Conditions[0].Status = apiregistrationv1.ConditionFalse
+	objs.Put(down)
+	if _, served, err := a.Get(t.Context(), user, gv, "x", nil); !served || !apierrors.IsServiceUnavailable(err) {
+		t.Errorf("one that is not available: %v, %v", served, err)
 	}
 }

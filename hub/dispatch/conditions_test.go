@@ -21,6 +21,16 @@ func TestConditionsOfTheAgentEnd(t *testing.T) {
 	}
 }
 
+// TestResizeConditionsEnd checks that a resize of which a node reports nothing any more is over; conditions of other writers stay.
+func TestResizeConditionsEnd(t *testing.T) {
+	stored := corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodResizePending, Status: corev1.ConditionTrue}, {Type: "example.com/gate", Status: corev1.ConditionTrue},
+		{Type: corev1.PodResizeInProgress, Status: corev1.ConditionTrue}}}
+	reported := corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
+	if got := mergePodStatus(stored, reported).Conditions; len(got) != 2 || got[0].Type != "example.com/gate" || got[1].Type != corev1.PodReady {
+		t.Errorf("conditions %+v", got)
+	}
+}
+
 // TestDarkIsTheHubsCondition checks that a report does not take away the condition that only the node controller writes. It
 // tells from it that the node was dark, and what to take back.
 func TestDarkIsTheHubsCondition(t *testing.T) {

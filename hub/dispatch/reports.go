@@ -18,6 +18,7 @@ import (
 // maxReports bounds a report in bytes, by its kind: a pod of 110 containers with their termination messages fits.
 var maxReports = map[wire.Kind]int{
 	wire.KindPodStatus: 256 << 10, wire.KindNodeStatus: 128 << 10, wire.KindEvent: 16 << 10,
+	wire.KindVolume: 16 << 10,
 }
 
 func (i *intake) plan(r report) changes {
@@ -31,6 +32,8 @@ func (i *intake) plan(r report) changes {
 		return i.planNode(r)
 	case wire.KindEvent:
 		return i.planEvent(r)
+	case wire.KindVolume:
+		return i.planVolume(r)
 	}
 	return changes{}
 }
@@ -100,7 +103,10 @@ func (i *intake) planGone(node string, pod *corev1.Pod, reported json.RawMessage
 // mergePodStatus keeps what is stored and not the node's to report: conditions of other writers, and fields that the node
 // leaves empty because they are not its own.
 func mergePodStatus(stored, reported corev1.PodStatus) corev1.PodStatus {
-	reported.Conditions = append(kube.OtherConditions(stored.Conditions, reported.Conditions), reported.Conditions...)
+	kept := slices.DeleteFunc(kube.OtherConditions(stored.Conditions, reported.Conditions), func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress // over, if the node reports them no more
+	})
+	reported.Conditions = append(kept, reported.Conditions...)
 	if reported.QOSClass == "" {
 		reported.QOSClass = stored.QOSClass
 	}

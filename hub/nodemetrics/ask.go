@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +40,15 @@ type answer struct {
 	use  use
 }
 
+// question is what a node is asked for: all of its pods, or those that a query names. It is the key of its answer.
+type question struct{ node, query string }
+
+// about returns the question for some pods of a node, which costs the link only what they take.
+func about(node string, uids []string) question {
+	slices.Sort(uids)
+	return question{node, url.Values{kube.StatsPodParameter: uids}.Encode()}
+}
+
 // use is what a node and its pods use.
 type use struct {
 	at     time.Time // when it was measured
@@ -61,16 +73,16 @@ type asker struct {
 	cfg Config
 
 	mu      sync.Mutex
-	answers map[string]*answer // by node; guarded by mu
-	clear   *time.Timer        // empties answers; nil before the first; guarded by mu
+	answers map[question]*answer // guarded by mu
+	clear   *time.Timer          // empties answers; nil before the first; guarded by mu
 }
 
 // of returns what a node and its pods use; false when it is dark or does not answer.
-func (a *asker) of(ctx context.Context, node string) (use, bool) {
-	if !a.cfg.Connected(node) {
+func (a *asker) of(ctx context.Context, q question) (use, bool) {
+	if !a.cfg.Connected(q.node) {
 		return use{}, false
 	}
-	ans := a.answer(ctx, node)
+	ans := a.answer(ctx, q)
 	select {
 	case <-ans.done:
 		return ans.use, ans.err == nil
@@ -80,19 +92,19 @@ func (a *asker) of(ctx context.Context, node string) (use, bool) {
 }
 
 // all asks nodes, several at a time.
-func (a *asker) all(ctx context.Context, nodes []string) map[string]use {
+func (a *asker) all(ctx context.Context, questions []question) map[string]use {
 	var mu sync.Mutex
 	out := map[string]use{}
 	var wg sync.WaitGroup
 	turn := make(chan struct{}, abreast)
-	for _, node := range nodes {
+	for _, q := range questions {
 		turn <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turn }()
-			if u, ok := a.of(ctx, node); ok {
+			if u, ok := a.of(ctx, q); ok {
 				mu.Lock()
 				defer mu.Unlock()
-				out[node] = u
+				out[q.node] = u
 			}
 		})
 	}
@@ -100,43 +112,46 @@ func (a *asker) all(ctx context.Context, nodes []string) map[string]use {
 	return out
 }
 
-// answer returns a fresh answer of a node, or one that is under way.
-func (a *asker) answer(ctx context.Context, node string) *answer {
+// answer returns a fresh answer to a question, or one that is under way. That of a node about all of its pods answers every question.
+func (a *asker) answer(ctx context.Context, q question) *answer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.answers == nil {
-		a.answers = map[string]*answer{}
+		a.answers = map[question]*answer{}
 	}
 	if a.clear == nil {
 		a.clear = time.AfterFunc(forget, a.drop)
 	}
 	a.clear.Reset(forget)
-	if ans := a.answers[node]; ans != nil && time.Since(ans.at) < fresh {
-		return ans
+	for _, known := range []question{q, {node: q.node}} {
+		if ans := a.answers[known]; ans != nil && time.Since(ans.at) < fresh {
+			return ans
+		}
 	}
+	maps.DeleteFunc(a.answers, func(_ question, ans *answer) bool { return time.Since(ans.at) > forget }) // about pods that are gone
 	ans := &answer{done: make(chan struct{}), at: time.Now()}
-	a.answers[node] = ans
+	a.answers[q] = ans
 	ctx = context.WithoutCancel(ctx) // others may wait for it too
 	go func() {
 		defer close(ans.done)
-		ans.err = contain.Do(a.cfg.Log, "nodemetrics", node, func() (err error) {
-			ans.use, err = a.ask(ctx, node)
+		ans.err = contain.Do(a.cfg.Log, "nodemetrics", q.node, func() (err error) {
+			ans.use, err = a.ask(ctx, q)
 			return err
 		})
 		if ans.err != nil {
-			a.cfg.Log.Debug("node has no metrics", "node", node, "error", ans.err)
-			a.failed(node, ans)
+			a.cfg.Log.Debug("node has no metrics", "node", q.node, "error", ans.err)
+			a.failed(q, ans)
 		}
 	}()
 	return ans
 }
 
 // failed forgets an answer that is an error: the next who asks tries again.
-func (a *asker) failed(node string, ans *answer) {
+func (a *asker) failed(q question, ans *answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.answers[node] == ans {
-		delete(a.answers, node)
+	if a.answers[q] == ans {
+		delete(a.answers, q)
 	}
 }
 
@@ -147,10 +162,10 @@ func (a *asker) drop() {
 }
 
 // ask asks a node.
-func (a *asker) ask(ctx context.Context, node string) (use, error) {
+func (a *asker) ask(ctx context.Context, q question) (use, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	conn, err := a.cfg.Nodes.DialNode(ctx, node, 0)
+	conn, err := a.cfg.Nodes.DialNode(ctx, q.node, 0)
 	if err != nil {
 		return use{}, err
 	}
@@ -160,7 +175,7 @@ func (a *asker) ask(ctx context.Context, node string) (use, error) {
 	if err != nil {
 		return use{}, err
 	}
-	req.Close = true
+	req.URL.RawQuery, req.Close = q.query, true
 	if err := req.Write(conn); err != nil {
 		return use{}, err
 	}

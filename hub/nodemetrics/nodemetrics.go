@@ -60,12 +60,12 @@ func (v *Verbs) Get(ctx context.Context, t kinds.Target, opts *metav1.GetOptions
 	switch t.Kind.GVK {
 	case metrics.NodeMetrics:
 		if n, ok := control.Get[*corev1.Node](v.cfg.Objects, kube.Node, "", t.Name); ok {
-			u, answered := v.asker.of(ctx, n.Name)
+			u, answered := v.asker.of(ctx, question{node: n.Name})
 			obj = nodeMetrics(n, u, answered)
 		}
 	case metrics.PodMetrics:
 		if p, ok := control.Get[*corev1.Pod](v.cfg.Objects, kube.Pod, t.Namespace, t.Name); ok && measurable(p) {
-			u, answered := v.asker.of(ctx, p.Spec.NodeName)
+			u, answered := v.asker.of(ctx, question{node: p.Spec.NodeName})
 			obj = podMetrics(p, u, answered)
 		}
 	default:
@@ -131,17 +131,41 @@ func selector(k *kinds.Kind, opts *metav1.ListOptions) (func(kube.Object) bool, 
 
 func (v *Verbs) nodes(ctx context.Context, selected func(kube.Object) bool) (out []kube.Object) {
 	var nodes []*corev1.Node
-	var names []string
+	var questions []question
 	for _, n := range control.List[*corev1.Node](v.cfg.Objects, kube.Node, "") {
 		if selected(n) {
-			nodes, names = append(nodes, n), append(names, n.Name)
+			nodes, questions = append(nodes, n), append(questions, question{node: n.Name})
 		}
 	}
-	used := v.asker.all(ctx, names)
+	used := v.asker.all(ctx, questions)
 	for _, n := range nodes {
 		u, answered := used[n.Name]
 		if m := nodeMetrics(n, u, answered); m != nil {
 			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// Pods returns the metrics of pods, in no order, by asking their nodes for these pods only. A pod that has none is left out.
+func (v *Verbs) Pods(ctx context.Context, pods []*corev1.Pod) []*metricsv1beta1.PodMetrics {
+	uids := map[string][]string{}
+	for _, p := range pods {
+		if measurable(p) {
+			uids[p.Spec.NodeName] = append(uids[p.Spec.NodeName], string(p.UID))
+		}
+	}
+	questions := make([]question, 0, len(uids))
+	for node, list := range uids {
+		questions = append(questions, about(node, list))
+	}
+	used := v.asker.all(ctx, questions)
+	var out []*metricsv1beta1.PodMetrics
+	for _, p := range pods {
+		if u, answered := used[p.Spec.NodeName]; answered && measurable(p) {
+			if m, ok := podMetrics(p, u, true).(*metricsv1beta1.PodMetrics); ok {
+				out = append(out, m)
+			}
 		}
 	}
 	return out
@@ -156,11 +180,11 @@ func (v *Verbs) pods(ctx context.Context, namespace string, selected func(kube.O
 			nodes[p.Spec.NodeName] = true
 		}
 	}
-	names := make([]string, 0, len(nodes))
+	questions := make([]question, 0, len(nodes))
 	for name := range nodes {
-		names = append(names, name)
+		questions = append(questions, question{node: name})
 	}
-	used := v.asker.all(ctx, names)
+	used := v.asker.all(ctx, questions)
 	for _, p := range pods {
 		u, answered := used[p.Spec.NodeName]
 		if m := podMetrics(p, u, answered); m != nil {

@@ -33,6 +33,7 @@ import (
 type fleet struct {
 	mu      sync.Mutex
 	asked   map[string]int
+	queries []string // of the nodes that answered
 	summary map[string]string
 }
 
@@ -58,6 +59,9 @@ func (f *fleet) DialNode(_ context.Context, node string, port int32) (net.Conn, 
 		if err != nil || req.URL.Path != "/stats/summary" {
 			return
 		}
+		f.mu.Lock()
+		f.queries = append(f.queries, req.URL.RawQuery)
+		f.mu.Unlock()
 		if body == "hangs" {
 			_, _ = io.Copy(io.Discard, agent)
 			return
@@ -180,6 +184,43 @@ func TestReads(t *testing.T) {
 		defer v.asker.mu.Unlock()
 		if len(v.asker.answers) != 0 {
 			t.Errorf("%d answers are kept though nobody asks", len(v.asker.answers))
+		}
+	})
+}
+
+// TestPods asks nodes about some of their pods: only their nodes, only about them, and again when the answer is no longer fresh; one about
+// the whole node serves too.
+func TestPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, f := start(t)
+		pods := []*corev1.Pod{pod("b", "other", "n1", corev1.PodRunning), pod("a", "web", "n1", corev1.PodRunning), pod("a", "new", "", corev1.PodPending),
+			pod("a", "gone", "dark", corev1.PodRunning), pod("a", "half", "n1", corev1.PodRunning)}
+		check := func(asked int, queries string) {
+			t.Helper()
+			got := v.Pods(t.Context(), pods)
+			if len(got) != 2 || got[0].Name != "other" || got[1].Name != "web" || got[1].Containers[0].Usage.Cpu().String() != "5m" {
+				t.Errorf("%v", got)
+			}
+			if f.asked["n1"] != asked || strings.Join(f.queries, " ") != queries {
+				t.Errorf("asked %d times, %v; want %d, %s", f.asked["n1"], f.queries, asked, queries)
+			}
+		}
+		check(1, "pod=u-half&pod=u-other&pod=u-web")
+		check(1, "pod=u-half&pod=u-other&pod=u-web")
+		time.Sleep(fresh)
+		if _, err := v.Get(t.Context(), target(t, "nodes", "", "n1"), nil); err != nil {
+			t.Error(err)
+		}
+		check(2, "pod=u-half&pod=u-other&pod=u-web ")
+		for range 100 { // pods come and go: answers about those that are gone do not pile up
+			pods[0].UID += "x"
+			time.Sleep(fresh)
+			v.Pods(t.Context(), pods)
+		}
+		v.asker.mu.Lock()
+		defer v.asker.mu.Unlock()
+		if n := len(v.asker.answers); n > 6 {
+			t.Errorf("%d answers are kept", n)
 		}
 	})
 }

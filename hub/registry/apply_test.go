@@ -267,6 +267,24 @@ func TestApplySubresources(t *testing.T) {
 		`hand Update apps/v1/scale {"f:spec":{"f:replicas":{}}}`)
 }
 
+// TestApplyResize checks that who resizes a pod by apply manages its resources, and nothing else of it.
+func TestApplyResize(t *testing.T) {
+	a := applier{t: t, r: registrytest.New(t), kind: kube.Pod, name: "web"}
+	a.apply("owner", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[{"name":"c","image":"i","resources":{"requests":{"cpu":"100m"}}}]}}`)
+	a.sub = []string{"resize"}
+	const larger = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"other","resources":{"requests":{"cpu":"200m"}}}]}}`
+	if s := a.refused("sizer", larger); s.Message != `Apply failed with 1 conflict: conflict with "owner": .spec.containers[name="c"].resources.requests.cpu` {
+		t.Errorf("%q", s.Message)
+	}
+	res := a.apply("sizer", larger, force)
+	pod := registrytest.Decode[corev1.Pod](t, res.JSON)
+	if c := pod.Spec.Containers[0]; c.Resources.Requests.Cpu().String() != "200m" || c.Image != "i" || len(pod.Labels) > 0 || pod.Generation != 2 {
+		t.Errorf("resized to %+v, labels %v, generation %d", c, pod.Labels, pod.Generation)
+	}
+	wantManagers(t, res.JSON, `owner Apply v1 {"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:name":{}}}}}`,
+		`sizer Apply v1/resize {"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:resources":{"f:requests":{"f:cpu":{}}}}}}}`)
+}
+
 func TestApplyRefuses(t *testing.T) {
 	a := applier{t: t, r: registrytest.New(t), kind: kube.ConfigMap, name: "web"}
 	a.apply("one", webData+`{"a":"1"}}`)

@@ -272,6 +272,9 @@ type Subresource struct {
 	Rules *Rules
 	// Resets are the paths of what Rules.PrepareUpdate keeps (Kind.Resets); nil: what Kind.Resets says of the subresource's name.
 	Resets [][]string
+	// Owns are the paths that writes to it may become managers of, where these are fewer than those that they may not: then Resets is
+	// nil. "*" is any item of a list.
+	Owns [][]string
 
 	// A derived one (scale): Get makes the body from the parent; Put applies a body to a copy of the parent, then the
 	// parent's own Rules run.

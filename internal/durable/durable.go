@@ -92,8 +92,8 @@ func discard(path string, err error) error {
 	return err
 }
 
-// Rename renames a file or directory, durably: next replaces what has that name. Both are in one directory. The content of the
-// file must be on disk already.
+// Rename renames a file or directory, durably: next replaces what has that name. Both are on one file system, and old's
+// directory is not synced: a power cut may leave both names when it is another. The content of the file must be on disk already.
 func Rename(old, next string) error {
 	if err := os.Rename(old, next); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -14,7 +15,7 @@ import (
 // LastTransitionTime, but no Go type: a further kind is one entry here and one case in fieldsOf.
 type Condition interface {
 	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition |
-		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition
+		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition | autoscalingv2.HorizontalPodAutoscalerCondition
 }
 
 // conditionFields are what the rules below need of a condition.
@@ -37,6 +38,8 @@ func fieldsOf[C Condition](c *C) conditionFields {
 	case *appsv1.ReplicaSetCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *certificatesv1.CertificateSigningRequestCondition:
+		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
+	case *autoscalingv2.HorizontalPodAutoscalerCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *batchv1.JobCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}

@@ -24,6 +24,11 @@ const (
 	// ArchitecturesAnnotation on a pod names the architectures, separated by commas and as in kubernetes.io/arch, for which
 	// its images exist. It wins over all image reports of nodes: the pod's author knows best.
 	ArchitecturesAnnotation = "petrel.dev/architectures"
+	// MeteredLabel on a Node ("true") says that its link is paid by the byte. Image pulls are planned and statistics asked for
+	// accordingly.
+	MeteredLabel = "petrel.dev/metered"
+	// SyncPeriodAnnotation on a HorizontalPodAutoscaler is how often it is computed, as a Go duration.
+	SyncPeriodAnnotation = "petrel.dev/sync-period"
 	// DarkCondition is the Node condition that distinguishes "not seen, and since when" from "broken".
 	DarkCondition = "petrel.dev/Dark"
 
@@ -33,6 +38,10 @@ const (
 
 // StatsWindowHeader is a header of a node's /stats/summary: over which time its rates are, for which that form has no field.
 const StatsWindowHeader = "Petrel-Window"
+
+// StatsPodParameter is a query parameter of a node's /stats/summary: the UID of a pod to answer about; it may come more than once. Without
+// it the answer is about all pods.
+const StatsPodParameter = "pod"
 
 // RuntimeHandler is the handler of a RuntimeClass that every node has besides the default one: both are runc.
 const RuntimeHandler = "runc"

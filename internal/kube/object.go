@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -33,30 +34,31 @@ type Object interface {
 
 // The kinds that Petrel's own controllers, scheduler and dispatcher read and write.
 var (
-	Pod                   = corev1.SchemeGroupVersion.WithKind("Pod")
-	Node                  = corev1.SchemeGroupVersion.WithKind("Node")
-	Namespace             = corev1.SchemeGroupVersion.WithKind("Namespace")
-	Service               = corev1.SchemeGroupVersion.WithKind("Service")
-	Endpoints             = corev1.SchemeGroupVersion.WithKind("Endpoints")
-	ConfigMap             = corev1.SchemeGroupVersion.WithKind("ConfigMap")
-	Secret                = corev1.SchemeGroupVersion.WithKind("Secret")
-	ServiceAccount        = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
-	ComponentStatus       = corev1.SchemeGroupVersion.WithKind("ComponentStatus")
-	Event                 = corev1.SchemeGroupVersion.WithKind("Event")
-	Deployment            = appsv1.SchemeGroupVersion.WithKind("Deployment")
-	ReplicaSet            = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
-	DaemonSet             = appsv1.SchemeGroupVersion.WithKind("DaemonSet")
-	StatefulSet           = appsv1.SchemeGroupVersion.WithKind("StatefulSet")
-	ControllerRevision    = appsv1.SchemeGroupVersion.WithKind("ControllerRevision")
-	ReplicationController = corev1.SchemeGroupVersion.WithKind("ReplicationController")
-	Job                   = batchv1.SchemeGroupVersion.WithKind("Job")
-	CronJob               = batchv1.SchemeGroupVersion.WithKind("CronJob")
-	EndpointSlice         = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
-	Lease                 = coordinationv1.SchemeGroupVersion.WithKind("Lease")
-	PriorityClass         = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
-	IPAddress             = networkingv1.SchemeGroupVersion.WithKind("IPAddress")
-	ServiceCIDR           = networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
-	RuntimeClass          = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
+	Pod                     = corev1.SchemeGroupVersion.WithKind("Pod")
+	Node                    = corev1.SchemeGroupVersion.WithKind("Node")
+	Namespace               = corev1.SchemeGroupVersion.WithKind("Namespace")
+	Service                 = corev1.SchemeGroupVersion.WithKind("Service")
+	Endpoints               = corev1.SchemeGroupVersion.WithKind("Endpoints")
+	ConfigMap               = corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	Secret                  = corev1.SchemeGroupVersion.WithKind("Secret")
+	ServiceAccount          = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
+	ComponentStatus         = corev1.SchemeGroupVersion.WithKind("ComponentStatus")
+	Event                   = corev1.SchemeGroupVersion.WithKind("Event")
+	Deployment              = appsv1.SchemeGroupVersion.WithKind("Deployment")
+	ReplicaSet              = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
+	DaemonSet               = appsv1.SchemeGroupVersion.WithKind("DaemonSet")
+	StatefulSet             = appsv1.SchemeGroupVersion.WithKind("StatefulSet")
+	ControllerRevision      = appsv1.SchemeGroupVersion.WithKind("ControllerRevision")
+	ReplicationController   = corev1.SchemeGroupVersion.WithKind("ReplicationController")
+	Job                     = batchv1.SchemeGroupVersion.WithKind("Job")
+	CronJob                 = batchv1.SchemeGroupVersion.WithKind("CronJob")
+	HorizontalPodAutoscaler = autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler")
+	EndpointSlice           = discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice")
+	Lease                   = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+	PriorityClass           = schedulingv1.SchemeGroupVersion.WithKind("PriorityClass")
+	IPAddress               = networkingv1.SchemeGroupVersion.WithKind("IPAddress")
+	ServiceCIDR             = networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
+	RuntimeClass            = nodev1.SchemeGroupVersion.WithKind("RuntimeClass")
 
 	CustomResourceDefinition  = GVK{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 	CertificateSigningRequest = certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest")

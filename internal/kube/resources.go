@@ -7,16 +7,25 @@ import (
 	"k8s.io/kubectl/pkg/util/qos"
 )
 
+// withStatus counts of each resource the most of what a pod's spec asks for, what its node has allocated to it, and what it has
+// now: while a pod is being resized, none of the three is free for others. A resize that is infeasible does not count.
+var withStatus = helper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
+
 // PodRequests returns what a pod takes of a node: pod-level requests where it has some, else those of its containers and
 // sidecars added up or its largest init container, and its overhead. The formula is upstream's; hub, scheduler and node
 // all ask here, so that a pod which was placed on a node is not too large for it there.
 func PodRequests(pod *corev1.Pod) corev1.ResourceList {
-	return helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true})
+	return helper.PodRequests(pod, withStatus)
 }
 
 // PodLimits returns the limits of a pod by the same formula, those of its overhead included.
 func PodLimits(pod *corev1.Pod) corev1.ResourceList {
-	return helper.PodLimits(pod, helper.PodResourcesOptions{UseStatusResources: true})
+	return helper.PodLimits(pod, withStatus)
+}
+
+// PodSpecRequests returns what a pod would take of a node by its spec alone, its overhead included.
+func PodSpecRequests(pod *corev1.Pod) corev1.ResourceList {
+	return helper.PodRequests(pod, helper.PodResourcesOptions{})
 }
 
 // PodSpecResources returns the requests and limits of a pod by its spec alone, without overhead: what its author asked for.
@@ -49,7 +58,7 @@ func PodBounds(pod *corev1.Pod) Bounds {
 		cpu = cpu || !own.Cpu().IsZero()
 		memory = memory || !own.Memory().IsZero()
 	}
-	requests := helper.PodRequests(pod, helper.PodResourcesOptions{})
+	requests := PodSpecRequests(pod)
 	out := Bounds{CPURequest: *requests.Cpu()}
 	if cpu || class == corev1.PodQOSGuaranteed {
 		out.CPULimit = *limits.Cpu()

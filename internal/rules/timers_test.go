@@ -30,6 +30,7 @@ var timers = map[string]struct {
 	"auth/opentokens.go":                 {map[string]int{"AfterFunc": 1}, due},
 	"auth/pki.go":                        {map[string]int{"NewTicker": 1}, "certificates are looked at twice a day: a timer of months would stand still while the machine sleeps"},
 	"auth/usertoken/usertoken.go":        {map[string]int{"AfterFunc": 1}, due},
+	"backup/schedule.go":                 {map[string]int{"NewTimer": 1}, due},
 	"broker/broker.go":                   {map[string]int{"NewTimer": 1, "AfterFunc": 1}, deadline},
 	"broker/external.go":                 {map[string]int{"After": 1, "NewTimer": 1}, backoff + "; " + deadline},
 	"control/queue.go":                   {map[string]int{"AfterFunc": 1}, due},

@@ -113,7 +113,7 @@ func TestDiskHoldsCipherText(t *testing.T) {
 	if got := get(t, s, "/core/secrets/a"); got != secret+" 2 [3]" {
 		t.Errorf("read %q", got)
 	}
-	if err := db.Backup(t.Context(), filepath.Join(dir, "backup.db")); err != nil {
+	if _, err := db.Backup(t.Context(), filepath.Join(dir, "backup.db")); err != nil {
 		t.Fatal(err)
 	}
 	open := 0

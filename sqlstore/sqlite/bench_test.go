@@ -187,7 +187,7 @@ func benchmarkOpen(b *testing.B, rounds int) {
 			b.Fatal(err)
 		}
 	}
-	if err := full.Backup(b.Context(), path); err != nil {
+	if _, err := full.Backup(b.Context(), path); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {

@@ -33,7 +33,7 @@ func stored(t *testing.T) sqlite.Config {
 	if _, err := db.Commit(t.Context(), ops...); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Backup(t.Context(), filepath.Join(cfg.BackupDir, "good.db")); err != nil {
+	if _, err := db.Backup(t.Context(), filepath.Join(cfg.BackupDir, "good.db")); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -170,7 +170,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 	if ev, err := w.Next(t.Context()); err != nil || len(ev) != 2 || string(ev[0].Prev) != "1" || !ev[1].Deleted {
 		t.Fatalf("%v %+v", err, ev)
 	}
-	if err := db.Backup(t.Context(), path+".bak"); err != nil {
+	if _, err := db.Backup(t.Context(), path+".bak"); err != nil {
 		t.Fatal(err)
 	}
 	if err := sqlite.Verify(t.Context(), path+".bak"); err != nil {

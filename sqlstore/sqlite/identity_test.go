@@ -30,7 +30,7 @@ func (p place) Open(t testing.TB) (storetest.Store, func()) {
 }
 
 func (p place) Backup(t testing.TB, s storetest.Store) {
-	if err := s.(*sqlite.DB).Backup(t.Context(), filepath.Join(p.dir, "backup")); err != nil {
+	if _, err := s.(*sqlite.DB).Backup(t.Context(), filepath.Join(p.dir, "backup")); err != nil {
 		t.Fatal(err)
 	}
 }

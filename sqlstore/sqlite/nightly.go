@@ -122,7 +122,7 @@ func (db *DB) backupIfDue(ctx context.Context, p Backups, now time.Time) error {
 	}
 	path := filepath.Join(p.Dir, b.name())
 	begin := time.Now()
-	if err := db.Backup(ctx, path); err != nil {
+	if _, err := db.Backup(ctx, path); err != nil {
 		return err
 	}
 	db.cfg.Log.Info("store backed up", "path", path, "revision", int64(b.rev), "took", time.Since(begin))

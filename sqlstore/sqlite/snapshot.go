@@ -116,8 +116,8 @@ func (w *snapshot) add(e *sqlstore.Entry) error {
 
 // Backup writes a snapshot of the store, as of one commit boundary, to path while everything goes on. An existing file
 // is replaced only by a complete, durable one. The snapshot holds all objects and no history, is itself a store that Open
-// takes, and begins a new history then. It is written from memory, with pauses: it keeps no commit waiting.
-func (db *DB) Backup(ctx context.Context, path string) error {
+// takes, and begins a new history then. It is written from memory, with pauses: it keeps no commit waiting. Backup returns its revision.
+func (db *DB) Backup(ctx context.Context, path string) (sqlstore.Revision, error) {
 	rev, scan := db.mem.Snapshot()
 	part := path + ".part"
 	err := os.Remove(part)
@@ -132,7 +132,7 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	}
 	if err != nil {
 		_ = os.Remove(part)
-		return fmt.Errorf("backup to %s: %w", path, err)
+		return 0, fmt.Errorf("backup to %s: %w", path, err)
 	}
-	return nil
+	return rev, nil
 }

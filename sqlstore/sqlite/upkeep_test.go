@@ -110,7 +110,7 @@ func TestPrivate(t *testing.T) {
 	if _, err := db.Commit(t.Context(), put("/secret", "x", 0)); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Backup(t.Context(), path+".backup"); err != nil {
+	if _, err := db.Backup(t.Context(), path+".backup"); err != nil {
 		t.Fatal(err)
 	}
 	for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".backup"} {

@@ -34,6 +34,10 @@ type Fake struct {
 	ContainersError func() error
 	// RemoveSandboxError, if set, may keep a sandbox, as one in which a process hangs.
 	RemoveSandboxError func() error
+	// MemoryUsed is what containers use, in bytes, by name; "" of pods. UpdateError, if set, may refuse to change a container. Set before
+	// the first call.
+	MemoryUsed  map[string]int64
+	UpdateError func(name string) error
 	// Written is what containers have written to their root file systems, in bytes, by name; set before the first call.
 	Written map[string]int64
 	// OnExec, if set, is what Exec does.
@@ -49,7 +53,10 @@ type Fake struct {
 	subs      map[chan string]struct{}
 }
 
-type sandbox struct{ id, hostname string }
+type sandbox struct {
+	id, hostname string
+	bounds       cruntime.Resources
+}
 
 type container struct {
 	cruntime.Container
@@ -120,10 +127,76 @@ func (f *Fake) Sandbox(_ context.Context, spec cruntime.SandboxSpec) (cruntime.S
 	sb, ok := f.sandboxes[spec.PodUID]
 	if !ok {
 		f.made++
-		sb = sandbox{fmt.Sprint("sandbox-", f.made), spec.Hostname}
-		f.sandboxes[spec.PodUID] = sb
+		sb = sandbox{id: fmt.Sprint("sandbox-", f.made), hostname: spec.Hostname}
 	}
+	sb.bound(spec.Resources, ok && spec.Raise)
+	f.sandboxes[spec.PodUID] = sb
 	return cruntime.Sandbox{ID: sb.id}, os.MkdirAll(f.Files(spec.PodUID), 0o700)
+}
+
+// bound sets limits, or only makes them larger.
+func (sb *sandbox) bound(res cruntime.Resources, raise bool) {
+	larger := func(have, want int64) int64 {
+		if have == 0 || want == 0 {
+			return 0
+		}
+		return max(have, want)
+	}
+	if raise {
+		res.MemoryLimit, res.CPUQuota = larger(sb.bounds.MemoryLimit, res.MemoryLimit), larger(sb.bounds.CPUQuota, res.CPUQuota)
+	}
+	sb.bounds = res
+}
+
+// BoundPod implements podrun.Runtime.
+func (f *Fake) BoundPod(_ context.Context, podUID string, res cruntime.Resources, raise bool) error {
+	f.enter("BoundPod")
+	defer f.mu.Unlock()
+	sb, ok := f.sandboxes[podUID]
+	if !ok {
+		return fmt.Errorf("%w: sandbox of pod %s", cruntime.ErrNotFound, podUID)
+	}
+	sb.bound(res, raise)
+	f.sandboxes[podUID] = sb
+	return nil
+}
+
+// Bounds returns what a pod as a whole is bounded to.
+func (f *Fake) Bounds(podUID string) cruntime.Resources {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sandboxes[podUID].bounds
+}
+
+// Update implements podrun.Runtime.
+func (f *Fake) Update(_ context.Context, id string, res cruntime.Resources, share string) error {
+	f.enter("Update")
+	defer f.mu.Unlock()
+	c := f.find(id)
+	if c == nil || c.State != cruntime.Running {
+		return fmt.Errorf("%w: container %s", cruntime.ErrNotFound, id)
+	}
+	if f.UpdateError != nil {
+		if err := f.UpdateError(c.Name); err != nil {
+			return err
+		}
+	}
+	c.spec.Resources, c.Share = res, share
+	return nil
+}
+
+// MemoryUse implements podrun.Runtime.
+func (f *Fake) MemoryUse(_ context.Context, podUID, id string) (use, limit int64, err error) {
+	f.enter("MemoryUse")
+	defer f.mu.Unlock()
+	if id == "" {
+		return f.MemoryUsed[""], f.sandboxes[podUID].bounds.MemoryLimit, nil
+	}
+	c := f.find(id)
+	if c == nil || c.State != cruntime.Running {
+		return 0, 0, fmt.Errorf("%w: container %s", cruntime.ErrNotFound, id)
+	}
+	return f.MemoryUsed[c.Name], c.spec.Resources.MemoryLimit, nil
 }
 
 // Files implements podrun.Runtime.
@@ -239,7 +312,7 @@ func (f *Fake) Start(ctx context.Context, spec cruntime.ContainerSpec) (string, 
 		}
 	}
 	c := &container{spec: spec, Container: cruntime.Container{ID: id, PodUID: spec.PodUID, Namespace: spec.Namespace, Pod: spec.Pod, Name: spec.Name,
-		Attempt: spec.Attempt, SandboxID: spec.SandboxID, Hash: spec.Hash, Image: spec.Image, ImageID: imageOf(spec.Image).ID, LogPath: spec.LogPath,
+		Attempt: spec.Attempt, SandboxID: spec.SandboxID, Hash: spec.Hash, Share: spec.Share, Image: spec.Image, ImageID: imageOf(spec.Image).ID, LogPath: spec.LogPath,
 		TTY: spec.TTY, Stdin: spec.Stdin, State: cruntime.Running, CreatedAt: time.Now(), StartedAt: time.Now()}}
 	f.list = append(f.list, c)
 	if f.Host == "" {

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"signals":                                         testSignals,
 		"an unknown command is a start error":             testStartError,
 		"exec":                                            testExec,
+		"resources change while a container runs":         testUpdate,
 		"sandboxes are idempotent and shared":             testSandbox,
 		"events tell of ends":                             testEvents,
 		"an image that is not there is not found":         testNoImage,
@@ -232,6 +233,50 @@ func testExec(t *testing.T, s Subject) {
 	}
 	if _, err := s.Runtime.Exec(ctx, "0123", cruntime.ExecSpec{Command: []string{"/bin/true"}}); !errors.Is(err, cruntime.ErrNotFound) {
 		t.Errorf("exec in no container: %v", err)
+	}
+}
+
+func testUpdate(t *testing.T, s Subject) {
+	ctx := context.Background()
+	spec := pod(t, s)
+	bounds := cruntime.Resources{CPUShares: 512, CPUQuota: 50_000, CPUPeriod: 100_000}
+	larger := cruntime.Resources{CPUShares: 1024, CPUQuota: 100_000, CPUPeriod: 100_000}
+	spec.Command, spec.Resources, spec.Share = []string{"/bin/sleep", "1000"}, bounds, "half"
+	if err := s.Runtime.BoundPod(ctx, spec.PodUID, bounds, false); err != nil {
+		t.Fatal(err)
+	}
+	id := start(t, s, spec)
+	if got := get(t, s, spec.PodUID, id); got.Share != "half" {
+		t.Errorf("share %q", got.Share)
+	}
+	for range 2 { // again changes nothing
+		if err := s.Runtime.BoundPod(ctx, spec.PodUID, larger, true); err != nil {
+			t.Error(err)
+		}
+		if err := s.Runtime.Update(ctx, id, larger, "whole"); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := get(t, s, spec.PodUID, id); got.Share != "whole" || got.State != cruntime.Running {
+		t.Errorf("%+v", got)
+	}
+	// A pod that is only raised keeps what it has; settled, it gets less when nothing in it has more.
+	if err := s.Runtime.BoundPod(ctx, spec.PodUID, bounds, true); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(s.Runtime.Update(ctx, id, bounds, "half"), s.Runtime.BoundPod(ctx, spec.PodUID, bounds, false)); err != nil {
+		t.Error(err)
+	}
+	if use, limit, err := s.Runtime.MemoryUse(ctx, spec.PodUID, id); err != nil || use < 0 || limit != 0 {
+		t.Errorf("memory: %d of %d, %v", use, limit, err)
+	}
+	_ = s.Runtime.Signal(ctx, id, syscall.SIGKILL)
+	await(t, s, spec.PodUID, id)
+	if err := s.Runtime.Update(ctx, id, larger, "whole"); !errors.Is(err, cruntime.ErrNotFound) {
+		t.Errorf("a container that has ended: %v", err)
+	}
+	if err := s.Runtime.BoundPod(ctx, "no-such-pod", larger, false); !errors.Is(err, cruntime.ErrNotFound) {
+		t.Errorf("a pod that is not there: %v", err)
 	}
 }
 

@@ -60,6 +60,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	if c := s.disruption(st); c != nil {
 		st.Conditions = append(st.Conditions, *c)
 	}
+	s.resizeConditions(st)
 	for _, c := range s.d.Pod.Status.Conditions {
 		if kube.FindCondition(st.Conditions, c.Type) == nil {
 			st.Conditions = append(st.Conditions, c)

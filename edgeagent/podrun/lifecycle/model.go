@@ -67,6 +67,9 @@ type Observed struct {
 	Hooks      map[string]bool      // by container ID: its postStart hook is under way
 	Messages   map[string]string    // by container ID: termination messages of exited ones
 
+	Resize Resize
+	Renew  map[string]bool // by container ID: stopped to be started again with other resources, whatever its restart policy
+
 	Evict   Eviction  // set: the pod is to end, for what it has on the disk
 	Discard time.Time // containers that had ended by then are removed, with their logs: the disk is short
 
@@ -78,6 +81,20 @@ type Observed struct {
 
 // Rejection is why a pod may not run on this node, with kubelet's reason and text. The zero value is none.
 type Rejection struct{ Reason, Message string }
+
+// Resize is how far a change of the pod's resources has come. Target.Pod has what the node has allocated to it.
+type Resize struct {
+	Pending    Rejection // why the pod's spec has not been allocated; the reason is Deferred or Infeasible
+	Bounds     Bounds
+	Generation int64   // of the spec that was allocated last; 0: in an earlier life of the agent
+	Fail       Failure // why the last try to change the kernel's limits has failed
+}
+
+// Bounds is what the pod's cgroup was last set to in this life of the agent; the zero value is not known.
+type Bounds struct {
+	Text    string // podspec.BoundsText
+	Settled bool   // no limit is larger than it should be
+}
 
 // Eviction is why a pod is to end.
 type Eviction struct {
@@ -126,11 +143,12 @@ const (
 	StartContainer                    // start attempt of container
 	StopContainer                     // stop container id, within grace
 	RemoveContainer                   // delete dead container id
+	ResizePod                         // give the pod and running containers the resources that are allocated to them
 	ReleasePod                        // give back volumes and sandbox, keep containers and logs
 	PurgePod                          // remove everything
 )
 
-var actionNames = [...]string{"sandbox", "volumes", "pull", "start", "stop", "remove", "release", "purge"}
+var actionNames = [...]string{"sandbox", "volumes", "pull", "start", "stop", "remove", "resize", "release", "purge"}
 
 func (k ActionKind) String() string { return actionNames[k] }
 
@@ -141,9 +159,12 @@ type Action struct {
 	ID        string
 	Attempt   int
 	Grace     time.Duration
-	Backoff   Backoff // StartContainer, and RemoveContainer when it is set: the container's back-off from then on
-	Why       string  // StopContainer: for the event
-	Target    string  // StartContainer: ID of the container whose process namespace it joins; "": its own, or its pod's
+	Backoff   Backoff  // StartContainer, and RemoveContainer when it is set: the container's back-off from then on
+	Why       string   // StopContainer: for the event
+	Resize    []string // ResizePod: the containers, by name
+	Bounds    Bounds   // MakeSandbox, ResizePod: what the pod's cgroup is set to
+	Renew     bool     // StopContainer: it is started again whatever its restart policy
+	Target    string   // StartContainer: ID of the container whose process namespace it joins; "": its own, or its pod's
 }
 
 // Decision is what a step yields.

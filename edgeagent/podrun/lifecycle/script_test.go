@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
@@ -24,6 +25,7 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 // the step then did, and the status in one line. Commands:
 //
 //	> pod restart=Never init=a sidecar=s containers=x,y grace=5 deadline=60 image=app:2
+//	      cpu=x:100m restarts=x                                      of a container that is named before; its resizePolicy
 //	      policy=x:OnFailure rule=x:RestartAllContainers:NotIn:0,1    of a container that is named before
 //	> step                      step until nothing is left to do
 //	> advance 10s               let time pass, then step
@@ -40,6 +42,8 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 //	> evict limit|pressure WHY  it has too much on the disk
 //	> discard                   the disk is short: what has ended goes
 //	> image x app:2             the container's image is changed
+//	> resize x 200m             its CPU request and limit are changed, and allocated; pending REASON: they are not ("-": no more)
+//	> resize-fails REASON       changing the kernel's limits fails from now on ("-": no more)
 func TestTimelines(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -165,12 +169,27 @@ func command(t *testing.T, w *world, f []string) bool {
 			e.TargetContainerName = f[2]
 		}
 		w.pod.Spec.EphemeralContainers = append(w.pod.Spec.EphemeralContainers, e)
+	case "resize":
+		w.pod.Generation++
+		w.o.Resize.Generation = w.pod.Generation
+		setCPU(kube.ContainerNamed(w.pod, f[1]), f[2])
+	case "pending":
+		w.o.Resize.Pending = Rejection{Reason: off(f[1])}
+	case "resize-fails":
+		w.resizeFail = off(f[1])
+		return false
 	case "image":
 		kube.ContainerNamed(w.pod, f[1]).Image = f[2]
 	default:
 		t.Fatalf("no command %q", f[0])
 	}
 	return true
+}
+
+// setCPU gives a container the same request and limit.
+func setCPU(c *corev1.Container, amount string) {
+	list := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(amount)}
+	c.Resources = corev1.ResourceRequirements{Requests: list, Limits: list.DeepCopy()}
 }
 
 func scriptPod(t *testing.T, args []string) *corev1.Pod {
@@ -205,6 +224,11 @@ func scriptPod(t *testing.T, args []string) *corev1.Pod {
 					p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 				}
 			}
+		case "cpu":
+			name, amount, _ := strings.Cut(v, ":")
+			setCPU(kube.ContainerNamed(p, name), amount)
+		case "restarts":
+			kube.ContainerNamed(p, v).ResizePolicy = []corev1.ContainerResizePolicy{{ResourceName: corev1.ResourceCPU, RestartPolicy: corev1.RestartContainer}}
 		case "policy":
 			name, policy, _ := strings.Cut(v, ":")
 			kube.ContainerNamed(p, name).RestartPolicy = new(corev1.ContainerRestartPolicy(policy))

@@ -25,6 +25,7 @@ func (s *stepper) status() corev1.PodStatus {
 		st.StartTime = &t
 	}
 	s.addresses(&st)
+	s.podResources(&st)
 	initialised := s.initialised()
 	for _, c := range pod.Spec.InitContainers {
 		st.InitContainerStatuses = append(st.InitContainerStatuses, s.containerStatus(c, "PodInitializing"))
@@ -107,6 +108,7 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		st.Image = rec.Image
 	}
 	st.LastTerminationState = s.lastEnd(rec, old)
+	st.AllocatedResources, st.Resources = c.Resources.Requests.DeepCopy(), s.resources(rec, &c)
 	switch rec.State {
 	case cruntime.Running:
 		p := s.o.Probes[rec.ID]
@@ -114,8 +116,6 @@ func (s *stepper) containerStatus(c corev1.Container, idle string) corev1.Contai
 		*st.Started = p.Started
 		// Also while it is being stopped: it serves until it has ended, and its Service wants to know.
 		st.Ready = p.Started && p.Ready
-		st.Resources = c.Resources.DeepCopy()
-		st.AllocatedResources = c.Resources.Requests.DeepCopy()
 	case cruntime.Exited:
 		if waits && !Ended(s.o.Last.Phase) {
 			st.State.Waiting = &wait

@@ -19,6 +19,7 @@ type stepper struct {
 	now     time.Time
 	current map[string]*cruntime.Container // newest attempt, by container name
 	waiting map[string]corev1.ContainerStateWaiting
+	resized resized
 	out     Decision
 }
 
@@ -31,6 +32,7 @@ func Step(d Target, o Observed, now time.Time) Decision {
 			s.current[c.Name] = c
 		}
 	}
+	s.resized = s.differing()
 	switch {
 	case d.Deleting():
 		s.stopAll(int64Or(d.Pod.DeletionGracePeriodSeconds, Grace(d.Pod)), "Stopping container %s", s.purge)
@@ -160,13 +162,14 @@ func (s *stepper) run() {
 			return
 		}
 		if s.o.Sandbox == nil {
-			s.do(Action{Kind: MakeSandbox})
+			s.do(Action{Kind: MakeSandbox, Bounds: Bounds{Text: podspec.BoundsText(s.d.Pod), Settled: !s.resized.any()}})
 		}
 		s.do(Action{Kind: MakeVolumes})
 		return
 	}
 	s.out.State = Sandboxed
 	if !s.restartAll() {
+		s.resize()
 		s.bringUp()
 		s.startEphemeral()
 	}
@@ -279,6 +282,9 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
 		case rec.Hash != podspec.Hash(c):
 			s.stop(rec, c, nil, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
+		case slices.Contains(s.resized.restart, c.Name):
+			s.stop(rec, c, nil, fmt.Sprintf("Container %s resize requires restart", c.Name))
+			s.out.Actions[len(s.out.Actions)-1].Renew = true
 		}
 		return inSandbox
 	}
@@ -286,11 +292,11 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 		s.start(c, rec.Attempt, s.o.Backoffs[c.Name])
 		return false
 	}
-	if !always && !restarts(&s.d.Pod.Spec, &c, endCode(rec), !rec.Lost) {
+	if !always && !s.o.Renew[rec.ID] && !restarts(&s.d.Pod.Spec, &c, endCode(rec), !rec.Lost) {
 		return false
 	}
 	b := s.o.Backoffs[c.Name]
-	if rec.Hash != podspec.Hash(c) { // what failed is not what is wanted now
+	if rec.Hash != podspec.Hash(c) || s.o.Renew[rec.ID] { // what failed is not what is wanted now, or nothing has
 		b = Backoff{}
 	}
 	if until := b.until(rec.FinishedAt, s.now); inSandbox && s.now.Before(until) {

@@ -29,6 +29,7 @@ type world struct {
 	startFails map[string]string // by container: reason
 	unready    map[string]bool   // by container: its probes have not passed yet
 	deaf       map[string]bool   // by container: does not obey SIGTERM
+	resizeFail string            // why a resize fails
 	state      State
 	lastWake   time.Time
 }
@@ -43,7 +44,7 @@ func newWorld(pod *corev1.Pod) *world {
 // forget is a restart of the agent: only what the runtime and the disk hold is left.
 func (w *world) forget() {
 	last, containers := w.o.Last, w.o.Containers
-	w.o = Observed{Images: map[string]Image{}, Starts: map[string]Failure{}, Backoffs: map[string]Backoff{}, Stops: map[string]time.Time{},
+	w.o = Observed{Images: map[string]Image{}, Starts: map[string]Failure{}, Backoffs: map[string]Backoff{}, Stops: map[string]time.Time{}, Renew: map[string]bool{},
 		Probes: map[string]Probe{}, Messages: map[string]string{}, Last: last, Containers: containers, NodeIPs: []string{"192.0.2.1"}}
 	w.observeProbes()
 }
@@ -101,6 +102,7 @@ func (w *world) do(a Action) {
 	switch a.Kind {
 	case MakeSandbox:
 		w.o.Sandbox = &Sandbox{ID: fmt.Sprint("sandbox-", w.boots), Netns: "/ns", IPs: []string{"10.42.0.5"}}
+		w.o.Resize.Bounds = a.Bounds
 	case MakeVolumes:
 		w.o.Volumes = true
 	case PullImage:
@@ -126,14 +128,33 @@ func (w *world) do(a Action) {
 		w.o.Backoffs[a.Container] = a.Backoff
 		w.id++
 		c := cruntime.Container{ID: fmt.Sprint("c", w.id), Name: a.Container, Attempt: a.Attempt, SandboxID: w.o.Sandbox.ID, State: cruntime.Running,
-			Image: kube.ContainerNamed(w.pod, a.Container).Image, Hash: podspec.Hash(*kube.ContainerNamed(w.pod, a.Container)), CreatedAt: w.now, StartedAt: w.now}
+			Image: kube.ContainerNamed(w.pod, a.Container).Image, Hash: podspec.Hash(*kube.ContainerNamed(w.pod, a.Container)),
+			Share: podspec.ShareOf(w.pod, kube.ContainerNamed(w.pod, a.Container)).String(), CreatedAt: w.now, StartedAt: w.now}
 		w.o.Containers = append(w.o.Containers, c)
 		slices.SortStableFunc(w.o.Containers, func(a, b cruntime.Container) int { return strings.Compare(a.Name, b.Name) })
 	case StopContainer:
 		text += fmt.Sprintf(" %s within %v", a.Container, a.Grace)
 		w.o.Stops[a.ID] = w.now.Add(a.Grace)
+		if a.Renew {
+			w.o.Renew[a.ID] = true
+		}
 		if !w.deaf[a.Container] {
 			w.exit(a.ID, 143)
+		}
+	case ResizePod:
+		w.o.Resize.Fail = Failure{}
+		text += fmt.Sprintf(" to %s", a.Bounds.Text)
+		if !a.Bounds.Settled {
+			text += " or more"
+		}
+		if w.resizeFail != "" {
+			w.o.Resize.Fail = Failure{Reason: "Error", Message: w.resizeFail, Retry: w.now.Add(time.Second)}
+			break
+		}
+		w.o.Resize.Bounds = a.Bounds
+		for _, name := range a.Resize {
+			text += " " + name
+			w.running(name).Share = podspec.ShareOf(w.pod, kube.ContainerNamed(w.pod, name)).String()
 		}
 	case RemoveContainer:
 		text += fmt.Sprintf(" %s#%d", a.Container, a.Attempt)
@@ -203,6 +224,14 @@ func (w *world) summary() string {
 		}
 		if cs.Ready {
 			b.WriteString("+")
+		}
+		if cpu := cs.AllocatedResources[corev1.ResourceCPU]; cs.Resources != nil && !cpu.IsZero() {
+			fmt.Fprintf(&b, "{%s of %s}", cs.Resources.Requests.Cpu(), &cpu)
+		}
+	}
+	for _, kind := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress} {
+		if c := kube.FindCondition(st.Conditions, kind); c != nil {
+			fmt.Fprintf(&b, " %s(%s)@%d", kind, strings.TrimSpace(c.Reason+" "+c.Message), c.ObservedGeneration)
 		}
 	}
 	if !w.lastWake.IsZero() {

@@ -3,8 +3,6 @@
 package classes
 
 import (
-	"cmp"
-
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -15,23 +13,7 @@ type Classes struct{ objects control.Reader }
 // New returns the steps, which read classes from objects.
 func New(objects control.Reader) *Classes { return &Classes{objects} }
 
-// byDefault returns the class of the kind with the annotation "true" under one of the keys; nil: there is none. Of several it is the
-// newest, and of several of one second the first by name.
+// byDefault returns the class of the kind that is marked as the default; nil: there is none.
 func (c *Classes) byDefault(gvk kube.GVK, keys ...string) kube.Object {
-	var best kube.Object
-	for _, class := range c.objects.List(gvk, "") {
-		marked := false
-		for _, key := range keys {
-			marked = marked || class.GetAnnotations()[key] == "true"
-		}
-		if marked && (best == nil || before(class, best)) {
-			best = class
-		}
-	}
-	return best
-}
-
-// before reports whether a is preferred to b as the default.
-func before(a, b kube.Object) bool {
-	return cmp.Or(b.GetCreationTimestamp().Compare(a.GetCreationTimestamp().Time), cmp.Compare(a.GetName(), b.GetName())) < 0
+	return kube.DefaultClass(c.objects.List(gvk, ""), keys...)
 }

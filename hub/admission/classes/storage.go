@@ -3,6 +3,7 @@ package classes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,11 +13,7 @@ import (
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
-)
-
-const (
-	defaultStorage    = "storageclass.kubernetes.io/is-default-class"
-	oldDefaultStorage = "storageclass.beta.kubernetes.io/is-default-class"
+	"petrel.dev/petrel/internal/localpath"
 )
 
 // DefaultClaim gives a new claim that names no class the default StorageClass. The name "" asks for none.
@@ -28,7 +25,7 @@ func (c *Classes) DefaultClaim(_ context.Context, a *registry.AdmissionRequest) 
 	if _, ok := claim.Annotations[corev1.BetaStorageClassAnnotation]; ok {
 		return nil
 	}
-	if class := c.byDefault(kube.StorageClass, defaultStorage, oldDefaultStorage); class != nil {
+	if class := c.byDefault(kube.StorageClass, kube.DefaultStorage, kube.BetaDefaultStorage); class != nil {
 		name := class.GetName()
 		claim.Spec.StorageClassName = &name
 	}
@@ -72,6 +69,9 @@ func (c *Classes) CheckResize(_ context.Context, a *registry.AdmissionRequest) e
 	class, ok := control.Get[*storagev1.StorageClass](c.objects, kube.StorageClass, "", name)
 	if !ok || name != storageClassOf(old) || class.AllowVolumeExpansion == nil || !*class.AllowVolumeExpansion {
 		return refuse.Forbidden(a, errors.New("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"))
+	}
+	if class.Provisioner == localpath.Provisioner {
+		return refuse.Forbidden(a, fmt.Errorf("volumes of %s have no size of their own: the claim may use what the disk of its node has, whatever it asks for", class.Provisioner))
 	}
 	return nil
 }

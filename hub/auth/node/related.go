@@ -41,7 +41,7 @@ func (z *Authorizer) usesSecret(node, namespace, name string) bool {
 		if p.Namespace == namespace && slices.Contains(z.cfg.PodSecrets(p), name) {
 			return true
 		}
-		for _, claim := range claims(p) {
+		for _, claim := range kube.PodClaims(p) {
 			if v := z.volumeOf(p.Namespace, claim); v != nil && slices.Contains(z.cfg.VolumeSecrets(v), [2]string{namespace, name}) {
 				return true
 			}
@@ -59,7 +59,7 @@ func (z *Authorizer) usesAccount(node, namespace, name string) bool {
 }
 
 func (z *Authorizer) usesClaim(node, namespace, name string) bool {
-	return slices.ContainsFunc(z.pods(node, namespace), func(p *corev1.Pod) bool { return slices.Contains(claims(p), name) })
+	return slices.ContainsFunc(z.pods(node, namespace), func(p *corev1.Pod) bool { return slices.Contains(kube.PodClaims(p), name) })
 }
 
 // usesVolume reports whether the volume is bound to a claim of a pod of the node.
@@ -128,17 +128,4 @@ func (z *Authorizer) ownsSlice(node, _, name string) bool {
 	}
 	s, ok := o.(*resourcev1.ResourceSlice)
 	return ok && s.Spec.NodeName != nil && *s.Spec.NodeName == node
-}
-
-// claims returns the names of the PersistentVolumeClaims of a pod.
-func claims(p *corev1.Pod) (names []string) {
-	for _, v := range p.Spec.Volumes {
-		switch {
-		case v.PersistentVolumeClaim != nil:
-			names = append(names, v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			names = append(names, p.Name+"-"+v.Name) // Kubernetes names the claim of an ephemeral volume so
-		}
-	}
-	return names
 }

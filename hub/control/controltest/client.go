@@ -57,14 +57,16 @@ func New(t testing.TB, objs ...kube.Object) *Client {
 		moved:   make(chan struct{}),
 	}
 	c.AddIndex(kube.Pod, control.NodeIndex, podNode)
+	c.AddIndex(kube.Pod, kube.ClaimIndex, kube.ClaimKeys)
+	c.AddIndex(kube.PersistentVolume, kube.ClaimIndex, kube.ClaimKeys)
 	for _, o := range objs {
 		c.Put(o)
 	}
 	return c
 }
 
-// AddIndex declares an index, as a kind's declaration in hub/resource does. "owner" exists for every kind and "node" for
-// Pods.
+// AddIndex declares an index, as a kind's declaration in hub/resource does. "owner" exists for every kind, "node" and "claim" for
+// Pods, "claim" for PersistentVolumes.
 func (c *Client) AddIndex(gvk kube.GVK, name string, f func(kube.Object) []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/volumebinder"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sched"
@@ -27,19 +28,29 @@ const (
 type outcome struct {
 	*entry
 	decision sched.Decision
-	write    control.Write
-	writes   bool // write is set
+	writes   []control.Write        // in one commit
+	bindings []volumebinder.Binding // of claims that get their volume with the pod
 }
 
 // round decides about each pod of the batch and commits all of it together.
 func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 	now := time.Now()
-	refused := map[types.UID]refusal{}
+	refused, volumes := map[types.UID]refusal{}, promised{}
 	outcomes := make([]*outcome, 0, len(batch))
 	for _, e := range batch {
+		if volumes.has(e.prepared) {
+			s.queue.put(e, ready)
+			continue
+		}
 		o := &outcome{entry: e}
 		err := contain.Do(s.cfg.Log, site, control.KeyOf(e.pod).String(), func() error {
-			if o.decision = s.decide(e, refused); o.decision.Fits() {
+			if o.decision = s.decide(e, refused); len(o.decision.Claims) > 0 {
+				if why := s.bindVolumes(o); why != "" {
+					o.decision = sched.Decision{Nodes: o.decision.Nodes, Unready: why}
+				}
+				volumes.add(o)
+			}
+			if o.decision.Fits() {
 				s.assume(o, now)
 			} else {
 				s.park(o, now)
@@ -53,7 +64,7 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 		}
 		outcomes = append(outcomes, o)
 	}
-	s.commit(ctx, slices.DeleteFunc(outcomes, func(o *outcome) bool { return !o.writes }))
+	s.commit(ctx, slices.DeleteFunc(outcomes, func(o *outcome) bool { return len(o.writes) == 0 }))
 }
 
 // refusal is a decision that found no node, and for which spec and architectures.
@@ -64,12 +75,12 @@ type refusal struct {
 }
 
 // decide calls sched. Replicas with one spec share a refusal within a round: room only shrinks during it, so when one of a
-// thousand replicas fits nowhere, the others need not be compared with every node. Pods with affinity to other pods, or with
-// spread constraints, are excepted.
+// thousand replicas fits nowhere, the others need not be compared with every node. Pods with affinity to other pods, with
+// spread constraints or with claims are excepted.
 func (s *Scheduler) decide(e *entry, refused map[types.UID]refusal) sched.Decision {
 	spec, owner := &e.pod.Spec, metav1.GetControllerOf(e.pod)
 	alone := len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
-	if owner == nil || !alone {
+	if owner == nil || !alone || len(e.prepared.Claims()) > 0 {
 		return s.snap.Schedule(e.prepared)
 	}
 	archs := e.pod.Annotations[kube.ArchitecturesAnnotation]
@@ -90,7 +101,7 @@ func (s *Scheduler) assume(o *outcome, now time.Time) {
 	setScheduled(bound, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, now)
 	s.snap.SetPod(sched.NewPod(bound))
 	s.assumed[bound.UID] = true
-	o.write, o.writes = control.Write{Object: bound, Old: o.pod, Subresource: "binding"}, true
+	o.writes = append(o.writes, control.Write{Object: bound, Old: o.pod, Subresource: "binding"})
 }
 
 // park makes the pod wait for a change of the fleet. A changed condition is marked for writing; when the last write is less than
@@ -112,7 +123,7 @@ func (s *Scheduler) park(o *outcome, now time.Time) {
 	failed := o.pod.DeepCopy()
 	setScheduled(failed, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 		Reason: corev1.PodReasonUnschedulable, Message: message}, now)
-	o.write, o.writes = control.Write{Object: failed, Old: o.pod, Subresource: "status"}, true
+	o.writes = append(o.writes, control.Write{Object: failed, Old: o.pod, Subresource: "status"})
 	o.wrote = now
 	s.report(o.entry, message, now)
 }
@@ -138,15 +149,15 @@ func (s *Scheduler) commit(ctx context.Context, outcomes []*outcome) {
 	if len(outcomes) == 0 {
 		return
 	}
-	writes := make([]control.Write, len(outcomes))
-	for i, o := range outcomes {
-		writes[i] = o.write
+	writes := make([]control.Write, 0, len(outcomes))
+	for _, o := range outcomes {
+		writes = append(writes, o.writes...)
 	}
 	err := s.write(ctx, "round", writes)
 	alone := err != nil && len(outcomes) > 1 && ctx.Err() == nil
 	for _, o := range outcomes {
 		if alone {
-			err = s.write(ctx, control.KeyOf(o.pod).String(), []control.Write{o.write})
+			err = s.write(ctx, control.KeyOf(o.pod).String(), o.writes)
 		}
 		s.settle(o, err)
 	}
@@ -161,6 +172,7 @@ func (s *Scheduler) write(ctx context.Context, key string, writes []control.Writ
 func (s *Scheduler) unassume(o *outcome) {
 	delete(s.assumed, o.pod.UID)
 	s.snap.RemovePod(o.pod.UID)
+	s.unbindVolumes(o)
 }
 
 // settle acts on the result of one outcome's write.
@@ -169,6 +181,7 @@ func (s *Scheduler) settle(o *outcome, err error) {
 	switch {
 	case err == nil && binding:
 		s.queue.remove(o.pod.UID)
+		s.provisioned(o)
 		s.cfg.Events.Event(o.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", o.pod.Namespace, o.pod.Name, o.decision.Node)
 	case err == nil:
 	case binding:

@@ -75,7 +75,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if s.cfg.Images != nil {
 		s.cfg.Images.Subscribe(ctx, s.sawImage)
 	}
-	s.cfg.Client.Subscribe(ctx, s.saw, kube.Pod, kube.Node, kube.Namespace)
+	s.cfg.Client.Subscribe(ctx, s.saw, append([]kube.GVK{kube.Pod, kube.Node, kube.Namespace}, volumeKinds...)...)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -153,6 +153,8 @@ func (s *Scheduler) takeOne(c control.Change) bool {
 		} else {
 			s.snap.SetNamespace(c.New.GetName(), c.New.GetLabels())
 		}
+	default:
+		return s.volume(c)
 	}
 	return false
 }

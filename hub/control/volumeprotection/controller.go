@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
@@ -56,23 +55,10 @@ func released(ch control.Change) (keys []control.Key) {
 	if !ok || ch.New != nil && !control.PodFinished(pod) {
 		return nil
 	}
-	for _, v := range pod.Spec.Volumes {
-		if name := claimOf(pod, &v); name != "" {
-			keys = append(keys, control.Key{GVK: claims, Namespace: pod.Namespace, Name: name})
-		}
+	for _, name := range kube.PodClaims(pod) {
+		keys = append(keys, control.Key{GVK: claims, Namespace: pod.Namespace, Name: name})
 	}
 	return keys
-}
-
-// claimOf returns the name of the claim that a volume of the pod is of, "" for other volumes.
-func claimOf(pod *corev1.Pod, v *corev1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		return pod.Name + "-" + v.Name
-	}
-	return ""
 }
 
 func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
@@ -104,12 +90,13 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 // used reports whether a pod has the claim on a node. One that is not on a node yet does not get the claim any more: it is being
 // deleted.
 func (c *Controller) used(claim *corev1.PersistentVolumeClaim) bool {
-	for _, p := range control.List[*corev1.Pod](c.client, kube.Pod, claim.Namespace) {
+	for _, p := range control.Index[*corev1.Pod](c.client, kube.Pod, kube.ClaimIndex, claim.Namespace+"/"+claim.Name) {
 		if p.Spec.NodeName == "" || control.PodFinished(p) {
 			continue
 		}
-		for _, v := range p.Spec.Volumes {
-			if claimOf(p, &v) == claim.Name && (v.Ephemeral == nil || metav1.IsControlledBy(claim, p)) {
+		for i := range p.Spec.Volumes {
+			name, ephemeral := kube.VolumeClaim(p, &p.Spec.Volumes[i])
+			if name == claim.Name && (!ephemeral || kube.CheckOwnClaim(p, claim) == nil) {
 				return true
 			}
 		}

@@ -16,10 +16,13 @@ import (
 // change without effect on nodes is not sent.
 func serviceObject(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) (*wire.Object, error) {
 	j := svcproxy.Service{
-		Namespace: s.Namespace, Name: s.Name, ExternalName: s.Spec.ExternalName,
+		Namespace: s.Namespace, Name: s.Name,
 		// A class names another load balancer, which alone may serve such a Service.
 		LoadBalancer:    s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass == nil,
 		PublishNotReady: s.Spec.PublishNotReadyAddresses,
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName { // one that was may keep the name, which means nothing then
+		j.ExternalName = s.Spec.ExternalName
 	}
 	for _, ip := range s.Spec.ClusterIPs {
 		if a, err := netip.ParseAddr(ip); err == nil {

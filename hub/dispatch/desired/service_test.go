@@ -47,6 +47,8 @@ func TestServiceFields(t *testing.T) {
 		"unready": {corev1.ServiceSpec{PublishNotReadyAddresses: true}, func(s *svcproxy.Service) bool { return s.PublishNotReady }},
 		"name": {corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.test"},
 			func(s *svcproxy.Service) bool { return s.ExternalName == "example.test" }},
+		"name of another type": {corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.43.0.9", ExternalName: "example.test"},
+			func(s *svcproxy.Service) bool { return s.ExternalName == "" && len(s.ClusterIPs) == 1 }},
 		"addresses": {corev1.ServiceSpec{ExternalIPs: []string{"192.0.2.7"}}, func(s *svcproxy.Service) bool { return len(s.ExternalIPs) == 1 }},
 	} {
 		if s := made(c.spec); !c.want(&s) {

@@ -138,14 +138,16 @@ func (m *Managers) Apply(ctx context.Context, q *resource.Request, as *resource.
 
 // manager returns upstream's manager for writes to the request's kind, or to sub of it, of objects of the kind as.
 func (m *Managers) manager(ctx context.Context, q *resource.Request, as *resource.Kind, sub string) (*managedfields.FieldManager, error) {
-	resets := map[fieldpath.APIVersion]*fieldpath.Set{}
+	resets := map[fieldpath.APIVersion]fieldpath.Filter{}
 	for _, v := range m.versions(q.Kind) {
-		if paths := v.Resets(sub); len(paths) > 0 {
-			resets[apiVersion(v)] = pathSet(paths)
+		if s := v.Subresources[sub]; s != nil && s.Owns != nil {
+			resets[apiVersion(v)] = onlyPaths(s.Owns)
+		} else if paths := v.Resets(sub); len(paths) > 0 {
+			resets[apiVersion(v)] = fieldpath.NewExcludeSetFilter(pathSet(paths))
 		}
 	}
 	return managedfields.NewDefaultCRDFieldManager(m.types, converter{ctx, m.kinds}, noDefaults{}, creater{m.kinds}, q.Kind.GVK,
-		as.GVK.GroupVersion(), sub, fieldpath.NewExcludeFilterSetMap(resets))
+		as.GVK.GroupVersion(), sub, resets)
 }
 
 // versions returns the kinds that show the same stored objects as k.
@@ -169,6 +171,22 @@ func pathSet(paths [][]string) *fieldpath.Set {
 		set.Insert(fieldPath(p))
 	}
 	return set
+}
+
+// onlyPaths lets the fields at and below paths through.
+func onlyPaths(paths [][]string) fieldpath.Filter {
+	var matchers []*fieldpath.SetMatcher
+	for _, p := range paths {
+		parts := make([]any, len(p))
+		for i, name := range p {
+			parts[i] = name
+			if name == "*" {
+				parts[i] = fieldpath.MatchAnyPathElement()
+			}
+		}
+		matchers = append(matchers, fieldpath.MakePrefixMatcherOrDie(parts...))
+	}
+	return fieldpath.NewIncludeMatcherFilter(matchers...)
 }
 
 func fieldPath(names []string) fieldpath.Path {

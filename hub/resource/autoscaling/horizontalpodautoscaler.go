@@ -39,7 +39,6 @@ func autoscalerKind(gv schema.GroupVersion) *resource.Kind {
 	type autoscaler = autoscaling.HorizontalPodAutoscaler
 	k := resource.Declare(gv.WithKind("HorizontalPodAutoscaler"), "horizontalpodautoscalers", "horizontalpodautoscaler")
 	k.ShortNames, k.Categories = []string{"hpa"}, []string{"all"}
-	k.Inert = "nothing scales by it yet"
 	k.Rules = resource.Strategy[autoscaler]{
 		PrepareCreate: func(a *autoscaler) { a.Status = autoscaling.HorizontalPodAutoscalerStatus{} },
 		PrepareUpdate: func(a, old *autoscaler) { a.Status = *old.Status.DeepCopy() },

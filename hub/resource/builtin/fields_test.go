@@ -33,7 +33,4 @@ func TestUnservedFields(t *testing.T) {
 	}
 	wantErrors(t, resourcetest.Create(k, parse(t, k, `{metadata: {name: a, namespace: ns}, spec: {containers: [{name: c, image: i}], ephemeralContainers: [{name: d, image: i}]}}`)),
 		[]string{`spec.ephemeralContainers: Forbidden: cannot be set on create`})
-	if k.Subresources["resize"] != nil {
-		t.Error("a subresource is served that docs/fields.md says is not")
-	}
 }

@@ -43,6 +43,7 @@ func podKind() *resource.Kind {
 		WarnUpdate: podStatusWarnings,
 	}.Status(k)
 	k.Subresources["ephemeralcontainers"] = ephemeralContainers(k)
+	k.Subresources["resize"] = podResize(k)
 	k.Subresources["binding"] = &resource.Subresource{Name: "binding", GVK: corev1.SchemeGroupVersion.WithKind("Binding"),
 		Verbs: []string{"create"}, New: func() runtime.Object { return &corev1.Binding{} }}
 	k.Subresources["eviction"] = &resource.Subresource{Name: "eviction", GVK: policyv1.SchemeGroupVersion.WithKind("Eviction"),
@@ -63,6 +64,7 @@ func podKind() *resource.Kind {
 		}
 		return nil
 	}
+	k.Indexes[kube.ClaimIndex] = kube.ClaimKeys
 	return k
 }
 

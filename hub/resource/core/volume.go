@@ -13,6 +13,7 @@ import (
 	volumevalidation "k8s.io/kubernetes/pkg/volume/validation"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 func persistentVolumeKind() *resource.Kind {
@@ -20,7 +21,8 @@ func persistentVolumeKind() *resource.Kind {
 	k := resource.Declare(corev1.SchemeGroupVersion.WithKind("PersistentVolume"), "persistentvolumes", "persistentvolume")
 	k.ClusterScoped()
 	k.ShortNames = []string{"pv"}
-	k.Inert, k.ReturnDeletedObject = "nothing binds or mounts it yet", true
+	k.ReturnDeletedObject = true
+	k.Indexes[kube.ClaimIndex] = kube.ClaimKeys
 	validate := func(v, old *volume) (field.ErrorList, validation.PersistentVolumeSpecValidationOptions) {
 		opts := validation.ValidationOptionsForPersistentVolume(v, old)
 		return append(validation.ValidatePersistentVolume(v, opts), volumevalidation.ValidatePersistentVolume(v)...), opts
@@ -68,7 +70,7 @@ func persistentVolumeClaimKind() *resource.Kind {
 	type claim = api.PersistentVolumeClaim
 	k := resource.Declare(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), "persistentvolumeclaims", "persistentvolumeclaim")
 	k.ShortNames = []string{"pvc"}
-	k.Inert, k.ReturnDeletedObject = "nothing binds it to a volume yet", true
+	k.ReturnDeletedObject = true
 	k.Rules = resource.Strategy[claim]{
 		PrepareCreate: func(c *claim) {
 			c.Status = api.PersistentVolumeClaimStatus{Phase: api.ClaimPending} // upstream's default for what it reads

@@ -17,7 +17,7 @@ func storageClassKind() *resource.Kind {
 	k := resource.Declare(storagev1.SchemeGroupVersion.WithKind("StorageClass"), "storageclasses", "storageclass")
 	k.ClusterScoped()
 	k.ShortNames = []string{"sc"}
-	k.Inert, k.ReturnDeletedObject = "no volume is made by it yet", true
+	k.ReturnDeletedObject = true
 	k.Rules = resource.Strategy[storage.StorageClass]{
 		ValidateCreate: validation.ValidateStorageClass,
 		ValidateUpdate: func(c, old *storage.StorageClass) field.ErrorList {

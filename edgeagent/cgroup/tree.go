@@ -1,4 +1,10 @@
-package ctrd
+// Package cgroup bounds what processes may use: it makes the cgroups of pods in every hierarchy that the kernel has, of version 1
+// or 2, sets and changes their limits, and removes them. Those of containers are made by the runtime below their pod's.
+//
+//	Root ─► petrel (all pods) ─► pod<uid> ─► <container ID>
+//
+// What processes have used is cgroupstat's.
+package cgroup
 
 import (
 	"errors"
@@ -13,28 +19,29 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
-const cgroupRoot = "/sys/fs/cgroup"
+// Root is where cgroups are mounted on every system that is known.
+const Root = "/sys/fs/cgroup"
 
-// cgroups is what the kernel offers for bounding processes, as it is mounted here.
-type cgroups struct {
+// Tree is what the kernel offers for bounding processes, as it is mounted here.
+type Tree struct {
 	root              string // where it is mounted
 	mounted           bool
-	unified           bool // version 2
-	cpu, memory, pids bool
+	Unified           bool // version 2
+	CPU, Memory, Pids bool // the controllers that can be had
 	// kernelMemory reports whether the kernel has the memory controller, even if it cannot be had at root.
 	kernelMemory bool
 }
 
-// MemoryCgroupFix says what to do on a board whose kernel leaves the memory controller off.
-const MemoryCgroupFix = "add \"cgroup_enable=memory cgroup_memory=1\" to the kernel command line (Raspberry Pi OS: /boot/firmware/cmdline.txt) and reboot"
+// memoryFix says what to do on a board whose kernel leaves the memory controller off.
+const memoryFix = "add \"cgroup_enable=memory cgroup_memory=1\" to the kernel command line (Raspberry Pi OS: /boot/firmware/cmdline.txt) and reboot"
 
-// detectCgroups looks at what is mounted at root; kernel is the kernel's own list of controllers, /proc/cgroups.
-func detectCgroups(root, kernel string) cgroups {
-	c := cgroups{root: root, kernelMemory: hasController(kernel, "memory")}
+// Detect looks at what is mounted at root; kernel is the kernel's own list of controllers, /proc/cgroups.
+func Detect(root, kernel string) Tree {
+	c := Tree{root: root, kernelMemory: hasController(kernel, "memory")}
 	if b, err := os.ReadFile(filepath.Join(root, "cgroup.controllers")); err == nil {
-		c.unified, c.mounted = true, true
+		c.Unified, c.mounted = true, true
 		for _, name := range strings.Fields(string(b)) {
-			c.cpu, c.memory, c.pids = c.cpu || name == "cpu", c.memory || name == "memory", c.pids || name == "pids"
+			c.CPU, c.Memory, c.Pids = c.CPU || name == "cpu", c.Memory || name == "memory", c.Pids || name == "pids"
 		}
 		return c
 	}
@@ -42,7 +49,7 @@ func detectCgroups(root, kernel string) cgroups {
 		_, err := os.Stat(filepath.Join(root, name, file))
 		return err == nil
 	}
-	c.cpu, c.memory, c.pids = has("cpu", "cpu.shares"), has("memory", "memory.limit_in_bytes"), has("pids", "cgroup.procs")
+	c.CPU, c.Memory, c.Pids = has("cpu", "cpu.shares"), has("memory", "memory.limit_in_bytes"), has("pids", "cgroup.procs")
 	procs, _ := filepath.Glob(filepath.Join(root, "*", "cgroup.procs"))
 	c.mounted = len(procs) > 0
 	return c
@@ -62,53 +69,42 @@ func hasController(list, name string) bool {
 	return false
 }
 
-// noMemory returns why memory limits cannot be kept, as the reason of a condition and as a text with the way out; both
+// NoMemory returns why memory limits cannot be kept, as the reason of a condition and as a text with the way out; both
 // are empty where they can.
-func (c cgroups) noMemory() (reason, why string) {
+func (c Tree) NoMemory() (reason, why string) {
 	switch {
-	case c.memory:
+	case c.Memory:
 		return "", ""
 	case !c.mounted:
-		return "CgroupsNotMounted", c.notMounted()
-	case c.kernelMemory && c.unified:
+		return "CgroupsNotMounted", c.NotMounted()
+	case c.kernelMemory && c.Unified:
 		return "MemoryCgroupNotHere", "the kernel has its memory cgroup on, but not in the hierarchy at " + c.root +
 			": unmount the version 1 hierarchy that holds it, or, in a container, have the controller delegated to it; then restart the agent"
 	case c.kernelMemory:
 		return "MemoryCgroupNotMounted", "the kernel has its memory cgroup on, but it is not mounted: mkdir -p " + filepath.Join(c.root, "memory") +
 			" && mount -t cgroup -o memory cgroup " + filepath.Join(c.root, "memory") + ", then restart the agent"
 	}
-	return "NoMemoryCgroup", "the kernel has its memory cgroup off: " + MemoryCgroupFix
+	return "NoMemoryCgroup", "the kernel has its memory cgroup off: " + memoryFix
 }
 
-func (c cgroups) notMounted() string {
+// NotMounted returns what to do where no cgroups are mounted, so that no container can run; "" where they are.
+func (c Tree) NotMounted() string {
+	if c.mounted {
+		return ""
+	}
 	return "no cgroups are mounted at " + c.root + ", and containers cannot run without: mount -t cgroup2 cgroup2 " + c.root +
 		" (systemd does that; a container needs those of its host), then restart the agent"
-}
-
-// NoMemoryLimits returns why memory limits cannot be kept on this machine: the reason for a condition, and what to do.
-// Both are empty where they can.
-func (r *Runtime) NoMemoryLimits() (reason, why string) { return r.cgroups.noMemory() }
-
-// NotReady returns why no container can run on this machine, or "".
-func (r *Runtime) NotReady() string {
-	if !r.cgroups.mounted {
-		return r.cgroups.notMounted()
-	}
-	return ""
 }
 
 // allPods is the parent of all pods' cgroups, from the root of every hierarchy.
 const allPods = "/petrel"
 
-// podCgroup is the parent of a pod's containers' cgroups, from the root of every hierarchy.
-func podCgroup(podUID string) string { return allPods + "/pod" + podUID }
-
-// Cgroup returns the cgroup of a container, or with id "" of a pod, from the root of every hierarchy.
-func Cgroup(podUID, id string) string { return filepath.Join(podCgroup(podUID), id) }
+// Path returns the cgroup of a container, or with id "" of a pod, from the root of every hierarchy.
+func Path(podUID, id string) string { return filepath.Join(allPods, "pod"+podUID, id) }
 
 // BoundAll bounds all pods together, so that the agent and the system keep room whatever pods do: to memory bytes, and to
 // nine tenths of the process IDs that the kernel has.
-func (r *Runtime) BoundAll(memory int64) error {
+func (c Tree) BoundAll(memory int64) error {
 	var pids int64
 	for _, file := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
 		b, err := os.ReadFile(file)
@@ -119,19 +115,19 @@ func (r *Runtime) BoundAll(memory int64) error {
 			pids = n
 		}
 	}
-	return r.cgroups.bound(allPods, cruntime.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9})
+	return c.bound(allPods, cruntime.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9})
 }
 
-// makePod makes the parent cgroup of a pod and sets its limits.
-func (c cgroups) makePod(podUID string, res cruntime.Resources) error {
+// MakePod makes the parent cgroup of a pod and sets its limits.
+func (c Tree) MakePod(podUID string, res cruntime.Resources) error {
 	res.CPUShares = max(res.CPUShares, 2)
-	return c.bound(podCgroup(podUID), res)
+	return c.bound(Path(podUID, ""), res)
 }
 
 // bound makes a cgroup in every hierarchy that bounds something, and sets its limits; what is zero is unbounded, but CPU
 // shares of zero are left as they are.
-func (c cgroups) bound(name string, res cruntime.Resources) error {
-	if c.unified {
+func (c Tree) bound(name string, res cruntime.Resources) error {
+	if c.Unified {
 		return c.boundUnified(name, res)
 	}
 	set := func(controller, file, value string) error {
@@ -142,7 +138,7 @@ func (c cgroups) bound(name string, res cruntime.Resources) error {
 		return writeKnob(filepath.Join(dir, file), value)
 	}
 	var errs []error
-	if c.cpu && res.CPUShares > 0 {
+	if c.CPU && res.CPUShares > 0 {
 		errs = append(errs, set("cpu", "cpu.shares", decimal(res.CPUShares)))
 		if res.CPUQuota > 0 {
 			errs = append(errs, set("cpu", "cpu.cfs_period_us", decimal(res.CPUPeriod)))
@@ -151,17 +147,17 @@ func (c cgroups) bound(name string, res cruntime.Resources) error {
 			errs = append(errs, set("cpu", "cpu.cfs_quota_us", limit(res.CPUQuota, "-1")))
 		}
 	}
-	if c.memory {
+	if c.Memory {
 		_ = set("memory", "memory.use_hierarchy", "1") // always so on newer kernels
 		errs = append(errs, set("memory", "memory.limit_in_bytes", limit(res.MemoryLimit, "-1")))
 	}
-	if c.pids {
+	if c.Pids {
 		errs = append(errs, set("pids", "pids.max", limit(res.PidsLimit, "max")))
 	}
 	return errors.Join(errs...)
 }
 
-func (c cgroups) boundUnified(name string, res cruntime.Resources) error {
+func (c Tree) boundUnified(name string, res cruntime.Resources) error {
 	dir := filepath.Join(c.root, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
@@ -170,7 +166,7 @@ func (c cgroups) boundUnified(name string, res cruntime.Resources) error {
 	for _, ctl := range []struct {
 		name string
 		has  bool
-	}{{"cpu", c.cpu}, {"memory", c.memory}, {"pids", c.pids}} {
+	}{{"cpu", c.CPU}, {"memory", c.Memory}, {"pids", c.Pids}} {
 		if ctl.has {
 			on = append(on, "+"+ctl.name)
 		}
@@ -185,16 +181,16 @@ func (c cgroups) boundUnified(name string, res cruntime.Resources) error {
 	}
 	var errs []error
 	set := func(file, value string) { errs = append(errs, writeKnob(filepath.Join(dir, file), value)) }
-	if c.cpu && res.CPUShares > 0 {
+	if c.CPU && res.CPUShares > 0 {
 		set("cpu.weight", decimal(weightOf(res.CPUShares)))
 		if res.CPUQuota > 0 || exists(filepath.Join(dir, "cpu.max")) {
 			set("cpu.max", limit(res.CPUQuota, "max")+" "+decimal(max(res.CPUPeriod, 100_000)))
 		}
 	}
-	if c.memory {
+	if c.Memory {
 		set("memory.max", limit(res.MemoryLimit, "max"))
 	}
-	if c.pids {
+	if c.Pids {
 		set("pids.max", limit(res.PidsLimit, "max"))
 	}
 	return errors.Join(errs...)
@@ -236,8 +232,8 @@ func writeKnob(path, value string) error {
 	return nil
 }
 
-// removePod deletes a pod's cgroups in every hierarchy; nothing may run in them any more.
-func (c cgroups) removePod(podUID string) error {
+// RemovePod deletes a pod's cgroups in every hierarchy; nothing may run in them any more.
+func (c Tree) RemovePod(podUID string) error {
 	var errs []error
 	for _, d := range c.podDirs(podUID) {
 		errs = append(errs, removeTree(d))
@@ -246,17 +242,17 @@ func (c cgroups) removePod(podUID string) error {
 }
 
 // podDirs are a pod's cgroups, one in each hierarchy.
-func (c cgroups) podDirs(podUID string) []string {
-	dirs := []string{filepath.Join(c.root, podCgroup(podUID))}
-	if !c.unified {
-		hierarchies, _ := filepath.Glob(filepath.Join(c.root, "*", podCgroup(podUID)))
+func (c Tree) podDirs(podUID string) []string {
+	dirs := []string{filepath.Join(c.root, Path(podUID, ""))}
+	if !c.Unified {
+		hierarchies, _ := filepath.Glob(filepath.Join(c.root, "*", Path(podUID, "")))
 		dirs = append(dirs, hierarchies...)
 	}
 	return dirs
 }
 
-// processes are those in a pod's cgroups.
-func (c cgroups) processes(podUID string) []int {
+// Processes returns those in a pod's cgroups.
+func (c Tree) Processes(podUID string) []int {
 	seen := map[int]bool{}
 	for _, dir := range c.podDirs(podUID) {
 		_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
@@ -294,11 +290,11 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// oomKilled reports whether the kernel has killed something in a container for want of memory. The cgroup still exists
+// OOMKilled reports whether the kernel has killed something in a container for want of memory. The cgroup still exists
 // while the container's task does.
-func (c cgroups) oomKilled(path string) bool {
+func (c Tree) OOMKilled(path string) bool {
 	file := filepath.Join(c.root, "memory", path, "memory.oom_control")
-	if c.unified {
+	if c.Unified {
 		file = filepath.Join(c.root, path, "memory.events")
 	}
 	b, err := os.ReadFile(file)

@@ -1,16 +1,12 @@
-package ctrd
+package cgroup
 
 import (
 	"errors"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/containerd/containerd/v2/pkg/oci"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 )
@@ -69,8 +65,8 @@ func TestCgroupFiles(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := cgroupFiles(t, tt.files)
-			c := detectCgroups(root, "/nowhere")
-			if err := c.makePod("x", tt.res); err != nil {
+			c := Detect(root, "/nowhere")
+			if err := c.MakePod("x", tt.res); err != nil {
 				t.Fatal(err)
 			}
 			for name, want := range tt.want {
@@ -86,8 +82,7 @@ func TestCgroupFiles(t *testing.T) {
 		})
 	}
 	root := cgroupFiles(t, version2)
-	r := &Runtime{cgroups: detectCgroups(root, "/nowhere")}
-	if err := r.BoundAll(1 << 30); err != nil {
+	if err := Detect(root, "/nowhere").BoundAll(1 << 30); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(filepath.Join(root, "petrel/memory.max")); err != nil || string(b) != "1073741824" {
@@ -117,95 +112,14 @@ func TestNoMemoryReasons(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			kernel := filepath.Join(cgroupFiles(t, map[string]string{"cgroups": tt.kernel}), "cgroups")
-			r := &Runtime{cgroups: detectCgroups(cgroupFiles(t, tt.files), kernel)}
-			reason, why := r.NoMemoryLimits()
+			c := Detect(cgroupFiles(t, tt.files), kernel)
+			reason, why := c.NoMemory()
 			if reason != tt.reason || !strings.Contains(why, tt.text) {
 				t.Errorf("%s: %s", reason, why)
 			}
-			if (r.NotReady() == "") != tt.ready {
-				t.Errorf("not ready: %q", r.NotReady())
+			if (c.NotMounted() == "") != tt.ready {
+				t.Errorf("not ready: %q", c.NotMounted())
 			}
 		})
-	}
-}
-
-// TestLeastScore checks that the score goes as far down as the kernel lets it.
-func TestLeastScore(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "oom_score_adj")
-	for before, want := range map[string]int{"0": -999, "500": -999, "-999": -999, "-1000": -1000} {
-		if err := os.WriteFile(file, []byte(before+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := leastScore(file); got != want || err != nil {
-			t.Errorf("from %s: %d, %v; want %d", before, got, err, want)
-		}
-	}
-	// The kernel's own: where this process may not go down to the least, what it found is the bound.
-	got, err := leastScore("/proc/self/oom_score_adj")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile("/proc/self/oom_score_adj"); err != nil || strings.TrimSpace(string(b)) != decimal(int64(got)) {
-		t.Errorf("found %d, it is %s, %v", got, b, err)
-	}
-	if got > agentOOMScore {
-		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(decimal(int64(got-1))), 0o644); err == nil {
-			t.Errorf("%d is not the least: one less works", got)
-		}
-	}
-}
-
-// TestAppArmor checks that where the kernel has it a container is confined, by the profile that it names if that is loaded.
-func TestAppArmor(t *testing.T) {
-	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}}
-	broken := false
-	load := func(string) error {
-		if broken {
-			return errors.New("apparmor_parser failed")
-		}
-		return nil
-	}
-	for _, tt := range []struct {
-		name      string
-		s         cruntime.Security
-		supported bool
-		confined  bool
-		err       string
-	}{
-		{"no AppArmor", cruntime.Security{}, false, false, ""},
-		{"default", cruntime.Security{}, true, true, ""},
-		{"default, broken", cruntime.Security{}, true, false, ""},
-		{"asked for", cruntime.Security{AppArmorDefault: true}, true, true, ""},
-		{"asked for, broken", cruntime.Security{AppArmorDefault: true}, true, false, "cannot be loaded"},
-		{"unconfined", cruntime.Security{AppArmorUnconfined: true}, true, false, ""},
-		{"privileged", cruntime.Security{Privileged: true, AppArmorProfile: "x"}, true, false, ""},
-		{"unknown", cruntime.Security{AppArmorProfile: "no-such-profile"}, true, false, "AppArmor"},
-	} {
-		broken = strings.HasSuffix(tt.name, "broken")
-		opt, err := r.appArmor(tt.s, tt.supported, load)
-		if (opt != nil) != tt.confined || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-			t.Errorf("%s: confined %v, %v", tt.name, opt != nil, err)
-		}
-	}
-	list := []byte("petrel-default (enforce)\n/usr/bin/man (enforce)\nspaced name (complain)\n")
-	for name, want := range map[string]bool{"petrel-default": true, "/usr/bin/man": true, "spaced name": true, "petrel": false, "petrel-default (enforce)": false, "": false} {
-		if profileLoaded(list, name) != want {
-			t.Errorf("%q: loaded %v", name, !want)
-		}
-	}
-}
-
-// TestNoSeccomp checks that on a kernel without seccomp filters those run without who have not asked for the default profile.
-func TestNoSeccomp(t *testing.T) {
-	for _, tt := range []struct {
-		enabled, asked, confined, refused bool
-	}{
-		{true, true, true, false}, {true, false, true, false}, {false, true, false, true}, {false, false, false, false},
-	} {
-		spec := &oci.Spec{Linux: &specs.Linux{}, Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
-		err := defaultSeccomp(tt.enabled, tt.asked)(t.Context(), nil, nil, spec)
-		if (spec.Linux.Seccomp != nil) != tt.confined || errors.Is(err, cruntime.ErrConfig) != tt.refused || err != nil && !tt.refused {
-			t.Errorf("%+v: %+v, %v", tt, spec.Linux.Seccomp, err)
-		}
 	}
 }
