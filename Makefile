@@ -22,7 +22,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs demo test lint check bench weather hostile race conformance operators boards fuzz cross clean setup setup-programs setup-test setup-race setup-conformance setup-boards
+.PHONY: help build programs demo test lint check bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,9 +85,13 @@ fuzz: ## every fuzz target for ten seconds
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p; done; done
 
-cross: ## build for every target of cross-build/targets
-	@set -e; grep -v '^#' cross-build/targets | while read -r os arch arm; do \
-	  echo "== $$os/$$arch$${arm:+v$$arm}"; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/petrel-$$os-$$arch$${arm:+v$$arm} ./cmd/petrel; done
+# TARGETS="linux-arm64 windows-amd64" chooses; without it all of cross-build/targets.
+cross: setup-cross ## build dist/: every target of cross-build/targets with archives, units and checksums
+	GO=$(GO) cross-build/cross.sh $(VERSION) $(TARGETS)
+
+# The long form builds petrel for each architecture; the short form, of the programs inside only, is QUICK=1.
+emulate: setup-cross setup-emulate ## what `make cross` makes, under qemu's user emulation: versions, and tests of store, wire and scheduler (TARGETS=, QUICK=1)
+	GO=$(GO) QUICK=$(QUICK) cross-build/emulate.sh $(TARGETS)
 
 clean: ## remove what was built
 	rm -rf bin dist
@@ -99,6 +103,14 @@ setup:
 # A C compiler with its library for runc, and what builds libseccomp.
 setup-programs:
 	@test/setup.sh gcc:gcc /usr/include/stdio.h:libc6-dev make:make gperf:gperf pkg-config:pkg-config curl:curl zstd:zstd
+
+setup-cross: setup-programs
+	@test/setup.sh aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
+	  arm-linux-gnueabi-gcc:gcc-arm-linux-gnueabi /usr/arm-linux-gnueabi/include/stdio.h:libc6-dev-armel-cross \
+	  riscv64-linux-gnu-gcc:gcc-riscv64-linux-gnu /usr/riscv64-linux-gnu/include/stdio.h:libc6-dev-riscv64-cross
+
+setup-emulate:
+	@test/setup.sh qemu-aarch64-static:qemu-user-static
 
 setup-race:
 	@test/setup.sh gcc:gcc

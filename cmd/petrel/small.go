@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
-	"petrel.dev/petrel/edgeagent/programs"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/cli"
 	"petrel.dev/petrel/internal/hello"
@@ -44,18 +45,15 @@ type versionCmd struct {
 func (c *versionCmd) Run(ctx context.Context, s *cli.Streams) error {
 	info := buildinfo.Get()
 	if c.Output == "json" {
-		inside := map[string]string{}
-		for _, p := range programs.Embedded() {
-			inside[p.Name] = p.Version
-		}
 		return json.NewEncoder(s.Out).Encode(struct {
 			buildinfo.Info
 			Programs map[string]string `json:"programs,omitempty"` // what agents run containers with, name → version
-		}{info, inside})
+		}{info, inside()})
 	}
 	fmt.Fprintf(s.Out, "petrel %s (Kubernetes API %s, %s, %s)\n", info.Version, info.Kubernetes, info.Platform, info.Go)
-	for _, p := range programs.Embedded() {
-		fmt.Fprintf(s.Out, "%s %s inside\n", p.Name, p.Version)
+	programs := inside()
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		fmt.Fprintf(s.Out, "%s %s inside\n", name, programs[name])
 	}
 	if c.Client {
 		return nil
