@@ -65,8 +65,16 @@ func TestAutoscalerTargets(t *testing.T) {
 		}
 		stale := scale.DeepCopy()
 		for _, n := range []int32{5, 2} {
-			scale.Spec.Replicas = n
-			if err := a.Rescale(ctx, ref, scale); err != nil {
+			for { // the Deployment's own controller writes it too
+				scale.Spec.Replicas = n
+				if err = a.Rescale(ctx, ref, scale); !apierrors.IsConflict(err) {
+					break
+				}
+				if scale, err = a.Scale(ctx, "ns", ref); err != nil {
+					break
+				}
+			}
+			if err != nil {
 				t.Errorf("%v: %v", ref, err)
 			}
 			if scale, err = a.Scale(ctx, "ns", ref); err != nil || scale.Spec.Replicas != n {
