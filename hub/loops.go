@@ -66,6 +66,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.pki,
 		events,
 		h.policyStatus(),
+		h.priorityLevels(),
 		h.dispatch,
 		images,
 		h.crd,
@@ -94,7 +95,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		volumeprotection.New(as("pvc-protection-controller"), h.part("volumeprotection")),
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
-		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
+		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Links: h.dispatch, Metrics: h.scheduling, Log: h.part("scheduler")}),
 	) {
 		// A loop contains the panics of its keys itself; any other panic ends the hub in good order.
 		g.Go(func() error {

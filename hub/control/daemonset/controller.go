@@ -101,6 +101,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		c.events.Event(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
 		return 0, nil
 	}
+	if wait := c.pods.Gather(ds, time.Now()); wait > 0 {
+		return wait, nil
+	}
 	mine, err := c.pods.Claim(ctx, ds)
 	if err != nil {
 		return 0, err

@@ -109,6 +109,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if control.NamespaceEnding(c.client, s.Namespace) {
 		return 0, nil
 	}
+	if wait := c.pods.Gather(s, time.Now()); wait > 0 {
+		return wait, nil
+	}
 	mine, err := c.pods.Claim(ctx, s)
 	if err != nil {
 		return 0, err
