@@ -259,6 +259,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling},
+		Fairness:      h.fairness(),
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),

@@ -30,6 +30,7 @@ type ClaimPlan struct {
 	// Volume is the one that the claim gets; nil: one is to be made on the node by Class's provisioner.
 	Volume *corev1.PersistentVolume
 	Class  *storagev1.StorageClass // of the claim, never nil
+	Node   *corev1.Node            // the pod's, never nil
 }
 
 // claims holds what is known of volumes: the part of a Snapshot that only pods with claims ask for.
@@ -316,7 +317,7 @@ func (f *volumes) plan(n *node) (plans []ClaimPlan, why string) {
 		if selected && node != n.name {
 			return nil, whyUnbound
 		}
-		plan := ClaimPlan{Claim: o.claim, Class: o.class}
+		plan := ClaimPlan{Claim: o.claim, Class: o.class, Node: n.obj}
 		if !selected {
 			here := o.others
 			if local := o.byHost[n.obj.Labels[corev1.LabelHostname]]; len(local) > 0 {

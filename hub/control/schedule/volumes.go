@@ -61,20 +61,16 @@ func (q *queue) any(want func(claims []string) bool) bool {
 // before; otherwise what the pod waits for: a volume that an external provisioner makes. Then the writes of the outcome give that
 // provisioner the node.
 func (s *Scheduler) bindVolumes(o *outcome) (waits string) {
-	node, ok := control.Get[*corev1.Node](s.cfg.Client, kube.Node, "", o.decision.Node)
-	if !ok {
-		return fmt.Sprintf("node %q is gone", o.decision.Node) // the feed is about to deliver that
-	}
 	for _, p := range o.decision.Claims {
 		switch {
 		case p.Volume != nil:
 			o.bindings = append(o.bindings, volumebinder.Bind(p.Volume, p.Claim))
 		case p.Class.Provisioner == localpath.Provisioner:
-			o.bindings = append(o.bindings, volumebinder.Provision(p.Claim, p.Class, node))
+			o.bindings = append(o.bindings, volumebinder.Provision(p.Claim, p.Class, p.Node))
 		default:
-			waits = fmt.Sprintf("waiting for the provisioner %s to make the volume of persistentvolumeclaim %q on node %s", p.Class.Provisioner, p.Claim.Name, node.Name)
-			if p.Claim.Annotations[kube.SelectedNode] != node.Name {
-				o.writes = append(o.writes, control.Write{Object: volumebinder.SelectNode(p.Claim, node.Name), Old: p.Claim})
+			waits = fmt.Sprintf("waiting for the provisioner %s to make the volume of persistentvolumeclaim %q on node %s", p.Class.Provisioner, p.Claim.Name, p.Node.Name)
+			if p.Claim.Annotations[kube.SelectedNode] != p.Node.Name {
+				o.writes = append(o.writes, control.Write{Object: volumebinder.SelectNode(p.Claim, p.Node.Name), Old: p.Claim})
 			}
 		}
 	}
