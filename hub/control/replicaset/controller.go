@@ -89,6 +89,9 @@ func (c *Controller[O]) reconcile(ctx context.Context, key control.Key) (time.Du
 		return 0, nil
 	}
 	now, rs := time.Now(), c.kind.View(owner)
+	if wait := c.pods.Gather(owner, now); wait > 0 {
+		return wait, nil
+	}
 	mine, err := c.pods.Claim(ctx, owner)
 	if err != nil {
 		return 0, err

@@ -17,8 +17,8 @@ import (
 // volumeKinds are the kinds that placement depends on for pods with claims.
 var volumeKinds = []kube.GVK{kube.PersistentVolumeClaim, kube.PersistentVolume, kube.StorageClass}
 
-// volume applies a change of a claim, a volume or a class. It reports whether a pod that waits may go now.
-func (s *Scheduler) volume(c control.Change) bool {
+// volume applies a change of a claim, a volume or a class.
+func (s *Scheduler) volume(c control.Change) {
 	switch o := c.Object().(type) {
 	case *corev1.PersistentVolumeClaim:
 		if c.New == nil {
@@ -27,7 +27,10 @@ func (s *Scheduler) volume(c control.Change) bool {
 			s.snap.SetClaim(o)
 		}
 		key := o.Namespace + "/" + o.Name
-		return s.queue.any(func(claims []string) bool { return slices.Contains(claims, key) })
+		if s.queue.any(func(claims []string) bool { return slices.Contains(claims, key) }) {
+			s.changes.add(sched.Volumes, "")
+		}
+		return
 	case *corev1.PersistentVolume:
 		if c.New == nil {
 			s.snap.RemoveVolume(o.Name)
@@ -41,7 +44,7 @@ func (s *Scheduler) volume(c control.Change) bool {
 			s.snap.SetStorageClass(o)
 		}
 	}
-	return c.New != nil && s.queue.any(func(claims []string) bool { return len(claims) > 0 })
+	s.changes.add(sched.Volumes, "")
 }
 
 // any reports whether a pod with such claims waits.
