@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/edgeagent/ctrd"
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/link"
+	"petrel.dev/petrel/edgeagent/localvolume"
 	"petrel.dev/petrel/edgeagent/node"
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/internal/buildinfo"
@@ -32,11 +33,12 @@ type Agent struct {
 	log *slog.Logger // never nil
 
 	// Run sets these in this order before any part starts; they are never nil afterwards, and never change.
-	cache  *cache.Cache
-	link   *link.Link // nil in tests without a hub
-	rt     *ctrd.Runtime
-	images *imagePlatforms
-	node   *node.Node
+	cache   *cache.Cache
+	link    *link.Link // nil in tests without a hub
+	rt      *ctrd.Runtime
+	images  *imagePlatforms
+	reclaim *localvolume.Reclaimer
+	node    *node.Node
 
 	// nodeName is what the hub calls this node, otherwise the configured name. Run sets it before any part starts; later
 	// only follow writes it, while there is no data plane.
@@ -107,6 +109,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	}()
 	a.images = newImagePlatforms(a.rt, a.report, a.cache.Forget)
+	a.reclaim = a.newReclaimer()
 	if a.node, err = a.newNode(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
@@ -118,6 +121,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return a.node.Run(ctx, a.report) })
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.keepDisk(ctx) })
+	g.Go(func() error { return a.reclaim.Run(ctx) })
 	g.Go(func() error { return lean.Run(ctx, a.log) })
 	if a.link != nil {
 		g.Go(func() error { return a.link.Run(ctx) })

@@ -39,6 +39,7 @@ func (a *Agent) apply(ctx context.Context, plane *dataPlane, synced bool) bool {
 	}
 	unreported := a.images.want(set) // before the pods: the end of a pull reports only images that are wanted
 	plane.pods.Apply(set, synced)
+	a.reclaim.Apply(set.Reclaims)
 	a.images.inspect(ctx, unreported)
 	return why == ""
 }

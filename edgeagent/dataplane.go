@@ -17,7 +17,6 @@ import (
 	"petrel.dev/petrel/edgeagent/podnet"
 	"petrel.dev/petrel/edgeagent/podrun"
 	"petrel.dev/petrel/edgeagent/podspec"
-	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -220,10 +219,6 @@ func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 	})
 	api := nodeapi.New(nodeapi.Config{NodeName: a.nodeName, Pods: pods.Pods, Cgroup: cgroup.Path, Panics: panics, LogDir: nodeLogs, Log: a.log})
 	return &dataPlane{network: network, proxy: proxy, pods: pods, api: api, netErr: "no pod CIDR yet"}
-}
-
-func (a *Agent) volumes() *volume.Mounter {
-	return &volume.Mounter{Dir: a.podsDir(), Allocatable: a.node.Allocatable()}
 }
 
 func (a *Agent) nodeIPs() []string {

@@ -99,7 +99,7 @@ func once(o *wire.Object) bool {
 }
 
 // fleeting reports whether a report is made again at each start of the agent: it is not worth a write.
-func fleeting(k wire.Kind) bool { return k == wire.KindImage }
+func fleeting(k wire.Kind) bool { return k == wire.KindImage || k == wire.KindVolume }
 
 // Report sends something to the hub: at once when there is a session, otherwise when there is one again. The latest
 // report of an id replaces earlier ones. Its Version is set here. It is durable soon after, unless confirmed before or fleeting.

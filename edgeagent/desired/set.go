@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 	"petrel.dev/petrel/svcproxy"
 )
@@ -21,13 +22,15 @@ type Set struct {
 	Pods     map[string]*corev1.Pod // by UID
 	Services []svcproxy.Service     // sorted by namespace and name
 	Peers    []wire.Peer
-	Node     *corev1.Node // nil: the hub has not sent it yet
+	Node     *corev1.Node            // nil: the hub has not sent it yet
+	Reclaims map[string]wire.Reclaim // volumes to remove, by the UIDs of their objects
 
 	configMaps map[string]*corev1.ConfigMap // by namespace/name
 	secrets    map[string]*corev1.Secret
 	tokens     map[string]*wire.Token // by pod UID/audience
 	classes    map[string]*nodev1.RuntimeClass
-	decoded    map[wire.ID]decoded // every member, for the next Decode
+	claims     map[string]*kube.NodeClaim // by namespace/name
+	decoded    map[wire.ID]decoded        // every member, for the next Decode
 }
 
 // decoded is one member; equal versions of an ID have equal values.
@@ -40,7 +43,8 @@ type decoded struct {
 // that does not decode is logged and left out: one bad object must not stop the others.
 func Decode(objects []wire.Object, old *Set, log *slog.Logger) *Set {
 	s := &Set{Pods: map[string]*corev1.Pod{}, configMaps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{},
-		tokens: map[string]*wire.Token{}, classes: map[string]*nodev1.RuntimeClass{}, decoded: make(map[wire.ID]decoded, len(objects))}
+		tokens: map[string]*wire.Token{}, classes: map[string]*nodev1.RuntimeClass{}, claims: map[string]*kube.NodeClaim{},
+		Reclaims: map[string]wire.Reclaim{}, decoded: make(map[wire.ID]decoded, len(objects))}
 	for _, o := range objects {
 		d, ok := decoded{}, false
 		if old != nil {
@@ -67,6 +71,10 @@ func Decode(objects []wire.Object, old *Set, log *slog.Logger) *Set {
 			s.secrets[o.Namespace+"/"+o.Name] = v
 		case *nodev1.RuntimeClass:
 			s.classes[o.Name] = v
+		case *kube.NodeClaim:
+			s.claims[o.Namespace+"/"+o.Name] = v
+		case *wire.Reclaim:
+			s.Reclaims[o.UID] = *v
 		case *wire.Token:
 			s.tokens[v.PodUID+"/"+v.Audience] = v
 		case *svcproxy.Service:
@@ -94,6 +102,10 @@ func blank(k wire.Kind) any {
 		return new(corev1.Secret)
 	case wire.KindRuntimeClass:
 		return new(nodev1.RuntimeClass)
+	case wire.KindClaim:
+		return new(kube.NodeClaim)
+	case wire.KindReclaim:
+		return new(wire.Reclaim)
 	case wire.KindToken:
 		return new(wire.Token)
 	case wire.KindService:
@@ -119,3 +131,9 @@ func (s *Set) Token(podUID, audience string) *wire.Token { return s.tokens[podUI
 
 // RuntimeClass returns the named class, or nil.
 func (s *Set) RuntimeClass(name string) *nodev1.RuntimeClass { return s.classes[name] }
+
+// Claim returns the named claim with its volume, or nil.
+func (s *Set) Claim(namespace, name string) *kube.NodeClaim { return s.claims[namespace+"/"+name] }
+
+// ThisNode returns the node's own object; nil: the hub has not sent it yet.
+func (s *Set) ThisNode() *corev1.Node { return s.Node }

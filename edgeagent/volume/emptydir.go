@@ -24,7 +24,7 @@ func (emptyDir) Mount(_ context.Context, r Request) error {
 
 func (emptyDir) Unmount(_ context.Context, r Request) error { return unmount(r.Dir) }
 
-func (emptyDir) ReadOnly() bool { return false }
+func (emptyDir) ReadOnly(*corev1.Volume) bool { return false }
 
 // memorySize bounds an emptyDir in memory, in bytes: by its own limit, the pod's memory limit and what the node has for
 // pods, whichever is the least, as kubelet does.

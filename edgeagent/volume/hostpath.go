@@ -19,10 +19,11 @@ func (hostPath) Mount(_ context.Context, r Request) error { return checkHostPath
 
 func (hostPath) Unmount(context.Context, Request) error { return nil }
 
-func (hostPath) ReadOnly() bool { return false }
+func (hostPath) ReadOnly(*corev1.Volume) bool { return false }
 
 // Locate makes a directory where nothing is: the volume's type allows that, or Mount has refused it.
-func (hostPath) Locate(v *corev1.Volume) (string, error) {
+func (hostPath) Locate(r Request) (string, error) {
+	v := r.Volume
 	if _, err := os.Stat(v.HostPath.Path); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(v.HostPath.Path, 0o755); err != nil {
 			return "", err

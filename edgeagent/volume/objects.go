@@ -13,7 +13,7 @@ type fromObjects struct{}
 
 func (fromObjects) Unmount(_ context.Context, r Request) error { return unmount(r.Dir) }
 
-func (fromObjects) ReadOnly() bool { return true }
+func (fromObjects) ReadOnly(*corev1.Volume) bool { return true }
 
 // Where files are kept: what is secret must not reach a disk.
 const (

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/edgeagent/localvolume"
 )
 
 // Plugin makes one kind of volume. Its methods may be called at any time, for several pods at once.
@@ -18,14 +20,14 @@ type Plugin interface {
 	Mount(ctx context.Context, r Request) error
 	// Unmount undoes Mount, however much of it there is; r has no Source. Directories need not be removed.
 	Unmount(ctx context.Context, r Request) error
-	// ReadOnly reports whether containers must not write to the volume, even where their mount allows it.
-	ReadOnly() bool
+	// ReadOnly reports whether containers must not write to a volume, even where their mount allows it.
+	ReadOnly(v *corev1.Volume) bool
 }
 
 // located is a Plugin whose volumes are not at their Request's Dir.
 type located interface {
-	// Locate returns where a volume is on the node. A container is about to be started with it.
-	Locate(v *corev1.Volume) (string, error)
+	// Locate returns where a volume is on the node. A container is about to be started with it; r has no Source.
+	Locate(r Request) (string, error)
 }
 
 // composed is a Plugin whose volumes are made of API objects.
@@ -40,6 +42,7 @@ type Request struct {
 	Volume *corev1.Volume
 	Dir    string // where the volume is, on a disk of the node; the plug-in makes it
 	Source Source
+	Local  *localvolume.Store // the volumes of the built-in provisioner
 	// Allocatable is what the node has for pods: it bounds what is in memory, and stands in for limits that are not set.
 	Allocatable corev1.ResourceList
 }
@@ -58,6 +61,8 @@ var kinds = []kind{
 	{"secret", secret{}},
 	{"downwardAPI", downwardAPI{}},
 	{"projected", projected{}},
+	{"persistentVolumeClaim", claim{}},
+	{"ephemeral", claim{ephemeral: true}},
 }
 
 // pluginFor returns the plug-in of a volume, or an error with the kinds that there are.

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -34,6 +35,11 @@ func TestPlugins(t *testing.T) {
 		"projected": {corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: ref("cfg")}}, {Secret: &corev1.SecretProjection{LocalObjectReference: ref("none"), Optional: &optional}},
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", Audience: "vault"}}}}}, true, 3},
+		"persistentVolumeClaim": {corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data", ReadOnly: true}}, true, 1},
+		"ephemeral":             {corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}, false, 1},
+	}
+	claims := func() map[string]*kube.NodeClaim {
+		return map[string]*kube.NodeClaim{"data": claimed(localVolume("pvc-1", "edge")), "p-v": ownClaim(claimed(localVolume("pvc-2", "edge")), "u")}
 	}
 	if len(kinds) != len(samples) {
 		t.Errorf("%d kinds, %d samples", len(kinds), len(samples))
@@ -55,7 +61,7 @@ func TestPlugins(t *testing.T) {
 			}
 			m, pod := mounter(t), podWith(v)
 			src := objects{cms: cm(map[string]string{"a": "1"}), secrets: map[string]*corev1.Secret{"sec": {Data: map[string][]byte{"s": []byte("S")}}},
-				tokens: map[string]*wire.Token{"u/vault": {Token: "T"}}}
+				tokens: map[string]*wire.Token{"u/vault": {Token: "T"}}, claims: claims(), node: thisNode("edge")}
 			for range 2 { // again changes nothing
 				if err := m.Sync(t.Context(), pod, src); err != nil {
 					t.Fatal(err)
@@ -76,6 +82,7 @@ func TestPlugins(t *testing.T) {
 				t.Errorf("made of %d objects besides its pod, want %d", len(before)-1, c.objects)
 			}
 			src.cms, src.secrets = cm(map[string]string{"a": "2"}), map[string]*corev1.Secret{"sec": {}}
+			src.claims = claims()
 			if changed := !slices.Equal(before, Objects(pod, src)); changed != (c.objects > 0) {
 				t.Errorf("a change of its objects is seen: %v", changed)
 			}

@@ -3,7 +3,8 @@
 //
 // Everything lives in the pod's own directory:
 //
-//	PODS/<uid>/.volumes/<name>     one directory a volume; a tmpfs where it holds secrets or is asked to be memory
+//	PODS/<uid>/.volumes/<name>     one directory a volume; a tmpfs where it holds secrets or is asked to be memory; a link to the
+//	                               volume of a claim, which is elsewhere and stays when the pod goes
 //	PODS/<uid>/.subpaths/<hash>    what a subPath leads to, bound there so that no container can move it afterwards
 //
 // Sync is level-triggered: it may be called at any time, makes what is missing and renews what is out of date. Volumes
@@ -21,6 +22,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/localvolume"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -31,6 +34,9 @@ type Source interface {
 	ConfigMap(namespace, name string) *corev1.ConfigMap
 	Secret(namespace, name string) *corev1.Secret
 	Token(podUID, audience string) *wire.Token
+	Claim(namespace, name string) *kube.NodeClaim
+	// ThisNode returns the node's own object.
+	ThisNode() *corev1.Node
 }
 
 // Error is why a volume cannot be mounted, with kubelet's text.
@@ -47,8 +53,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Mounter makes volumes below Dir, the directory of all pods. Allocatable stands in for limits that a container does not
 // set when the downward API is asked for them, and bounds what is in memory.
+//
+// Local has the volumes of the built-in provisioner. It may be nil where no pod has one.
 type Mounter struct {
 	Dir         string
+	Local       *localvolume.Store
 	Allocatable corev1.ResourceList
 }
 
@@ -90,7 +99,7 @@ func (m *Mounter) Sync(ctx context.Context, pod *corev1.Pod, src Source) error {
 // request is the pod's i-th volume.
 func (m *Mounter) request(pod *corev1.Pod, i int) Request {
 	v := &pod.Spec.Volumes[i]
-	return Request{Pod: pod, Volume: v, Dir: m.path(string(pod.UID), v.Name), Allocatable: m.Allocatable}
+	return Request{Pod: pod, Volume: v, Dir: m.path(string(pod.UID), v.Name), Local: m.Local, Allocatable: m.Allocatable}
 }
 
 // fsGroup returns the group that a pod's volumes belong to; nil: none.
@@ -111,7 +120,7 @@ func (m *Mounter) MountSource(pod *corev1.Pod, vm corev1.VolumeMount) (string, e
 	root := m.path(string(pod.UID), v.Name)
 	if p, err := pluginFor(v); err == nil {
 		if l, ok := p.(located); ok {
-			if root, err = l.Locate(v); err != nil {
+			if root, err = l.Locate(m.request(pod, i)); err != nil {
 				return "", err
 			}
 		}
@@ -133,7 +142,7 @@ func (*Mounter) ReadOnly(pod *corev1.Pod, volume string) bool {
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == volume {
 			p, err := pluginFor(v)
-			return err == nil && p.ReadOnly()
+			return err == nil && p.ReadOnly(v)
 		}
 	}
 	return false

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"petrel.dev/petrel/edgeagent/localvolume"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -23,11 +25,15 @@ type objects struct {
 	cms     map[string]*corev1.ConfigMap
 	secrets map[string]*corev1.Secret
 	tokens  map[string]*wire.Token
+	claims  map[string]*kube.NodeClaim
+	node    *corev1.Node
 }
 
 func (o objects) ConfigMap(_, name string) *corev1.ConfigMap { return o.cms[name] }
 func (o objects) Secret(_, name string) *corev1.Secret       { return o.secrets[name] }
 func (o objects) Token(uid, audience string) *wire.Token     { return o.tokens[uid+"/"+audience] }
+func (o objects) Claim(_, name string) *kube.NodeClaim       { return o.claims[name] }
+func (o objects) ThisNode() *corev1.Node                     { return o.node }
 func cm(data map[string]string) map[string]*corev1.ConfigMap {
 	return map[string]*corev1.ConfigMap{"cfg": {Data: data}}
 }
@@ -50,7 +56,7 @@ func need(t *testing.T) {
 }
 
 func mounter(t *testing.T) *Mounter {
-	m := &Mounter{Dir: t.TempDir(), Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
+	m := &Mounter{Dir: t.TempDir(), Local: &localvolume.Store{Dir: t.TempDir()}, Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi"), "cpu": resource.MustParse("2")}}
 	t.Cleanup(func() {
 		if err := m.Remove(t.Context(), podWith()); err != nil {
 			t.Error(err)
@@ -438,4 +444,8 @@ func TestMemorySizes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func localVolumes(t *testing.T) *localvolume.Store {
+	return &localvolume.Store{Dir: filepath.Join(t.TempDir(), "volumes")}
 }

@@ -18,6 +18,7 @@ import (
 // maxReports bounds a report in bytes, by its kind: a pod of 110 containers with their termination messages fits.
 var maxReports = map[wire.Kind]int{
 	wire.KindPodStatus: 256 << 10, wire.KindNodeStatus: 128 << 10, wire.KindEvent: 16 << 10,
+	wire.KindVolume: 16 << 10,
 }
 
 func (i *intake) plan(r report) changes {
@@ -31,6 +32,8 @@ func (i *intake) plan(r report) changes {
 		return i.planNode(r)
 	case wire.KindEvent:
 		return i.planEvent(r)
+	case wire.KindVolume:
+		return i.planVolume(r)
 	}
 	return changes{}
 }

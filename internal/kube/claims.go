@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	schedulingv1 "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // Annotations by which Kubernetes' components agree about claims and volumes.
@@ -54,6 +55,21 @@ func CheckOwnClaim(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim) error {
 		return fmt.Errorf("PVC %s/%s was not created for pod %s/%s (pod is not owner)", claim.Namespace, claim.Name, pod.Namespace, pod.Name)
 	}
 	return nil
+}
+
+// NodeClaim is a claim as a node gets it: without a volume until it is bound.
+type NodeClaim struct {
+	Claim  corev1.PersistentVolumeClaim `json:"claim"`
+	Volume *corev1.PersistentVolume     `json:"volume,omitempty"`
+}
+
+// VolumeReaches reports whether a volume's affinity lets it be used on a node.
+func VolumeReaches(v *corev1.PersistentVolume, node *corev1.Node) bool {
+	if v.Spec.NodeAffinity == nil || v.Spec.NodeAffinity.Required == nil {
+		return true
+	}
+	ok, err := schedulingv1.MatchNodeSelectorTerms(node, v.Spec.NodeAffinity.Required)
+	return ok && err == nil
 }
 
 // ClaimKeys returns what ClaimIndex lists a Pod or a PersistentVolume under.

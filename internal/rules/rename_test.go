@@ -14,6 +14,7 @@ var renames = map[string]string{
 	"internal/durable/durable.go":  "the one place for files that must survive a power cut",
 	"edgeagent/podlog/pump.go":     "rotates a container's log: nothing in it is waited for",
 	"edgeagent/volume/emptydir.go": "gives a finished directory its name; what is in it is the pod's",
+	"edgeagent/volume/claim.go":    "swaps a link to a volume; made again from the desired set",
 	"edgeagent/volume/atomic.go":   "swaps the link of a volume as kubelet does; made again from the desired set at each start",
 	"edgeagent/ctrd/child.go":      "sets containerd's own directory and log aside before a start",
 }

@@ -39,6 +39,8 @@
 //	               know: that agent keeps its pods. An agent of version 2 takes no Refuse of a hub of version 1 for the
 //	               deletion of its Node, and no set of such a hub for complete. So update the hub first.
 //	   2026-11-28  streams of kind connect and node; an agent that does not know the kind ends the stream with BadRequest
+//	   2026-11-29  objects of kind Claim and Reclaim, reports of kind Volume; an agent that does not know them mounts no claims and
+//	               removes no volumes
 package wire
 
 // Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses

@@ -1,7 +1,7 @@
 package wire
 
-// Kind names what an Object of a set is. Down: Pod, ConfigMap, Secret, Token, Service, Node, Peer, RuntimeClass. Up: PodStatus,
-// NodeStatus, Event, Image.
+// Kind names what an Object of a set is. Down: Pod, ConfigMap, Secret, Token, Service, Node, Peer, RuntimeClass, Claim, Reclaim. Up:
+// PodStatus, NodeStatus, Event, Image, Volume.
 type Kind string
 
 const (
@@ -15,11 +15,14 @@ const (
 	KindPeer      Kind = "Peer"      // JSON of Peer: another node's pod network; UID of that Node
 	// KindRuntimeClass is JSON of node.k8s.io/v1 RuntimeClass, trimmed to its name and handler; UID of the object.
 	KindRuntimeClass Kind = "RuntimeClass"
+	KindClaim        Kind = "Claim"   // JSON of kube.NodeClaim: a claim with its volume; UID of the claim
+	KindReclaim      Kind = "Reclaim" // JSON of Reclaim: a volume that the node is to remove; UID of the volume's object
 
 	// Observed state, node to hub.
 	KindPodStatus  Kind = "PodStatus"  // JSON of PodReport; UID of the pod
 	KindNodeStatus Kind = "NodeStatus" // JSON of v1.NodeStatus plus labels (NodeReport); UID "node"
 	KindEvent      Kind = "Event"      // JSON of v1.Event; UID of the event, made on the node
+	KindVolume     Kind = "Volume"     // JSON of VolumeReport; UID of the volume's object
 	KindImage      Kind = "Image"      // JSON of ImageReport; UID is the image's name as the pod spells it
 )
 
@@ -53,6 +56,19 @@ type Peer struct {
 	Name    string   `json:"name"`
 	PodCIDR []string `json:"podCIDR"`
 	Address []string `json:"address"` // InternalIPs
+}
+
+// Reclaim says that a volume of this node is to be removed with its data.
+type Reclaim struct {
+	Volume string `json:"volume"` // name of the volume's object
+	Handle string `json:"handle"` // name of the directory
+}
+
+// VolumeReport is what became of a Reclaim. Without Gone the node tries again.
+type VolumeReport struct {
+	Volume string `json:"volume"` // name of the volume's object
+	Gone   bool   `json:"gone,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 // PodReport is what a node says of one pod. Gone: the pod and all that belonged to it has been removed from the node,

@@ -1,6 +1,6 @@
 // Package bootstrap keeps what every cluster has from its first second: the namespaces default, kube-system, kube-public and
 // kube-node-lease, the system PriorityClasses, the Service default/kubernetes with the hub itself behind it, the Service kube-dns,
-// and what the hub publishes of itself.
+// the first StorageClass, and what the hub publishes of itself.
 package bootstrap
 
 //lint:file-ignore SA1019 Endpoints are deprecated, and served for as long as Kubernetes serves them.
@@ -77,7 +77,7 @@ func New(cfg Config) *Controller {
 		Reconcile: func(ctx context.Context, _ control.Key) (time.Duration, error) { return 0, c.reconcile(ctx) },
 		Sources: []control.Source{
 			{GVK: kube.Namespace, Keys: func(ch control.Change) []control.Key {
-				if ch.New == nil {
+				if ch.New == nil || ch.Old == nil && ch.New.GetName() == metav1.NamespaceSystem {
 					return one
 				}
 				return nil
@@ -128,6 +128,7 @@ func (c *Controller) reconcile(ctx context.Context) error {
 	}
 	return control.JoinErrors(
 		control.JoinErrors(errs...),
+		c.makeStorageClass(ctx),
 		c.ensure(ctx, c.service(), fitPorts),
 		c.ensure(ctx, c.slice(), func(now, want kube.Object) bool {
 			n, w := now.(*discoveryv1.EndpointSlice), want.(*discoveryv1.EndpointSlice)

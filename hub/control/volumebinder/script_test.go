@@ -24,8 +24,8 @@ import (
 // The scripts are timelines of the binder, with the controller of the finalizers beside it. Commands:
 //
 //	class c key=value...    a StorageClass: by (provisioner), wait (for a pod), default, policy
-//	volume v key=value...   a volume: size class modes mode policy claim (kept for it) by (provisioner)
-//	claim c key=value...    a claim: size class modes mode volume node (selected)
+//	volume v key=value...   a volume: size class modes mode policy claim (kept for it) by (provisioner) label
+//	claim c key=value...    a claim: size class modes mode volume node (selected) label (selector)
 //	bind v c                the scheduler binds them, or (v is "new") makes a volume on the claim's node
 //	pod p c [node]          a pod with the claim
 //	node n, gone n          the Node is there, or deleted
@@ -177,6 +177,9 @@ func volume(name string, k map[string]string) *corev1.PersistentVolume {
 	if k["claim"] != "" {
 		v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "ns", Name: k["claim"]}
 	}
+	if k["label"] != "" {
+		v.Labels = map[string]string{"disk": k["label"]}
+	}
 	if k["by"] != "" {
 		v.Annotations = map[string]string{kube.ProvisionedBy: k["by"]}
 	}
@@ -190,6 +193,9 @@ func claim(name string, k map[string]string) *corev1.PersistentVolumeClaim {
 		Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}}
 	if name, ok := k["class"]; ok {
 		c.Spec.StorageClassName = &name
+	}
+	if k["label"] != "" {
+		c.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"disk": k["label"]}}
 	}
 	if k["node"] != "" {
 		c.Annotations = map[string]string{kube.SelectedNode: k["node"]}

@@ -73,7 +73,15 @@ func (s *Sets) target(r *referred, o kube.Object) *wire.Object {
 	if o == nil {
 		return nil
 	}
-	w, _ := s.compose(&r.Source, o, nil)
+	var parts []kube.Object
+	if r.With != nil {
+		if gvk, name := r.With(o); name.Name != "" {
+			if part, ok := s.cfg.Reader.Get(gvk, name.Namespace, name.Name); ok {
+				parts = append(parts, part)
+			}
+		}
+	}
+	w, _ := s.compose(&r.Source, o, parts)
 	return w
 }
 

@@ -10,11 +10,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/localpath"
 	"petrel.dev/petrel/internal/scripttest"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -26,6 +28,8 @@ import (
 //	node NAME KEY=VALUE...       keys: uid, cidr, ip
 //	configmap|secret NAME KEY=VALUE...  keys: uid, data
 //	service NAME KEY=VALUE...    keys: uid, ip
+//	claim NAME KEY=VALUE...      keys: uid, volume, phase, note
+//	volume NAME KEY=VALUE...     keys: uid, node, for (UID of a claim), deleted, phase
 //	slice NAME KEY=VALUE...      keys: of, ip
 //	delete KIND NAME             of the above
 //	misses POD..., has POD...    tokens of pods are still to be made; are there
@@ -125,14 +129,24 @@ func (w *world) command(f []string) []string {
 		w.change(kube.Secret, "ns/"+f[1], &corev1.Secret{ObjectMeta: meta(), Data: map[string][]byte{"k": []byte(arg["data"])}})
 	case "service":
 		w.change(kube.Service, "ns/"+f[1], &corev1.Service{ObjectMeta: meta(), Spec: corev1.ServiceSpec{ClusterIP: arg["ip"]}})
+	case "claim":
+		c := &corev1.PersistentVolumeClaim{ObjectMeta: meta(), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: arg["volume"]},
+			Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.PersistentVolumeClaimPhase(arg["phase"])}}
+		c.Annotations = map[string]string{"note": arg["note"]}
+		if arg["volume"] != "" {
+			c.Annotations[kube.BindCompleted] = "yes"
+		}
+		w.change(kube.PersistentVolumeClaim, "ns/"+f[1], c)
+	case "volume":
+		w.change(kube.PersistentVolume, "/"+f[1], scriptVolume(meta(), arg))
 	case "slice":
 		m := meta()
 		m.Labels = map[string]string{discoveryv1.LabelServiceName: arg["of"]}
 		w.change(kube.EndpointSlice, "ns/"+f[1], &discoveryv1.EndpointSlice{ObjectMeta: m, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{arg["ip"]}}}})
 	case "delete":
 		gvk, namespace := map[string]kube.GVK{"pod": kube.Pod, "node": kube.Node, "configmap": kube.ConfigMap, "secret": kube.Secret,
-			"service": kube.Service, "slice": kube.EndpointSlice}[f[1]], "ns"
-		if f[1] == "node" {
+			"service": kube.Service, "slice": kube.EndpointSlice, "claim": kube.PersistentVolumeClaim, "volume": kube.PersistentVolume}[f[1]], "ns"
+		if f[1] == "node" || f[1] == "volume" {
 			namespace = ""
 		}
 		w.change(gvk, namespace+"/"+f[2], nil)
@@ -190,10 +204,27 @@ func scriptPod(m metav1.ObjectMeta, arg map[string]string) *corev1.Pod {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{
 			ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}}}})
 	}
+	if name := arg["claim"]; name != "" {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}})
+	}
 	for name := range strings.SplitSeq(arg["secret"], ",") {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name}}})
 	}
 	return p
+}
+
+// scriptVolume is a volume of the built-in provisioner.
+func scriptVolume(m metav1.ObjectMeta, arg map[string]string) *corev1.PersistentVolume {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{UID: types.UID(arg["for"])}}
+	v := localpath.Volume(claim, &storagev1.StorageClass{}, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: arg["node"]}})
+	v.Name, v.UID = m.Name, m.UID
+	v.Spec.ClaimRef = &corev1.ObjectReference{UID: claim.UID}
+	v.Status.Phase = corev1.PersistentVolumePhase(arg["phase"])
+	if arg["deleted"] != "" {
+		v.DeletionTimestamp = &metav1.Time{}
+	}
+	return v
 }
 
 // drain is what has gone out, as text.

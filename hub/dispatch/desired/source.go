@@ -25,8 +25,12 @@ type Source struct {
 	// All is true when every node needs every object.
 	All bool
 
+	// With returns the kind and the name of a second object that is composed in, of sources with Refs; no name: none. It must be
+	// one that changes with the first only, in whatever of it nodes get.
+	With func(o kube.Object) (kube.GVK, types.NamespacedName)
+
 	// Compose returns an object as nodes get it: trimmed, with Kind and o's UID as its ID, and equal as long as nothing
-	// changes that nodes use. Nil means that there is nothing to send yet. parts is for sources with Part.
+	// changes that nodes use. Nil means that there is nothing to send yet. parts is for sources with Part or With.
 	Compose func(o kube.Object, parts []kube.Object) (*wire.Object, error)
 
 	// Part is a second kind that is composed into the objects, of sources with All; zero: none. PartOf returns the object
@@ -49,6 +53,8 @@ func Table() []Source {
 		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(core.PodConfigMaps), Compose: alone(configMapObject)},
 		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(core.PodSecrets), Compose: alone(secretObject)},
 		{Kind: wire.KindRuntimeClass, GVK: kube.RuntimeClass, Refs: runtimeClass, Compose: alone(runtimeClassObject)},
+		{Kind: wire.KindClaim, GVK: kube.PersistentVolumeClaim, Refs: inNamespaceOf(kube.PodClaims), With: claimVolume, Compose: claimObject},
+		{Kind: wire.KindReclaim, GVK: kube.PersistentVolume, Node: reclaimer, Compose: alone(reclaimObject)},
 	}
 }
 

@@ -17,15 +17,15 @@ import (
 // TestANewKindIsOneEntry syncs kinds that Petrel's nodes do not get, one for each way to say which nodes need an object, by
 // nothing but an entry in the table.
 func TestANewKindIsOneEntry(t *testing.T) {
-	claim := kube.GVK{Version: "v1", Kind: "PersistentVolumeClaim"}
+	account := kube.GVK{Version: "v1", Kind: "ServiceAccount"}
 	attachment := kube.GVK{Group: "storage.k8s.io", Version: "v1", Kind: "VolumeAttachment"}
 	class := kube.GVK{Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass"}
 	w := newWorld(t, append(Table(),
-		Source{Kind: "Claim", GVK: claim, Refs: podClaims, Compose: alone(claimObject)},
+		Source{Kind: "Account", GVK: account, Refs: podAccount, Compose: alone(accountObject)},
 		Source{Kind: "Attachment", GVK: attachment, Node: attachedTo, Compose: alone(attachmentObject)},
 		Source{Kind: "Class", GVK: class, All: true, Compose: alone(classObject)},
 	))
-	for _, gvk := range []kube.GVK{claim, attachment, class} {
+	for _, gvk := range []kube.GVK{account, attachment, class} {
 		if !slices.Contains(w.sets.Kinds(), gvk) {
 			t.Errorf("%s is not followed", gvk.Kind)
 		}
@@ -42,19 +42,18 @@ func TestANewKindIsOneEntry(t *testing.T) {
 	w.command([]string{"open", "n1", "empty"})
 	w.command([]string{"open", "n2", "empty"})
 
-	data := &corev1.PersistentVolumeClaim{ObjectMeta: meta("data"), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v1"}}
-	w.change(claim, "ns/data", data)
-	expect("a claim that no pod refers to")
-	p := &corev1.Pod{ObjectMeta: meta("db"), Spec: corev1.PodSpec{NodeName: "n1", Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{
-		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}}}}}
+	data := &corev1.ServiceAccount{ObjectMeta: meta("data"), ImagePullSecrets: []corev1.LocalObjectReference{{Name: "key"}}}
+	w.change(account, "ns/data", data)
+	expect("an account that no pod refers to")
+	p := &corev1.Pod{ObjectMeta: meta("db"), Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: "data"}}
 	w.change(kube.Pod, "ns/db", p)
-	expect("its pod", "put n1 Claim/uid-data@1", "put n1 Pod/uid-db@1")
+	expect("its pod", "put n1 Account/uid-data@1", "put n1 Pod/uid-db@1")
 	again := data.DeepCopy()
 	again.Annotations = map[string]string{"means": "nothing to a node"}
-	w.change(claim, "ns/data", again)
-	expect("a change that its Compose leaves out", "put n1 Claim/uid-data@1")
+	w.change(account, "ns/data", again)
+	expect("a change that its Compose leaves out", "put n1 Account/uid-data@1")
 	w.change(kube.Pod, "ns/db", nil)
-	expect("the pod goes", "remove n1 Claim/uid-data", "remove n1 Pod/uid-db")
+	expect("the pod goes", "remove n1 Account/uid-data", "remove n1 Pod/uid-db")
 
 	a := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "uid-a"}, Spec: storagev1.VolumeAttachmentSpec{NodeName: "n2"}}
 	w.change(attachment, "/a", a)
@@ -77,17 +76,12 @@ func TestANewKindIsOneEntry(t *testing.T) {
 	expect("it goes", "unshare Class/uid-fast")
 }
 
-func podClaims(p *corev1.Pod) (names []types.NamespacedName) {
-	for _, v := range p.Spec.Volumes {
-		if v.PersistentVolumeClaim != nil {
-			names = append(names, types.NamespacedName{Namespace: p.Namespace, Name: v.PersistentVolumeClaim.ClaimName})
-		}
-	}
-	return names
+func podAccount(p *corev1.Pod) []types.NamespacedName {
+	return []types.NamespacedName{{Namespace: p.Namespace, Name: p.Spec.ServiceAccountName}}
 }
 
-func claimObject(c *corev1.PersistentVolumeClaim) (*wire.Object, error) {
-	return object("Claim", c, c.Spec.VolumeName)
+func accountObject(a *corev1.ServiceAccount) (*wire.Object, error) {
+	return object("Account", a, a.ImagePullSecrets)
 }
 
 func attachedTo(o kube.Object) string { return o.(*storagev1.VolumeAttachment).Spec.NodeName }
