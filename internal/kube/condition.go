@@ -15,9 +15,8 @@ import (
 // Condition is any of the API's condition types that Petrel reads and writes. They share Type, Status, Reason, Message and
 // LastTransitionTime, but no Go type: a further kind is one entry here and one case in fieldsOf.
 type Condition interface {
-	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition |
-		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition | autoscalingv2.HorizontalPodAutoscalerCondition |
-		flowcontrolv1.FlowSchemaCondition
+	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition | appsv1.DaemonSetCondition |
+		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition | autoscalingv2.HorizontalPodAutoscalerCondition | flowcontrolv1.FlowSchemaCondition
 }
 
 // conditionFields are what the rules below need of a condition.
@@ -36,6 +35,8 @@ func fieldsOf[C Condition](c *C) conditionFields {
 	case *corev1.NamespaceCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *appsv1.DeploymentCondition:
+		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
+	case *appsv1.DaemonSetCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *appsv1.ReplicaSetCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
