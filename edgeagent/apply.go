@@ -88,7 +88,11 @@ func (a *Agent) portsChanged() {
 
 // applyProxy hands the Services of set and the pods' host ports to the proxy.
 func (d *dataPlane) applyProxy(set *desired.Set) {
-	d.proxy.Apply(svcproxy.Table{Services: set.Services, HostPorts: d.pods.HostPorts()})
+	t := svcproxy.Table{Services: set.Services, HostPorts: d.pods.HostPorts()}
+	if set.Node != nil {
+		t.Zone = set.Node.Labels[corev1.LabelTopologyZone]
+	}
+	d.proxy.Apply(t)
 }
 
 // problems returns what does not work in the node's network: rules that the kernel refuses, ports that others have.

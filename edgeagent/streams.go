@@ -17,5 +17,9 @@ func (a *Agent) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.
 		plane.api.Serve(ctx, s)
 		return
 	}
+	if req.Kind == wire.StreamFetch {
+		plane.pods.ServeFetch(ctx, s)
+		return
+	}
 	plane.pods.ServeStream(ctx, req, s)
 }

@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/crd"
 	"petrel.dev/petrel/hub/dispatch"
@@ -69,6 +70,7 @@ type Hub struct {
 	// webhooks calls those of users; webhookMetrics count the calls of admission. Set by open, never nil after.
 	webhooks       *webhook.Client
 	webhookMetrics *admissionwebhook.Metrics
+	scheduling     *schedule.Metrics     // set by New, never nil after
 	aggregated     *aggregate.Aggregator // set with dispatch, never nil after
 	nodeMetrics    *nodemetrics.Verbs    // the registry's verbs, and metrics.k8s.io among them; set with dispatch
 	reach          *reach.Dialer         // how the hub connects to pods and Services; set with dispatch
@@ -96,7 +98,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another --listen, or stop what uses that port", cfg.Listen, err)
 	}
-	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &describedTypes{log: cfg.Log}}
+	h := &Hub{cfg: cfg, log: cfg.Log, listener: listener, storeHealth: make(chan struct{}, 1), types: &describedTypes{log: cfg.Log}, scheduling: schedule.NewMetrics()}
 	if err := h.open(ctx); err != nil {
 		listener.Close()
 		return nil, err
@@ -256,7 +258,8 @@ func (h *Hub) serve(ctx context.Context) error {
 		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
-		Collectors:    []prometheus.Collector{h.webhookMetrics},
+		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling},
+		Fairness:      h.fairness(),
 		OpenAPI:       openapi.New(h.kinds),
 		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),

@@ -32,6 +32,7 @@ import (
 	"petrel.dev/petrel/hub/control/statefulset"
 	"petrel.dev/petrel/hub/control/ttlafterfinished"
 	"petrel.dev/petrel/hub/control/volumeprotection"
+	"petrel.dev/petrel/hub/prefetch"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/lean"
 )
@@ -53,6 +54,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	images := prefetch.New(prefetch.Config{Objects: client, Nodes: h.dispatch, Events: events.As("prefetch"), Log: h.part("prefetch")})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lean.Run(ctx, h.log) })
 	g.Go(func() error { return h.reportHealth(ctx, events.As("store")) })
@@ -64,7 +66,9 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.pki,
 		events,
 		h.policyStatus(),
+		h.priorityLevels(),
 		h.dispatch,
+		images,
 		h.crd,
 		nodes,
 		bootstrap.New(bootstrap.Config{Client: client, Address: h.podFacingAddress(), ServiceIP: h.cfg.apiAddr(), DNSIP: h.cfg.dnsAddr(), Keep: h.published, Log: h.part("bootstrap")}),
@@ -78,8 +82,8 @@ func (h *Hub) loops(ctx context.Context) error {
 		job.New(job.Config{Client: as("job-controller"), Events: events.As("job-controller"), Log: h.part("job")}),
 		cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Events: events.As("cronjob-controller"), Log: h.part("cronjob")}),
 		ttlafterfinished.New(as("ttl-after-finished-controller"), h.part("ttlafterfinished")),
-		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Log: h.part("daemonset")}),
-		statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Events: events.As("statefulset-controller"), Log: h.part("statefulset")}),
+		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Images: images, Log: h.part("daemonset")}),
+		statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Events: events.As("statefulset-controller"), Images: images, Log: h.part("statefulset")}),
 		h.autoscalers(events),
 		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
@@ -91,7 +95,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		volumeprotection.New(as("pvc-protection-controller"), h.part("volumeprotection")),
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
-		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Log: h.part("scheduler")}),
+		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Links: h.dispatch, Metrics: h.scheduling, Log: h.part("scheduler")}),
 	) {
 		// A loop contains the panics of its keys itself; any other panic ends the hub in good order.
 		g.Go(func() error {

@@ -64,6 +64,9 @@ func (p *Pod) prepareTerms() {
 			p.err = err
 			return
 		}
+		if weight == 0 && slices.ContainsFunc(*to, func(o podTerm) bool { return o.id == term.id }) {
+			return // a requirement holds once, however often it is repeated
+		}
 		*to = append(*to, term)
 	}
 	if a := a.PodAffinity; a != nil {
@@ -135,34 +138,46 @@ func (d *domainCount) at(n *node) int32 {
 	return 0
 }
 
+// termCount is how often a term is matched, or carried, in each domain of its topology.
+type termCount struct {
+	term *podTerm
+	domainCount
+}
+
 // podAffinity refuses nodes by required affinity and anti-affinity: the pod's own, and the anti-affinity of those there.
 type podAffinity struct {
-	near, far, forbidden []domainCount
-	// first is set when the pod needs others near it, there are none anywhere, and it would be such a one itself: the
-	// first of a group may go anywhere, or the group could never start.
-	first bool
+	snap *Snapshot
+	pod  *Pod
+
+	near, far, forbidden []termCount
+	found                int32 // pods that satisfy all of the pod's required terms, in domains of any of them
+	// self is set when the pod satisfies its own terms. When none other does, it may go anywhere: the first of a group must,
+	// or the group could never start.
+	self bool
 }
 
 func (f *podAffinity) prepare(s *Snapshot, p *Pod) bool {
-	f.prepareNear(s, p)
+	f.snap, f.pod = s, p
+	f.prepareNear()
 	for i := range p.antiAffinity {
 		t := &p.antiAffinity[i]
 		if c := s.termCount(t); c.total > 0 {
 			topo := s.topology(t.key)
-			f.far = append(f.far, domainCount{topo, s.perDomain(topo, c, nil)})
+			f.far = append(f.far, termCount{t, domainCount{topo, s.perDomain(topo, c, nil)}})
 		}
 	}
 	for _, c := range s.carried {
 		if c.forbid && c.term.matches(s, p.Object) {
 			topo := s.topology(c.term.key)
-			f.forbidden = append(f.forbidden, domainCount{topo, s.perDomain(topo, &c.on, nil)})
+			f.forbidden = append(f.forbidden, termCount{&c.term, domainCount{topo, s.perDomain(topo, &c.on, nil)}})
 		}
 	}
 	return len(f.near)+len(f.far)+len(f.forbidden) > 0
 }
 
 // prepareNear counts the pods that satisfy all of the pod's required terms at once, as Kubernetes does.
-func (f *podAffinity) prepareNear(s *Snapshot, p *Pod) {
+func (f *podAffinity) prepareNear() {
+	p := f.pod
 	if len(p.affinity) == 0 {
 		return
 	}
@@ -171,40 +186,89 @@ func (f *podAffinity) prepareNear(s *Snapshot, p *Pod) {
 		ids[i] = p.affinity[i].id
 	}
 	slices.Sort(ids)
-	all := func(pod *corev1.Pod) bool {
-		for i := range p.affinity {
-			if !p.affinity[i].matches(s, pod) {
-				return false
-			}
-		}
-		return true
-	}
-	c := s.matching("all "+strings.Join(ids, " & "), all)
-	found := false
+	c := f.snap.matching("all "+strings.Join(ids, " & "), f.satisfies)
 	for i := range p.affinity {
-		topo := s.topology(p.affinity[i].key)
-		d := domainCount{topo, s.perDomain(topo, c, nil)}
-		found = found || slices.Max(append(d.counts, 0)) > 0
-		f.near = append(f.near, d)
+		topo := f.snap.topology(p.affinity[i].key)
+		d := domainCount{topo, f.snap.perDomain(topo, c, nil)}
+		for _, k := range d.counts {
+			f.found += k
+		}
+		f.near = append(f.near, termCount{&p.affinity[i], d})
 	}
-	f.first = !found && all(p.Object)
+	f.self = f.satisfies(p.Object)
+}
+
+// satisfies reports whether all of the pod's required terms are about other.
+func (f *podAffinity) satisfies(other *corev1.Pod) bool {
+	for i := range f.pod.affinity {
+		if !f.pod.affinity[i].matches(f.snap, other) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Snapshot) termCount(t *podTerm) *count {
 	return s.matching("term "+t.id, func(pod *corev1.Pod) bool { return t.matches(s, pod) })
 }
 
+func (f *podAffinity) cures() Change {
+	return NodeCame | NodeLabels | PodCame | PodLeft | PodLabels | NamespaceLabels
+}
+
+// movable is false where affinity lacks others: pods that leave bring nobody nearer.
+func (f *podAffinity) movable(n *node) bool { return !f.lacksNear(n) }
+
+func (f *podAffinity) adjust(n *node, p *Pod, by int32) {
+	add := func(list []termCount, i int) {
+		if d := list[i].domain[n.slot]; d >= 0 {
+			list[i].counts[d] += by
+		}
+	}
+	if len(f.near) > 0 && f.satisfies(p.Object) {
+		for i := range f.near {
+			add(f.near, i)
+			if f.near[i].domain[n.slot] >= 0 {
+				f.found += by
+			}
+		}
+	}
+	for i := range f.pod.antiAffinity {
+		if t := &f.pod.antiAffinity[i]; t.matches(f.snap, p.Object) {
+			add(f.far, f.index(&f.far, t))
+		}
+	}
+	for i := range p.antiAffinity {
+		if t := &p.antiAffinity[i]; t.matches(f.snap, f.pod.Object) {
+			add(f.forbidden, f.index(&f.forbidden, t))
+		}
+	}
+}
+
+// index returns where list has t, and appends it when there is none so far.
+func (f *podAffinity) index(list *[]termCount, t *podTerm) int {
+	for i := range *list {
+		if (*list)[i].term.id == t.id {
+			return i
+		}
+	}
+	topo := f.snap.topology(t.key)
+	*list = append(*list, termCount{t, domainCount{topo, make([]int32, len(topo.values))}})
+	return len(*list) - 1
+}
+
 func (f *podAffinity) lacksNear(n *node) bool {
+	first := f.found == 0 && f.self
 	for i := range f.near {
 		d := &f.near[i]
-		if d.domain[n.slot] < 0 || !f.first && d.at(n) == 0 {
+		if d.domain[n.slot] < 0 || !first && d.at(n) == 0 {
 			return true
 		}
 	}
 	return false
 }
 
-func anyAt(ds []domainCount, n *node) bool {
+func anyAt(ds []termCount, n *node) bool {
 	for i := range ds {
 		if ds[i].at(n) > 0 {
 			return true

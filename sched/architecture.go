@@ -10,6 +10,25 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+// system refuses nodes of another operating system than the pod's spec.os says.
+type system struct {
+	settled
+	want string
+}
+
+func (f *system) prepare(_ *Snapshot, p *Pod) bool {
+	if p.Object.Spec.OS == nil {
+		return false
+	}
+	f.want = string(p.Object.Spec.OS.Name)
+	return true
+}
+func (f *system) allows(n *node) bool { return n.os == "" || n.os == f.want }
+func (f *system) cures() Change       { return NodeCame | NodeLabels }
+func (f *system) reasons(n *node) []string {
+	return []string{fmt.Sprintf("node(s) had operating system %s, the pod is for %s", n.os, f.want)}
+}
+
 // annotated are the architectures that the pod's owner says its images exist for.
 func annotated(pod *corev1.Pod) []string {
 	return strings.FieldsFunc(pod.Annotations[kube.ArchitecturesAnnotation], func(r rune) bool { return r == ',' || r == ' ' })
@@ -18,6 +37,7 @@ func annotated(pod *corev1.Pod) []string {
 // architecture refuses nodes for which one of the pod's images is known not to exist: there such a pod would only ever wait
 // for its image.
 type architecture struct {
+	settled
 	images map[string][]string
 	pod    *Pod
 }
@@ -52,6 +72,8 @@ func (f *architecture) missing(n *node) string {
 	}
 	return ""
 }
+
+func (f *architecture) cures() Change { return NodeCame | NodeLabels | ImageSeen }
 
 func (f *architecture) allows(n *node) bool { return n.arch == "" || f.missing(n) == "" }
 

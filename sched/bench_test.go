@@ -3,6 +3,7 @@ package sched_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -65,6 +66,40 @@ func BenchmarkSchedule(b *testing.B) {
 				s.SetPod(sched.NewPod(pod))
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pods/s")
+		})
+	}
+}
+
+// BenchmarkPreempt decides whom to evict on 1,000 nodes that are full, with 10 pods or with 110 each.
+func BenchmarkPreempt(b *testing.B) {
+	for _, pods := range []int{10, 110} {
+		b.Run(fmt.Sprint(pods, "_pods_a_node"), func(b *testing.B) {
+			s := fleet(1000)
+			for i := range 1000 * pods {
+				pod := replica(i, false)
+				pod.Spec.NodeName = fmt.Sprintf("node-%04d", i%1000)
+				pod.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = *resource.NewMilliQuantity(int64(4000/pods), resource.DecimalSI)
+				pod.Spec.Containers[0].Resources.Requests[corev1.ResourceMemory] = resource.MustParse("1Mi")
+				pod.Status.StartTime = &metav1.Time{Time: time.Unix(int64(i), 0)}
+				s.SetPod(sched.NewPod(pod))
+			}
+			for _, spread := range []bool{false, true} {
+				b.Run(map[bool]string{false: "plain", true: "spread+antiaffinity"}[spread], func(b *testing.B) {
+					b.ReportAllocs()
+					for i := 0; b.Loop(); i++ {
+						pod, priority := replica(1_000_000+i, spread), int32(1000)
+						pod.Spec.Priority = &priority
+						prepared := sched.NewPod(pod)
+						if d := s.Schedule(prepared); d.Fits() {
+							b.Fatal("it fits")
+						}
+						if p := s.Preempt(prepared, nil); p.Node == "" {
+							b.Fatal(p.Message())
+						}
+					}
+					b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/pod")
+				})
+			}
 		})
 	}
 }

@@ -15,6 +15,8 @@ type Decision struct {
 	Nodes int
 	// Reasons counts, when Node is "", why nodes were refused. One node may count under several.
 	Reasons map[string]int
+	// Cures are the changes of the fleet that may, when Node is "", lead to another answer.
+	Cures Change
 	// Unready is, when not "", why the pod could go to no node, whatever the nodes are.
 	Unready string
 	// Claims are those that get their volume with the pod, when Node is not "".
@@ -35,19 +37,27 @@ func (d Decision) Message() string {
 	if d.Unready != "" {
 		return fmt.Sprintf("0/%d nodes are available: %s.", d.Nodes, d.Unready)
 	}
-	counted := make([]string, 0, len(d.Reasons))
-	for reason, n := range d.Reasons {
+	return available(d.Nodes, d.Reasons)
+}
+
+// available says of how many nodes none is available, and why.
+func available(nodes int, reasons map[string]int) string {
+	counted := make([]string, 0, len(reasons))
+	for reason, n := range reasons {
 		counted = append(counted, fmt.Sprintf("%d %s", n, reason))
 	}
 	sort.Strings(counted)
-	return fmt.Sprintf("0/%d nodes are available: %s.", d.Nodes, strings.Join(counted, ", "))
+	return fmt.Sprintf("0/%d nodes are available: %s.", nodes, strings.Join(counted, ", "))
 }
 
 // Schedule finds a node for pod, which is not in the snapshot. It does not change what the snapshot says; the caller adds
 // the pod with SetPod once it has decided to believe in the answer.
+//
+// A pod that is nominated goes to that node if it fits there. Room that is nominated to others, as or more important, is
+// not there for it.
 func (s *Snapshot) Schedule(pod *Pod) Decision {
 	if why := s.unready(pod); why != "" {
-		return Decision{Nodes: len(s.order), Unready: why}
+		return Decision{Nodes: len(s.order), Unready: why, Cures: Volumes}
 	}
 	d := s.place(pod)
 	if d.Fits() {
@@ -61,20 +71,31 @@ func (s *Snapshot) place(pod *Pod) Decision {
 	s.refresh()
 	d := Decision{Nodes: len(s.order)}
 	filters := s.activeFilters(pod)
+	if n := s.nodes[s.nominations[pod.Object.UID].node]; n != nil && s.refusal(filters, pod, n) == nil {
+		d.Feasible, d.Node = 1, n.name
+		return d
+	}
 	feasible := s.feasible[:0]
 	for _, n := range s.order {
-		if passes(filters, n) {
+		if passes(filters, n) && (len(n.nominated) == 0 || s.refusal(filters, pod, n) == nil) {
 			feasible = append(feasible, n)
 		}
 	}
 	s.feasible = feasible
 	d.Feasible = len(feasible)
 	if len(feasible) == 0 {
-		d.Reasons = explain(filters, s.order)
+		d.Reasons, d.Cures = s.explain(filters, pod)
 		return d
 	}
 	d.Node = s.best(pod, feasible).name
 	return d
+}
+
+// Admits reports whether pod could go to the node just now.
+func (s *Snapshot) Admits(pod *Pod, node string) bool {
+	s.refresh()
+	n := s.nodes[node]
+	return n != nil && s.refusal(s.activeFilters(pod), pod, n) == nil
 }
 
 func passes(filters []filter, n *node) bool {
@@ -86,19 +107,42 @@ func passes(filters []filter, n *node) bool {
 	return true
 }
 
-// explain asks the first filter that refuses each node for its reasons. It is kept apart from passes so that the usual
-// case, a pod that fits somewhere, never makes a text.
-func explain(filters []filter, nodes []*node) map[string]int {
-	reasons := map[string]int{}
-	for _, n := range nodes {
-		for _, f := range filters {
-			if !f.allows(n) {
-				for _, r := range f.reasons(n) {
-					reasons[r]++
-				}
-				break
-			}
+// refusing returns the first filter that refuses n, nil when none does.
+func refusing(filters []filter, n *node) filter {
+	for _, f := range filters {
+		if !f.allows(n) {
+			return f
 		}
 	}
-	return reasons
+	return nil
+}
+
+// A refused is a filter that refuses a node, and the node as it looks to the filter: with the pods that are nominated to it.
+type refused struct {
+	filter
+	reasons []string
+	movable bool
+}
+
+// refusal returns why n does not take pod, nil when it does: it must with those that are nominated to n and go before the pod, and
+// without them, because they may end up elsewhere.
+func (s *Snapshot) refusal(filters []filter, pod *Pod, n *node) *refused {
+	t := s.try(filters, pod, n)
+	defer t.end()
+	return t.refusal()
+}
+
+// explain asks the first filter that refuses each node for its reasons. It is kept apart from passes so that the usual
+// case, a pod that fits somewhere, never makes a text.
+func (s *Snapshot) explain(filters []filter, pod *Pod) (map[string]int, Change) {
+	reasons, cures := map[string]int{}, NodeCame
+	for _, n := range s.order {
+		if r := s.refusal(filters, pod, n); r != nil {
+			for _, why := range r.reasons {
+				reasons[why]++
+			}
+			cures |= r.cures()
+		}
+	}
+	return reasons, cures
 }

@@ -1,10 +1,15 @@
 package sched
 
 import (
+	"math"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	helper "k8s.io/component-helpers/resource"
+	v1helper "k8s.io/component-helpers/scheduling/corev1"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -14,6 +19,9 @@ import (
 type Pod struct {
 	Object *corev1.Pod
 
+	priority int32
+	leaving  bool  // it is being deleted
+	started  int64 // in nanoseconds since 1970; the largest number when it has not
 	requests resources
 	// scored is requests with a small assumption for what has none, so that pods without requests spread too.
 	scored resources
@@ -30,23 +38,50 @@ type Pod struct {
 	err                                      error // a selector that cannot be understood
 }
 
-// What a container is assumed to use when it says nothing, for scoring only; the numbers are Kubernetes'.
+// assumed is what a container is taken to use of what it says nothing about, for scoring only; the numbers are Kubernetes'.
+var assumed = corev1.ResourceList{
+	corev1.ResourceCPU:    *resource.NewMilliQuantity(assumedMilliCPU, resource.DecimalSI),
+	corev1.ResourceMemory: *resource.NewQuantity(assumedMemory, resource.BinarySI),
+}
+
 const (
 	assumedMilliCPU = 100
 	assumedMemory   = 200 << 20
 )
 
+// scoredRequests returns the pod's requests with what is assumed of containers that leave them open.
+func scoredRequests(pod *corev1.Pod, requests resources) resources {
+	simple := len(pod.Spec.InitContainers) == 0 && pod.Spec.Resources == nil
+	cpu, memory := int64(0), int64(0) // containers that leave it open
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if _, ok := list[i].Resources.Requests[corev1.ResourceCPU]; !ok {
+				cpu++
+			}
+			if _, ok := list[i].Resources.Requests[corev1.ResourceMemory]; !ok {
+				memory++
+			}
+		}
+	}
+	switch {
+	case cpu+memory == 0:
+	case simple: // nearly all pods, for which upstream's helper would do no more than this
+		requests.milliCPU += cpu * assumedMilliCPU
+		requests.memory += memory * assumedMemory
+	default:
+		return resourcesOf(helper.PodRequests(pod, helper.PodResourcesOptions{UseStatusResources: true, NonMissingContainerRequests: assumed}))
+	}
+	return requests
+}
+
 // NewPod prepares a pod.
 func NewPod(pod *corev1.Pod) *Pod {
-	p := &Pod{Object: pod}
+	p := &Pod{Object: pod, priority: v1helper.PodPriority(pod), leaving: pod.DeletionTimestamp != nil, started: math.MaxInt64}
+	if t := pod.Status.StartTime; t != nil {
+		p.started = t.UnixNano()
+	}
 	p.requests = resourcesOf(kube.PodRequests(pod))
-	p.scored = p.requests
-	if p.scored.milliCPU == 0 {
-		p.scored.milliCPU = assumedMilliCPU * int64(len(pod.Spec.Containers))
-	}
-	if p.scored.memory == 0 {
-		p.scored.memory = assumedMemory * int64(len(pod.Spec.Containers))
-	}
+	p.scored = scoredRequests(pod, p.requests)
 	for _, cs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for _, c := range cs {
 			if c.Image != "" {
@@ -63,6 +98,20 @@ func NewPod(pod *corev1.Pod) *Pod {
 	p.prepareTerms()
 	p.prepareSpread()
 	return p
+}
+
+// NeedsLess reports whether p needs less of something than an older version of it.
+func (p *Pod) NeedsLess(old *Pod) bool {
+	a, b := &p.requests, &old.requests
+	if a.milliCPU < b.milliCPU || a.memory < b.memory || a.ephemeral < b.ephemeral {
+		return true
+	}
+	for name, n := range b.extended {
+		if a.extended[name] < n {
+			return true
+		}
+	}
+	return false
 }
 
 // resources is an amount of everything that nodes have. The zero value is nothing.

@@ -14,12 +14,33 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
+// TestPreemptionIsMinimal is TestSnapshotFollows on fleets that are full, so that most pods would have to preempt.
+func TestPreemptionIsMinimal(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		f := &randomFleet{snap: sched.NewSnapshot(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}, promised: map[types.UID]promise{}}
+		for range 6 {
+			f.node(r)
+		}
+		for range rapid.IntRange(5, 25).Draw(r, "pods") {
+			p := f.draw(r)
+			p.Spec.NodeName = nodeNames.Draw(r, "at")
+			f.pods[p.UID] = p
+			f.snap.SetPod(sched.NewPod(p))
+		}
+		f.leave(r)
+		for range 5 {
+			f.preempt(r, f.draw(r))
+			f.nominate(r)
+		}
+	})
+}
+
 // TestSnapshotFollows does random things to one snapshot and compares its decisions with those of a snapshot that is made
 // again each time: whatever is counted along the way must be what counting from the start gives. And what was decided is
 // checked against the rules in their plainest form.
 func TestSnapshotFollows(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		f := &randomFleet{snap: sched.NewSnapshot(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}}
+		f := &randomFleet{snap: sched.NewSnapshot(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}, promised: map[types.UID]promise{}}
 		r.Repeat(map[string]func(*rapid.T){
 			"node":        f.node,
 			"remove node": f.removeNode,
@@ -27,6 +48,7 @@ func TestSnapshotFollows(t *testing.T) {
 			"more pods":   f.pod,
 			"remove pod":  f.removePod,
 			"leave":       f.leave,
+			"nominate":    f.nominate,
 		})
 	})
 }
@@ -36,6 +58,13 @@ type randomFleet struct {
 	nodes map[string]*corev1.Node
 	pods  map[types.UID]*corev1.Pod // with a node
 	made  int
+	// promised are pods without a node that are nominated to one.
+	promised map[types.UID]promise
+}
+
+type promise struct {
+	pod  *corev1.Pod
+	node string
 }
 
 var (
@@ -88,12 +117,88 @@ func (f *randomFleet) leave(r *rapid.T) {
 	f.snap.SetPod(sched.NewPod(p))
 }
 
+// nominate makes a promise, or takes one back.
+func (f *randomFleet) nominate(r *rapid.T) {
+	for uid, p := range f.promised {
+		if len(f.promised) > 2 {
+			delete(f.promised, uid)
+			f.snap.Nominate(sched.NewPod(p.pod), "")
+		}
+	}
+	p := promise{f.draw(r), nodeNames.Draw(r, "node")}
+	f.promised[p.pod.UID] = p
+	f.snap.Nominate(sched.NewPod(p.pod), p.node)
+}
+
 func (f *randomFleet) pod(r *rapid.T) {
+	p := f.draw(r)
+	got := f.snap.Schedule(sched.NewPod(p))
+	if want := f.afresh().Schedule(sched.NewPod(p)); !reflect.DeepEqual(got, want) {
+		r.Fatalf("got %+v, a new snapshot says %+v", got, want)
+	}
+	if !got.Fits() {
+		f.preempt(r, p)
+		return
+	}
+	f.check(r, p, f.nodes[got.Node])
+	p = p.DeepCopy()
+	p.Spec.NodeName = got.Node
+	f.pods[p.UID] = p
+	f.snap.SetPod(sched.NewPod(p))
+}
+
+// preempt checks whom the eviction for p would hit: only less important pods, and none that could stay.
+func (f *randomFleet) preempt(r *rapid.T, p *corev1.Pod) {
+	budgets := []sched.Budget{{Allowed: int32(rapid.IntRange(0, 2).Draw(r, "budget")), Charges: func(q *corev1.Pod) bool { return q.Labels["app"] == "db" }}}
+	got := f.snap.Preempt(sched.NewPod(p), budgets)
+	if again := f.afresh().Preempt(sched.NewPod(p), budgets); outcome(got) != outcome(again) {
+		r.Fatalf("got %s, a new snapshot says %s", outcome(got), outcome(again))
+	}
+	if got.Node == "" {
+		if got.Message() == "" && len(f.nodes) > 0 {
+			r.Fatal("no node and no reason")
+		}
+		return
+	}
+	without := func(stays int) bool {
+		s := f.afresh()
+		for i, v := range got.Victims {
+			if i != stays {
+				s.RemovePod(v.Object.UID)
+			}
+		}
+		return s.Admits(sched.NewPod(p), got.Node)
+	}
+	if !without(-1) {
+		r.Fatalf("%s does not take %s without %s", got.Node, p.Name, outcome(got))
+	}
+	for i, v := range got.Victims {
+		if v.Object.Spec.NodeName != got.Node || *v.Object.Spec.Priority >= *p.Spec.Priority {
+			r.Fatalf("%s, priority %d on %s, is evicted for priority %d on %s", v.Object.Name, *v.Object.Spec.Priority, v.Object.Spec.NodeName, *p.Spec.Priority, got.Node)
+		}
+		if without(i) {
+			r.Fatalf("%s could have stayed: %s", v.Object.Name, outcome(got))
+		}
+	}
+}
+
+func outcome(p sched.Preemption) string {
+	text := p.Node + p.Message()
+	for _, v := range p.Victims {
+		text += " " + v.Object.Name
+	}
+	return text
+}
+
+// draw makes a pod.
+func (f *randomFleet) draw(r *rapid.T) *corev1.Pod {
 	app := apps.Draw(r, "app")
 	other := apps.Draw(r, "other app")
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("pod-", f.made), Namespace: "default", UID: types.UID(fmt.Sprint("uid-", f.made)),
 		Labels: map[string]string{"app": app}}}
 	f.made++
+	priority := int32(rapid.IntRange(0, 3).Draw(r, "priority"))
+	p.Spec.Priority = &priority
 	p.Spec.Containers = []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 		corev1.ResourceCPU: *resource.NewMilliQuantity(int64(rapid.IntRange(0, 8).Draw(r, "cpu"))*250, resource.DecimalSI)}}}}
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": other}}
@@ -111,18 +216,7 @@ func (f *randomFleet) pod(r *rapid.T) {
 		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{
 			{Weight: 10, PodAffinityTerm: terms[0]}}}}
 	}
-	got := f.snap.Schedule(sched.NewPod(p))
-	if want := f.afresh().Schedule(sched.NewPod(p)); !reflect.DeepEqual(got, want) {
-		r.Fatalf("got %+v, a new snapshot says %+v", got, want)
-	}
-	if !got.Fits() {
-		return
-	}
-	f.check(r, p, f.nodes[got.Node])
-	p = p.DeepCopy()
-	p.Spec.NodeName = got.Node
-	f.pods[p.UID] = p
-	f.snap.SetPod(sched.NewPod(p))
+	return p
 }
 
 func (f *randomFleet) afresh() *sched.Snapshot {
@@ -132,6 +226,9 @@ func (f *randomFleet) afresh() *sched.Snapshot {
 	}
 	for _, n := range f.nodes {
 		s.SetNode(n)
+	}
+	for _, p := range f.promised {
+		s.Nominate(sched.NewPod(p.pod), p.node)
 	}
 	return s
 }
@@ -146,6 +243,11 @@ func (f *randomFleet) check(r *rapid.T, p *corev1.Pod, n *corev1.Node) {
 	for _, q := range f.pods {
 		if q.Spec.NodeName == n.Name {
 			used += cpu(q)
+		}
+	}
+	for _, q := range f.promised {
+		if q.node == n.Name && *q.pod.Spec.Priority >= *p.Spec.Priority {
+			used += cpu(q.pod)
 		}
 	}
 	if have := n.Status.Allocatable.Cpu().MilliValue(); cpu(p) > 0 && used > have {
@@ -194,4 +296,29 @@ func antiAffinity(p *corev1.Pod) []corev1.PodAffinityTerm {
 		return nil
 	}
 	return p.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+}
+
+// TestAssumedRequests checks that what is worked out for plain pods is what upstream's helper gives.
+func TestAssumedRequests(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		p := &corev1.Pod{}
+		for range rapid.IntRange(1, 3).Draw(r, "containers") {
+			list := corev1.ResourceList{}
+			if rapid.Bool().Draw(r, "cpu") {
+				list[corev1.ResourceCPU] = *resource.NewMilliQuantity(int64(rapid.IntRange(0, 3).Draw(r, "milli"))*100, resource.DecimalSI)
+			}
+			if rapid.Bool().Draw(r, "memory") {
+				list[corev1.ResourceMemory] = *resource.NewQuantity(int64(rapid.IntRange(0, 3).Draw(r, "bytes"))<<20, resource.BinarySI)
+			}
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Resources: corev1.ResourceRequirements{Requests: list}})
+		}
+		// A pod with an init container that asks for nothing goes the long way, to the same sum.
+		long := p.DeepCopy()
+		long.Spec.InitContainers = []corev1.Container{{}}
+		cpu, memory := sched.Scored(p)
+		longCPU, longMemory := sched.Scored(long)
+		if max(cpu, 100) != longCPU || max(memory, 200<<20) != longMemory {
+			r.Fatalf("%d, %d, upstream says %d, %d", cpu, memory, longCPU, longMemory)
+		}
+	})
 }

@@ -33,7 +33,7 @@ func (s *Snapshot) best(p *Pod, feasible []*node) *node {
 		weight int64 // Kubernetes' weights, where it has the scorer
 	}{
 		{&softTaints{}, 3}, {&preferredNodes{}, 2}, {&spreadScore{}, 2}, {&podAffinityScore{}, 2}, {&ownerSpread{}, 2},
-		{&allocation{}, 1},
+		{linkQuality{}, 2}, {&imageLocality{}, 1}, {&allocation{}, 1},
 	}
 	s.totals = slices.Grow(s.totals[:0], len(feasible))[:len(feasible)]
 	s.scores = slices.Grow(s.scores[:0], len(feasible))[:len(feasible)]

@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
@@ -23,16 +25,21 @@ var update = flag.Bool("update", false, "write what the scripts print into them"
 
 // TestScripts plays testdata/*.txt. Lines that begin with "> " are commands, what follows one is what it must print:
 //
-//	> node NAME [cpu=4] [mem=8Gi] [pods=110] [labels=k=v,…] [taints=k=v:Effect,…] [arch=arm64] [cordoned] [RESOURCE=N]
+//	> node NAME [cpu=4] [mem=8Gi] [pods=110] [labels=k=v,…] [taints=k=v:Effect,…] [arch=arm64] [os=linux] [cordoned] [RESOURCE=N]
 //	> pod NAME on=NODE …     a pod that is there already
 //	> schedule NAME …        asks where it would go
 //	> bind NAME … [count=3]  asks and believes the answer; with a count for NAME-0, NAME-1, …
 //	> remove pod|node NAME
+//	> preempt NAME …         asks who would have to go for it
+//	> nominate NAME … to=NODE  promises it room there; without a node it takes the promise back
+//	> budget NAME allowed=N [labels=k=v,…]   of disruptions
 //	> namespace NAME [labels=k=v,…]
 //	> image NAME ARCH…
+//	> located IMAGE NODE…    these nodes have it
+//	> link NODE QUALITY
 //
 // Pods take [ns=default] [cpu=1] [mem=1Gi] [labels=k=v,…] [owner=NAME] [ports=80,443] [image=X] [for=ARCH,…] [leaving]
-// [RESOURCE=N], and at the end of the line {…}, which is more of the PodSpec in YAML's flow style.
+// [preempted] [priority=N] [started=MINUTE] [RESOURCE=N], and at the end of the line {…}, which is more of the PodSpec in YAML's flow style.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -76,9 +83,10 @@ func TestScripts(t *testing.T) {
 }
 
 type player struct {
-	t    *testing.T
-	snap *sched.Snapshot
-	pods map[string]types.UID
+	t       *testing.T
+	snap    *sched.Snapshot
+	pods    map[string]types.UID
+	budgets []sched.Budget
 }
 
 func (p *player) play(command string) string {
@@ -106,10 +114,25 @@ func (p *player) play(command string) string {
 		return show(p.snap.Schedule(sched.NewPod(p.pod(args, opts, spec))))
 	case "bind":
 		return p.bind(args, opts, spec)
+	case "preempt":
+		return p.preempt(sched.NewPod(p.pod(args, opts, spec)))
+	case "nominate":
+		p.snap.Nominate(sched.NewPod(p.pod(args, opts, spec)), opts["to"])
+	case "budget":
+		allowed, _ := strconv.Atoi(opts["allowed"])
+		selector := labels.SelectorFromSet(pairs(opts["labels"]))
+		p.budgets = append(p.budgets, sched.Budget{Allowed: int32(allowed), Charges: func(pod *corev1.Pod) bool { return selector.Matches(labels.Set(pod.Labels)) }})
 	case "namespace":
 		p.snap.SetNamespace(args[0], pairs(opts["labels"]))
 	case "image":
 		p.snap.SetImage(args[0], args[1:]...)
+	case "located":
+		for _, node := range args[1:] {
+			p.snap.SetImageOn(args[0], node, true)
+		}
+	case "link":
+		quality, _ := strconv.Atoi(args[1])
+		p.snap.SetLink(args[0], quality)
 	case "remove":
 		if args[0] == "node" {
 			p.snap.RemoveNode(args[1])
@@ -120,6 +143,25 @@ func (p *player) play(command string) string {
 		p.t.Fatalf("unknown command %s", verb)
 	}
 	return ""
+}
+
+func (p *player) preempt(pod *sched.Pod) string {
+	if d := p.snap.Schedule(pod); d.Fits() {
+		return "fits on " + d.Node
+	}
+	got := p.snap.Preempt(pod, p.budgets)
+	if got.Node == "" {
+		return got.Message()
+	}
+	var names []string
+	for _, v := range got.Victims {
+		names = append(names, v.Object.Name)
+	}
+	text := got.Node + " without " + strings.Join(names, ", ")
+	if got.Broken > 0 {
+		text += fmt.Sprintf(", against %d budgets", got.Broken)
+	}
+	return text
 }
 
 func (p *player) bind(args []string, opts map[string]string, spec string) string {
@@ -177,6 +219,9 @@ func amounts(opts map[string]string) corev1.ResourceList {
 func (p *player) node(args []string, opts map[string]string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: args[0], Labels: pairs(opts["labels"])}}
 	n.Labels[corev1.LabelHostname] = args[0]
+	if os := opts["os"]; os != "" {
+		n.Labels[corev1.LabelOSStable] = os
+	}
 	if arch := opts["arch"]; arch != "" {
 		n.Labels[corev1.LabelArchStable] = arch
 	}
@@ -208,8 +253,18 @@ func (p *player) pod(args []string, opts map[string]string, spec string) *corev1
 		yes := true
 		pod.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: owner, UID: types.UID(owner), Controller: &yes}}
 	}
-	if len(args) > 1 && args[1] == "leaving" {
+	if len(args) > 1 { // leaving or preempted
 		pod.DeletionTimestamp = &metav1.Time{}
+		if args[1] == "preempted" {
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler}}
+		}
+	}
+	if n, err := strconv.Atoi(opts["priority"]); err == nil {
+		priority := int32(n)
+		pod.Spec.Priority = &priority
+	}
+	if minute, err := strconv.Atoi(opts["started"]); err == nil {
+		pod.Status.StartTime = &metav1.Time{Time: time.Unix(int64(minute)*60, 0)}
 	}
 	c := corev1.Container{Name: "main", Image: opts["image"], Resources: corev1.ResourceRequirements{Requests: amounts(opts)}}
 	delete(c.Resources.Requests, corev1.ResourcePods)

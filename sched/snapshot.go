@@ -23,7 +23,11 @@ type Snapshot struct {
 	orphans    map[string]map[types.UID]*placed
 	namespaces map[string]map[string]string // labels
 	images     map[string][]string          // architectures
+	located    map[string]*nodeSet          // nodes that have an image; none is empty
+	links      map[string]int64             // quality, of nodes where it is not the best
 	claims                                  // and volumes
+
+	nominations map[types.UID]nomination // promises to pods that wait for room
 
 	labelsChanged bool // nodes came, went or changed their labels since refresh
 	topologies    map[string]*topology
@@ -31,7 +35,8 @@ type Snapshot struct {
 	countsUsed    []string // keys of counts, least recently used first
 	carried       map[string]*carriedTerm
 
-	feasible []*node // scratch
+	trial    trial // scratch, as all below
+	feasible []*node
 	scores   []int64
 	totals   []int64
 }
@@ -41,37 +46,49 @@ type placed struct {
 	node string
 }
 
-// node is a Node and the sums over its pods.
+// node is a Node and the sums over its pods. What each decision reads of each node comes first, in few cache lines.
 type node struct {
-	name string
-	slot int // index of the node in every count; stable while it exists
-	obj  *corev1.Node
-
+	cordoned    bool
+	dark        bool // the hub does not reach it: nothing that it runs can be ended
+	slot        int  // index of the node in every count; stable while it exists
+	count       int64
+	maxPods     int64          // of count
+	hard        []corev1.Taint // NoSchedule and NoExecute
+	nominated   []*Pod         // ordered by UID; most nodes have none
 	allocatable resources
-	maxPods     int64
 	used        resources
 	scored      resources
-	pods        map[types.UID]*placed
-	ports       []kube.HostPort
+	link        int64             // quality of the connection, 0 to maxScore
 	owners      map[types.UID]int // pods by controller
-	hard, soft  []corev1.Taint    // NoSchedule and NoExecute; PreferNoSchedule
-	arch        string
-	variant     string // of arch, "v6"; empty when it is not known
+
+	name    string
+	obj     *corev1.Node
+	pods    map[types.UID]*placed
+	low     *lowPods // of pods; nil when they have changed
+	ports   []kube.HostPort
+	soft    []corev1.Taint // PreferNoSchedule
+	arch    string
+	variant string // of arch, "v6"; empty when it is not known
+	os      string // "linux"; empty when it is not known
 }
 
 // NewSnapshot returns an empty fleet.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{nodes: map[string]*node{}, pods: map[types.UID]*placed{}, orphans: map[string]map[types.UID]*placed{},
-		namespaces: map[string]map[string]string{}, images: map[string][]string{},
-		claims: newClaims(), topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
+		namespaces: map[string]map[string]string{}, images: map[string][]string{}, located: map[string]*nodeSet{}, links: map[string]int64{},
+		claims: newClaims(), nominations: map[types.UID]nomination{},
+		topologies: map[string]*topology{}, counts: map[string]*count{}, carried: map[string]*carriedTerm{}}
 }
 
 // SetNode adds or replaces a node.
 func (s *Snapshot) SetNode(obj *corev1.Node) {
 	n := s.nodes[obj.Name]
 	if n == nil {
-		n = &node{name: obj.Name, pods: map[types.UID]*placed{}, owners: map[types.UID]int{}}
+		n = &node{name: obj.Name, link: maxScore, pods: map[types.UID]*placed{}, owners: map[types.UID]int{}}
 		s.nodes[n.name] = n
+		if link, ok := s.links[n.name]; ok {
+			n.link = link
+		}
 		n.slot = slices.Index(s.slots, nil)
 		if n.slot < 0 {
 			n.slot = len(s.slots)
@@ -81,6 +98,7 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 		at := sort.Search(len(s.order), func(i int) bool { return s.order[i].name >= n.name })
 		s.order = slices.Insert(s.order, at, n)
 		s.labelsChanged = true
+		s.collectNominated(n)
 	} else if !maps.Equal(n.obj.Labels, obj.Labels) {
 		s.labelsChanged = true
 	}
@@ -90,8 +108,9 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 	if q, ok := obj.Status.Allocatable[corev1.ResourcePods]; ok {
 		n.maxPods = q.Value()
 	}
-	n.hard, n.soft = nil, nil
+	n.hard, n.soft, n.dark, n.cordoned = nil, nil, false, obj.Spec.Unschedulable
 	for _, t := range obj.Spec.Taints {
+		n.dark = n.dark || t.Key == kube.TaintUnreachable
 		if t.Effect == corev1.TaintEffectPreferNoSchedule {
 			n.soft = append(n.soft, t)
 		} else {
@@ -103,6 +122,10 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 		n.arch = obj.Status.NodeInfo.Architecture
 	}
 	n.variant = obj.Labels[kube.ArchVariantLabel]
+	n.os = obj.Labels[corev1.LabelOSStable]
+	if n.os == "" {
+		n.os = obj.Status.NodeInfo.OperatingSystem
+	}
 	for _, p := range s.orphans[n.name] {
 		s.attach(n, p)
 	}
@@ -119,15 +142,21 @@ func (s *Snapshot) RemoveNode(name string) {
 		s.detach(n, p)
 		s.orphan(p)
 	}
+	for image := range s.located {
+		s.SetImageOn(image, name, false)
+	}
 	delete(s.nodes, name)
 	s.slots[n.slot] = nil
 	s.order = slices.DeleteFunc(s.order, func(o *node) bool { return o == n })
 	s.labelsChanged = true
 }
 
-// SetPod says that pod occupies the node named in its spec, whether bound or only promised to it.
+// SetPod says that pod occupies the node named in its spec, whether bound or about to be. A nomination of it ends.
 func (s *Snapshot) SetPod(pod *Pod) {
 	s.RemovePod(pod.Object.UID)
+	if _, ok := s.nominations[pod.Object.UID]; ok {
+		s.Nominate(pod, "")
+	}
 	p := &placed{Pod: pod, node: pod.Object.Spec.NodeName}
 	s.pods[pod.Object.UID] = p
 	s.use(pod, 1)
@@ -199,6 +228,8 @@ func (s *Snapshot) orphan(p *placed) {
 
 func (s *Snapshot) attach(n *node, p *placed) {
 	n.pods[p.Object.UID] = p
+	n.count++
+	n.low = nil
 	n.used.add(p.requests, 1)
 	n.scored.add(p.scored, 1)
 	n.ports = append(n.ports, p.ports...)
@@ -210,19 +241,27 @@ func (s *Snapshot) attach(n *node, p *placed) {
 
 func (s *Snapshot) detach(n *node, p *placed) {
 	delete(n.pods, p.Object.UID)
+	n.count--
+	n.low = nil
 	n.used.add(p.requests, -1)
 	n.scored.add(p.scored, -1)
-	for _, port := range p.ports {
-		if i := slices.Index(n.ports, port); i >= 0 {
-			n.ports = slices.Delete(n.ports, i, i+1)
-		}
-	}
+	n.ports = without(n.ports, p.ports)
 	if p.owner != "" {
 		if n.owners[p.owner]--; n.owners[p.owner] == 0 {
 			delete(n.owners, p.owner)
 		}
 	}
 	s.count(n, p, -1)
+}
+
+// without removes each of gone from ports once, in place.
+func without(ports, gone []kube.HostPort) []kube.HostPort {
+	for _, port := range gone {
+		if i := slices.Index(ports, port); i >= 0 {
+			ports = slices.Delete(ports, i, i+1)
+		}
+	}
+	return ports
 }
 
 // refresh brings what depends on node labels up to date.

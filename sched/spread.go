@@ -39,12 +39,15 @@ func (p *Pod) prepareSpread() {
 	}
 }
 
-// matches counts the pods that the constraint counts; those on their way out do not.
+// matches counts the pods that the constraint of p counts.
 func (c *spreadConstraint) matches(s *Snapshot, p *Pod) *count {
 	ns := p.Object.Namespace
-	return s.matching("spread "+ns+" "+c.selector.String(), func(pod *corev1.Pod) bool {
-		return pod.Namespace == ns && pod.DeletionTimestamp == nil && c.selector.Matches(labels.Set(pod.Labels))
-	})
+	return s.matching("spread "+ns+" "+c.selector.String(), func(pod *corev1.Pod) bool { return c.counts(ns, pod) })
+}
+
+// counts reports whether a constraint of a pod in namespace ns counts pod; one on its way out does not count.
+func (c *spreadConstraint) counts(ns string, pod *corev1.Pod) bool {
+	return pod.Namespace == ns && pod.DeletionTimestamp == nil && c.selector.Matches(labels.Set(pod.Labels))
 }
 
 // eligible returns which nodes count for the constraint: those with every key in all, and as the constraint's policies
@@ -74,16 +77,25 @@ func (c *spreadConstraint) eligible(s *Snapshot, p *Pod, all []*topology) func(*
 // skew is one hard constraint with the numbers of this decision.
 type skew struct {
 	*topology
-	counts  []int32 // pods in each domain
-	least   int32   // the smallest of the eligible domains
-	maxSkew int32
-	self    int32 // 1 when the pod counts itself
+	constraint *spreadConstraint
+	eligible   func(*node) bool
+	counts     []int32 // pods in each domain
+	least      int32   // the smallest of the eligible domains; 0 when too few exist
+	smallest   int32   // a domain with the fewest pods, as prepare counted; -1 when too few exist
+	next       int32   // the fewest pods of all other eligible domains, as prepare counted
+	maxSkew    int32
+	self       int32 // 1 when the pod counts itself
 }
 
 // topologySpread refuses nodes in whose domain the pod would be one too many.
-type topologySpread struct{ skews []skew }
+type topologySpread struct {
+	crowded
+	namespace string
+	skews     []skew
+}
 
 func (f *topologySpread) prepare(s *Snapshot, p *Pod) bool {
+	f.namespace = p.Object.Namespace
 	var hard []*spreadConstraint
 	var all []*topology
 	for i := range p.spread {
@@ -94,7 +106,7 @@ func (f *topologySpread) prepare(s *Snapshot, p *Pod) bool {
 	}
 	for i, c := range hard {
 		eligible := c.eligible(s, p, all)
-		k := skew{topology: all[i], maxSkew: c.maxSkew, counts: s.perDomain(all[i], c.matches(s, p), eligible)}
+		k := skew{topology: all[i], constraint: c, eligible: eligible, maxSkew: c.maxSkew, counts: s.perDomain(all[i], c.matches(s, p), eligible)}
 		if c.selector.Matches(labels.Set(p.Object.Labels)) {
 			k.self = 1
 		}
@@ -106,18 +118,54 @@ func (f *topologySpread) prepare(s *Snapshot, p *Pod) bool {
 				domains++
 			}
 		}
-		k.least = math.MaxInt32
+		k.least, k.next, k.smallest = math.MaxInt32, math.MaxInt32, -1
 		for d, there := range exists {
-			if there {
-				k.least = min(k.least, k.counts[d])
+			switch {
+			case !there:
+			case k.counts[d] < k.least:
+				k.least, k.next, k.smallest = k.counts[d], k.least, int32(d)
+			default:
+				k.next = min(k.next, k.counts[d])
 			}
 		}
 		if domains == 0 || domains < c.minDomains {
-			k.least = 0 // domains that do not exist yet have no pods
+			k.least, k.smallest = 0, -1 // domains that do not exist yet have no pods
 		}
 		f.skews = append(f.skews, k)
 	}
 	return len(hard) > 0
+}
+
+func (f *topologySpread) cures() Change {
+	return NodeCame | NodeGone | NodeLabels | NodeTaints | PodCame | PodLeft | PodLabels
+}
+
+// movable is false for a node without one of the labels.
+func (f *topologySpread) movable(n *node) bool {
+	for i := range f.skews {
+		if f.skews[i].domain[n.slot] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *topologySpread) adjust(n *node, p *Pod, by int32) {
+	for i := range f.skews {
+		k := &f.skews[i]
+		d := k.domain[n.slot]
+		if d < 0 || !k.eligible(n) || !k.constraint.counts(f.namespace, p.Object) {
+			continue
+		}
+		k.counts[d] += by
+		switch {
+		case k.smallest < 0:
+		case k.smallest == d:
+			k.least = min(k.counts[d], k.next)
+		default:
+			k.least = min(k.counts[d], k.counts[k.smallest])
+		}
+	}
 }
 
 func (f *topologySpread) allows(n *node) bool {

@@ -30,6 +30,7 @@ type ClaimPlan struct {
 	// Volume is the one that the claim gets; nil: one is to be made on the node by Class's provisioner.
 	Volume *corev1.PersistentVolume
 	Class  *storagev1.StorageClass // of the claim, never nil
+	Node   *corev1.Node            // the pod's, never nil
 }
 
 // claims holds what is known of volumes: the part of a Snapshot that only pods with claims ask for.
@@ -156,8 +157,8 @@ type volumes struct {
 	fixed []fixedVolume
 	// open are the claims that get a volume with the pod, those that ask for least first.
 	open []openClaim
-	// single are the keys of claims that one pod at a time may use.
-	single []string
+	// single are the claims that one pod at a time may use, with the number of pods that do.
+	single map[string]int
 }
 
 type fixedVolume struct {
@@ -183,7 +184,10 @@ func (f *volumes) prepare(s *Snapshot, p *Pod) bool {
 			continue // unready has refused the pod, unless it is only looked at
 		}
 		if slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteOncePod) {
-			f.single = append(f.single, key)
+			if f.single == nil {
+				f.single = map[string]int{}
+			}
+			f.single[key] = f.claims.users[key]
 		}
 		if bound(claim) {
 			f.fixed = append(f.fixed, fix(f.claims.volumes[claim.Spec.VolumeName]))
@@ -245,12 +249,25 @@ func hostsOf(v *corev1.PersistentVolume) []string {
 
 func (f *volumes) allows(n *node) bool { return f.why(n) == "" }
 
+func (f *volumes) cures() Change { return NodeCame | NodeLabels | Volumes }
+
+// movable is true where another pod has a claim that one at a time may use.
+func (f *volumes) movable(n *node) bool { return f.why(n) == whyOnePod }
+
+func (f *volumes) adjust(_ *node, p *Pod, by int32) {
+	for _, key := range p.claims {
+		if _, ok := f.single[key]; ok {
+			f.single[key] += int(by)
+		}
+	}
+}
+
 func (f *volumes) reasons(n *node) []string { return []string{f.why(n)} }
 
 // why returns why n cannot have the pod's volumes; "" when it can.
 func (f *volumes) why(n *node) string {
-	for _, key := range f.single {
-		if f.claims.users[key] > 0 {
+	for _, users := range f.single {
+		if users > 0 {
 			return whyOnePod
 		}
 	}
@@ -300,7 +317,7 @@ func (f *volumes) plan(n *node) (plans []ClaimPlan, why string) {
 		if selected && node != n.name {
 			return nil, whyUnbound
 		}
-		plan := ClaimPlan{Claim: o.claim, Class: o.class}
+		plan := ClaimPlan{Claim: o.claim, Class: o.class, Node: n.obj}
 		if !selected {
 			here := o.others
 			if local := o.byHost[n.obj.Labels[corev1.LabelHostname]]; len(local) > 0 {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"petrel.dev/petrel/svcproxy/topology"
 )
 
 // listenKey is one socket of the proxy.
@@ -47,7 +49,7 @@ type conflict struct {
 // oldest Service wins, and of equals the first by name; reserved addresses belong to nobody in the table. An external IP
 // must not be of the service networks: those are given out by the hub, one to each Service.
 func plan(t *Table, node string, nodeAddrs []netip.Addr, reserved map[listenKey]bool, isService func(netip.Addr) bool, current func(listenKey) string) (map[listenKey]*target, []conflict) {
-	pl := planner{wanted: map[listenKey]*target{}, current: current, reserved: reserved, isService: isService}
+	pl := planner{zone: t.Zone, wanted: map[listenKey]*target{}, current: current, reserved: reserved, isService: isService}
 	services := slices.Clone(t.Services)
 	slices.SortFunc(services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -62,6 +64,7 @@ func plan(t *Table, node string, nodeAddrs []netip.Addr, reserved map[listenKey]
 }
 
 type planner struct {
+	zone      string // this node's
 	wanted    map[listenKey]*target
 	conflicts []conflict
 	current   func(listenKey) string
@@ -80,10 +83,10 @@ func (pl *planner) service(s *Service, node string, nodeAddrs []netip.Addr) {
 	for _, port := range s.Ports {
 		group := groupKey{owner: owner, port: cmp.Or(port.Name, fmt.Sprint(port.Port)+string(port.Protocol))}
 		affinity := time.Duration(s.AffinitySeconds) * time.Second
-		inside := &target{group: group, endpoints: usable(s, port, node, s.LocalOnlyInternal), affinity: affinity}
+		inside := &target{group: group, endpoints: usable(s, port, node, pl.zone, s.LocalOnlyInternal), affinity: affinity}
 		outside := inside
 		if s.LocalOnlyExternal != s.LocalOnlyInternal {
-			outside = &target{group: group, endpoints: usable(s, port, node, s.LocalOnlyExternal), affinity: affinity}
+			outside = &target{group: group, endpoints: usable(s, port, node, pl.zone, s.LocalOnlyExternal), affinity: affinity}
 		}
 		for _, ip := range s.ClusterIPs {
 			pl.want(port.Protocol, ip, port.Port, inside)
@@ -148,10 +151,12 @@ func (pl *planner) want(proto Protocol, ip netip.Addr, port uint16, to *target) 
 	}
 }
 
-// usable lists the endpoints that take new connections: the ready ones; if there is none, those that terminate but still
-// serve, as kube-proxy does, so that a rollout which is down to its last old pods does not refuse anyone.
-func usable(s *Service, port Port, node string, localOnly bool) []netip.AddrPort {
+// usable lists the endpoints that take new connections: the ready ones, of these the near ones if the Service has hints; if there is
+// none, those that terminate but still serve, as kube-proxy does, so that a rollout which is down to its last old pods does not
+// refuse anyone.
+func usable(s *Service, port Port, node, zone string, localOnly bool) []netip.AddrPort {
 	var ready, last []netip.AddrPort
+	var hints []topology.Hints // of ready
 	for _, e := range s.Endpoints {
 		n := e.Ports[port.Name]
 		if n == 0 || !e.Addr.IsValid() || (localOnly && e.Node != node) {
@@ -160,13 +165,15 @@ func usable(s *Service, port Port, node string, localOnly bool) []netip.AddrPort
 		to := netip.AddrPortFrom(e.Addr.Unmap(), n)
 		switch {
 		case e.Ready || s.PublishNotReady:
-			ready = append(ready, to)
+			ready, hints = append(ready, to), append(hints, e.Hints)
 		case e.Serving && e.Terminating:
 			last = append(last, to)
 		}
 	}
 	if len(ready) == 0 {
 		ready = last
+	} else if !localOnly {
+		ready = topology.Near(ready, hints, node, zone)
 	}
 	slices.SortFunc(ready, netip.AddrPort.Compare)
 	return slices.Compact(ready)

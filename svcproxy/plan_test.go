@@ -42,7 +42,7 @@ func TestUsable(t *testing.T) {
 				port.Name = c.port
 			}
 			var got []string
-			for _, e := range usable(&Service{Endpoints: c.endpoints, PublishNotReady: c.notReady}, port, "here", c.localOnly) {
+			for _, e := range usable(&Service{Endpoints: c.endpoints, PublishNotReady: c.notReady}, port, "here", "", c.localOnly) {
 				got = append(got, fmt.Sprint(e.Addr().As4()[3]))
 			}
 			if s := strings.Join(got, " "); s != c.want {

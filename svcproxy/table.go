@@ -1,11 +1,16 @@
 package svcproxy
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"petrel.dev/petrel/svcproxy/topology"
+)
 
 // Table is everything the proxy and the DNS serve. Apply makes it so; it is always the whole truth, never a difference.
 type Table struct {
 	Services  []Service
 	HostPorts []HostPort
+	Zone      string // this node's, "" for none; endpoints that are hinted for it are preferred
 }
 
 // Service is a Kubernetes Service joined with its endpoints, cut down to what a node needs.
@@ -55,10 +60,11 @@ type Endpoint struct {
 	Addr        netip.Addr        `json:"ip"`
 	Ports       map[string]uint16 `json:"ports"` // by Port.Name ("" for an unnamed port); key "name/UDP" never occurs: names are unique in a Service
 	Hostname    string            `json:"host,omitempty"`
-	Node        string            `json:"node,omitempty"`
+	Node        string            `json:"node,omitempty"` // of Services with LocalOnly* or HealthPort; of others it may be left out
 	Ready       bool              `json:"ready,omitempty"`
 	Serving     bool              `json:"serving,omitempty"`
 	Terminating bool              `json:"terminating,omitempty"`
+	topology.Hints
 }
 
 // HostPort forwards a port of this node to a pod's.

@@ -21,6 +21,7 @@ import (
 const (
 	recPut      = 'p' // wire.Batch with one put
 	recDelete   = 'd' // wire.Batch with one delete
+	recRounds   = 'r' // wire.Batch with rounds: differences, so that a card is not worn by whole Services each time that a pod is ready
 	recCommit   = 'c' // revision (8 bytes)
 	recSettings = 's' // JSON of wire.Settings
 )
@@ -79,7 +80,7 @@ func (c *Cache) replay(records []record) (bad int, whole int64) {
 	var group []*wire.Batch
 	for _, r := range records {
 		switch r.typ {
-		case recPut, recDelete:
+		case recPut, recDelete, recRounds:
 			m, err := wire.Decode(r.payload)
 			b, ok := m.(*wire.Batch)
 			if err != nil || !ok {
@@ -109,8 +110,15 @@ func (c *Cache) replay(records []record) (bad int, whole int64) {
 	return bad, whole
 }
 
+// object returns an object of the set.
+func (c *Cache) object(id wire.ID) (wire.Object, bool) {
+	o, ok := c.objects[id]
+	return o, ok
+}
+
 // take applies a batch to memory.
 func (c *Cache) take(b *wire.Batch) {
+	b = b.Expand(c.object)
 	drop := func(id wire.ID) {
 		if o, ok := c.objects[id]; ok {
 			c.hash.Remove(id, o.Version)
@@ -130,14 +138,39 @@ func (c *Cache) take(b *wire.Batch) {
 			c.bytes += int64(len(p.Data)) + 128
 		}
 	}
-	c.snapshot = nil
+	c.snapshot = c.replaced(b)
+}
+
+// replaced returns the snapshot with a batch that only replaces objects, as most do that come to a running node; nil when it does more,
+// and the snapshot must be made again.
+func (c *Cache) replaced(b *wire.Batch) []wire.Object {
+	if c.snapshot == nil || len(b.Deletes) > 0 {
+		return nil
+	}
+	snapshot := slices.Clone(c.snapshot) // others read it
+	for i := range b.Puts {
+		p := &b.Puts[i]
+		at, ok := slices.BinarySearchFunc(snapshot, p.ID, func(o wire.Object, id wire.ID) int { return compareIDs(o.ID, id) })
+		if !ok || p.Once {
+			return nil
+		}
+		snapshot[at] = c.objects[p.ID]
+	}
+	return snapshot
+}
+
+func compareIDs(a, b wire.ID) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UID, b.UID))
 }
 
 // Apply makes a batch of the hub durable and part of the set, as a whole or not at all, and returns the set's hash.
 func (c *Cache) Apply(b *wire.Batch) (wire.Hash, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	records := make([]record, 0, len(b.Puts)+len(b.Deletes)+1)
+	records := make([]record, 0, len(b.Puts)+len(b.Deletes)+2)
+	if len(b.Rounds) > 0 {
+		records = append(records, record{typ: recRounds, payload: wire.Encode(&wire.Batch{Rounds: b.Rounds})})
+	}
 	for _, id := range b.Deletes {
 		records = append(records, deleteRecord(id))
 	}
@@ -222,9 +255,7 @@ func (c *Cache) sorted() []wire.Object {
 		for _, o := range c.objects {
 			c.snapshot = append(c.snapshot, o)
 		}
-		slices.SortFunc(c.snapshot, func(a, b wire.Object) int {
-			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UID, b.UID))
-		})
+		slices.SortFunc(c.snapshot, func(a, b wire.Object) int { return compareIDs(a.ID, b.ID) })
 	}
 	return c.snapshot
 }

@@ -11,8 +11,11 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// retryEvery is how long after a directory could not be removed, or a pod still had it, it is tried again.
-const retryEvery = 10 * time.Second
+// A directory that could not be removed, or that a pod still has, is tried again after firstRetry, later each time.
+const (
+	firstRetry   = time.Second
+	longestRetry = 5 * time.Minute
+)
 
 // Config of a Reclaimer. All fields are required.
 type Config struct {
@@ -77,15 +80,18 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
+	wait := firstRetry
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.signal:
+			wait = firstRetry
 		case <-timer.C:
 		}
 		if !r.round(ctx) {
-			timer.Reset(retryEvery)
+			timer.Reset(wait)
+			wait = min(2*wait, longestRetry)
 		}
 	}
 }

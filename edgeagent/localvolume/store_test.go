@@ -132,7 +132,7 @@ func TestReclaim(t *testing.T) {
 		mu.Lock()
 		used = false
 		mu.Unlock()
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Minute)
 		if v, _ := hub.get("u1"); !v.Gone || there("pvc-1") {
 			t.Errorf("%+v, there: %v", v, there("pvc-1"))
 		}
@@ -173,7 +173,7 @@ func TestReportLater(t *testing.T) {
 		hub.mu.Lock()
 		hub.fail = nil
 		hub.mu.Unlock()
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Minute)
 		if v, _ := hub.get("u1"); !v.Gone {
 			t.Error("not reported")
 		}

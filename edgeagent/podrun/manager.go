@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/podrun/ahead"
 	"petrel.dev/petrel/edgeagent/podrun/pull"
 	"petrel.dev/petrel/edgeagent/podrun/slots"
 	"petrel.dev/petrel/edgeagent/podrun/stream"
@@ -287,6 +288,9 @@ func (m *Manager) Pods() []*corev1.Pod {
 func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wire.Stream) {
 	m.streams.Serve(ctx, req, s)
 }
+
+// ServeFetch serves one stream that asks for images ahead of their pod, and closes it.
+func (m *Manager) ServeFetch(ctx context.Context, s wire.Stream) { ahead.Serve(ctx, m.pulls, m.cfg.Log, s) }
 
 func (m *Manager) streamPod(uid string) (stream.Pod, bool) {
 	for _, h := range m.all() {

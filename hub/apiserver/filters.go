@@ -110,16 +110,17 @@ func (s *server) enter(x *exchange, p []string, began time.Time) (ctx context.Co
 			place.leave()
 		}
 	}()
-	ctx, err = s.admit(x, p, began)
+	ctx, err = s.admit(x, place, p, began)
 	if err != nil {
 		return nil, nil, err
 	}
-	q := s.budgets.of(x)
-	if err := q.take(x.user.Name, 1); err != nil {
-		s.metrics.rejected.Inc()
-		return nil, nil, err
+	if q := s.budgets.of(x); !x.classed || q != s.budgets.short { // requests with seats are bounded by those
+		if err := q.take(x.user.Name, 1); err != nil {
+			s.metrics.rejected.Inc()
+			return nil, nil, err
+		}
+		place.quota = q
 	}
-	place.quota = q
 	if x.longRunning() {
 		if x.sub == nil || !x.sub.Proxy { // a proxy's body goes on as it comes
 			if _, err := x.readBody(); err != nil { // there is none, but from strange clients
@@ -168,6 +169,7 @@ func (p *place) leave() {
 		p.quota.give(p.x.user.Name, 1)
 	}
 	p.x.unweigh()
+	p.x.seat.Leave()
 	if p.x.held > 0 {
 		p.s.budgets.bodies.give(p.x.user.Name, p.x.held)
 	}
@@ -185,12 +187,13 @@ func open(p []string) bool {
 	return len(p) > 0 && (isHealthPath(p[0]) || len(p) == 1 && p[0] == "version")
 }
 
-// admit authenticates and authorizes a request that came at began. The context that it returns has the user.
-func (s *server) admit(x *exchange, p []string, began time.Time) (context.Context, error) {
+// admit authenticates and authorizes a request that came at began, and waits for its turn in between: also to refuse is work. The context
+// that it returns has the user.
+func (s *server) admit(x *exchange, place *place, p []string, began time.Time) (context.Context, error) {
 	if open(p) && !impersonate.Asked(x.r.Header) {
 		x.user = auth.Anonymous
 		x.began(x.user, began)
-		return x.ctx, nil
+		return x.ctx, s.turn(x, place, &x.user, x.attributes(), began)
 	}
 	user, ok, err := s.Authenticator.Authenticate(x.r)
 	if err != nil {
@@ -215,8 +218,8 @@ func (s *server) admit(x *exchange, p []string, began time.Time) (context.Contex
 	if user.ImpersonatedBy != nil {
 		x.audit.Impersonate(user)
 	}
-	if open(p) {
-		return auth.WithUser(x.ctx, user), nil
+	if err := s.turn(x, place, &user, a, began); err != nil || open(p) {
+		return auth.WithUser(x.ctx, user), err
 	}
 	reason, err := s.authorize(x.ctx, user, a)
 	x.audit.Decide(err == nil, reason)

@@ -17,6 +17,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"petrel.dev/petrel/hub/apiserver/discovery"
+	"petrel.dev/petrel/hub/apiserver/fairness"
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/apiserver/podstream"
 	"petrel.dev/petrel/hub/apiserver/proxy"
@@ -52,6 +53,8 @@ type Config struct {
 	Closing <-chan struct{}
 	// Limits bound what clients have of the hub at one time; more is answered with 429.
 	Limits Limits
+	// Fairness makes requests wait for their turn; nil: they have none, and only Limits hold.
+	Fairness *fairness.Gate
 	// Known, when not nil, is called with the context of each authenticated request and its user's name: the listener reserves
 	// room for such connections.
 	Known func(ctx context.Context, user string)
@@ -87,7 +90,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{
 		Config:   c,
 		codec:    media.NewCodec(resource.Scheme()),
-		metrics:  newMetrics(c.Version, c.AgentPanics, c.Collectors),
+		metrics:  newMetrics(c.Version, c.AgentPanics, c.collectors()),
 		inFlight: make(chan struct{}, c.Limits.InFlight),
 		budgets:  newBudgets(c.Limits),
 		open:     openUntil(c.Closing),
@@ -114,6 +117,10 @@ type exchange struct {
 	held int       // bytes of the body that count against the user
 	// room returns what the decoded body takes of the server's budget; nil: nothing.
 	room func()
+	// classed is set for a request that takes a seat of its priority level, and seat is what it took: nothing any more once a watch
+	// has begun.
+	classed bool
+	seat    fairness.Seat
 	// remoteOf is whose server answers the request; nil: this one.
 	remoteOf *apiregistrationv1.APIService
 	// audit is nil while the request is not recorded.

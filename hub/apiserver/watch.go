@@ -47,6 +47,7 @@ func (x *exchange) watch() {
 		return
 	}
 	defer w.Close()
+	x.seat.Leave() // what it begins with is at hand; from now on it waits for changes, and for its client
 	x.s.metrics.watches.Inc()
 	defer x.s.metrics.watches.Dec()
 	x.stream(ctx, out, w)

@@ -75,7 +75,7 @@ func (d *Dispatch) admitKey(now time.Time, n *node, c *conn) {
 		d.refuse(now, n, c, wire.CodeEpoch, fmt.Sprintf("epoch %d is not larger than %d, which this device has used already", h.Epoch, n.epoch))
 		return
 	}
-	if name, ok := d.known.names[c.s.Fingerprint]; ok {
+	if name, ok := d.known.Name(c.s.Fingerprint); ok {
 		d.open(now, n, c, name)
 		return
 	}

@@ -40,6 +40,11 @@ func (d *Dispatch) Subscribe(ctx context.Context, f func(image string, architect
 	d.images.Subscribe(ctx, f)
 }
 
+// SubscribeNodes calls f with the nodes that have an image, see images.Images.
+func (d *Dispatch) SubscribeNodes(ctx context.Context, f func(image, node string, has bool)) {
+	d.images.SubscribeNodes(ctx, f)
+}
+
 // AgentPanics returns how many panics each node's agent has contained since it started, by node, as the agents last
 // reported. Nodes without any are left out; after a start of the hub a node is in it once it has connected.
 func (d *Dispatch) AgentPanics() map[string]uint64 { return d.in.agentPanics() }

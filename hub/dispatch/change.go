@@ -33,7 +33,7 @@ func (d *Dispatch) change(now time.Time, c control.Change) {
 
 // changeNode updates which devices are known, and ends the session of one that has lost its Node.
 func (d *Dispatch) changeNode(now time.Time, old, new *corev1.Node) {
-	device, lost := d.known.change(old, new)
+	device, lost := d.known.Change(old, new)
 	if !lost {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/hub/dispatch/desired"
+	"petrel.dev/petrel/hub/dispatch/due"
 	"petrel.dev/petrel/hub/dispatch/images"
 	"petrel.dev/petrel/hub/dispatch/tokens"
 	"petrel.dev/petrel/internal/wire"
@@ -20,10 +21,10 @@ func New(cfg Config) (*Dispatch, error) {
 	d := &Dispatch{
 		cfg: cfg, inbox: newInbox(cfg.Bus.LastSeen), joins: newJoins(cfg.Client, cfg.Log),
 		nodes: map[string]*node{}, byName: map[string]*node{}, pending: map[string]*node{},
-		common: wire.NewShared(), touched: map[*node]struct{}{},
+		common: wire.NewShared(), touched: map[*node]struct{}{}, wakes: due.New[*node](),
 	}
-	d.inbox.known = d.known.has
-	cfg.Bus.Guard(d.known.has)
+	d.inbox.known = d.known.Has
+	cfg.Bus.Guard(d.known.Has)
 	d.pres.init(cfg.Bus.LastSeen)
 	d.in = newIntake(cfg.Client, cfg.Settings, cfg.Log)
 	d.images = images.New(d.usesImage)

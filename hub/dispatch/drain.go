@@ -36,7 +36,7 @@ func (d *Dispatch) drain(now time.Time, n *node, c *conn) {
 	case out.Hello != nil, out.Have != nil, out.Alive != nil, d.silent(now, n, c):
 		d.enqueue(n, c)
 	default:
-		d.wakeAt(c.wake())
+		d.wakeNode(n, c.wake())
 	}
 }
 

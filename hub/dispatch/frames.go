@@ -60,7 +60,7 @@ func (d *Dispatch) knock(now time.Time, id string, tag wire.Tag, b []byte) {
 		}
 		n = &node{id: id, conns: map[wire.Tag]*conn{}, up: wire.NewCopy(), tokens: tokens.NewBook(), streams: map[string]*wire.Endpoint{}}
 	}
-	stranger := !d.known.has(id)
+	stranger := !d.known.Has(id)
 	if stranger && !d.knocks.take(now, strangerKnocks, 1) {
 		return // the device sends it again
 	}
@@ -109,7 +109,7 @@ func (d *Dispatch) evictStranger(now time.Time) {
 	var oldest *node
 	var began time.Time
 	for id, n := range d.pending {
-		if d.known.has(id) {
+		if d.known.Has(id) {
 			delete(d.pending, id)
 			continue
 		}

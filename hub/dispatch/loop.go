@@ -17,10 +17,10 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 	defer timer.Stop()
 	for {
 		// Rounded up a little, so that the timers of many nodes fire together.
-		if d.wake.IsZero() {
+		if wake := earliest(d.wake, d.wakes.Next()); wake.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(max(time.Until(d.wake), 0) + 5*time.Millisecond)
+			timer.Reset(max(time.Until(wake), 0) + 5*time.Millisecond)
 		}
 		select {
 		case <-ctx.Done():
@@ -31,7 +31,6 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 			}
 			return fmt.Errorf("dispatch: %w", err)
 		case <-timer.C:
-			d.wake = time.Time{}
 			d.tick(time.Now())
 		case <-d.inbox.ready:
 			d.work(time.Now())
@@ -96,6 +95,7 @@ func (d *Dispatch) drainAll(now time.Time) {
 // drainTouched drains those whose sets have changed. It is the end of a round, so that a node gets what has changed in it as
 // one batch.
 func (d *Dispatch) drainTouched(now time.Time) {
+	d.share(now)
 	for n := range d.touched {
 		delete(d.touched, n)
 		if n.current != nil {
@@ -124,17 +124,16 @@ func (d *Dispatch) changeAll(now time.Time, changes []control.Change) {
 		o := c.Object()
 		contain.Go(d.cfg.Log, "dispatch/change", o.GetNamespace()+"/"+o.GetName(), func() { d.change(now, c) })
 	}
-	for _, k := range d.set.Stale() {
-		contain.Go(d.cfg.Log, "dispatch/shared", k.String(), func() { d.set.Share(k) })
-	}
-	d.spread()
+	d.share(now)
 }
 
 // tick drains every session whose time has come, and does what else is due.
 func (d *Dispatch) tick(now time.Time) {
+	d.wake = time.Time{}
 	d.nudge(now)
+	d.share(now)
 	d.wakeAt(d.images.Expire(now))
-	for _, n := range d.nodes {
+	for _, n := range d.wakes.Take(now) {
 		d.guard(now, n, func() { d.tickNode(now, n) })
 		d.drainAll(now)
 	}
@@ -146,14 +145,19 @@ func (d *Dispatch) tickNode(now time.Time, n *node) {
 		if w := c.wake(); !w.IsZero() && !now.Before(w) {
 			d.enqueue(n, c)
 		} else {
-			d.wakeAt(w)
+			d.wakeNode(n, w)
 		}
 	}
-	if n.current != nil {
-		d.renewTokens(now, n)
-		d.set.Expire(now, n.name)
-		d.spread()
+	if n.current == nil {
+		return
 	}
+	if !n.renew.IsZero() && !now.Before(n.renew) {
+		d.renewTokens(now, n)
+	} else {
+		d.wakeNode(n, n.renew)
+	}
+	d.set.Expire(now, n.name)
+	d.spread()
 }
 
 // busChanged records whether the bus works. Without it no session can be kept; with it again, nodes are nudged.

@@ -24,6 +24,7 @@ type node struct {
 	tokens *tokens.Book // of its pods; outlives sessions, never nil
 
 	// Valid while current is set.
+	renew   time.Time // when the next of its tokens is due; zero: none is
 	down    *wire.Sender
 	streams map[string]*wire.Endpoint // by id
 }

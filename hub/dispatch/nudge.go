@@ -35,7 +35,7 @@ func (d *Dispatch) nudge(now time.Time) {
 		d.wakeAt(d.nudges[0])
 		return
 	}
-	for key, name := range d.known.names {
+	for key, name := range d.known.All() {
 		if d.session(name) == nil {
 			d.publish(wire.NodeID(key), wire.NudgeFrame(wire.Tag{}))
 		}

@@ -12,7 +12,7 @@ import (
 
 // compose composes the whole set of a node whose session is about to open. have is the hash of the node's copy.
 func (d *Dispatch) compose(now time.Time, n *node, have wire.Hash) {
-	n.down = wire.NewSharing(d.common)
+	n.down, n.renew = wire.NewSharing(d.common), time.Time{}
 	if d.tokens != nil {
 		for _, o := range n.tokens.Open(d.set.Pods(n.name), have.IsZero()) {
 			d.put(n, o)
@@ -56,7 +56,8 @@ func (d *Dispatch) renewTokens(now time.Time, n *node) {
 	for _, r := range due {
 		d.makeToken(n, r)
 	}
-	d.wakeAt(next)
+	n.renew = next
+	d.wakeNode(n, next)
 }
 
 // makeToken asks for a token, which is made beside the loop.
@@ -72,7 +73,8 @@ func (d *Dispatch) tokenMade(now time.Time, n *node, r tokens.Result) {
 	if !ok {
 		return
 	}
-	d.wakeAt(next)
+	n.renew = earliest(n.renew, next)
+	d.wakeNode(n, next)
 	if r.Err != nil {
 		d.cfg.Log.Warn("token not made, will try again", "pod", r.Pod.Namespace+"/"+r.Pod.Name, "error", r.Err, "retry", tokens.Retry)
 	}
@@ -94,39 +96,37 @@ func (d *Dispatch) spread() {
 	for _, op := range out.Ops {
 		switch op.Verb {
 		case desired.Share:
-			d.sharedChanged(op.ID, d.common.Put(op.Object), op.Object)
+			d.common.Put(op.Object)
 		case desired.Unshare:
-			d.sharedChanged(op.ID, d.common.Remove(op.ID), nil)
+			d.common.Remove(op.ID)
 		default:
 			if n := d.session(op.Node); n != nil {
 				d.setChanged(n, op)
 			}
 		}
 	}
+	if r := d.common.Cut(); r != nil {
+		d.sharedChanged(r)
+	}
 	for _, f := range out.Failed {
 		d.cfg.Log.Error("object not passed on to nodes", "kind", f.Kind, "name", f.Name, "error", f.Err)
 	}
-	d.wakeAt(out.Wake)
+	for _, name := range out.Waiting {
+		if n := d.session(name); n != nil {
+			d.wakeNode(n, out.Wake)
+		}
+	}
 }
 
 func (d *Dispatch) setChanged(n *node, op desired.Op) {
 	switch op.Verb {
 	case desired.Put:
+		d.podPut = d.podPut || op.ID.Kind == wire.KindPod
 		d.put(n, op.Object)
 	case desired.Remove:
 		d.remove(n, op.ID)
 	case desired.Hide:
 		n.down.Except(op.ID)
-	}
-}
-
-// sharedChanged passes a change of what all nodes get to all sessions.
-func (d *Dispatch) sharedChanged(id wire.ID, before, now *wire.Object) {
-	for _, n := range d.byName {
-		if n.current != nil {
-			n.down.SharedChanged(id, before, now)
-			d.touched[n] = struct{}{}
-		}
 	}
 }
 

@@ -28,6 +28,8 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"petrel.dev/petrel/internal/cli/once"
 )
 
 // Cluster selects the cluster and the user of a request; every client command embeds it.
@@ -124,7 +126,7 @@ func open(config *rest.Config, namespace string) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	cached := &onceDiscovery{DiscoveryInterface: disc}
+	cached := &once.Discovery{DiscoveryInterface: disc}
 	mapper := restmapper.NewShortcutExpander(restmapper.NewDeferredDiscoveryRESTMapper(cached), cached, nil)
 	return &conn{config: config, http: httpClient, namespace: namespace, discovery: cached, mapper: mapper, dynamic: dyn}, nil
 }

@@ -69,7 +69,14 @@ func (d *Describe) one(c *conn, o found) (string, error) {
 		return "", fmt.Errorf("%s cannot be described", display(o.mapping, o.object.GetName()))
 	}
 	const chunk = 500 // what kubectl asks for in one request
-	return describer.Describe(o.object.GetNamespace(), o.object.GetName(), describe.DescriberSettings{ShowEvents: d.ShowEvents, ChunkSize: chunk})
+	text, err := describer.Describe(o.object.GetNamespace(), o.object.GetName(), describe.DescriberSettings{ShowEvents: d.ShowEvents, ChunkSize: chunk})
+	if why := whyPending(o.object); why != "" {
+		if at := strings.LastIndex(text, "\nEvents:"); at >= 0 {
+			return text[:at+1] + why + text[at+1:], err
+		}
+		text += why
+	}
+	return text, err
 }
 
 // beginningWith returns the objects of one type whose names begin with prefix: the pods of a Deployment, for example.

@@ -50,6 +50,7 @@ func newFakeHub(t *testing.T) *fakeHub {
 	}})
 	h.serve("/apis/apps/v1", metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: "apps/v1", APIResources: []metav1.APIResource{
 		{Name: "deployments", SingularName: "deployment", Kind: "Deployment", Namespaced: true, Verbs: all, ShortNames: []string{"deploy"}},
+		{Name: "daemonsets", SingularName: "daemonset", Kind: "DaemonSet", Namespaced: true, Verbs: all, ShortNames: []string{"ds"}},
 	}})
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, fmt.Sprintf("%q not found", filepath.Base(r.URL.Path)))

@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/polymorphichelpers"
+
+	"petrel.dev/petrel/internal/cli/staged"
 )
 
 // Rollout follows and controls the rollout of a workload.
@@ -28,6 +30,7 @@ type Rollout struct {
 	Restart RolloutRestart `cmd:"" help:"Replace all pods, by the workload's strategy."`
 	Pause   RolloutPause   `cmd:"" help:"Let changes gather without rolling out."`
 	Resume  RolloutResume  `cmd:"" help:"Roll out what has gathered."`
+	Approve RolloutApprove `cmd:"" help:"Let a staged rollout go on with its next wave."`
 }
 
 type oneWorkload struct {
@@ -72,6 +75,7 @@ func (r *RolloutStatus) Run(ctx context.Context, s *Streams) error {
 		if err != nil {
 			return false, err
 		}
+		line += staged.Line(obj)
 		if line != last {
 			fmt.Fprint(s.Out, line)
 			last = line
@@ -260,12 +264,16 @@ func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
 	if err != nil {
 		return err
 	}
-	if t.mapping.GroupVersionKind.Kind != "Deployment" {
-		return errors.New("only Deployments can be paused, not " + display(t.mapping, t.name))
-	}
 	obj, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{})
 	if err != nil {
 		return err
+	}
+	if staged.Is(obj) {
+		change, err := staged.Pause(obj, display(t.mapping, t.name), paused)
+		return o.change(ctx, s, change, err)
+	}
+	if t.mapping.GroupVersionKind.Kind != "Deployment" {
+		return errors.New("only Deployments and staged rollouts can be paused, not " + display(t.mapping, t.name))
 	}
 	now, _, _ := unstructured.NestedBool(obj.Object, "spec", "paused")
 	switch {
@@ -277,6 +285,38 @@ func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
 		return o.patch(ctx, s, []byte(`{"spec":{"paused":true}}`), "paused")
 	}
 	return o.patch(ctx, s, []byte(`{"spec":{"paused":null}}`), "resumed")
+}
+
+// RolloutApprove approves waves of a staged rollout (docs/fleet-rollouts.md).
+type RolloutApprove struct {
+	oneWorkload
+	All bool `help:"Approve all waves that follow."`
+}
+
+// Run writes the approval into the workload's annotations.
+func (r *RolloutApprove) Run(ctx context.Context, s *Streams) error {
+	c, t, err := r.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	obj, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	change, err := staged.Approve(obj, display(t.mapping, t.name), r.All)
+	return r.change(ctx, s, change, err)
+}
+
+// change makes a change of a staged rollout, unless err says why there is none.
+func (o oneWorkload) change(ctx context.Context, s *Streams, change staged.Change, err error) error {
+	if err != nil {
+		return err
+	}
+	patch, err := change.Patch()
+	if err != nil {
+		return err
+	}
+	return o.patch(ctx, s, patch, change.Done)
 }
 
 func (o oneWorkload) patch(ctx context.Context, s *Streams, patch []byte, verb string) error {

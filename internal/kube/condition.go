@@ -8,14 +8,15 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Condition is any of the API's condition types that Petrel reads and writes. They share Type, Status, Reason, Message and
 // LastTransitionTime, but no Go type: a further kind is one entry here and one case in fieldsOf.
 type Condition interface {
-	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition |
-		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition | autoscalingv2.HorizontalPodAutoscalerCondition
+	corev1.PodCondition | corev1.NodeCondition | corev1.NamespaceCondition | appsv1.DeploymentCondition | appsv1.ReplicaSetCondition | appsv1.DaemonSetCondition |
+		certificatesv1.CertificateSigningRequestCondition | batchv1.JobCondition | autoscalingv2.HorizontalPodAutoscalerCondition | flowcontrolv1.FlowSchemaCondition
 }
 
 // conditionFields are what the rules below need of a condition.
@@ -35,6 +36,8 @@ func fieldsOf[C Condition](c *C) conditionFields {
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *appsv1.DeploymentCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
+	case *appsv1.DaemonSetCondition:
+		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *appsv1.ReplicaSetCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *certificatesv1.CertificateSigningRequestCondition:
@@ -43,6 +46,8 @@ func fieldsOf[C Condition](c *C) conditionFields {
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
 	case *batchv1.JobCondition:
 		return conditionFields{string(c.Type), c.Status, &c.LastTransitionTime}
+	case *flowcontrolv1.FlowSchemaCondition:
+		return conditionFields{string(c.Type), corev1.ConditionStatus(c.Status), &c.LastTransitionTime}
 	}
 	panic("kube: a condition type without its case in fieldsOf")
 }

@@ -15,6 +15,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -68,6 +69,9 @@ var (
 	VolumeAttachment      = storagev1.SchemeGroupVersion.WithKind("VolumeAttachment")
 	CSIDriver             = storagev1.SchemeGroupVersion.WithKind("CSIDriver")
 	ResourceSlice         = resourcev1.SchemeGroupVersion.WithKind("ResourceSlice")
+
+	FlowSchema                 = flowcontrolv1.SchemeGroupVersion.WithKind("FlowSchema")
+	PriorityLevelConfiguration = flowcontrolv1.SchemeGroupVersion.WithKind("PriorityLevelConfiguration")
 
 	Role               = rbacv1.SchemeGroupVersion.WithKind("Role")
 	ClusterRole        = rbacv1.SchemeGroupVersion.WithKind("ClusterRole")

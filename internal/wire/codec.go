@@ -193,6 +193,12 @@ func (e *encoder) batch(m *Batch) {
 	for _, id := range m.Deletes {
 		e.id(id)
 	}
+	if len(m.Rounds) > 0 {
+		e.uint(uint64(len(m.Rounds)))
+		for _, r := range m.Rounds {
+			e.bytes(r)
+		}
+	}
 }
 
 // Decode is the reverse of Encode. The message may alias b.
@@ -236,6 +242,15 @@ func (d *decoder) message(tag byte) Message {
 		return m
 	case tagBatch:
 		return d.batch()
+	case tagRounds:
+		m := d.batch()
+		for range d.count(1) {
+			m.Rounds = append(m.Rounds, d.bytes())
+		}
+		if len(m.Rounds) == 0 {
+			d.fail()
+		}
+		return m
 	case tagApplied:
 		return &Applied{Seq: d.uint(), Hash: d.hash()}
 	case tagOpen:

@@ -41,11 +41,13 @@
 //	   2026-11-28  streams of kind connect and node; an agent that does not know the kind ends the stream with BadRequest
 //	   2026-11-29  objects of kind Claim and Reclaim, reports of kind Volume; an agent that does not know them mounts no claims and
 //	               removes no volumes
+//	3  2026-11-29  Batch with rounds, as a message of its own number: differences of what all nodes get. A hub sends none to an
+//	               agent of version 1 or 2, which gets whole objects as before. A hub takes no rounds.
 package wire
 
 // Version is the protocol version this build speaks. A side that meets a larger one answers with its own; a hub refuses
 // an agent older than MinVersion. Fields are only ever appended to messages, and unknown trailing bytes are ignored.
 const (
-	Version    = 2
+	Version    = 3
 	MinVersion = 1
 )

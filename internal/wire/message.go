@@ -22,6 +22,7 @@ const (
 	tagPong     byte = 9
 	tagBye      byte = 10
 	tagComplete byte = 11 // since version 2
+	tagRounds   byte = 12 // a Batch with rounds, since version 3
 )
 
 // Hello is what an agent says of itself at the start of a session.
@@ -106,6 +107,9 @@ type Batch struct {
 	Hash     Hash   // of the copy after this batch
 	Puts     []Put
 	Deletes  []ID
+	// Rounds are changes that many peers get alike, each packed by itself; they come before Puts and Deletes, see Expand. Only a hub
+	// sends them, and none to an agent before version 3.
+	Rounds [][]byte
 }
 
 // Put is an object of a batch. Once: it is not kept in the set, only handed over (an event, the end of a pod).
@@ -143,11 +147,16 @@ type Bye struct {
 	Message string
 }
 
-func (*Welcome) tag() byte  { return tagWelcome }
-func (*Refuse) tag() byte   { return tagRefuse }
-func (*NeedMap) tag() byte  { return tagNeedMap }
-func (*Have) tag() byte     { return tagHave }
-func (*Batch) tag() byte    { return tagBatch }
+func (*Welcome) tag() byte { return tagWelcome }
+func (*Refuse) tag() byte  { return tagRefuse }
+func (*NeedMap) tag() byte { return tagNeedMap }
+func (*Have) tag() byte    { return tagHave }
+func (m *Batch) tag() byte {
+	if len(m.Rounds) > 0 {
+		return tagRounds
+	}
+	return tagBatch
+}
 func (*Applied) tag() byte  { return tagApplied }
 func (*Open) tag() byte     { return tagOpen }
 func (*Ping) tag() byte     { return tagPing }

@@ -87,7 +87,10 @@ func newPipe(tag Tag, seal sealer, open opener) *Pipe {
 
 // Send queues a message. It is the caller's part to keep few of them waiting (see Backlog).
 func (p *Pipe) Send(m Message) {
-	b, packed := pack(Encode(m))
+	b, packed := Encode(m), false
+	if len(b)-packedBytes(m) >= packFrom {
+		b, packed = pack(b)
+	}
 	var flags byte
 	if packed {
 		flags = flagPacked
@@ -97,6 +100,16 @@ func (p *Pipe) Send(m Message) {
 		b = b[pieceSize:]
 	}
 	p.queue = append(p.queue, piece{flags | flagLast, b})
+}
+
+// packedBytes returns how many bytes of a message are packed already.
+func packedBytes(m Message) (n int) {
+	if b, ok := m.(*Batch); ok {
+		for _, r := range b.Rounds {
+			n += len(r)
+		}
+	}
+	return n
 }
 
 // Backlog is how many frames wait or are in flight.

@@ -38,6 +38,10 @@ const (
 	// StreamNode reaches what the agent itself serves over HTTP or, with a port, what listens there on the node's own address. It
 	// names no pod; it begins as StreamConnect does.
 	StreamNode StreamKind = "node"
+	// StreamFetch asks the node to have the images of a pod that is to come. It names no pod; the request follows on ChannelStdin, a
+	// kube.ImageFetch as JSON, to that channel's end. The stream's end says when they are there, or why one is not. An agent that does not know it
+	// ends it with NotFound or BadRequest, and has no images ahead.
+	StreamFetch StreamKind = "fetch"
 )
 
 // Channel separates what one stream carries. The numbers are those of Kubernetes' remotecommand protocol.

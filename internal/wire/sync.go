@@ -19,9 +19,11 @@ type Sender struct {
 	members map[ID]*member
 	hash    Hash // of the standing members' wanted versions, shared ones included
 	dirty   map[ID]struct{}
-	base    *Shared // nil: nothing is shared. Invariant: what is in it and not in members is with the peer as it is
-	except  ID      // of base, not in the set
-	most    int     // how many members there have been
+	base    *Shared  // nil: nothing is shared; its ids are no others'. Invariant: what is in it and in neither members nor behind is with the peer
+	except  ID       // of base, not in the set
+	behind  []*Round // of base, that the peer gets as they are, oldest first; no id in them is in members; empty unless phaseKnown
+	rounds  bool     // the peer understands rounds
+	most    int      // how many members there have been
 
 	phase   phase
 	peer    Hash // of the peer's copy, as far as batches answered
@@ -116,6 +118,9 @@ func (s *Sender) Len() int {
 	return n
 }
 
+// UseRounds has what is shared sent as rounds, which peers understand since version 3. Call it before Begin.
+func (s *Sender) UseRounds() { s.rounds = true }
+
 // Begin starts a session with a peer whose copy has the given hash.
 func (s *Sender) Begin(peer Hash) {
 	s.seq, s.flight, s.needMap, s.peer, s.misses = 0, nil, false, peer, 0
@@ -130,7 +135,7 @@ func (s *Sender) Begin(peer Hash) {
 }
 
 // End ends the session.
-func (s *Sender) End() { s.phase, s.flight, s.needMap = phaseIdle, nil, false }
+func (s *Sender) End() { s.phase, s.flight, s.needMap, s.behind = phaseIdle, nil, false, nil }
 
 // learn sets what the peer has: all that we want (equal), or exactly the entries.
 func (s *Sender) learn(entries map[ID]uint64, equal bool) {
@@ -159,10 +164,10 @@ func (s *Sender) learn(entries map[ID]uint64, equal bool) {
 	}
 }
 
-// Have takes the peer's map. An answer that was not asked for is ignored.
-func (s *Sender) Have(h *Have) {
+// Have takes the peer's map, and reports whether it was asked for. An answer that was not is ignored.
+func (s *Sender) Have(h *Have) (asked bool) {
 	if s.phase != phaseUnknown || s.needMap {
-		return
+		return false
 	}
 	entries := make(map[ID]uint64, len(h.Entries))
 	s.peer = Hash{}
@@ -173,6 +178,7 @@ func (s *Sender) Have(h *Have) {
 		}
 	}
 	s.learn(entries, false)
+	return true
 }
 
 // Next is what to say now: NeedMap, a batch, or nil.
@@ -181,13 +187,16 @@ func (s *Sender) Next(revision uint64) Message {
 		s.needMap = false
 		return &NeedMap{}
 	}
-	if s.phase != phaseKnown || s.Diverged() || s.flight != nil || len(s.dirty) == 0 {
+	if s.phase != phaseKnown || s.Diverged() || s.flight != nil || len(s.dirty)+len(s.behind) == 0 {
 		return nil
 	}
 	b := &Batch{Seq: s.seq + 1, Revision: revision}
 	s.expect = s.peer
-	size := 0
+	size := s.takeRounds(b)
 	for _, id := range s.order() {
+		if size >= batchBytes {
+			break
+		}
 		m := s.members[id]
 		if m.hasPeer {
 			s.expect.Remove(id, m.peer)
@@ -203,14 +212,27 @@ func (s *Sender) Next(revision uint64) Message {
 			size += len(m.obj.Data) + 128
 		}
 		delete(s.dirty, id)
-		if size >= batchBytes {
-			break
-		}
 	}
 	b.Hash = s.expect
 	s.seq++
 	s.flight = b
 	return b
+}
+
+// takeRounds moves rounds into a batch, at least one if there is any, and returns how many bytes they take.
+func (s *Sender) takeRounds(b *Batch) (size int) {
+	n := 0
+	for ; n < len(s.behind) && size < batchBytes; n++ {
+		r := s.behind[n]
+		b.Rounds = append(b.Rounds, r.bytes())
+		size += len(r.bytes())
+		s.expect[0] += r.diff[0]
+		s.expect[1] += r.diff[1]
+	}
+	if s.behind = s.behind[n:]; len(s.behind) == 0 {
+		s.behind = nil
+	}
+	return size
 }
 
 // order lists what differs so that, however it is cut into batches, a pod comes after what it refers to and goes before.
@@ -278,7 +300,7 @@ func (s *Sender) Diverged() bool { return s.misses > maxMisses }
 
 // Settled reports whether the peer is known to have everything.
 func (s *Sender) Settled() bool {
-	return s.phase == phaseKnown && s.flight == nil && len(s.dirty) == 0
+	return s.phase == phaseKnown && s.flight == nil && len(s.dirty) == 0 && len(s.behind) == 0
 }
 
 // Members calls f for each wanted member, in no order.

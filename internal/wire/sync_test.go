@@ -11,21 +11,29 @@ import (
 // pod is never there without what came with it.
 func TestSenderProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		base, c := NewShared(), NewCopy()
+		base, c := NewShared(), &holder{Copy: NewCopy(), objects: map[ID]Object{}}
 		s := NewSharing(base)
 		s.Except(ID{KindPeer, "self"})
+		if rapid.Bool().Draw(rt, "rounds") {
+			s.UseRounds()
+		}
 		var version uint64
 		kinds := []Kind{KindPod, KindConfigMap, KindEvent}
 		share := func() {
-			id := ID{KindPeer, rapid.SampledFrom([]string{"a", "b", "c", "self"}).Draw(rt, "peer")}
-			if before := base.objects[id]; before != nil && rapid.IntRange(0, 2).Draw(rt, "op") == 0 {
-				base.Remove(id)
-				s.SharedChanged(id, before, nil)
-				return
+			for range rapid.IntRange(1, 3).Draw(rt, "in the round") {
+				id := ID{KindPeer, rapid.SampledFrom([]string{"a", "b", "c", "self"}).Draw(rt, "peer")}
+				if rapid.IntRange(0, 2).Draw(rt, "op") == 0 {
+					base.Remove(id)
+					continue
+				}
+				// Few contents, so that an object also changes back while a batch is on its way.
+				o := &Object{ID: id, Data: list(rapid.SliceOfN(rapid.IntRange(1, 3), 0, 3).Draw(rt, "content"))}
+				o.Version = ContentVersion(o)
+				base.Put(o)
 			}
-			// Few versions, so that an object also changes back while a batch is on its way.
-			o := &Object{ID: id, Version: uint64(rapid.IntRange(1, 3).Draw(rt, "shared version"))}
-			s.SharedChanged(id, base.Put(o), o)
+			if r := base.Cut(); r != nil {
+				s.SharedChanged(r)
+			}
 		}
 		for range rapid.IntRange(0, 4).Draw(rt, "shared before") {
 			share()
@@ -51,7 +59,7 @@ func TestSenderProperty(t *testing.T) {
 			if rapid.Bool().Draw(rt, "strange peer") {
 				strange = ID{KindPeer, rapid.SampledFrom([]string{"a", "b", "self", "gone"}).Draw(rt, "peer")}
 			}
-			c.Apply(&Batch{Puts: []Put{{Object: Object{ID: strange, Version: version%4 + 1}}}})
+			c.apply(&Batch{Puts: []Put{{Object: Object{ID: strange, Version: version%4 + 1}}}})
 		}
 		for range rapid.IntRange(1, 4).Draw(rt, "sessions") {
 			s.Begin(c.Hash())
@@ -81,6 +89,12 @@ func TestSenderProperty(t *testing.T) {
 		if n != len(c.Entries()) || n != s.Len() {
 			rt.Errorf("%d members, copy has %d", n, len(c.Entries()))
 		}
+		c.check(rt)
+		for id, o := range base.objects {
+			if got := c.objects[id]; id.UID != "self" && string(got.Data) != string(o.Data) {
+				rt.Errorf("%v is %q, shared %q", id, got.Data, o.Data)
+			}
+		}
 		for id := range s.members {
 			if id.Kind == KindPeer {
 				rt.Errorf("shared %v has an entry of its own though the peer has it", id)
@@ -89,15 +103,59 @@ func TestSenderProperty(t *testing.T) {
 	})
 }
 
+// holder is a copy with content, as an agent has it.
+type holder struct {
+	*Copy
+	objects map[ID]Object
+}
+
+func (h *holder) apply(b *Batch) {
+	b = b.Expand(func(id ID) (Object, bool) { o, ok := h.objects[id]; return o, ok })
+	h.Apply(b)
+	for _, id := range b.Deletes {
+		delete(h.objects, id)
+	}
+	for _, p := range b.Puts {
+		if delete(h.objects, p.ID); !p.Once {
+			h.objects[p.ID] = p.Object
+		}
+	}
+}
+
+// check checks that content and versions go together.
+func (h *holder) check(t *rapid.T) {
+	if len(h.objects) != len(h.Entries()) {
+		t.Errorf("%d objects, %d entries", len(h.objects), len(h.Entries()))
+	}
+	for _, e := range h.Entries() {
+		if o := h.objects[e.ID]; o.Version != e.Version {
+			t.Errorf("%v is of version %d, the entry says %d", e.ID, o.Version, e.Version)
+		}
+	}
+}
+
+// list returns content of which parts recur.
+func list(n []int) []byte {
+	b := []byte("[")
+	for _, x := range n {
+		b = fmt.Appendf(b, `{"name":"an endpoint of a Service","n":%d},`, x)
+	}
+	return append(b, ']')
+}
+
 // turn lets one message pass. An unanswered batch is applied all the same: the answer got lost.
-func turn(rt *rapid.T, s *Sender, c *Copy, answered bool) {
+func turn(rt *rapid.T, s *Sender, c *holder, answered bool) {
 	switch m := s.Next(1).(type) {
 	case *NeedMap:
 		if answered {
 			s.Have(&Have{Entries: c.Entries()})
 		}
 	case *Batch:
-		c.Apply(m)
+		decoded, err := Decode(Encode(m))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		c.apply(decoded.(*Batch))
 		if answered {
 			if s.Applied(&Applied{Seq: m.Seq, Hash: c.Hash()}) != m {
 				rt.Fatal("the answer to the batch in flight was not taken")

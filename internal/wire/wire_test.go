@@ -32,11 +32,29 @@ var messages = []Message{
 		Puts:    []Put{{Object: Object{ID: ID{KindSecret, "u3"}, Version: 6, Namespace: "ns", Name: "s", Data: []byte("{}")}}, {Object: Object{ID: ID{KindEvent, "u4"}, Version: 7, Data: []byte("x")}, Once: true}},
 		Deletes: []ID{{KindPeer, "u5"}}},
 	&Batch{Seq: 4, Puts: []Put{{Object: Object{ID: ID{KindImage, "nginx:1"}, Version: 8, Data: []byte(`{"platforms":["arm/v7"]}`)}}}, Deletes: []ID{{KindImage, "old"}}},
+	&Batch{Seq: 5, Puts: []Put{{Object: Object{ID: ID{KindPod, "u6"}, Version: 9, Data: []byte("{}")}}}, Rounds: [][]byte{goldenRound().bytes(), {}}},
 	&Applied{Seq: 3, Hash: Hash{3, 4}},
 	&Open{Stream: "abc", Key: [32]byte{1, 2, 3}, Request: []byte("{}")},
 	&Ping{}, &Pong{},
 	&Bye{Code: CodeRemoved, Message: "deleted"},
 	&Complete{Hash: Hash{7, 8}},
+}
+
+// goldenRound puts, changes and removes an object each.
+func goldenRound() *Round {
+	content := func(uid string, n ...int) *Object {
+		o := &Object{ID: ID{KindService, uid}, Namespace: "ns", Name: uid, Data: list(n)}
+		o.Version = ContentVersion(o)
+		return o
+	}
+	c := NewShared()
+	c.Put(content("changed", 1, 2, 3))
+	c.Put(content("gone"))
+	c.Cut()
+	c.Put(content("new", 4))
+	c.Put(content("changed", 1, 3, 5))
+	c.Remove(ID{KindService, "gone"})
+	return c.Cut()
 }
 
 var hello = &Hello{

@@ -22,6 +22,9 @@ import (
 var petrel string
 
 func TestMain(m *testing.M) {
+	if kubeconfig := os.Getenv(greedyEnv); kubeconfig != "" {
+		os.Exit(beGreedy(kubeconfig))
+	}
 	code := func() int {
 		petrel = os.Getenv("PETREL_BIN")
 		if petrel != "" {

@@ -13,7 +13,7 @@ import (
 type binaries struct {
 	suite, ginkgo, kubectl string
 	// programs of the images, by name
-	agnhost, consumer, consumeCPU, issue74839 string
+	agnhost, consumer, consumeCPU, issue74839, sampleAPI, etcd string
 	// static programs of ours for images whose originals are not in Go
 	idle, nnp, shell string
 	// upstream is the directory of the module k8s.io/kubernetes.
@@ -30,6 +30,7 @@ func build(ctx context.Context, root, cache string) (*binaries, error) {
 	b := &binaries{
 		suite: at("suite.test"), ginkgo: at("ginkgo"), kubectl: at("kubectl"), agnhost: at("agnhost"), consumer: at("consumer"),
 		consumeCPU: at("consume-cpu"), issue74839: at("regression-issue-74839"), idle: at("idle"), nnp: at("nnp"), shell: at("sh"),
+		sampleAPI: at("sample-apiserver"), etcd: at("etcd"),
 	}
 	fmt.Println("building the suite, the first time takes ten minutes")
 	const kubernetes = "k8s.io/kubernetes/test/images/"
@@ -43,6 +44,8 @@ func build(ctx context.Context, root, cache string) (*binaries, error) {
 		{".", []string{"build", "-o", b.consumer, kubernetes + "resource-consumer"}},
 		{".", []string{"build", "-o", b.consumeCPU, kubernetes + "resource-consumer/consume-cpu"}},
 		{".", []string{"build", "-o", b.issue74839, kubernetes + "regression-issue-74839"}},
+		{".", []string{"build", "-o", b.sampleAPI, "k8s.io/sample-apiserver"}},
+		{".", []string{"build", "-o", b.etcd, "./stand-ins/etcd"}},
 		{".", []string{"build", "-o", b.idle, "./stand-ins/idle"}},
 		{".", []string{"build", "-o", b.nnp, "./stand-ins/nnp"}},
 		{".", []string{"build", "-o", b.shell, "./stand-ins/sh"}},

@@ -45,6 +45,9 @@ func startCluster(ctx context.Context, petrel, dir, archive string) (*cluster, e
 	}); err != nil {
 		return c, err
 	}
+	if err := c.startRegistry(ctx, archive); err != nil {
+		return c, err
+	}
 	for i := range nodeCount {
 		name := fmt.Sprintf("n%d", i+1)
 		data := filepath.Join(dir, name)
@@ -61,7 +64,7 @@ func startCluster(ctx context.Context, petrel, dir, archive string) (*cluster, e
 			return c, err
 		}
 		if err := c.start(name, "agent", "--data-dir", data, "--node-name", name, "--bridge", "pcf0", "--containerd", "private",
-			"--no-keep-pods", "--join", strings.TrimSpace(token)); err != nil {
+			"--no-keep-pods", "--plain-http-registry", imageRegistry, "--join", strings.TrimSpace(token)); err != nil {
 			return c, err
 		}
 	}
@@ -107,12 +110,17 @@ func (c *cluster) on(ctx context.Context, machine, name string, args ...string) 
 
 // start starts petrel on the machine of a name; its output goes to a log file.
 func (c *cluster) start(machine string, args ...string) error {
-	log, err := os.Create(filepath.Join(c.dir, machine+".log"))
+	return c.startCommand(machine, func() *exec.Cmd { return c.on(context.Background(), machine, c.petrel, args...) })
+}
+
+// startCommand starts a program until the cluster stops; its output goes to the log file of that name.
+func (c *cluster) startCommand(name string, command func() *exec.Cmd) error {
+	log, err := os.Create(filepath.Join(c.dir, name+".log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := c.on(context.Background(), machine, c.petrel, args...)
+	cmd := command()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

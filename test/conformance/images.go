@@ -23,19 +23,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// Images live under one name that no registry has, so that nothing can be fetched by mistake. The suite is given the same
-// name by a list of registries.
-const registry = "conformance.local"
+// imageRegistry is where images live: a registry on the hub's machine, which this program serves, so that nothing comes from elsewhere. The
+// suite is given the same name by a list of registries. Nodes have all images beforehand; what says imagePullPolicy Always asks.
+const imageRegistry = hubAddress + ":5000"
 
 // repositories is the list of registries for the suite, in the form of upstream's KUBE_TEST_REPO_LIST.
-const repositories = `promoterE2eRegistry: ` + registry + `/e2e
-buildImageRegistry: ` + registry + `/build
-gcEtcdRegistry: ` + registry + `
-gcRegistry: ` + registry + `
-sigStorageRegistry: ` + registry + `/storage
-dockerLibraryRegistry: ` + registry + `/library
-privateRegistry: private.` + registry + `
-cloudProviderGcpRegistry: ` + registry + `/cloud
+const repositories = `promoterE2eRegistry: ` + imageRegistry + `/e2e
+buildImageRegistry: ` + imageRegistry + `/build
+gcEtcdRegistry: ` + imageRegistry + `
+gcRegistry: ` + imageRegistry + `
+sigStorageRegistry: ` + imageRegistry + `/storage
+dockerLibraryRegistry: ` + imageRegistry + `/library
+privateRegistry: private.conformance.local
+cloudProviderGcpRegistry: ` + imageRegistry + `/cloud
 `
 
 // debianPackages make the root of the images that need more than one static program.
@@ -81,6 +81,8 @@ func agnhost(b *binaries) (layer, error) {
 func withData(page string) func(*binaries) (layer, error) {
 	return func(b *binaries) (layer, error) {
 		l, err := agnhost(b)
+		// The original is on another distribution, and the suite looks for its name.
+		l["etc/os-release"] = entry{text: "NAME=\"Alpine Linux\"\n", mode: 0o644}
 		l["data.json"] = entry{text: `{"image":"` + page + `"}` + "\n", mode: 0o644}
 		l[page] = entry{text: page, mode: 0o644}
 		return l, err
@@ -133,6 +135,8 @@ var recipes = []recipe{
 	{names: []string{"e2e/resource-consumer:1.14"}, debian: true, config: v1.Config{Entrypoint: []string{"/consumer"}}, layer: func(b *binaries) (layer, error) {
 		return layer{"consumer": {file: b.consumer, mode: 0o755}, "consume-cpu/consume-cpu": {file: b.consumeCPU, mode: 0o755}}, nil
 	}},
+	{names: []string{"e2e/sample-apiserver:1.29.2"}, layer: only("sample-apiserver", func(b *binaries) string { return b.sampleAPI }, 0o755), config: v1.Config{Entrypoint: []string{"/sample-apiserver"}}},
+	{names: []string{"etcd:3.6.8-0"}, layer: only("usr/local/bin/etcd", func(b *binaries) string { return b.etcd }, 0o755), config: v1.Config{Cmd: []string{"/usr/local/bin/etcd"}}},
 	{names: []string{"pause:3.10.2"}, layer: only("pause", func(b *binaries) string { return b.idle }, 0o755), config: v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}},
 }
 
@@ -166,7 +170,7 @@ func images(ctx context.Context, b *binaries, cache string) (string, error) {
 			return "", fmt.Errorf("image %s: %w", r.names[0], err)
 		}
 		for _, n := range r.names {
-			tag, err := name.NewTag(registry + "/" + n)
+			tag, err := name.NewTag(imageRegistry+"/"+n, name.Insecure)
 			if err != nil {
 				return "", err
 			}
@@ -185,7 +189,7 @@ func images(ctx context.Context, b *binaries, cache string) (string, error) {
 // fingerprint changes when the recipes or what they copy change.
 func fingerprint(b *binaries) (string, error) {
 	h := sha256.New()
-	io.WriteString(h, debianPackages)
+	io.WriteString(h, debianPackages+imageRegistry)
 	for _, r := range recipes {
 		fmt.Fprintf(h, "%q %v %+v\n", r.names, r.debian, r.config)
 		l, err := r.layer(b)

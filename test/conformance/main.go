@@ -4,7 +4,8 @@
 //
 //	suite/     upstream's tests as one binary, with limits that fit a daily measure
 //	build.go   the binaries: suite, ginkgo, kubectl, the programs inside the images
-//	images.go  the images, made here from those binaries and Debian packages; nothing comes from a registry
+//	images.go  the images, made here from those binaries and Debian packages; nothing comes from elsewhere
+//	registry.go the same images for tests that ask for a pull, served on the hub's machine
 //	cluster.go three network namespaces on a switch, a hub and two agents in them
 //	run.go     one run of ginkgo, parallel or serial, and its report
 //	report.go  table, comparison, docs/conformance.md
@@ -48,9 +49,18 @@ func main() {
 	flag.BoolVar(&o.update, "update", false, "add tests that pass to passing.txt; after a whole run also write docs/conformance.md")
 	flag.BoolVar(&o.keep, "keep", false, "leave logs and reports in the run's directory")
 	flag.StringVar(&o.skipRun, "results", "", "evaluate this results `file` of an earlier run, run nothing")
+	serve := flag.String("serve-images", "", "only serve the images of this `archive` to the nodes; the program starts itself so")
+	blobs := flag.String("blobs", "", "with -serve-images: a `directory` for their content")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *serve != "" {
+		if err := serveImages(ctx, *serve, *blobs); err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)

@@ -19,7 +19,7 @@ func TestAutoscale(t *testing.T) {
 	h.Join(ms[1], "edge")
 	h.Apply(`{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 1, selector: {matchLabels: {app: web}},
 		template: {metadata: {labels: {app: web}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'petrel.local/hello:v1',
-		args: [serve, --listen, ':8080'], resources: {requests: {cpu: 20m}}}]}}}}`)
+		args: [serve, --listen, ':8080'], resources: {requests: {cpu: 2m}}}]}}}}`)
 	h.Available("web")
 	out := h.Kubectl("autoscale", "deployment", "web", "--min=1", "--max=3", "--cpu=50%")
 	if !strings.Contains(out, "horizontalpodautoscaler.autoscaling/web autoscaled") {
@@ -38,7 +38,7 @@ func TestAutoscale(t *testing.T) {
 	ip := strings.TrimSpace(h.Kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}"))
 	ctx, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
-	for range 4 {
+	for range 8 {
 		load.Go(func() {
 			for ctx.Err() == nil {
 				if _, err := harness.Fetch(ms[1], "http://"+ip+":8080/"); err != nil {

@@ -31,6 +31,8 @@ type node struct {
 	cache *cache.Cache
 	link  *link.Link
 	moved atomic.Int64 // how often its desired set has changed
+
+	addresses int // given to pods so far; of the goroutine that pretends
 }
 
 // fleet is all nodes of a test.
@@ -92,12 +94,12 @@ func (h *hub) token() string {
 	return token.String()
 }
 
-// pretend says of each pod it should run that it runs.
+// pretend says of each pod that it runs, or has run to its end, and of one that is deleted that it is gone.
 func (d *node) pretend(ctx context.Context) {
 	_ = d.cache.Report(object(wire.KindNodeStatus, "node", "", d.name, wire.NodeReport{Status: encoded(d.status())}))
 	changed, end := d.cache.Subscribe()
 	defer end()
-	said := map[string]bool{}
+	said := map[string]uint64{} // version of each pod
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,12 +121,14 @@ func (d *node) pretend(ctx context.Context) {
 			if o.Kind != wire.KindPod || network == "" {
 				continue
 			}
-			if wanted[o.UID] = true; !said[o.UID] {
-				said[o.UID] = true
-				_ = d.cache.Report(object(wire.KindPodStatus, o.UID, o.Namespace, o.Name, wire.PodReport{
-					Namespace: o.Namespace, Name: o.Name, Status: encoded(d.running(network, len(said))),
-				}))
+			if wanted[o.UID] = true; said[o.UID] == o.Version {
+				continue
 			}
+			if _, known := said[o.UID]; !known {
+				d.addresses++
+			}
+			said[o.UID] = o.Version
+			_ = d.cache.Report(object(wire.KindPodStatus, o.UID, o.Namespace, o.Name, d.podReport(&o, network)))
 		}
 		for uid := range said {
 			if !wanted[uid] {
@@ -133,6 +137,38 @@ func (d *node) pretend(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// podReport is what the node says of a pod as soon as it has it.
+func (d *node) podReport(o *wire.Object, network string) wire.PodReport {
+	var p corev1.Pod
+	if err := json.Unmarshal(o.Data, &p); err != nil {
+		panic(err) // the hub made it
+	}
+	r := wire.PodReport{Namespace: o.Namespace, Name: o.Name}
+	switch {
+	case p.DeletionTimestamp != nil:
+		r.Gone = true
+	case p.Spec.RestartPolicy == corev1.RestartPolicyNever:
+		r.Status = encoded(ended(d.running(network, d.addresses)))
+	default:
+		r.Status = encoded(d.running(network, d.addresses))
+	}
+	return r
+}
+
+// ended is the status of a pod that has run to its end.
+func ended(s corev1.PodStatus) corev1.PodStatus {
+	s.Phase = corev1.PodSucceeded
+	for i := range s.Conditions {
+		if t := s.Conditions[i].Type; t == corev1.PodReady || t == corev1.ContainersReady {
+			s.Conditions[i].Status, s.Conditions[i].Reason = corev1.ConditionFalse, "PodCompleted"
+		}
+	}
+	c := &s.ContainerStatuses[0]
+	c.Ready, c.State = false, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		Reason: "Completed", StartedAt: c.State.Running.StartedAt, FinishedAt: metav1.Now(), ContainerID: c.ContainerID}}
+	return s
 }
 
 func (d *node) status() corev1.NodeStatus {

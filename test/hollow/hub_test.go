@@ -111,6 +111,7 @@ type use struct {
 	rss, anon, peak int64 // KiB
 	cpu             time.Duration
 	moved           int64 // bytes read and written, sockets and files together
+	written         int64 // bytes written to files, as the kernel counts them
 }
 
 func (u use) String() string {
@@ -127,7 +128,7 @@ func (h *hub) use() use {
 	return use{
 		rss: h.number("status", "VmRSS:"), anon: h.number("status", "RssAnon:"), peak: h.number("status", "VmHWM:"),
 		cpu:   time.Duration(user+system) * 10 * time.Millisecond, // USER_HZ is 100 on every Linux that Go knows
-		moved: h.number("io", "rchar:") + h.number("io", "wchar:"),
+		moved: h.number("io", "rchar:") + h.number("io", "wchar:"), written: h.number("io", "write_bytes:"),
 	}
 }
 

@@ -32,12 +32,14 @@ type world struct {
 	epoch    uint64
 	up       *wire.Copy
 	down     *wire.Sender
+	base     *wire.Shared                     // of what all nodes get: Services
 	allowed  map[wire.Tag]map[wire.Entry]bool // what a session may carry: what was in the set in its time
 	wholes   map[wire.Tag]map[wire.Hash]bool  // what the set was as a whole, in a session's time
 
 	// Agent: likewise.
 	cache    *wire.Copy
 	content  map[wire.ID]string
+	versions map[wire.ID]uint64 // of content
 	rev      uint64
 	said     map[wire.ID]wire.Object // standing reports, latest
 	unsaid   map[wire.ID]wire.Object // once reports, not confirmed
@@ -75,7 +77,7 @@ func newWorld(t fataler) *world {
 	}
 	w := &world{
 		t: t, log: func(string, ...any) {}, now: time.Unix(0, 0), store: map[wire.ID]wire.Object{}, taken: map[wire.ID]uint64{}, events: map[wire.ID]bool{},
-		allowed: map[wire.Tag]map[wire.Entry]bool{}, wholes: map[wire.Tag]map[wire.Hash]bool{}, cache: wire.NewCopy(), content: map[wire.ID]string{},
+		allowed: map[wire.Tag]map[wire.Entry]bool{}, wholes: map[wire.Tag]map[wire.Hash]bool{}, cache: wire.NewCopy(), content: map[wire.ID]string{}, versions: map[wire.ID]uint64{},
 		said: map[wire.ID]wire.Object{}, unsaid: map[wire.ID]wire.Object{}, allOnce: map[wire.ID]bool{},
 		hubKey: hk, devKey: dk,
 	}
@@ -101,6 +103,13 @@ func (w *world) place(tag wire.Tag) wire.Place { return wire.Place{Cluster: "c",
 
 func (w *world) restartHub() {
 	w.hubs, w.up, w.down, w.current, w.epoch = map[wire.Tag]*hubsession.Session{}, wire.NewCopy(), nil, wire.Tag{}, 0
+	w.base = wire.NewShared()
+	for id, o := range w.store {
+		if id.Kind == wire.KindService {
+			w.base.Put(&o)
+		}
+	}
+	w.base.Cut()
 }
 
 // nudge is what a hub that has just started tells the nodes it knows.
@@ -110,23 +119,43 @@ func (w *world) change(id wire.ID, put bool) {
 	w.serial++
 	w.revision++
 	o := wire.Object{ID: id, Version: w.serial, Data: fmt.Appendf(nil, "%d", w.serial)}
+	if id.Kind == wire.KindService { // in the form of a Service, so that changes travel as differences
+		o.Data = fmt.Appendf(nil, `[{"ip":"10.42.0.1","node":"a"},{"ip":"10.42.0.%d","node":"b"},{"ip":"10.42.1.1","node":"c"}]`, w.serial%5)
+		o.Version = wire.ContentVersion(&o)
+	}
 	live := w.down != nil && w.hubs[w.current] != nil
 	if put {
 		w.store[id] = o
-		if live {
-			w.allowed[w.current][wire.Entry{ID: id, Version: o.Version}] = true
-			w.down.Set(&o, false)
-		}
 	} else {
 		delete(w.store, id)
-		if live {
-			w.down.Remove(id)
-		}
+	}
+	if live && put {
+		w.allowed[w.current][wire.Entry{ID: id, Version: o.Version}] = true
+	}
+	switch {
+	case id.Kind == wire.KindService:
+		w.share(&o, put, live)
+	case live && put:
+		w.down.Set(&o, false)
+	case live:
+		w.down.Remove(id)
 	}
 	if live {
 		w.wholes[w.current][w.storeHash()] = true
 	}
 	w.drainHub(w.current)
+}
+
+// share changes what all nodes get.
+func (w *world) share(o *wire.Object, put, live bool) {
+	if put {
+		w.base.Put(o)
+	} else {
+		w.base.Remove(o.ID)
+	}
+	if r := w.base.Cut(); r != nil && live {
+		w.down.SharedChanged(r)
+	}
 }
 
 func (w *world) saveBackup() {
@@ -184,12 +213,14 @@ func (w *world) drainHub(tag wire.Tag) {
 				w.toAgent = append(w.toAgent, old.Drain(w.now).Frames...)
 				delete(w.hubs, w.current)
 			}
-			w.current, w.epoch, w.down = tag, out.Hello.Epoch, wire.NewSender()
+			w.current, w.epoch, w.down = tag, out.Hello.Epoch, wire.NewSharing(w.base)
 			w.allowed[tag] = map[wire.Entry]bool{}
 			w.wholes[tag] = map[wire.Hash]bool{w.storeHash(): true}
 			for id, o := range w.store {
 				w.allowed[tag][wire.Entry{ID: id, Version: o.Version}] = true
-				w.down.Set(&o, false)
+				if id.Kind != wire.KindService {
+					w.down.Set(&o, false)
+				}
 			}
 			s.Accept(wire.Welcome{}, w.down, out.Hello.Down, w.up, func() uint64 { return w.revision })
 		}
@@ -329,11 +360,12 @@ func (w *world) applyOne() {
 	}
 	b := w.applying[0]
 	w.applying = w.applying[1:]
+	b = b.Expand(w.object)
 	for _, p := range b.Puts {
 		if !w.allowed[w.tag][wire.Entry{ID: p.ID, Version: p.Version}] {
 			w.t.Fatalf("applied %v version %d, which was not in the set since this session began", p.ID, p.Version)
 		}
-		w.content[p.ID] = string(p.Data)
+		w.content[p.ID], w.versions[p.ID] = string(p.Data), p.Version
 	}
 	for _, id := range b.Deletes {
 		delete(w.content, id)
@@ -343,6 +375,12 @@ func (w *world) applyOne() {
 	w.rev = b.Revision
 	w.session.Applied(b.Seq, w.cache.Hash())
 	w.drainAgent()
+}
+
+// object returns an object of the agent's copy.
+func (w *world) object(id wire.ID) (wire.Object, bool) {
+	data, ok := w.content[id]
+	return wire.Object{ID: id, Version: w.versions[id], Data: []byte(data)}, ok
 }
 
 // damage loses an object of the cache, as a bad block would.
@@ -462,6 +500,9 @@ func TestModel(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"hub put":        func(*rapid.T) { w.change(id(wire.KindPod), true) },
 			"hub put 2":      func(*rapid.T) { w.change(id(wire.KindConfigMap), true) },
+			"hub share":      func(*rapid.T) { w.change(id(wire.KindService), true) },
+			"hub share 2":    func(*rapid.T) { w.change(id(wire.KindService), true) },
+			"hub unshare":    func(*rapid.T) { w.change(id(wire.KindService), false) },
 			"hub delete":     func(*rapid.T) { w.change(id(wire.KindPod), false) },
 			"report":         func(*rapid.T) { w.report(id(wire.KindPodStatus), false) },
 			"report once":    func(*rapid.T) { w.report(wire.ID{Kind: wire.KindEvent}, true) },

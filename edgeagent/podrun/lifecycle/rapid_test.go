@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/podspec"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -27,7 +28,10 @@ func TestInvariants(t *testing.T) {
 		if rapid.Bool().Draw(t, "sidecar") {
 			args, names = append(args, "sidecar=s"), append(names, "s")
 		}
-		args = append(args, "containers=x,y")
+		args = append(args, "containers=x,y", "cpu=x:100m", "cpu=y:100m")
+		if rapid.Bool().Draw(t, "resize policy") {
+			args = append(args, "restarts=x")
+		}
 		if policy := rapid.SampledFrom([]string{"", "Always", "OnFailure", "Never"}).Draw(t, "policy"); policy != "" {
 			args = append(args, "policy=y:"+policy)
 			if action := rapid.SampledFrom([]string{"", "Restart", "RestartAllContainers"}).Draw(t, "action"); action != "" {
@@ -65,6 +69,16 @@ func TestInvariants(t *testing.T) {
 				if c := w.running(pick()); c != nil {
 					w.o.Probes[c.ID] = Probe{Started: true, Ready: true, Failed: "Liveness"}
 				}
+			},
+			"resize": func(t *rapid.T) {
+				if w.pod.Spec.RestartPolicy != corev1.RestartPolicyNever || pick() == "y" { // x may want a restart, which the API refuses with Never
+					w.pod.Generation++
+					w.o.Resize.Generation = w.pod.Generation
+					setCPU(kube.ContainerNamed(w.pod, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "resized")), rapid.SampledFrom([]string{"50m", "100m", "300m"}).Draw(t, "cpu"))
+				}
+			},
+			"resize fails": func(t *rapid.T) {
+				w.resizeFail = rapid.SampledFrom([]string{"", "", "busy"}).Draw(t, "why")
 			},
 			"delete": func(t *rapid.T) {
 				if rapid.IntRange(0, 9).Draw(t, "whether") == 0 && w.pod.DeletionTimestamp == nil {
@@ -123,10 +137,12 @@ func (c *checker) settled() string {
 			return cs.Name + " is ready but does not run"
 		}
 	}
-	running := map[string]int{}
+	running, differs := map[string]int{}, false
 	for _, rec := range w.o.Containers {
 		if rec.State == cruntime.Running {
 			running[rec.Name]++
+			have, _ := podspec.ParseShare(rec.Share)
+			differs = differs || len(have.Differs(podspec.ShareOf(w.pod, kube.ContainerNamed(w.pod, rec.Name)))) > 0
 			if w.o.Sandbox != nil && rec.SandboxID != w.o.Sandbox.ID {
 				return rec.Name + " runs in an old sandbox"
 			}
@@ -136,6 +152,12 @@ func (c *checker) settled() string {
 		if n > 1 {
 			return name + " runs twice"
 		}
+	}
+	if c := kube.FindCondition(st.Conditions, corev1.PodResizeInProgress); differs != (c != nil) && !Ended(st.Phase) {
+		return "a container has other resources than are allocated, and no condition says so, or the other way round"
+	}
+	if differs && w.resizeFail == "" && w.o.Resize.Fail.Retry.IsZero() && len(w.o.Stops) == 0 {
+		return "a resize is not done, and nothing hinders it"
 	}
 	deleting := w.gone || w.pod.DeletionTimestamp != nil
 	if (deleting || Ended(st.Phase)) && len(running) > 0 {

@@ -137,6 +137,54 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A pod that is resized is charged for what it takes more, and gives back what it takes less once its node has let go of it.
+func TestResize(t *testing.T) {
+	c := start(t, "requests.cpu", "1")
+	resize := func(p *corev1.Pod, cpu string) (*corev1.Pod, error) {
+		next := p.DeepCopy()
+		next.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"cpu": apiresource.MustParse(cpu)}
+		obj, err := c.Update(t.Context(), next, "resize")
+		if err != nil {
+			return p, err
+		}
+		return obj.(*corev1.Pod), nil
+	}
+	obj, err := c.Create(t.Context(), pod("a", "400m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := resize(obj.(*corev1.Pod), "900m")
+	if err != nil || p.Generation != 2 {
+		t.Fatalf("generation %d, %v", p.Generation, err)
+	}
+	const want = `pods "a" is forbidden: exceeded quota: q, requested: requests.cpu=200m, used: requests.cpu=900m, limited: requests.cpu=1`
+	if _, err := resize(p, "1100m"); err == nil || err.Error() != want {
+		t.Errorf("error %v\n want %s", err, want)
+	}
+	next := p.DeepCopy()
+	next.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", Image: "i", ImageID: "i", Resources: &p.Spec.Containers[0].Resources, AllocatedResources: p.Spec.Containers[0].Resources.Requests}}
+	if obj, err = c.Update(t.Context(), next, "status"); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = resize(obj.(*corev1.Pod), "100m"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), pod("b", "800m")); err == nil || !strings.Contains(err.Error(), "used: requests.cpu=900m") {
+		t.Errorf("the node still has 900m for a: %v", err)
+	}
+	next = p.DeepCopy()
+	next.Status.ContainerStatuses[0].Resources, next.Status.ContainerStatuses[0].AllocatedResources = &p.Spec.Containers[0].Resources, p.Spec.Containers[0].Resources.Requests
+	if _, err := c.Update(t.Context(), next, "status"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), pod("b", "800m")); err != nil {
+		t.Errorf("a has given back what it had: %v", err)
+	}
+}
+
 // A write that fails takes nothing, whatever it fails of.
 func TestFailedWritesTakeNothing(t *testing.T) {
 	c := start(t, "pods", "2")

@@ -134,6 +134,7 @@ func merge(gvk kube.GVK, o, old kube.Object, sub string) (kube.Object, error) {
 			return nil, conflict(gvk, o.GetName(), fmt.Sprintf("pod %s is being deleted, cannot be assigned to a host", o.GetName()))
 		}
 		out.Spec.NodeName = pod.Spec.NodeName
+		out.Status.NominatedNodeName = ""
 		setScheduled(out)
 		return out, nil
 	case "finalize":

@@ -28,6 +28,7 @@ import (
 type Config struct {
 	Client control.Client
 	Events control.Events // as daemonset-controller
+	Images podset.Images  // nil: images are not fetched ahead
 	Log    *slog.Logger
 }
 
@@ -38,6 +39,7 @@ type Controller struct {
 	pods    *podset.Pods[*appsv1.DaemonSet]
 	history *revision.History[*appsv1.DaemonSet]
 	failed  *podset.Backoff
+	images  podset.Images // may be nil
 	loop    *control.Loop
 }
 
@@ -45,7 +47,7 @@ type Controller struct {
 func New(cfg Config) *Controller {
 	selector := func(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector }
 	c := &Controller{
-		client: cfg.Client, events: cfg.Events, failed: podset.NewBackoff(),
+		client: cfg.Client, events: cfg.Events, images: cfg.Images, failed: podset.NewBackoff(),
 		pods: podset.New(podset.Config[*appsv1.DaemonSet]{Client: cfg.Client, Events: cfg.Events, Kind: kube.DaemonSet, Selector: selector}),
 		history: revision.New(revision.Config[*appsv1.DaemonSet]{
 			Client: cfg.Client, Kind: kube.DaemonSet, Selector: selector, HashLabel: appsv1.DefaultDaemonSetUniqueLabelKey,
@@ -99,6 +101,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		c.events.Event(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
 		return 0, nil
 	}
+	if wait := c.pods.Gather(ds, time.Now()); wait > 0 {
+		return wait, nil
+	}
 	mine, err := c.pods.Claim(ctx, ds)
 	if err != nil {
 		return 0, err
@@ -108,6 +113,11 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		return 0, err
 	}
 	st := c.observe(ds, mine, revisions, time.Now())
+	if st.stage(revisions.All); st.staged != nil {
+		if err := c.keepStage(ctx, st, revisions.All); err != nil {
+			return 0, err
+		}
+	}
 	return c.apply(ctx, st, mine, revisions, decide(st))
 }
 
@@ -124,10 +134,11 @@ func (c *Controller) observe(ds *appsv1.DaemonSet, mine podset.Claimed, r revisi
 	rules := sched.RulesOf(like)
 	for _, n := range control.List[*corev1.Node](c.client, kube.Node, "") {
 		bind, stay := rules.Admit(n)
-		st.nodes = append(st.nodes, node{name: n.Name, bind: bind, stay: stay, dark: control.NodeDark(n)})
+		st.nodes = append(st.nodes, node{name: n.Name, bind: bind, stay: stay, dark: control.NodeDark(n), labels: n.Labels})
 	}
 	st.place(mine)
 	key := control.KeyOf(ds)
+	st.replaceable = podset.Replaceable(c.images, c.client, ds, st.hash, &ds.Spec.Template.Spec, func() { c.loop.Enqueue(key) })
 	st.held = func(node string) time.Duration { return c.failed.Wait(key, node, now) }
 	return st
 }

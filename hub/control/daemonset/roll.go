@@ -57,6 +57,9 @@ func (st *state) roll(a *actions) {
 		if n.bind {
 			desired++
 		}
+		if st.closed(n.name) {
+			continue
+		}
 		if n.bind || len(st.pods[n.name]) > 0 {
 			nodes = append(nodes, n)
 		}
@@ -90,8 +93,22 @@ func (st *state) replace(nodes []node, limit int, a *actions) {
 			candidates = append(candidates, old)
 		}
 	}
-	a.remove = append(a.remove, candidates[:min(len(candidates), max(0, limit-down))]...)
+	free, fetching := max(0, limit-down), 0
+	for _, p := range candidates {
+		if free == 0 || fetching >= max(2*limit, leastAhead) {
+			return
+		}
+		if !st.replaceable(p.Spec.NodeName) {
+			fetching++ // its images come first; the next ones may have theirs
+			continue
+		}
+		a.remove = append(a.remove, p)
+		free--
+	}
 }
+
+// leastAhead is how many nodes may fetch images at a time for one update, or twice as many as may be updated at a time.
+const leastAhead = 4
 
 // surge creates new pods beside old ones, at most limit of them beside available ones, and deletes an old pod when the new one on its
 // node is available.

@@ -2,6 +2,7 @@ package daemonset
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,6 +28,10 @@ import (
 //	set key=value...      edits it: the same keys
 //	turn [n]              scheduler and live kubelets act once (or n times), and shows
 //	until-still           turns until nothing changes, showing each turn
+//	annotate key=value    sets petrel.dev/rollout-KEY, or removes it when the value is empty
+//	stage                 the condition of the staged rollout
+//	crashing v2           containers of that image do not start
+//	slow a                the node has no image ahead until "fetched a"
 //	broken v2             pods of that image never become ready
 //	dark a, back a        the node's session ends (and its pods become not ready), or is there again
 //	fail a [Succeeded]    the pod on the node has failed (or succeeded)
@@ -34,6 +39,7 @@ import (
 //	show                  the pods of each node, and the status
 //	revisions             number, image and label of each revision, * for the current one
 //	events                the Events since the last time
+//	rollouts              those of them that are about staged rollouts
 func TestScripts(t *testing.T) {
 	controltest.Scripts(t, func(t *testing.T, path string) {
 		w := newWorld(t)
@@ -47,23 +53,56 @@ type world struct {
 	c      *controltest.Client
 	events *controltest.Events
 	broken map[string]bool // images that never become ready
+	// crashing are those of them whose containers do not start.
+	crashing map[string]bool
+	// slow are nodes without the images of the template, with what to call when they have them.
+	slow map[string]func()
+	// image and number are the DaemonSet's template and its number, as last seen.
+	image, number string
 }
 
 func newWorld(t *testing.T, objs ...kube.Object) *world {
-	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}}
-	ctl := New(Config{Client: w.c, Events: w.events})
+	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, crashing: map[string]bool{}, slow: map[string]func(){}}
+	ctl := New(Config{Client: w.c, Events: w.events, Images: w})
 	go func() { _ = ctl.Run(t.Context()) }()
 	w.settle()
 	return w
+}
+
+// count gives the DaemonSet's template another number when the controller has changed it, as the API does.
+func (w *world) count() {
+	ds, ok := control.Get[*appsv1.DaemonSet](w.c, kube.DaemonSet, "default", "agent")
+	if !ok {
+		return
+	}
+	image, number := ds.Spec.Template.Spec.Containers[0].Image, ds.Annotations[appsv1.DeprecatedTemplateGeneration]
+	if w.image != "" && w.image != image && w.number == number {
+		n, _ := strconv.Atoi(number)
+		number = strconv.Itoa(n + 1)
+		ds = ds.DeepCopy()
+		ds.Annotations[appsv1.DeprecatedTemplateGeneration] = number
+		w.c.Put(ds)
+	}
+	w.image, w.number = image, number
 }
 
 // settle waits until the controller has nothing to do (conflicts come again within a second).
 func (w *world) settle() {
 	for range 3 {
 		synctest.Wait()
+		w.count()
 		time.Sleep(time.Second)
 	}
 	synctest.Wait()
+}
+
+// Ready implements podset.Images.
+func (w *world) Ready(_ kube.Object, n *corev1.Node, _ string, _ *corev1.PodSpec, wake func()) bool {
+	if w.slow[n.Name] == nil {
+		return true
+	}
+	w.slow[n.Name] = wake
+	return false
 }
 
 func daemons(image string) *appsv1.DaemonSet {
@@ -129,6 +168,31 @@ func (w *world) command(cmd string, args []string) string {
 		return w.untilStill()
 	case "broken":
 		w.broken[args[0]] = true
+	case "slow":
+		w.slow[args[0]] = func() {}
+	case "fetched":
+		wake := w.slow[args[0]]
+		delete(w.slow, args[0])
+		wake()
+	case "crashing":
+		w.broken[args[0]], w.crashing[args[0]] = true, true
+	case "annotate":
+		ds := w.set()
+		for _, a := range args {
+			k, v, _ := strings.Cut(a, "=")
+			if ds.Annotations[kube.RolloutPrefix+k] = v; v == "" {
+				delete(ds.Annotations, kube.RolloutPrefix+k)
+			}
+		}
+		if _, err := w.c.Update(w.t.Context(), ds, ""); err != nil {
+			w.t.Fatal(err)
+		}
+	case "stage":
+		c := kube.FindCondition(w.set().Status.Conditions, kube.RolloutCondition)
+		if c == nil {
+			return "none"
+		}
+		return fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message)
 	case "dark", "back":
 		w.setDark(args[0], cmd == "dark")
 	case "fail":
@@ -143,6 +207,8 @@ func (w *world) command(cmd string, args []string) string {
 		return w.show()
 	case "revisions":
 		return w.revisions()
+	case "rollouts":
+		return strings.Join(slices.DeleteFunc(w.events.Take(), func(e string) bool { return !strings.Contains(e, " Rollout") }), "\n")
 	case "events":
 		return strings.Join(w.events.Take(), "\n")
 	default:
@@ -218,6 +284,10 @@ func (w *world) turn() {
 		if !control.PodFinished(p) && !control.PodReady(p) && !w.broken[p.Spec.Containers[0].Image] {
 			p.Status.Phase = corev1.PodRunning
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		}
+		if w.crashing[p.Spec.Containers[0].Image] {
+			p.Status.Phase = corev1.PodRunning
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 		}
 		w.c.Put(p)
 	}

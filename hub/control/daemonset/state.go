@@ -12,6 +12,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/podset"
+	"petrel.dev/petrel/hub/control/rollout"
 )
 
 // state is what is: one DaemonSet, the nodes and its pods. Its objects are shared: read-only.
@@ -28,6 +29,11 @@ type state struct {
 	// held returns how long a failed pod on the node still waits for its deletion; 0: no longer.
 	held func(node string) time.Duration
 	now  time.Time
+	// replaceable reports whether a node has the images of the current template, or does without.
+	replaceable func(node string) bool
+	// staged is how far the rollout may go by its annotations, nil when it is not staged; waves are those of the nodes then.
+	staged *rollout.Decision
+	waves  map[string]int
 
 	after time.Duration // until something depends on time; 0: nothing does
 }
@@ -38,6 +44,8 @@ type node struct {
 	bind bool // a pod belongs here
 	stay bool // a pod that runs here goes on
 	dark bool
+
+	labels map[string]string // shared: read-only
 }
 
 // again asks for another reconcile after d at the latest.
@@ -151,5 +159,6 @@ func (st *state) status() appsv1.DaemonSetStatus {
 		}
 	}
 	s.NumberUnavailable = s.DesiredNumberScheduled - s.NumberAvailable
+	s.Conditions = st.condition(s.Conditions)
 	return s
 }

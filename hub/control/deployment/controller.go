@@ -40,11 +40,13 @@ type Controller struct {
 
 	mu   sync.Mutex
 	dark map[string]bool // the dark nodes, by name; guarded by mu
+	// stagedOnes are the Deployments whose rollouts are staged; guarded by mu.
+	stagedOnes map[control.Key]bool
 }
 
 // New returns a controller; Run starts it.
 func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client, events: cfg.Events, orphans: control.NewOrphans(), dark: map[string]bool{}}
+	c := &Controller{client: cfg.Client, events: cfg.Events, orphans: control.NewOrphans(), dark: map[string]bool{}, stagedOnes: map[control.Key]bool{}}
 	c.loop = &control.Loop{
 		Name: "deployment", Client: cfg.Client, Log: cfg.Log, Workers: 4,
 		Reconcile: c.reconcile,
@@ -52,6 +54,7 @@ func New(cfg Config) *Controller {
 			{GVK: kube.Deployment, Keys: control.OwnKeyUnlessStatus},
 			{GVK: kube.ReplicaSet, Keys: c.replicaSetKeys},
 			{GVK: kube.Node, Keys: c.nodeKeys},
+			{GVK: kube.Pod, Keys: c.podKeys},
 		},
 	}
 	return c
@@ -123,6 +126,9 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	d, ok := control.Get[*appsv1.Deployment](c.client, kube.Deployment, key.Namespace, key.Name)
 	if !ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.stagedOnes, key)
 		return 0, nil
 	}
 	if control.NamespaceEnding(c.client, d.Namespace) {
@@ -145,6 +151,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		st.rss = append(st.rss, obj.(*appsv1.ReplicaSet))
 	}
 	c.lookAtPods(&st)
+	c.readStage(&st)
 	return c.apply(ctx, decide(st), d)
 }
 
@@ -191,18 +198,19 @@ func (c *Controller) apply(ctx context.Context, p actions, d *appsv1.Deployment)
 		}
 		p.revision = created.Annotations[revisionAnnotation]
 	}
-	if p.revision != "" && d.Annotations[revisionAnnotation] != p.revision {
-		up := d.DeepCopy()
-		if up.Annotations == nil {
-			up.Annotations = map[string]string{}
-		}
-		up.Annotations[revisionAnnotation] = p.revision
+	if up := p.written(d); up != nil {
 		got, err := c.client.Update(ctx, up, "")
 		if err != nil {
 			return 0, control.IgnoreNotFound(err)
 		}
 		d = got.(*appsv1.Deployment)
 		p.status.ObservedGeneration = d.Generation
+	}
+	for _, e := range p.stageEvents {
+		c.events.Event(d, e.Type, e.Reason, "%s", e.Message)
+	}
+	if p.template != nil {
+		return 0, nil // the rest is of the template that was before; the change queues the key again
 	}
 	var writes []control.Write
 	for _, ch := range p.update {
@@ -228,6 +236,27 @@ func (c *Controller) apply(ctx context.Context, p actions, d *appsv1.Deployment)
 		}
 	}
 	return p.after, nil
+}
+
+// written returns the Deployment with what its controller keeps outside the status, nil when it is so already.
+func (p *actions) written(d *appsv1.Deployment) *appsv1.Deployment {
+	up := d.DeepCopy()
+	if up.Annotations == nil {
+		up.Annotations = map[string]string{}
+	}
+	if p.revision != "" {
+		up.Annotations[revisionAnnotation] = p.revision
+	}
+	if p.stage != "" {
+		up.Annotations[kube.RolloutState] = p.stage
+	}
+	if p.template != nil {
+		up.Spec.Template = *p.template
+	}
+	if equality.Semantic.DeepEqual(up.Annotations, d.Annotations) && p.template == nil {
+		return nil
+	}
+	return up
 }
 
 // create makes the current ReplicaSet and records it in the status that is written. It returns nil without an error when the ReplicaSet

@@ -39,11 +39,13 @@ type world struct {
 	c      *controltest.Client
 	events *controltest.Events
 	broken map[string]bool // images that never become ready
-	next   int
+	// crashing are those of them whose containers do not start.
+	crashing map[string]bool
+	next     int
 }
 
 func newWorld(t *testing.T, objs ...kube.Object) *world {
-	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}}
+	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, crashing: map[string]bool{}}
 	d := New(Config{Client: w.c, Events: w.events})
 	rs := replicaset.New(replicaset.Config{Client: w.c, Events: &controltest.Events{}})
 	go func() { _ = d.Run(t.Context()) }()
@@ -105,6 +107,9 @@ func (w *world) turn() {
 		if p.Spec.NodeName != "" && !control.PodReady(p) && !w.broken[p.Spec.Containers[0].Image] {
 			p.Status.Phase = corev1.PodRunning
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		}
+		if w.crashing[p.Spec.Containers[0].Image] {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 		}
 		w.c.Put(p)
 	}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"petrel.dev/petrel/hub/control/replicaset"
+	fleet "petrel.dev/petrel/hub/control/rollout"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -28,8 +29,12 @@ type actions struct {
 	remove   []*appsv1.ReplicaSet // empty ones beyond the history limit
 	revision string               // for the Deployment's annotation; "" leaves it
 	status   appsv1.DeploymentStatus
-	events   []string      // ScalingReplicaSet
-	after    time.Duration // until the progress deadline; 0: none is running
+	events   []string // ScalingReplicaSet
+	// stage is the state of a staged rollout for the Deployment's annotation, "" leaves it; template is what it goes back to, or nil.
+	stage       string
+	template    *corev1.PodTemplateSpec
+	stageEvents []fleet.Event
+	after       time.Duration // until the progress deadline; 0: none is running
 }
 
 // change is an update of a ReplicaSet: old is shared and the revision that it depends on, new is a copy.
@@ -42,6 +47,9 @@ func decide(st state) actions {
 	if r.d.DeletionTimestamp != nil {
 		p.status = r.status()
 		return p
+	}
+	if r.limit = r.want; !r.d.Spec.Paused {
+		r.stage()
 	}
 	rolling := false
 	mayCreate := !r.d.Spec.Paused
@@ -76,6 +84,7 @@ func decide(st state) actions {
 	if rolling {
 		p.after = r.progress(&p.status)
 	}
+	r.finishStage(&p)
 	if r.d.Spec.Paused || complete(r.d, &p.status) {
 		p.remove = r.history()
 	}
@@ -138,7 +147,7 @@ var notCopied = map[string]bool{
 // revision; one that comes back (a rollback) keeps its earlier ones in an annotation.
 func (r *rollout) annotate(rs *appsv1.ReplicaSet) {
 	for k, v := range r.d.Annotations {
-		if !notCopied[k] {
+		if !notCopied[k] && !strings.HasPrefix(k, kube.RolloutPrefix) {
 			rs.Annotations[k] = v
 		}
 	}
@@ -190,7 +199,7 @@ func (r *rollout) newReplicaSet() *appsv1.ReplicaSet {
 
 	size := r.goal()
 	if d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
-		size = max(0, min(size, size+surge(d)-r.oldLive()))
+		size = max(0, min(size, r.limit, size+surge(d)-r.oldLive()))
 	}
 	rs := &appsv1.ReplicaSet{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ReplicaSet"},

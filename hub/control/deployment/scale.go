@@ -17,18 +17,19 @@ import (
 func (r *rollout) roll() {
 	surge, unavailable := bounds(r.d)
 	cur, goal := r.sizeOf(r.current), r.goal()
+	grow := min(goal, r.limit)
 	switch {
 	case cur > r.want:
 		r.size[r.current.UID] = r.want
-	case cur < goal:
+	case cur < grow:
 		room := goal + surge - r.oldLive() - cur
-		r.size[r.current.UID] = cur + max(0, min(room, goal-cur))
+		r.size[r.current.UID] = cur + max(0, min(room, grow-cur))
 	}
 
 	cur = r.sizeOf(r.current)
 	least := goal - unavailable
 	// Pods of the current ReplicaSet that do not serve yet must not cost old ones that do.
-	mayGo := r.oldLive() + cur - least - (cur - r.settled())
+	mayGo := min(r.oldLive()+cur-least-(cur-r.settled()), r.oldLive()-r.holds())
 	for _, rs := range r.old { // those that are not ready go first
 		n := max(0, min(mayGo, r.live(rs)-r.available(rs)))
 		r.size[rs.UID] -= n

@@ -28,6 +28,9 @@ import (
 //	turn [n]             scheduler and live kubelets act once (or n times), and shows
 //	until-still          turns until nothing changes, showing each turn
 //	settle               the same, showing the end alone: where the way depends on which of equal pods goes first
+//	annotate key=value   sets petrel.dev/rollout-KEY, or removes it when the value is empty
+//	stage                the conditions Rollout and Progressing
+//	crashing v2          containers of that image do not start
 //	broken v2            pods of that image never become ready
 //	dark a, back a       the node's session ends (and its pods become not ready), or is there again
 //	wait 10m             time passes
@@ -80,6 +83,29 @@ func (w *world) command(cmd string, args []string) string {
 			b.WriteString(now + "\n")
 		}
 		w.t.Fatal("it never becomes still")
+	case "annotate":
+		w.edit(func(d *appsv1.Deployment) {
+			if d.Annotations == nil {
+				d.Annotations = map[string]string{}
+			}
+			for _, a := range args {
+				k, v, _ := strings.Cut(a, "=")
+				if d.Annotations[kube.RolloutPrefix+k] = v; v == "" {
+					delete(d.Annotations, kube.RolloutPrefix+k)
+				}
+			}
+		})
+	case "stage":
+		var out []string
+		d := w.deployment()
+		for _, t := range []appsv1.DeploymentConditionType{kube.RolloutCondition, appsv1.DeploymentProgressing} {
+			if c := kube.FindCondition(d.Status.Conditions, t); c != nil {
+				out = append(out, fmt.Sprintf("%s=%s %s: %s", t, c.Status, c.Reason, c.Message))
+			}
+		}
+		return strings.Join(out, "\n")
+	case "crashing":
+		w.broken[args[0]], w.crashing[args[0]] = true, true
 	case "broken":
 		w.broken[args[0]] = true
 	case "dark":

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	fleet "petrel.dev/petrel/hub/control/rollout"
 )
 
 // Annotations of Kubernetes' deployment controller, which kubectl reads.
@@ -31,6 +33,7 @@ type state struct {
 	// oldPods reports, for Recreate, whether a ReplicaSet has pods on nodes that are not dark which have not ended, terminating
 	// ones included.
 	oldPods map[types.UID]bool
+	staged  *staged // nil when the rollout is not staged
 	now     time.Time
 }
 
@@ -45,6 +48,9 @@ type rollout struct {
 	// the rollout until their node is back.
 	deferred map[types.UID]int64
 	touched  map[types.UID]bool // sizes or annotations that must be written even when equal
+	// stages is how far a staged rollout may go, nil when it is not staged; limit is how large the current ReplicaSet may grow by it.
+	stages *fleet.Decision
+	limit  int64
 }
 
 // newRollout returns the rollout of a state: its ReplicaSets in order, with the sizes that they have. Of several with the current

@@ -115,9 +115,14 @@ func (r *rollout) progress(s *appsv1.DeploymentStatus) time.Duration {
 		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonDeferred, fmt.Sprintf(
 			"%s is rolled out on all nodes in reach; %d pods wait for dark nodes to come back.", name, r.missingOnDark()))
 		return 0
+	case r.stages != nil && r.stages.Waiting:
+		if c == nil || c.Reason != reasonStaged {
+			place(s, r.now, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonStaged, name+" waits: the condition "+kube.RolloutCondition+" says for what.")
+		}
+		return 0
 	case c == nil && r.current != nil:
 		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonFound, fmt.Sprintf("Found new replica set %q", r.current.Name))
-	case c != nil && (c.Reason == reasonDeferred || c.Reason == reasonComplete) || advanced(&r.d.Status, s):
+	case c != nil && (c.Reason == reasonDeferred || c.Reason == reasonComplete || c.Reason == reasonStaged) || advanced(&r.d.Status, s):
 		r.renew(s, name+" is progressing.")
 	case c != nil && c.Reason == reasonTimedOut:
 		return 0

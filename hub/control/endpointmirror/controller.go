@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
@@ -83,7 +82,13 @@ func mirrored(eps kube.Object) bool {
 func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	svc, ok := control.Get[*corev1.Service](c.client, kube.Service, key.Namespace, key.Name)
 	eps, there := control.Get[*corev1.Endpoints](c.client, kube.Endpoints, key.Namespace, key.Name)
-	existing := c.slices(key)
+	var existing []*discoveryv1.EndpointSlice
+	if ok && there && len(svc.Spec.Selector) > 0 {
+		// As of most Services, whose Endpoints change with their pods: what was mirrored before there was a selector belongs to them.
+		existing = c.kept(c.client.Index(kube.EndpointSlice, control.OwnerIndex, string(eps.UID)), key)
+	} else {
+		existing = c.kept(c.client.List(kube.EndpointSlice, key.Namespace), key)
+	}
 	var writes []control.Write
 	switch {
 	case !ok || !there || len(svc.Spec.Selector) > 0 || !mirrored(eps) || svc.DeletionTimestamp != nil || eps.DeletionTimestamp != nil:
@@ -105,12 +110,11 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, control.IgnoreNotFound(err)
 }
 
-// slices returns those of a Service that this controller keeps.
-func (c *controller) slices(key control.Key) []*discoveryv1.EndpointSlice {
-	mine := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: key.Name, discoveryv1.LabelManagedBy: ManagedBy})
-	var out []*discoveryv1.EndpointSlice
-	for _, s := range control.List[*discoveryv1.EndpointSlice](c.client, kube.EndpointSlice, key.Namespace) {
-		if mine.Matches(labels.Set(s.Labels)) && s.DeletionTimestamp == nil {
+// kept returns those of slices that this controller keeps of a Service.
+func (c *controller) kept(slices []kube.Object, key control.Key) (out []*discoveryv1.EndpointSlice) {
+	for _, o := range slices {
+		s := o.(*discoveryv1.EndpointSlice)
+		if s.Labels[discoveryv1.LabelServiceName] == key.Name && s.Labels[discoveryv1.LabelManagedBy] == ManagedBy && s.DeletionTimestamp == nil {
 			out = append(out, s)
 		}
 	}

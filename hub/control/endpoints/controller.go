@@ -14,23 +14,25 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
 )
 
 // controller reconciles Services.
-type controller struct{ client control.Client }
+type controller struct {
+	client   control.Client
+	selected *selection // never nil
+}
 
 // New returns the controller's loop.
 func New(client control.Client, log *slog.Logger) *control.Loop {
-	c := &controller{client}
+	c := &controller{client, newSelection()}
 	return &control.Loop{
 		Name: "endpoints", Client: client, Log: log, Workers: 2,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
-			{GVK: kube.Service, Keys: control.OwnKeyUnlessStatus},
+			{GVK: kube.Service, Keys: c.serviceKeys},
 			{GVK: kube.Pod, Keys: c.podKeys},
 			{GVK: kube.EndpointSlice, Keys: sliceKeys},
 			{GVK: kube.Endpoints},
@@ -39,18 +41,31 @@ func New(client control.Client, log *slog.Logger) *control.Loop {
 	}
 }
 
+// serviceKeys returns the Service itself, unless only its status has changed.
+func (c *controller) serviceKeys(ch control.Change) []control.Key {
+	key := control.KeyOf(ch.Object())
+	svc, _ := ch.New.(*corev1.Service)
+	if svc != nil && !managed(svc) {
+		svc = nil
+	}
+	c.selected.service(key, svc, func() []kube.Object { return c.client.List(kube.Pod, key.Namespace) })
+	return control.OwnKeyUnlessStatus(ch)
+}
+
 // podKeys returns the Services that select the pod or did, when anything changed that endpoints show.
 func (c *controller) podKeys(ch control.Change) []control.Key {
 	if ch.Old != nil && ch.New != nil && sameEndpoint(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
 		return nil
 	}
-	var keys []control.Key
-	for _, svc := range control.List[*corev1.Service](c.client, kube.Service, ch.Object().GetNamespace()) {
-		if selects(svc, ch.Old) || selects(svc, ch.New) {
-			keys = append(keys, control.KeyOf(svc))
-		}
+	var before, now map[string]string
+	if ch.Old != nil {
+		before = ch.Old.GetLabels()
 	}
-	return keys
+	if ch.New != nil {
+		now = ch.New.GetLabels()
+	}
+	o := ch.Object()
+	return c.selected.pod(o.GetNamespace(), o.GetName(), before, now, ch.New == nil)
 }
 
 func sameEndpoint(a, b *corev1.Pod) bool {
@@ -58,11 +73,6 @@ func sameEndpoint(a, b *corev1.Pod) bool {
 		control.PodReady(a) == control.PodReady(b) && control.PodFinished(a) == control.PodFinished(b) &&
 		(a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
 		equality.Semantic.DeepEqual(a.Status.PodIPs, b.Status.PodIPs) && equality.Semantic.DeepEqual(a.Labels, b.Labels)
-}
-
-// selects reports whether a Service that this controller serves selects the pod; nil is not selected.
-func selects(svc *corev1.Service, pod kube.Object) bool {
-	return pod != nil && managed(svc) && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(pod.GetLabels()))
 }
 
 // managed reports whether this controller keeps the Service's endpoints. Without a selector a user keeps them, and an ExternalName
@@ -98,11 +108,7 @@ func (c *controller) nodeKeys(ch control.Change) []control.Key {
 	}
 	var keys []control.Key
 	for _, p := range c.client.Index(kube.Pod, control.NodeIndex, ch.Object().GetName()) {
-		for _, svc := range control.List[*corev1.Service](c.client, kube.Service, p.GetNamespace()) {
-			if selects(svc, p) {
-				keys = append(keys, control.KeyOf(svc))
-			}
-		}
+		keys = append(keys, c.selected.of(p)...)
 	}
 	return keys
 }
@@ -115,10 +121,14 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if !managed(svc) || svc.DeletionTimestamp != nil || control.NamespaceEnding(c.client, svc.Namespace) {
 		return 0, nil
 	}
-	var pods []*corev1.Pod
-	selector := labels.SelectorFromSet(svc.Spec.Selector)
-	for _, p := range control.List[*corev1.Pod](c.client, kube.Pod, svc.Namespace) {
-		if selector.Matches(labels.Set(p.Labels)) {
+	names, wait, ok := c.selected.begin(time.Now(), svc)
+	if !ok {
+		return wait, nil
+	}
+	pods := make([]*corev1.Pod, 0, len(names))
+	selector := selected{selector: svc.Spec.Selector}
+	for _, name := range names {
+		if p, ok := control.Get[*corev1.Pod](c.client, kube.Pod, svc.Namespace, name); ok && selector.matches(p.Labels) {
 			pods = append(pods, p)
 		}
 	}
@@ -134,6 +144,9 @@ func (c *controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 		return 0, nil
 	}
 	err := c.client.Commit(ctx, writes) // slices and Endpoints together: no reader sees them contradict each other
+	if err != nil {
+		c.selected.failed(key)
+	}
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		// Made by the step before, and not in the cache yet; its change queues the key again. If it belongs to

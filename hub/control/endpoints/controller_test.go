@@ -200,6 +200,7 @@ func TestSlicesChangeAsLittleAsPossible(t *testing.T) {
 			t.Errorf("%d endpoints in %d slices, want 250 in 3", total, len(slices()))
 		}
 		c.Writes()
+		time.Sleep(time.Second) // changes of so many pods are gathered for as long
 		c.Put(pod("p007", "10.42.0.8", notReady))
 		synctest.Wait()
 		if w := c.Writes(); len(w) != 2 {

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
@@ -25,8 +24,6 @@ const (
 )
 
 // planLegacy returns the write that brings a Service's Endpoints up to date; nil when they are.
-//
-
 func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) *control.Write {
 	subsets, over := subsetsOf(svc, pods)
 	n := &corev1.Endpoints{
@@ -34,7 +31,7 @@ func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) 
 		ObjectMeta: metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name},
 	}
 	if old != nil {
-		n = old.DeepCopy()
+		n.ObjectMeta = *old.ObjectMeta.DeepCopy()
 	}
 	n.Subsets = subsets
 	n.Labels = serviceLabels(svc)
@@ -47,15 +44,13 @@ func planLegacy(svc *corev1.Service, pods []*corev1.Pod, old *corev1.Endpoints) 
 	switch {
 	case old == nil:
 		return &control.Write{Object: n}
-	case equality.Semantic.DeepEqual(old, n):
+	case maps.Equal(old.Labels, n.Labels) && maps.Equal(old.Annotations, n.Annotations) && equalSubsets(old.Subsets, n.Subsets):
 		return nil
 	}
 	return &control.Write{Object: n, Old: old}
 }
 
 // subsetsOf groups addresses by ports, and reports whether some had to be left out.
-//
-
 func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) (subsets []corev1.EndpointSubset, over bool) {
 	family := ipFamilies(svc)[0]
 	byPorts := map[string]*corev1.EndpointSubset{}

@@ -10,9 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"petrel.dev/petrel/hub/control"
@@ -30,11 +28,14 @@ const (
 type group struct {
 	family    discoveryv1.AddressType    // immutable in a slice
 	ports     []discoveryv1.EndpointPort // of all its endpoints; pods may have other numbers for one named port
+	key       string                     // keyOf family and ports
 	endpoints []discoveryv1.Endpoint     // each with the pod as TargetRef
 }
 
-// key is equal for groups and slices that belong together.
-func (g *group) key() string { return string(g.family) + " " + portsKey(g.ports) }
+// keyOf returns a key that is equal for groups and slices that belong together.
+func keyOf(family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) string {
+	return string(family) + " " + portsKey(ports)
+}
 
 // groupsOf sorts the Service's pods into groups. zone returns a node's zone ("" for none).
 func groupsOf(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) string) []*group {
@@ -45,17 +46,18 @@ func groupsOf(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) st
 			if ip == "" || control.PodFinished(p) {
 				continue
 			}
-			g := &group{family: family, ports: slicePorts(svc, p)}
-			if known := byKey[g.key()]; known != nil {
-				g = known
-			} else {
-				byKey[g.key()] = g
+			ports := slicePorts(svc, p)
+			key := keyOf(family, ports)
+			g := byKey[key]
+			if g == nil {
+				g = &group{family: family, ports: ports, key: key}
+				byKey[key] = g
 			}
 			g.endpoints = append(g.endpoints, endpoint(svc, p, ip, zone))
 		}
 	}
 	// Sorted, so that equal pods lead to equal writes whatever the order of the map.
-	return slices.SortedFunc(maps.Values(byKey), func(a, b *group) int { return cmp.Compare(a.key(), b.key()) })
+	return slices.SortedFunc(maps.Values(byKey), func(a, b *group) int { return cmp.Compare(a.key, b.key) })
 }
 
 // endpoint returns a pod's endpoint with the address ip.
@@ -75,7 +77,34 @@ func endpoint(svc *corev1.Service, p *corev1.Pod, ip string, zone func(string) s
 	if h := hostname(svc, p); h != "" {
 		e.Hostname = &h
 	}
+	if *e.Conditions.Ready {
+		e.Hints = hints(svc, &e)
+	}
 	return e
+}
+
+// hints returns from where an endpoint is to be preferred, by the Service's trafficDistribution; nil: from everywhere alike.
+func hints(svc *corev1.Service, e *discoveryv1.Endpoint) *discoveryv1.EndpointHints {
+	if svc.Spec.TrafficDistribution == nil {
+		return nil
+	}
+	var h discoveryv1.EndpointHints
+	switch *svc.Spec.TrafficDistribution {
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		if e.NodeName != nil {
+			h.ForNodes = []discoveryv1.ForNode{{Name: *e.NodeName}}
+		}
+	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
+	default:
+		return nil
+	}
+	if e.Zone != nil {
+		h.ForZones = []discoveryv1.ForZone{{Name: *e.Zone}}
+	}
+	if h.ForNodes == nil && h.ForZones == nil {
+		return nil
+	}
+	return &h
 }
 
 // planSlices returns what to write so that existing (the Service's slices that this controller keeps) have what is in groups. An
@@ -84,14 +113,15 @@ func planSlices(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, grou
 	families := ipFamilies(svc)
 	if len(groups) == 0 { // an empty slice distinguishes "no endpoints" from "not reconciled yet"
 		for _, f := range families {
-			groups = append(groups, &group{family: f, ports: []discoveryv1.EndpointPort{}})
+			none := []discoveryv1.EndpointPort{}
+			groups = append(groups, &group{family: f, ports: none, key: keyOf(f, none)})
 		}
 	}
 	mine := map[string][]*discoveryv1.EndpointSlice{}
 	var writes []control.Write
 	for _, s := range existing {
-		k := (&group{family: s.AddressType, ports: s.Ports}).key()
-		if slices.ContainsFunc(groups, func(g *group) bool { return g.key() == k }) {
+		k := keyOf(s.AddressType, s.Ports)
+		if slices.ContainsFunc(groups, func(g *group) bool { return g.key == k }) {
 			mine[k] = append(mine[k], s)
 		} else {
 			writes = append(writes, control.Write{Old: s, Delete: true})
@@ -102,72 +132,7 @@ func planSlices(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, grou
 		taken[s.Name] = true
 	}
 	for _, g := range groups {
-		writes = append(writes, planGroup(svc, mine[g.key()], g, taken)...)
-	}
-	return writes
-}
-
-// planGroup returns the writes for the slices of one group. Endpoints stay where they are; new ones fill the free room of slices in
-// order, then new slices. Empty slices are deleted but for one. taken has the names in use; planGroup adds to it.
-func planGroup(svc *corev1.Service, existing []*discoveryv1.EndpointSlice, g *group, taken map[string]bool) []control.Write {
-	wanted := map[types.UID]discoveryv1.Endpoint{}
-	for _, e := range g.endpoints {
-		wanted[e.TargetRef.UID] = e
-	}
-	type room struct {
-		old, new *discoveryv1.EndpointSlice // old: shared, nil for a new slice; new: a copy that may be changed
-	}
-	var rooms []*room
-	for _, s := range existing {
-		r := &room{old: s, new: s.DeepCopy()}
-		r.new.Endpoints = nil
-		for _, e := range s.Endpoints {
-			if e.TargetRef == nil {
-				continue
-			}
-			if w, ok := wanted[e.TargetRef.UID]; ok {
-				r.new.Endpoints = append(r.new.Endpoints, w)
-				delete(wanted, e.TargetRef.UID)
-			}
-		}
-		rooms = append(rooms, r)
-	}
-	var left []discoveryv1.Endpoint // those that no slice has yet, in the order of the pods
-	for _, e := range g.endpoints {
-		if _, ok := wanted[e.TargetRef.UID]; ok {
-			left = append(left, e)
-		}
-	}
-	for _, r := range rooms {
-		n := min(len(left), max(0, perSlice-len(r.new.Endpoints)))
-		r.new.Endpoints = append(r.new.Endpoints, left[:n]...)
-		left = left[n:]
-	}
-	for len(left) > 0 || len(rooms) == 0 {
-		n := min(len(left), perSlice)
-		s := newSlice(svc, g, taken)
-		s.Endpoints = append([]discoveryv1.Endpoint{}, left[:n]...)
-		left = left[n:]
-		rooms = append(rooms, &room{new: s})
-	}
-	var writes []control.Write
-	keptOne := false
-	for i, r := range rooms {
-		last := i == len(rooms)-1
-		if len(r.new.Endpoints) == 0 && r.old != nil && (keptOne || !last) {
-			writes = append(writes, control.Write{Old: r.old, Delete: true})
-			continue
-		}
-		keptOne = true
-		if r.new.Endpoints == nil {
-			r.new.Endpoints = []discoveryv1.Endpoint{} // in JSON [] and not null, which clients do not expect
-		}
-		label(svc, r.new)
-		if r.old == nil {
-			writes = append(writes, control.Write{Object: r.new})
-		} else if !equality.Semantic.DeepEqual(r.old, r.new) {
-			writes = append(writes, control.Write{Object: r.new, Old: r.old})
-		}
+		writes = append(writes, planGroup(svc, mine[g.key], g, taken)...)
 	}
 	return writes
 }
@@ -177,17 +142,19 @@ func newSlice(svc *corev1.Service, g *group, taken map[string]bool) *discoveryv1
 	name := ""
 	for n := 0; name == "" || taken[name]; n++ { // n makes the names of a group's slices differ
 		h := fnv.New32a()
-		_, _ = fmt.Fprintf(h, "%s %s %d", svc.UID, g.key(), n)
+		_, _ = fmt.Fprintf(h, "%s %s %d", svc.UID, g.key, n)
 		name = svc.Name + "-" + rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 36))
 	}
 	taken[name] = true
-	return &discoveryv1.EndpointSlice{
+	s := &discoveryv1.EndpointSlice{
 		TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: svc.Namespace, Name: name, GenerateName: svc.Name + "-",
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(svc, kube.Service)}},
 		AddressType: g.family,
 		Ports:       g.ports,
 	}
+	label(svc, s)
+	return s
 }
 
 // label gives a slice the Service's labels and those by which slices are found.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"testing"
@@ -9,7 +10,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/controltest"
@@ -159,6 +162,37 @@ func TestPodsOfADeletedNodeEndFailed(t *testing.T) {
 		d := control.PodCondition(p, corev1.DisruptionTarget)
 		if p.Name != "kept" || p.DeletionTimestamp == nil || p.Status.Phase != corev1.PodFailed || d == nil || d.Reason != "DeletionByPodGC" {
 			t.Errorf("%s: %+v", p.Name, p.Status)
+		}
+	})
+}
+
+// TestEvictedPodsSayWhy checks that a pod which a taint drives out has the reason in its status, and is written again when another
+// writer was faster.
+func TestEvictedPodsSayWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := readyNode("n")
+		n.Spec.Taints = []corev1.Taint{{Key: "leave", Effect: corev1.TaintEffectNoExecute}}
+		p := podOn("n", "p")
+		p.Finalizers = []string{"example.com/keep"}
+		c := controltest.New(t, n, p)
+		refused := 0
+		c.Refuse = func(verb string, obj kube.Object, sub string) error {
+			if obj.GetName() == "p" && sub == "status" && refused < 2 {
+				refused++
+				return apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "p", errors.New("it has changed"))
+			}
+			return nil
+		}
+		s := newSessions()
+		s.up["n"] = true
+		startNode(t, c, s)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		got := c.Stored(kube.Pod, "default")[0].(*corev1.Pod)
+		d := control.PodCondition(got, corev1.DisruptionTarget)
+		if got.DeletionTimestamp == nil || refused != 2 || d == nil || d.Status != corev1.ConditionTrue || d.Reason != "DeletionByTaintManager" ||
+			d.Message != "Taint manager: deleting due to NoExecute taint" {
+			t.Errorf("deleted: %t, after %d conflicts, condition %+v", got.DeletionTimestamp != nil, refused, d)
 		}
 	})
 }

@@ -57,16 +57,31 @@ func (e *eviction) run(ctx context.Context, n *corev1.Node, presence contact, no
 		case wait > 0:
 			next = soonest(next, wait)
 		default:
-			uid := p.UID
-			derr := e.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-			if derr == nil {
-				e.events.Event(p, corev1.EventTypeNormal, "TaintManagerEviction", "Deleting pod %s/%s because of taint %s on node %s", p.Namespace, p.Name, by, n.Name)
-			} else if !apierrors.IsConflict(derr) {
-				errs = append(errs, control.IgnoreNotFound(derr))
-			}
+			errs = append(errs, e.evict(ctx, p, n.Name, by))
 		}
 	}
 	return next, control.JoinErrors(errs...)
+}
+
+// evict deletes a pod, with the reason in its status: who counts failures must see that this is none.
+func (e *eviction) evict(ctx context.Context, p *corev1.Pod, node, taint string) error {
+	marked := p.DeepCopy()
+	marked.Status.Conditions = kube.SetCondition(marked.Status.Conditions, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation, LastTransitionTime: metav1.Now(),
+		Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
+	})
+	if err := e.client.Commit(ctx, []control.Write{{Object: marked, Old: p, Subresource: "status"}}); err != nil {
+		return control.IgnoreNotFound(err) // a conflict is tried again
+	}
+	uid := p.UID
+	err := e.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	switch {
+	case err == nil:
+		e.events.Event(p, corev1.EventTypeNormal, "TaintManagerEviction", "Deleting pod %s/%s because of taint %s on node %s", p.Namespace, p.Name, taint, node)
+	case apierrors.IsConflict(err):
+		return nil // another pod has the name
+	}
+	return control.IgnoreNotFound(err)
 }
 
 // holdOff returns how much longer a dark node's pods are left alone because it may be the hub that was cut off.

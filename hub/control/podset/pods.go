@@ -36,14 +36,15 @@ type Config[O kube.Object] struct {
 // Pods finds, makes and deletes the pods of owners of one kind. Its methods may be called from several workers, each with
 // an owner of its own, as control.Loop does. owner is as the cache has it.
 type Pods[O kube.Object] struct {
-	cfg     Config[O]        // does not change after New
-	orphans *control.Orphans // pods without a controller, kept by Keys
-	refused refusals         // has its own lock
+	cfg      Config[O]        // does not change after New
+	orphans  *control.Orphans // pods without a controller, kept by Keys
+	refused  refusals         // has its own lock
+	gathered gathering        // has its own lock
 }
 
 // New returns the Pods of a controller. Keys must be its loop's only source of Pods.
 func New[O kube.Object](cfg Config[O]) *Pods[O] {
-	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans()}
+	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans(), gathered: gathering{last: map[control.Key]reconciled{}}}
 }
 
 // Keys is the Source.Keys for Pods. It returns the owners that the pod belongs to or has belonged to, and for a pod without
@@ -86,7 +87,10 @@ func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
 }
 
 // Forget drops what is kept about an owner that is gone.
-func (p *Pods[O]) Forget(owner control.Key) { p.refused.forget(owner) }
+func (p *Pods[O]) Forget(owner control.Key) {
+	p.refused.forget(owner)
+	p.gathered.forget(owner)
+}
 
 // Claim returns the owner's pods, after it has released the active ones that its selector no longer matches and adopted those
 // without a controller that it matches. With a Finalizer this holds for ended ones too.
@@ -96,6 +100,7 @@ func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 		return Claimed{}, fmt.Errorf("%s %s: selector: %w", strings.ToLower(p.cfg.Kind.Kind), control.KeyOf(owner), err)
 	}
 	c := divide(owner, control.Index[*corev1.Pod](p.cfg.Client, kube.Pod, control.OwnerIndex, string(owner.GetUID())))
+	p.gathered.note(owner, len(c.Active)+len(c.Ending)+len(c.Ended), time.Now())
 	claimed := c.Active
 	if p.cfg.Finalizer != "" {
 		claimed = slices.Concat(c.Active, c.Ended)

@@ -72,11 +72,24 @@ func NewOf[O kube.Object](cfg Config, kind Kind[O]) *Controller[O] {
 		Name: kind.Loop, Client: cfg.Client, Log: cfg.Log, Workers: 4,
 		Reconcile: c.reconcile,
 		Sources: []control.Source{
-			{GVK: kind.GVK, Keys: control.OwnKeyUnlessStatus},
+			{GVK: kind.GVK, Keys: c.ownKeys},
 			{GVK: kube.Pod, Keys: c.pods.Keys},
 		},
 	}
 	return c
+}
+
+// ownKeys are those of a changed owner. Counts that another client has written into the status are put right; a condition that changes is
+// the controller's own report of a failure, and no reason to try again at once.
+func (c *Controller[O]) ownKeys(ch control.Change) []control.Key {
+	if keys := control.OwnKeyUnlessStatus(ch); keys != nil {
+		return keys
+	}
+	before, now := c.kind.View(ch.Old.(O)).Status, c.kind.View(ch.New.(O)).Status
+	if !equality.Semantic.DeepEqual(before.Conditions, now.Conditions) {
+		return nil
+	}
+	return []control.Key{control.KeyOf(ch.New)}
 }
 
 // Run reconciles until ctx ends.
@@ -89,6 +102,9 @@ func (c *Controller[O]) reconcile(ctx context.Context, key control.Key) (time.Du
 		return 0, nil
 	}
 	now, rs := time.Now(), c.kind.View(owner)
+	if wait := c.pods.Gather(owner, now); wait > 0 {
+		return wait, nil
+	}
 	mine, err := c.pods.Claim(ctx, owner)
 	if err != nil {
 		return 0, err

@@ -116,3 +116,20 @@ func TestFailureIsReported(t *testing.T) {
 		}
 	})
 }
+
+// TestStatusOfAnotherWriter puts a status right that another client has written.
+func TestStatusOfAnotherWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controltest.New(t, web(2))
+		start(t, c)
+		wrong := stored(t, c).DeepCopy()
+		wrong.Status.Replicas = 7
+		if _, err := c.Update(t.Context(), wrong, "status"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := stored(t, c).Status.Replicas; n != 2 {
+			t.Errorf("status says %d replicas, want 2", n)
+		}
+	})
+}

@@ -6,10 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/volumebinder"
@@ -28,14 +26,19 @@ const (
 type outcome struct {
 	*entry
 	decision sched.Decision
+	victims  []*sched.Pod           // that must go for it, those aside that are leaving
+	preempts bool                   // it has been promised room that victims leave
 	writes   []control.Write        // in one commit
 	bindings []volumebinder.Binding // of claims that get their volume with the pod
+	failed   bool                   // it could not be written
 }
 
-// round decides about each pod of the batch and commits all of it together.
+// round decides about each pod of the batch and commits all of it together. Then the victims of those that preempt are evicted, and
+// pods that wait like those that have got something are tried next.
 func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 	now := time.Now()
-	refused, volumes := map[types.UID]refusal{}, promised{}
+	refused, volumes := map[string]*refusal{}, promised{}
+	s.budgets = nil
 	outcomes := make([]*outcome, 0, len(batch))
 	for _, e := range batch {
 		if volumes.has(e.prepared) {
@@ -44,16 +47,20 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 		}
 		o := &outcome{entry: e}
 		err := contain.Do(s.cfg.Log, site, control.KeyOf(e.pod).String(), func() error {
-			if o.decision = s.decide(e, refused); len(o.decision.Claims) > 0 {
+			r := s.decide(e, refused)
+			if o.decision = r.decision; len(o.decision.Claims) > 0 {
 				if why := s.bindVolumes(o); why != "" {
-					o.decision = sched.Decision{Nodes: o.decision.Nodes, Unready: why}
+					o.decision = sched.Decision{Nodes: o.decision.Nodes, Unready: why, Cures: sched.Volumes}
 				}
 				volumes.add(o)
 			}
-			if o.decision.Fits() {
+			switch {
+			case o.decision.Fits():
 				s.assume(o, now)
-			} else {
-				s.park(o, now)
+			case r.decision.Fits(): // it waits for its volume, not for room
+				s.park(o, "", now)
+			default:
+				s.park(o, s.preempt(o, r), now)
 			}
 			return nil
 		})
@@ -64,34 +71,39 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 		}
 		outcomes = append(outcomes, o)
 	}
-	s.commit(ctx, slices.DeleteFunc(outcomes, func(o *outcome) bool { return len(o.writes) == 0 }))
+	s.commit(ctx, slices.DeleteFunc(slices.Clone(outcomes), func(o *outcome) bool { return len(o.writes) == 0 }))
+	s.evict(ctx, outcomes)
+	got := map[string]int{}
+	for _, o := range outcomes {
+		s.cfg.Metrics.attempt(o)
+		if len(s.queue.groups) > 0 && (o.decision.Fits() || o.preempts) {
+			got[o.classOf()]++
+		}
+	}
+	for class, n := range got {
+		s.queue.follow(class, n)
+	}
 }
 
-// refusal is a decision that found no node, and for which spec and architectures.
+// refusal is a decision, and what was found about preemption if it is a refusal that equal pods share.
 type refusal struct {
-	spec     *corev1.PodSpec
-	archs    string
 	decision sched.Decision
+	hopeless string // why preemption does not help; "" when it may, or is not known yet
 }
 
-// decide calls sched. Replicas with one spec share a refusal within a round: room only shrinks during it, so when one of a
-// thousand replicas fits nowhere, the others need not be compared with every node. Pods with affinity to other pods, with
-// spread constraints or with claims are excepted.
-func (s *Scheduler) decide(e *entry, refused map[types.UID]refusal) sched.Decision {
-	spec, owner := &e.pod.Spec, metav1.GetControllerOf(e.pod)
-	alone := len(spec.TopologySpreadConstraints) == 0 && (spec.Affinity == nil || spec.Affinity.PodAffinity == nil)
-	if owner == nil || !alone || len(e.prepared.Claims()) > 0 {
-		return s.snap.Schedule(e.prepared)
+// decide calls sched. Pods of one class share a refusal within a round: room only shrinks during it, so when one of a thousand
+// replicas fits nowhere, the others need not be compared with every node. One to which room is promised is not like the others.
+func (s *Scheduler) decide(e *entry, refused map[string]*refusal) *refusal {
+	if len(refused) > 0 && e.nominated == "" {
+		if r := refused[e.classOf()]; r != nil {
+			return r
+		}
 	}
-	archs := e.pod.Annotations[kube.ArchitecturesAnnotation]
-	if r, ok := refused[owner.UID]; ok && r.archs == archs && equality.Semantic.DeepEqual(r.spec, spec) {
-		return r.decision
+	r := &refusal{decision: s.snap.Schedule(e.prepared)}
+	if !r.decision.Fits() && e.nominated == "" && e.prepared.Independent() {
+		refused[e.classOf()] = r
 	}
-	d := s.snap.Schedule(e.prepared)
-	if !d.Fits() {
-		refused[owner.UID] = refusal{spec, archs, d}
-	}
-	return d
+	return r
 }
 
 // assume puts the pod on its node in the snapshot and marks the binding for writing.
@@ -104,23 +116,32 @@ func (s *Scheduler) assume(o *outcome, now time.Time) {
 	o.writes = append(o.writes, control.Write{Object: bound, Old: o.pod, Subresource: "binding"})
 }
 
-// park makes the pod wait for a change of the fleet. A changed condition is marked for writing; when the last write is less than
-// rewriteEvery ago, the pod is queued for that time instead.
-func (s *Scheduler) park(o *outcome, now time.Time) {
+// park makes the pod wait for a change of the fleet. A changed condition or nomination is marked for writing; when only the message
+// is new and the last write is less than rewriteEvery ago, the pod is tried again at that time.
+func (s *Scheduler) park(o *outcome, preemption string, now time.Time) {
+	flushed := o.flushed
+	o.cures = o.decision.Cures
 	s.queue.failed(o.entry, now)
-	s.queue.put(o.entry, parked)
+	s.queue.park(o.entry, now)
 	message := o.decision.Message()
+	if preemption != "" {
+		message += " " + preemption
+	}
 	have := control.PodCondition(o.pod, corev1.PodScheduled)
-	if have != nil && have.Status == corev1.ConditionFalse && have.Reason == corev1.PodReasonUnschedulable && have.Message == message {
-		s.report(o.entry, message, now)
+	same := have != nil && have.Status == corev1.ConditionFalse && have.Reason == corev1.PodReasonUnschedulable && have.Message == message
+	nominated := o.pod.Status.NominatedNodeName == o.nominated
+	if same && nominated {
+		if !flushed {
+			s.report(o.entry, message, now)
+		}
 		return
 	}
-	if soon := o.wrote.Add(rewriteEvery); !o.wrote.IsZero() && soon.After(now) {
-		o.notYet = soon
-		s.queue.put(o.entry, later)
+	if soon := o.wrote.Add(rewriteEvery); nominated && !o.wrote.IsZero() && soon.After(now) {
+		s.queue.sooner(o.entry, soon)
 		return
 	}
 	failed := o.pod.DeepCopy()
+	failed.Status.NominatedNodeName = o.nominated
 	setScheduled(failed, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 		Reason: corev1.PodReasonUnschedulable, Message: message}, now)
 	o.writes = append(o.writes, control.Write{Object: failed, Old: o.pod, Subresource: "status"})
@@ -171,8 +192,12 @@ func (s *Scheduler) write(ctx context.Context, key string, writes []control.Writ
 // unassume undoes assume.
 func (s *Scheduler) unassume(o *outcome) {
 	delete(s.assumed, o.pod.UID)
-	s.snap.RemovePod(o.pod.UID)
+	if p, ok := s.snap.Pod(o.pod.UID); ok {
+		s.snap.RemovePod(o.pod.UID)
+		s.left(p)
+	}
 	s.unbindVolumes(o)
+	s.snap.Nominate(o.prepared, o.nominated)
 }
 
 // settle acts on the result of one outcome's write.
@@ -180,24 +205,26 @@ func (s *Scheduler) settle(o *outcome, err error) {
 	binding := o.decision.Fits()
 	switch {
 	case err == nil && binding:
-		s.queue.remove(o.pod.UID)
+		s.drop(o.pod.UID)
+		s.changes.add(sched.PodCame, o.decision.Node)
 		s.provisioned(o)
 		s.cfg.Events.Event(o.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", o.pod.Namespace, o.pod.Name, o.decision.Node)
 	case err == nil:
 	case binding:
 		s.unassume(o)
-		s.queue.wake(time.Now()) // its room is free again
 		s.retry(o, err)
 	default:
 		o.wrote = time.Time{}
+		s.nominate(o.entry, o.pod.Status.NominatedNodeName)
 		s.retry(o, err)
 	}
 }
 
 // retry queues a pod whose write failed. A conflict is not logged: the feed is about to deliver the other writer's change.
 func (s *Scheduler) retry(o *outcome, err error) {
+	o.failed = true
 	if apierrors.IsNotFound(err) {
-		s.queue.remove(o.pod.UID)
+		s.drop(o.pod.UID)
 		return
 	}
 	if !apierrors.IsConflict(err) {
@@ -205,7 +232,8 @@ func (s *Scheduler) retry(o *outcome, err error) {
 	}
 	if s.queue.entries[o.pod.UID] == o.entry {
 		s.queue.failed(o.entry, time.Now())
+		s.queue.put(o.entry, tried)
 		s.queue.behind(o.entry)
-		s.queue.put(o.entry, later)
+		s.queue.delay(o.entry, o.due)
 	}
 }

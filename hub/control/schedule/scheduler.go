@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
@@ -23,30 +22,32 @@ type Config struct {
 	// Events is where decisions are reported to users; nil discards.
 	Events control.Events
 	Log    *slog.Logger // nil discards
-	// Images reports for which architectures images exist; nil: nothing is known, and any node may have any pod.
+	// Images reports for which architectures images exist, and where they are; nil: nothing is known, and any node may have any pod.
 	Images Images
-}
-
-// Images reports for which architectures images exist.
-type Images interface {
-	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. Without
-	// architectures: nothing is known of this image any more. saw must return at once.
-	Subscribe(ctx context.Context, saw func(image string, architectures []string))
+	// Links reports which nodes are connected; nil: all are alike.
+	Links Links
+	// Metrics count what is decided; nil: nobody sees them.
+	Metrics *Metrics
 }
 
 // Scheduler binds pods to nodes. New makes one.
 type Scheduler struct {
 	cfg Config // does not change after New; no field is nil
 
-	mu     sync.Mutex
-	intake []control.Change    // not yet taken in, in commit order; guarded by mu
-	images map[string][]string // not yet taken in: architectures by image; guarded by mu
-	signal chan struct{}       // one token while intake or images may hold something
+	mu      sync.Mutex
+	intake  []control.Change // not yet taken in, in commit order; guarded by mu
+	reports reports          // not yet taken in; guarded by mu
+	signal  chan struct{}    // one token while intake or reports may hold something
 
 	// The rest is owned by Run's goroutine.
 	snap    *sched.Snapshot // with assumed pods on their nodes
 	queue   *queue
 	assumed map[types.UID]bool // bound in the snapshot, and not yet by a change from the feed
+	gated   map[types.UID]bool // pods that wait for their scheduling gates
+	links   map[string]*link   // by node; those without an entry have lost nothing
+	linksAt time.Time          // when the qualities of all were last worked out
+	changes changes            // since the queue was last woken
+	budgets *budgets           // of the round that is going on; nil until one is needed
 }
 
 // New returns a Scheduler; Run starts it.
@@ -57,7 +58,11 @@ func New(cfg Config) *Scheduler {
 	if cfg.Events == nil {
 		cfg.Events = nobody{}
 	}
-	return &Scheduler{cfg: cfg, images: map[string][]string{}, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(), assumed: map[types.UID]bool{}}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	return &Scheduler{cfg: cfg, reports: newReports(), links: map[string]*link{}, signal: make(chan struct{}, 1), snap: sched.NewSnapshot(), queue: newQueue(),
+		assumed: map[types.UID]bool{}, gated: map[types.UID]bool{}}
 }
 
 type nobody struct{}
@@ -72,9 +77,7 @@ const maxBatch = 256
 
 // Run schedules until ctx ends, and returns nil then.
 func (s *Scheduler) Run(ctx context.Context) error {
-	if s.cfg.Images != nil {
-		s.cfg.Images.Subscribe(ctx, s.sawImage)
-	}
+	s.follow(ctx)
 	s.cfg.Client.Subscribe(ctx, s.saw, append([]kube.GVK{kube.Pod, kube.Node, kube.Namespace}, volumeKinds...)...)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
@@ -82,6 +85,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		now := time.Now()
 		s.takeIn(now)
+		s.wakeQueue()
+		s.cfg.Metrics.pending(s.queue, len(s.gated))
 		if batch := s.queue.take(now, maxBatch); len(batch) > 0 {
 			s.round(ctx, batch)
 			continue
@@ -107,14 +112,6 @@ func (s *Scheduler) saw(c control.Change) {
 	s.wake()
 }
 
-// sawImage is called by Images.
-func (s *Scheduler) sawImage(image string, architectures []string) {
-	s.mu.Lock()
-	s.images[image] = architectures
-	s.mu.Unlock()
-	s.wake()
-}
-
 func (s *Scheduler) wake() {
 	select {
 	case s.signal <- struct{}{}:
@@ -125,96 +122,122 @@ func (s *Scheduler) wake() {
 // takeIn brings snapshot and queue up to what the feed has delivered.
 func (s *Scheduler) takeIn(now time.Time) {
 	s.mu.Lock()
-	changes, images := s.intake, s.images
-	s.intake, s.images = nil, map[string][]string{}
+	changes, reports := s.intake, s.reports
+	s.intake, s.reports = nil, newReports()
 	s.mu.Unlock()
-	roomier := len(images) > 0 // this is rare, so it is not checked which of them allows more
-	for name, architectures := range images {
-		s.snap.SetImage(name, architectures...)
-	}
 	for _, c := range changes {
-		contain.Go(s.cfg.Log, site, control.KeyOf(c.Object()).String(), func() { roomier = s.takeOne(c) || roomier })
+		contain.Go(s.cfg.Log, site, control.KeyOf(c.Object()).String(), func() { s.takeOne(c) })
 	}
-	if roomier {
-		s.queue.wake(now)
-	}
+	s.takeReports(reports, now) // afterwards: what is said of nodes that are not known is forgotten
 }
 
-// takeOne applies one change to snapshot and queue, and reports whether there may be more room now.
-func (s *Scheduler) takeOne(c control.Change) bool {
+// takeOne applies one change to snapshot and queue.
+func (s *Scheduler) takeOne(c control.Change) {
 	switch c.GVK {
 	case kube.Pod:
-		return s.pod(c)
+		s.pod(c)
 	case kube.Node:
-		return s.node(c)
+		s.node(c)
 	case kube.Namespace:
+		s.changes.add(sched.NamespaceLabels, "")
 		if c.New == nil {
 			s.snap.RemoveNamespace(c.Old.GetName())
 		} else {
 			s.snap.SetNamespace(c.New.GetName(), c.New.GetLabels())
 		}
 	default:
-		return s.volume(c)
+		s.volume(c)
 	}
-	return false
 }
 
-// node applies a changed node and reports whether pods that fitted nowhere may fit now.
-func (s *Scheduler) node(c control.Change) bool {
-	if c.New == nil {
-		s.snap.RemoveNode(c.Old.GetName())
-		return true // its zone may have been the emptiest, which held others back by their spread constraints
-	}
-	n := c.New.(*corev1.Node)
-	if c.Old != nil && sameForScheduling(c.Old.(*corev1.Node), n) {
-		return false
-	}
-	s.snap.SetNode(n)
-	return true
-}
-
-// sameForScheduling reports whether an update of a node changes nothing that placement depends on, as the usual update of a
-// condition does.
-func sameForScheduling(a, b *corev1.Node) bool {
-	return a.UID == b.UID && a.Spec.Unschedulable == b.Spec.Unschedulable && maps.Equal(a.Labels, b.Labels) &&
-		equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints) &&
-		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) &&
-		a.Status.NodeInfo.Architecture == b.Status.NodeInfo.Architecture
-}
-
-// pod applies a changed pod and reports whether it has made room, or may now satisfy the affinity of others.
-func (s *Scheduler) pod(c control.Change) bool {
+// pod applies a changed pod.
+func (s *Scheduler) pod(c control.Change) {
+	uid := c.Object().GetUID()
+	old, was := s.snap.Pod(uid)
 	if c.New == nil || control.PodFinished(c.New.(*corev1.Pod)) {
-		uid := c.Object().GetUID()
 		delete(s.assumed, uid)
-		s.queue.remove(uid)
-		_, was := s.snap.Pod(uid)
-		s.snap.RemovePod(uid)
-		return was
+		s.drop(uid)
+		if was {
+			s.snap.RemovePod(uid)
+			s.left(old)
+		}
+		return
 	}
 	pod := c.New.(*corev1.Pod)
-	old, was := s.snap.Pod(pod.UID)
 	switch {
 	case pod.Spec.NodeName != "":
-		delete(s.assumed, pod.UID)
-		s.queue.remove(pod.UID)
+		delete(s.assumed, uid)
+		s.drop(uid)
 		if was && old.Object.ResourceVersion == pod.ResourceVersion {
-			return false
+			return
 		}
-		s.snap.SetPod(sched.NewPod(pod))
-		// Another pod's affinity may have waited for this one; spreading stops counting one that leaves.
-		return !was || !maps.Equal(old.Object.Labels, pod.Labels) || (old.Object.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil)
-	case s.assumed[pod.UID]: // an older version: the feed has yet to deliver the binding
+		prepared := sched.NewPod(pod)
+		s.snap.SetPod(prepared)
+		s.changes.add(placedChange(old, prepared), pod.Spec.NodeName)
+	case s.assumed[uid]: // an older version: the feed has yet to deliver the binding
 	case wanted(pod):
-		s.queue.set(pod)
+		delete(s.gated, uid)
+		s.waiting(pod)
 	default:
-		s.queue.remove(pod.UID)
+		s.drop(uid)
+		if len(pod.Spec.SchedulingGates) > 0 && ours(pod) {
+			s.gated[uid] = true
+		}
 	}
-	return false
+}
+
+// left notes that a pod occupies its node, and its claims, no longer.
+func (s *Scheduler) left(p *sched.Pod) {
+	s.changes.add(sched.PodLeft, p.Object.Spec.NodeName)
+	if len(p.Claims()) > 0 {
+		s.changes.add(sched.Volumes, "")
+	}
+}
+
+// placedChange returns what the new version of a pod that has a node may mean to pods that wait; old is nil for a new one.
+func placedChange(old, pod *sched.Pod) (what sched.Change) {
+	if old == nil {
+		return sched.PodCame
+	}
+	if !maps.Equal(old.Object.Labels, pod.Object.Labels) {
+		what |= sched.PodLabels
+	}
+	if (old.Object.DeletionTimestamp == nil) != (pod.Object.DeletionTimestamp == nil) || pod.NeedsLess(old) {
+		what |= sched.PodLeft // spreading stops counting one that leaves
+	}
+	return what
+}
+
+// waiting takes in a pod that waits for a node, and what its status says of a promise, if that has changed.
+func (s *Scheduler) waiting(pod *corev1.Pod) {
+	before := s.queue.entries[pod.UID]
+	same := before != nil && before.pod.Status.NominatedNodeName == pod.Status.NominatedNodeName
+	e := s.queue.set(pod)
+	node := e.nominated
+	if !same {
+		node = pod.Status.NominatedNodeName
+	}
+	if node != "" || e.nominated != "" {
+		s.nominate(e, node)
+	}
+}
+
+// drop forgets a pod that waits no longer for this scheduler, and what was promised to it.
+func (s *Scheduler) drop(uid types.UID) {
+	delete(s.gated, uid)
+	if e := s.queue.entries[uid]; e != nil {
+		s.queue.remove(uid)
+		if e.nominated != "" {
+			s.nominate(e, "")
+		}
+	}
 }
 
 // wanted reports whether an unbound pod is this scheduler's to place, now.
 func wanted(pod *corev1.Pod) bool {
-	return pod.DeletionTimestamp == nil && len(pod.Spec.SchedulingGates) == 0 &&
-		(pod.Spec.SchedulerName == "" || pod.Spec.SchedulerName == corev1.DefaultSchedulerName)
+	return pod.DeletionTimestamp == nil && len(pod.Spec.SchedulingGates) == 0 && ours(pod)
+}
+
+func ours(pod *corev1.Pod) bool {
+	return pod.Spec.SchedulerName == "" || pod.Spec.SchedulerName == corev1.DefaultSchedulerName
 }

@@ -26,13 +26,15 @@ import (
 type world struct {
 	*testing.T
 	*controltest.Client
-	events controltest.Events
-	images schedule.Images
+	events  controltest.Events
+	images  schedule.Images
+	links   schedule.Links
+	metrics *schedule.Metrics
 }
 
 func play(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, Client: controltest.New(t)}
+		w := &world{T: t, Client: controltest.New(t), metrics: schedule.NewMetrics()}
 		f(w)
 	})
 }
@@ -40,7 +42,7 @@ func play(t *testing.T, f func(w *world)) {
 // start runs a scheduler until the test ends.
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images})
+	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images, Links: w.links, Metrics: w.metrics})
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	w.Cleanup(func() {
@@ -141,9 +143,9 @@ func TestParksUntilTheFleetChanges(t *testing.T) {
 		w.Put(node("a", "2"))
 		w.start()
 		w.Put(pod("big", "3"))
-		const lacks = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
+		const lacks = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 		w.want("big", lacks)
-		w.wantEvents("Warning FailedScheduling Pod/big: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.wantEvents("Warning FailedScheduling Pod/big: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 
 		w.Writes() // so far
 		time.Sleep(24 * time.Hour)
@@ -172,14 +174,14 @@ func TestRoomIsUsedAgain(t *testing.T) {
 		w.want("one", "a")
 		w.Put(pod("two", "1"))
 		w.Put(pod("three", "1"))
-		w.want("two", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("two", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 		one, _ := control.Get[*corev1.Pod](w.Client, kube.Pod, "default", "one")
 		one = one.DeepCopy()
 		one.Status.Phase = corev1.PodSucceeded
 		time.Sleep(time.Minute)
 		w.Put(one)
 		w.want("two", "a")
-		w.want("three", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("three", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 		time.Sleep(time.Minute)
 		w.Remove(kube.Pod, "default", "two")
 		w.want("three", "a")
@@ -196,7 +198,7 @@ func TestPriorityGoesFirst(t *testing.T) {
 		w.Put(high)
 		w.start()
 		w.want("high", "a")
-		w.want("low", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("low", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 	})
 }
 
@@ -220,7 +222,7 @@ func TestChangingReasonIsWrittenNowAndThen(t *testing.T) {
 			t.Errorf("the condition was written %d times in 100 s", writes)
 		}
 		time.Sleep(time.Minute)
-		w.want("big", "Unschedulable: 0/100 nodes are available: 100 Insufficient cpu.")
+		w.want("big", "Unschedulable: 0/100 nodes are available: 100 Insufficient cpu. preemption: 0/100 nodes are available: 100 Preemption is not helpful for scheduling.")
 	})
 }
 
@@ -233,7 +235,7 @@ func TestWaitingToWriteDoesNotMissAChange(t *testing.T) {
 		w.Put(n)
 		w.start()
 		w.Put(pod("p", "1"))
-		w.want("p", "Unschedulable: 0/1 nodes are available: 1 node(s) were unschedulable.")
+		w.want("p", "Unschedulable: 0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		time.Sleep(2 * time.Second)
 		tainted := n.DeepCopy()
 		tainted.Spec.Taints = []corev1.Taint{{Key: "busy", Effect: corev1.TaintEffectNoSchedule}}
@@ -271,7 +273,7 @@ func TestOneConflictDoesNotHoldUpTheRest(t *testing.T) {
 		if bound != 4 {
 			t.Errorf("%d of 5 bound", bound)
 		}
-		w.want("p2", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+		w.want("p2", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 		fail = false
 		w.Put(node("b", "1"))
 		time.Sleep(maxWait)
@@ -301,7 +303,7 @@ func TestPromisesCountWhileTheCacheIsBehind(t *testing.T) {
 		for _, name := range []string{"one", "two", "three"} {
 			at[w.at(name)]++
 		}
-		want := map[string]int{"a": 1, "b": 1, "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu.": 1}
+		want := map[string]int{"a": 1, "b": 1, "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.": 1}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
@@ -315,7 +317,7 @@ func TestArchitecturesOfImages(t *testing.T) {
 		p := pod("web", "1")
 		p.Annotations = map[string]string{kube.ArchitecturesAnnotation: "amd64, riscv64"}
 		w.Put(p)
-		w.want("web", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64 riscv64).")
+		w.want("web", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64 riscv64). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		// It is that pod's own word: others with the same image go their way.
 		w.Put(pod("other", "1"))
 		w.want("other", "a")
@@ -330,6 +332,8 @@ func TestArchitecturesOfImages(t *testing.T) {
 // imageReports stands for the image reports of nodes.
 type imageReports struct{ saw func(string, []string) }
 
+func (*imageReports) SubscribeNodes(context.Context, func(string, string, bool)) {}
+
 func (i *imageReports) Subscribe(_ context.Context, saw func(string, []string)) {
 	i.saw = saw
 	saw("app", []string{"amd64"})
@@ -343,7 +347,7 @@ func TestLearnsArchitectures(t *testing.T) {
 		w.Put(node("a", "4"))
 		w.start()
 		w.Put(pod("one", "1"))
-		refused := "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64)."
+		refused := "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for amd64). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 		w.want("one", refused)
 		p := pod("override", "1")
 		p.Annotations = map[string]string{kube.ArchitecturesAnnotation: "arm64"}
@@ -357,7 +361,7 @@ func TestLearnsArchitectures(t *testing.T) {
 		w.want("one", "a")
 		known.saw("app", []string{"riscv64"})
 		w.Put(pod("two", "1"))
-		w.want("two", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for riscv64).")
+		w.want("two", "Unschedulable: 0/1 nodes are available: 1 node(s) had architecture arm64, for which there is no image app (only for riscv64). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		time.Sleep(time.Second)
 		annotated := pod("two", "1")
 		annotated.Annotations = map[string]string{kube.ArchitecturesAnnotation: "arm64"}
@@ -378,4 +382,54 @@ func updates(writes []string, kind string) (out []string) {
 		}
 	}
 	return out
+}
+
+// sessions stands for the connections of nodes.
+type sessions struct {
+	lost map[string]bool
+	saw  func(node string)
+}
+
+func (s *sessions) Presence(node string) (bool, time.Time) { return !s.lost[node], time.Time{} }
+
+func (s *sessions) Watch(_ context.Context, saw func(node string)) { s.saw = saw }
+
+func (s *sessions) set(node string, connected bool) {
+	s.lost[node] = !connected
+	s.saw(node)
+	synctest.Wait()
+}
+
+// A node that is not connected now is the last choice; one that loses its connection often is avoided until that is long ago.
+func TestPrefersGoodConnections(t *testing.T) {
+	play(t, func(w *world) {
+		links := &sessions{lost: map[string]bool{}}
+		w.links = links
+		w.Put(node("a", "64"))
+		w.Put(node("b", "4")) // less is left there
+		w.start()
+		links.set("a", true)
+		links.set("b", true)
+		place := func(name, where string) {
+			w.Helper()
+			w.Put(pod(name, "1"))
+			w.want(name, where)
+			w.Remove(kube.Pod, "default", name)
+		}
+		place("p1", "a")
+		links.set("a", false)
+		place("p2", "b")
+		links.set("a", true)
+		place("p3", "b") // it was lost a moment ago
+		links.set("b", false)
+		place("p4", "a")
+		links.set("b", true)
+		for range 3 {
+			links.set("a", false)
+			links.set("a", true)
+		}
+		place("p5", "b")
+		time.Sleep(24 * time.Hour)
+		place("p6", "a")
+	})
 }

@@ -17,8 +17,8 @@ import (
 // volumeKinds are the kinds that placement depends on for pods with claims.
 var volumeKinds = []kube.GVK{kube.PersistentVolumeClaim, kube.PersistentVolume, kube.StorageClass}
 
-// volume applies a change of a claim, a volume or a class. It reports whether a pod that waits may go now.
-func (s *Scheduler) volume(c control.Change) bool {
+// volume applies a change of a claim, a volume or a class.
+func (s *Scheduler) volume(c control.Change) {
 	switch o := c.Object().(type) {
 	case *corev1.PersistentVolumeClaim:
 		if c.New == nil {
@@ -27,7 +27,10 @@ func (s *Scheduler) volume(c control.Change) bool {
 			s.snap.SetClaim(o)
 		}
 		key := o.Namespace + "/" + o.Name
-		return s.queue.any(func(claims []string) bool { return slices.Contains(claims, key) })
+		if s.queue.any(func(claims []string) bool { return slices.Contains(claims, key) }) {
+			s.changes.add(sched.Volumes, "")
+		}
+		return
 	case *corev1.PersistentVolume:
 		if c.New == nil {
 			s.snap.RemoveVolume(o.Name)
@@ -41,7 +44,7 @@ func (s *Scheduler) volume(c control.Change) bool {
 			s.snap.SetStorageClass(o)
 		}
 	}
-	return c.New != nil && s.queue.any(func(claims []string) bool { return len(claims) > 0 })
+	s.changes.add(sched.Volumes, "")
 }
 
 // any reports whether a pod with such claims waits.
@@ -58,20 +61,16 @@ func (q *queue) any(want func(claims []string) bool) bool {
 // before; otherwise what the pod waits for: a volume that an external provisioner makes. Then the writes of the outcome give that
 // provisioner the node.
 func (s *Scheduler) bindVolumes(o *outcome) (waits string) {
-	node, ok := control.Get[*corev1.Node](s.cfg.Client, kube.Node, "", o.decision.Node)
-	if !ok {
-		return fmt.Sprintf("node %q is gone", o.decision.Node) // the feed is about to deliver that
-	}
 	for _, p := range o.decision.Claims {
 		switch {
 		case p.Volume != nil:
 			o.bindings = append(o.bindings, volumebinder.Bind(p.Volume, p.Claim))
 		case p.Class.Provisioner == localpath.Provisioner:
-			o.bindings = append(o.bindings, volumebinder.Provision(p.Claim, p.Class, node))
+			o.bindings = append(o.bindings, volumebinder.Provision(p.Claim, p.Class, p.Node))
 		default:
-			waits = fmt.Sprintf("waiting for the provisioner %s to make the volume of persistentvolumeclaim %q on node %s", p.Class.Provisioner, p.Claim.Name, node.Name)
-			if p.Claim.Annotations[kube.SelectedNode] != node.Name {
-				o.writes = append(o.writes, control.Write{Object: volumebinder.SelectNode(p.Claim, node.Name), Old: p.Claim})
+			waits = fmt.Sprintf("waiting for the provisioner %s to make the volume of persistentvolumeclaim %q on node %s", p.Class.Provisioner, p.Claim.Name, p.Node.Name)
+			if p.Claim.Annotations[kube.SelectedNode] != p.Node.Name {
+				o.writes = append(o.writes, control.Write{Object: volumebinder.SelectNode(p.Claim, p.Node.Name), Old: p.Claim})
 			}
 		}
 	}

@@ -55,8 +55,8 @@ func TestVolumeComesWithThePod(t *testing.T) {
 		w.Put(storageClass("local-path", localpath.Provisioner))
 		w.start()
 		w.Put(with(pod("one", "1"), "data"))
-		w.want("one", `Unschedulable: 0/2 nodes are available: persistentvolumeclaim "data" not found.`)
-		w.wantEvents(`Warning FailedScheduling Pod/one: 0/2 nodes are available: persistentvolumeclaim "data" not found.`)
+		w.want("one", `Unschedulable: 0/2 nodes are available: persistentvolumeclaim "data" not found. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.`)
+		w.wantEvents(`Warning FailedScheduling Pod/one: 0/2 nodes are available: persistentvolumeclaim "data" not found. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.`)
 		time.Sleep(time.Second)
 		before := w.Revision()
 		w.Put(claimOf("data", "local-path"))
@@ -72,7 +72,7 @@ func TestVolumeComesWithThePod(t *testing.T) {
 		w.Put(with(pod("two", "500m"), "data"))
 		w.want("two", "a")
 		w.Put(with(pod("three", "1"), "data"))
-		w.want("three", "Unschedulable: 0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match PersistentVolume's node affinity.")
+		w.want("three", "Unschedulable: 0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match PersistentVolume's node affinity. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.")
 	})
 }
 
@@ -132,7 +132,7 @@ func TestEachDiskOnce(t *testing.T) {
 				t.Errorf("pod on %s has %s", where, v)
 			}
 		}
-		want := map[string]int{"a": 1, "b": 1, "Unschedulable: 0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind.": 1}
+		want := map[string]int{"a": 1, "b": 1, "Unschedulable: 0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.": 1}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Error(diff)
 		}
@@ -164,5 +164,30 @@ func TestExternalProvisioner(t *testing.T) {
 		c.Annotations[kube.BindCompleted] = "yes"
 		w.Put(c)
 		w.want("p", "a")
+	})
+}
+
+// A claim that one pod at a time may use goes to the more important one.
+func TestPreemptsForAClaim(t *testing.T) {
+	play(t, func(w *world) {
+		w.Put(node("a", "4"))
+		w.Put(node("b", "4"))
+		w.Put(storageClass("local-path", localpath.Provisioner))
+		single := claimOf("data", "local-path")
+		single.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+		w.Put(single)
+		w.start()
+		w.Put(with(prior("low", "1", 1), "data"))
+		_, on := w.volumeOf("data")
+		w.want("low", on)
+		w.Put(with(prior("high", "1", 100), "data"))
+		w.wantNominated("high", on)
+		if !w.leaving("low") {
+			t.Error("low stays")
+		}
+		time.Sleep(maxWait)
+		w.Remove(kube.Pod, "default", "low")
+		time.Sleep(maxWait)
+		w.want("high", on)
 	})
 }

@@ -31,6 +31,7 @@ import (
 type Config struct {
 	Client control.Client
 	Events control.Events // as statefulset-controller
+	Images podset.Images  // nil: images are not fetched ahead
 	Log    *slog.Logger
 }
 
@@ -41,6 +42,7 @@ type Controller struct {
 	pods    *podset.Pods[*appsv1.StatefulSet]
 	history *revision.History[*appsv1.StatefulSet]
 	failed  *podset.Backoff
+	images  podset.Images // may be nil
 	loop    *control.Loop
 }
 
@@ -48,7 +50,7 @@ type Controller struct {
 func New(cfg Config) *Controller {
 	selector := func(s *appsv1.StatefulSet) *metav1.LabelSelector { return s.Spec.Selector }
 	c := &Controller{
-		client: cfg.Client, events: cfg.Events, failed: podset.NewBackoff(),
+		client: cfg.Client, events: cfg.Events, images: cfg.Images, failed: podset.NewBackoff(),
 		pods: podset.New(podset.Config[*appsv1.StatefulSet]{
 			Client: cfg.Client, Events: cfg.Events, Kind: kube.StatefulSet, Selector: selector, Report: report,
 			Named: func(s *appsv1.StatefulSet, p *corev1.Pod) bool { _, ok := ordinal(s, p.Name); return ok },
@@ -107,6 +109,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	if control.NamespaceEnding(c.client, s.Namespace) {
 		return 0, nil
 	}
+	if wait := c.pods.Gather(s, time.Now()); wait > 0 {
+		return wait, nil
+	}
 	mine, err := c.pods.Claim(ctx, s)
 	if err != nil {
 		return 0, err
@@ -130,6 +135,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 // observe puts together what decide depends on.
 func (c *Controller) observe(s *appsv1.StatefulSet, mine podset.Claimed, r revision.Revisions) (*state, error) {
 	st := &state{set: s, now: time.Now(), update: version{r.Current.Name, &s.Spec.Template}}
+	st.replaceable = podset.Replaceable(c.images, c.client, s, r.Current.Name, &s.Spec.Template.Spec, func() { c.loop.Enqueue(control.KeyOf(s)) })
 	st.current = st.update
 	for _, cr := range r.All {
 		if cr.Name == s.Status.CurrentRevision && cr.UID != r.Current.UID {

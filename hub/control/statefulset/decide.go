@@ -162,6 +162,9 @@ func (st *state) roll(a *actions) {
 			return
 		}
 		if p.Labels[appsv1.StatefulSetRevisionLabel] != st.update.name && p.DeletionTimestamp == nil {
+			if st.serves(p) && !st.replaceable(p.Spec.NodeName) {
+				return // it goes on serving while its node fetches the images
+			}
 			a.remove = append(a.remove, p)
 			a.updating = p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name
 			return

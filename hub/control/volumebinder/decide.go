@@ -211,6 +211,10 @@ func (w world) anyVolume(c *corev1.PersistentVolumeClaim, a *actions) {
 	_, selected := c.Annotations[kube.SelectedNode]
 	switch {
 	case delayed && !selected:
+		if why := refused(c, class); why != "" {
+			a.say(c, corev1.EventTypeWarning, reasonProvisionFailed, "%s", why)
+			break // only a volume that is made by hand can help
+		}
 		w.sayWhoIsAwaited(c, a)
 	case name != "":
 		w.provision(c, class, name, a)
@@ -277,6 +281,14 @@ func (w world) sayWhoIsAwaited(c *corev1.PersistentVolumeClaim, a *actions) {
 	}
 }
 
+// refused returns why the built-in provisioner will not make a volume for the claim, whatever pod comes; "" when it is not its claim.
+func refused(c *corev1.PersistentVolumeClaim, class *storagev1.StorageClass) string {
+	if class.Provisioner != localpath.Provisioner {
+		return ""
+	}
+	return localpath.Refuses(c, class)
+}
+
 // provision makes a volume for the claim, or asks an external provisioner to. The built-in one mostly has nothing to do here: the
 // scheduler makes its volumes. What comes here are claims whose node another scheduler has selected, and refusals.
 func (w world) provision(c *corev1.PersistentVolumeClaim, class *storagev1.StorageClass, name string, a *actions) {
@@ -287,7 +299,7 @@ func (w world) provision(c *corev1.PersistentVolumeClaim, class *storagev1.Stora
 	case class == nil:
 		failed("storageclass.storage.k8s.io %q not found", name)
 	case class.Provisioner == localpath.Provisioner:
-		if why := localpath.Refuses(c, class); why != "" {
+		if why := refused(c, class); why != "" {
 			failed("%s", why)
 			return
 		}

@@ -110,6 +110,7 @@ func (s *Sets) wait(now time.Time, n *set, p *corev1.Pod) bool {
 		until = now.Add(patience)
 		n.pending[p.UID] = until
 	}
+	s.out.Waiting = append(s.out.Waiting, n.node)
 	if s.out.Wake.IsZero() || until.Before(s.out.Wake) {
 		s.out.Wake = until
 	}

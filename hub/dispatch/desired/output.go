@@ -14,8 +14,9 @@ type Output struct {
 	Ops []Op
 	// Failed are objects that could not be composed; nodes keep what they have of them.
 	Failed []Failure
-	// Wake is when to call Expire; zero: nothing new is pending.
-	Wake time.Time
+	// Wake is when to call Expire, for the nodes in Waiting; zero: nothing new is pending.
+	Wake    time.Time
+	Waiting []string
 }
 
 // Verb is what an Op does.

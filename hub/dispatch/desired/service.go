@@ -69,7 +69,11 @@ func serviceObject(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) (*
 		j.HealthPort = uint16(s.Spec.HealthCheckNodePort)
 	}
 	for _, e := range endpoints {
-		j.Endpoints = append(j.Endpoints, sliceEndpoints(e)...)
+		for _, x := range sliceEndpoints(e) {
+			if needed(&j, &x) {
+				j.Endpoints = append(j.Endpoints, x)
+			}
+		}
 	}
 	slices.SortFunc(j.Endpoints, func(a, b svcproxy.Endpoint) int {
 		if c := a.Addr.Compare(b.Addr); c != 0 {
@@ -78,6 +82,16 @@ func serviceObject(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) (*
 		return strings.Compare(a.Node+" "+a.Hostname, b.Node+" "+b.Hostname)
 	})
 	return object(wire.KindService, s, &j)
+}
+
+// needed reports whether a node may ever send anything to an endpoint, or answer with it in DNS. What is left out of a Service makes no
+// traffic when it changes: a pod that has its address and is not ready yet is no news. It leaves out of the endpoint where it is, unless
+// the Service prefers or takes only what is on the node.
+func needed(s *svcproxy.Service, e *svcproxy.Endpoint) bool {
+	if !s.LocalOnlyInternal && !s.LocalOnlyExternal && s.HealthPort == 0 {
+		e.Node = ""
+	}
+	return e.Ready || s.PublishNotReady || e.Serving && e.Terminating
 }
 
 // sourceRanges returns the networks that may use a load balancer, none for all: by the field, or by the annotation that it came from.
@@ -129,6 +143,14 @@ func sliceEndpoints(e *discoveryv1.EndpointSlice) []svcproxy.Endpoint {
 		}
 		if x.NodeName != nil {
 			p.Node = *x.NodeName
+		}
+		if x.Hints != nil && ready {
+			for _, z := range x.Hints.ForZones {
+				p.Zones = append(p.Zones, z.Name)
+			}
+			for _, n := range x.Hints.ForNodes {
+				p.Nodes = append(p.Nodes, n.Name)
+			}
 		}
 		out = append(out, p)
 	}

@@ -2,6 +2,8 @@ package desired
 
 import (
 	"encoding/json"
+	"fmt"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,5 +56,44 @@ func TestServiceFields(t *testing.T) {
 		if s := made(c.spec); !c.want(&s) {
 			t.Errorf("%s: %+v", name, s)
 		}
+	}
+}
+
+// TestNodesGetWhatTheyCanUse checks that what no node sends anything to makes no difference to them, and that hints reach them.
+func TestNodesGetWhatTheyCanUse(t *testing.T) {
+	made := func(spec corev1.ServiceSpec, endpoints ...discoveryv1.Endpoint) (out svcproxy.Service, version uint64) {
+		t.Helper()
+		w, err := serviceObject(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "web"}, Spec: spec},
+			[]*discoveryv1.EndpointSlice{{Endpoints: endpoints}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(w.Data, &out); err != nil {
+			t.Fatal(err)
+		}
+		return out, w.Version
+	}
+	e := func(ip string, ready, serving, terminating bool) discoveryv1.Endpoint {
+		node := "n1"
+		return discoveryv1.Endpoint{Addresses: []string{ip}, NodeName: &node,
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating}}
+	}
+	hinted := e("10.42.0.1", true, true, false)
+	hinted.Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "quay"}}, ForNodes: []discoveryv1.ForNode{{Name: "n1"}}}
+	all := []discoveryv1.Endpoint{hinted, e("10.42.0.2", false, false, false), e("10.42.0.3", false, true, true), e("10.42.0.4", false, false, true)}
+
+	got, version := made(corev1.ServiceSpec{}, all...)
+	if len(got.Endpoints) != 2 || got.Endpoints[0].Node != "" || fmt.Sprint(got.Endpoints[0].Hints) != "{[quay] [n1]}" || !got.Endpoints[1].Terminating {
+		t.Errorf("a node gets %+v", got.Endpoints)
+	}
+	if _, v := made(corev1.ServiceSpec{}, all[0], all[2]); v != version {
+		t.Error("endpoints that nobody uses make a difference")
+	}
+	if got, _ := made(corev1.ServiceSpec{PublishNotReadyAddresses: true}, all...); len(got.Endpoints) != 4 {
+		t.Errorf("of a Service that publishes all, a node gets %+v", got.Endpoints)
+	}
+	local := corev1.ServiceInternalTrafficPolicyLocal
+	if got, _ := made(corev1.ServiceSpec{InternalTrafficPolicy: &local}, all...); got.Endpoints[0].Node != "n1" {
+		t.Errorf("where the endpoints of a local Service are is left out: %+v", got.Endpoints)
 	}
 }

@@ -17,6 +17,7 @@ type shared struct {
 	parts   map[types.NamespacedName]map[string]kube.Object // by the object they are part of, and their own name
 	sent    map[types.NamespacedName]version                // what nodes have
 	stale   map[types.NamespacedName]struct{}               // to be composed again
+	own     bool                                            // an object itself is stale, not only parts
 }
 
 // version is what nodes have of a shared object.
@@ -33,6 +34,7 @@ func newShared(src Source) *shared {
 }
 
 func (x *shared) change(old, new kube.Object) {
+	x.own = true
 	if new == nil {
 		delete(x.objects, nameOf(old))
 		x.stale[nameOf(old)] = struct{}{}
@@ -72,6 +74,16 @@ type Stale struct {
 // String returns kind, namespace and name.
 func (k Stale) String() string { return string(k.from.Kind) + " " + text(k.name) }
 
+// HasStale reports whether Stale would return anything, and whether a pod has to find some of it on its node when it starts.
+func (s *Sets) HasStale() (any, beforePods bool) {
+	for _, x := range s.shared {
+		if len(x.stale) > 0 {
+			any, beforePods = true, beforePods || x.BeforePods && x.own
+		}
+	}
+	return any, beforePods
+}
+
 // Stale returns the shared objects that have changed since it was called last. Call Share for each.
 func (s *Sets) Stale() (list []Stale) {
 	for _, x := range s.shared {
@@ -79,6 +91,7 @@ func (s *Sets) Stale() (list []Stale) {
 			list = append(list, Stale{x, name})
 		}
 		clear(x.stale)
+		x.own = false
 	}
 	return list
 }

@@ -25,6 +25,9 @@ type Source struct {
 	// All is true when every node needs every object.
 	All bool
 
+	// BeforePods is true when a pod that is sent after an object was made has to find it on its node, as it has to find the Services that
+	// its environment names. Of sources with All; their parts may come later.
+	BeforePods bool
 	// With returns the kind and the name of a second object that is composed in, of sources with Refs; no name: none. It must be
 	// one that changes with the first only, in whatever of it nodes get.
 	With func(o kube.Object) (kube.GVK, types.NamespacedName)
@@ -49,7 +52,7 @@ func Table() []Source {
 		{Kind: wire.KindPod, GVK: kube.Pod, Node: podNode, Compose: alone(podObject)},
 		{Kind: wire.KindNode, GVK: kube.Node, Node: kube.Object.GetName, Compose: alone(nodeObject), Hides: wire.KindPeer},
 		{Kind: wire.KindPeer, GVK: kube.Node, All: true, Compose: alone(peerObject)},
-		{Kind: wire.KindService, GVK: kube.Service, All: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
+		{Kind: wire.KindService, GVK: kube.Service, All: true, BeforePods: true, Compose: serviceWithSlices, Part: kube.EndpointSlice, PartOf: sliceService},
 		{Kind: wire.KindConfigMap, GVK: kube.ConfigMap, Refs: inNamespaceOf(core.PodConfigMaps), Compose: alone(configMapObject)},
 		{Kind: wire.KindSecret, GVK: kube.Secret, Refs: inNamespaceOf(core.PodSecrets), Compose: alone(secretObject)},
 		{Kind: wire.KindRuntimeClass, GVK: kube.RuntimeClass, Refs: runtimeClass, Compose: alone(runtimeClassObject)},

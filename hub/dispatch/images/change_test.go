@@ -112,6 +112,35 @@ func TestReportsFollowThePods(t *testing.T) {
 	}
 }
 
+// TestSubscribeNodes checks that it is known which nodes have an image, for as long as their reports count.
+func TestSubscribeNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster()
+		c.pod("web", "n1", "init:1", "app:1")
+		c.Report(c.now, "n1", batch("app:1", "arm64"))
+		var got []string
+		ctx, cancel := context.WithCancel(t.Context())
+		c.SubscribeNodes(ctx, func(image, node string, has bool) { got = append(got, fmt.Sprint(image, " ", node, " ", has)) })
+		c.Report(c.now, "n2", batch("app:1", "arm64")) // it has no such pod
+		c.pod("far", "n2", "init:1", "app:1")
+		c.Report(c.now, "n2", batch("app:1", "arm64"))
+		next := c.pod("web", "n1")
+		c.now = next
+		c.Expire(c.now)
+		c.Forget(c.now, "n2")
+		if want := []string{"app:1 n1 true", "app:1 n2 true", "app:1 n1 false", "app:1 n2 false"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		cancel()
+		synctest.Wait()
+		c.pod("web", "n1", "init:1", "app:1")
+		c.Report(c.now, "n1", batch("app:1", "arm64"))
+		if len(got) > 4 || len(c.located["app:1"]) != 1 {
+			t.Errorf("after its end: %q, %v", got, c.located)
+		}
+	})
+}
+
 // TestSubscribe checks that a subscriber gets what is known, then each change, and after its end nothing.
 func TestSubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

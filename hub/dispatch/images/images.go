@@ -34,7 +34,9 @@ type Images struct {
 	mu          sync.Mutex
 	known       map[string][]string                                // what subscribers have got: sorted architectures, by image; guarded by mu
 	subscribers map[int]func(image string, architectures []string) // by id; guarded by mu
-	next        int                                                // id of the next subscriber; grows only; guarded by mu
+	located     map[string]map[string]bool                         // the nodes whose report counts, by image; none is empty; guarded by mu
+	locators    map[int]func(image, node string, has bool)         // by id; guarded by mu
+	next        int                                                // id of the next subscriber of either kind; grows only; guarded by mu
 }
 
 // report is what one node has reported of one image.
@@ -57,7 +59,7 @@ func (r *report) counts(now time.Time, image string) bool {
 // New returns Images without reports. uses reports whether a pod with an image is bound to a node, as of the last Change.
 func New(uses func(node, image string) bool) *Images {
 	return &Images{uses: uses, reports: map[string]map[string]*report{}, count: map[string]int{}, known: map[string][]string{},
-		subscribers: map[int]func(string, []string){}}
+		subscribers: map[int]func(string, []string){}, located: map[string]map[string]bool{}, locators: map[int]func(string, string, bool){}}
 }
 
 // Subscribe calls f with the architectures that images are known to exist for: with all that is known, and then with each
@@ -75,6 +77,26 @@ func (i *Images) Subscribe(ctx context.Context, f func(image string, architectur
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		delete(i.subscribers, id)
+	})
+}
+
+// SubscribeNodes calls f with the nodes that have an image, as far as they report it: with all that are known, and then with each
+// change, one call at a time, until ctx ends. Any goroutine may call it.
+func (i *Images) SubscribeNodes(ctx context.Context, f func(image, node string, has bool)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	id := i.next
+	i.next++
+	i.locators[id] = f
+	for image, nodes := range i.located {
+		for node := range nodes {
+			f(image, node, true)
+		}
+	}
+	context.AfterFunc(ctx, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.locators, id)
 	})
 }
 
@@ -258,6 +280,39 @@ func (i *Images) update(now time.Time, image string) {
 	}
 	slices.Sort(known)
 	i.publish(image, slices.Compact(known))
+	i.locate(now, image)
+}
+
+// locate calls the subscribers with the nodes that have an image now and had it not before, or the other way round.
+func (i *Images) locate(now time.Time, image string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	was := i.located[image]
+	notify := func(node string, has bool) {
+		for _, f := range i.locators {
+			f(image, node, has)
+		}
+	}
+	for node := range was {
+		if r := i.reports[image][node]; r == nil || !r.counts(now, image) {
+			delete(was, node)
+			notify(node, false)
+		}
+	}
+	for node, r := range i.reports[image] {
+		if was[node] || !r.counts(now, image) {
+			continue
+		}
+		if was == nil {
+			was = map[string]bool{}
+			i.located[image] = was
+		}
+		was[node] = true
+		notify(node, true)
+	}
+	if len(was) == 0 {
+		delete(i.located, image)
+	}
 }
 
 func (i *Images) publish(image string, known []string) {

@@ -30,6 +30,8 @@ const (
 	maxAnswers = 256
 	// historyVersion is the link version that has Complete, and histories in Welcome and Refuse.
 	historyVersion = 2
+	// roundsVersion is the link version since which an agent takes differences of what all nodes get.
+	roundsVersion = 3
 	// A probed node that has not answered by then counts as gone.
 	probeLimit = 5 * time.Second
 )
@@ -88,7 +90,7 @@ type Session struct {
 	waiting  []*wire.Batch // passed to the driver and not committed: at most one
 	revision func() uint64 // set by Accept
 	version  uint32        // that the node speaks
-	complete bool          // Complete has been sent
+	complete bool          // Complete has been sent, and the node's map was not asked for since
 	probe    time.Time     // zero: no probe under way
 	lastSeen time.Time     // of the last frame of the node's own
 	out      Output
@@ -179,6 +181,9 @@ func (s *Session) Accept(w wire.Welcome, down *wire.Sender, peer wire.Hash, up *
 	s.down, s.up, s.revision = down, up, revision
 	w.Version, w.Up, w.Revision = wire.Version, up.Hash(), revision()
 	s.pipe.Send(&w)
+	if s.version >= roundsVersion {
+		down.UseRounds()
+	}
 	down.Begin(peer)
 }
 
@@ -203,8 +208,8 @@ func (s *Session) Bye(now time.Time, code wire.Code, message string) {
 	}
 }
 
-// Settle informs the node, once in a session, that it has its whole desired set as soon as that is so. Call it only while no object
-// of the set is pending.
+// Settle informs the node that it has its whole desired set as soon as that is so: once in a session, and again after its copy was
+// found to differ, since it may have differed when it was informed. Call it only while no object of the set is pending.
 func (s *Session) Settle() {
 	if s.state == open && !s.complete && s.version >= historyVersion && s.down.Settled() {
 		s.complete = true
@@ -248,6 +253,10 @@ func (s *Session) message(m wire.Message) {
 	case *wire.NeedMap:
 		s.answer(&wire.Have{Entries: s.up.Entries()})
 	case *wire.Batch:
+		if len(m.Rounds) > 0 {
+			s.end(fmt.Errorf("a batch of reports with rounds: %w", wire.ErrFormat))
+			return
+		}
 		if m.Seq != s.upSeq+1 || len(s.waiting) > 0 {
 			s.end(fmt.Errorf("batch %d after %d, of which %d are not answered: %w", m.Seq, s.upSeq, len(s.waiting), wire.ErrFormat))
 			return
@@ -277,8 +286,8 @@ func (s *Session) answer(m wire.Message) {
 
 // Have passes the node's map on to the desired set.
 func (s *Session) Have(h *wire.Have) {
-	if s.state == open {
-		s.down.Have(h)
+	if s.state == open && s.down.Have(h) {
+		s.complete = false
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"k8s.io/kubernetes/pkg/apis/flowcontrol/validation"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Kinds returns the declarations.
@@ -18,9 +19,8 @@ func Kinds() []*resource.Kind {
 }
 
 func flowSchemaKind() *resource.Kind {
-	k := resource.Declare(flowcontrolv1.SchemeGroupVersion.WithKind("FlowSchema"), "flowschemas", "flowschema")
+	k := resource.Declare(kube.FlowSchema, "flowschemas", "flowschema")
 	k.ClusterScoped()
-	k.Inert = resource.NothingActs
 	k.Rules = resource.Strategy[flowcontrol.FlowSchema]{
 		PrepareCreate: func(f *flowcontrol.FlowSchema) {
 			f.Status = flowcontrol.FlowSchemaStatus{}
@@ -50,10 +50,9 @@ func flowSchemaKind() *resource.Kind {
 
 func priorityLevelConfigurationKind() *resource.Kind {
 	type level = flowcontrol.PriorityLevelConfiguration
-	k := resource.Declare(flowcontrolv1.SchemeGroupVersion.WithKind("PriorityLevelConfiguration"),
+	k := resource.Declare(kube.PriorityLevelConfiguration,
 		"prioritylevelconfigurations", "prioritylevelconfiguration")
 	k.ClusterScoped()
-	k.Inert = resource.NothingActs
 	validate := func(l *level) field.ErrorList {
 		return validation.ValidatePriorityLevelConfiguration(l, flowcontrolv1.SchemeGroupVersion, validation.PriorityLevelValidationOptions{})
 	}

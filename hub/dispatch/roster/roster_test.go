@@ -1,4 +1,4 @@
-package dispatch
+package roster
 
 import (
 	"testing"
@@ -49,15 +49,15 @@ func TestRoster(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			var r roster
+			var r Roster
 			for k, c := range changes {
-				device, lost := r.change(c.old, c.new)
+				device, lost := r.Change(c.old, c.new)
 				if lost != (c.lost != "") || lost && device != wire.NodeID(c.lost) {
 					t.Errorf("change %d: %s lost its Node: %v, want %q", k, device, lost, c.lost)
 				}
 				for _, key := range []string{"k1", "k2"} {
-					if r.names[key] != c.known[key] || r.has(wire.NodeID(key)) != (c.known[key] != "") {
-						t.Errorf("change %d: %s is known as %q, %v; want %q", k, key, r.names[key], r.has(wire.NodeID(key)), c.known[key])
+					if r.names[key] != c.known[key] || r.Has(wire.NodeID(key)) != (c.known[key] != "") {
+						t.Errorf("change %d: %s is known as %q, %v; want %q", k, key, r.names[key], r.Has(wire.NodeID(key)), c.known[key])
 					}
 				}
 			}

@@ -1,4 +1,5 @@
-package cli
+// Package once is discovery that asks the server once per command.
+package once
 
 import (
 	"slices"
@@ -8,9 +9,9 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-// onceDiscovery asks the server once per command. A disk cache would save one request and cost stale answers after a CRD
+// Discovery asks the server once, and keeps the answer for as long as the command runs. A disk cache would save one request and cost stale answers after a CRD
 // was added; the hub answers aggregated discovery in a millisecond.
-type onceDiscovery struct {
+type Discovery struct {
 	discovery.DiscoveryInterface
 
 	mu        sync.Mutex
@@ -21,7 +22,7 @@ type onceDiscovery struct {
 }
 
 // ServerGroupsAndResources implements discovery.DiscoveryInterface from the one answer.
-func (d *onceDiscovery) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+func (d *Discovery) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.fetched {
@@ -33,7 +34,7 @@ func (d *onceDiscovery) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav
 
 // ServerPreferredResources implements discovery.DiscoveryInterface from the one answer, in the server's order of groups:
 // the library's own comes from a map, and `get all` would print types in another order each time.
-func (d *onceDiscovery) ServerPreferredResources() ([]*metav1.APIResourceList, error) {
+func (d *Discovery) ServerPreferredResources() ([]*metav1.APIResourceList, error) {
 	lists, err := discovery.ServerPreferredResources(d)
 	groups, _, _ := d.ServerGroupsAndResources() // the same answer; its error is in err already
 	rank := map[string]int{}
@@ -47,14 +48,14 @@ func (d *onceDiscovery) ServerPreferredResources() ([]*metav1.APIResourceList, e
 }
 
 // Fresh implements discovery.CachedDiscoveryInterface: the answer is of this very command.
-func (d *onceDiscovery) Fresh() bool {
+func (d *Discovery) Fresh() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.fetched
 }
 
 // Invalidate implements discovery.CachedDiscoveryInterface.
-func (d *onceDiscovery) Invalidate() {
+func (d *Discovery) Invalidate() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fetched = false

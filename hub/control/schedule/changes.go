@@ -1,0 +1,81 @@
+package schedule
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/sched"
+)
+
+// changes are what has happened to the fleet since pods that wait were last compared with it. The zero value is nothing.
+type changes struct {
+	all   sched.Change
+	nodes map[string]sched.Change // those that concern one node
+}
+
+// add notes a change, of a node unless that is "".
+func (c *changes) add(what sched.Change, node string) {
+	c.all |= what
+	if what == 0 || node == "" {
+		return
+	}
+	if c.nodes == nil {
+		c.nodes = map[string]sched.Change{}
+	}
+	c.nodes[node] |= what
+}
+
+// ofNodes are the changes of nodes themselves: they are rare, and people see in messages how many nodes there are.
+const ofNodes = sched.NodeCame | sched.NodeGone | sched.NodeLabels | sched.NodeTaints | sched.NodeRoom
+
+// wakeQueue has those pods tried again that the changes may help.
+func (s *Scheduler) wakeQueue() {
+	if s.changes.all == 0 {
+		return
+	}
+	if len(s.queue.groups) > 0 {
+		s.queue.wake(&s.changes, func(e *entry, node string) bool { return s.snap.Admits(e.prepared, node) })
+		if s.changes.all&ofNodes != 0 {
+			s.queue.refresh()
+		}
+	}
+	s.changes = changes{}
+}
+
+// node applies a changed node.
+func (s *Scheduler) node(c control.Change) {
+	if c.New == nil {
+		s.snap.RemoveNode(c.Old.GetName())
+		s.changes.add(sched.NodeGone, c.Old.GetName())
+		return
+	}
+	n := c.New.(*corev1.Node)
+	what := sched.NodeCame
+	if c.Old != nil {
+		what = nodeChange(c.Old.(*corev1.Node), n)
+	}
+	if what != 0 {
+		s.snap.SetNode(n)
+		s.changes.add(what, n.Name)
+	}
+}
+
+// nodeChange returns what an update of a node means for placement: nothing, if it is a condition as usual.
+func nodeChange(a, b *corev1.Node) (what sched.Change) {
+	if a.UID != b.UID {
+		return sched.NodeCame
+	}
+	if !maps.Equal(a.Labels, b.Labels) || a.Status.NodeInfo.Architecture != b.Status.NodeInfo.Architecture {
+		what |= sched.NodeLabels
+	}
+	if a.Spec.Unschedulable != b.Spec.Unschedulable || !equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints) {
+		what |= sched.NodeTaints
+	}
+	if !equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) {
+		what |= sched.NodeRoom
+	}
+	return what
+}

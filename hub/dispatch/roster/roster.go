@@ -1,0 +1,84 @@
+// Package roster knows which devices are nodes: those whose key a Node has.
+package roster
+
+import (
+	"iter"
+	"maps"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/wire"
+)
+
+// Roster holds which devices are known. One goroutine changes it, and any may call Has. The zero value is empty.
+type Roster struct {
+	names map[string]string // Node name by the device's fingerprint; of the goroutine that changes it
+
+	mu  sync.RWMutex
+	ids map[string]int // by device id: how many fingerprints name it, never 0; guarded by mu
+}
+
+// Name returns the name of the Node that has a device's fingerprint as its key. Only the goroutine that changes the Roster may call it.
+func (r *Roster) Name(fingerprint string) (name string, ok bool) {
+	name, ok = r.names[fingerprint]
+	return name, ok
+}
+
+// All returns the Node's name by fingerprint, of all devices. Only the goroutine that changes the Roster may call it.
+func (r *Roster) All() iter.Seq2[string, string] { return maps.All(r.names) }
+
+// Change takes in the change of one Node. lost reports that the device that old named is not this Node's any more.
+func (r *Roster) Change(old, new *corev1.Node) (device string, lost bool) {
+	before, after := keyOf(old), keyOf(new)
+	if key := before; key != "" && (new == nil || new.UID != old.UID || after != key) {
+		if r.names[key] == old.Name {
+			delete(r.names, key)
+			r.remove(wire.NodeID(key))
+		}
+		device, lost = wire.NodeID(key), true
+	}
+	if key := after; key != "" {
+		if _, ok := r.names[key]; !ok {
+			r.add(wire.NodeID(key))
+		}
+		if r.names == nil {
+			r.names = map[string]string{}
+		}
+		r.names[key] = new.Name
+	}
+	return device, lost
+}
+
+// keyOf returns the fingerprint of a Node's device; empty: it has none yet.
+func keyOf(n *corev1.Node) string {
+	if n == nil {
+		return ""
+	}
+	return n.Annotations[kube.NodeKeyAnnotation]
+}
+
+func (r *Roster) add(device string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids == nil {
+		r.ids = map[string]int{}
+	}
+	r.ids[device]++
+}
+
+func (r *Roster) remove(device string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids[device]--; r.ids[device] <= 0 {
+		delete(r.ids, device)
+	}
+}
+
+// Has reports whether a device is known. Any goroutine may call it.
+func (r *Roster) Has(device string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ids[device] > 0
+}
