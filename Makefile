@@ -6,25 +6,39 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X petrel.dev/petrel/internal/buildinfo.version=$(VERSION)
 # Without it grpc's tracing page is linked in, and with it text/template (docs/adr/0002-binary-size.md).
 TAGS    := grpcnotrace
+# containerd, its shim and runc travel inside (docs/adr/0011-single-binary.md). EMBED=no leaves them out, for machines without a C
+# compiler: agents then use those in the PATH.
+EMBED   ?= yes
+ifeq ($(EMBED),yes)
+BUILDTAGS := $(TAGS),embedded
+PROGRAMS  := programs
+else
+BUILDTAGS := $(TAGS)
+# What agents use then. Debian's containerd package starts a service of its own, which test/setup.sh keeps from starting.
+SYSTEM    := containerd:containerd runc:runc
+endif
 SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint check bench weather hostile race conformance operators boards fuzz cross clean setup setup-test setup-race setup-conformance setup-boards
+.PHONY: help build programs demo test lint check bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/petrel, static, for this machine
+build: $(PROGRAMS) ## build bin/petrel, static, for this machine, with all that runs containers inside (EMBED=no: without)
 	@mkdir -p bin
-	$(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/petrel ./cmd/petrel
+	$(GO) build -tags '$(BUILDTAGS)' -ldflags '$(LDFLAGS)' -o bin/petrel ./cmd/petrel
+
+programs: setup-programs ## build containerd, shim and runc for this machine, as `make build` puts them inside
+	GO=$(GO) cross-build/programs.sh $$($(GO) env GOARCH)
 
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
 
 test: setup-test setup-conformance build lint ## all tests, real containerd and real clients included
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 14m ./...
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel $(GO) test -short -count=1 -timeout 14m ./...
 
@@ -71,17 +85,32 @@ fuzz: ## every fuzz target for ten seconds
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p; done; done
 
-cross: ## build for every target of cross-build/targets
-	@set -e; grep -v '^#' cross-build/targets | while read -r os arch arm; do \
-	  echo "== $$os/$$arch$${arm:+v$$arm}"; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/petrel-$$os-$$arch$${arm:+v$$arm} ./cmd/petrel; done
+# TARGETS="linux-arm64 windows-amd64" chooses; without it all of cross-build/targets.
+cross: setup-cross ## build dist/: every target of cross-build/targets with archives, units and checksums
+	GO=$(GO) cross-build/cross.sh $(VERSION) $(TARGETS)
+
+# The long form builds petrel for each architecture; the short form, of the programs inside only, is QUICK=1.
+emulate: setup-cross setup-emulate ## what `make cross` makes, under qemu's user emulation: versions, and tests of store, wire and scheduler (TARGETS=, QUICK=1)
+	GO=$(GO) QUICK=$(QUICK) cross-build/emulate.sh $(TARGETS)
 
 clean: ## remove what was built
 	rm -rf bin dist
 
-# What a fresh machine misses. Only missing packages are installed, and nothing is started: Debian's containerd package
-# starts a service of its own, which Petrel does not need.
+# What a fresh machine misses. Only missing packages are installed, and nothing is started.
 setup:
-	@test/setup.sh containerd:containerd runc:runc ip:iproute2
+	@test/setup.sh $(SYSTEM) ip:iproute2
+
+# A C compiler with its library for runc, and what builds libseccomp.
+setup-programs:
+	@test/setup.sh gcc:gcc /usr/include/stdio.h:libc6-dev make:make gperf:gperf pkg-config:pkg-config curl:curl zstd:zstd
+
+setup-cross: setup-programs
+	@test/setup.sh aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
+	  arm-linux-gnueabi-gcc:gcc-arm-linux-gnueabi /usr/arm-linux-gnueabi/include/stdio.h:libc6-dev-armel-cross \
+	  riscv64-linux-gnu-gcc:gcc-riscv64-linux-gnu /usr/riscv64-linux-gnu/include/stdio.h:libc6-dev-riscv64-cross
+
+setup-emulate:
+	@test/setup.sh qemu-aarch64-static:qemu-user-static
 
 setup-race:
 	@test/setup.sh gcc:gcc
@@ -90,7 +119,7 @@ setup-boards:
 	@test/setup.sh qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm depmod:kmod mke2fs:e2fsprogs busybox:busybox-static
 
 setup-test:
-	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3 zstd:zstd
+	@test/setup.sh $(SYSTEM) ip:iproute2 busybox:busybox-static mosquitto:mosquitto sqlite3:sqlite3 zstd:zstd
 
 setup-conformance:
-	@test/setup.sh containerd:containerd runc:runc ip:iproute2 busybox:busybox-static mmdebstrap:mmdebstrap
+	@test/setup.sh $(SYSTEM) ip:iproute2 busybox:busybox-static mmdebstrap:mmdebstrap

@@ -76,7 +76,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		h.tokenSecrets,
 		h.certificates(),
 		namespace.New(namespace.Config{Client: as("namespace-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("namespace")}),
-		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Log: h.part("deployment")}),
+		deployment.New(deployment.Config{Client: as("deployment-controller"), Events: events.As("deployment-controller"), Images: images, Log: h.part("deployment")}),
 		replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Events: events.As("replicaset-controller"), Log: h.part("replicaset")}),
 		replicationcontroller.New(replicaset.Config{Client: as("replication-controller"), Events: events.As("replication-controller"), Log: h.part("replicationcontroller")}),
 		job.New(job.Config{Client: as("job-controller"), Events: events.As("job-controller"), Log: h.part("job")}),

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// Class is equal for pods of which the filters say the same, as those of one ReplicaSet are. It is worked out each time: only pods
-// that fit nowhere need it.
+// Class returns a value that is equal for pods which all filters treat alike, as those of one ReplicaSet. It is worked out each time:
+// only pods that fit nowhere need it.
 func (p *Pod) Class() string {
 	o, spec := p.Object, &p.Object.Spec
 	data, err := json.Marshal([]any{

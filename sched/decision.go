@@ -40,7 +40,7 @@ func (d Decision) Message() string {
 	return available(d.Nodes, d.Reasons)
 }
 
-// available says of how many nodes none is available, and why.
+// available returns the message that none of so many nodes is available, with the reasons counted.
 func available(nodes int, reasons map[string]int) string {
 	counted := make([]string, 0, len(reasons))
 	for reason, n := range reasons {

@@ -25,7 +25,7 @@ func (b *nodeSet) set(slot int, in bool) {
 	}
 }
 
-// SetImageOn says whether a node has an image. What is said of a node that is not known is forgotten.
+// SetImageOn records whether a node has an image. Of a node that is not known nothing is recorded.
 func (s *Snapshot) SetImageOn(image, node string, has bool) {
 	n, on := s.nodes[node], s.located[image]
 	if n == nil || on == nil && !has {
@@ -71,7 +71,7 @@ func (f *imageLocality) score(n *node) (sum int64) {
 }
 func (f *imageLocality) normalize([]int64) {}
 
-// SetLink sets how good the connection to a node is, from 0 (there is none now) to 100. Without any such word all nodes are alike.
+// SetLink sets how good the connection to a node is, from 0 (there is none now) to 100. A node for which it was not set counts as 100.
 func (s *Snapshot) SetLink(node string, quality int) {
 	if quality >= maxScore {
 		delete(s.links, node)

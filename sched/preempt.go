@@ -34,7 +34,7 @@ type Preemption struct {
 	excluded string         // why the pod may not evict others, "" when it may
 }
 
-// Message says why preemption does not help, in the words of Kubernetes' scheduler; "" when it does.
+// Message returns why preemption does not help, in the words of Kubernetes' scheduler; "" when it does.
 func (p *Preemption) Message() string {
 	switch {
 	case p.Node != "" || p.nodes == 0:

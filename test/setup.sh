@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages whose command is missing: arguments are command:package.
+# Installs the Debian packages whose command or file is missing: arguments are command:package or /path/of/a/file:package.
 set -euo pipefail
 missing=()
 for pair in "$@"; do
-  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+  [[ $pair == /* && -e ${pair%%:*} ]] || PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 if ! command -v apt-get >/dev/null; then

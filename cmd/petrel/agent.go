@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -22,7 +24,7 @@ type nodeFlags struct {
 	NodeIP     string            `name:"node-ip" help:"Address that other nodes reach this one by. Default: that of the default route." placeholder:"ADDRESS"`
 	Label      map[string]string `help:"Label of the node: KEY=VALUE." placeholder:"KEY=VALUE" mapsep:","`
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
-	Containerd string            `help:"Socket of a containerd to use, or private. Default: the system's when it runs, else a private one." placeholder:"ADDRESS"`
+	Containerd string            `help:"Socket of a containerd to use, or private. Default: a private one; where none travels inside this binary, the system's when it runs." placeholder:"ADDRESS"`
 	PlainHTTP  []string          `name:"plain-http-registry" help:"Registry that speaks HTTP without TLS: HOST[:PORT]. Those on localhost are taken to anyway." placeholder:"HOST"`
 	DiskFloor  string            `help:"Free space that the node defends on its disk, by evicting pods if it must: a percentage or a quantity. Default: 10%, from 128Mi to 8Gi." placeholder:"SIZE"`
 	ImageHigh  int               `name:"image-gc-high" help:"Part of the disk in use, in percent, from which unused images are removed." default:"85" placeholder:"PERCENT"`

@@ -24,16 +24,7 @@ const defaultDataDir = "/var/lib/petrel"
 // program is the command tree. Every flag is also a PETREL_* variable; those of hub and agent are keys in
 // /etc/petrel/hub.yaml and agent.yaml too.
 type program struct {
-	Up  upCmd  `cmd:"" group:"machine" help:"A whole cluster on this machine: hub and agent in one process."`
-	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
-
-	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
-	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
-	Admin      adminCmd      `cmd:"" group:"machine" help:"Administrators' certificates of the hub on this machine: list, issue, revoke."`
-	Secrets    secretsCmd    `cmd:"" group:"machine" help:"How Secrets are encrypted on the disk of the hub on this machine."`
-	Backup     backupCmd     `cmd:"" group:"machine" help:"Write all that the hub on this machine is into one file, while it runs or not."`
-	Restore    restoreCmd    `cmd:"" group:"machine" help:"Make a hub of such a file, on this machine or another one."`
-	Kubeconfig kubeconfigCmd `cmd:"" group:"machine" help:"Print the admin kubeconfig of the hub on this machine."`
+	machineCommands
 
 	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"petrel.dev/petrel/internal/buildinfo"
@@ -43,9 +45,16 @@ type versionCmd struct {
 func (c *versionCmd) Run(ctx context.Context, s *cli.Streams) error {
 	info := buildinfo.Get()
 	if c.Output == "json" {
-		return json.NewEncoder(s.Out).Encode(info)
+		return json.NewEncoder(s.Out).Encode(struct {
+			buildinfo.Info
+			Programs map[string]string `json:"programs,omitempty"` // what agents run containers with, name → version
+		}{info, inside()})
 	}
 	fmt.Fprintf(s.Out, "petrel %s (Kubernetes API %s, %s, %s)\n", info.Version, info.Kubernetes, info.Platform, info.Go)
+	programs := inside()
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		fmt.Fprintf(s.Out, "%s %s inside\n", name, programs[name])
+	}
 	if c.Client {
 		return nil
 	}

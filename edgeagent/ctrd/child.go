@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"petrel.dev/petrel/edgeagent/programs"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -30,6 +31,7 @@ type child struct {
 	root, state string // directories
 	socket      string
 	oomScore    int // for the out-of-memory killer
+	programs    programs.Set
 	log         *slog.Logger
 
 	fresh bool // started by this process, not found running
@@ -67,8 +69,8 @@ func storeWorks(ctx context.Context, socket string) bool {
 }
 
 // startChild finds the private containerd of an earlier agent, or starts one.
-func startChild(ctx context.Context, root, state string, oomScore int, log *slog.Logger) (*child, error) {
-	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), oomScore: oomScore, log: log}
+func startChild(ctx context.Context, root, state string, set programs.Set, oomScore int, log *slog.Logger) (*child, error) {
+	c := &child{root: root, state: state, socket: filepath.Join(state, "containerd.sock"), programs: set, oomScore: oomScore, log: log}
 	for _, d := range []string{root, state} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
@@ -77,8 +79,19 @@ func startChild(ctx context.Context, root, state string, oomScore int, log *slog
 	if len(c.socket) > 100 {
 		return nil, fmt.Errorf("containerd: the socket path %s is too long for the kernel; use a shorter run directory", c.socket)
 	}
+	if len(c.alive()) > 0 { // it may run what an upgrade of this binary replaces
+		if err := set.Prepare(log); err != nil {
+			return nil, err
+		}
+	}
 	for wait := time.Duration(0); wait < 15*time.Second && len(c.alive()) > 0 && ctx.Err() == nil; wait += 100 * time.Millisecond {
-		if pid := servedBy(c.socket); pid != 0 && answers(ctx, c.socket) && storeWorks(ctx, c.socket) {
+		pid := servedBy(c.socket)
+		if pid != 0 && set.Outdated(pid, programs.Containerd) {
+			log.Info("containerd is of another version, starting it anew; containers go on", "pid", pid)
+			c.kill(pid)
+			break
+		}
+		if pid != 0 && answers(ctx, c.socket) && storeWorks(ctx, c.socket) {
 			c.pid = pid
 			c.killBut(pid)
 			log.Info("containerd adopted", "pid", pid, "socket", c.socket)
@@ -180,12 +193,8 @@ func (e *diedError) damaged() bool {
 }
 
 func (c *child) launch(ctx context.Context) error {
-	bin, err := exec.LookPath("containerd")
-	if err != nil {
-		return errors.New("containerd is not installed and none is running: install it (on Debian: apt-get install containerd runc), or name a socket with --containerd")
-	}
-	if _, err := exec.LookPath("runc"); err != nil {
-		return errors.New("runc is not installed: install it (on Debian: apt-get install runc)")
+	if err := c.programs.Prepare(c.log); err != nil {
+		return err
 	}
 	if err := os.WriteFile(c.config(), []byte(c.configText()), 0o600); err != nil {
 		return err
@@ -201,7 +210,8 @@ func (c *child) launch(ctx context.Context) error {
 	defer out.Close()
 	from, _ := out.Seek(0, 2)
 	_ = os.Remove(c.socket)
-	cmd := exec.Command(bin, "--config", c.config())
+	cmd := exec.Command(c.programs.Path(programs.Containerd), "--config", c.config())
+	cmd.Env = c.programs.Environ()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = "/"
 	// A session of its own: signals for the agent's process group or terminal are not for containerd.

@@ -18,19 +18,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/programs"
 )
 
 // Host finds out, once, what this machine can enforce.
 func (r *Runtime) Host(ctx context.Context) cruntime.Host {
 	r.hostOnce.Do(func() {
 		_, err := os.Stat("/sys/fs/selinux/enforce")
-		r.host = cruntime.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: recursiveReadOnly(ctx)}
+		r.host = cruntime.Host{AppArmor: apparmorhost.HostSupports(), SELinux: err == nil, RecursiveReadOnly: r.recursiveReadOnly(ctx)}
 	})
 	return r.host
 }
 
 // recursiveReadOnly reports whether kernel (5.12) and runc (1.1) can make a mount read-only with all that is below it.
-func recursiveReadOnly(ctx context.Context) bool {
+func (r *Runtime) recursiveReadOnly(ctx context.Context) bool {
 	// Nothing at all, asked of nothing: a kernel that has the call finds fault with the file descriptor.
 	var attr unix.MountAttr
 	if err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &attr); errors.Is(err, unix.ENOSYS) {
@@ -38,7 +39,7 @@ func recursiveReadOnly(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "runc", "features").Output()
+	out, err := exec.CommandContext(ctx, r.programs.Path(programs.Runc), "features").Output()
 	if err != nil {
 		return false
 	}

@@ -22,6 +22,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
+	"petrel.dev/petrel/edgeagent/programs"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/safefile"
@@ -29,7 +30,7 @@ import (
 
 // Config of a Runtime.
 type Config struct {
-	// Address of a containerd socket. Empty: the system's when one answers there, else a private child.
+	// Address of a containerd socket. Empty: a private child; of a build without programs inside, the system's when one answers there.
 	Address string
 	// Private says that the system's containerd is never used.
 	Private bool
@@ -71,7 +72,8 @@ func DefaultRunDir(dataDir string) string {
 type Runtime struct {
 	cfg         Config
 	client      *client.Client
-	child       *child // nil: containerd is not ours
+	child       *child       // nil: containerd is not ours
+	programs    programs.Set // the machine's when containerd is not ours
 	snapshotter string
 	imageDir    string // on the file system of snapshotter
 	cgroups     cgroup.Tree
@@ -117,11 +119,12 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: cgroup.Detect(cgroup.Root, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
-	if address == "" && !cfg.Private && answers(ctx, systemSocket) {
+	if address == "" && !cfg.Private && len(programs.Embedded()) == 0 && answers(ctx, systemSocket) {
 		address = systemSocket
 	}
 	if address == "" {
-		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), r.leastOOMScore, cfg.Log)
+		r.programs = programs.In(filepath.Join(cfg.DataDir, "bin"))
+		c, err := startChild(ctx, filepath.Join(cfg.DataDir, "containerd"), filepath.Join(cfg.RunDir, "containerd"), r.programs, r.leastOOMScore, cfg.Log)
 		if err != nil {
 			return nil, err
 		}

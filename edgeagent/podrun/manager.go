@@ -290,7 +290,9 @@ func (m *Manager) ServeStream(ctx context.Context, req wire.StreamRequest, s wir
 }
 
 // ServeFetch serves one stream that asks for images ahead of their pod, and closes it.
-func (m *Manager) ServeFetch(ctx context.Context, s wire.Stream) { ahead.Serve(ctx, m.pulls, m.cfg.Log, s) }
+func (m *Manager) ServeFetch(ctx context.Context, s wire.Stream) {
+	ahead.Serve(ctx, m.pulls, m.cfg.Log, s)
+}
 
 func (m *Manager) streamPod(uid string) (stream.Pod, bool) {
 	for _, h := range m.all() {

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/internal/kube"
@@ -29,7 +28,7 @@ func (s *services) externalIPs(svc, old *corev1.Service) error {
 		}
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
+		return kube.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
 	}
 	return nil
 }

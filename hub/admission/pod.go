@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/registry"
@@ -39,7 +38,7 @@ const taintSeconds = 300
 func tolerate(_ context.Context, a *registry.AdmissionRequest, pod *corev1.Pod) error {
 	stay, err := autonomy(pod)
 	if err != nil {
-		return apierrors.NewInvalid(kube.Pod.GroupKind(), pod.Name, field.ErrorList{err})
+		return kube.NewInvalid(kube.Pod.GroupKind(), pod.Name, field.ErrorList{err})
 	}
 	for _, taint := range []string{kube.TaintNotReady, kube.TaintUnreachable} {
 		if slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/resource/core"
@@ -123,10 +122,10 @@ func (r ipRange) setFamilies(svc, old *corev1.Service) error {
 		spec.IPFamilyPolicy = &policy
 	}
 	if errs := core.ValidateClusterIPs(svc, old); len(errs) > 0 {
-		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
+		return kube.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
 	}
 	if errs := r.checkFamilies(spec, headless, loose); len(errs) > 0 {
-		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
+		return kube.NewInvalid(kube.Service.GroupKind(), svc.Name, errs)
 	}
 	if len(spec.IPFamilies) == 0 {
 		spec.IPFamilies = []corev1.IPFamily{r.family}

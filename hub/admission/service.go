@@ -88,7 +88,7 @@ func (s *services) allocate(ctx context.Context, a *registry.AdmissionRequest) e
 	err := s.try(ctx, svc, old, a.DryRun)
 	var refused *refusal
 	if errors.As(err, &refused) {
-		return apierrors.NewInvalid(kube.Service.GroupKind(), svc.Name, field.ErrorList{field.Invalid(refused.path, refused.value, refused.Error())})
+		return kube.NewInvalid(kube.Service.GroupKind(), svc.Name, field.ErrorList{field.Invalid(refused.path, refused.value, refused.Error())})
 	}
 	if err != nil {
 		return apierrors.NewInternalError(err)

@@ -169,6 +169,7 @@ func (p *place) leave() {
 		p.quota.give(p.x.user.Name, 1)
 	}
 	p.x.seat.Leave()
+	p.x.unweigh()
 	if p.x.held > 0 {
 		p.s.budgets.bodies.give(p.x.user.Name, p.x.held)
 	}

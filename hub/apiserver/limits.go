@@ -98,6 +98,10 @@ type budgets struct {
 	short, watches, streams, bodies *quota
 	// yaml has room for one body of the largest size: parsing takes some 200 times a body's size. Users take turns.
 	yaml fairqueue.Queue
+	// decoded has room for what bodies take once they are decoded, in bytes as hub/weight estimates them.
+	decoded fairqueue.Queue
+	// built has room for lists that are in memory as a whole until they are written, in bytes of their JSON.
+	built fairqueue.Queue
 }
 
 // newBudgets returns the budgets of limits, which must have their defaults filled in.
@@ -107,6 +111,8 @@ func newBudgets(l Limits) *budgets {
 		watches: newQuota("watches", l.Watches),
 		streams: newQuota("streams", l.Streams),
 		bodies:  newQuota("bytes of request bodies", l.BodyBytes),
+		decoded: fairqueue.Queue{Room: allDecoded, Each: maxDecoded},
+		built:   fairqueue.Queue{Room: allBuilt, Each: maxBuilt},
 	}
 }
 

@@ -348,3 +348,33 @@ func TestRefusalsInTheLogAreBounded(t *testing.T) {
 		t.Errorf("%d bytes of log", len(log.String()))
 	}
 }
+
+// TestDecodedBodiesAreBounded checks that a body which would take much more memory than it has bytes is refused before it is decoded, in
+// each form, and that what its user holds ends with the request.
+func TestDecodedBodiesAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	entries := strings.TrimSuffix(strings.Repeat("{},", 60_000), ",")
+	pods := "/api/v1/namespaces/default/pods"
+	for name, test := range map[string]struct{ method, path, contentType, body string }{
+		"JSON":     {"POST", pods, "application/json", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[` + entries + `]}}`},
+		"YAML":     {"POST", pods, "application/yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [" + entries + "]}\n"},
+		"protobuf": {"POST", pods, "application/vnd.kubernetes.protobuf", "k8s\x00\x12\xc4\xa9\x07\x12\xc0\xa9\x07" + strings.Repeat("\x12\x00", 60_000)},
+		"CBOR":     {"POST", pods, "application/cbor", "\xa1\x64spec\xa1\x6acontainers\x9f" + strings.Repeat("\xa0", 60_000) + "\xff"},
+		"a patch":  {"PATCH", configMaps + "/a", "application/merge-patch+json", `{"a":[` + strings.ReplaceAll(entries+","+entries, "{}", `{"":0}`) + `]}`},
+	} {
+		if a := h.do(test.method, test.path, test.body, "Content-Type: "+test.contentType); a.code != 413 || !strings.Contains(a.body, "of memory") {
+			t.Errorf("%s: %d %.200s", name, a.code, a.body)
+		}
+	}
+	deep := strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000)
+	if a := h.do("PATCH", configMaps+"/a", deep, "Content-Type: application/merge-patch+json"); a.code != 400 || !strings.Contains(a.body, "nested more than 1000 deep") {
+		t.Errorf("deep: %d %.200s", a.code, a.body)
+	}
+	for range 3 { // each takes two thirds of what one user may have
+		body := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[` + strings.TrimSuffix(strings.Repeat("{},", 13_000), ",") + `]}}`
+		if a := h.do("POST", pods, body, "Content-Type: application/json"); a.code != 422 || !strings.Contains(a.body, " more") {
+			t.Errorf("below the bound: %d %.200s", a.code, a.body)
+		}
+	}
+}

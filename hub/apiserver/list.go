@@ -36,6 +36,14 @@ func (x *exchange) list() {
 
 // writeList answers with a list. The common case streams the stored bytes; every other form is built first.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
+	if out.Media != media.JSON || out.Pretty || out.As != "" {
+		done, err := x.buildTurn(res.Items)
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		defer done()
+	}
 	gvk := x.t.Kind.GVK
 	kind, apiVersion := x.t.Kind.ListKind(), gvk.GroupVersion().String()
 	items := res.Items
@@ -76,7 +84,7 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 		x.writeBytes(http.StatusOK, out.Media, body)
 		return
 	}
-	if out.Media == media.JSON && !out.Pretty {
+	if out.Media == media.JSON && (!out.Pretty || listSize(head, items) > maxYAMLOut) { // what nobody reads need not be indented
 		x.streamList(head, items)
 		return
 	}

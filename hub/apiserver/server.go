@@ -119,6 +119,8 @@ type exchange struct {
 	// has begun.
 	classed bool
 	seat    fairness.Seat
+	// room returns what the decoded body takes of the server's budget; nil: nothing.
+	room func()
 	// remoteOf is whose server answers the request; nil: this one.
 	remoteOf *apiregistrationv1.APIService
 	// audit is nil while the request is not recorded.

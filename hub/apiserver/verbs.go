@@ -19,6 +19,7 @@ import (
 	"petrel.dev/petrel/hub/apiserver/media"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/registry"
+	"petrel.dev/petrel/hub/weight"
 )
 
 // short serves the verbs that read or write once and answer at once.
@@ -56,6 +57,7 @@ func (x *exchange) short() {
 	default:
 		err = fmt.Errorf("verb %q is declared by %s but not served", x.verb, x.t.Kind.Plural)
 	}
+	x.unweigh() // the answer may be read slowly
 	if err != nil {
 		x.fail(err)
 		return
@@ -128,13 +130,17 @@ func (x *exchange) patch(body []byte) (*registry.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	form, isYAML := media.JSON, pt == types.ApplyPatchType && !json.Valid(body)
 	if pt == types.ApplyCBORPatchType {
-		if err := media.CheckCBOR(body); err != nil {
+		form = media.CBOR
+	}
+	if !isYAML {
+		if err := x.weigh(form, body, weight.Untyped()); err != nil {
 			return nil, err
 		}
 	}
 	x.audit.Patch(body)
-	if pt == types.ApplyPatchType && !json.Valid(body) { // JSON is YAML too, and most clients send that
+	if isYAML { // JSON is YAML too, and most clients send that
 		release, err := x.yamlTurn(len(body))
 		if err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/hub/apiserver/media"
+	"petrel.dev/petrel/hub/weight"
 	"petrel.dev/petrel/internal/safeyaml"
 )
 
@@ -22,12 +23,11 @@ const (
 
 // parse decodes a body of the media type form. YAML is bounded by maxYAML and parsed one body at a time: users take turns.
 func (x *exchange) parse(s runtime.Serializer, form string, body []byte, gvk *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
-	if form == media.CBOR {
-		if err := media.CheckCBOR(body); err != nil {
+	shape := weight.ShapeOf(into)
+	if form != media.YAML {
+		if err := x.weigh(form, body, shape); err != nil {
 			return nil, nil, err
 		}
-	}
-	if form != media.YAML {
 		return s.Decode(body, gvk, into)
 	}
 	release, err := x.yamlTurn(len(body))
@@ -37,6 +37,11 @@ func (x *exchange) parse(s runtime.Serializer, form string, body []byte, gvk *sc
 	defer release()
 	if err := safeyaml.Check(body, maxBody); err != nil {
 		return nil, nil, err
+	}
+	if text, err := yaml.YAMLToJSON(body); err == nil {
+		if err := x.weigh(media.JSON, text, shape); err != nil {
+			return nil, nil, err
+		}
 	}
 	return s.Decode(body, gvk, into)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -377,5 +378,39 @@ func TestOff(t *testing.T) {
 		q.Done(200, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestRemovedFile checks that the log goes on in a new file when it was removed, perhaps to make room, or renamed by another program; and
+// that a log behind a link stays as it is.
+func TestRemovedFile(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "audit.log"), filepath.Join(dir, "link.log")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openFile(Config{Path: link}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.close() }()
+	for i, step := range []struct {
+		do   func() error
+		want string
+	}{
+		{func() error { return nil }, "line 0\n"},
+		{func() error { return nil }, "line 0\nline 1\n"},
+		{func() error { return os.Remove(path) }, "line 2\n"},
+		{func() error { return os.Rename(path, path+".1") }, "line 3\n"},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.write(fmt.Appendf(nil, "line %d\n", i)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != step.want {
+			t.Errorf("step %d: %q, %v", i, got, err)
+		}
 	}
 }

@@ -74,6 +74,13 @@ func (f *file) write(lines []byte) error {
 }
 
 func (f *file) append(lines []byte) error {
+	if f.out != nil && f.gone() {
+		// What could not be written to a file that nobody can read any more matters to nobody either.
+		if err := f.close(); err != nil {
+			f.log.Warn("audit log that was removed could not be closed", "error", err)
+		}
+		f.torn = false
+	}
 	if f.out != nil && f.Path != "-" && f.size > 0 && f.size+int64(len(lines)) > f.MaxSize {
 		if err := f.rotate(); err != nil {
 			return err
@@ -93,6 +100,21 @@ func (f *file) append(lines []byte) error {
 		f.torn = err != nil
 	}
 	return err
+}
+
+// gone reports whether the file has been removed or renamed by others, perhaps because the disk was full: what is written to it would be
+// lost, and keep the room taken.
+func (f *file) gone() bool {
+	out, ok := f.out.(*os.File)
+	if !ok {
+		return false // standard output
+	}
+	have, err := out.Stat()
+	if err != nil {
+		return false // the write says what is wrong
+	}
+	named, err := os.Stat(f.Path) // through a link, as open does
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(have, named)
 }
 
 // rotate gives the file a name with the time, and opens a new one.

@@ -11,6 +11,8 @@ import (
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // decide returns the status that a definition should have: names, whether it is established, whether its group allows it. all are
@@ -104,7 +106,7 @@ func structure(crd *apiextensionsv1.CustomResourceDefinition) *apiextensionsv1.C
 	if len(errs) == 0 {
 		return nil
 	}
-	c.Status, c.Reason, c.Message = apiextensionsv1.ConditionTrue, "Violations", errs.ToAggregate().Error()
+	c.Status, c.Reason, c.Message = apiextensionsv1.ConditionTrue, "Violations", kube.First(errs).ToAggregate().Error()
 	return c
 }
 

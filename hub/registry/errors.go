@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
 
@@ -38,7 +39,7 @@ func notFound(k *resource.Kind, name string) error {
 }
 
 func invalid(k *resource.Kind, name string, errs field.ErrorList) error {
-	return apierrors.NewInvalid(k.GVK.GroupKind(), name, errs)
+	return kube.NewInvalid(k.GVK.GroupKind(), name, errs)
 }
 
 // uidMismatch returns the conflict of a body that names another object of the same name by its uid.
@@ -58,7 +59,7 @@ func tooLarge(asked, current sqlstore.Revision) error {
 
 // badRevision returns the 422 for a resourceVersion that is no revision.
 func badRevision(s string, err error) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "",
+	return kube.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "",
 		field.ErrorList{field.Invalid(field.NewPath("resourceVersion"), s, err.Error())})
 }
 

@@ -164,7 +164,7 @@ func checkVersion(q *request, cur *current, obj kube.Object) error {
 		if q.kind.Rules.UnconditionalUpdate || q.Subresource != "" && q.Subresource != "status" {
 			return nil
 		}
-		return apierrors.NewInvalid(groupKindOfResource(q.Kind), q.Name, field.ErrorList{
+		return kube.NewInvalid(groupKindOfResource(q.Kind), q.Name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata").Child("resourceVersion"), 0, "must be specified for an update")})
 	}
 	if version != objects.FormatRevision(cur.entry.Rev) {

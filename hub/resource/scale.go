@@ -61,7 +61,7 @@ func Scale(k *Kind, of func(kube.Object) *Scaled) *Subresource {
 				return apierrors.NewBadRequest(fmt.Sprintf("expected input object type to be Scale, but %T", body))
 			}
 			if errs := validation.ValidateScale(Internal[autoscaling.Scale](asked)); len(errs) > 0 {
-				return apierrors.NewInvalid(gvk.GroupKind(), parent.GetName(), errs)
+				return kube.NewInvalid(gvk.GroupKind(), parent.GetName(), errs)
 			}
 			if asked.UID != "" && asked.UID != parent.GetUID() {
 				//lint:ignore ST1005 upstream's text

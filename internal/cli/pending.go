@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// whyPending returns a block that says why a pod has no node, each reason on a line of its own; "" for other objects. The events that
-// say so too are gone after a while, the condition stays.
+// whyPending returns a block with the reasons why a pod has no node, each on a line of its own; "" for other objects. The events that
+// report them too are gone after a while, the condition stays.
 func whyPending(o *unstructured.Unstructured) string {
 	if o.GetKind() != "Pod" || o.GetAPIVersion() != "v1" {
 		return ""

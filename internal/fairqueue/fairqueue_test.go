@@ -2,7 +2,9 @@ package fairqueue
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
@@ -35,7 +37,7 @@ func run(t *testing.T, waiting string, withdrawn int) string {
 		}
 		first()
 		synctest.Wait()
-		if q.held || len(q.waiting) != 0 || len(q.turns) != 0 {
+		if q.used != 0 || len(q.by) != 0 || len(q.waiting) != 0 || len(q.turns) != 0 {
 			t.Errorf("left over: %+v", &q)
 		}
 	})
@@ -81,4 +83,51 @@ func TestTurnOfOneWhoLeaves(t *testing.T) {
 		}
 		release()
 	}
+}
+
+// TestShares checks that one client cannot take all room, that who waits behind its own share holds up nobody else, and that what needs
+// much room is never passed by.
+func TestShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := Queue{Room: 10, Each: 6}
+		var mu sync.Mutex
+		served := ""
+		ask := func(client string, n int64) (release func()) {
+			done := make(chan struct{})
+			go func() {
+				release, err := q.AcquireN(t.Context(), client, n)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				served += client
+				mu.Unlock()
+				<-done
+				release()
+			}()
+			synctest.Wait()
+			return func() { close(done); synctest.Wait() }
+		}
+		first, second := ask("a", 100), ask("a", 1) // all that one may have; then more than that
+		other := ask("b", 4)
+		if served != "ab" {
+			t.Fatalf("served %q: one client's waiting holds up another", served)
+		}
+		large, small := ask("c", 5), ask("d", 1)
+		other()
+		if served != "ab" {
+			t.Fatalf("served %q: a small request passes a large one that waits", served)
+		}
+		first()
+		if all := strings.Split(served, ""); slices.Compare(slices.Sorted(slices.Values(all)), strings.Split("aabcd", "")) != 0 {
+			t.Fatalf("served %q", served) // all three at once
+		}
+		for _, release := range []func(){second, large, small} {
+			release()
+		}
+		if q.used != 0 || len(q.by) != 0 || len(q.waiting) != 0 || len(q.turns) != 0 {
+			t.Errorf("left over: %+v", &q)
+		}
+	})
 }

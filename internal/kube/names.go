@@ -27,7 +27,7 @@ const (
 	// MeteredLabel on a Node ("true") says that its link is paid by the byte. Image pulls are planned and statistics asked for
 	// accordingly.
 	MeteredLabel = "petrel.dev/metered"
-	// PrefetchAnnotation on a DaemonSet or a StatefulSet ("true" or "false") says whether a rolling update has the new images on a node
+	// PrefetchAnnotation on a DaemonSet, a StatefulSet or a Deployment ("true" or "false") says whether a rolling update has the new images on a node
 	// before the old pod goes. Without it that is so on metered nodes.
 	PrefetchAnnotation = "petrel.dev/prefetch"
 	// SyncPeriodAnnotation on a HorizontalPodAutoscaler is how often it is computed, as a Go duration.

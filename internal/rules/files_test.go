@@ -61,6 +61,7 @@ var opens = map[string]struct {
 	"podlog/feed.go":           {map[string]int{"os.OpenFile": 1}, own + ": a log's spool"},
 	"podlog/pump.go":           {map[string]int{"os.OpenFile": 4, "os.ReadFile": 1}, own + ": logs and their spools, which a container only writes to through its shim"},
 	"podlog/read.go":           {map[string]int{"os.Open": 1}, own + ": logs"},
+	"programs/programs.go":     {map[string]int{"os.OpenFile": 2}, own},
 	"podnet/cleanup.go":        {map[string]int{"os.ReadDir": 1}, own},
 	"podnet/ipam.go":           {map[string]int{"os.ReadDir": 1, "os.ReadFile": 1}, own},
 	"podnet/link.go":           {map[string]int{"os.ReadDir": 1, "os.ReadFile": 2, "os.WriteFile": 1}, kernel},

@@ -11,6 +11,7 @@ type Round struct {
 	at      map[ID]int     // indices in changes
 	diff    Hash           // of the shared part's hashes after and before
 	packed  []byte         // as peers get it; nil: nobody has needed it yet
+	raw     int            // bytes before they were packed; set with packed
 }
 
 // sharedChange is one object's change in a round; nil: it was not there, or is gone.
@@ -44,6 +45,7 @@ func (r *Round) bytes() []byte {
 			e.change(c)
 		}
 	}
+	r.raw = len(e.b)
 	b, packed := pack(e.b)
 	head := byte(0)
 	if packed {
@@ -52,6 +54,12 @@ func (r *Round) bytes() []byte {
 	r.packed = slices.Concat([]byte{head}, b)
 	return r.packed
 }
+
+// maxRound bounds a round, unpacked, so that a peer can take in several at a time.
+const maxRound = MaxMessage / maxBehind
+
+// large reports whether a round is too large to go in one piece: a thousand Services that are made at a time. Its objects go one by one.
+func (r *Round) large() bool { return len(r.bytes()) > batchBytes || r.raw > maxRound }
 
 // change appends an object that a round puts: its difference, when that is shorter and its version is one that the peer can check.
 func (e *encoder) change(c *sharedChange) {

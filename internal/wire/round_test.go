@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -173,5 +174,36 @@ func TestRoundsAreEncodedOnce(t *testing.T) {
 	senders[2].Applied(&Applied{Seq: b.Seq, Hash: b.Hash})
 	if m := senders[2].Next(1).(*Batch); len(m.Puts) != 1 || len(m.Rounds) > maxBehind {
 		t.Errorf("who was far behind gets %d puts, %d rounds", len(m.Puts), len(m.Rounds))
+	}
+}
+
+// What is too large for one batch goes object by object, in several.
+func TestLargeRounds(t *testing.T) {
+	base := NewShared()
+	s := NewSharing(base)
+	s.UseRounds()
+	s.Begin(s.Hash())
+	c := &holder{Copy: NewCopy(), objects: map[ID]Object{}}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 20 {
+		o := &Object{ID: ID{KindService, fmt.Sprint(i)}, Data: make([]byte, 100<<10)}
+		for k := range o.Data {
+			o.Data[k] = byte(random.Uint32())
+		}
+		o.Version = ContentVersion(o)
+		base.Put(o)
+	}
+	s.SharedChanged(base.Cut())
+	batches := 0
+	for b, _ := s.Next(1).(*Batch); b != nil; b, _ = s.Next(1).(*Batch) {
+		if n := len(Encode(b)); n > 2*batchBytes {
+			t.Errorf("a batch of %d bytes", n)
+		}
+		c.apply(b)
+		s.Applied(&Applied{Seq: b.Seq, Hash: c.Hash()})
+		batches++
+	}
+	if !s.Settled() || c.Hash() != s.Hash() || batches < 2 {
+		t.Errorf("settled %v after %d batches", s.Settled(), batches)
 	}
 }

@@ -96,7 +96,7 @@ func (s *Sender) SharedChanged(r *Round) {
 			s.hash.Add(c.id, c.before.Version)
 		}
 	}
-	if s.phase == phaseKnown && s.rounds && len(s.behind) < maxBehind && !s.differsIn(r) {
+	if s.phase == phaseKnown && s.rounds && len(s.behind) < maxBehind && !s.differsIn(r) && !r.large() {
 		s.behind = append(s.behind, r)
 		return
 	}

@@ -96,7 +96,7 @@ func example(t *testing.T, h *harness.Hub, file, namespace string) {
 	}
 	kubectl(text, with("delete", "-f", "-", "--timeout=90s")...)
 	harness.Eventually(t, 90*time.Second, "nothing is left", func() error {
-		out, err := h.TryKubectl("get", "-n", namespace, "--ignore-not-found", "-o", "name", "pods,rc,rs,deploy,sts,ds,jobs,cronjobs,controllerrevisions,services,endpoints,endpointslices,"+
+		out, err := h.TryKubectl("get", "-n", namespace, "--ignore-not-found", "-o", "name", "pods,rc,rs,deploy,sts,ds,jobs,cronjobs,controllerrevisions,services,endpointslices,"+
 			"pvc,pdb,hpa,quota,limits,secrets,roles,rolebindings")
 		if err == nil && out != "" {
 			err = fmt.Errorf("left:\n%s", out)

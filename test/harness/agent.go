@@ -27,6 +27,7 @@ type Agent struct {
 	Dir  string
 	Name string
 	Args []string
+	Env  []string // variables that come before those of the test
 
 	images map[string]v1.Image
 }
@@ -55,7 +56,7 @@ func (a *Agent) bringImages() {
 func (a *Agent) Start() {
 	a.T.Helper()
 	args := append([]string{"agent", "--data-dir", a.Dir, "--node-name", a.Name, "--bridge", "pte0", "--containerd", "private", "--no-keep-pods"}, a.Args...)
-	a.Process = Start(a.T, a.On, "agent "+a.Name, args...)
+	a.Process = StartWith(a.T, a.On, a.Env, "agent "+a.Name, args...)
 }
 
 // PowerCut kills the agent, its containerd, every shim and container at once, and wipes what a reboot wipes: mounts,

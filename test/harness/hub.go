@@ -24,9 +24,11 @@ type Hub struct {
 	Address    string
 	Kubeconfig string
 	Args       []string
-	Env        []string            // of its kubectl
-	Images     map[string]v1.Image // by reference; the agents that join from now on have them, beside petrel.local/hello:v1
-	agents     []string            // data directories of those that have joined
+	Env        []string // of its kubectl
+	// AgentEnv are variables of the agents that join from now on.
+	AgentEnv []string
+	Images   map[string]v1.Image // by reference; the agents that join from now on have them, beside petrel.local/hello:v1
+	agents   []string            // data directories of those that have joined
 }
 
 // StartHub starts a hub with an empty data directory on a machine and waits until it answers. args are more flags of `petrel hub`.
@@ -180,7 +182,7 @@ func (h *Hub) Join(on Machine, name string, args ...string) *Agent {
 // JoinWith is Join with a token.
 func (h *Hub) JoinWith(token string, on Machine, name string, args ...string) *Agent {
 	h.t.Helper()
-	a := &Agent{T: h.t, On: on, Name: name, Dir: h.t.TempDir(), images: h.Images}
+	a := &Agent{T: h.t, On: on, Name: name, Dir: h.t.TempDir(), Env: h.AgentEnv, images: h.Images}
 	a.Args = append([]string{"--join", token}, args...)
 	h.agents = append(h.agents, a.Dir)
 	Sweep(a.T, on, a.Dir)

@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -37,8 +38,17 @@ func (l *LockedBuffer) String() string {
 
 func Start(t *testing.T, m Machine, name string, args ...string) *Process {
 	t.Helper()
+	return StartWith(t, m, nil, name, args...)
+}
+
+// StartWith is Start with variables ("NAME=value") that come before those of this process.
+func StartWith(t *testing.T, m Machine, env []string, name string, args ...string) *Process {
+	t.Helper()
 	p := &Process{Cmd: m.Command(context.Background(), Petrel, args...), Out: &LockedBuffer{}, Done: make(chan error, 1)}
 	p.Cmd.Stdout, p.Cmd.Stderr = p.Out, p.Out
+	if env != nil {
+		p.Cmd.Env = append(os.Environ(), env...)
+	}
 	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

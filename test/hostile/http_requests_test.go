@@ -241,3 +241,88 @@ func TestPortForwardFlood(t *testing.T) {
 	}
 	grown(t, h, before, 100)
 }
+
+// Row "what a body takes once it is decoded": a few bytes of a body can be an object of a thousand, and each object breaks rules. One
+// request of 3 MiB took the hub 9 GiB and minutes.
+func TestBodyBombs(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, _ := hubClient(t, h)
+	repeat := func(item string, n int) string { return strings.TrimSuffix(strings.Repeat(item+",", n), ",") }
+	whole, most := 1_000_000, 10
+	if !Full() {
+		whole, most = 200_000, 3
+	}
+	review := "https://" + h.Address + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+	objects := "https://" + h.Address + "/api/v1/namespaces/default/"
+	before := harness.UsageOf(t, h.Cmd.Process.Pid)
+	for name, bomb := range map[string]struct {
+		url, before, item, after string
+		few                      int // so many are let through, and each is refused
+	}{
+		"containers":   {objects + "pods", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[`, `{}`, `]}}`, 19_000},
+		"finalizers":   {objects + "configmaps", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x","finalizers":[`, `""`, `]}}`, 50_000},
+		"requirements": {review, `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","spec":{"resourceAttributes":{"fieldSelector":{"requirements":[`, `{}`, `]}}}}`, 45_000},
+	} {
+		if got, body := code(t, c, "POST", bomb.url, "application/json", bomb.before+repeat(bomb.item, whole)+bomb.after); got != 413 {
+			t.Errorf("%s: %d %.200s", name, got, body)
+		}
+		var wg sync.WaitGroup
+		for range most {
+			wg.Go(func() {
+				got, body := code(t, c, "POST", bomb.url, "application/json", bomb.before+repeat(bomb.item, bomb.few)+bomb.after)
+				if got != 422 && got != 429 || len(body) > 1<<20 {
+					t.Errorf("%s, as many as are let through: %d, %d bytes: %.200s", name, got, len(body), body)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	grown(t, h, before, 150)
+}
+
+// Row "lists in other forms than JSON": each is in memory as a whole, once or more, until its client has read it. Twelve of 45 MB took the
+// hub 1.2 GiB.
+func TestBuiltLists(t *testing.T) {
+	h := harness.StartHub(t, harness.Here)
+	c, _ := hubClient(t, h)
+	objects, clients := 20, 10
+	if Full() {
+		objects, clients = 50, 20
+	}
+	all := "https://" + h.Address + "/api/v1/namespaces/default/configmaps"
+	for i := range objects {
+		body := fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a%d"},"data":{"a":"%s"}}`, i, strings.Repeat("x", 900_000))
+		if got, body := code(t, c, "POST", all, "application/json", body); got != 201 {
+			t.Fatalf("%d %.200s", got, body)
+		}
+	}
+	before := harness.UsageOf(t, h.Cmd.Process.Pid)
+	for _, accept := range []string{"application/vnd.kubernetes.protobuf", "application/cbor", "application/json;as=Table;v=v1;g=meta.k8s.io", "application/json"} {
+		var wg sync.WaitGroup
+		for range clients {
+			wg.Go(func() {
+				req, err := http.NewRequest("GET", all+"?pretty=true&includeObject=Object", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.Header.Set("Accept", accept)
+				resp, err := c.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				if n, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 429 && n < int64(objects)*900_000 {
+					t.Errorf("%s: %d, %d bytes: %v", accept, resp.StatusCode, n, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	bound := int64(200)
+	if Full() {
+		bound = 400
+	}
+	grown(t, h, before, bound)
+}

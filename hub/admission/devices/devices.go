@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	resourcev1 "k8s.io/api/resource/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/hub/control"
@@ -47,7 +46,7 @@ func (d *Devices) CheckAdminAccess(_ context.Context, a *registry.AdmissionReque
 	if ok && ns.GetLabels()[resourcev1.DRAAdminNamespaceLabelKey] == "true" {
 		return nil
 	}
-	return apierrors.NewInvalid(a.Target.Kind.GVK.GroupKind(), a.Object.GetName(), field.ErrorList{field.Forbidden(path,
+	return kube.NewInvalid(a.Target.Kind.GVK.GroupKind(), a.Object.GetName(), field.ErrorList{field.Forbidden(path,
 		fmt.Sprintf("admin access to devices requires the `%s: true` label on the containing namespace", resourcev1.DRAAdminNamespaceLabelKey))})
 }
 

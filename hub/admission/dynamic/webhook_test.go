@@ -193,16 +193,19 @@ func TestBadWebhooks(t *testing.T) {
 				}
 			}
 		}, "more than 8388608 bytes", true},
-		"no patch":       {says(admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`moin`), PatchType: &json6902}), "received undecodable patch in webhook response", true},
-		"no type":        {says(admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[]`)}), "webhook returned response.patch but not response.patchType", true},
-		"other type":     {says(admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add","path":"/x","value":1}]`), PatchType: (*admissionv1.PatchType)(&other)}), `unsupported patch type "Other"`, true},
-		"namespace":      {patches(`[{"op":"replace","path":"/metadata/namespace","value":"kube-system"}]`), "the namespace of the provided object does not match the namespace sent on the request", false},
-		"no such path":   {patches(`[{"op":"remove","path":"/data/none"}]`), "Unable to remove nonexistent key", false},
-		"wrong type":     {patches(`[{"op":"replace","path":"/data","value":7}]`), "cannot unmarshal", false},
-		"whole document": {patches(`[{"op":"replace","path":"","value":null}]`), "Internal error occurred", false},
-		"breaks a rule":  {patches(`[{"op":"add","path":"/data/a~1b","value":"v"}]`), "a valid config key must consist of", false},
-		"name":           {patches(`[{"op":"replace","path":"/metadata/name","value":""}]`), "name or generateName is required", false},
-		"a bomb":         {patches("[" + strings.TrimSuffix(strings.Repeat(`{"op":"copy","from":"/data","path":"/data/x"},`, 5000), ",") + "]"), "Internal error occurred", false},
+		"no patch":         {says(admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`moin`), PatchType: &json6902}), "received undecodable patch in webhook response", true},
+		"no type":          {says(admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[]`)}), "webhook returned response.patch but not response.patchType", true},
+		"other type":       {says(admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add","path":"/x","value":1}]`), PatchType: (*admissionv1.PatchType)(&other)}), `unsupported patch type "Other"`, true},
+		"namespace":        {patches(`[{"op":"replace","path":"/metadata/namespace","value":"kube-system"}]`), "the namespace of the provided object does not match the namespace sent on the request", false},
+		"no such path":     {patches(`[{"op":"remove","path":"/data/none"}]`), "Unable to remove nonexistent key", false},
+		"wrong type":       {patches(`[{"op":"replace","path":"/data","value":7}]`), "cannot unmarshal", false},
+		"whole document":   {patches(`[{"op":"replace","path":"","value":null}]`), "Internal error occurred", false},
+		"breaks a rule":    {patches(`[{"op":"add","path":"/data/a~1b","value":"v"}]`), "a valid config key must consist of", false},
+		"name":             {patches(`[{"op":"replace","path":"/metadata/name","value":""}]`), "name or generateName is required", false},
+		"a senseless code": {says(admissionv1.AdmissionResponse{Result: &metav1.Status{Code: 99999, Message: "no"}}), `admission webhook "bad.example.com" denied the request: no`, false},
+		"much to decode":   {patches(`[{"op":"add","path":"/metadata/finalizers","value":[` + strings.TrimSuffix(strings.Repeat(`"",`, 200_000), ",") + `]}]`), "bytes of memory", false},
+		"many warnings":    {says(admissionv1.AdmissionResponse{Allowed: true, Warnings: make([]string, 200_000)}), "bytes of memory", true},
+		"a bomb":           {patches("[" + strings.TrimSuffix(strings.Repeat(`{"op":"copy","from":"/data","path":"/data/x"},`, 5000), ",") + "]"), "Internal error occurred", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/warning"
@@ -39,7 +38,7 @@ func (s *Standards) namespace(ctx context.Context, a *registry.AdmissionRequest,
 		was = had
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(kube.Namespace.GroupKind(), ns.Name, errs)
+		return kube.NewInvalid(kube.Namespace.GroupKind(), ns.Name, errs)
 	}
 	if !update || !stricter(next.Enforce, was.Enforce) {
 		return nil

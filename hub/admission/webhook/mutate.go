@@ -16,6 +16,7 @@ import (
 
 	"petrel.dev/petrel/hub/admission/match"
 	"petrel.dev/petrel/hub/registry/patchcost"
+	"petrel.dev/petrel/hub/weight"
 )
 
 // maxOperations bounds a patch, as that of a client.
@@ -114,6 +115,9 @@ func apply(w *match.Write, view *admission.VersionedAttributes, ops jsonpatch.Pa
 	}()
 	patched, err := ops.Apply(now)
 	if err != nil {
+		return nil, err
+	}
+	if err := weight.Check(patched, weight.ShapeOf(view.VersionedObject)); err != nil {
 		return nil, err
 	}
 	return w.Decode(patched, view.VersionedKind)

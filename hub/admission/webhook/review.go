@@ -17,6 +17,7 @@ import (
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 
 	"petrel.dev/petrel/hub/admission/match"
+	"petrel.dev/petrel/hub/weight"
 )
 
 // response is the answer of a webhook, in any version of AdmissionReview.
@@ -53,6 +54,9 @@ func readReview(body []byte, version string) (*response, error) {
 		return nil, errors.New("0-length response")
 	}
 	var review admissionv1.AdmissionReview
+	if err := weight.Check(body, weight.ShapeOf(&review)); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(body, &review); err != nil {
 		return nil, fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
 	}
@@ -106,7 +110,7 @@ func (r *response) refusal(name string) error {
 		s = *r.Result
 	}
 	s.Status = metav1.StatusFailure
-	if s.Code < http.StatusBadRequest {
+	if s.Code < http.StatusBadRequest || s.Code > 599 { // which is no code of a refusal; net/http panics at some of them
 		s.Code = http.StatusBadRequest
 	}
 	by := fmt.Sprintf("admission webhook %q denied the request", name)

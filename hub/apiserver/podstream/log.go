@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -207,7 +208,7 @@ func (x *stream) logOptions() (*corev1.PodLogOptions, error) {
 		o.Stream = &s
 	}
 	if len(errs) > 0 {
-		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), x.Pod.Name, errs)
+		return nil, kube.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), x.Pod.Name, errs)
 	}
 	var err error
 	o.Container, err = containerOf(x.Pod, x.query.Get("container"))

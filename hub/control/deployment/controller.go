@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/control/podset"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -28,6 +29,7 @@ import (
 type Config struct {
 	Client control.Client
 	Events control.Events // as deployment-controller
+	Images podset.Images  // nil: images are not fetched ahead
 	Log    *slog.Logger
 }
 
@@ -37,6 +39,7 @@ type Controller struct {
 	events  control.Events
 	loop    *control.Loop
 	orphans *control.Orphans
+	images  podset.Images // may be nil
 
 	mu   sync.Mutex
 	dark map[string]bool // the dark nodes, by name; guarded by mu
@@ -46,7 +49,7 @@ type Controller struct {
 
 // New returns a controller; Run starts it.
 func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client, events: cfg.Events, orphans: control.NewOrphans(), dark: map[string]bool{}, stagedOnes: map[control.Key]bool{}}
+	c := &Controller{client: cfg.Client, events: cfg.Events, images: cfg.Images, orphans: control.NewOrphans(), dark: map[string]bool{}, stagedOnes: map[control.Key]bool{}}
 	c.loop = &control.Loop{
 		Name: "deployment", Client: cfg.Client, Log: cfg.Log, Workers: 4,
 		Reconcile: c.reconcile,
@@ -152,6 +155,7 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	}
 	c.lookAtPods(&st)
 	c.readStage(&st)
+	st.fetching = !c.lookAtImages(&st)
 	return c.apply(ctx, decide(st), d)
 }
 

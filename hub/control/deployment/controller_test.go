@@ -41,17 +41,28 @@ type world struct {
 	broken map[string]bool // images that never become ready
 	// crashing are those of them whose containers do not start.
 	crashing map[string]bool
-	next     int
+	// slow are nodes without the images of the template, with what to call when they have them.
+	slow map[string]func()
+	next int
 }
 
 func newWorld(t *testing.T, objs ...kube.Object) *world {
-	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, crashing: map[string]bool{}}
-	d := New(Config{Client: w.c, Events: w.events})
+	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, crashing: map[string]bool{}, slow: map[string]func(){}}
+	d := New(Config{Client: w.c, Events: w.events, Images: w})
 	rs := replicaset.New(replicaset.Config{Client: w.c, Events: &controltest.Events{}})
 	go func() { _ = d.Run(t.Context()) }()
 	go func() { _ = rs.Run(t.Context()) }()
 	synctest.Wait()
 	return w
+}
+
+// Ready implements podset.Images.
+func (w *world) Ready(_ kube.Object, n *corev1.Node, _ string, _ *corev1.PodSpec, wake func()) bool {
+	if w.slow[n.Name] == nil {
+		return true
+	}
+	w.slow[n.Name] = wake
+	return false
 }
 
 func (w *world) deployment() *appsv1.Deployment {

@@ -15,7 +15,7 @@ import (
 //
 // Growing and shrinking in one step keep both, since each is computed as if the other had not happened yet.
 func (r *rollout) roll() {
-	surge, unavailable := bounds(r.d)
+	surge, unavailable := surge(r.d), r.mayBeUnavailable(r.d)
 	cur, goal := r.sizeOf(r.current), r.goal()
 	grow := min(goal, r.limit)
 	switch {

@@ -31,6 +31,7 @@ import (
 //	annotate key=value   sets petrel.dev/rollout-KEY, or removes it when the value is empty
 //	stage                the conditions Rollout and Progressing
 //	crashing v2          containers of that image do not start
+//	slow a               the node has no image ahead until "fetched a"
 //	broken v2            pods of that image never become ready
 //	dark a, back a       the node's session ends (and its pods become not ready), or is there again
 //	wait 10m             time passes
@@ -104,6 +105,13 @@ func (w *world) command(cmd string, args []string) string {
 			}
 		}
 		return strings.Join(out, "\n")
+	case "slow":
+		w.slow[args[0]] = func() {}
+	case "fetched":
+		wake := w.slow[args[0]]
+		delete(w.slow, args[0])
+		wake()
+		w.settle()
 	case "crashing":
 		w.broken[args[0]], w.crashing[args[0]] = true, true
 	case "broken":

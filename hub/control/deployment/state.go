@@ -34,7 +34,9 @@ type state struct {
 	// ones included.
 	oldPods map[types.UID]bool
 	staged  *staged // nil when the rollout is not staged
-	now     time.Time
+	// fetching is whether nodes of old pods fetch the images of the current template.
+	fetching bool
+	now      time.Time
 }
 
 // rollout is a state in order, and the sizes that are being decided. It lives for one decision, in one goroutine.

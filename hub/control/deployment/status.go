@@ -25,6 +25,8 @@ const (
 	reasonResumed     = "DeploymentResumed"
 	// reasonDeferred is Petrel's own: everything is done but what is on dark nodes.
 	reasonDeferred = "DeferredOnDarkNodes"
+	// reasonFetching is Petrel's own, too: no pod that serves goes before nodes have the new images.
+	reasonFetching = "FetchingImages"
 )
 
 // status returns the Deployment's status from its ReplicaSets.
@@ -115,6 +117,11 @@ func (r *rollout) progress(s *appsv1.DeploymentStatus) time.Duration {
 		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonDeferred, fmt.Sprintf(
 			"%s is rolled out on all nodes in reach; %d pods wait for dark nodes to come back.", name, r.missingOnDark()))
 		return 0
+	case r.fetching:
+		if c == nil || c.Reason != reasonFetching {
+			place(s, r.now, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonFetching, name+" waits until the nodes of old pods have its images.")
+		}
+		return 0
 	case r.stages != nil && r.stages.Waiting:
 		if c == nil || c.Reason != reasonStaged {
 			place(s, r.now, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonStaged, name+" waits: the condition "+kube.RolloutCondition+" says for what.")
@@ -122,7 +129,7 @@ func (r *rollout) progress(s *appsv1.DeploymentStatus) time.Duration {
 		return 0
 	case c == nil && r.current != nil:
 		r.set(s, appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonFound, fmt.Sprintf("Found new replica set %q", r.current.Name))
-	case c != nil && (c.Reason == reasonDeferred || c.Reason == reasonComplete || c.Reason == reasonStaged) || advanced(&r.d.Status, s):
+	case c != nil && (c.Reason == reasonDeferred || c.Reason == reasonComplete || c.Reason == reasonStaged || c.Reason == reasonFetching) || advanced(&r.d.Status, s):
 		r.renew(s, name+" is progressing.")
 	case c != nil && c.Reason == reasonTimedOut:
 		return 0

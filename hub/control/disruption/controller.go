@@ -46,6 +46,8 @@ type Controller struct {
 	scales Scales
 	loop   *control.Loop
 	stale  *stale
+
+	gathered control.Gatherer // has its own lock
 }
 
 // New returns a controller; Run starts it.
@@ -109,16 +111,22 @@ func (c *Controller) budgets(namespace string) []*policyv1.PodDisruptionBudget {
 func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Duration, error) {
 	b, ok := control.Get[*policyv1.PodDisruptionBudget](c.client, kube.PodDisruptionBudget, key.Namespace, key.Name)
 	if !ok || b.DeletionTimestamp != nil {
+		c.gathered.Forget(key)
 		return 0, nil
+	}
+	now := time.Now()
+	if wait := c.gathered.Wait(b, now); wait > 0 {
+		return wait, nil
 	}
 	selector := budget.Selector(b)
 	var pods []*corev1.Pod
-	for _, p := range control.List[*corev1.Pod](c.client, kube.Pod, b.Namespace) {
+	all := control.List[*corev1.Pod](c.client, kube.Pod, b.Namespace)
+	c.gathered.Done(b, len(all), now)
+	for _, p := range all {
 		if selector.Matches(labels.Set(p.Labels)) {
 			pods = append(pods, p)
 		}
 	}
-	now := time.Now()
 	f, err := count(b, pods, c.scaleOf, now)
 	if err != nil {
 		c.events.Event(b, corev1.EventTypeWarning, "CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: %v", err)

@@ -39,12 +39,12 @@ type Pods[O kube.Object] struct {
 	cfg      Config[O]        // does not change after New
 	orphans  *control.Orphans // pods without a controller, kept by Keys
 	refused  refusals         // has its own lock
-	gathered gathering        // has its own lock
+	gathered control.Gatherer // has its own lock
 }
 
 // New returns the Pods of a controller. Keys must be its loop's only source of Pods.
 func New[O kube.Object](cfg Config[O]) *Pods[O] {
-	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans(), gathered: gathering{last: map[control.Key]reconciled{}}}
+	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans()}
 }
 
 // Keys is the Source.Keys for Pods. It returns the owners that the pod belongs to or has belonged to, and for a pod without
@@ -89,8 +89,11 @@ func (p *Pods[O]) selecting(pod kube.Object) (keys []control.Key) {
 // Forget drops what is kept about an owner that is gone.
 func (p *Pods[O]) Forget(owner control.Key) {
 	p.refused.forget(owner)
-	p.gathered.forget(owner)
+	p.gathered.Forget(owner)
 }
+
+// Gather returns how long an owner's changes are to be gathered for after the last Claim; 0: reconcile it now.
+func (p *Pods[O]) Gather(owner O, now time.Time) time.Duration { return p.gathered.Wait(owner, now) }
 
 // Claim returns the owner's pods, after it has released the active ones that its selector no longer matches and adopted those
 // without a controller that it matches. With a Finalizer this holds for ended ones too.
@@ -100,7 +103,7 @@ func (p *Pods[O]) Claim(ctx context.Context, owner O) (Claimed, error) {
 		return Claimed{}, fmt.Errorf("%s %s: selector: %w", strings.ToLower(p.cfg.Kind.Kind), control.KeyOf(owner), err)
 	}
 	c := divide(owner, control.Index[*corev1.Pod](p.cfg.Client, kube.Pod, control.OwnerIndex, string(owner.GetUID())))
-	p.gathered.note(owner, len(c.Active)+len(c.Ending)+len(c.Ended), time.Now())
+	p.gathered.Done(owner, len(c.Active)+len(c.Ending)+len(c.Ended), time.Now())
 	claimed := c.Active
 	if p.cfg.Finalizer != "" {
 		claimed = slices.Concat(c.Active, c.Ended)

@@ -49,6 +49,8 @@ func (s *Scheduler) wakeQueue() {
 func (s *Scheduler) node(c control.Change) {
 	if c.New == nil {
 		s.snap.RemoveNode(c.Old.GetName())
+		delete(s.links, c.Old.GetName())
+		s.snap.SetLink(c.Old.GetName(), 100) // a later node of that name is another one
 		s.changes.add(sched.NodeGone, c.Old.GetName())
 		return
 	}

@@ -17,7 +17,7 @@ import (
 	"petrel.dev/petrel/sched"
 )
 
-// nominate promises room on a node to a pod that waits; "" takes the promise back. The status that says so is written by park.
+// nominate promises room on a node to a pod that waits; "" takes the promise back. park writes it into the status.
 func (s *Scheduler) nominate(e *entry, node string) {
 	old := e.nominated
 	e.nominated = node

@@ -71,7 +71,7 @@ func (e *entry) classOf() string {
 	return e.class
 }
 
-// group is parked pods of which the filters say the same: what helps the first helps one of them. Those with a nomination are
+// group is parked pods that all filters treat alike: what helps the first helps one of them. Those with a nomination are
 // alone.
 type group struct {
 	waiting readyHeap // never empty

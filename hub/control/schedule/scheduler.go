@@ -128,7 +128,7 @@ func (s *Scheduler) takeIn(now time.Time) {
 	for _, c := range changes {
 		contain.Go(s.cfg.Log, site, control.KeyOf(c.Object()).String(), func() { s.takeOne(c) })
 	}
-	s.takeReports(reports, now) // afterwards: what is said of nodes that are not known is forgotten
+	s.takeReports(reports, now) // afterwards: of nodes that are not known nothing is recorded
 }
 
 // takeOne applies one change to snapshot and queue.
@@ -208,7 +208,7 @@ func placedChange(old, pod *sched.Pod) (what sched.Change) {
 	return what
 }
 
-// waiting takes in a pod that waits for a node, and what its status says of a promise, if that has changed.
+// waiting takes in a pod that waits for a node, and the promise in its status, if that has changed.
 func (s *Scheduler) waiting(pod *corev1.Pod) {
 	before := s.queue.entries[pod.UID]
 	same := before != nil && before.pod.Status.NominatedNodeName == pod.Status.NominatedNodeName

@@ -11,10 +11,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"petrel.dev/petrel/hub/weight"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // converted reads an object of a response, and refuses one that is not original in version to.
 func converted(raw runtime.RawExtension, original *unstructured.Unstructured, to schema.GroupVersion) (*unstructured.Unstructured, error) {
+	if err := weight.Check(raw.Raw, weight.Untyped()); err != nil {
+		return nil, err
+	}
 	out := &unstructured.Unstructured{}
 	if err := out.UnmarshalJSON(raw.Raw); err != nil {
 		return nil, err
@@ -76,9 +82,9 @@ func checkEntries(name string, entries map[string]any) error {
 	}
 	path := field.NewPath("metadata", name)
 	if name == "labels" {
-		return metavalidation.ValidateLabels(texts, path).ToAggregate()
+		return kube.First(metavalidation.ValidateLabels(texts, path)).ToAggregate()
 	}
-	return apivalidation.ValidateAnnotations(texts, path).ToAggregate()
+	return kube.First(apivalidation.ValidateAnnotations(texts, path)).ToAggregate()
 }
 
 // size returns the length of an object's JSON in bytes, as far as it can be had.

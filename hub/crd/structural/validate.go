@@ -16,11 +16,35 @@ import (
 	"k8s.io/apiserver/pkg/cel/common"
 )
 
+// maxText bounds the texts of an object in bytes, more than what the store takes: a default is filled into each element of a list, so that
+// a small body may become an object that nothing could write.
+const maxText = 8 << 20
+
+// textOf returns how many bytes the texts in v have.
+func textOf(v any) (n int) {
+	switch v := v.(type) {
+	case string:
+		return len(v)
+	case map[string]any:
+		for key, e := range v {
+			n += len(key) + textOf(e)
+		}
+	case []any:
+		for _, e := range v {
+			n += textOf(e)
+		}
+	}
+	return n
+}
+
 // Validate returns what is wrong with an object that has been pruned and defaulted. old is what it replaces, nil for a new one: what
 // was wrong before, and has not been touched, is left alone.
 func (s *Schema) Validate(ctx context.Context, obj, old map[string]any) field.ErrorList {
 	if errs := s.typeMeta(obj); len(errs) > 0 {
 		return errs
+	}
+	if textOf(obj) > maxText {
+		return field.ErrorList{field.Forbidden(nil, fmt.Sprintf("with its defaults the object has more than %d bytes", maxText))}
 	}
 	var errs field.ErrorList
 	var ratchet *common.CorrelatedObject

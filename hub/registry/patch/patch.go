@@ -22,6 +22,7 @@ import (
 	"petrel.dev/petrel/hub/registry/patchcost"
 	"petrel.dev/petrel/hub/registry/status"
 	"petrel.dev/petrel/hub/resource"
+	"petrel.dev/petrel/internal/kube"
 )
 
 const (
@@ -216,7 +217,7 @@ func (p *Patch) judge(value string, strictErrs []error) error {
 
 // badPatch returns the 422 for a patch with an invalid value.
 func badPatch(value string, err error) error {
-	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
+	return kube.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
 }
 
 // unprocessable returns the 422 for a patch that does not fit the object.

@@ -60,7 +60,7 @@ func bindingOf(q *resource.Request, body runtime.Object) (*corev1.Binding, error
 		return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
 	if errs := validateBinding(b); len(errs) > 0 {
-		return nil, errs.ToAggregate()
+		return nil, kube.First(errs).ToAggregate()
 	}
 	return b, nil
 }

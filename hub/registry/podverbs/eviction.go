@@ -63,7 +63,7 @@ func evictionOptions(q *resource.Request, e *policyv1.Eviction) (*metav1.DeleteO
 		opts = e.DeleteOptions.DeepCopy()
 	}
 	if ignore := opts.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
-		return nil, apierrors.NewInvalid(policyv1.SchemeGroupVersion.WithKind("Eviction").GroupKind(), q.Name, field.ErrorList{
+		return nil, kube.NewInvalid(policyv1.SchemeGroupVersion.WithKind("Eviction").GroupKind(), q.Name, field.ErrorList{
 			field.Invalid(field.NewPath("deleteOptions", "ignoreStoreReadErrorWithClusterBreakingPotential"), true,
 				"can not be set for pod eviction, try after removing the option")})
 	}

@@ -93,9 +93,9 @@ func checkNames(q *resource.Request, req *authenticationv1.TokenRequest, sa *cor
 	meta := field.NewPath("metadata")
 	switch {
 	case req.Name != "" && req.Name != q.Name:
-		return apierrors.NewInvalid(tokenRequest, q.Name, field.ErrorList{field.Invalid(meta.Child("name"), req.Name, "must match the service account name if specified")})
+		return kube.NewInvalid(tokenRequest, q.Name, field.ErrorList{field.Invalid(meta.Child("name"), req.Name, "must match the service account name if specified")})
 	case req.Namespace != "" && req.Namespace != q.Namespace:
-		return apierrors.NewInvalid(tokenRequest, q.Name, field.ErrorList{field.Invalid(meta.Child("namespace"), req.Namespace, "must match the service account namespace if specified")})
+		return kube.NewInvalid(tokenRequest, q.Name, field.ErrorList{field.Invalid(meta.Child("namespace"), req.Namespace, "must match the service account namespace if specified")})
 	case req.UID != "" && req.UID != sa.UID:
 		return apierrors.NewConflict(schema.GroupResource{Group: tokenRequest.Group, Resource: tokenRequest.Kind}, q.Name,
 			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
@@ -108,7 +108,7 @@ func checkTokenRequest(req *authenticationv1.TokenRequest) (lifetime time.Durati
 	lifetime, errs := tokenLifetime(req)
 	errs = append(errs, validateAudiences(req.Spec.Audiences)...)
 	if len(errs) > 0 {
-		return 0, nil, apierrors.NewInvalid(tokenRequest, "", errs)
+		return 0, nil, kube.NewInvalid(tokenRequest, "", errs)
 	}
 	if lifetime > satoken.MaxLifetime {
 		warnings = []string{fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *req.Spec.ExpirationSeconds, int64(satoken.MaxLifetime/time.Second))}

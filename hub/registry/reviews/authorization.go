@@ -2,6 +2,7 @@ package reviews
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -79,7 +80,7 @@ func fieldSelector(s *authorizationv1.FieldSelectorAttributes) string {
 	if s == nil {
 		return ""
 	}
-	if _, err := fields.ParseSelector(s.RawSelector); err != nil {
+	if _, err := parsed(s.RawSelector, fields.ParseSelector); err != nil {
 		return ""
 	} else if s.RawSelector != "" {
 		return s.RawSelector
@@ -97,6 +98,18 @@ func fieldSelector(s *authorizationv1.FieldSelectorAttributes) string {
 	return fields.AndSelectors(out...).String()
 }
 
+// maxSelector bounds a selector that is text, in bytes: a request's URL has no longer one, and parsing takes a hundred times as much.
+const maxSelector = 64 << 10
+
+// parsed parses a selector that is no longer than maxSelector.
+func parsed[S any](text string, parse func(string) (S, error)) (S, error) {
+	if len(text) > maxSelector {
+		var none S
+		return none, fmt.Errorf("a selector may have %d bytes, this one has %d", maxSelector, len(text))
+	}
+	return parse(text)
+}
+
 // ignoredSelectors names, in upstream's words, the selectors of r that cannot be read. Without them the question is a wider one,
 // so nothing is allowed that should not be.
 func ignoredSelectors(r *authorizationv1.ResourceAttributes) (problems []string) {
@@ -104,11 +117,11 @@ func ignoredSelectors(r *authorizationv1.ResourceAttributes) (problems []string)
 		return nil
 	}
 	if s := r.FieldSelector; s != nil {
-		_, err := fields.ParseSelector(s.RawSelector)
+		_, err := parsed(s.RawSelector, fields.ParseSelector)
 		problems = append(problems, ignored("fieldSelector", err, s.Requirements, readableField)...)
 	}
 	if s := r.LabelSelector; s != nil {
-		_, err := labels.Parse(s.RawSelector)
+		_, err := parsed(s.RawSelector, func(text string) (labels.Selector, error) { return labels.Parse(text) })
 		problems = append(problems, ignored("labelSelector", err, s.Requirements, readableLabel)...)
 	}
 	return problems

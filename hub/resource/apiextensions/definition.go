@@ -53,11 +53,17 @@ func definitionKind() *resource.Kind {
 		ValidateCreate: func(crd *apiextensions.CustomResourceDefinition) field.ErrorList {
 			ctx, cancel := context.WithTimeout(context.Background(), validationTime)
 			defer cancel()
+			if errs := tooCostly(crd); len(errs) > 0 { // before all of it is compiled
+				return errs
+			}
 			return validation.ValidateCustomResourceDefinition(ctx, crd)
 		},
 		ValidateUpdate: func(crd, old *apiextensions.CustomResourceDefinition) field.ErrorList {
 			ctx, cancel := context.WithTimeout(context.Background(), validationTime)
 			defer cancel()
+			if errs := validateCosts(crd, old); len(errs) > 0 {
+				return errs
+			}
 			return validation.ValidateCustomResourceDefinitionUpdate(ctx, crd, old)
 		},
 		WarnCreate: func(_ context.Context, crd *apiextensions.CustomResourceDefinition) []string {

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Runs what `make cross` makes for other architectures under qemu's user emulation: each program says its version, and the tests of the
+# store, the wire format and the scheduler pass. Usage: emulate.sh [TARGET...], as cross.sh has them (linux ones only); without any: all.
+#
+# QUICK=1 leaves out petrel itself and the tests, which take long to build: the programs inside only.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+go=${GO:-go}
+packages=${PACKAGES:-./internal/wire ./sched ./sqlstore/...}
+export CGO_ENABLED=0
+
+# emulated NAME ARCH ARM COMMAND...: on the oldest processor that the target is for.
+emulated() {
+  local qemu cpu=
+  case $2$3 in
+    amd64) qemu=qemu-x86_64-static ;;
+    arm64) qemu=qemu-aarch64-static cpu=cortex-a53 ;; # Raspberry Pi 3
+    arm7) qemu=qemu-arm-static cpu=cortex-a7 ;;       # Raspberry Pi 2
+    arm6) qemu=qemu-arm-static cpu=arm1176 ;;         # Raspberry Pi 1 and Zero
+    riscv64) qemu=qemu-riscv64-static cpu=rv64 ;;
+  esac
+  shift 3
+  QEMU_CPU=$cpu "$qemu" "$@"
+}
+
+# expect TEXT COMMAND...: the command's output has the text.
+expect() {
+  local want=$1 got
+  shift
+  got=$("$@" 2>&1) || true
+  [[ $got == *"$want"* ]] || { echo "emulate: ${*:5} does not say \"$want\" but: $got" >&2; exit 1; }
+}
+
+check() {
+  local name=$1 arch=$2 arm=$3 p dir
+  GO=$go cross-build/programs.sh "$arch"
+  expect "runc version" emulated "$name" "$arch" "$arm" "bin/programs/$arch/runc" --version
+  expect '"SCMP_ACT_ERRNO"' emulated "$name" "$arch" "$arm" "bin/programs/$arch/runc" features
+  expect "Version:" emulated "$name" "$arch" "$arm" "bin/programs/$arch/containerd-shim-runc-v2" -v
+  expect "configuration FILE" emulated "$name" "$arch" "$arm" "bin/programs/$arch/containerd"
+  echo "emulate $name: the programs inside run"
+  [ -z "${QUICK:-}" ] || return 0
+  GO=$go cross-build/cross.sh emulated "$name"
+  expect "petrel emulated" emulated "$name" "$arch" "$arm" "dist/petrel-$name" version --client
+  echo "emulate $name: petrel runs"
+  for p in $($go list -f '{{if .TestGoFiles}}{{.ImportPath}}{{end}}' $packages); do
+    dir=$($go list -f '{{.Dir}}' "$p")
+    mkdir -p bin/emulate
+    GOOS=linux GOARCH=$arch GOARM=$arm $go test -c -o bin/emulate/x.test "$p"
+    (cd "$dir" && emulated "$name" "$arch" "$arm" "$OLDPWD/bin/emulate/x.test" -test.short -test.timeout 20m) || { echo "emulate $name: $p fails" >&2; exit 1; }
+    echo "emulate $name: $p passes"
+  done
+}
+
+while read -r os arch arm; do
+  name=$os-$arch${arm:+v$arm}
+  if [ "$os" = linux ] && { [ $# -eq 0 ] || [[ " $* " == *" $name "* ]]; }; then
+    check "$name" "$arch" "${arm:-}" </dev/null
+  fi
+done < <(grep -v '^#' cross-build/targets)
