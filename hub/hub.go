@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/auth/rbac"
+	"petrel.dev/petrel/hub/celbound"
 	"petrel.dev/petrel/hub/control/schedule"
 	"petrel.dev/petrel/hub/control/tokensecret"
 	"petrel.dev/petrel/hub/crd"
@@ -93,6 +94,7 @@ func New(ctx context.Context, cfg Config) (*Hub, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	celbound.Install() // while nothing compiles expressions yet
 	// The port first: a second hub on one machine fails here, before it looks at the first one's data.
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {

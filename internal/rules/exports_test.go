@@ -19,6 +19,8 @@ var forTests = map[string]string{
 // foreign are methods that other libraries call by an interface of theirs.
 var foreign = map[string]string{
 	"KindsFor":               "apimachinery's RESTMapper",
+	"CompileOptions":         "cel-go's Library",
+	"ProgramOptions":         "cel-go's Library",
 	"ResolveSchema":          "apiserver's SchemaResolver",
 	"GetOperationOptions":    "apiserver's admission.Attributes",
 	"GetReinvocationContext": "apiserver's admission.Attributes",

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	"k8s.io/apiserver/pkg/cel/environment"
+
+	"petrel.dev/petrel/hub/celbound"
 )
 
 // compiled returns the definition with its expressions compiled. They were compiled once before, when the policy was stored: an
@@ -26,7 +28,7 @@ func (d *definition) compiled() *definition {
 
 // newCompiler returns a compiler with the policy's variables. Its environments are some megabytes; nothing keeps it.
 func newCompiler(variables []admissionregistrationv1.Variable, options plugincel.OptionalVariableDeclarations) (*plugincel.CompositedCompiler, error) {
-	c, err := plugincel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+	c, err := plugincel.NewCompositedCompiler(celbound.Install())
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 
 	"petrel.dev/petrel/hub/admission/match"
+	"petrel.dev/petrel/hub/celbound"
 	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -167,7 +168,7 @@ func (h *hook) conditionMatcher() matchconditions.Matcher {
 		for i := range h.conditions {
 			expressions[i] = (*matchconditions.MatchCondition)(&h.conditions[i])
 		}
-		compiler := plugincel.NewConditionCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+		compiler := plugincel.NewConditionCompiler(celbound.Install())
 		evaluator := compiler.CompileCondition(expressions, plugincel.OptionalVariableDeclarations{HasAuthorizer: true}, environment.StoredExpressions)
 		h.matcher = matchconditions.NewMatcher(evaluator, &h.fails, "webhook", h.kind, h.name)
 	})

@@ -21,6 +21,8 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
+
+	"petrel.dev/petrel/hub/celbound"
 )
 
 // Schema is one version, ready for use. It does not change, and is safe for concurrent use.
@@ -92,6 +94,7 @@ func (s *Schema) structure(props *apiextensions.JSONSchemaProps) error {
 		}
 	}
 	s.fields = fields
+	celbound.Install() // the library takes the environment by itself
 	s.rules = cel.NewValidator(fields, true, celconfig.PerCallLimit)
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
+	"petrel.dev/petrel/hub/celbound"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -53,6 +54,7 @@ func definitionKind() *resource.Kind {
 		ValidateCreate: func(crd *apiextensions.CustomResourceDefinition) field.ErrorList {
 			ctx, cancel := context.WithTimeout(context.Background(), validationTime)
 			defer cancel()
+			celbound.Install()                         // the library takes the environment by itself
 			if errs := tooCostly(crd); len(errs) > 0 { // before all of it is compiled
 				return errs
 			}
@@ -61,6 +63,7 @@ func definitionKind() *resource.Kind {
 		ValidateUpdate: func(crd, old *apiextensions.CustomResourceDefinition) field.ErrorList {
 			ctx, cancel := context.WithTimeout(context.Background(), validationTime)
 			defer cancel()
+			celbound.Install() // the library takes the environment by itself
 			if errs := validateCosts(crd, old); len(errs) > 0 {
 				return errs
 			}
