@@ -8,6 +8,9 @@
 // passes is charged by the size of its result as well, so that the limit of the cost bounds the sum of all results: some 10 MB for one
 // expression. The cost of a call whose result is not larger than its text is what Kubernetes charges.
 //
+// Lists that share their elements cost little to make, and are exponentially large for what writes them out: what counts the size of
+// arguments counts each element as often as it is there, and so does the bound of the fields that a mutating policy makes.
+//
 // Kubernetes' libraries, those of custom kinds too, derive every environment from one that the process has once. Install adds the
 // bound to that one; nothing that compiles expressions can be without it.
 package celbound
@@ -116,8 +119,11 @@ func (l *library) ProgramOptions() []cel.ProgramOption {
 	return []cel.ProgramOption{cel.CustomDecorator(l.decorate), cel.CostTrackerOptions(trackers()...)}
 }
 
-// decorate replaces a call of a bounded function by one that looks at its arguments first.
+// decorate replaces a call of a bounded function by one that looks at its arguments first, and bounds the fields of objects.
 func (l *library) decorate(i interpreter.Interpretable) (interpreter.Interpretable, error) {
+	if c, ok := i.(interpreter.InterpretableConstructor); ok {
+		boundFields(c)
+	}
 	call, ok := i.(interpreter.InterpretableCall)
 	if !ok {
 		return i, nil

@@ -46,6 +46,12 @@ func TestGrowingExpressions(t *testing.T) {
 		"patch": {func(h *house) {
 			h.mutator("p", admissionregistrationv1.NeverReinvocationPolicy, jsonPatch(`[JSONPatch{op: "add", path: "/data/b", value: `+bomb+`}]`))
 		}, text},
+		"shared lists in a patch": {func(h *house) {
+			h.mutator("p", admissionregistrationv1.NeverReinvocationPolicy, jsonPatch(`[JSONPatch{op: "add", path: "/data/b", value: [[1]]`+strings.Repeat(".map(x, [x, x])", 40)+`}]`))
+		}, "a field of an object would have more than 100000 items"},
+		"shared lists in a configuration": {func(h *house) {
+			h.mutator("p", admissionregistrationv1.NeverReinvocationPolicy, apply(`Object{data: Object.data{n: [[1]]`+strings.Repeat(".map(x, [x, x])", 40)+`}}`))
+		}, "a field of an object would have more than 100000 items"},
 		"condition of a webhook": {func(h *house) {
 			h.validating("v", allows, func(w *admissionregistrationv1.ValidatingWebhook) { w.MatchConditions = condition })
 		}, text},
