@@ -40,8 +40,8 @@ func (h *hub) report(pod *corev1.Pod) {
 	}
 }
 
-// node makes a Node with a label and reports it ready, as its agent would. It has no session with the hub, which calls it dark when 40 s
-// are over: make it when all else is there, several times that is enough for what a test does with it.
+// node makes a Node with a label and reports it ready, as its agent would. It has no session with the hub, which calls it dark after
+// 40 s: make it when all else is there.
 func (h *hub) node(name, label string) {
 	h.t.Helper()
 	h.apply("{apiVersion: v1, kind: Node, metadata: {name: " + name + "}}")

@@ -160,7 +160,7 @@ replace (
 
 replace github.com/google/pprof => github.com/google/pprof v0.0.0-20250403155104-27863c87afa6
 
-// The descheduler's go.mod requires v0.31.0 of it, which does not exist, and replaces that too.
+// The descheduler's go.mod requires v0.31.0 of it, which is not served, and replaces it too.
 replace k8s.io/kube-openapi => k8s.io/kube-openapi v0.0.0-20260721132016-d427ff9ee9ad
 
 tool sigs.k8s.io/descheduler/cmd/descheduler
