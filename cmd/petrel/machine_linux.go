@@ -7,6 +7,8 @@ type machineCommands struct {
 	Up  upCmd  `cmd:"" group:"machine" help:"A whole cluster on this machine: hub and agent in one process."`
 	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
 
+	Doctor doctorCmd `cmd:"" group:"machine" help:"Check whether this machine can be a hub or a node, and say what to change."`
+
 	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
 	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
 	Admin      adminCmd      `cmd:"" group:"machine" help:"Administrators' certificates of the hub on this machine: list, issue, revoke."`
