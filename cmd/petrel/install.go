@@ -195,12 +195,6 @@ func (c *uninstallCmd) Run(ctx context.Context, s *cli.Streams) error {
 	if len(roles) == 0 {
 		fmt.Fprintln(s.Out, "Nothing is installed.")
 	}
-	// The agent first: it ends its pods while the hub can still see that. Data goes when no service is left.
-	slices.Reverse(roles)
-	for i, r := range roles {
-		if err := target.Uninstall(ctx, r, c.Purge && i == len(roles)-1); err != nil {
-			return err
-		}
-	}
-	return nil
+	slices.Reverse(roles) // the agent first, which ends its pods while the hub can still see that
+	return target.Uninstall(ctx, c.Purge, roles...)
 }

@@ -146,29 +146,29 @@ func TestInstall(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, filepath.Join(root, "var/lib/petrel/hub.db"), "data")
-			if err := tg.Uninstall(ctx, "hub", true); err == nil || !strings.Contains(err.Error(), "together") {
+			if err := tg.Uninstall(ctx, true, "hub"); err == nil || !strings.Contains(err.Error(), "petrel-agent also has its data in /var/lib/petrel") {
 				t.Errorf("purging what the agent may use: %v", err)
 			}
-			if err := tg.Uninstall(ctx, "hub", false); err != nil {
+			if err := tg.Uninstall(ctx, false, "hub"); err != nil {
 				t.Fatal(err)
 			}
 			if tg.Installed("hub") || !tg.Installed("agent") || !tg.has(binary) {
 				t.Error("the hub should be gone, the agent and the binary be there")
 			}
-			if err := tg.Uninstall(ctx, "agent", false); err != nil {
+			if err := tg.Uninstall(ctx, false, "agent"); err != nil {
 				t.Fatal(err)
 			}
 			if !tg.has("/var/lib/petrel/hub.db") {
 				t.Error("data went without --purge")
 			}
-			if err := tg.Uninstall(ctx, "agent", true); err != nil {
+			if err := tg.Uninstall(ctx, true, "agent"); err != nil {
 				t.Fatal(err)
 			}
 			if after := list(t, root); !maps.Equal(before, after) {
 				t.Errorf("left after uninstalling: %q, before: %q", slices.Sorted(maps.Keys(after)), slices.Sorted(maps.Keys(before)))
 			}
 			*changes = nil
-			if err := tg.Uninstall(ctx, "hub", true); err != nil || len(*changes) > 0 {
+			if err := tg.Uninstall(ctx, true, "hub"); err != nil || len(*changes) > 0 {
 				t.Errorf("uninstalling again: %v, %q", err, *changes)
 			}
 		})
@@ -305,7 +305,7 @@ func TestCommands(t *testing.T) {
 			from := write(t, filepath.Join(t.TempDir(), "petrel"), binary)
 			return func() error { return tg.Install(t.Context(), Service{Role: r, Binary: from}) }
 		}
-		uninstall := func(r Role) func() error { return func() error { return tg.Uninstall(t.Context(), r, false) } }
+		uninstall := func(r Role) func() error { return func() error { return tg.Uninstall(t.Context(), false, r) } }
 		step(install("hub", "first"), m.started)
 		step(install("hub", "first"), m.again)
 		step(install("agent", "first"), strings.ReplaceAll(m.started, "hub", "agent"))
@@ -315,7 +315,7 @@ func TestCommands(t *testing.T) {
 
 		// A service that cannot be stopped stays, for the next attempt.
 		tg.Command = func(context.Context, string, ...string) error { return errors.New("exit status 5") }
-		if err := tg.Uninstall(t.Context(), "hub", false); err == nil || !strings.HasSuffix(err.Error(), ": exit status 5") || !tg.Installed("hub") {
+		if err := tg.Uninstall(t.Context(), false, "hub"); err == nil || !strings.HasSuffix(err.Error(), ": exit status 5") || !tg.Installed("hub") {
 			t.Errorf("error %v", err)
 		}
 		tg.Command = func(_ context.Context, name string, args ...string) error {
@@ -341,12 +341,31 @@ func TestMountsBelow(t *testing.T) {
 	}
 }
 
+// TestPurgeTakesBoth checks that each service's own data goes, and only that of the one that goes.
+func TestPurgeTakesBoth(t *testing.T) {
+	for _, roles := range [][]Role{{"agent"}, {"agent", "hub"}} {
+		tg, _ := target(image(t, "etc/init.d/", "srv/hub/hub.db", "srv/node/agent/id"))
+		from := write(t, filepath.Join(t.TempDir(), "petrel"), "x")
+		for r, dir := range map[Role]string{"hub": "/srv/hub", "agent": "/srv/node"} {
+			if err := tg.Install(t.Context(), Service{Role: r, Binary: from, Settings: map[string]any{"data-dir": dir}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tg.Uninstall(t.Context(), true, roles...); err != nil {
+			t.Fatal(err)
+		}
+		if both := len(roles) == 2; tg.has("/srv/node") || tg.has("/srv/hub") == both || tg.has(binary) == both || tg.Installed("hub") == both {
+			t.Errorf("%s: wrong things are left", roles)
+		}
+	}
+}
+
 // TestPurgeLeavesTheMachine checks that a data directory that is much more than that is not removed.
 func TestPurgeLeavesTheMachine(t *testing.T) {
 	root := image(t, "etc/init.d/")
 	write(t, filepath.Join(root, "etc/petrel/hub.yaml"), "data-dir: /var\n")
 	tg, _ := target(root)
-	if err := tg.Uninstall(t.Context(), "hub", true); err == nil || !strings.Contains(err.Error(), "by hand") {
+	if err := tg.Uninstall(t.Context(), true, "hub"); err == nil || !strings.Contains(err.Error(), "by hand") {
 		t.Errorf("error %v", err)
 	}
 	if !tg.has("/var/lib") {

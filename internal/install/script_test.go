@@ -25,7 +25,7 @@ func TestPlainScript(t *testing.T) {
 	}
 	// Each start adds a line with the process's number and waits for a signal.
 	write(t, filepath.Join(dir, "petrel"), "#!/bin/sh\necho $$ $1 >>"+dir+"/starts\nexec sleep 1000\n")
-	text = strings.NewReplacer(binary, dir+"/petrel", "/run/", dir+"/", "/var/log/", dir+"/").Replace(text)
+	text = strings.NewReplacer(binary, dir+"/petrel", "/run/", dir+"/", "/var/log/", dir+"/", "sleep 2", "sleep 0.1").Replace(text)
 	file := write(t, filepath.Join(dir, "petrel-hub"), text)
 	run := func(action string, code int) string {
 		t.Helper()

@@ -12,24 +12,44 @@ import (
 	"strings"
 )
 
-// Uninstall stops the service, ends its pods if it is the agent, and removes what Install made. The binary goes with the last
-// service. With purge its data goes too, unless the other service is still there: both may have the same directory.
-func (t Target) Uninstall(ctx context.Context, r Role, purge bool) error {
-	if err := t.uninstall(ctx, r, purge); err != nil {
-		return fmt.Errorf("uninstall %s: %w", r, err)
+// Uninstall stops services, ends the pods of the agent, and removes what Install made, in the order of the roles. The binary goes
+// with the last service. With purge their data goes too, which no other service may have in the same directory.
+func (t Target) Uninstall(ctx context.Context, purge bool, roles ...Role) error {
+	var data []string // of roles
+	for _, r := range Roles {
+		dir, err := t.dataDir(r)
+		if err != nil {
+			return fmt.Errorf("uninstall: %w", err)
+		}
+		if slices.Contains(roles, r) && !slices.Contains(data, dir) {
+			data = append(data, dir)
+		}
+	}
+	for _, r := range Roles {
+		dir, err := t.dataDir(r)
+		if err != nil {
+			return fmt.Errorf("uninstall: %w", err)
+		}
+		if purge && !slices.Contains(roles, r) && t.Installed(r) && slices.Contains(data, dir) {
+			return fmt.Errorf("uninstall: %s also has its data in %s: uninstall both, or leave --purge out", r.service(), dir)
+		}
+	}
+	for _, r := range roles {
+		if err := t.uninstall(ctx, r); err != nil {
+			return fmt.Errorf("uninstall %s: %w", r, err)
+		}
+	}
+	if purge {
+		for _, dir := range data {
+			if err := t.purge(dir); err != nil {
+				return fmt.Errorf("uninstall: %w", err)
+			}
+		}
 	}
 	return nil
 }
 
-func (t Target) uninstall(ctx context.Context, r Role, purge bool) error {
-	data, err := t.dataDir(r)
-	if err != nil {
-		return err
-	}
-	others := slices.ContainsFunc(Roles, func(o Role) bool { return o != r && t.Installed(o) })
-	if purge && others {
-		return errors.New("with --purge, uninstall hub and agent together: both may have their data in " + data)
-	}
+func (t Target) uninstall(ctx context.Context, r Role) error {
 	for _, s := range systems {
 		if !t.has(s.file(r)) || !t.describes(s, r) {
 			continue
@@ -39,7 +59,7 @@ func (t Target) uninstall(ctx context.Context, r Role, purge bool) error {
 		}
 	}
 	files := []string{settingsFile(r), "/var/log/" + r.service() + ".log", "/run/" + r.service() + ".pid"}
-	if !others {
+	if !slices.ContainsFunc(Roles, t.Installed) {
 		files = append(files, binary)
 	}
 	for _, name := range files {
@@ -47,13 +67,10 @@ func (t Target) uninstall(ctx context.Context, r Role, purge bool) error {
 			return err
 		}
 	}
-	for _, dir := range []string{settingsDir, "/etc/systemd/system/multi-user.target.wants"} {
+	for _, dir := range []string{settingsDir, "/etc/systemd/system/multi-user.target.wants", "/run/petrel"} {
 		if err := t.removeEmpty(dir); err != nil {
 			return err
 		}
-	}
-	if purge {
-		return t.purge(data)
 	}
 	return nil
 }
