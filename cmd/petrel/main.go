@@ -139,8 +139,8 @@ func logger(w io.Writer, level string) *slog.Logger {
 func configFiles(dir string) kong.Resolver {
 	loaded := map[string]map[string]any{}
 	return kong.ResolverFunc(func(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
-		if parent.Command == nil || parent.Command.Name != "hub" && parent.Command.Name != "agent" {
-			return nil, nil
+		if parent.Command == nil || parent.Command.Name != "hub" && parent.Command.Name != "agent" || parent.Command.Parent.Type != kong.ApplicationNode {
+			return nil, nil // those of `petrel install` are what will be in the file
 		}
 		name := parent.Command.Name
 		values, ok := loaded[name]
