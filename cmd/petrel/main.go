@@ -81,7 +81,7 @@ func run(args []string, s *cli.Streams) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintln(s.Err, "petrel:", plainly(err))
+		fmt.Fprintln(s.Err, "petrel:", suggested(plainly(err), parser.Model, args))
 		var pe *kong.ParseError
 		if at := "petrel"; errors.As(err, &pe) {
 			if pe.Context != nil && pe.Context.Selected() != nil {

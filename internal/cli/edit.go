@@ -38,7 +38,7 @@ func (e *Edit) Run(ctx context.Context, s *Streams) error {
 		return err
 	}
 	ri := c.resource(t.mapping, c.namespace)
-	obj, err := ri.Get(ctx, t.name, metav1.GetOptions{})
+	obj, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (p *Patch) Run(ctx context.Context, s *Streams) error {
 		sub = append(sub, p.Subresource)
 	}
 	ri := c.resource(t.mapping, c.namespace)
-	old, err := ri.Get(ctx, t.name, metav1.GetOptions{})
+	old, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"petrel.dev/petrel/internal/cli/printer"
 )
 
 // Wait waits until objects are as they should be.
@@ -155,12 +157,12 @@ func condition(kind, arg string) (func(*unstructured.Unstructured) (bool, error)
 		} else {
 			expr, want, ok = strings.Cut(arg, "=")
 		}
-		p, err := parsePath(strings.Trim(expr, "'"))
+		p, err := printer.ParsePath(strings.Trim(expr, "'"))
 		if err != nil {
 			return nil, fmt.Errorf("--for: %w", err)
 		}
 		return func(o *unstructured.Unstructured) (bool, error) {
-			got, err := field(p, o.Object)
+			got, err := printer.Field(p, o.Object)
 			if err != nil {
 				return false, err
 			}
