@@ -24,6 +24,11 @@ type Wait struct {
 	Timeout       time.Duration `default:"30s" help:"Give up after this time; 0 checks once, less than 0 waits without limit." placeholder:"DURATION"`
 }
 
+// Help explains the exit code.
+func (*Wait) Help() string {
+	return "Ends with 0 when it has come true for all objects, and with 1 when the time is over, an object does not exist or was deleted."
+}
+
 // Run waits for one object after the other: all must come true.
 func (w *Wait) Run(ctx context.Context, s *Streams) error {
 	c, err := w.connect(ctx, s)
