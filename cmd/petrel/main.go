@@ -26,14 +26,16 @@ const defaultDataDir = "/var/lib/petrel"
 type program struct {
 	machineCommands
 
-	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
+	Completion completionCmd `cmd:"" group:"machine" help:"Print the script that completes commands, flags, types and names in a shell."`
+	Version    versionCmd    `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
 	Token tokenCmd `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
 
-	Docs  docsCmd  `cmd:"" hidden:"" help:"Write the man pages and docs/cli.md."`
-	Serve serveCmd `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
-	Fetch fetchCmd `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`
+	Complete completeCmd `cmd:"" hidden:"" name:"__complete" help:"What the script of completion asks."`
+	Docs     docsCmd     `cmd:"" hidden:"" help:"Write the man pages and docs/cli.md."`
+	Serve    serveCmd    `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
+	Fetch    fetchCmd    `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`
 }
 
 // logFlags are those of the commands that run for long.
