@@ -32,7 +32,7 @@ build: $(PROGRAMS) ## build bin/petrel, static, for this machine, with all that 
 	$(GO) build -tags '$(BUILDTAGS)' -ldflags '$(LDFLAGS)' -o bin/petrel ./cmd/petrel
 
 programs: setup-programs ## build containerd, shim and runc for this machine, as `make build` puts them inside
-	GO=$(GO) cross-build/programs.sh $$($(GO) env GOARCH)
+	GO=$(GO) SECCOMP=system cross-build/programs.sh $$($(GO) env GOARCH)
 
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
@@ -105,9 +105,10 @@ setup:
 
 # A C compiler with its library for runc, and what builds libseccomp.
 setup-programs:
-	@test/setup.sh gcc:gcc /usr/include/stdio.h:libc6-dev make:make gperf:gperf pkg-config:pkg-config curl:curl zstd:zstd
+	@test/setup.sh gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config zstd:zstd
 
 setup-cross: setup-programs
+	@test/setup.sh make:make gperf:gperf curl:curl
 	@test/setup.sh aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
 	  arm-linux-gnueabi-gcc:gcc-arm-linux-gnueabi /usr/arm-linux-gnueabi/include/stdio.h:libc6-dev-armel-cross \
 	  riscv64-linux-gnu-gcc:gcc-riscv64-linux-gnu /usr/riscv64-linux-gnu/include/stdio.h:libc6-dev-riscv64-cross

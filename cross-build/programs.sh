@@ -2,6 +2,9 @@
 # Builds what travels inside petrel for one architecture: containerd (cmd/containerd), its shim (the version of go.mod) and runc (the
 # version of cross-build/runc/go.mod, static, with libseccomp). Usage: programs.sh amd64|arm64|arm|riscv64
 #
+# SECCOMP=system takes the distribution's libseccomp (libseccomp-dev), for builds on and for this machine; otherwise it is built from
+# its authors' release, so that a released binary does not depend on the machine that made it.
+#
 #   bin/programs/ARCH/                    the three programs
 #   edgeagent/programs/embedded/ARCH.*    the same as one archive, with its manifest; `go build -tags embedded` takes them from there
 #
@@ -57,19 +60,24 @@ build_seccomp() {
     ./configure --host="$host" --prefix=/petrel --enable-static --disable-shared --disable-python CFLAGS='-O2 -g0' >configure.log 2>&1
     make -C src >make.log 2>&1
     mkdir pkgconfig
-    printf 'Name: libseccomp\nDescription: seccomp filters\nVersion: %s\nCflags: -I%s/include\nLibs: -L%s/src/.libs -lseccomp\n' \
-      "$seccomp" "$lib" "$lib" >pkgconfig/libseccomp.pc
+    printf 'Name: libseccomp\nDescription: seccomp filters\nVersion: %s\nLibs: -lseccomp\n' "$seccomp" >pkgconfig/libseccomp.pc
   ) || { echo "programs: libseccomp for $host: see $lib/*.log" >&2; exit 1; }
   touch "$lib/done"
 }
 
 mkdir -p "$out" "$dest"
-build_seccomp
+# Where the library is goes through the environment: it is part of the key of Go's build cache, and what pkg-config answers is not.
+if [ "${SECCOMP:-}" = system ]; then
+  export CGO_LDFLAGS="-L/usr/lib/$host" PKG_CONFIG_PATH=/usr/lib/$host/pkgconfig
+else
+  build_seccomp
+  export CGO_CFLAGS="-O2 -I$seccomp_dir/$host/include" CGO_LDFLAGS="-L$seccomp_dir/$host/src/.libs" PKG_CONFIG_LIBDIR=$seccomp_dir/$host/pkgconfig
+fi
 ldflags='-s -w -buildid='
 CGO_ENABLED=0 $go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "$ldflags" -o "$out/containerd" ./cmd/containerd
 CGO_ENABLED=0 $go build -trimpath -buildvcs=false -tags grpcnotrace,no_grpc -ldflags "$ldflags" -o "$out/containerd-shim-runc-v2" \
   github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
-CGO_ENABLED=1 CC=$host-gcc PKG_CONFIG_LIBDIR=$seccomp_dir/$host/pkgconfig $go build -C cross-build/runc -trimpath -buildvcs=false \
+CGO_ENABLED=1 CC=$host-gcc $go build -C cross-build/runc -trimpath -buildvcs=false \
   -tags 'seccomp urfave_cli_no_docs netgo osusergo' -ldflags "$ldflags -linkmode external -extldflags '-static -Wl,--build-id=none'" \
   -o "$out/runc" github.com/opencontainers/runc
 

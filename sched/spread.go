@@ -89,7 +89,6 @@ type skew struct {
 
 // topologySpread refuses nodes in whose domain the pod would be one too many.
 type topologySpread struct {
-	crowded
 	namespace string
 	skews     []skew
 }

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -165,10 +166,7 @@ func TestGroupOfAVolume(t *testing.T) {
 	}
 	outside := filepath.Join(t.TempDir(), "outside")
 	for path, mode := range map[string]os.FileMode{filepath.Join(dir, "sub", "file"): 0o600, filepath.Join(dir, "run"): 0o700, outside: 0o600} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = os.WriteFile(path, nil, mode)
-		}
-		if err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -60,7 +60,7 @@ func CBOR(body []byte, of *Shape, limit int64) int64 {
 		default:
 			switch {
 			case h.is(7, 31):
-				levels, ok = levels[:max(0, len(levels)-1)], len(levels) > 0
+				levels = levels[:max(0, len(levels)-1)]
 				s.close()
 			case isKey:
 				s.key(nil)

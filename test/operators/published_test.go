@@ -82,6 +82,55 @@ spec:
 	})
 }
 
+// TestArgoRollouts lets argo-rollouts bring out a Rollout, hold a new version at a canary step, and go on when it is promoted.
+func TestArgoRollouts(t *testing.T) {
+	published(t)
+	t.Parallel()
+	h := startHub(t)
+	h.kubelet()
+	h.definitions("rollouts", "github.com/argoproj/argo-rollouts", "manifests/crds")
+	controller := toolIn(t, "rollouts", "rollouts-controller", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller")
+	h.kubectl("create", "namespace", "argo-rollouts") // the Lease of its leader is there
+	h.start("argo-rollouts", controller, "--kubeconfig", h.kubeconfig, "--namespace", "default",
+		"--metricsPort", fmt.Sprint(freePort(t)), "--healthzPort", fmt.Sprint(freePort(t)))
+	h.apply(`
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: shop}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: shop}}
+  strategy:
+    canary:
+      steps:
+      - setWeight: 25
+      - pause: {}
+  template:
+    metadata: {labels: {app: shop}}
+    spec: {containers: [{name: shop, image: "shop:1"}]}
+`)
+	h.eventually("the first version is there", func() error { return h.is("Healthy4", "rollout/shop", "{.status.phase}{.status.readyReplicas}") })
+	h.kubectl("patch", "rollout/shop", "--type=json", "-p", `[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"shop:2"}]`)
+	h.eventually("one pod in four is a canary, and the rollout waits", func() error {
+		return errors.Join(
+			h.is("Paused1", "rollout/shop", "{.status.phase}{.status.currentStepIndex}"),
+			h.images(1, "shop:2"), h.images(3, "shop:1"))
+	})
+	h.kubectl("patch", "rollout/shop", "--subresource=status", "--type=merge", "-p", `{"status":{"pauseConditions":null,"currentStepIndex":2}}`)
+	h.eventually("the promoted version is everywhere", func() error {
+		return errors.Join(h.is("Healthy", "rollout/shop", "{.status.phase}"), h.images(4, "shop:2"), h.images(0, "shop:1"))
+	})
+}
+
+// images checks that so many pods run an image.
+func (h *hub) images(want int, image string) error {
+	out, err := h.tryKubectl("", "get", "pods", "-o", "jsonpath={range .items[?(@.status.phase==\"Running\")]}{.spec.containers[0].image} {end}")
+	if got := strings.Count(out, image); err == nil && got != want {
+		err = fmt.Errorf("%d pods run %s, want %d", got, image, want)
+	}
+	return err
+}
+
 // published skips the tests whose programs take minutes to compile.
 func published(t *testing.T) {
 	t.Helper()
@@ -90,7 +139,8 @@ func published(t *testing.T) {
 	}
 }
 
-// definitions applies the CustomResourceDefinitions in a directory of a module, at the version that the go.mod in user names.
+// definitions applies the CustomResourceDefinitions in a directory of a module, at the version that the go.mod in user names. A
+// kustomization, which names the other files of its directory, is none of them.
 func (h *hub) definitions(user, module, dir string) {
 	h.t.Helper()
 	out, err := exec.Command("go", "-C", user, "list", "-m", "-f", "{{.Dir}}", module).Output()
@@ -102,6 +152,9 @@ func (h *hub) definitions(user, module, dir string) {
 		h.t.Fatalf("no definitions in %s of %s: %v", dir, module, err)
 	}
 	for _, file := range files {
+		if filepath.Base(file) == "kustomization.yaml" {
+			continue
+		}
 		h.kubectl("apply", "--server-side", "-f", file)
 	}
 	h.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")

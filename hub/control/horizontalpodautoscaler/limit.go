@@ -44,7 +44,8 @@ var (
 
 // apply brings what is wanted within the limits, and remembers it.
 func (l limits) apply(h *history, now time.Time) outcome {
-	stable, out := l.wanted, outcome{able: readyForNewScale}
+	var stable int32
+	out := outcome{able: readyForNewScale}
 	if l.behavior == nil {
 		_, stable = h.extremes(now, l.wanted, downscaleWindow)
 		h.recommend(now, l.wanted, downscaleWindow)
