@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/top"
 )
 
 const defaultDataDir = "/var/lib/petrel"
@@ -30,6 +31,7 @@ type program struct {
 	Version    versionCmd    `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
+	Top   top.Top  `cmd:"" group:"fleet" help:"Show what nodes and pods use."`
 	Token tokenCmd `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
 
 	Complete completeCmd `cmd:"" hidden:"" name:"__complete" help:"What the script of completion asks."`

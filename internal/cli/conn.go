@@ -232,6 +232,15 @@ func statusError(b []byte) error {
 	return &apierrors.StatusError{ErrStatus: s}
 }
 
+// Dynamic returns a client of the cluster, and the namespace of the request, for the verbs that have rooms of their own.
+func (c Cluster) Dynamic(ctx context.Context, s *Streams) (dynamic.Interface, string, error) {
+	conn, err := c.connect(ctx, s)
+	if err != nil {
+		return nil, "", err
+	}
+	return conn.dynamic, conn.namespace, nil
+}
+
 // ServerVersion returns the version of the cluster.
 func (c Cluster) ServerVersion(ctx context.Context, s *Streams) (string, error) {
 	conn, err := c.connect(ctx, s)
