@@ -22,7 +22,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs demo test lint check bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
+.PHONY: help build programs demo test lint check reference bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: ## go vet, staticcheck and the rule tests
 	$(GO) test -count=1 ./internal/rules
 
 check: lint test ## lint and test
+
+reference: ## write docs/cli.md again, which is made from the commands
+	$(GO) run ./cmd/petrel docs --markdown docs/cli.md
 
 bench: setup-test build ## figures of store, API, scheduler, proxy and pod start; docs/performance.md tells them
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_BENCH=1 CGO_ENABLED=0 bash -euc '\

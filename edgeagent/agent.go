@@ -70,6 +70,12 @@ func New(cfg Config) (*Agent, error) {
 // podsDir holds one directory for each pod.
 func (a *Agent) podsDir() string { return filepath.Join(a.dir, "pods") }
 
+// runtimeConfig is how the agent reaches containerd.
+func (a *Agent) runtimeConfig() ctrd.Config {
+	return ctrd.Config{Address: a.cfg.ContainerdAddress, Private: a.cfg.PrivateContainerd, DataDir: a.dir, RunDir: a.cfg.RunDir,
+		Namespace: a.cfg.ContainerdNamespace, PlainHTTP: a.cfg.PlainHTTPRegistries, Disk: a.cfg.Disk, Log: a.log}
+}
+
 // Run is the agent, until ctx ends. Pods outlive it unless StopPodsOnExit.
 func (a *Agent) Run(ctx context.Context) (err error) {
 	for _, dir := range []string{a.cfg.DataDir, a.dir, a.podsDir()} {
@@ -96,8 +102,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.openLink(); err != nil {
 		return err
 	}
-	if a.rt, err = ctrd.Open(ctx, ctrd.Config{Address: a.cfg.ContainerdAddress, Private: a.cfg.PrivateContainerd, DataDir: a.dir, RunDir: a.cfg.RunDir,
-		Namespace: a.cfg.ContainerdNamespace, PlainHTTP: a.cfg.PlainHTTPRegistries, Disk: a.cfg.Disk, Log: a.log}); err != nil {
+	if a.rt, err = ctrd.Open(ctx, a.runtimeConfig()); err != nil {
 		return unlessStopped(ctx, err)
 	}
 	defer func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -300,6 +301,43 @@ func TestStopPodsOnExit(t *testing.T) {
 	m.boot()
 	m.await("uid-s", "ready again", ready)
 	m.await("uid-a", "ready again", func(st corev1.PodStatus) bool { return ready(st) && st.ContainerStatuses[0].RestartCount == 1 })
+}
+
+// TestStopPodsOfAnEarlierAgent checks what uninstalling needs: pods that an agent has left running end, with all that they have on
+// the machine, while no agent runs, and not while one does.
+func TestStopPodsOfAnEarlierAgent(t *testing.T) {
+	m := newMachine(t)
+	stop := func() error {
+		return StopPods(t.Context(), Config{DataDir: m.data, RunDir: m.run, NodeName: "edge-1", PrivateContainerd: true, Log: slog.New(slog.DiscardHandler)})
+	}
+	if err := stop(); err != nil {
+		t.Errorf("where no agent has run: %v", err)
+	}
+	m.want(pod("a", sh("main", "exec sleep 1000")))
+	m.boot()
+	m.await("uid-a", "ready", ready)
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "another agent uses") {
+		t.Errorf("beside an agent: %v", err)
+	}
+	m.term()
+	if left := m.processes(); len(left) == 0 {
+		t.Fatal("the pod has not outlived its agent")
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if left := m.processes(); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	if strings.Contains(string(b), m.run) || strings.Contains(string(b), m.data) {
+		t.Error("mounts are left")
+	}
+	if _, err := net.InterfaceByName("petrel0"); err == nil {
+		t.Error("the bridge is left")
+	}
+	m.boot()
+	m.await("uid-a", "ready again", ready)
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -198,6 +198,11 @@ func parseNetworks(s wire.Settings) (networks, error) {
 	return n, nil
 }
 
+// newNetwork returns the pods' network; nothing of it is made yet.
+func (a *Agent) newNetwork(nets networks) *podnet.Network {
+	return podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: nets.services, ClusterCIDRs: nets.pods, Log: a.log})
+}
+
 // newDataPlane makes network, proxy and pod manager for the cluster's networks. Nothing runs yet.
 func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 	if a.link != nil {
@@ -205,7 +210,7 @@ func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 			a.nodeName = name
 		}
 	}
-	network := podnet.New(podnet.Config{Bridge: a.cfg.Bridge, StateDir: filepath.Join(a.dir, "net"), ServiceCIDRs: nets.services, ClusterCIDRs: nets.pods, Log: a.log})
+	network := a.newNetwork(nets)
 	proxy := svcproxy.New(svcproxy.Config{Node: a.nodeName, ServiceCIDRs: nets.services, ClusterDomain: nets.domain, DNSAddr: nets.dns,
 		Sockets: func(open []svcproxy.Socket) error { return network.SetServiceSockets(serviceSockets(open)) }, Log: a.log})
 	dns := podspec.DNS{Domain: nets.domain}

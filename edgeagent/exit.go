@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/volume"
 	"petrel.dev/petrel/internal/contain"
 )
 
@@ -106,8 +107,9 @@ func (a *Agent) releaseAll(ctx context.Context) error {
 	network := a.lastNetwork
 	a.mu.Unlock()
 	var errs []error
+	volumes := &volume.Mounter{Dir: a.podsDir()}
 	for _, e := range entries {
-		errs = append(errs, a.rt.RemoveSandbox(ctx, e.Name()), a.volumes().Remove(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(e.Name())}}))
+		errs = append(errs, a.rt.RemoveSandbox(ctx, e.Name()), volumes.Remove(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(e.Name())}}))
 	}
 	if network != nil {
 		errs = append(errs, network.Cleanup(ctx))

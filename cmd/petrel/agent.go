@@ -80,13 +80,19 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 	return cfg, nil
 }
 
-type agentCmd struct {
+// agentFlags are the settings of an agent.
+type agentFlags struct {
 	DataDir  string `default:"/var/lib/petrel" type:"path" help:"Directory of all state; made when missing." placeholder:"DIR"`
 	Join     string `xor:"join" help:"What petrel token create printed on the hub; - reads it from standard input. Needed once: afterwards this machine knows its hub." placeholder:"TOKEN"`
 	JoinFile string `xor:"join" type:"path" help:"File that holds the token." placeholder:"FILE"`
 	KeepPods bool   `default:"true" negatable:"" help:"Leave pods running when the agent ends, as an update of it needs."`
 	nodeFlags
 	logFlags
+}
+
+type agentCmd struct {
+	agentFlags
+	StopPods bool `help:"End the pods that an agent has left running here, with their network and containerd, and run none."`
 }
 
 func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -118,6 +124,9 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	if err := needRoot("an agent runs containers"); err != nil {
 		return err
+	}
+	if c.StopPods {
+		return edgeagent.StopPods(ctx, cfg)
 	}
 	return runAgent(ctx, cfg)
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/cli/nearest"
 )
 
 // flagsFirst moves a command's flags before its other arguments. People write `get pod -n web web-1` and
@@ -75,7 +77,10 @@ func commandFirst(app *kong.Application, args []string) []string {
 	if n == 0 || n >= len(args) {
 		return args
 	}
-	_, depth := commandOf(app, args[n:])
+	node, depth := commandOf(app, args[n:])
+	if len(node.Children) > 0 { // no command: what follows is mistyped, and the parser shall name it before the flags
+		depth = len(args) - n
+	}
 	out := append([]string{}, args[n:n+depth]...)
 	return append(append(out, args[:n]...), args[n+depth:]...)
 }
@@ -104,6 +109,24 @@ func plainly(err error) string {
 		return "an argument is missing: " + what
 	}
 	return strings.Replace(text, `must be one of "",`, "must be one of ", 1)
+}
+
+// suggested puts the nearest command into the refusal of an argument that is none. The parser's own suggestion counts two swapped
+// letters as two mistakes, and offers what is hidden.
+func suggested(text string, app *kong.Application, args []string) string {
+	refusal, _, _ := strings.Cut(text, ", did you mean ")
+	typed, ok := strings.CutPrefix(refusal, "unexpected argument ")
+	if !ok {
+		return text
+	}
+	node, _ := commandOf(app, commandFirst(app, args))
+	var names []string
+	for _, c := range node.Children {
+		if c.Type == kong.CommandNode && !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return refusal + nearest.Hint(typed, names)
 }
 
 func childOf(node *kong.Node, name string) *kong.Node {

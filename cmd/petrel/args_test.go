@@ -45,6 +45,8 @@ func TestCommandFirst(t *testing.T) {
 		{"-n web get pods", "get -n web pods"},
 		{"--kubeconfig f --context=c rollout status deploy/web", "rollout status --kubeconfig f --context=c deploy/web"},
 		{"-nweb exec p -- ls -n", "exec -nweb p -- ls -n"},
+		{"-n web rollout stauts deploy/web", "rollout stauts deploy/web -n web"}, // the parser shall name stauts
+		{"-n web gte pods", "gte pods -n web"},
 		{"-A get pods", "-A get pods"},       // the parser shall name it
 		{"-n web hub", "hub -n web"},         // likewise
 		{"--kubeconfig f", "--kubeconfig f"}, // no command

@@ -7,6 +7,11 @@ type machineCommands struct {
 	Up  upCmd  `cmd:"" group:"machine" help:"A whole cluster on this machine: hub and agent in one process."`
 	Hub hubCmd `cmd:"" group:"machine" help:"Run the hub: the API, its state, and the link that agents dial."`
 
+	Install   installCmd   `cmd:"" group:"machine" help:"Make hub or agent a service of this machine; upgrade it in place."`
+	Uninstall uninstallCmd `cmd:"" group:"machine" help:"Take away what install has made, and end the pods of this node."`
+
+	Doctor doctorCmd `cmd:"" group:"machine" help:"Check whether this machine can be a hub or a node, and say what to change."`
+
 	Agent      agentCmd      `cmd:"" group:"machine" help:"Run the edge agent: this machine becomes a node."`
 	Image      imageCmd      `cmd:"" group:"machine" help:"Bring images to this node without a registry; list and prune them."`
 	Admin      adminCmd      `cmd:"" group:"machine" help:"Administrators' certificates of the hub on this machine: list, issue, revoke."`

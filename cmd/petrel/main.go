@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/top"
 )
 
 const defaultDataDir = "/var/lib/petrel"
@@ -26,13 +27,17 @@ const defaultDataDir = "/var/lib/petrel"
 type program struct {
 	machineCommands
 
-	Version versionCmd `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
+	Completion completionCmd `cmd:"" group:"machine" help:"Print the script that completes commands, flags, types and names in a shell."`
+	Version    versionCmd    `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
+	Top   top.Top  `cmd:"" group:"fleet" help:"Show what nodes and pods use."`
 	Token tokenCmd `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
 
-	Serve serveCmd `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
-	Fetch fetchCmd `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`
+	Complete completeCmd `cmd:"" hidden:"" name:"__complete" help:"What the script of completion asks."`
+	Docs     docsCmd     `cmd:"" hidden:"" help:"Write the man pages and docs/cli.md."`
+	Serve    serveCmd    `cmd:"" hidden:"" help:"The demonstration server of examples/hello.yaml."`
+	Fetch    fetchCmd    `cmd:"" hidden:"" help:"Print the answer of one HTTP GET."`
 }
 
 // logFlags are those of the commands that run for long.
@@ -56,22 +61,14 @@ func run(args []string, s *cli.Streams) int {
 
 	var p program
 	code := -1
-	parser, err := kong.New(&p,
-		kong.Name("petrel"),
-		kong.Description("Petrel turns Raspberry Pi-class machines into a container fleet that keeps working when its links do not. "+
-			"You drive it with the Kubernetes API: kubectl, helm and the commands below.\n\n"+
-			"Start with `petrel up` on one machine, as root; then `petrel get nodes`. "+
-			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR."),
+	options := append(tree(),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(c int) { code = c }),
-		kong.DefaultEnvars("PETREL"),
-		kong.ValueFormatter(helpText),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
-		kong.ExplicitGroups([]kong.Group{{Key: "machine", Title: "This machine:"}, {Key: "fleet", Title: "The fleet, as with kubectl:"}}),
 		kong.Resolvers(configFiles("/etc/petrel")),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(s),
 	)
+	parser, err := kong.New(&p, options...)
 	if err != nil {
 		fmt.Fprintln(s.Err, "petrel:", err)
 		return 2
@@ -81,7 +78,7 @@ func run(args []string, s *cli.Streams) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintln(s.Err, "petrel:", plainly(err))
+		fmt.Fprintln(s.Err, "petrel:", suggested(plainly(err), parser.Model, args))
 		var pe *kong.ParseError
 		if at := "petrel"; errors.As(err, &pe) {
 			if pe.Context != nil && pe.Context.Selected() != nil {
@@ -97,13 +94,32 @@ func run(args []string, s *cli.Streams) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &exit):
-		return exit.Code
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return 130
+	case errors.As(err, &exit):
+		if exit.Err != nil {
+			fmt.Fprintln(s.Err, "petrel:", cli.Message(exit.Err))
+		}
+		return exit.Code
 	}
 	fmt.Fprintln(s.Err, "petrel:", cli.Message(err))
 	return 1
+}
+
+// tree returns the options of the parser that say what the commands are, and how their help looks.
+func tree() []kong.Option {
+	return []kong.Option{
+		kong.Name("petrel"),
+		kong.Description("Petrel turns Raspberry Pi-class machines into a container fleet that keeps working when its links do not. " +
+			"You drive it with the Kubernetes API: kubectl, helm and the commands below.\n\n" +
+			"Start with `petrel up` on one machine, as root; then `petrel get nodes`. " +
+			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR.\n\n" +
+			"Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted; exec ends with the command's own, diff with 1 when something differs."),
+		kong.DefaultEnvars("PETREL"),
+		kong.ValueFormatter(helpText),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{{Key: "machine", Title: "This machine:"}, {Key: "fleet", Title: "The fleet, as with kubectl:"}}),
+	}
 }
 
 // levelOf is the --log-level of the command that was chosen, if it has one.
@@ -139,8 +155,8 @@ func logger(w io.Writer, level string) *slog.Logger {
 func configFiles(dir string) kong.Resolver {
 	loaded := map[string]map[string]any{}
 	return kong.ResolverFunc(func(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
-		if parent.Command == nil || parent.Command.Name != "hub" && parent.Command.Name != "agent" {
-			return nil, nil
+		if parent.Command == nil || parent.Command.Name != "hub" && parent.Command.Name != "agent" || parent.Command.Parent.Type != kong.ApplicationNode {
+			return nil, nil // those of `petrel install` are what will be in the file
 		}
 		name := parent.Command.Name
 		values, ok := loaded[name]

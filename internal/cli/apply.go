@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 
+	"petrel.dev/petrel/internal/cli/printer"
 	"petrel.dev/petrel/internal/cli/serverside"
 )
 
@@ -109,14 +110,14 @@ func checkOutput(format string) error {
 	case "wide":
 		return errors.New("-o wide is a table, and this command prints none; use yaml, json or name")
 	}
-	_, err := printerFor(format, false)
+	_, err := printer.For(format, false)
 	return err
 }
 
 // report prints what happened to an object, the way the user asked.
 func report(s *Streams, m *meta.RESTMapping, obj *unstructured.Unstructured, output, verb, dry string) error {
 	if output != "" && output != "name" {
-		p, err := printerFor(output, false)
+		p, err := printer.For(output, false)
 		if err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"petrel.dev/petrel/internal/cli/nearest"
 	"petrel.dev/petrel/internal/cli/once"
 )
 
@@ -179,6 +180,9 @@ func Message(err error) string {
 		}
 		return strings.Join(lines, "\n")
 	}
+	if near, ok := errors.AsType[*nearest.Error](err); ok {
+		return Message(near.Err) + near.Hint()
+	}
 	var op *net.OpError
 	var dns *net.DNSError
 	var status apierrors.APIStatus
@@ -215,6 +219,26 @@ func briefly(message string) string {
 		return message
 	}
 	return "the change does not fit the type" + rest[len(value):]
+}
+
+func isNotFound(err error) bool { return err != nil && apierrors.IsNotFound(err) }
+
+// statusError reads a Status that came as an event.
+func statusError(b []byte) error {
+	var s metav1.Status
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("the watch ended with an unreadable error: %w", err)
+	}
+	return &apierrors.StatusError{ErrStatus: s}
+}
+
+// Dynamic returns a client of the cluster, and the namespace of the request, for the verbs that have rooms of their own.
+func (c Cluster) Dynamic(ctx context.Context, s *Streams) (dynamic.Interface, string, error) {
+	conn, err := c.connect(ctx, s)
+	if err != nil {
+		return nil, "", err
+	}
+	return conn.dynamic, conn.namespace, nil
 }
 
 // ServerVersion returns the version of the cluster.

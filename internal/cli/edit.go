@@ -38,7 +38,7 @@ func (e *Edit) Run(ctx context.Context, s *Streams) error {
 		return err
 	}
 	ri := c.resource(t.mapping, c.namespace)
-	obj, err := ri.Get(ctx, t.name, metav1.GetOptions{})
+	obj, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (p *Patch) Run(ctx context.Context, s *Streams) error {
 		sub = append(sub, p.Subresource)
 	}
 	ri := c.resource(t.mapping, c.namespace)
-	old, err := ri.Get(ctx, t.name, metav1.GetOptions{})
+	old, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return err
 	}
@@ -172,13 +172,28 @@ type Diff struct {
 	serverside.Flags
 }
 
-// Run lets the server compute the result without storing it, and compares. It ends with code 1 when something differs.
+// Help explains the exit code.
+func (*Diff) Help() string {
+	return "Ends with 0 when nothing differs, 1 when something does, and 2 when it could not find out."
+}
+
+// Run lets the server compute the result without storing it, and compares.
 func (d *Diff) Run(ctx context.Context, s *Streams) error {
-	if err := d.Check("server"); err != nil {
-		return err
+	differs, err := d.differs(ctx, s)
+	switch {
+	case err != nil:
+		return &ExitError{Code: 2, Err: err}
+	case differs:
+		return &ExitError{Code: 1}
 	}
-	differs := false
-	err := eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
+	return nil
+}
+
+func (d *Diff) differs(ctx context.Context, s *Streams) (differs bool, err error) {
+	if err := d.Check("server"); err != nil {
+		return false, err
+	}
+	err = eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
 		live, err := c.resource(m, ns).Get(ctx, doc.object.GetName(), metav1.GetOptions{})
 		if err != nil && !isNotFound(err) {
 			return err
@@ -194,10 +209,7 @@ func (d *Diff) Run(ctx context.Context, s *Streams) error {
 		differs = differs || changed
 		return err
 	})
-	if err == nil && differs {
-		return &ExitError{1}
-	}
-	return err
+	return differs, err
 }
 
 // diffObjects prints a unified difference by diff(1), which every machine with a shell has.

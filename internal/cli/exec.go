@@ -18,12 +18,22 @@ import (
 	"golang.org/x/term"
 )
 
-// ExitError carries the exit code of a command that ran in a container; petrel exits with it.
-type ExitError struct{ Code int }
+// ExitError carries an exit code other than 1; petrel exits with it.
+type ExitError struct {
+	Code int
+	Err  error // nil when the output says it all
+}
 
+// Error implements error.
 func (e *ExitError) Error() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
 	return fmt.Sprintf("command terminated with exit code %d", e.Code)
 }
+
+// Unwrap returns the reason, if there is one.
+func (e *ExitError) Unwrap() error { return e.Err }
 
 // Exec runs a command in a container.
 type Exec struct {
@@ -34,6 +44,11 @@ type Exec struct {
 	Stdin     bool     `short:"i" help:"Hand standard input to the command."`
 	TTY       bool     `short:"t" help:"Give the command a terminal."`
 	Quiet     bool     `short:"q" help:"Only what the command prints."`
+}
+
+// Help explains the exit code.
+func (*Exec) Help() string {
+	return "Ends with the exit code of the command in the container, or with 1 when the hub or the node could not run it."
 }
 
 // Run connects the command to this process's standard streams; its exit code becomes ours.
@@ -135,7 +150,7 @@ func (x session) run(ctx context.Context, s *Streams, verb string) error {
 	var exit utilexec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		fmt.Fprintf(notes.Err, "command terminated with exit code %d\n", exit.ExitStatus())
-		return &ExitError{exit.ExitStatus()}
+		return &ExitError{Code: exit.ExitStatus()}
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func (e *Explain) Run(ctx context.Context, s *Streams) error {
 	}
 	gvr, fields, err := explain.SplitAndParseResourceRequestWithMatchingPrefix(strings.ToLower(e.typ())+e.Path[len(e.typ()):], c.mapper)
 	if meta.IsNoMatchError(err) {
-		return noSuchType(e.typ())
+		return c.noSuchType(e.typ())
 	}
 	if err != nil {
 		return err

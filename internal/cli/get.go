@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/cli-runtime/pkg/printers"
+
+	"petrel.dev/petrel/internal/cli/printer"
 )
 
 // Get shows objects.
@@ -162,7 +164,7 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 			if err != nil || len(table.Rows) == 0 {
 				return err
 			}
-			if err := sortTable(table, g.SortBy); err != nil {
+			if err := printer.SortTable(table, g.SortBy); err != nil {
 				return err
 			}
 			if header && shown > 0 {
@@ -184,7 +186,7 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 			continue
 		}
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, c.missing(ctx, t, ns, err))
 		}
 	}
 	if shown == 0 && len(errs) == 0 && !g.IgnoreMissing {
@@ -229,7 +231,7 @@ func decodeTable(b []byte) (*metav1.Table, error) {
 }
 
 func (g *Get) objects(ctx context.Context, c *conn, s *Streams, ts []target, ns string) error {
-	p, err := printerFor(g.Output, g.NoHeaders)
+	p, err := printer.For(g.Output, g.NoHeaders)
 	if err != nil {
 		return err
 	}
@@ -252,10 +254,10 @@ func (g *Get) objects(ctx context.Context, c *conn, s *Streams, ts []target, ns 
 			continue
 		}
 		if err != nil {
-			return err
+			return c.missing(ctx, t, ns, err)
 		}
 	}
-	if err := sortObjects(items, g.SortBy); err != nil {
+	if err := printer.SortObjects(items, g.SortBy); err != nil {
 		return err
 	}
 	if single {
@@ -301,7 +303,7 @@ func (g *Get) watch(ctx context.Context, c *conn, s *Streams, t target, ns strin
 		}
 	} else {
 		accept = "application/json"
-		p, err := printerFor(g.Output, g.NoHeaders)
+		p, err := printer.For(g.Output, g.NoHeaders)
 		if err != nil {
 			return err
 		}

@@ -192,7 +192,7 @@ func (c *conn) podOf(ctx context.Context, arg string) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	obj, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{})
+	obj, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return nil, err
 	}

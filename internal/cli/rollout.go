@@ -172,7 +172,7 @@ func (c *conn) history(ctx context.Context, t target) (*history, error) {
 		return nil, noRollout(t)
 	}
 	// The viewer's error would hide that the server has answered, and what.
-	if _, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{}); err != nil {
+	if _, err := c.get(ctx, t, c.namespace); err != nil {
 		return nil, err
 	}
 	all, err := viewer.GetHistory(c.namespace, t.name)
@@ -264,7 +264,7 @@ func (o oneWorkload) pause(ctx context.Context, s *Streams, paused bool) error {
 	if err != nil {
 		return err
 	}
-	obj, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{})
+	obj, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return err
 	}
@@ -299,7 +299,7 @@ func (r *RolloutApprove) Run(ctx context.Context, s *Streams) error {
 	if err != nil {
 		return err
 	}
-	obj, err := c.resource(t.mapping, c.namespace).Get(ctx, t.name, metav1.GetOptions{})
+	obj, err := c.get(ctx, t, c.namespace)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"petrel.dev/petrel/internal/cli/nearest"
 )
 
 func TestSplitMarks(t *testing.T) {
@@ -146,25 +148,6 @@ func TestJSONValues(t *testing.T) {
 	}
 }
 
-func TestColumns(t *testing.T) {
-	c, err := newColumns("NAME:.metadata.name,IP:{.status.ip}", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	if err := c.PrintObj(&unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "a"}}}, &out); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Fields(out.String()); !slices.Equal(got, []string{"NAME", "IP", "a", "<none>"}) {
-		t.Errorf("%q", out.String())
-	}
-	for _, bad := range []string{"NAME", "NAME:", ":.x", "N:{.x"} {
-		if _, err := newColumns(bad, false); err == nil {
-			t.Errorf("%q was accepted", bad)
-		}
-	}
-}
-
 func TestMessage(t *testing.T) {
 	status := func(text string) error {
 		return &apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonInvalid, Message: text}}
@@ -177,6 +160,7 @@ func TestMessage(t *testing.T) {
 		{errors.Join(status("one"), status("two")), "one (Invalid)\ntwo (Invalid)"},
 		{status("spec: wrong"), "spec: wrong (Invalid)"},
 		{status(` "" is invalid: patch: Invalid value: "{\"a\": {\"b\": 1}}": json: no such`), "the change does not fit the type: json: no such (Invalid)"},
+		{errors.Join(errors.New("a"), &nearest.Error{Err: status("b"), Hint: func() string { return "; did you mean c?" }}), "a\nb (Invalid); did you mean c?"},
 	} {
 		if got := Message(c.err); got != c.want {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)

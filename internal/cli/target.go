@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
+
+	"petrel.dev/petrel/internal/cli/nearest"
 )
 
 // target is one resource type, with a name or without.
@@ -98,7 +103,7 @@ func (c *conn) mappings(list string) ([]*meta.RESTMapping, error) {
 			m2, err2 := c.mapping(gr.WithVersion("")) // "deployments.apps": the first dot was no version
 			if err2 != nil {
 				if meta.IsNoMatchError(err) {
-					return nil, noSuchType(typ)
+					return nil, c.noSuchType(typ)
 				}
 				return nil, err
 			}
@@ -109,8 +114,9 @@ func (c *conn) mappings(list string) ([]*meta.RESTMapping, error) {
 	return out, nil
 }
 
-func noSuchType(typ string) error {
-	return fmt.Errorf("the server doesn't have a resource type %q; `petrel api-resources` lists those it has", typ)
+func (c *conn) noSuchType(typ string) error {
+	lists, _ := c.discovery.ServerPreferredResources() // the mapper's own answer; without it there is no suggestion
+	return fmt.Errorf("the server doesn't have a resource type %q; `petrel api-resources` lists those it has%s", typ, nearest.Kinds(typ, lists))
 }
 
 func (c *conn) mapping(gvr schema.GroupVersionResource) (*meta.RESTMapping, error) {
@@ -130,6 +136,39 @@ func (c *conn) resource(m *meta.RESTMapping, namespace string) dynamic.ResourceI
 		return c.dynamic.Resource(m.Resource).Namespace(namespace)
 	}
 	return c.dynamic.Resource(m.Resource)
+}
+
+// get returns the object of a target that has a name.
+func (c *conn) get(ctx context.Context, t target, ns string) (*unstructured.Unstructured, error) {
+	o, err := c.resource(t.mapping, ns).Get(ctx, t.name, metav1.GetOptions{})
+	return o, c.missing(ctx, t, ns, err)
+}
+
+// missing adds the nearest names to the error of an object that does not exist.
+func (c *conn) missing(ctx context.Context, t target, ns string, err error) error {
+	if t.name == "" || !isNotFound(err) {
+		return err
+	}
+	return &nearest.Error{Err: err, Hint: func() string {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second) // the command's own time may be over
+		defer cancel()
+		return nearest.Hint(t.name, c.names(ctx, t.mapping, ns))
+	}}
+}
+
+// names returns the names of a type's first objects, as far as the server gives them.
+func (c *conn) names(ctx context.Context, m *meta.RESTMapping, ns string) (names []string) {
+	body, err := c.raw(ctx, path(m, ns, ""), url.Values{"limit": {"1000"}}, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json")
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	var list metav1.PartialObjectMetadataList
+	_ = json.NewDecoder(body).Decode(&list) // what came until then will do
+	for _, o := range list.Items {
+		names = append(names, o.Name)
+	}
+	return names
 }
 
 // path returns the REST path of a type, or of one object of it.
@@ -204,7 +243,7 @@ func (c *conn) selected(ctx context.Context, ch choice) (objs []found, missing [
 	}
 	for _, t := range ts {
 		if t.name != "" {
-			o, err := c.resource(t.mapping, ns).Get(ctx, t.name, metav1.GetOptions{})
+			o, err := c.get(ctx, t, ns)
 			if isNotFound(err) {
 				missing = append(missing, err)
 				continue

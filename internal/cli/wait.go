@@ -9,6 +9,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"petrel.dev/petrel/internal/cli/printer"
 )
 
 // Wait waits until objects are as they should be.
@@ -20,6 +22,11 @@ type Wait struct {
 	All           bool          `help:"All objects of the type in the namespace."`
 	AllNamespaces bool          `short:"A" help:"Of all namespaces (with -l or --all)."`
 	Timeout       time.Duration `default:"30s" help:"Give up after this time; 0 checks once, less than 0 waits without limit." placeholder:"DURATION"`
+}
+
+// Help explains the exit code.
+func (*Wait) Help() string {
+	return "Ends with 0 when it has come true for all objects, and with 1 when the time is over, an object does not exist or was deleted."
 }
 
 // Run waits for one object after the other: all must come true.
@@ -155,12 +162,12 @@ func condition(kind, arg string) (func(*unstructured.Unstructured) (bool, error)
 		} else {
 			expr, want, ok = strings.Cut(arg, "=")
 		}
-		p, err := parsePath(strings.Trim(expr, "'"))
+		p, err := printer.ParsePath(strings.Trim(expr, "'"))
 		if err != nil {
 			return nil, fmt.Errorf("--for: %w", err)
 		}
 		return func(o *unstructured.Unstructured) (bool, error) {
-			got, err := field(p, o.Object)
+			got, err := printer.Field(p, o.Object)
 			if err != nil {
 				return false, err
 			}

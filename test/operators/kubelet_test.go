@@ -39,3 +39,14 @@ func (h *hub) report(pod *corev1.Pod) {
 		h.t.Errorf("status of pod %s: %v", pod.Name, err)
 	}
 }
+
+// node makes a Node with a label and reports it ready, as its agent would. It has no session with the hub, which calls it dark after
+// 40 s: make it when all else is there.
+func (h *hub) node(name, label string) {
+	h.t.Helper()
+	h.apply("{apiVersion: v1, kind: Node, metadata: {name: " + name + "}}")
+	h.kubectl("label", "node/"+name, label)
+	h.kubectl("patch", "node/"+name, "--subresource=status", "--type=merge", "-p", `{"status":{
+		"conditions":[{"type":"Ready","status":"True","reason":"Standin","message":"a stand-in"}],
+		"capacity":{"cpu":"4","memory":"4Gi","pods":"110"},"allocatable":{"cpu":"4","memory":"4Gi","pods":"110"}}}`)
+}

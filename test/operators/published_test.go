@@ -3,6 +3,7 @@ package operators
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,85 @@ spec:
 	h.eventually("the promoted version is everywhere", func() error {
 		return errors.Join(h.is("Healthy", "rollout/shop", "{.status.phase}"), h.images(4, "shop:2"), h.images(0, "shop:1"))
 	})
+}
+
+// TestDescheduler lets the descheduler, leader by a Lease, move pods off a node that they no longer fit, when their PodDisruptionBudget
+// allows it and not before.
+func TestDescheduler(t *testing.T) {
+	published(t) // not parallel: its nodes do not last while other programs are compiled
+	h := startHub(t)
+	h.kubelet()
+	policy := filepath.Join(h.dir, "policy.yaml")
+	if err := os.WriteFile(policy, []byte(`
+apiVersion: descheduler/v1alpha2
+kind: DeschedulerPolicy
+gracePeriodSeconds: 0 # no node runs that would end the pods
+evictionFailureEventNotification: true
+profiles:
+- name: place
+  pluginConfig:
+  - name: RemovePodsViolatingNodeAffinity
+    args: {nodeAffinityType: [requiredDuringSchedulingIgnoredDuringExecution]}
+  plugins: {deschedule: {enabled: [RemovePodsViolatingNodeAffinity]}}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.start("descheduler", toolIn(t, "descheduler", "descheduler", "sigs.k8s.io/descheduler/cmd/descheduler"), "--kubeconfig", h.kubeconfig,
+		"--policy-config-file", policy, "--descheduling-interval=1s", "--leader-elect", "--leader-elect-retry-period=1s", "--secure-port=0")
+	h.eventually("it leads", func() error {
+		out, err := h.tryKubectl("", "get", "lease/descheduler", "--namespace=kube-system", "-o", "jsonpath={.spec.holderIdentity}")
+		if err == nil && out == "" {
+			err = errors.New("nobody leads")
+		}
+		return err
+	})
+	h.node("north", "place=field")
+	h.node("south", "place=barn")
+	h.apply(`
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: shop}
+spec: {minAvailable: 2, selector: {matchLabels: {app: shop}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      containers: [{name: shop, image: "shop:1"}]
+      affinity:
+        nodeAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+            nodeSelectorTerms: [{matchExpressions: [{key: place, operator: In, values: [field]}]}]
+`)
+	h.eventually("both pods are on the first node, and healthy", func() error {
+		return errors.Join(h.is("2", "pdb/shop", "{.status.currentHealthy}"), h.on("north", 2), h.on("south", 0))
+	})
+	h.kubectl("label", "--overwrite", "node/north", "place=barn")
+	h.kubectl("label", "--overwrite", "node/south", "place=field")
+	h.eventually("the budget stops it", func() error {
+		out, err := h.tryKubectl("", "get", "events.v1.events.k8s.io", "-o", "jsonpath={.items[*].note}")
+		if err == nil && !strings.Contains(out, "disruption budget") {
+			err = fmt.Errorf("events: %s", out)
+		}
+		return errors.Join(err, h.on("north", 2))
+	})
+	h.kubectl("patch", "pdb/shop", "--type=merge", "-p", `{"spec":{"minAvailable":1}}`)
+	h.eventually("both pods have moved", func() error { return errors.Join(h.on("north", 0), h.on("south", 2)) })
+}
+
+// on checks how many pods are ready on a node.
+func (h *hub) on(node string, want int) error {
+	out, err := h.tryKubectl("", "get", "pods", "--field-selector=spec.nodeName="+node,
+		"-o", `jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}`)
+	if got := strings.Count(out, "True"); err == nil && got != want {
+		err = fmt.Errorf("%d pods are ready on node %s, want %d", got, node, want)
+	}
+	return err
 }
 
 // images checks that so many pods run an image.

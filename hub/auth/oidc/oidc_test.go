@@ -280,7 +280,13 @@ func TestKeysChange(t *testing.T) {
 	}
 	is.kid.Store("k2")
 	clear(i.client.Transport.(*polite).last)
-	if err := try("k2"); err != nil {
+	// The library may still hand out the answer of the last question for a moment.
+	err := try("k2")
+	for n := 0; n < 50 && err != nil && strings.Contains(err.Error(), errTooOften.Error()); n++ {
+		time.Sleep(10 * time.Millisecond)
+		err = try("k2")
+	}
+	if err != nil {
 		t.Error(err)
 	}
 	if err := try("k1"); err == nil {

@@ -1,4 +1,4 @@
-package cli
+package printer
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ func newColumns(spec string, noHeaders bool) (*columns, error) {
 		if !ok || header == "" || expr == "" {
 			return nil, fmt.Errorf("%q is not HEADER:JSONPATH", part)
 		}
-		p, err := parsePath(expr)
+		p, err := ParsePath(expr)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +43,7 @@ func (c *columns) PrintObj(obj runtime.Object, w io.Writer) error {
 	row := func(content map[string]any) error {
 		cells := make([]string, len(c.paths))
 		for i, p := range c.paths {
-			v, err := field(p, content)
+			v, err := Field(p, content)
 			if err != nil {
 				return err
 			}

@@ -1,15 +1,14 @@
-package cli
+// Package printer prints and sorts objects: the -o formats other than tables, and JSONPaths as users write them.
+package printer
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"sort"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,8 +16,8 @@ import (
 	"k8s.io/client-go/util/jsonpath"
 )
 
-// printerFor returns the printer of an -o format other than a table.
-func printerFor(format string, noHeaders bool) (printers.ResourcePrinter, error) {
+// For returns the printer of an -o format other than a table.
+func For(format string, noHeaders bool) (printers.ResourcePrinter, error) {
 	kind, arg, hasArg := strings.Cut(format, "=")
 	needs := func(p printers.ResourcePrinter, err error) (printers.ResourcePrinter, error) {
 		if !hasArg || arg == "" {
@@ -74,8 +73,8 @@ func relaxed(expr string) string {
 	return "{." + strings.TrimPrefix(expr, ".") + "}"
 }
 
-// field evaluates a JSONPath on an object; what is not there is the empty string.
-func field(p *jsonpath.JSONPath, obj any) (string, error) {
+// Field evaluates a JSONPath on an object; what is not there is the empty string.
+func Field(p *jsonpath.JSONPath, obj any) (string, error) {
 	results, err := p.FindResults(obj)
 	if err != nil {
 		return "", err
@@ -89,7 +88,8 @@ func field(p *jsonpath.JSONPath, obj any) (string, error) {
 	return strings.Join(vals, ","), nil
 }
 
-func parsePath(expr string) (*jsonpath.JSONPath, error) {
+// ParsePath parses a JSONPath, with braces or without; a field that is missing is no error.
+func ParsePath(expr string) (*jsonpath.JSONPath, error) {
 	expr = relaxed(expr)
 	p := jsonpath.New("field").AllowMissingKeys(true)
 	if err := p.Parse(expr); err != nil {
@@ -98,7 +98,8 @@ func parsePath(expr string) (*jsonpath.JSONPath, error) {
 	return p, nil
 }
 
-func sortObjects(items []unstructured.Unstructured, by string) error {
+// SortObjects sorts by a JSONPath; empty leaves the order.
+func SortObjects(items []unstructured.Unstructured, by string) error {
 	if by == "" {
 		return nil
 	}
@@ -110,7 +111,8 @@ func sortObjects(items []unstructured.Unstructured, by string) error {
 	return nil
 }
 
-func sortTable(t *metav1.Table, by string) error {
+// SortTable is SortObjects for the rows of a table, by the objects that the server sent with them.
+func SortTable(t *metav1.Table, by string) error {
 	if by == "" {
 		return nil
 	}
@@ -128,13 +130,13 @@ func sortTable(t *metav1.Table, by string) error {
 }
 
 func sortKeys(by string, n int, at func(int) any) ([]string, error) {
-	p, err := parsePath(by)
+	p, err := ParsePath(by)
 	if err != nil {
 		return nil, err
 	}
 	keys := make([]string, n)
 	for i := range keys {
-		k, err := field(p, at(i))
+		k, err := Field(p, at(i))
 		if err != nil {
 			return nil, fmt.Errorf("--sort-by %s: %w", by, err)
 		}
@@ -161,15 +163,4 @@ func (b byKey) Less(i, j int) bool { return b.keys[i] < b.keys[j] }
 func (b byKey) Swap(i, j int) {
 	b.keys[i], b.keys[j] = b.keys[j], b.keys[i]
 	b.swap(i, j)
-}
-
-func isNotFound(err error) bool { return err != nil && apierrors.IsNotFound(err) }
-
-// statusError reads a Status that came as an event.
-func statusError(b []byte) error {
-	var s metav1.Status
-	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("the watch ended with an unreadable error: %w", err)
-	}
-	return &apierrors.StatusError{ErrStatus: s}
 }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/buildinfo"
+	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/reference"
+)
+
+// exits are the exit codes of all commands; run and cli.ExitError make them.
+var exits = []reference.Exit{
+	{Code: "0", Meaning: "Done. For hub, agent and up also: ended because they were asked to, by Ctrl-C or SIGTERM."},
+	{Code: "1", Meaning: "Failed: the hub cannot be reached or refused, an object does not exist, a time-out of wait, drain or rollout status is over, a rollout failed. " +
+		"Of several objects the others are dealt with all the same. For diff: something differs."},
+	{Code: "2", Meaning: "The command line is wrong, and nothing was done. For diff: it failed."},
+	{Code: "130", Meaning: "Interrupted, by Ctrl-C or SIGTERM, before it was done."},
+	{Code: "other", Meaning: "For exec: the exit code of the command in the container, also when it is one of the above; 128 and the signal's number when a signal ended it."},
+}
+
+type docsCmd struct {
+	Man      string `help:"Write a man page for each command into this directory." placeholder:"DIR" type:"path"`
+	Markdown string `help:"Write the whole reference into this file." placeholder:"FILE" type:"path"`
+}
+
+// Run writes what was asked for.
+func (c *docsCmd) Run(k *kong.Context, s *cli.Streams) error {
+	if c.Man == "" && c.Markdown == "" {
+		return errors.New("say what to write: --man DIR or --markdown FILE")
+	}
+	m := manual(k.Model)
+	if c.Markdown != "" {
+		if err := os.WriteFile(c.Markdown, []byte(m.Markdown()), 0o644); err != nil {
+			return err
+		}
+	}
+	if c.Man == "" {
+		return nil
+	}
+	if err := os.MkdirAll(c.Man, 0o755); err != nil {
+		return err
+	}
+	pages := m.Man()
+	for _, name := range slices.Sorted(maps.Keys(pages)) {
+		if err := os.WriteFile(filepath.Join(c.Man, name), []byte(pages[name]), 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(s.Out, "%d man pages are in %s\n", len(pages), c.Man)
+	return nil
+}
+
+func manual(app *kong.Application) reference.Manual {
+	return reference.Manual{App: app, FlagHelp: helpText, Version: buildinfo.Get().Version, Exits: exits}
+}

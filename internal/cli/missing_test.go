@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"net/http"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestMissingNameSuggested checks that a missing name costs a list only when its error is shown, and that a server which refuses the list
+// leaves the error as it was.
+func TestMissingNameSuggested(t *testing.T) {
+	h := newFakeHub(t)
+	absent := func(path, message string) {
+		h.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			h.refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, message)
+		})
+	}
+	absent("/api/v1/namespaces/default/pods/wbe", `pods "wbe" not found`)
+	absent("/api/v1/nodes/p1", `nodes "p1" not found`)
+	h.serve("/api/v1/namespaces/default/pods", corev1.PodList{
+		TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{*fakePod("web", "c"), *fakePod("database", "c")},
+	})
+	h.mux.HandleFunc("/api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
+		h.refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, "nodes is forbidden")
+	})
+
+	var o output
+	err := (&Get{Cluster: h.cluster(), Args: []string{"pod", "wbe"}}).Run(t.Context(), o.streams(""))
+	if h.asked("/pods?") {
+		t.Error("the names were asked for before the error was shown")
+	}
+	if got, want := Message(err), `pods "wbe" not found (NotFound); did you mean "web"?`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if !h.asked("GET", "/pods?limit=") {
+		t.Errorf("the names were not asked for: %q", h.requests)
+	}
+	err = (&Logs{Cluster: h.cluster(), Args: []string{"wbe"}, Tail: -1}).Run(t.Context(), o.streams(""))
+	mustFail(t, err, `did you mean "web"?`)
+
+	err = (&Get{Cluster: h.cluster(), Args: []string{"node", "p1"}}).Run(t.Context(), o.streams(""))
+	if got, want := Message(err), `nodes "p1" not found (NotFound)`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	mustFail(t, (&Get{Cluster: h.cluster(), Args: []string{"podz"}}).Run(t.Context(), o.streams("")), `; did you mean "pods"?`)
+}
