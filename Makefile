@@ -22,7 +22,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs demo test lint check reference bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
+.PHONY: help build programs demo test e2e lint check reference bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: setup-test build ## figures of store, API, scheduler, proxy and pod start
 	  $(GO) test -run "^$$" -bench . -benchtime 1s -timeout 10m -p 1 ./sqlstore/sqlite ./hub/control/schedule ./svcproxy ./test/bench; \
 	  $(GO) test -count=1 -v -run "TestPodStart|TestIdleBudgets|TestBinarySize" ./test/e2e; \
 	  $(GO) test -count=1 -v -timeout 20m ./test/hollow'
+
+e2e: setup-test build ## all tests of the whole binary on simulated machines, those that take long too
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_LONG=1 CGO_ENABLED=0 $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 25m ./test/e2e
 
 weather: setup-test build ## power cuts, links that go and come, dark and cloned nodes, hostile peers
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./test/e2e ./test/link

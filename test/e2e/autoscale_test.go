@@ -14,6 +14,7 @@ import (
 // TestAutoscale is an autoscaler on containers that really compute: requests from the node keep them busy, more of them come, and when
 // the requests end they go. kubectl's autoscale, get and describe show it as on a cluster with a metrics server.
 func TestAutoscale(t *testing.T) {
+	harness.Long(t)
 	ms := harness.LAN(t, "autoscale", 2)
 	h := harness.StartHub(t, ms[0])
 	h.Join(ms[1], "edge")

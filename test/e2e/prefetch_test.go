@@ -13,6 +13,7 @@ import (
 // TestPrefetch updates a DaemonSet on a metered node: its pod runs on until the node has the new image, which the registry does not have at
 // first. Without the label the pod goes at once, and there is none while the image comes.
 func TestPrefetch(t *testing.T) {
+	harness.Long(t)
 	ms := harness.LAN(t, "prefetch", 2)
 	h := harness.StartHub(t, ms[0])
 	host, push := startRegistry(t, ms[0])

@@ -12,6 +12,7 @@ import (
 // TestStagedRollout rolls a DaemonSet out over real nodes in waves: the canary first, the rest after approval. A version whose container
 // does not start is taken back from the canary before any other node gets it.
 func TestStagedRollout(t *testing.T) {
+	harness.Long(t)
 	ms := harness.LAN(t, "staged", 3)
 	h := harness.StartHub(t, ms[0])
 	h.Join(ms[1], "first")

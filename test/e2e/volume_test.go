@@ -87,6 +87,7 @@ func startStored(t *testing.T, name string, nodes ...string) ([]harness.Machine,
 // A StatefulSet's data outlives its pods, a scaling down and up, and a power cut without the hub. What it was asked to delete is
 // deleted on the node's disk, also when the node is dark at that time.
 func TestDataOfAStatefulSet(t *testing.T) {
+	harness.Long(t)
 	ms, s := startStored(t, "data", "one", "two")
 	h := s.h
 	h.Apply(fmt.Sprintf(database, 2))

@@ -123,3 +123,11 @@ func binary(dir, env, name, pkg string) (string, error) {
 
 // Petrel and KubectlPath are the binaries under test, built once by Main.
 var Petrel, KubectlPath string
+
+// Long skips a test that takes more than half a minute and whose parts have tests of their own: `make e2e` runs it, `make test` has no time for it.
+func Long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("PETREL_LONG") == "" {
+		t.Skip("takes long: make e2e runs it")
+	}
+}
