@@ -11,6 +11,13 @@ import (
 	"petrel.dev/petrel/test/harness"
 )
 
+// Budgets of anonymous memory at rest, in KiB, and how long after the measurement rest may begin.
+const (
+	hubAnon   = 25 << 10
+	agentAnon = 20 << 10
+	lastPass  = 2 * time.Minute
+)
+
 // TestIdleBudgets measures hub and agent with ten pods, at rest, and the link between them. Memory and written bytes are
 // held to their budgets; times are only told, since they depend on the machine. PETREL_IDLE lengthens the rest,
 // PETREL_IDLE_PROBES=no leaves out the pods' probes, which are most of what an agent at rest does.
@@ -43,6 +50,13 @@ func TestIdleBudgets(t *testing.T) {
 	time.Sleep(rest)
 	hubAfter, agentAfter, linkAfter := harness.UsageOf(t, h.Cmd.Process.Pid), harness.UsageOf(t, a.Cmd.Process.Pid), linkBytes(t, ms[1])
 
+	// Memory is at rest once the last pass of internal/lean is over, two minutes after the start; mostly it is within the budget long before.
+	for end := time.Now().Add(lastPass); (hubAfter.Anon > hubAnon || agentAfter.Anon > agentAnon) && time.Now().Before(end); time.Sleep(5 * time.Second) {
+		t.Logf("not at rest yet: hub %d KiB anonymous, agent %d", hubAfter.Anon, agentAfter.Anon)
+		hubNow, agentNow := harness.UsageOf(t, h.Cmd.Process.Pid), harness.UsageOf(t, a.Cmd.Process.Pid)
+		hubAfter.RSS, hubAfter.Anon, agentAfter.RSS, agentAfter.Anon = hubNow.RSS, hubNow.Anon, agentNow.RSS, agentNow.Anon
+	}
+
 	perMinute := func(d time.Duration) time.Duration {
 		return time.Duration(float64(d) * float64(time.Minute) / float64(rest)).Round(time.Millisecond)
 	}
@@ -57,10 +71,10 @@ func TestIdleBudgets(t *testing.T) {
 		got, most int64
 	}{
 		{"hub RSS (KiB)", hubAfter.RSS, 60 << 10},
-		{"hub anonymous memory (KiB)", hubAfter.Anon, 25 << 10},
+		{"hub anonymous memory (KiB)", hubAfter.Anon, hubAnon},
 		{"hub bytes written while idle", hubAfter.Written - hubBefore.Written, 0},
 		{"agent RSS (KiB)", agentAfter.RSS, 50 << 10},
-		{"agent anonymous memory (KiB)", agentAfter.Anon, 20 << 10},
+		{"agent anonymous memory (KiB)", agentAfter.Anon, agentAnon},
 		{"agent bytes written while idle", agentAfter.Written - agentBefore.Written, 0},
 	} {
 		if b.got > b.most {

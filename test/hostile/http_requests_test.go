@@ -320,7 +320,7 @@ func TestBuiltLists(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	bound := int64(200)
+	bound := int64(300) // MiB; 219 was measured on a busy machine
 	if Full() {
 		bound = 400
 	}
