@@ -2,6 +2,7 @@ package celbound
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -144,7 +145,7 @@ func TestSameAsKubernetes(t *testing.T) {
 func FuzzSize(f *testing.F) {
 	f.Add("aXa", "a", "bb", int64(-1), "%s %.3f|%x", 1.5)
 	f.Add("", "", "ä", int64(7), "%%.9f %s %s", 1e300)
-	f.Add("\x00\xff\u00ad\"\\", "\xff", "", int64(0), "%X%s%e", -0.0)
+	f.Add("\x00\xff\u00ad\"\\", "\xff", "", int64(0), "%X%s%e", math.Copysign(0, -1))
 	f.Add("", "\x00", "0", int64(0), "%s%f", 1e300) // commas between thousands
 	set, err := Install().Extend(environment.VersionedOptions{IntroducedVersion: environment.DefaultCompatibilityVersion(), EnvOptions: []cel.EnvOption{
 		cel.Variable("a", cel.StringType), cel.Variable("b", cel.StringType), cel.Variable("c", cel.StringType), cel.Variable("n", cel.IntType),
