@@ -19,7 +19,11 @@ func Copy(ctx context.Context, cfg Config, target string) (rev sqlstore.Revision
 	if _, err := os.Stat(cfg.Path); err != nil {
 		return 0, fmt.Errorf("copy store: %w", err)
 	}
-	if err := createPrivate(target); err != nil {
+	made, err := os.OpenFile(target, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = made.Close()
+	}
+	if err != nil {
 		return 0, fmt.Errorf("copy store: %w", err)
 	}
 	defer func() {

@@ -152,3 +152,19 @@ func TestCopyOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyKeepsWhatIsThere leaves a file alone that has the target's name.
+func TestCopyKeepsWhatIsThere(t *testing.T) {
+	cfg := sqlite.Config{Path: filepath.Join(t.TempDir(), "hub.db")}
+	keep(t, start(t, cfg), "/a", "1")
+	target := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(target, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlite.Copy(t.Context(), cfg, target); !errors.Is(err, os.ErrExist) {
+		t.Errorf("copy over a file: %v", err)
+	}
+	if b, err := os.ReadFile(target); string(b) != "mine" {
+		t.Errorf("the file is %q, %v", b, err)
+	}
+}
