@@ -152,7 +152,7 @@ func TestManifest(t *testing.T) {
 func TestOutdated(t *testing.T) {
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	program, err := os.ReadFile(sleep)
 	if err != nil {
