@@ -200,14 +200,14 @@ func TestSlicesChangeAsLittleAsPossible(t *testing.T) {
 			t.Errorf("%d endpoints in %d slices, want 250 in 3", total, len(slices()))
 		}
 		c.Writes()
-		time.Sleep(time.Second) // changes of so many pods are gathered for as long
+		time.Sleep(2 * time.Second) // past what was gathered for so many pods
 		c.Put(pod("p007", "10.42.0.8", notReady))
-		synctest.Wait()
+		time.Sleep(2 * time.Second)
 		if w := c.Writes(); len(w) != 2 {
 			t.Errorf("one pod's change wrote %q, want one slice and the Endpoints", w)
 		}
 		c.Remove(kube.Service, "default", "web")
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		if e := c.List(kube.Endpoints, ""); len(e) != 0 {
 			t.Errorf("Endpoints outlive their Service: %v", e)
 		}
