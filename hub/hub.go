@@ -259,7 +259,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
-		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling},
+		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling, h.audit},
 		Fairness:      h.fairness(),
 		OpenAPI:       h.documents(),
 		JWKS:          h.pki.Tokens().JWKS,
