@@ -100,15 +100,15 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// podKeys returns the node of a changed pod when that node is dark, or has NoExecute taints; on other nodes a change of a pod
-// needs nothing.
+// podKeys returns the node of a changed pod when that node is dark, or has NoExecute taints, or was dark and a readiness gate has kept the
+// pod from being ready again; on other nodes a change of a pod needs nothing.
 func (c *Controller) podKeys(ch control.Change) []control.Key {
 	p, ok := ch.New.(*corev1.Pod)
 	if !ok || p.Spec.NodeName == "" {
 		return nil
 	}
 	n, ok := control.Get[*corev1.Node](c.client, kube.Node, "", p.Spec.NodeName)
-	if ok && !control.NodeDark(n) && !anyNoExecute(n) {
+	if ok && !control.NodeDark(n) && !anyNoExecute(n) && !notReadyByDarkness(p) {
 		return nil
 	}
 	return []control.Key{{Name: p.Spec.NodeName}}
