@@ -50,10 +50,12 @@ func (p Package) Name() string { return "petrel_" + Version(p.Version) + "_" + p
 
 // description has one line of summary, and what package managers show below it.
 const description = `containers on a fleet of small machines, by the Kubernetes API
-Petrel makes machines such as Raspberry Pis nodes of a cluster that goes on working while its network does not.
-This package has its hub, its agent with containerd, the shim and runc inside, and its command line.
+Petrel makes machines such as Raspberry Pis nodes of a cluster that goes
+on working while its network does not. This package has its hub, its
+agent with containerd, the shim and runc inside, and its command line.
 
-Nothing is started by the installation. petrel-hub.service and petrel-agent.service take their settings from /etc/petrel.`
+Nothing is started by the installation. petrel-hub.service and
+petrel-agent.service take their settings from /etc/petrel.`
 
 // Write makes the package in the directory and returns its name.
 func (p Package) Write(dir string) (string, error) {
@@ -118,7 +120,7 @@ func (p Package) stage(s *staged) error {
 	for shell, name := range completions {
 		s.file(filepath.Join(p.Completion, shell), name, 0o644)
 	}
-	copyright := []byte("Petrel, and what is inside it by others. Upstream: https://petrel.dev\n\n")
+	copyright := []byte("Petrel: https://petrel.dev\nCopyright: the authors of Petrel, and those of what is inside it, who are named below\n\n")
 	for _, l := range p.Licenses {
 		b, err := os.ReadFile(l)
 		if err != nil {
