@@ -18,6 +18,7 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/cli-runtime/pkg/printers"
 
+	"petrel.dev/petrel/internal/cli/manifest"
 	"petrel.dev/petrel/internal/cli/printer"
 )
 
@@ -77,7 +78,7 @@ func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 		}
 		return ts, checkNames(ts, g.Selector, false, g.AllNamespaces)
 	}
-	docs, err := readManifests(s, g.Filename, g.Recursive)
+	docs, err := manifest.Read(s.In, g.Filename, g.Recursive)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		ts = append(ts, target{m, d.object.GetName()})
+		ts = append(ts, target{m, d.Object.GetName()})
 	}
 	return ts, nil
 }
