@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // containerdPID is the private containerd's.
@@ -31,7 +32,7 @@ func removePod(t *testing.T, r *Runtime, pod string) {
 	}
 	for _, c := range list {
 		_ = r.Signal(ctx, c.ID, syscall.SIGKILL)
-		for end := time.Now().Add(10 * time.Second); r.Remove(ctx, c.ID) != nil && time.Now().Before(end); {
+		for end := time.Now().Add(runtimetest.Hope); r.Remove(ctx, c.ID) != nil && time.Now().Before(end); {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
@@ -60,7 +61,7 @@ func TestStartCutOff(t *testing.T) {
 				_, err := r.Start(ctx, spec)
 				failed <- err
 			}()
-			for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // the record is there, the task is not
+			for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(time.Millisecond) { // the record is there, the task is not
 				if _, err := r.client.LoadContainer(r.ns(context.Background()), containerID(spec)); err == nil {
 					break
 				}
@@ -77,7 +78,7 @@ func TestStartCutOff(t *testing.T) {
 				t.Skip("the start was faster")
 			}
 			var list []cruntime.Container
-			for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(50 * time.Millisecond) {
 				if list, err = r.Containers(context.Background(), how); err == nil {
 					break
 				}
@@ -139,7 +140,7 @@ func TestStrays(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(runtimetest.Hope):
 		t.Error("the process is left")
 	}
 
@@ -164,7 +165,7 @@ func TestStrays(t *testing.T) {
 	if err := r.RemoveSandbox(ctx, "lost"); err != nil {
 		t.Error(err)
 	}
-	for end := time.Now().Add(5 * time.Second); running(shims["lost"]); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); running(shims["lost"]); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the shim is left")
 		}
@@ -190,7 +191,7 @@ func TestPipesAreTidied(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(left); os.IsNotExist(err) {
 			break
 		}
@@ -255,7 +256,7 @@ func TestContainerdDiesEarly(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(runtimetest.Hope); ; time.Sleep(50 * time.Millisecond) {
 		if _, err = r.Containers(ctx, ""); err == nil {
 			break
 		}
