@@ -30,7 +30,7 @@ type state struct {
 	held func(pod string) time.Duration
 	// replaceable reports whether a node has the images of the update, or does without. dark reports whether it is out of reach.
 	replaceable, dark func(node string) bool
-	now         time.Time
+	now               time.Time
 
 	all       []*corev1.Pod // with a name of the set, in whatever state
 	replicas  []*corev1.Pod // by ordinal, from the first one wanted; nil: absent
