@@ -37,11 +37,12 @@ programs: setup-programs ## build containerd, shim and runc for this machine, as
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
 
-test: setup-test setup-conformance setup-release build lint ## all tests, real containerd and real clients included
+test: setup-test setup-conformance setup-release setup-emulate build lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 14m ./...
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel $(GO) test -short -count=1 -timeout 14m ./...
 	cd cross-build/pack && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
+	GO=$(GO) SHORT=1 PACKAGES=./internal/wire cross-build/emulate.sh linux-arm64 linux-armv6
 
 lint: ## go vet, staticcheck and the rule tests
 	$(GO) vet ./...
@@ -85,7 +86,7 @@ operators: build ## helm, a controller-runtime operator and operators of the fie
 	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel $(GO) test -v -count=1 -timeout 30m ./...
 
 # qemu by name, kmod for depmod, e2fsprogs for mke2fs: all of them for building and starting the guests.
-boards: setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64; some 20 minutes a board (BOARDS=name: one)
+boards: setup-cross setup-boards ## hub, agent and real containers on emulated boards: cgroup v2, arm64, systemd, a mixed fleet; some 20 minutes a board (BOARDS=name: one)
 	@set -e; for b in $${BOARDS:-$$(grep -v '^#' cross-build/board/boards | cut -d' ' -f1)}; do cross-build/board/board.sh $$b; done
 
 fuzz: ## every fuzz target for ten seconds
@@ -102,7 +103,7 @@ cross: setup-cross ## build dist/: every target of cross-build/targets with pack
 reproduce: setup-cross ## build two targets twice, in other places, at other times, without a cache, and compare all bytes (TARGETS=, QUICK=1)
 	GO=$(GO) QUICK=$(QUICK) cross-build/reproduce.sh $(TARGETS)
 
-# The long form builds petrel for each architecture; the short form, of the programs inside only, is QUICK=1.
+# The long form builds petrel for each architecture; QUICK=1 has the programs inside only, and `make test` the wire format's tests.
 emulate: setup-cross setup-emulate ## what `make cross` makes, under qemu's user emulation: versions, and tests of store, wire and scheduler (TARGETS=, QUICK=1)
 	GO=$(GO) QUICK=$(QUICK) cross-build/emulate.sh $(TARGETS)
 
