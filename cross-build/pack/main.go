@@ -95,7 +95,7 @@ func debCommand(args []string) error {
 	f.StringVar(&p.Man, "man", "", "directory of the man pages")
 	f.StringVar(&p.Completion, "completion", "", "directory of the scripts bash, zsh and fish")
 	f.StringVar(&p.SBOM, "sbom", "", "SPDX document")
-	f.StringVar(&p.Compression, "compression", "best", "fastest, default, better or best")
+	f.IntVar(&p.Level, "level", 19, "of zstd, 1 to 19")
 	licenses := f.String("licenses", "", "files with licences, separated by commas")
 	dir, err := parse(f, args)
 	if err != nil {

@@ -38,8 +38,8 @@ type Package struct {
 	Completion string // directory with the files bash, zsh and fish
 	Licenses   []string
 	SBOM       string // file; empty: none
-	// Compression is fastest, default, better or best, of zstd; dpkg reads it from Debian 12 and Ubuntu 21.10 on.
-	Compression string
+	// Level is that of zstd, whose files dpkg reads from Debian 12 and Ubuntu 21.10 on.
+	Level int
 }
 
 //go:embed scripts settings
@@ -76,7 +76,7 @@ func (p Package) Write(dir string) (string, error) {
 	info.Contents = s.contents
 	info.Recommends = []string{"ca-certificates"} // registries are reached over TLS
 	info.Deb.Arch = p.Arch
-	info.Deb.Compression = "zstd:" + p.Compression
+	info.Deb.Compression = "none" // repack compresses
 	info.Scripts = nfpm.Scripts{
 		PreInstall: s.script("preinst"), PostInstall: s.script("postinst"), PreRemove: s.script("prerm"), PostRemove: s.script("postrm"),
 	}
@@ -84,9 +84,12 @@ func (p Package) Write(dir string) (string, error) {
 		return "", fmt.Errorf("write package: %w", s.err)
 	}
 	info = nfpm.WithDefaults(info)
-	var out bytes.Buffer
-	if err := nfpmdeb.Default.Package(info, &out); err != nil {
+	var plain, out bytes.Buffer
+	if err := nfpmdeb.Default.Package(info, &plain); err != nil {
 		return "", fmt.Errorf("write package: %w", err)
+	}
+	if err := repack(&out, plain.Bytes(), p.Level); err != nil {
+		return "", fmt.Errorf("write package: compress it: %w", err)
 	}
 	name := filepath.Join(dir, p.Name())
 	if err := os.WriteFile(name, out.Bytes(), 0o644); err != nil {
