@@ -48,7 +48,7 @@ func parse(f *flag.FlagSet, args []string) (string, error) {
 	return f.Arg(0), nil
 }
 
-// epoch is the time that everything made here carries: SOURCE_DATE_EPOCH, as reproducible builds have it.
+// epoch returns the time that everything made here carries: SOURCE_DATE_EPOCH, as reproducible builds have it.
 func epoch() (time.Time, error) {
 	n, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
 	if err != nil {

@@ -74,6 +74,7 @@ func (p Package) Write(dir string) (string, error) {
 		MTime: p.Time, DisableGlobbing: true,
 	}
 	info.Contents = s.contents
+	// Nothing is needed: the binary is static, and what runs containers is inside.
 	info.Recommends = []string{"ca-certificates"} // registries are reached over TLS
 	info.Deb.Arch = p.Arch
 	info.Deb.Compression = "none" // repack compresses
@@ -194,7 +195,7 @@ func (s *staged) text(name string, text []byte, mode fs.FileMode) {
 func (s *staged) config(name string, text []byte) {
 	source := s.temporary(name, text)
 	if s.err == nil {
-		s.add(source, name, files.TypeConfigNoReplace, 0o600)
+		s.add(source, name, files.TypeConfigNoReplace, 0o600) // an agent's token may be in it
 	}
 }
 

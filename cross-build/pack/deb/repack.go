@@ -30,6 +30,7 @@ func repack(w io.Writer, plain []byte, level int) error {
 		if err != nil {
 			return fmt.Errorf("read member %s: %w", head.Name, err)
 		}
+		// The control files stay as they are: a few KB, which every dpkg can read.
 		if head.Name == "data.tar" {
 			if body, err = compressed(body, level); err != nil {
 				return err
