@@ -15,7 +15,7 @@ import (
 	"petrel.dev/petrel/internal/sdnotify"
 )
 
-// hangingStore is a store whose rounds take too long when it is told so.
+// hangingStore is a store whose rounds take too long while stuck is set.
 type hangingStore struct {
 	engine
 	stuck atomic.Bool
