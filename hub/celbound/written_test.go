@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types/ref"
@@ -60,12 +59,8 @@ func TestWritten(t *testing.T) {
 		"a patch":                   {`[JSONPatch{op: "add", path: "/data/b", value: {"a": "b"}}]`, 4 * perItem, 6 * perItem},
 		"shared maps":               {`[{"a": "b"}]` + strings.Repeat(`.map(m, [m, m])`, 40), limit, 1 << 62},
 	} {
-		began := time.Now()
 		if n := Written(mutated(t, c.expression), limit); n < c.least || n > c.most {
 			t.Errorf("%s: %d, want %d to %d", name, n, c.least, c.most)
-		}
-		if took := time.Since(began); took > 30*time.Second {
-			t.Errorf("%s: took %v", name, took)
 		}
 	}
 	if p := PatchOf(mutated(t, `[JSONPatch{op: "add", path: "/a", value: [1, 2]}, JSONPatch{op: "test", path: "/b", value: "four"}]`)); p != (Patch{2, 1, 6}) {

@@ -123,9 +123,6 @@ func TestManyPolicies(t *testing.T) {
 	if err != nil && !timedOut(err) || err != nil && n < 1000 {
 		t.Errorf("%v", err)
 	}
-	if took := time.Since(began); took > oneRequest+10*time.Second {
-		t.Errorf("took %v", took)
-	}
 	t.Logf("%d policies: %v, %v", 2*n, time.Since(began), err)
 	if err := w.decide(0); !timedOut(err) {
 		t.Errorf("a request whose time is over: %v", err)
