@@ -22,7 +22,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs demo test e2e lint check reference bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
+.PHONY: help build programs demo test e2e lint check reference bench weather hostile race conformance operators boards fuzz cross reproduce emulate clean setup setup-programs setup-cross setup-release setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +37,11 @@ programs: setup-programs ## build containerd, shim and runc for this machine, as
 demo: setup build ## hub, agent and examples/hello.yaml as real containers, shown and cleaned up
 	@$(SUDO) test/demo/demo.sh bin/petrel
 
-test: setup-test setup-conformance setup-emulate build lint ## all tests, real containerd and real clients included
+test: setup-test setup-conformance setup-release setup-emulate build lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 14m ./...
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel $(GO) test -short -count=1 -timeout 14m ./...
+	cd cross-build/pack && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
 	GO=$(GO) SHORT=1 PACKAGES=./internal/wire cross-build/emulate.sh linux-arm64 linux-armv6
 
 lint: ## go vet, staticcheck and the rule tests
@@ -92,9 +93,15 @@ fuzz: ## every fuzz target for ten seconds
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p; done; done
 
-# TARGETS="linux-arm64 windows-amd64" chooses; without it all of cross-build/targets.
-cross: setup-cross ## build dist/: every target of cross-build/targets with archives, units and checksums
+# TARGETS="linux-arm64 windows-amd64" chooses; without it all of cross-build/targets. SIGN_KEY=FILE signs (SIGN_PASSWORD is its password),
+# BASE_URL=URL is where install.sh will find the release.
+cross: setup-cross ## build dist/: every target of cross-build/targets with packages, archives, bills of materials, digests, and check it
 	GO=$(GO) cross-build/cross.sh $(VERSION) $(TARGETS)
+	cd cross-build/pack && PETREL_DIST=$(CURDIR)/dist $(GO) test -count=1 -v -run 'TestDownloadBudget|TestBinaries|TestMaterials|TestArchives|TestPackages|TestSums' .
+
+# The short form, which compiles only once, is QUICK=1.
+reproduce: setup-cross ## build two targets twice, in other places, at other times, without a cache, and compare all bytes (TARGETS=, QUICK=1)
+	GO=$(GO) QUICK=$(QUICK) cross-build/reproduce.sh $(TARGETS)
 
 # The long form builds petrel for each architecture; QUICK=1 has the programs inside only, and `make test` the wire format's tests.
 emulate: setup-cross setup-emulate ## what `make cross` makes, under qemu's user emulation: versions, and tests of store, wire and scheduler (TARGETS=, QUICK=1)
@@ -112,10 +119,14 @@ setup-programs:
 	@test/setup.sh gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config zstd:zstd
 
 setup-cross: setup-programs
-	@test/setup.sh make:make gperf:gperf curl:curl
+	@test/setup.sh make:make gperf:gperf curl:curl minisign:minisign
 	@test/setup.sh aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
 	  arm-linux-gnueabi-gcc:gcc-arm-linux-gnueabi /usr/arm-linux-gnueabi/include/stdio.h:libc6-dev-armel-cross \
 	  riscv64-linux-gnu-gcc:gcc-riscv64-linux-gnu /usr/riscv64-linux-gnu/include/stdio.h:libc6-dev-riscv64-cross
+
+# What the tests of packages, signatures and install.sh need.
+setup-release:
+	@test/setup.sh minisign:minisign openssl:openssl mmdebstrap:mmdebstrap busybox:busybox-static curl:curl wget:wget zstd:zstd dash:dash unshare:util-linux
 
 setup-emulate:
 	@test/setup.sh qemu-aarch64-static:qemu-user-static

@@ -44,8 +44,8 @@ programs() {
 
 petrel() {
   local name=$1 arch=$2 arm=$3
-  GO=$go cross-build/cross.sh emulated "$name"
-  expect "petrel emulated" emulated "$name" "$arch" "$arm" "dist/petrel-$name" version --client
+  GO=$go DIST=bin/emulate BINARIES=only cross-build/cross.sh emulated "$name"
+  expect "petrel emulated" emulated "$name" "$arch" "$arm" "bin/emulate/petrel-$name" version --client
   echo "emulate $name: petrel runs"
 }
 

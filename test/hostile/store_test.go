@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"petrel.dev/petrel/internal/porttest"
 	"petrel.dev/petrel/test/harness"
 )
 
@@ -36,18 +37,14 @@ type storeHub struct {
 
 func newStoreHub(t *testing.T, dir string) *storeHub {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return &storeHub{t: t, dir: dir, address: l.Addr().String()}
+	return &storeHub{t: t, dir: dir, address: porttest.Address()}
 }
 
 // start starts the hub and waits until it answers, whatever it says of its readiness.
 func (h *storeHub) start(args ...string) {
 	h.t.Helper()
-	h.Process = harness.Start(h.t, harness.Machine{}, "hub", append([]string{"hub", "--data-dir", h.dir, "--listen", h.address, "--advertise", "127.0.0.1"}, args...)...)
+	host, _, _ := net.SplitHostPort(h.address)
+	h.Process = harness.Start(h.t, harness.Machine{}, "hub", append([]string{"hub", "--data-dir", h.dir, "--listen", h.address, "--advertise", host}, args...)...)
 	harness.Eventually(h.t, time.Minute, "the hub answers", func() error {
 		cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(h.dir, "admin.kubeconfig"))
 		if err != nil {
