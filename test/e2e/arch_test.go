@@ -2,10 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
-	"log"
-	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,39 +9,10 @@ import (
 
 	"petrel.dev/petrel/test/harness"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
-
-// startRegistry serves images to the LAN at m, and returns a function that pushes an index of images to it.
-func startRegistry(t *testing.T, m harness.Machine) (host string, push func(ref string, images ...v1.Image)) {
-	t.Helper()
-	srv := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
-	t.Cleanup(func() { srv.Close() })
-	lanSide := m.Listen(t, "5000")
-	local, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range []net.Listener{lanSide, local} {
-		go func() { _ = srv.Serve(l) }() // until Close
-	}
-	return lanSide.Addr().String(), func(ref string, images ...v1.Image) {
-		t.Helper()
-		tag, err := name.NewTag(local.Addr().String()+"/"+ref, name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.WriteIndex(tag, runtimetest.Index(t, images...)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // Field failure 13: an image that exists only for other machines. The first pod says so on its node; the next ones are not
 // sent to nodes of that architecture at all; and when the image has been built for it after all, both run.
@@ -53,7 +20,7 @@ func TestWrongArchitecture(t *testing.T) {
 	t.Parallel()
 	ms := harness.LAN(t, "arch", 3)
 	h := harness.StartHub(t, ms[0])
-	host, push := startRegistry(t, ms[0])
+	host, push := harness.StartRegistry(t, ms[0])
 	h.Join(ms[1], "one", "--plain-http-registry", host)
 	h.Join(ms[2], "two", "--plain-http-registry", host)
 
