@@ -22,7 +22,7 @@ SUDO    := $(shell [ $$(id -u) -eq 0 ] || echo sudo)
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs kubectl demo test e2e lint check reference bench weather hostile race conformance operators boards fuzz cross emulate clean setup setup-programs setup-cross setup-emulate setup-test setup-race setup-conformance setup-boards
+.PHONY: help build programs kubectl demo test e2e lint check reference bench weather hostile race conformance operators boards fuzz cross reproduce emulate clean setup setup-programs setup-cross setup-release setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,11 +38,12 @@ demo: setup build ## hub, agent and examples/hello.yaml as real containers, show
 	@$(SUDO) test/demo/demo.sh bin/petrel
 
 # The packages that take longest come first: their tests mostly wait, and the others run beside them.
-test: setup-test setup-conformance build kubectl lint ## all tests, real containerd and real clients included
+test: setup-test setup-conformance setup-release build kubectl lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_KUBECTL=$(CURDIR)/bin/kubectl CGO_ENABLED=0 \
 	  $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 14m -p 3 ./test/e2e ./test/hostile $$($(GO) list ./... | grep -vE '/test/(e2e|hostile)$$')
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel PETREL_KUBECTL=$(CURDIR)/bin/kubectl $(GO) test -short -count=1 -timeout 14m ./...
+	cd cross-build/pack && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
 
 # The kubectl of the tests, which they build each for itself where PETREL_KUBECTL names none. It refuses to compare versions when its own is none.
 kubectl: KUBERNETES = $(shell sed -n 's/^const Kubernetes = "\(.*\)"/\1/p' internal/buildinfo/buildinfo.go)
@@ -99,9 +100,15 @@ fuzz: ## every fuzz target for ten seconds
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p; done; done
 
-# TARGETS="linux-arm64 windows-amd64" chooses; without it all of cross-build/targets.
-cross: setup-cross ## build dist/: every target of cross-build/targets with archives, units and checksums
+# TARGETS="linux-arm64 windows-amd64" chooses; without it all of cross-build/targets. SIGN_KEY=FILE signs (SIGN_PASSWORD is its password),
+# BASE_URL=URL is where install.sh will find the release.
+cross: setup-cross ## build dist/: every target of cross-build/targets with packages, archives, bills of materials, digests, and check it
 	GO=$(GO) cross-build/cross.sh $(VERSION) $(TARGETS)
+	cd cross-build/pack && PETREL_DIST=$(CURDIR)/dist $(GO) test -count=1 -v -run 'TestDownloadBudget|TestBinaries|TestMaterials|TestArchives|TestPackages|TestSums' .
+
+# The short form, which compiles only once, is QUICK=1.
+reproduce: setup-cross ## build two targets twice, in other places, at other times, without a cache, and compare all bytes (TARGETS=, QUICK=1)
+	GO=$(GO) QUICK=$(QUICK) cross-build/reproduce.sh $(TARGETS)
 
 # The long form builds petrel for each architecture; the short form, of the programs inside only, is QUICK=1.
 emulate: setup-cross setup-emulate ## what `make cross` makes, under qemu's user emulation: versions, and tests of store, wire and scheduler (TARGETS=, QUICK=1)
@@ -119,10 +126,14 @@ setup-programs:
 	@test/setup.sh gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config zstd:zstd
 
 setup-cross: setup-programs
-	@test/setup.sh make:make gperf:gperf curl:curl
+	@test/setup.sh make:make gperf:gperf curl:curl minisign:minisign
 	@test/setup.sh aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
 	  arm-linux-gnueabi-gcc:gcc-arm-linux-gnueabi /usr/arm-linux-gnueabi/include/stdio.h:libc6-dev-armel-cross \
 	  riscv64-linux-gnu-gcc:gcc-riscv64-linux-gnu /usr/riscv64-linux-gnu/include/stdio.h:libc6-dev-riscv64-cross
+
+# What the tests of packages, signatures and install.sh need.
+setup-release:
+	@test/setup.sh minisign:minisign openssl:openssl mmdebstrap:mmdebstrap busybox:busybox-static curl:curl wget:wget zstd:zstd dash:dash unshare:util-linux
 
 setup-emulate:
 	@test/setup.sh qemu-aarch64-static:qemu-user-static

@@ -40,8 +40,8 @@ check() {
   expect "configuration FILE" emulated "$name" "$arch" "$arm" "bin/programs/$arch/containerd"
   echo "emulate $name: the programs inside run"
   [ -z "${QUICK:-}" ] || return 0
-  GO=$go cross-build/cross.sh emulated "$name"
-  expect "petrel emulated" emulated "$name" "$arch" "$arm" "dist/petrel-$name" version --client
+  GO=$go DIST=bin/emulate BINARIES=only cross-build/cross.sh emulated "$name"
+  expect "petrel emulated" emulated "$name" "$arch" "$arm" "bin/emulate/petrel-$name" version --client
   echo "emulate $name: petrel runs"
   for p in $($go list -f '{{if .TestGoFiles}}{{.ImportPath}}{{end}}' $packages); do
     dir=$($go list -f '{{.Dir}}' "$p")

@@ -37,7 +37,6 @@ import (
 	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
-	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
@@ -260,9 +259,9 @@ func (h *Hub) serve(ctx context.Context) error {
 		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
-		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling},
+		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling, h.audit},
 		Fairness:      h.fairness(),
-		OpenAPI:       openapi.New(h.kinds),
+		OpenAPI:       h.documents(),
 		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),

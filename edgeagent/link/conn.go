@@ -202,7 +202,28 @@ func dialHub(ctx context.Context, addr string, cfg *tls.Config) (net.Conn, error
 		c.Close()
 		return nil, fmt.Errorf("the server at %s does not speak Petrel's link", addr)
 	}
-	return c, nil
+	return &smallRecords{Conn: c}, nil
+}
+
+// smallRecords writes TLS records of at most a packet's size. The other side keeps a buffer of several times the largest record for as
+// long as the connection lasts: some 30 KB for each node of a hub with the records of 16 KB that crypto/tls arrives at by itself.
+type smallRecords struct {
+	net.Conn
+	mu sync.Mutex // one Write at a time, since the pings of the MQTT library come beside its packets
+}
+
+const recordSize = 1400
+
+func (c *smallRecords) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	written := 0
+	for {
+		n, err := c.Conn.Write(b[written:min(written+recordSize, len(b))])
+		if written += n; err != nil || written == len(b) {
+			return written, err
+		}
+	}
 }
 
 func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, error) {

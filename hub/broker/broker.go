@@ -158,25 +158,34 @@ func (b *Broker) LastSeen(node string) time.Time {
 // ServeConn serves a connection on which TLS has agreed on wire.ALPN, and returns when it has ended. It closes c.
 func (b *Broker) ServeConn(c net.Conn) {
 	defer c.Close()
+	if nc := b.identify(c); nc != nil {
+		_ = contain.Do(b.cfg.Log, "broker/connection", nc.node, func() error { b.serve(nc); return nil })
+	}
+}
+
+// identify returns c with the device that TLS has proved, or nil after it has logged why c is refused. It is not part of ServeConn, because
+// TLS's state lies on the stack: with it the stack of each link stays twice as large for its whole life.
+//
+//go:noinline
+func (b *Broker) identify(c net.Conn) *conn {
 	tc, ok := c.(*tls.Conn)
 	if !ok {
 		b.cfg.Log.Warn("link connection without TLS refused", "remote", c.RemoteAddr())
-		return
+		return nil
 	}
 	fp, err := wire.DeviceOf(tc.ConnectionState())
 	if err != nil {
 		b.cfg.Log.Info("link connection refused", "remote", c.RemoteAddr(), "error", err)
-		return
+		return nil
 	}
 	starting := time.NewTimer(connectLimit)
 	defer starting.Stop()
 	select { // known answers only once the hub has its Nodes
 	case <-b.running:
 	case <-starting.C:
-		return
+		return nil
 	}
-	nc := &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: Network(c.RemoteAddr()), since: time.Now()}
-	_ = contain.Do(b.cfg.Log, "broker/connection", nc.node, func() error { b.serve(nc); return nil })
+	return &conn{Conn: c, fp: fp, node: wire.NodeID(fp), from: Network(c.RemoteAddr()), since: time.Now()}
 }
 
 // serve serves a device's connection.

@@ -73,6 +73,8 @@ var opens = map[string]struct {
 	"volume/atomic.go":         {map[string]int{"filepath.WalkDir": 1, "os.ReadDir": 1, "os.WriteFile": 1}, "lies in a volume that containers see read-only"},
 	"volume/claim.go":          {map[string]int{"filepath.Glob": 1}, own + ": names of volumes"},
 	"volume/hostpath.go":       {map[string]int{"os.OpenFile": 1}, "is made where nothing is, without waiting"},
+	"volume/image.go":          {map[string]int{"filepath.EvalSymlinks": 1}, own},
+	"volume/volume.go":         {map[string]int{"os.ReadDir": 1}, own + ": names of volumes"},
 	"volume/mounts.go":         {map[string]int{"filepath.EvalSymlinks": 1, "os.ReadFile": 1}, kernel + "; or " + own},
 	"volume/subpath.go":        {map[string]int{"os.OpenFile": 1, "os.OpenRoot": 1, "unix.Open": 1}, "is opened with O_PATH, or " + own},
 }
