@@ -11,9 +11,11 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"petrel.dev/petrel/hub/aggregate"
+	"petrel.dev/petrel/hub/aggregate/swagger"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control/apiservice"
 	"petrel.dev/petrel/hub/resource/metrics"
+	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -42,6 +44,11 @@ func (h *Hub) openAggregate() error {
 		},
 	})
 	return nil
+}
+
+// documents returns the schemas of all that is served here, aggregated servers included.
+func (h *Hub) documents() *swagger.Documents {
+	return swagger.New(openapi.New(h.kinds), h.aggregated, h.part("openapi"))
 }
 
 // apiServices returns the controller of APIServices.

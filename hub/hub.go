@@ -37,7 +37,6 @@ import (
 	"petrel.dev/petrel/hub/registry/reviews"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
-	"petrel.dev/petrel/hub/resource/openapi"
 	"petrel.dev/petrel/hub/webhook"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/jointoken"
@@ -171,10 +170,12 @@ func (h *Hub) open(ctx context.Context) error {
 	return h.openLink()
 }
 
-// limits returns the limits of each kind. They keep a typing error in a number of replicas from filling the hub's memory.
+// limits returns the limits of each kind. They keep a typing error in a number of replicas, or a join token that leaked, from filling
+// the hub's memory.
 func (h *Hub) limits() map[kube.GVK]registry.Limit {
 	return map[kube.GVK]registry.Limit{
-		kube.Pod: {Max: h.cfg.MaxPods, Advice: "delete pods, scale workloads down, or raise petrel hub --max-pods"},
+		kube.Pod:  {Max: h.cfg.MaxPods, Advice: "delete pods, scale workloads down, or raise petrel hub --max-pods"},
+		kube.Node: {Max: h.cfg.MaxNodes, Advice: "delete those that are no more, end join tokens that others have (petrel token delete), or raise petrel hub --max-nodes"},
 	}
 }
 
@@ -206,6 +207,7 @@ func (h *Hub) portNumber() string {
 // Run serves until ctx ends. Parts stop in the reverse order of their dependence: first the port, then the loops, the
 // registry, and the store last. The store is closed, so that its write-ahead log is copied back and its history's mark is up to date.
 func (h *Hub) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { h.cfg.Notify.Stopping(h.log) })()
 	err := h.layers(ctx,
 		h.db.Run,
 		h.registry.Run,
@@ -260,9 +262,9 @@ func (h *Hub) serve(ctx context.Context) error {
 		Aggregated:    h.aggregated,
 		Dialer:        h.reach,
 		AgentPanics:   h.dispatch.AgentPanics,
-		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling},
+		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling, h.audit},
 		Fairness:      h.fairness(),
-		OpenAPI:       openapi.New(h.kinds),
+		OpenAPI:       h.documents(),
 		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),
 		Log:           h.part("api"),
@@ -289,6 +291,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		return nil
 	})
 	h.log.Info("hub is up", "url", h.URL(), "data", h.cfg.DataDir, "version", buildinfo.GitVersion())
+	h.cfg.Notify.Ready(h.log)
 	return g.Wait()
 }
 

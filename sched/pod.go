@@ -27,8 +27,8 @@ type Pod struct {
 	scored resources
 	ports  []kube.HostPort
 	owner  types.UID // of its controller
-	images []string // of its containers
-	claims []string // keys of its PersistentVolumeClaims; most pods have none
+	images []string  // of its containers
+	claims []string  // keys of its PersistentVolumeClaims; most pods have none
 	// mounted are images that are volumes. What machines they are for is no matter: nothing runs in them.
 	mounted []string
 	// architectures, when its owner says so, are those that all images exist for; nil: what is known of each image counts.

@@ -12,6 +12,7 @@ import (
 
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/message"
 	"petrel.dev/petrel/internal/hello"
 )
 
@@ -60,7 +61,7 @@ func (c *versionCmd) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	version, err := c.ServerVersion(ctx, s)
 	if err != nil {
-		fmt.Fprintln(s.Err, "hub:", cli.Message(err))
+		fmt.Fprintln(s.Err, "hub:", message.Of(err))
 		return nil // asking for one's own version is no failure without a hub
 	}
 	fmt.Fprintf(s.Out, "hub %s\n", version)

@@ -9,6 +9,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,6 +34,7 @@ import (
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/weight"
 )
 
 // APIService is the kind by name.
@@ -41,8 +43,9 @@ var APIService = apiregistrationv1.SchemeGroupVersion.WithKind("APIService")
 const (
 	// checkTime bounds how long a server may take to show what it serves.
 	checkTime = 5 * time.Second
-	// maxDiscovery bounds the document, in bytes; kept are its resources only.
+	// maxDiscovery bounds the document, in bytes; kept are its resources only, which may take maxResources.
 	maxDiscovery = 1 << 20
+	maxResources = 8 << 20
 	// maxHeaders bounds the headers of an answer, in bytes.
 	maxHeaders = 256 << 10
 )
@@ -97,7 +100,7 @@ func (a *Aggregator) Remote(gv schema.GroupVersion) (svc *apiregistrationv1.APIS
 // Serve passes one request on as a user's. fail answers with the error's Status; it is called at most once, before anything else
 // was answered.
 func (a *Aggregator) Serve(w http.ResponseWriter, r *http.Request, user auth.User, svc *apiregistrationv1.APIService, fail func(error)) {
-	if !available(svc) {
+	if !Available(svc) {
 		fail(apierrors.NewServiceUnavailable("service unavailable"))
 		return
 	}
@@ -166,8 +169,8 @@ func setUser(h http.Header, user auth.User) {
 	}
 }
 
-// available reports whether the last look at the server was good.
-func available(svc *apiregistrationv1.APIService) bool {
+// Available reports whether the last look at the server was good.
+func Available(svc *apiregistrationv1.APIService) bool {
 	for _, c := range svc.Status.Conditions {
 		if c.Type == apiregistrationv1.Available {
 			return c.Status == apiregistrationv1.ConditionTrue
@@ -278,9 +281,28 @@ func (a *Aggregator) look(ctx context.Context, svc *apiregistrationv1.APIService
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, fmt.Errorf("failing or missing response from %s: bad status from %s: %d", u, u, resp.StatusCode)
 	}
-	var list metav1.APIResourceList
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDiscovery)).Decode(&list); err != nil {
+	resources, err := readResources(resp.Body)
+	if err != nil {
 		return nil, fmt.Errorf("failing or missing response from %s: %w", u, err)
+	}
+	return resources, nil
+}
+
+// readResources reads what a server serves. Two bytes of the document may become a resource of several hundred.
+func readResources(body io.Reader) ([]metav1.APIResource, error) {
+	text, err := io.ReadAll(io.LimitReader(body, maxDiscovery+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxDiscovery {
+		return nil, fmt.Errorf("the document has more than %d bytes", maxDiscovery)
+	}
+	var list metav1.APIResourceList
+	if n, err := weight.JSON(text, weight.ShapeOf(&list), maxResources); err != nil || n > maxResources {
+		return nil, cmp.Or(err, fmt.Errorf("its resources would take more than %d bytes of memory", maxResources))
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
 	}
 	return list.APIResources, nil
 }

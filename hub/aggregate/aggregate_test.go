@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,6 +33,7 @@ type backend struct {
 	*httptest.Server
 	proxies *x509.CertPool
 	list    string
+	hostile atomic.Pointer[http.HandlerFunc] // answers instead; nil: none
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -42,6 +44,10 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cert := r.TLS.PeerCertificates[0]
 	if _, err := cert.Verify(x509.VerifyOptions{Roots: b.proxies, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil || cert.Subject.CommonName != auth.FrontProxyName {
 		http.Error(w, fmt.Sprintf("%s: %v", cert.Subject.CommonName, err), http.StatusUnauthorized)
+		return
+	}
+	if f := b.hostile.Load(); f != nil {
+		(*f)(w, r)
 		return
 	}
 	switch r.URL.Path {

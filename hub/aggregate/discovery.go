@@ -18,9 +18,9 @@ func (a *Aggregator) Generation() uint64 {
 	return a.generation
 }
 
-// Versions returns what aggregated servers serve, in the order in which discovery shows it.
-func (a *Aggregator) Versions() []discovery.Remote {
-	var services []*apiregistrationv1.APIService
+// Services returns the APIServices that name a server behind the hub, in the order in which discovery shows them. They are shared:
+// read-only.
+func (a *Aggregator) Services() (services []*apiregistrationv1.APIService) {
 	for _, svc := range control.List[*apiregistrationv1.APIService](a.cfg.Objects, APIService, "") {
 		if _, ok := a.Remote(schema.GroupVersion{Group: svc.Spec.Group, Version: svc.Spec.Version}); ok {
 			services = append(services, svc)
@@ -30,6 +30,12 @@ func (a *Aggregator) Versions() []discovery.Remote {
 		return cmp.Or(cmp.Compare(y.Spec.GroupPriorityMinimum, x.Spec.GroupPriorityMinimum), cmp.Compare(x.Spec.Group, y.Spec.Group),
 			cmp.Compare(y.Spec.VersionPriority, x.Spec.VersionPriority), cmp.Compare(x.Spec.Version, y.Spec.Version))
 	})
+	return services
+}
+
+// Versions returns what aggregated servers serve, in the order in which discovery shows it.
+func (a *Aggregator) Versions() []discovery.Remote {
+	services := a.Services()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []discovery.Remote

@@ -26,7 +26,7 @@ func (a *Aggregator) Get(ctx context.Context, user auth.User, gv schema.GroupVer
 	if !ok {
 		return nil, false, nil
 	}
-	if !available(svc) {
+	if !Available(svc) {
 		return nil, true, apierrors.NewServiceUnavailable("the server of APIService " + svc.Name + " is not available: its condition Available says why")
 	}
 	transport, err := a.transport(svc, false)

@@ -18,6 +18,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"petrel.dev/petrel/hub/aggregate"
+	"petrel.dev/petrel/hub/aggregate/swagger"
 	"petrel.dev/petrel/hub/apiserver"
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/hub/control/controltest"
@@ -168,5 +169,47 @@ func TestStreamsOfAServerBehind(t *testing.T) {
 	}
 	if a := h.do("GET", "/api/v1/namespaces", ""); a.code != 200 {
 		t.Errorf("beside the stream: %d %s", a.code, a.body)
+	}
+}
+
+// TestExplainAggregated reads the schemas of another server's kind as clients of OpenAPI 2 do, beside those of this server's own.
+func TestExplainAggregated(t *testing.T) {
+	t.Parallel()
+	const document = `{"swagger":"2.0","info":{"title":"x","version":"y"},"paths":{"/apis/wardle.example.com/v1/namespaces/{namespace}/flunders":{"get":{
+		"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/com.example.wardle.Flunder"}}},"x-kubernetes-action":"list","x-kubernetes-group-version-kind":{"group":"wardle.example.com","kind":"Flunder","version":"v1"}}}},
+		"definitions":{"com.example.wardle.Flunder":{"type":"object","description":"A fish of the sea floor.","properties":{"color":{"type":"string","description":"Its colour by day."}},
+		"x-kubernetes-group-version-kind":[{"group":"wardle.example.com","kind":"Flunder","version":"v1"},{"group":"","kind":"Pod","version":"v1"}]}}}`
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/apis/wardle.example.com/v1":
+			_, _ = io.WriteString(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"wardle.example.com/v1","resources":[{"name":"flunders","singularName":"flunder","namespaced":true,"kind":"Flunder","verbs":["get","list"]}]}`)
+		case "/openapi/v2":
+			_, _ = io.WriteString(w, document)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer srv.Close()
+	a, svc := wardle(t, srv)
+	h := newHub(t, func(c *apiserver.Config) { c.Aggregated, c.OpenAPI = a, swagger.New(c.OpenAPI, a, c.Log) })
+	if err := a.Look(t.Context(), svc); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct{ kind, want string }{
+		"its kind":  {"flunders", "A fish of the sea floor."},
+		"its field": {"flunders.color", "Its colour by day."},
+		"a Pod":     {"pods.spec.containers.image", "Container image name."},
+	} {
+		if out, code := h.kubectl("", "explain", "--output=plaintext-openapiv2", c.kind); code != 0 || !strings.Contains(out, c.want) {
+			t.Errorf("%s: %d %s", what, code, out)
+		}
+	}
+	first := h.do("GET", "/openapi/v2", "")
+	if again := h.do("GET", "/openapi/v2", "", "If-None-Match: "+first.header.Get("ETag")); first.code != 200 || !strings.Contains(first.body, "com.example.wardle.Flunder") || again.code != 304 {
+		t.Errorf("%d, then %d", first.code, again.code)
+	}
+	const binary = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+	if b := h.do("GET", "/openapi/v2", "", "Accept: "+binary); b.code != 200 || !strings.Contains(b.body, "com.example.wardle.Flunder") || b.header.Get("Content-Type") != "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" {
+		t.Errorf("as protobuf: %d, %s", b.code, b.header.Get("Content-Type"))
 	}
 }

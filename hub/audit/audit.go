@@ -6,7 +6,7 @@
 //	                                                                        └─► Run ─► file, rotated by size and age
 //
 // It is off unless there is a policy, and then costs a nil check a request. A request waits for room in the queue for a second at most;
-// what finds none is dropped, and the hub's log says how much. The file has what the policy asks for: bodies of Secrets and tokens too,
+// what finds none is dropped, and the hub's log and metrics say how much. The file has what the policy asks for: bodies of Secrets and tokens too,
 // if it asks for those.
 package audit
 
@@ -109,6 +109,7 @@ func (l *Log) Begin(w http.ResponseWriter, r *http.Request, received time.Time, 
 		return nil
 	}
 	rule := l.policy.EvaluatePolicyRule(record(u, a))
+	l.sink.counts.level(rule.Level).Add(1)
 	if rule.Level == auditinternal.LevelNone {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
@@ -222,6 +225,7 @@ func TestStuckDisk(t *testing.T) {
 		if events := written(t, l, path); len(events) != fits {
 			t.Errorf("%d of %d were written", len(events), fits)
 		}
+		counted(t, l, map[string]float64{"event_total": fits + 3, "error_total log": 3, "level_total Metadata": fits + 3, "level_total None": 0, "level_total Request": 0, "level_total RequestResponse": 0})
 		if !strings.Contains(log.String(), "audit events were dropped") || !strings.Contains(log.String(), "events=3") {
 			t.Errorf("the log says %q", log.String())
 		}
@@ -242,7 +246,7 @@ func TestRotation(t *testing.T) {
 	}
 	line := []byte(strings.Repeat("x", 59) + "\n")
 	for range 3 {
-		if err := f.write(line); err != nil {
+		if _, err := f.write(line); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -261,7 +265,7 @@ func TestRotation(t *testing.T) {
 		t.Errorf("there are %q", got)
 	}
 	for range 5 {
-		if err := f.write(line); err != nil {
+		if _, err := f.write(line); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -406,11 +410,95 @@ func TestRemovedFile(t *testing.T) {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.write(fmt.Appendf(nil, "line %d\n", i)); err != nil {
+		if _, err := f.write(fmt.Appendf(nil, "line %d\n", i)); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != step.want {
 			t.Errorf("step %d: %q, %v", i, got, err)
 		}
 	}
+}
+
+// counted checks what metrics say, by name and label.
+func counted(t *testing.T, l *Log, want map[string]float64) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(l)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := strings.TrimPrefix(f.GetName(), "apiserver_audit_")
+			for _, label := range m.Label {
+				name += " " + label.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue()
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("metrics are %v, want %v", got, want)
+	}
+}
+
+// TestFullDisk writes to a disk that has no more room: requests go on, what is not written is counted, and what comes when there is room
+// again is written whole.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("this test mounts a file system and needs root")
+		}
+		t.Skip("this test mounts a file system and needs root")
+	}
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
+	others := filepath.Join(disk, "others")
+	if err := os.WriteFile(others, make([]byte, 128<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, path := opened(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, omitStages: [RequestReceived]}]\n", func(c *Config) { c.Path = filepath.Join(disk, "audit.log") })
+	ask := func(n int) {
+		for range n {
+			w, r := get("/version")
+			l.Begin(w, r, time.Now(), ada, auth.Attributes{Verb: "get", Path: "/version"}).Done(200, nil)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	const many = 500 // of some 2 KB each
+	ask(many)
+	for l.sink.counts.dropped.Load() == 0 || !l.sink.room.TryAcquire(queueBytes) {
+		runtime.Gosched() // until all has been tried
+	}
+	l.sink.room.Release(queueBytes)
+	dropped := l.sink.counts.dropped.Load()
+	if err := os.Remove(others); err != nil {
+		t.Fatal(err)
+	}
+	ask(10)
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for line := range strings.Lines(string(text)) {
+		if json.Valid([]byte(line)) {
+			whole++
+		}
+	}
+	if whole == 10 || whole != many+10-int(dropped) {
+		t.Errorf("%d lines are whole, %d of %d were dropped", whole, dropped, many+10)
+	}
+	counted(t, l, map[string]float64{"event_total": many + 10, "error_total log": float64(dropped), "level_total Metadata": many + 10, "level_total None": 0, "level_total Request": 0, "level_total RequestResponse": 0})
+	counted(t, nil, map[string]float64{"event_total": 0})
 }

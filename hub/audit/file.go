@@ -67,13 +67,13 @@ func (f *file) open() error {
 	return nil
 }
 
-// write appends lines, in a new file when they do not fit into this one.
-func (f *file) write(lines []byte) error {
-	f.failure = f.append(lines)
-	return f.failure
+// write appends lines, in a new file when they do not fit into this one. It returns how many bytes of them are in the file.
+func (f *file) write(lines []byte) (n int, err error) {
+	n, f.failure = f.append(lines)
+	return n, f.failure
 }
 
-func (f *file) append(lines []byte) error {
+func (f *file) append(lines []byte) (n int, err error) {
 	if f.out != nil && f.gone() {
 		// What could not be written to a file that nobody can read any more matters to nobody either.
 		if err := f.close(); err != nil {
@@ -83,23 +83,26 @@ func (f *file) append(lines []byte) error {
 	}
 	if f.out != nil && f.Path != "-" && f.size > 0 && f.size+int64(len(lines)) > f.MaxSize {
 		if err := f.rotate(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if f.out == nil {
 		if err := f.open(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if f.torn {
-		lines = append([]byte("\n"), lines...)
+		n, err := f.out.Write([]byte("\n"))
+		f.size += int64(n)
+		if err != nil {
+			return 0, err
+		}
+		f.torn = false
 	}
-	n, err := f.out.Write(lines)
+	n, err = f.out.Write(lines)
 	f.size += int64(n)
-	if n > 0 {
-		f.torn = err != nil
-	}
-	return err
+	f.torn = n > 0 && lines[n-1] != '\n'
+	return n, err
 }
 
 // gone reports whether the file has been removed or renamed by others, perhaps because the disk was full: what is written to it would be

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type sink struct {
 	room  *semaphore.Weighted // queueBytes of it
 	queue chan []byte         // has room for as many lines as room lets in
 
+	counts   counts
 	dropped  atomic.Uint64 // events since the last report
 	reported time.Time     // when the last report was; owned by run
 }
@@ -47,20 +49,27 @@ func weight(line []byte) int64 { return max(leastBytes, int64(len(line))) }
 
 // record queues an event, as it is now. When there is no room within the patience, the event is dropped and counted.
 func (s *sink) record(e *auditv1.Event) {
+	s.counts.events.Add(1)
 	text, err := line(e)
 	if err != nil || weight(text) > queueBytes {
-		s.dropped.Add(1)
+		s.drop(1)
 		return
 	}
 	if !s.room.TryAcquire(weight(text)) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience) // not the request's: it may have ended
 		defer cancel()
 		if s.room.Acquire(ctx, weight(text)) != nil {
-			s.dropped.Add(1)
+			s.drop(1)
 			return
 		}
 	}
 	s.queue <- text
+}
+
+// drop counts events that are not written.
+func (s *sink) drop(n uint64) {
+	s.dropped.Add(n)
+	s.counts.dropped.Add(n)
 }
 
 // run writes until ctx ends, and then what is still in the queue.
@@ -94,10 +103,11 @@ func (s *sink) write(first []byte) {
 			more = false
 		}
 	}
-	err := s.file.write(batch)
+	n, err := s.file.write(batch)
 	s.room.Release(weights)
 	if err != nil {
-		s.dropped.Add(lines)
+		lines -= uint64(bytes.Count(batch[:n], []byte("\n"))) // those before the disk was full are there
+		s.drop(lines)
 		s.log.Debug("audit events could not be written", "events", lines, "error", err)
 	}
 	s.report(false)

@@ -18,7 +18,9 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/cli-runtime/pkg/printers"
 
+	"petrel.dev/petrel/internal/cli/manifest"
 	"petrel.dev/petrel/internal/cli/printer"
+	"petrel.dev/petrel/internal/cli/screen"
 )
 
 // Get shows objects.
@@ -31,7 +33,7 @@ type Get struct {
 	Selector      string   `short:"l" help:"Only objects with these labels, for example app=web,tier!=db." placeholder:"SELECTOR"`
 	FieldSelector string   `help:"Only objects with these fields, for example spec.nodeName=pi1." placeholder:"SELECTOR"`
 	AllNamespaces bool     `short:"A" help:"Of all namespaces."`
-	Watch         bool     `short:"w" help:"Show, then follow changes."`
+	Watch         bool     `short:"w" help:"Show, then follow changes: on a terminal in place, otherwise a line for each."`
 	WatchOnly     bool     `help:"Follow changes without showing first."`
 	NoHeaders     bool     `help:"Without the header line."`
 	ShowLabels    bool     `help:"With a column of labels."`
@@ -61,6 +63,9 @@ func (g *Get) Run(ctx context.Context, s *Streams) error {
 		if len(ts) != 1 {
 			return errors.New("--watch follows one resource type at a time")
 		}
+		if g.Watch && g.table() && screen.Movable(s.Out) {
+			return g.live(ctx, c, s, ts[0], ns)
+		}
 		return g.watch(ctx, c, s, ts[0], ns)
 	}
 	if g.table() {
@@ -77,7 +82,7 @@ func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 		}
 		return ts, checkNames(ts, g.Selector, false, g.AllNamespaces)
 	}
-	docs, err := readManifests(s, g.Filename, g.Recursive)
+	docs, err := manifest.Read(s.In, g.Filename, g.Recursive)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +92,7 @@ func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		ts = append(ts, target{m, d.object.GetName()})
+		ts = append(ts, target{m, d.Object.GetName()})
 	}
 	return ts, nil
 }

@@ -175,7 +175,7 @@ func TestFolders(t *testing.T) {
 	allowed := map[string]bool{
 		"cmd": true, "hub": true, "edgeagent": true, "sqlstore": true, "sched": true, "svcproxy": true, "cross-build": true,
 		"test": true, "internal": true, "docs": true, "examples": true, "go.mod": true, "go.sum": true, "Makefile": true,
-		"README.md": true, "LICENSE": true, "bin": true,
+		"README.md": true, "LICENSE": true, "bin": true, "dist": true,
 	}
 	entries, err := os.ReadDir("../..")
 	if err != nil {

@@ -24,6 +24,7 @@ var timers = map[string]struct {
 	calls  map[string]int
 	reason string
 }{
+	"aggregate/swagger/documents.go":     {map[string]int{"NewTimer": 1}, deadline},
 	"apiserver/podstream/log.go":         {map[string]int{"NewTimer": 1}, deadline},
 	"apiserver/podstream/portforward.go": {map[string]int{"NewTimer": 1}, deadline},
 	"apiserver/podstream/spdy.go":        {map[string]int{"NewTimer": 2}, deadline},

@@ -83,7 +83,7 @@ func New(cfg Config, log *slog.Logger) (*Issuer, error) {
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		IdleConnTimeout: time.Minute, TLSHandshakeTimeout: askTimeout, ResponseHeaderTimeout: askTimeout, ForceAttemptHTTP2: true,
 	}
-	return &Issuer{cfg: cfg, log: log, client: &http.Client{Transport: &polite{next: transport}, Timeout: askTimeout}, slots: make(chan struct{}, maxWaiting)}, nil
+	return &Issuer{cfg: cfg, log: log, client: &http.Client{Transport: &polite{next: transport}, Timeout: askTimeout, CheckRedirect: checkRedirect}, slots: make(chan struct{}, maxWaiting)}, nil
 }
 
 // discover returns what verifies the issuer's tokens. While the issuer does not answer, keys that were fetched before go on being used.

@@ -34,6 +34,8 @@ type issuer struct {
 	away  atomic.Bool  // it answers 503
 	huge  atomic.Bool  // it answers with more than anybody reads
 	asked atomic.Int32 // for its keys
+	// answer answers instead, and reports whether it has; nil: never. Set before the first question.
+	answer func(w http.ResponseWriter, r *http.Request) bool
 }
 
 var enc = base64.RawURLEncoding.EncodeToString
@@ -49,14 +51,20 @@ func newIssuer(t *testing.T) *issuer {
 	if i.ec, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
+	i.start(t)
+	return i
+}
+
+func (i *issuer) start(t *testing.T) {
 	i.Server = httptest.NewTLSServer(http.HandlerFunc(i.serve))
 	t.Cleanup(i.Close)
-	return i
 }
 
 func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 	var answer any
 	switch {
+	case i.answer != nil && i.answer(w, r):
+		return
 	case i.away.Load():
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -92,17 +100,30 @@ func (i *issuer) token(t *testing.T, alg, kid string, change map[string]any) str
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := enc(fmt.Appendf(nil, `{"alg":%q,"kid":%q}`, alg, kid)) + "." + enc(body)
+	header := fmt.Sprintf(`{"alg":%q,"kid":%q}`, alg, kid)
+	if alg == "RS256" {
+		return i.signed(t, header, enc(body))
+	}
+	signed := enc([]byte(header)) + "." + enc(body)
 	sum := sha256.Sum256([]byte(signed))
 	var sig []byte
-	switch alg {
-	case "RS256":
-		sig, err = rsa.SignPKCS1v15(rand.Reader, i.rsa, crypto.SHA256, sum[:])
-	case "ES256":
+	if alg == "ES256" {
 		var r, s *big.Int
 		r, s, err = ecdsa.Sign(rand.Reader, i.ec, sum[:])
 		sig = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed + "." + enc(sig)
+}
+
+// signed signs a body by the RSA key, under any header.
+func (i *issuer) signed(t *testing.T, header, body string) string {
+	t.Helper()
+	signed := enc([]byte(header)) + "." + body
+	sum := sha256.Sum256([]byte(signed))
+	sig, err := rsa.SignPKCS1v15(rand.Reader, i.rsa, crypto.SHA256, sum[:])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,9 @@ package conversion
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"petrel.dev/petrel/hub/webhook"
+	"petrel.dev/petrel/hub/weight"
 )
 
 // Caller calls webhooks; *webhook.Client is one.
@@ -107,12 +110,15 @@ func (c *Converter) call(ctx context.Context, objs []*unstructured.Unstructured,
 	if err != nil {
 		return failed(err)
 	}
-	answered, err := response(version, uid, answer)
+	answered, n, err := response(version, uid, answer, len(objs))
 	if err != nil {
 		return failed(err)
 	}
-	if len(answered) != len(objs) {
-		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", kind, len(answered), len(objs))
+	if n != len(objs) {
+		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", kind, n, len(objs))
+	}
+	if err := affordable(body, answered); err != nil {
+		return failed(err)
 	}
 	out := make([]*unstructured.Unstructured, len(objs))
 	for i, raw := range answered {
@@ -124,4 +130,24 @@ func (c *Converter) call(ctx context.Context, objs []*unstructured.Unstructured,
 		}
 	}
 	return out, nil
+}
+
+// affordable refuses objects that would take far more memory, once they are decoded, than those of the request: a webhook may make of many
+// small objects, each of which any object may be, more than there is memory.
+func affordable(request []byte, answered []json.RawMessage) error {
+	asked, err := weight.JSON(request, weight.Untyped(), math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	limit := maxGrowth*asked + weight.Max
+	for left := limit; len(answered) > 0; answered = answered[1:] {
+		n, err := weight.JSON(answered[0], weight.Untyped(), left)
+		if err != nil {
+			return err
+		}
+		if left -= n; left < 0 {
+			return fmt.Errorf("the converted objects would take more than %d bytes of memory", limit)
+		}
+	}
+	return nil
 }

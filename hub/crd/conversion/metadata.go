@@ -17,12 +17,12 @@ import (
 )
 
 // converted reads an object of a response, and refuses one that is not original in version to.
-func converted(raw runtime.RawExtension, original *unstructured.Unstructured, to schema.GroupVersion) (*unstructured.Unstructured, error) {
-	if err := weight.Check(raw.Raw, weight.Untyped()); err != nil {
+func converted(raw json.RawMessage, original *unstructured.Unstructured, to schema.GroupVersion) (*unstructured.Unstructured, error) {
+	if err := weight.Check(raw, weight.Untyped()); err != nil {
 		return nil, err
 	}
 	out := &unstructured.Unstructured{}
-	if err := out.UnmarshalJSON(raw.Raw); err != nil {
+	if err := out.UnmarshalJSON(raw); err != nil {
 		return nil, err
 	}
 	if got := out.GroupVersionKind().GroupVersion(); got != to {

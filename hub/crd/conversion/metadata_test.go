@@ -1,11 +1,11 @@
 package conversion
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -13,8 +13,8 @@ import (
 // it is decoded.
 func TestLargeAnswers(t *testing.T) {
 	original := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.dev/v1", "kind": "Thing", "metadata": map[string]any{"name": "a"}}}
-	answer := func(spec string) runtime.RawExtension {
-		return runtime.RawExtension{Raw: []byte(`{"apiVersion":"example.dev/v2","kind":"Thing","metadata":{"name":"a"},"spec":` + spec + `}`)}
+	answer := func(spec string) json.RawMessage {
+		return json.RawMessage(`{"apiVersion":"example.dev/v2","kind":"Thing","metadata":{"name":"a"},"spec":` + spec + `}`)
 	}
 	to := schema.GroupVersion{Group: "example.dev", Version: "v2"}
 	for name, test := range map[string]struct{ spec, says string }{

@@ -3,9 +3,11 @@
 package conversion
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,27 +46,79 @@ func request(version string, uid types.UID, objs []*unstructured.Unstructured, t
 	return json.Marshal(review)
 }
 
-// response returns the objects of an answer to the request uid.
-func response(version string, uid types.UID, body []byte) ([]runtime.RawExtension, error) {
-	var review apiextensionsv1.ConversionReview
+// answer is a ConversionReview as far as it answers. Nothing in it is decoded to more than its bytes.
+type answer struct {
+	metav1.TypeMeta `json:",inline"`
+
+	Response *struct {
+		UID              types.UID       `json:"uid"`
+		ConvertedObjects json.RawMessage `json:"convertedObjects"`
+		Result           struct {
+			Status  string `json:"status"`
+			Message string `json:"message"`
+		} `json:"result"`
+	} `json:"response"`
+}
+
+// response returns the objects of an answer to the request uid, as JSON, of which want are expected. n is how many there are; of more
+// than want none is returned.
+func response(version string, uid types.UID, body []byte, want int) (objs []json.RawMessage, n int, err error) {
+	var review answer
 	if err := json.Unmarshal(body, &review); err != nil {
-		return nil, fmt.Errorf("decode response: %w", err)
+		return nil, 0, fmt.Errorf("decode response: %w", err)
 	}
 	if version == reviewV1 {
 		if want := apiextensionsv1.SchemeGroupVersion.WithKind("ConversionReview"); review.GroupVersionKind() != want {
-			return nil, fmt.Errorf("expected webhook response of %v, got %v", want, review.GroupVersionKind())
+			return nil, 0, fmt.Errorf("expected webhook response of %v, got %v", want, review.GroupVersionKind())
 		}
 	}
 	r := review.Response
 	switch {
 	case r == nil:
-		return nil, errors.New("no response provided")
+		return nil, 0, errors.New("no response provided")
 	case version == reviewV1 && r.UID != uid:
-		return nil, fmt.Errorf("expected response.uid=%q, got %q", uid, r.UID)
+		return nil, 0, fmt.Errorf("expected response.uid=%q, got %q", uid, r.UID)
 	case r.Result.Status != metav1.StatusSuccess && r.Result.Message != "":
-		return nil, errors.New(r.Result.Message)
+		return nil, 0, errors.New(short(r.Result.Message))
 	case r.Result.Status != metav1.StatusSuccess:
-		return nil, fmt.Errorf("response.result.status was '%s', not 'Success'", r.Result.Status)
+		return nil, 0, fmt.Errorf("response.result.status was '%s', not 'Success'", short(r.Result.Status))
 	}
-	return r.ConvertedObjects, nil
+	if n, err = count(r.ConvertedObjects); err != nil || n != want {
+		return nil, n, err
+	}
+	err = json.Unmarshal(r.ConvertedObjects, &objs)
+	return objs, n, err
+}
+
+// count returns how many elements a list in JSON has; 0 for none at all. Three bytes of it can be an element.
+func count(list json.RawMessage) (n int, err error) {
+	if len(list) == 0 || string(list) == "null" {
+		return 0, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(list))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return 0, errors.New("decode response: convertedObjects is no list")
+	}
+	for ; d.More(); n++ {
+		if err := d.Decode(&nothing{}); err != nil {
+			return n, fmt.Errorf("decode response: %w", err)
+		}
+	}
+	return n, nil
+}
+
+// nothing is JSON that is read and not kept.
+type nothing struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*nothing) UnmarshalJSON([]byte) error { return nil }
+
+// maxMessage bounds what an error shows of a webhook's message, in bytes.
+const maxMessage = 2048
+
+func short(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + "..."
 }

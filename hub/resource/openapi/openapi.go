@@ -7,19 +7,11 @@
 package openapi
 
 import (
-	"bytes"
-	"compress/gzip"
-	"crypto/sha512"
-	"encoding/json"
 	"fmt"
-	"io"
 	"runtime/debug"
 	"slices"
 	"sync"
 
-	openapiv2 "github.com/google/gnostic-models/openapiv2"
-	openapiv3 "github.com/google/gnostic-models/openapiv3"
-	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"petrel.dev/petrel/hub/resource"
@@ -72,7 +64,7 @@ func (d *Documents) V3(gv schema.GroupVersion, protobuf bool) (doc []byte, etag 
 	}
 	is, ok := d.v3[gv]
 	if doc = is.packed; ok && protobuf {
-		doc, err = d.protobuf(is.tag, doc, func(json []byte) (proto.Message, error) { return openapiv3.ParseDocument(json) })
+		doc, err = d.protobuf(is.tag, doc, parseV3)
 	}
 	return doc, is.tag, ok, err
 }
@@ -85,7 +77,7 @@ func (d *Documents) V2(protobuf bool) (doc []byte, etag string, err error) {
 		return nil, "", err
 	}
 	if doc = d.v2.packed; protobuf {
-		doc, err = d.protobuf(d.v2.tag, doc, func(json []byte) (proto.Message, error) { return openapiv2.ParseDocument(json) })
+		doc, err = d.protobuf(d.v2.tag, doc, parseV2)
 	}
 	return doc, d.v2.tag, err
 }
@@ -107,7 +99,7 @@ func (d *Documents) build3() error {
 		if err != nil {
 			return fmt.Errorf("openapi v3 of %s: %w", gv, err)
 		}
-		packed, tag, err := pack(doc)
+		packed, tag, err := Pack(doc)
 		if err != nil {
 			return fmt.Errorf("openapi v3 of %s: %w", gv, err)
 		}
@@ -129,7 +121,7 @@ func (d *Documents) build2() error {
 	if err != nil {
 		return fmt.Errorf("openapi v2: %w", err)
 	}
-	packed, tag, err := pack(doc)
+	packed, tag, err := Pack(doc)
 	if err != nil {
 		return fmt.Errorf("openapi v2: %w", err)
 	}
@@ -148,55 +140,17 @@ func (d *Documents) built(n int) {
 	debug.FreeOSMemory()
 }
 
-func (d *Documents) protobuf(tag string, packed []byte, parse func([]byte) (proto.Message, error)) ([]byte, error) {
+func (d *Documents) protobuf(tag string, packed []byte, parse parser) ([]byte, error) {
 	if p := d.proto[tag]; p != nil {
 		return p, nil
 	}
-	z, err := gzip.NewReader(bytes.NewReader(packed))
+	p, err := binary(packed, parse)
 	if err != nil {
-		return nil, fmt.Errorf("openapi: %w", err)
-	}
-	doc, err := io.ReadAll(z)
-	if err != nil {
-		return nil, fmt.Errorf("openapi: %w", err)
-	}
-	m, err := parse(doc)
-	if err != nil {
-		return nil, fmt.Errorf("openapi as protobuf: %w", err)
-	}
-	raw, err := proto.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("openapi as protobuf: %w", err)
-	}
-	p, err := compress(raw)
-	if err != nil {
-		return nil, fmt.Errorf("openapi as protobuf: %w", err)
+		return nil, err
 	}
 	d.proto[tag] = p
 	debug.FreeOSMemory()
 	return p, nil
-}
-
-func pack(doc any) (packed []byte, tag string, err error) {
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return nil, "", err
-	}
-	sum := sha512.Sum512(raw)
-	packed, err = compress(raw)
-	return packed, fmt.Sprintf("%X", sum[:32]), err
-}
-
-func compress(raw []byte) ([]byte, error) {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	if _, err := z.Write(raw); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	return bytes.Clone(b.Bytes()), nil
 }
 
 // root returns the path below which a group-version is served.
