@@ -21,7 +21,7 @@ func TestImageVolumes(t *testing.T) {
 	ms := harness.LAN(t, "imagevol", 2)
 	h := harness.StartHub(t, ms[0])
 	h.Images = map[string]v1.Image{"petrel.local/box:v1": runtimetest.Busybox(t)}
-	host, push := startRegistry(t, ms[0])
+	host, push := harness.StartRegistry(t, ms[0])
 	edge := h.Join(ms[1], "edge", "--plain-http-registry", host)
 	data := func(text string) v1.Image {
 		return runtimetest.WithFile(t, runtimetest.Busybox(t), "etc/hostname", text+"\n")
