@@ -17,6 +17,7 @@ import (
 // Field failure 13: an image that exists only for other machines. The first pod says so on its node; the next ones are not
 // sent to nodes of that architecture at all; and when the image has been built for it after all, both run.
 func TestWrongArchitecture(t *testing.T) {
+	t.Parallel()
 	ms := harness.LAN(t, "arch", 3)
 	h := harness.StartHub(t, ms[0])
 	host, push := harness.StartRegistry(t, ms[0])
@@ -37,7 +38,7 @@ func TestWrongArchitecture(t *testing.T) {
 	}
 	running := func(pod string) {
 		t.Helper()
-		if _, err := h.TryKubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=58s"); err != nil {
+		if _, err := h.TryKubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=2m"); err != nil {
 			t.Fatalf("%v\n%s", err, h.Kubectl("describe", "pod", pod))
 		}
 	}
@@ -76,7 +77,7 @@ func TestWrongArchitecture(t *testing.T) {
 	h.Eventually(40*time.Second, "the third pod waits for the same reason", func() error {
 		h.Kubectl("delete", "pod", "third", "--ignore-not-found", "--now")
 		run("third", "team/foreign:1")
-		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].status}", "pod/third", "--timeout=20s")
+		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].status}", "pod/third", "--timeout=2m")
 		if out := h.Kubectl("get", "pod", "third", "-o", "jsonpath={.spec.nodeName} {.status.conditions[*].message}"); !strings.HasPrefix(out, " "+refused) { // what follows is about preemption
 			return fmt.Errorf("pod: %s", out)
 		}

@@ -14,6 +14,7 @@ import (
 // first. Without the label the pod goes at once, and there is none while the image comes.
 func TestPrefetch(t *testing.T) {
 	harness.Long(t)
+	t.Parallel()
 	ms := harness.LAN(t, "prefetch", 2)
 	h := harness.StartHub(t, ms[0])
 	host, push := harness.StartRegistry(t, ms[0])
