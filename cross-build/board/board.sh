@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd) top=$(cd "$(dirname "$0")/../.." && pwd)
 # By default the mirror of this machine's own apt, for which it must be a Debian machine.
 mirror=${PETREL_BOARD_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep -E '/debian/?$' | head -n1)}
 minutes=${PETREL_BOARD_MINUTES:-40}
-guest="containerd runc iproute2 nftables busybox-static bash coreutils findutils grep sed mawk procps util-linux mount kmod systemd systemd-sysv udev openrc"
+guest="containerd runc iproute2 nftables busybox-static bash dash coreutils diffutils findutils grep sed mawk procps util-linux mount kmod systemd systemd-sysv udev openrc"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -147,12 +147,13 @@ payload() {
   rm -rf "$dir"
 }
 
+# no_timer_check: on a busy machine the emulated timer is late, and the kernel takes it for broken.
 # starter writes the command that starts the guest: start ROOT-DISK NETWORK-OPTIONS KERNEL-ARGUMENTS.
 starter() {
   cat >"$work/start" <<END
 #!/bin/sh
 exec $qemu ${machine[*]} -accel tcg,thread=multi -smp ${PETREL_BOARD_CPUS:-2} -m $memory -nographic $reboot \\
-  -kernel "$base/vmlinuz" -initrd "$base/initramfs" -append "console=$console loglevel=4 panic=-1 cgroup_no_v1=all $append \$3" \\
+  -kernel "$base/vmlinuz" -initrd "$base/initramfs" -append "console=$console loglevel=4 panic=-1 no_timer_check cgroup_no_v1=all $append \$3" \\
   -drive "if=virtio,format=raw,file=\$1" -drive "if=virtio,format=raw,file=$work/board.ext4,readonly=on" -nic "user,model=virtio-net-pci\$2"
 END
   chmod +x "$work/start"

@@ -52,7 +52,7 @@ eventually() { # SECONDS COMMAND...
   done
 }
 same() { # WHAT WANT GOT
-  [ "$2" = "$3" ] || { say "$1 changed:"; diff <(echo "$2") <(echo "$3"); return 1; }
+  [ "$2" = "$3" ] || { printf 'services: %s changed: before\n%s\nnow\n%s\n' "$@"; return 1; }
 }
 verdict() {
   echo "board: $1"
@@ -67,6 +67,7 @@ failed() { # CODE
   ! command -v petrel >/dev/null || petrel get pods,events -A | tail -n 20
   journal petrel-hub 15
   journal petrel-agent 30
+  [ ! -e /var/log/journal ] || journalctl --no-pager -b -1 -n 30 -u petrel-agent
   verdict FAIL
 }
 trap 'failed $?' EXIT
@@ -98,7 +99,7 @@ machine() {
   find /sys/fs/cgroup -type d -name '*petrel*'
   for f in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/forwarding; do echo "$f $(cat $f)"; done
 }
-footprint() { machine | sort; }
+footprint() { machine | LC_ALL=C sort; }
 
 ready() { petrel wait --for condition=Ready node/board --timeout 1s; }
 available() { [ "$(petrel get deployment hello -o 'jsonpath={.status.availableReplicas} {.status.unavailableReplicas}')" = "${1:-1} " ]; }
@@ -123,6 +124,10 @@ pods() {
 
 first() {
   step "before"
+  if [ "$init" = systemd ]; then # what was logged before the reboot is to be seen when something fails after it
+    mkdir -p /var/log/journal
+    journalctl --flush
+  fi
   say "$(uname -srm), $(cat /proc/1/comm)"
   image
   footprint >$state/before
@@ -191,7 +196,6 @@ YAML
 
   step "reboot"
   echo second >$state/next
-  date +%s >$state/reboot
   sync
   trap - EXIT
   restart_machine
@@ -199,7 +203,6 @@ YAML
 
 second() {
   step "after the reboot"
-  say "shutting down took $(($(date -d "$(uptime -s)" +%s) - $(cat $state/reboot))) s"
   up
   pods
   say "restarts: $(restarts | xargs)"
@@ -222,7 +225,7 @@ second() {
   step "uninstall --purge"
   petrel uninstall --purge
   footprint >$state/after
-  if ! diff $state/before $state/after; then false; fi
+  same "what the machine is" "" "$(comm -3 $state/before $state/after)"
   say "uninstall has left nothing"
   verdict PASS
 }
