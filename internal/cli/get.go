@@ -66,6 +66,9 @@ func (g *Get) Run(ctx context.Context, s *Streams) error {
 		if g.Watch && g.table() && screen.Movable(s.Out) {
 			return g.live(ctx, c, s, ts[0], ns)
 		}
+		if g.SortBy != "" {
+			fmt.Fprintln(s.Err, "Warning: with --watch --sort-by is for a terminal; here lines come in the order of the changes")
+		}
 		return g.watch(ctx, c, s, ts[0], ns)
 	}
 	if g.table() {
