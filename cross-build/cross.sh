@@ -77,7 +77,7 @@ build() {
     -licenses "$stage/THIRD_PARTY_LICENSES.txt" "$dist/petrel-$4$exe"
   archive "$1" "$4" "$exe"
   [ "$1" = linux ] || return 0
-  zstd -q -19 -f "$dist/petrel-$4" -o "$dist/petrel-$4.zst"
+  zstd -q -19 -T1 -f "$dist/petrel-$4" -o "$dist/petrel-$4.zst"
   local size
   size=$(stat -c %s "$dist/petrel-$4.zst")
   [ "$size" -le $budget ] || { echo "cross: petrel-$4 has $size bytes compressed, the budget is $budget" >&2; exit 1; }

@@ -102,6 +102,6 @@ manifest=$(cd "$out" && for p in "containerd $containerd" "containerd-shim-runc-
 done)
 if [ -e "$dest/$arch.tar.zst" ] && [ "$manifest" = "$(cat "$dest/$arch.txt" 2>/dev/null)" ]; then exit 0; fi
 tar -c -C "$out" --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=0755 containerd containerd-shim-runc-v2 runc |
-  zstd -q -19 -f -o "$dest/$arch.part"
+  zstd -q -19 -T1 -f -o "$dest/$arch.part"
 mv "$dest/$arch.part" "$dest/$arch.tar.zst"
 echo "$manifest" >"$dest/$arch.txt"

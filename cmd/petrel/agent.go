@@ -17,11 +17,13 @@ import (
 	"petrel.dev/petrel/edgeagent"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/nodename"
+	"petrel.dev/petrel/internal/sdnotify"
 )
 
 // nodeFlags are what `petrel agent` and `petrel up` share.
 type nodeFlags struct {
-	NodeName   string            `help:"Name of the node. Default: the host name." placeholder:"NAME"`
+	NodeName   string            `help:"Name of the node, or a pattern with {serial}, {mac}, {machine-id}, {hostname} or {model} in it. Default: as the token says, otherwise the host name." placeholder:"NAME"`
 	NodeIP     string            `name:"node-ip" help:"Address that other nodes reach this one by. Default: that of the default route." placeholder:"ADDRESS"`
 	Label      map[string]string `help:"Label of the node: KEY=VALUE." placeholder:"KEY=VALUE" mapsep:","`
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
@@ -52,6 +54,11 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 			return cfg, fmt.Errorf("--node-ip %q is not an IP address", f.NodeIP)
 		}
 		cfg.NodeIP = ip
+	}
+	if name := nodename.Pattern(f.NodeName); name != "" {
+		if err := name.Check(); err != nil {
+			return cfg, fmt.Errorf("--node-name: %w", err)
+		}
 	}
 	if !bridgeName.MatchString(f.Bridge) {
 		return cfg, fmt.Errorf("--bridge %q is no name of an interface: 1 to 12 letters, digits, - or _", f.Bridge)
@@ -129,6 +136,7 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.StopPods {
 		return edgeagent.StopPods(ctx, cfg)
 	}
+	cfg.Notify = sdnotify.FromEnv()
 	return runAgent(ctx, cfg)
 }
 

@@ -121,7 +121,7 @@ func tree() []kong.Option {
 		kong.Description("Petrel turns Raspberry Pi-class machines into a container fleet that keeps working when its links do not. " +
 			"You drive it with the Kubernetes API: kubectl, helm and the commands below.\n\n" +
 			"Start with `petrel up` on one machine, as root; then `petrel get nodes`. " +
-			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR.\n\n" +
+			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR. Defaults of the commands on the fleet stand in ~/.config/petrel/config.yaml.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted; exec ends with the command's own, diff with 1 when something differs."),
 		kong.DefaultEnvars("PETREL"),
 		kong.ValueFormatter(helpText),

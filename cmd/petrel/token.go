@@ -41,8 +41,8 @@ func (c *tokenCreate) Run(ctx context.Context, s *cli.Streams) error {
 		}
 		return c.TokenCreate.Run(ctx, s)
 	}
-	if c.Uses != 1 || c.Description != "" || c.Replace != "" {
-		return errors.New("--uses, --description and --replace are for the tokens of devices, not for one of a user")
+	if c.Uses != 1 || c.Description != "" || c.NamePattern != "" || c.Replace != "" {
+		return errors.New("--uses, --description, --name-pattern and --replace are for the tokens of devices, not for one of a user")
 	}
 	admins, err := c.admins()
 	if err != nil {

@@ -48,7 +48,7 @@ func parse(f *flag.FlagSet, args []string) (string, error) {
 	return f.Arg(0), nil
 }
 
-// epoch is the time that everything made here carries: SOURCE_DATE_EPOCH, as reproducible builds have it.
+// epoch returns the time that everything made here carries: SOURCE_DATE_EPOCH, as reproducible builds have it.
 func epoch() (time.Time, error) {
 	n, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
 	if err != nil {
@@ -95,7 +95,7 @@ func debCommand(args []string) error {
 	f.StringVar(&p.Man, "man", "", "directory of the man pages")
 	f.StringVar(&p.Completion, "completion", "", "directory of the scripts bash, zsh and fish")
 	f.StringVar(&p.SBOM, "sbom", "", "SPDX document")
-	f.StringVar(&p.Compression, "compression", "best", "fastest, default, better or best")
+	f.IntVar(&p.Level, "level", 19, "of zstd, 1 to 19")
 	licenses := f.String("licenses", "", "files with licences, separated by commas")
 	dir, err := parse(f, args)
 	if err != nil {

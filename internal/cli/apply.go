@@ -2,29 +2,20 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	clientscheme "k8s.io/client-go/kubernetes/scheme"
 
+	"petrel.dev/petrel/internal/cli/clientside"
 	"petrel.dev/petrel/internal/cli/manifest"
 	"petrel.dev/petrel/internal/cli/message"
 	"petrel.dev/petrel/internal/cli/printer"
 	"petrel.dev/petrel/internal/cli/serverside"
 )
-
-// lastApplied holds what was applied last, by this command or by kubectl: what was in it and is no longer in the manifest
-// is removed from the object.
-const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // manager names Petrel's CLI in managed fields.
 const manager = serverside.Manager
@@ -215,97 +206,8 @@ func report(s *Streams, m *meta.RESTMapping, obj *unstructured.Unstructured, out
 // applyWith applies the object on the side that the flags say.
 func (c *conn) applyWith(ctx context.Context, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, f serverside.Flags, dry string) (*unstructured.Unstructured, string, error) {
 	if !f.ServerSide {
-		return c.apply(ctx, m, ns, obj, dry)
+		return clientside.Apply(ctx, c.resource(m, ns), m.GroupVersionKind, obj, dry)
 	}
 	out, err := serverside.Apply(ctx, c.resource(m, ns), obj, f, dry == "server")
 	return out, "applied on the server", err
-}
-
-// apply creates the object, or patches it by the difference of last-applied, manifest and live object.
-func (c *conn) apply(ctx context.Context, m *meta.RESTMapping, ns string, obj *unstructured.Unstructured, dry string) (*unstructured.Unstructured, string, error) {
-	modified, err := withLastApplied(obj)
-	if err != nil {
-		return nil, "", err
-	}
-	ri := c.resource(m, ns)
-	if obj.GetName() == "" {
-		return nil, "", errors.New("apply needs metadata.name; use create for generateName")
-	}
-	const tries = 5 // another client may write between our read and our patch
-	for i := 0; ; i++ {
-		live, err := ri.Get(ctx, obj.GetName(), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			if dry == "client" {
-				return obj, "created", nil
-			}
-			created := &unstructured.Unstructured{}
-			if err := created.UnmarshalJSON(modified); err != nil {
-				return nil, "", err
-			}
-			o, err := ri.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun(dry), FieldManager: serverside.ClientManager, FieldValidation: "Strict"})
-			return o, "created", err
-		}
-		if err != nil {
-			return nil, "", err
-		}
-		pt, patch, err := threeWay(m, live, modified)
-		if err != nil {
-			return nil, "", err
-		}
-		if string(patch) == "{}" {
-			return live, "unchanged", nil
-		}
-		if dry == "client" {
-			return obj, "configured", nil
-		}
-		o, err := ri.Patch(ctx, obj.GetName(), pt, patch, metav1.PatchOptions{DryRun: dryRun(dry), FieldManager: serverside.ClientManager, FieldValidation: "Strict"})
-		if apierrors.IsConflict(err) && i < tries {
-			continue
-		}
-		if err == nil && dry == "none" && o.GetResourceVersion() == live.GetResourceVersion() { // a dry run never has another version
-			return o, "unchanged", nil
-		}
-		return o, "configured", err
-	}
-}
-
-// withLastApplied returns the manifest with itself in the annotation.
-func withLastApplied(obj *unstructured.Unstructured) ([]byte, error) {
-	bare := obj.DeepCopy()
-	ann := bare.GetAnnotations()
-	delete(ann, lastApplied)
-	if len(ann) == 0 {
-		ann = map[string]string{}
-	}
-	bare.SetAnnotations(ann) // kubectl too writes an empty map
-	b, err := json.Marshal(bare.Object)
-	if err != nil {
-		return nil, err
-	}
-	ann[lastApplied] = string(b) + "\n"
-	bare.SetAnnotations(ann)
-	return json.Marshal(bare.Object)
-}
-
-// threeWay computes the patch: strategic for kinds with a Go type, merge for others.
-func threeWay(m *meta.RESTMapping, live *unstructured.Unstructured, modified []byte) (types.PatchType, []byte, error) {
-	current, err := json.Marshal(live.Object)
-	if err != nil {
-		return "", nil, err
-	}
-	original := []byte(live.GetAnnotations()[lastApplied])
-	typed, err := clientscheme.Scheme.New(m.GroupVersionKind)
-	if runtime.IsNotRegisteredError(err) {
-		patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(original, modified, current)
-		return types.MergePatchType, patch, err
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	schema, err := strategicpatch.NewPatchMetaFromStruct(typed)
-	if err != nil {
-		return "", nil, err
-	}
-	patch, err := strategicpatch.CreateThreeWayMergePatch(original, modified, current, schema, true)
-	return types.StrategicMergePatchType, patch, err
 }

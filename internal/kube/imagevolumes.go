@@ -16,3 +16,16 @@ func ImageVolumes(pod *corev1.Pod, c *corev1.Container) (list []*corev1.Volume) 
 	}
 	return list
 }
+
+// PodImages returns the images that a pod needs from its start on: those of its containers, and those that are volumes.
+func PodImages(pod *corev1.Pod) (list []string) {
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		list = append(list, c.Image)
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil {
+			list = append(list, v.Reference)
+		}
+	}
+	return list
+}

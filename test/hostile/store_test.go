@@ -133,6 +133,7 @@ func smallDisk(t *testing.T, size string) string {
 // TestStoreHistoryOnASmallDisk covers one object of 1 MB, changed again and again, on a disk of 64 MB. It filled the disk with
 // its own past, and then neither a deletion nor time nor a restart helped.
 func TestStoreHistoryOnASmallDisk(t *testing.T) {
+	beside(t)
 	h := newStoreHub(t, smallDisk(t, "64m"))
 	h.start()
 	times := 80
@@ -193,6 +194,7 @@ func TestStoreBigUpdates(t *testing.T) {
 // TestStoreOverItsLimit checks that one client makes all the objects it can. Beyond the store's limit it is refused with the
 // reason; readiness and an Event tell; others' deletions go on; and then all is well again.
 func TestStoreOverItsLimit(t *testing.T) {
+	beside(t)
 	h := newStoreHub(t, t.TempDir())
 	h.start("--store-limit", "16Mi")
 	h.must("POST", configMaps, mapOf("innocent", 1000))
@@ -236,6 +238,7 @@ func TestStoreOverItsLimit(t *testing.T) {
 // TestStoreAMillionReplicas covers a typing error. The hub makes as many pods as it takes, says why it makes no more, comes to
 // rest, and can be scaled down, also after a restart.
 func TestStoreAMillionReplicas(t *testing.T) {
+	beside(t)
 	h := newStoreHub(t, t.TempDir())
 	limit, args := 2000, []string{"--max-pods", "2000"}
 	if Full() {
@@ -291,6 +294,7 @@ func TestStoreAMillionReplicas(t *testing.T) {
 // TestStoreDamagedObject checks that a bit of one object has flipped. The start says what to do; with --salvage all else is
 // there, and what is not is named.
 func TestStoreDamagedObject(t *testing.T) {
+	beside(t)
 	dir := t.TempDir()
 	h := newStoreHub(t, dir)
 	h.start()

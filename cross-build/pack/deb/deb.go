@@ -38,8 +38,8 @@ type Package struct {
 	Completion string // directory with the files bash, zsh and fish
 	Licenses   []string
 	SBOM       string // file; empty: none
-	// Compression is fastest, default, better or best, of zstd; dpkg reads it from Debian 12 and Ubuntu 21.10 on.
-	Compression string
+	// Level is that of zstd, whose files dpkg reads from Debian 12 and Ubuntu 21.10 on.
+	Level int
 }
 
 //go:embed scripts settings
@@ -74,9 +74,10 @@ func (p Package) Write(dir string) (string, error) {
 		MTime: p.Time, DisableGlobbing: true,
 	}
 	info.Contents = s.contents
+	// Nothing is needed: the binary is static, and what runs containers is inside.
 	info.Recommends = []string{"ca-certificates"} // registries are reached over TLS
 	info.Deb.Arch = p.Arch
-	info.Deb.Compression = "zstd:" + p.Compression
+	info.Deb.Compression = "none" // repack compresses
 	info.Scripts = nfpm.Scripts{
 		PreInstall: s.script("preinst"), PostInstall: s.script("postinst"), PreRemove: s.script("prerm"), PostRemove: s.script("postrm"),
 	}
@@ -84,9 +85,12 @@ func (p Package) Write(dir string) (string, error) {
 		return "", fmt.Errorf("write package: %w", s.err)
 	}
 	info = nfpm.WithDefaults(info)
-	var out bytes.Buffer
-	if err := nfpmdeb.Default.Package(info, &out); err != nil {
+	var plain, out bytes.Buffer
+	if err := nfpmdeb.Default.Package(info, &plain); err != nil {
 		return "", fmt.Errorf("write package: %w", err)
+	}
+	if err := repack(&out, plain.Bytes(), p.Level); err != nil {
+		return "", fmt.Errorf("write package: compress it: %w", err)
 	}
 	name := filepath.Join(dir, p.Name())
 	if err := os.WriteFile(name, out.Bytes(), 0o644); err != nil {
@@ -191,7 +195,7 @@ func (s *staged) text(name string, text []byte, mode fs.FileMode) {
 func (s *staged) config(name string, text []byte) {
 	source := s.temporary(name, text)
 	if s.err == nil {
-		s.add(source, name, files.TypeConfigNoReplace, 0o600)
+		s.add(source, name, files.TypeConfigNoReplace, 0o600) // an agent's token may be in it
 	}
 }
 

@@ -78,6 +78,7 @@ func (s Source) Read(file string) (Binary, error) {
 		if err != nil {
 			return Binary{}, fmt.Errorf("read program: %w", err)
 		}
+		// A program of Petrel's own module has no version but Petrel's.
 		if b.Version == "(devel)" || b.Version == "" {
 			b.Version = s.Version
 		}
@@ -136,7 +137,7 @@ const petrel = "petrel.dev/petrel"
 
 // module returns a module of which the packages are linked in.
 func (s Source) module(m *debug.Module, packages []string) (Part, error) {
-	if m.Replace != nil {
+	if m.Replace != nil { // what was linked in, whatever its import path
 		m = m.Replace
 	}
 	p := Part{Name: m.Path, Version: m.Version, Sum: m.Sum, PURL: goPURL(m.Path, m.Version)}

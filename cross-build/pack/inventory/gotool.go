@@ -15,7 +15,7 @@ import (
 
 // goTool asks the Go tool that built the binaries, named by GO in the environment.
 type goTool struct {
-	dirs map[string]string // answers of `go env`, by the variable's name
+	dirs map[string]string // answers of `go env`, by the variable's name; never nil
 }
 
 func (t goTool) env(dir, name string) (string, error) {
@@ -31,6 +31,7 @@ func (t goTool) env(dir, name string) (string, error) {
 
 // directory is where the module cache has a module.
 func (t goTool) directory(path, version string) (string, error) {
+	// Upper case is written as !lower there, for file systems that know no difference.
 	cache, err := t.env(".", "GOMODCACHE")
 	if err != nil {
 		return "", err
@@ -54,6 +55,7 @@ func (t goTool) directory(path, version string) (string, error) {
 func (t goTool) packages(dir string, info *debug.BuildInfo) ([]string, error) {
 	var env []string
 	args := []string{"list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}"}
+	// Other settings would choose other files, and with them other packages.
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "GOOS", "GOARCH", "GOARM", "CGO_ENABLED":
@@ -75,6 +77,7 @@ func (t goTool) standard(dir, version string) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
+	// Databases of vulnerabilities know it by this name.
 	p := Part{Name: "stdlib", Version: strings.TrimPrefix(version, "go"), PURL: "pkg:golang/stdlib@" + strings.TrimPrefix(version, "go")}
 	if p.Texts, err = texts("", root, nil); err != nil {
 		return Part{}, fmt.Errorf("licence of Go: %w", err)

@@ -55,7 +55,7 @@ func texts(module, root string, packages []string) ([]Text, error) {
 			p = filepath.Dir(p)
 		}
 	}
-	slices.Sort(dirs)
+	slices.Sort(dirs) // the order of packages depends on the Go tool, that of texts must not
 	var out []Text
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
@@ -93,6 +93,7 @@ func license(p Part) (string, error) {
 		if !granting.MatchString(filepath.Base(t.Name)) {
 			continue
 		}
+		// In the depths of a module, licences stand beside other texts with such names, such as headers of generated files.
 		found := recognise(t.Body)
 		if len(found) == 0 && !strings.Contains(t.Name, "/") {
 			return "", fmt.Errorf("%s is no text of a licence that is known: look at it, and add it to the list", t.Name)

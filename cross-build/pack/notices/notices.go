@@ -54,6 +54,7 @@ func head(out *strings.Builder, b inventory.Binary, parts []inventory.Part) {
 		fmt.Fprintf(out, "Programs inside: %s.\n", strings.Join(names, ", "))
 	}
 	out.WriteString("\nEach Go module is here as its authors published it; its source is what `go mod download MODULE@VERSION` fetches.\n")
+	// The LGPL asks for a way to link with a changed library.
 	for _, p := range b.Inside {
 		for _, l := range p.Parts {
 			if strings.HasPrefix(l.License, "LGPL") {

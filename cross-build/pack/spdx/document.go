@@ -47,12 +47,13 @@ func JSON(b inventory.Binary, at time.Time) ([]byte, error) {
 
 // document is one that is being made.
 type document struct {
-	doc  *v2_3.Document
+	doc  *v2_3.Document              // grows only
 	seen map[string]common.ElementID // parts that several programs have, by their key
 }
 
 // binary adds a program and what is linked into it.
 func (d *document) binary(b inventory.Binary) common.ElementID {
+	// Declared is what authors say, concluded what a lawyer would: nobody concluded anything here.
 	p := &v2_3.Package{
 		PackageName: b.Name, PackageSPDXIdentifier: id("Program", b.Name), PackageVersion: b.Version, PackageFileName: b.File,
 		PackageDownloadLocation: none, PackageLicenseConcluded: none, PackageLicenseDeclared: "Apache-2.0", PackageCopyrightText: none,
@@ -66,6 +67,7 @@ func (d *document) binary(b inventory.Binary) common.ElementID {
 	}
 	d.doc.Packages = append(d.doc.Packages, p)
 	for _, part := range b.Parts {
+		// Everything is linked statically, by Go's linker and, into runc, by the C one.
 		d.relate(p.PackageSPDXIdentifier, common.TypeRelationshipStaticLink, d.part(part))
 	}
 	return p.PackageSPDXIdentifier

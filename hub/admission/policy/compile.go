@@ -13,17 +13,54 @@ import (
 	"petrel.dev/petrel/hub/celbound"
 )
 
-// compiled returns the definition with its expressions compiled. They were compiled once before, when the policy was stored: an
-// expression that does not compile now is an error of the evaluation, which the failure policy decides about.
-func (d *definition) compiled() *definition {
-	d.compile.Do(func() {
+// compiled is a policy whose expressions are compiled: one of the two.
+type compiled struct {
+	validator validating.Validator
+	mutator   *mutator
+}
+
+// compiled returns the expressions of the policy, compiled. They were compiled once before, when the policy was stored: an expression that
+// does not compile now is an error of the evaluation, which the failure policy decides about. room bounds what is kept.
+func (d *definition) compiled(room *celbound.Budget) compiled {
+	return d.kept.Get(room, celbound.Weight(d.expressions()...), func() compiled {
 		if d.validating != nil {
-			d.validator = compileValidating(d.validating)
-		} else {
-			d.mutator = compileMutating(d.mutating)
+			return compiled{validator: compileValidating(d.validating)}
 		}
+		return compiled{mutator: compileMutating(d.mutating)}
 	})
-	return d
+}
+
+// expressions returns the sources of all that is compiled of the policy.
+func (d *definition) expressions() (all []string) {
+	variables, conditions := []admissionregistrationv1.Variable(nil), []admissionregistrationv1.MatchCondition(nil)
+	if p := d.validating; p != nil {
+		variables, conditions = p.Spec.Variables, p.Spec.MatchConditions
+		for _, v := range p.Spec.Validations {
+			if all = append(all, v.Expression); v.MessageExpression != "" {
+				all = append(all, v.MessageExpression)
+			}
+		}
+		for _, a := range p.Spec.AuditAnnotations {
+			all = append(all, a.ValueExpression)
+		}
+	}
+	if p := d.mutating; p != nil {
+		variables, conditions = p.Spec.Variables, p.Spec.MatchConditions
+		for _, m := range p.Spec.Mutations {
+			if m.JSONPatch != nil {
+				all = append(all, m.JSONPatch.Expression)
+			} else if m.ApplyConfiguration != nil {
+				all = append(all, m.ApplyConfiguration.Expression)
+			}
+		}
+	}
+	for _, v := range variables {
+		all = append(all, v.Expression)
+	}
+	for _, c := range conditions {
+		all = append(all, c.Expression)
+	}
+	return all
 }
 
 // newCompiler returns a compiler with the policy's variables. Its environments are some megabytes; nothing keeps it.
@@ -101,10 +138,10 @@ func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) *mutato
 		switch mutation := &p.Spec.Mutations[i]; {
 		case mutation.PatchType == admissionregistrationv1.PatchTypeJSONPatch && mutation.JSONPatch != nil:
 			expression := &patch.JSONPatchCondition{Expression: mutation.JSONPatch.Expression}
-			m.patches = append(m.patches, patch.NewJSONPatcher(c.CompileMutatingEvaluator(expression, options, environment.StoredExpressions)))
+			m.patches = append(m.patches, patch.NewJSONPatcher(bounded{c.CompileMutatingEvaluator(expression, options, environment.StoredExpressions)}))
 		case mutation.PatchType == admissionregistrationv1.PatchTypeApplyConfiguration && mutation.ApplyConfiguration != nil:
 			expression := &patch.ApplyConfigurationCondition{Expression: mutation.ApplyConfiguration.Expression}
-			m.patches = append(m.patches, patch.NewApplyConfigurationPatcher(c.CompileMutatingEvaluator(expression, options, environment.StoredExpressions)))
+			m.patches = append(m.patches, patch.NewApplyConfigurationPatcher(bounded{c.CompileMutatingEvaluator(expression, options, environment.StoredExpressions)}))
 		}
 	}
 	c.Compiler, c.ConditionCompiler, c.MutatingCompiler = nil, nil, nil // they hold the environments; only the variables are needed

@@ -81,8 +81,9 @@ func (p *problem) Error() string {
 	return fmt.Sprintf("failed to configure policy: %v", p.err)
 }
 
-// invocations returns what concerns the write. Problems are those that refuse it: a policy whose failures are ignored has none.
-func (e *Evaluator) invocations(ctx context.Context, list []*policy, w *match.Write) (out []*invocation, problems []*problem) {
+// invocations returns what concerns the write. Problems are those that refuse it: a policy whose failures are ignored has none. An error
+// is the Status of a write that too much concerns.
+func (e *Evaluator) invocations(ctx context.Context, list []*policy, w *match.Write) (out []*invocation, problems []*problem, err error) {
 	for _, p := range list {
 		failed := func(b *binding, err error) {
 			e.log.Debug("an admission policy cannot be evaluated", "policy", p.name, "error", err)
@@ -124,12 +125,15 @@ func (e *Evaluator) invocations(ctx context.Context, list []*policy, w *match.Wr
 				failed(b, err)
 				continue
 			}
+			if len(out)+len(params) > maxInvocations {
+				return nil, nil, tooMany(w)
+			}
 			for _, param := range params {
 				out = append(out, &invocation{p.definition, b, hit, param})
 			}
 		}
 	}
-	return out, problems
+	return out, problems, nil
 }
 
 // namespace returns the Namespace that the write is in; nil for cluster scope. A Namespace is not in itself here.

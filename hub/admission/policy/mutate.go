@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -43,7 +44,10 @@ func (e *Evaluator) Mutate(ctx context.Context, set *Set, w *match.Write, again 
 	if len(set.mutating) == 0 || w.GetOperation() == admission.Operation(registry.OpDelete) || exempt(w) {
 		return nil
 	}
-	invocations, problems := e.invocations(ctx, set.mutating, w)
+	invocations, problems, err := e.invocations(ctx, set.mutating, w)
+	if err != nil {
+		return err
+	}
 	var failures []*failure
 	for _, p := range problems {
 		failures = append(failures, &failure{policy: p.policy, binding: p.binding, err: p})
@@ -58,7 +62,10 @@ func (e *Evaluator) Mutate(ctx context.Context, set *Set, w *match.Write, again 
 			if again.Skip(i.key()) {
 				continue
 			}
-			failed, err := e.apply(ctx, i, w, namespace, authz, again)
+			if err := overdue(ctx, w); err != nil {
+				return err
+			}
+			failed, err := e.apply(ctx, set, i, w, namespace, authz, again)
 			if err != nil {
 				return err
 			}
@@ -73,8 +80,8 @@ func (e *Evaluator) Mutate(ctx context.Context, set *Set, w *match.Write, again 
 }
 
 // apply applies one policy. failed are the errors that the failure policy decides about; err refuses the write.
-func (e *Evaluator) apply(ctx context.Context, i *invocation, w *match.Write, namespace *corev1.Namespace, authz authorizer.Authorizer, again *match.Again) (failed []error, err error) {
-	m := i.policy.compiled().mutator
+func (e *Evaluator) apply(ctx context.Context, set *Set, i *invocation, w *match.Write, namespace *corev1.Namespace, authz authorizer.Authorizer, again *match.Again) (failed []error, err error) {
+	m := i.policy.compiled(set.room).mutator
 	if m.broken != nil {
 		return []error{m.broken}, nil
 	}
@@ -92,12 +99,13 @@ func (e *Evaluator) apply(ctx context.Context, i *invocation, w *match.Write, na
 			return nil, nil
 		}
 	}
-	before := view.VersionedObject
+	changed := false
 	for _, p := range m.patches {
 		if view.VersionedObject == nil {
 			break // nothing to patch
 		}
-		err := e.patch(ctx, i, p, w, view, namespace, authz)
+		did, err := e.patch(ctx, i, p, w, view, namespace, authz)
+		changed = changed || did
 		var status *apierrors.StatusError
 		if errors.As(err, &status) {
 			return nil, status
@@ -110,13 +118,13 @@ func (e *Evaluator) apply(ctx context.Context, i *invocation, w *match.Write, na
 			return nil, apierrors.NewInternalError(err)
 		}
 	}
-	changed := !equality.Semantic.DeepEqual(before, view.VersionedObject)
 	again.Ran(i.key(), changed, i.policy.mutating.Spec.ReinvocationPolicy == "IfNeeded")
 	return failed, nil
 }
 
-// patch applies one mutation of a policy to the write.
-func (e *Evaluator) patch(ctx context.Context, i *invocation, p patch.Patcher, w *match.Write, view *admission.VersionedAttributes, namespace *corev1.Namespace, authz authorizer.Authorizer) error {
+// patch applies one mutation of a policy to the write, and reports whether it has changed the object. view may share its object with the
+// write: what it shows is another one afterwards.
+func (e *Evaluator) patch(ctx context.Context, i *invocation, p patch.Patcher, w *match.Write, view *admission.VersionedAttributes, namespace *corev1.Namespace, authz authorizer.Authorizer) (changed bool, err error) {
 	next, err := p.Patch(ctx, patch.Request{
 		MatchedResource:     i.hit.Resource,
 		VersionedAttributes: view,
@@ -126,22 +134,31 @@ func (e *Evaluator) patch(ctx context.Context, i *invocation, p patch.Patcher, w
 		TypeConverter:       e.types,
 	}, celconfig.RuntimeCELCostBudget)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if next == view.VersionedObject {
-		return nil // a test of the patch failed
+		return false, nil // a test of the patch failed
 	}
 	if u, ok := next.(*unstructured.Unstructured); ok {
 		b, err := json.Marshal(u.Object)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if next, err = w.Decode(b, view.VersionedKind); err != nil {
-			return err
+			return false, err
 		}
 	}
+	if reflect.TypeOf(next) != reflect.TypeOf(view.VersionedObject) {
+		return false, fmt.Errorf("the mutation makes a %T of a %T: apiVersion and kind cannot be changed", next, view.VersionedObject)
+	}
+	if err := affordable(next); err != nil {
+		return false, err
+	}
 	next.GetObjectKind().SetGroupVersionKind(view.VersionedKind)
-	return w.Replace(ctx, next)
+	if equality.Semantic.DeepEqual(view.VersionedObject, next) {
+		return false, nil
+	}
+	return true, w.Replace(ctx, next)
 }
 
 // refuse returns the Status of failures, whose message is that of the first; nil for none.

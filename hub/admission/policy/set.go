@@ -5,27 +5,28 @@
 //	match.Write ─────────────────────────────────────────────────────────────────────┴► Evaluator ─► params ─► expressions
 //	            ◄── changed object, refusal, warnings, audit annotations ◄───────────────────────────────────────┘
 //
-// A policy that no binding refers to does nothing. What an evaluation may cost is bounded by upstream's limits.
+// A policy that no binding refers to does nothing. What an evaluation may cost is bounded by upstream's limits; what all that concern a
+// write may cost together by the request's time.
 package policy
 
 import (
 	"fmt"
 	"slices"
-	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 
 	"petrel.dev/petrel/hub/admission/match"
+	"petrel.dev/petrel/hub/celbound"
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
 )
 
-// Set is all configured policies with their bindings, in the order of their names. It is immutable, except that a policy is compiled
-// when it is first needed.
+// Set is all configured policies with their bindings, in the order of their names. It is immutable, except that policies are
+// compiled when they are first needed.
 type Set struct {
 	from                 sources
 	validating, mutating []*policy
+	room                 *celbound.Budget // for compiled policies
 }
 
 // sources is what a Set was made of, in the order of names.
@@ -58,9 +59,7 @@ type definition struct {
 	validating *admissionregistrationv1.ValidatingAdmissionPolicy // nil for a mutating one
 	mutating   *admissionregistrationv1.MutatingAdmissionPolicy   // nil for a validating one
 
-	compile   sync.Once
-	validator validating.Validator // set by compile
-	mutator   *mutator             // set by compile
+	kept celbound.Kept[compiled]
 }
 
 // binding is where a policy holds, with which params, and what a refusal does.
@@ -104,11 +103,14 @@ func newSet(last *Set, now sources) *Set {
 			bindings[b.of] = b
 		}
 	}
-	s := &Set{from: now}
+	s := &Set{from: now, room: &celbound.Budget{}}
 	s.validating = join(now.validating, now.validatingBindings, definitions, bindings, defineValidating, bindValidating,
 		func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) string { return b.Spec.PolicyName })
 	s.mutating = join(now.mutating, now.mutatingBindings, definitions, bindings, defineMutating, bindMutating,
 		func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) string { return b.Spec.PolicyName })
+	for _, p := range slices.Concat(s.validating, s.mutating) {
+		p.kept.Carry(s.room)
+	}
 	return s
 }
 

@@ -37,7 +37,10 @@ func (e *Evaluator) Validate(ctx context.Context, set *Set, w *match.Write) erro
 	if len(set.validating) == 0 || exempt(w) {
 		return nil
 	}
-	invocations, problems := e.invocations(ctx, set.validating, w)
+	invocations, problems, err := e.invocations(ctx, set.validating, w)
+	if err != nil {
+		return err
+	}
 	var denied []decision
 	for _, p := range problems {
 		denied = append(denied, decision{policy: p.policy, binding: p.binding, message: p.Error()})
@@ -50,13 +53,17 @@ func (e *Evaluator) Validate(ctx context.Context, set *Set, w *match.Write) erro
 		authz := admissionauthorizer.NewCachingAuthorizer(e.authorizer)
 		annotations := annotations{}
 		for _, i := range invocations {
+			if err := overdue(ctx, w); err != nil {
+				return err
+			}
 			view, err := w.As(ctx, i.hit.Kind)
 			if err != nil {
 				return apierrors.NewInternalError(err)
 			}
-			result := i.policy.compiled().validator.Validate(ctx, i.hit.Resource, view, i.param, namespace, celconfig.RuntimeCELCostBudget, authz)
+			result := i.policy.compiled(set.room).validator.Validate(ctx, i.hit.Resource, view, i.param, namespace, celconfig.RuntimeCELCostBudget, authz)
 			denied = append(denied, i.act(ctx, w, &result)...)
 			denied = append(denied, annotations.collect(i, &result)...)
+			denied = denied[:min(1, len(denied))] // the first is the answer; there may be one for each of ten thousand params
 		}
 		annotations.publish(w)
 	}

@@ -52,7 +52,7 @@ func (e *failedCall) Error() string {
 func (e *failedCall) Unwrap() error { return e.reason }
 
 // concerns reports whether a hook is to be asked about the write, and in which version. An error refuses the write.
-func (c *Caller) concerns(ctx context.Context, h *hook, w *match.Write) (match.Hit, bool, error) {
+func (c *Caller) concerns(ctx context.Context, set *Set, h *hook, w *match.Write) (match.Hit, bool, error) {
 	if h.broken != nil {
 		return match.Hit{}, false, apierrors.NewInternalError(h.broken)
 	}
@@ -64,7 +64,10 @@ func (c *Caller) concerns(ctx context.Context, h *hook, w *match.Write) (match.H
 	if err != nil {
 		return hit, false, apierrors.NewInternalError(err)
 	}
-	result := h.conditionMatcher().Match(ctx, view, nil, c.authorizer)
+	if ctx.Err() != nil { // each costs some, and there may be thousands
+		return hit, false, apierrors.NewTimeoutError("request did not complete within requested timeout: match conditions of webhooks take too long", 0)
+	}
+	result := h.conditionMatcher(set.room).Match(ctx, view, nil, c.authorizer)
 	if result.Error != nil {
 		c.log.Warn("match conditions of a webhook cannot be evaluated", "webhook", h.name, "error", result.Error)
 		return hit, false, apierrors.NewForbidden(w.GetResource().GroupResource(), w.GetName(), result.Error)

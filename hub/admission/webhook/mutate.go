@@ -30,7 +30,7 @@ func (c *Caller) Mutate(ctx context.Context, set *Set, w *match.Write, round int
 	}
 	for _, g := range set.mutating {
 		for _, h := range g.hooks {
-			hit, ok, err := c.concerns(ctx, h, w)
+			hit, ok, err := c.concerns(ctx, set, h, w)
 			if err != nil {
 				return err
 			}

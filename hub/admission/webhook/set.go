@@ -12,7 +12,6 @@ package webhook
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -36,6 +35,7 @@ const (
 // except that match conditions are compiled when they are first needed.
 type Set struct {
 	mutating, validating []*group
+	room                 *celbound.Budget // for compiled match conditions
 }
 
 // Empty reports whether no webhook is configured.
@@ -63,20 +63,29 @@ type hook struct {
 	versions            []string // of AdmissionReview
 	again               bool     // it wants to run again when others changed the object after it
 
-	compile sync.Once
-	matcher matchconditions.Matcher // set by compile
+	matcher celbound.Kept[matchconditions.Matcher]
 }
 
 // NewSet returns the webhooks of all configurations, which come in the order of their names. What is unchanged since the last set,
 // which may be nil, is taken from it.
 func NewSet(last *Set, mutating []*admissionregistrationv1.MutatingWebhookConfiguration, validating []*admissionregistrationv1.ValidatingWebhookConfiguration) *Set {
 	if last == nil {
-		last = &Set{}
+		last = &Set{room: &celbound.Budget{}}
 	}
-	return &Set{
+	s := &Set{
 		mutating:   groups(last.mutating, mutating, mutatingHooks),
 		validating: groups(last.validating, validating, validatingHooks),
+		room:       &celbound.Budget{},
 	}
+	if slices.Equal(s.mutating, last.mutating) && slices.Equal(s.validating, last.validating) {
+		return last
+	}
+	for _, g := range slices.Concat(s.mutating, s.validating) {
+		for _, h := range g.hooks {
+			h.matcher.Carry(s.room)
+		}
+	}
+	return s
 }
 
 // groups returns the group of each configuration: the last one, if it is of the same.
@@ -161,16 +170,19 @@ func target(c *admissionregistrationv1.WebhookClientConfig) webhook.Target {
 }
 
 // conditionMatcher returns what evaluates the hook's match conditions. They have been compiled before, when they were stored; so an
-// error here shows when they are evaluated.
-func (h *hook) conditionMatcher() matchconditions.Matcher {
-	h.compile.Do(func() {
+// error here shows when they are evaluated. room bounds what is kept.
+func (h *hook) conditionMatcher(room *celbound.Budget) matchconditions.Matcher {
+	sources := make([]string, len(h.conditions))
+	for i, c := range h.conditions {
+		sources[i] = c.Expression
+	}
+	return h.matcher.Get(room, celbound.Weight(sources...), func() matchconditions.Matcher {
 		expressions := make([]plugincel.ExpressionAccessor, len(h.conditions))
 		for i := range h.conditions {
 			expressions[i] = (*matchconditions.MatchCondition)(&h.conditions[i])
 		}
 		compiler := plugincel.NewConditionCompiler(celbound.Install())
 		evaluator := compiler.CompileCondition(expressions, plugincel.OptionalVariableDeclarations{HasAuthorizer: true}, environment.StoredExpressions)
-		h.matcher = matchconditions.NewMatcher(evaluator, &h.fails, "webhook", h.kind, h.name)
+		return matchconditions.NewMatcher(evaluator, &h.fails, "webhook", h.kind, h.name)
 	})
-	return h.matcher
 }

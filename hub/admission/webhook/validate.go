@@ -32,7 +32,7 @@ func (c *Caller) Validate(ctx context.Context, set *Set, w *match.Write) error {
 	var all []*asked
 	for _, g := range set.validating {
 		for _, h := range g.hooks {
-			hit, ok, err := c.concerns(ctx, h, w)
+			hit, ok, err := c.concerns(ctx, set, h, w)
 			if err != nil {
 				return err
 			}

@@ -90,15 +90,13 @@ func TestHostileIssuers(t *testing.T) {
 			token := is.token(t, "RS256", "k1", nil)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			began := time.Now()
 			u, _, ours, err := i.Token(t.Context(), token, nil)
-			took := time.Since(began)
 			runtime.ReadMemStats(&after)
 			if !ours || err == nil || !strings.Contains(err.Error(), c.err) || len(err.Error()) > 4096 {
 				t.Errorf("%+v, %v, %v", u, ours, err)
 			}
-			if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 32 || took > 30*time.Second {
-				t.Errorf("%d MiB were allocated, in %v", n, took)
+			if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 32 {
+				t.Errorf("%d MiB were allocated", n)
 			}
 		})
 	}

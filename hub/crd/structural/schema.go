@@ -36,6 +36,8 @@ type Schema struct {
 	whole    validation.SchemaValidator
 	status   validation.SchemaValidator // nil: of the field "status" nothing is said
 	scale    *apiextensionsv1.CustomResourceSubresourceScale
+	// costs is what whole does beyond looking at each value once; nil: nothing.
+	costs *checks
 }
 
 // Compile returns the schema of a version. The definition has been validated; it is only read.
@@ -66,6 +68,7 @@ func Compile(crd *apiextensionsv1.CustomResourceDefinition, version string) (*Sc
 	if s.whole, _, err = validation.NewSchemaValidator(props); err != nil {
 		return nil, fmt.Errorf("schema of version %s: %w", version, err)
 	}
+	s.costs = checksOf(props)
 	if props != nil {
 		if status, ok := props.Properties["status"]; ok {
 			if s.status, _, err = validation.NewSchemaValidator(&status); err != nil {

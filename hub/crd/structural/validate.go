@@ -46,6 +46,9 @@ func (s *Schema) Validate(ctx context.Context, obj, old map[string]any) field.Er
 	if textOf(obj) > maxText {
 		return field.ErrorList{field.Forbidden(nil, fmt.Sprintf("with its defaults the object has more than %d bytes", maxText))}
 	}
+	if errs := s.costs.affordable(nil, obj); len(errs) > 0 {
+		return errs
+	}
 	var errs field.ErrorList
 	var ratchet *common.CorrelatedObject
 	if old == nil {
@@ -69,6 +72,9 @@ func (s *Schema) ValidateStatus(ctx context.Context, obj, old map[string]any) fi
 	ratchet := common.NewCorrelatedObject(obj, old, &model.Structural{Structural: s.fields})
 	var errs field.ErrorList
 	if status, ok := obj["status"]; ok && s.status != nil {
+		if errs := s.costs.field("status").affordable(field.NewPath("status"), status); len(errs) > 0 {
+			return errs
+		}
 		var opts []validation.ValidationOption
 		if s.fields != nil {
 			opts = append(opts, validation.WithRatcheting(ratchet.Key("status")))

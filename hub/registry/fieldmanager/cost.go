@@ -1,11 +1,14 @@
 package fieldmanager
 
 import (
+	"bytes"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -46,6 +49,18 @@ func bounded(fields, managers int) error {
 			"the object has %d managers of about %d fields, which are too many to compare; reset them with managedFields [{}]", managers, fields/2))
 	}
 	return nil
+}
+
+// checkEntries returns what is wrong with managers that a client or a webhook has sent; nil: nothing. To read the fields of an entry takes
+// time with their square, so that entries with more fields than can be merged are not read.
+func checkEntries(entries []metav1.ManagedFieldsEntry) error {
+	n := 0
+	for _, e := range entries {
+		if n += 4 + bytes.Count(raw(e.FieldsV1), []byte(":")); n > 2*maxFields {
+			return fmt.Errorf("managedFields: %d entries name more than %d fields", len(entries), 2*maxFields)
+		}
+	}
+	return managedfields.ValidateManagedFields(entries)
 }
 
 // small reports whether the object's size alone shows that it is affordable.

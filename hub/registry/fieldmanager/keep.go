@@ -5,7 +5,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -67,7 +66,7 @@ func Guard(obj runtime.Object) (restore func(always bool) (invalid error)) {
 		}
 		var err error
 		if !always {
-			if err = managedfields.ValidateManagedFields(o.GetManagedFields()); err == nil {
+			if err = checkEntries(o.GetManagedFields()); err == nil {
 				return nil
 			}
 		}

@@ -64,7 +64,7 @@ func (m *Managers) Created(ctx context.Context, q *resource.Request, as *resourc
 	if !Tracked(obj) {
 		return
 	}
-	if entries := obj.GetManagedFields(); reset(entries) || managedfields.ValidateManagedFields(entries) != nil {
+	if entries := obj.GetManagedFields(); reset(entries) || checkEntries(entries) != nil {
 		obj.SetManagedFields(nil)
 		return
 	}

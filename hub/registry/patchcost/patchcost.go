@@ -135,7 +135,12 @@ func JSON(now []byte, ops jsonpatch.Patch) error {
 			sizes = max(sizes, len(*raw))
 		}
 	}
-	if cost := tests * (len(now) + sizes); cost > maxTested {
+	return Operations(now, len(ops), tests, sizes)
+}
+
+// Operations is JSON for so many operations, of which so many are tests, and whose largest value has so many bytes.
+func Operations(now []byte, operations, tests, largest int) error {
+	if cost := tests * (len(now) + largest); cost > maxTested {
 		return tooCostly("bytes of comparisons by test operations", cost, maxTested)
 	}
 	var doc any
@@ -143,7 +148,7 @@ func JSON(now []byte, ops jsonpatch.Patch) error {
 		return apierrors.NewInternalError(err)
 	}
 	// A value of the patch may become a list that later operations insert into.
-	if cost := len(ops) * (longestList(doc, 0) + len(ops) + sizes/2); cost > maxMoves {
+	if cost := operations * (longestList(doc, 0) + operations + largest/2); cost > maxMoves {
 		return tooCostly("moves of list entries", cost, maxMoves)
 	}
 	return nil

@@ -64,6 +64,9 @@ func (c *add) Run(s *cli.Streams) error {
 	if err != nil {
 		return err
 	}
+	if e.user.Exec != nil {
+		fmt.Fprintf(s.Err, "Warning: for its user every command runs the program %q, which the kubeconfig names: is it one that you know?\n", e.user.Exec.Command)
+	}
 	fmt.Fprintf(s.Out, "Context %q added to %s: %s\n", e.name, home, e.cluster.Server)
 	if !c.Use && config.CurrentContext != "" {
 		return nil

@@ -61,7 +61,7 @@ func (v *view) show(ctx context.Context, s *cli.Streams, frame func(w io.Writer)
 			}
 			fmt.Fprintln(&text, "petrel:", message.Of(err))
 		}
-		if width, height, ok := screen.Size(s.Out); ok {
+		if width, height, _ := screen.Size(s.Out); screen.Movable(s.Out) {
 			screen.Redraw(s.Out, text.String(), width, height, first)
 		} else {
 			if !first {
