@@ -2,7 +2,8 @@
 # Runs what `make cross` makes for other architectures under qemu's user emulation: each program says its version, and the tests of the
 # store, the wire format and the scheduler pass. Usage: emulate.sh [TARGET...], as cross.sh has them (linux ones only); without any: all.
 #
-# QUICK=1 leaves out petrel itself and the tests, which take long to build: the programs inside only.
+# QUICK=1 leaves out petrel itself and the tests, which take long to build: the programs inside only. SHORT=1, as in `make test`, is
+# the tests alone, and needs no C compiler; PACKAGES chooses them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go=${GO:-go}
@@ -31,25 +32,42 @@ expect() {
   [[ $got == *"$want"* ]] || { echo "emulate: ${*:5} does not say \"$want\" but: $got" >&2; exit 1; }
 }
 
-check() {
-  local name=$1 arch=$2 arm=$3 p dir
+programs() {
+  local name=$1 arch=$2 arm=$3
   GO=$go cross-build/programs.sh "$arch"
   expect "runc version" emulated "$name" "$arch" "$arm" "bin/programs/$arch/runc" --version
   expect '"SCMP_ACT_ERRNO"' emulated "$name" "$arch" "$arm" "bin/programs/$arch/runc" features
   expect "Version:" emulated "$name" "$arch" "$arm" "bin/programs/$arch/containerd-shim-runc-v2" -v
   expect "configuration FILE" emulated "$name" "$arch" "$arm" "bin/programs/$arch/containerd"
   echo "emulate $name: the programs inside run"
-  [ -z "${QUICK:-}" ] || return 0
-  GO=$go cross-build/cross.sh emulated "$name"
-  expect "petrel emulated" emulated "$name" "$arch" "$arm" "dist/petrel-$name" version --client
+}
+
+petrel() {
+  local name=$1 arch=$2 arm=$3
+  GO=$go DIST=bin/emulate BINARIES=only cross-build/cross.sh emulated "$name"
+  expect "petrel emulated" emulated "$name" "$arch" "$arm" "bin/emulate/petrel-$name" version --client
   echo "emulate $name: petrel runs"
-  for p in $($go list -f '{{if .TestGoFiles}}{{.ImportPath}}{{end}}' $packages); do
+}
+
+# tests builds with the flags of cross.sh, which has compiled most of it.
+tests() {
+  local name=$1 arch=$2 arm=$3 p dir
+  mkdir -p bin/emulate
+  for p in $($go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' $packages); do
     dir=$($go list -f '{{.Dir}}' "$p")
-    mkdir -p bin/emulate
-    GOOS=linux GOARCH=$arch GOARM=$arm $go test -c -o bin/emulate/x.test "$p"
-    (cd "$dir" && emulated "$name" "$arch" "$arm" "$OLDPWD/bin/emulate/x.test" -test.short -test.timeout 20m) || { echo "emulate $name: $p fails" >&2; exit 1; }
+    GOOS=linux GOARCH=$arch GOARM=$arm $go test -c -trimpath -tags grpcnotrace -o "bin/emulate/$name.test" "$p"
+    (cd "$dir" && emulated "$name" "$arch" "$arm" "$OLDPWD/bin/emulate/$name.test" -test.short -test.timeout 30m) || { echo "emulate $name: $p fails" >&2; exit 1; }
     echo "emulate $name: $p passes"
   done
+  rm -f "bin/emulate/$name.test"
+}
+
+check() {
+  if [ -n "${SHORT:-}" ]; then tests "$@"; return; fi
+  programs "$@"
+  [ -z "${QUICK:-}" ] || return 0
+  petrel "$@"
+  tests "$@"
 }
 
 while read -r os arch arm; do

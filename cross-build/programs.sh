@@ -6,6 +6,7 @@
 # its authors' release, so that a released binary does not depend on the machine that made it.
 #
 #   bin/programs/ARCH/                    the three programs
+#   bin/programs/ARCH/libraries.txt     the C libraries in runc: name, version, licence, file with its text
 #   edgeagent/programs/embedded/ARCH.*    the same as one archive, with its manifest; `go build -tags embedded` takes them from there
 #
 # runc has a part in C, so it needs a C compiler for the architecture. Go builds are cached by the Go tool, libseccomp in bin/programs.
@@ -16,10 +17,10 @@ cd "$(dirname "$0")/.."
 top=$PWD out=$PWD/bin/programs/$arch dest=$PWD/edgeagent/programs/embedded
 # 32-bit ARM: one set for ARMv6 and ARMv7. Debian's "armel" compiler makes code for both; its "armhf" only for ARMv7.
 case $arch in
-  amd64) host=x86_64-linux-gnu ;;
-  arm64) host=aarch64-linux-gnu ;;
-  arm) host=arm-linux-gnueabi ;;
-  riscv64) host=riscv64-linux-gnu ;;
+  amd64) host=x86_64-linux-gnu debian=amd64 ;;
+  arm64) host=aarch64-linux-gnu debian=arm64 ;;
+  arm) host=arm-linux-gnueabi debian=armel ;;
+  riscv64) host=riscv64-linux-gnu debian=riscv64 ;;
   *) echo "programs: no compiler is known for $arch" >&2; exit 2 ;;
 esac
 export GOOS=linux GOARCH=$arch GOARM=6
@@ -81,6 +82,19 @@ CGO_ENABLED=1 CC=$host-gcc $go build -C cross-build/runc -trimpath -buildvcs=fal
   -tags 'seccomp urfave_cli_no_docs netgo osusergo' -ldflags "$ldflags -linkmode external -extldflags '-static -Wl,--build-id=none'" \
   -o "$out/runc" github.com/opencontainers/runc
 
+# What is linked into runc besides Go modules, for the bill of materials (cross-build/pack). Of glibc, Debian has the notices; those of GCC's
+# runtime need not be passed on, by its exception.
+libc=$(grep -ao 'GNU C Library ([^)]*) [a-z]* release version [0-9.]*[0-9]' "$($host-gcc -print-file-name=libc.a)" | head -n1 | sed 's,.* ,,')
+libc_text=
+[ "${SECCOMP:-}" != system ] || seccomp=$(pkg-config --modversion libseccomp)
+seccomp_text=$seccomp_dir/src/LICENSE
+[ "${SECCOMP:-}" != system ] || seccomp_text=/usr/share/doc/libseccomp-dev/copyright
+for f in "/usr/share/doc/libc6-dev-$debian-cross/copyright" /usr/share/doc/libc6-dev/copyright /usr/share/doc/libc6/copyright; do
+  [ -n "$libc_text" ] || [ ! -e "$f" ] || libc_text=$f
+done
+printf '%s\n' "libseccomp $seccomp LGPL-2.1-only $seccomp_text" "glibc ${libc:-unknown} LGPL-2.1-or-later ${libc_text:--}" \
+  "libgcc $($host-gcc -dumpfullversion) GPL-3.0-or-later_WITH_GCC-exception-3.1 -" >"$out/libraries.txt"
+
 containerd=$($go list -m -f '{{.Version}}' github.com/containerd/containerd/v2)
 runc=$($go list -C cross-build/runc -m -f '{{.Version}}' github.com/opencontainers/runc)
 manifest=$(cd "$out" && for p in "containerd $containerd" "containerd-shim-runc-v2 $containerd" "runc $runc"; do
@@ -88,6 +102,6 @@ manifest=$(cd "$out" && for p in "containerd $containerd" "containerd-shim-runc-
 done)
 if [ -e "$dest/$arch.tar.zst" ] && [ "$manifest" = "$(cat "$dest/$arch.txt" 2>/dev/null)" ]; then exit 0; fi
 tar -c -C "$out" --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=0755 containerd containerd-shim-runc-v2 runc |
-  zstd -q -19 -f -o "$dest/$arch.part"
+  zstd -q -19 -T1 -f -o "$dest/$arch.part"
 mv "$dest/$arch.part" "$dest/$arch.tar.zst"
 echo "$manifest" >"$dest/$arch.txt"

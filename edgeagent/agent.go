@@ -23,6 +23,7 @@ import (
 	"petrel.dev/petrel/internal/lean"
 	"petrel.dev/petrel/internal/safefile"
 	"petrel.dev/petrel/internal/seal"
+	"petrel.dev/petrel/internal/stall"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -43,7 +44,8 @@ type Agent struct {
 	// nodeName is what the hub calls this node, otherwise the configured name. Run sets it before any part starts; later
 	// only follow writes it, while there is no data plane.
 	nodeName string
-	used     imageUse // guards itself
+	used     imageUse   // guards itself
+	applying stall.Work // of apply, until only images are inspected
 
 	mu sync.Mutex
 	// set is guarded by mu. It is never nil, and replaced whole: a *desired.Set does not change once it is here.
@@ -64,7 +66,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Agent{cfg: cfg, dir: filepath.Join(cfg.DataDir, "agent"), log: cfg.Log, set: &desired.Set{}, nodeName: cfg.NodeName}, nil
+	return &Agent{cfg: cfg, dir: filepath.Join(cfg.DataDir, "agent"), log: cfg.Log, set: &desired.Set{}, nodeName: cfg.NodeName, applying: stall.Work{Name: "applying the desired set"}}, nil
 }
 
 // podsDir holds one directory for each pod.
@@ -118,10 +120,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.node, err = a.newNode(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
-	a.makeRoom(ctx)
-	a.importImages(ctx) // first: pods that start now would try to pull them
 	stopped := ctx
 	g, ctx := errgroup.WithContext(ctx)
+	a.watchdog(ctx, g) // before images are imported, which takes minutes on a slow card
+	a.makeRoom(ctx)
+	a.importImages(ctx) // first: pods that start now would try to pull them
 	g.Go(func() error { return a.rt.Run(ctx) })
 	g.Go(func() error { return a.node.Run(ctx, a.report) })
 	g.Go(func() error { return a.follow(ctx) })

@@ -22,6 +22,8 @@ func (a *Agent) applied(ctx context.Context, plane *dataPlane, synced bool) (ok 
 // apply hands the desired set, as it is now, to plane and to the image reports; it reports whether all of it could be
 // applied. synced: what is not in the set is not wanted. It decodes without the lock, which a panic would otherwise keep.
 func (a *Agent) apply(ctx context.Context, plane *dataPlane, synced bool) bool {
+	a.applying.Begin()
+	defer a.applying.End()
 	set := desired.Decode(a.cache.Desired(), a.desiredSet(), a.log)
 	a.mu.Lock()
 	a.set = set
@@ -40,6 +42,7 @@ func (a *Agent) apply(ctx context.Context, plane *dataPlane, synced bool) bool {
 	unreported := a.images.want(set) // before the pods: the end of a pull reports only images that are wanted
 	plane.pods.Apply(set, synced)
 	a.reclaim.Apply(set.Reclaims)
+	a.applying.End() // what follows waits for containerd, which a new start of the agent would not mend
 	a.images.inspect(ctx, unreported)
 	return why == ""
 }

@@ -5,13 +5,17 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"petrel.dev/petrel/edgeagent/identity"
 	"petrel.dev/petrel/edgeagent/storage"
+	"petrel.dev/petrel/internal/nodename"
+	"petrel.dev/petrel/internal/sdnotify"
 )
 
 // Config of an Agent. Only DataDir and Log are required on a device that has joined before.
@@ -20,7 +24,8 @@ type Config struct {
 	DataDir string
 	// RunDir holds what a reboot wipes; empty: one below /run/petrel that belongs to DataDir.
 	RunDir string
-	// NodeName is the name that the device wants when it joins; empty: its host name.
+	// NodeName is the name that the device wants when it joins, or a pattern (see internal/nodename); empty: the pattern of its token,
+	// otherwise its host name. New makes a name of it.
 	NodeName string
 	// NodeIP is the node's address, if it shall not be found out.
 	NodeIP netip.Addr
@@ -46,7 +51,9 @@ type Config struct {
 	StopPodsOnExit bool
 	// Disk is how much of the node's disk stays free; the zero value stands for storage.Default.
 	Disk storage.Policy
-	Log  *slog.Logger
+	// Notify reports to systemd; nil: nothing is reported.
+	Notify *sdnotify.Notifier
+	Log    *slog.Logger
 
 	offline  bool          // without a link, for tests
 	imageAge time.Duration // how long an image must be unused to be collected; storage.MinAge but in tests
@@ -60,15 +67,8 @@ func (c *Config) check() error {
 	if c.DataDir == "" || c.Log == nil {
 		return fmt.Errorf("agent: no data directory, or no log")
 	}
-	if c.NodeName == "" {
-		h, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("agent: the machine's host name: %w; give one with --node-name", err)
-		}
-		c.NodeName = strings.ToLower(h)
-	}
-	if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
-		return fmt.Errorf("agent: node name %q: %s; give another with --node-name", c.NodeName, problems[0])
+	if err := c.chooseName(); err != nil {
+		return fmt.Errorf("agent: %w", err)
 	}
 	if c.Disk == (storage.Policy{}) {
 		c.Disk = storage.Default()
@@ -90,5 +90,38 @@ func (c *Config) check() error {
 			return fmt.Errorf("agent: label %s=%s: %s", k, v, problems[0])
 		}
 	}
+	return nil
+}
+
+// chooseName makes NodeName a name. A device that has joined keeps the name that the hub knows it by when what its pattern names is
+// not there today, such as a network interface.
+func (c *Config) chooseName() error {
+	joined, names := identity.Naming(filepath.Join(c.DataDir, "agent"), c.JoinToken)
+	pattern := nodename.Pattern(c.NodeName)
+	if pattern == "" {
+		pattern = names
+	}
+	if pattern == "" {
+		h, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("the machine's host name: %w; give one with --node-name", err)
+		}
+		pattern = nodename.Pattern(strings.ToLower(h))
+	}
+	if pattern.IsPlain() {
+		c.NodeName = string(pattern)
+		if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
+			return fmt.Errorf("node name %q: %s; give another with --node-name", c.NodeName, problems[0])
+		}
+		return nil
+	}
+	name, err := pattern.Name(os.DirFS("/"))
+	if err != nil && joined == "" {
+		return fmt.Errorf("%w; or give another with --node-name", err)
+	}
+	if err != nil {
+		name = joined
+	}
+	c.NodeName = name
 	return nil
 }

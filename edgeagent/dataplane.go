@@ -218,7 +218,7 @@ func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 		dns.Server = nets.dns.String()
 	}
 	pods := podrun.NewManager(podrun.Config{
-		Runtime: reportingRuntime{a.rt, a.images}, Network: attacher{network}, Volumes: a.volumes(), Dir: a.podsDir(),
+		Runtime: reportingRuntime{a.rt, a.images}, Network: attacher{network}, Volumes: a.volumes(), VolumeImages: reportingImages{a.rt.VolumeImages(), a.images}, Dir: a.podsDir(),
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: podnet.Dial, Free: a.freeBytes, Log: a.log,
 	})

@@ -11,6 +11,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/ctrd"
 	"petrel.dev/petrel/edgeagent/desired"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -46,8 +47,8 @@ func newImagePlatforms(store platformReader, report func(wire.Object) error, for
 func (k *imagePlatforms) want(set *desired.Set) (unreported []string) {
 	wanted := map[string]bool{}
 	for _, p := range set.Pods {
-		for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-			wanted[c.Image] = true
+		for _, image := range kube.PodImages(p) {
+			wanted[image] = true
 		}
 	}
 	k.mu.Lock()
@@ -120,6 +121,18 @@ type reportingRuntime struct {
 
 func (r reportingRuntime) Pull(ctx context.Context, ref string, creds []cruntime.Credential) (cruntime.Image, error) {
 	img, err := r.Runtime.Pull(ctx, ref, creds)
+	r.images.pullEnded(ctx, ref, err)
+	return img, err
+}
+
+// reportingImages are images as volumes: the end of each pull goes to images.
+type reportingImages struct {
+	ctrd.VolumeImages
+	images *imagePlatforms
+}
+
+func (r reportingImages) Pull(ctx context.Context, ref string, creds []cruntime.Credential) (cruntime.Image, error) {
+	img, err := r.VolumeImages.Pull(ctx, ref, creds)
 	r.images.pullEnded(ctx, ref, err)
 	return img, err
 }

@@ -75,6 +75,11 @@ func TestImagePlatforms(t *testing.T) {
 	k.pullEnded(ctx, "here:1", nil)
 	want("the tag has moved", map[string]string{"here:1": `{"platforms":["amd64"]}`, "late:1": `{"platforms":["arm64"]}`})
 
+	mounting := pods("here:1")
+	mounting.Pods["0"].Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "imported:1"}}}}
+	k.inspect(ctx, k.want(mounting))
+	want("an image that is a volume", map[string]string{"here:1": `{"platforms":["amd64"]}`, "imported:1": imported})
+
 	k.inspect(ctx, k.want(pods()))
 	want("no pods", map[string]string{})
 

@@ -26,6 +26,7 @@ import (
 	"petrel.dev/petrel/edgeagent/cache"
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/edgeagent/programs"
+	"petrel.dev/petrel/internal/sdnotify"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -109,7 +110,7 @@ func agentProcess() int {
 	var cfg Config
 	data, run := os.Getenv("PETREL_TEST_AGENT"), os.Getenv("PETREL_TEST_RUN")
 	cfg.DataDir, cfg.RunDir, cfg.NodeName, cfg.PrivateContainerd = data, run, "edge-1", true
-	cfg.offline = true
+	cfg.offline, cfg.Notify = true, sdnotify.FromEnv()
 	cfg.imageAge, _ = time.ParseDuration(os.Getenv("PETREL_TEST_IMAGE_AGE")) // without one: zero, the default
 	cfg.StopPodsOnExit = os.Getenv("PETREL_TEST_STOP") != ""
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

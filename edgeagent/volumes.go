@@ -14,7 +14,7 @@ func (a *Agent) localVolumes() *localvolume.Store {
 
 // volumes returns what mounts the pods' volumes.
 func (a *Agent) volumes() *volume.Mounter {
-	return &volume.Mounter{Dir: a.podsDir(), Local: a.localVolumes(), Allocatable: a.node.Allocatable()}
+	return &volume.Mounter{Dir: a.podsDir(), Local: a.localVolumes(), Images: a.rt.VolumeImages(), Allocatable: a.node.Allocatable()}
 }
 
 // newReclaimer returns what removes volumes that the hub wants removed.

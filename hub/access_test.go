@@ -56,7 +56,7 @@ func clientOf(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 // eventually waits until is returns true, for what controllers do.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}
@@ -135,7 +135,7 @@ func TestRightsOfAWholeHub(t *testing.T) {
 	if err := admin.CoreV1().Pods("default").Delete(ctx, "web", metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
 		t.Fatal(err)
 	}
-	ended := time.After(30 * time.Second)
+	ended := time.After(time.Minute)
 	for open := true; open; {
 		select {
 		case _, open = <-watch.ResultChan():

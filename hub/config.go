@@ -11,6 +11,7 @@ import (
 	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/auth/oidc"
 	"petrel.dev/petrel/hub/backup"
+	"petrel.dev/petrel/internal/sdnotify"
 )
 
 // Config is what an operator may choose. The zero value of a field means its default; New fills it in.
@@ -28,9 +29,10 @@ type Config struct {
 	ClusterCIDR, ServiceCIDR netip.Prefix
 	// Domain is the DNS domain of the cluster.
 	Domain string
-	// StoreLimit is how many bytes all objects may take in memory; MaxPods how many pods there may be. 0: their defaults.
-	StoreLimit int64
-	MaxPods    int
+	// StoreLimit is how many bytes all objects may take in memory; MaxPods how many pods there may be, MaxNodes how many nodes. 0:
+	// their defaults.
+	StoreLimit        int64
+	MaxPods, MaxNodes int
 	// Backups is how many nightly backups of the store are kept; 0 means DefaultBackups, less than 0 that none are made.
 	Backups int
 	// Archives are backups of the whole hub, keys included, that it writes on a schedule; none while its Dir is empty. Its State and Log are
@@ -47,7 +49,9 @@ type Config struct {
 	Audit audit.Config
 	// OIDC is the issuer whose ID tokens are accepted; the zero value: none.
 	OIDC oidc.Config
-	Log  *slog.Logger
+	// Notify reports to systemd; nil: nothing is reported.
+	Notify *sdnotify.Notifier
+	Log    *slog.Logger
 }
 
 // check fills in defaults, and refuses a wrong setting with an error that names its flag.
@@ -63,6 +67,12 @@ func (c *Config) check() error {
 	}
 	if c.MaxPods < 0 {
 		return fmt.Errorf("--max-pods %d is less than 1", c.MaxPods)
+	}
+	if c.MaxNodes == 0 {
+		c.MaxNodes = DefaultMaxNodes
+	}
+	if c.MaxNodes < 0 {
+		return fmt.Errorf("--max-nodes %d is less than 1", c.MaxNodes)
 	}
 	if c.Backups == 0 {
 		c.Backups = DefaultBackups

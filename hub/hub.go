@@ -170,10 +170,12 @@ func (h *Hub) open(ctx context.Context) error {
 	return h.openLink()
 }
 
-// limits returns the limits of each kind. They keep a typing error in a number of replicas from filling the hub's memory.
+// limits returns the limits of each kind. They keep a typing error in a number of replicas, or a join token that leaked, from filling
+// the hub's memory.
 func (h *Hub) limits() map[kube.GVK]registry.Limit {
 	return map[kube.GVK]registry.Limit{
-		kube.Pod: {Max: h.cfg.MaxPods, Advice: "delete pods, scale workloads down, or raise petrel hub --max-pods"},
+		kube.Pod:  {Max: h.cfg.MaxPods, Advice: "delete pods, scale workloads down, or raise petrel hub --max-pods"},
+		kube.Node: {Max: h.cfg.MaxNodes, Advice: "delete those that are no more, end join tokens that others have (petrel token delete), or raise petrel hub --max-nodes"},
 	}
 }
 
@@ -205,6 +207,7 @@ func (h *Hub) portNumber() string {
 // Run serves until ctx ends. Parts stop in the reverse order of their dependence: first the port, then the loops, the
 // registry, and the store last. The store is closed, so that its write-ahead log is copied back and its history's mark is up to date.
 func (h *Hub) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { h.cfg.Notify.Stopping(h.log) })()
 	err := h.layers(ctx,
 		h.db.Run,
 		h.registry.Run,
@@ -288,6 +291,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		return nil
 	})
 	h.log.Info("hub is up", "url", h.URL(), "data", h.cfg.DataDir, "version", buildinfo.GitVersion())
+	h.cfg.Notify.Ready(h.log)
 	return g.Wait()
 }
 

@@ -61,6 +61,7 @@ func (h *Hub) loops(ctx context.Context) error {
 	g.Go(func() error { return h.backups(ctx) })
 	g.Go(func() error { return h.archives(ctx) })
 	g.Go(func() error { return h.keepSealed(ctx) })
+	g.Go(func() error { return h.watchdog(ctx) })
 	for _, r := range append(append(h.accessLoops(), h.storageLoops(as, events)...),
 		h.audit,
 		h.pki,

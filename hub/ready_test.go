@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -57,7 +56,7 @@ func (h *Hub) eventually(t *testing.T, path string, code int, text string) {
 	t.Helper()
 	var got int
 	var body string
-	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
 		if got, body = h.get(t, path); got == code && strings.Contains(body, text) {
 			return
 		}
@@ -88,12 +87,7 @@ func TestReadyChecksTheParts(t *testing.T) {
 // An external broker that is away leaves the API ready, and is named by its own check, without the broker's address or
 // password: /readyz needs no credentials.
 func TestExternalBrokerAway(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	const addr = "127.0.0.1:1" // nobody is there
 	h, stop := startHub(t, "mqtt://user:secret@"+addr)
 	defer stop()
 	h.eventually(t, "/readyz", 200, "ok")

@@ -20,7 +20,9 @@ import (
 // Defaults of what an operator may choose of the store's bounds.
 const (
 	// DefaultMaxPods leaves twice the room of the largest fleet that Petrel is made for (1,000 nodes, 10,000 pods).
-	DefaultMaxPods    = 20_000
+	DefaultMaxPods = 20_000
+	// DefaultMaxNodes is that for nodes: what a join token that leaked can fill the hub with.
+	DefaultMaxNodes   = 2_000
 	DefaultStoreLimit = 256 << 20 // bytes; see sqlite.Config.MaxBytes
 	DefaultBackups    = 3
 )
@@ -48,6 +50,8 @@ type keeper interface {
 	History() string
 	// Health returns why the store takes only what does not make it grow, or nil.
 	Health() error
+	// Stuck returns an error when one round of commits has gone on for longer than limit.
+	Stuck(limit time.Duration) error
 	// Run commits until ctx ends.
 	Run(ctx context.Context) error
 	Close() error

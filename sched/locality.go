@@ -52,12 +52,14 @@ func (f *imageLocality) prepare(s *Snapshot, p *Pod, _ []*node) bool {
 	if len(s.located) == 0 {
 		return false
 	}
-	for _, image := range p.images {
-		if on := s.located[image]; on != nil {
-			f.on = append(f.on, on)
+	for _, list := range [][]string{p.images, p.mounted} {
+		for _, image := range list {
+			if on := s.located[image]; on != nil {
+				f.on = append(f.on, on)
+			}
 		}
 	}
-	f.images, f.nodes = int64(len(p.images)), int64(len(s.order))
+	f.images, f.nodes = int64(len(p.images)+len(p.mounted)), int64(len(s.order))
 	return len(f.on) > 0
 }
 

@@ -27,8 +27,10 @@ type Pod struct {
 	scored resources
 	ports  []kube.HostPort
 	owner  types.UID // of its controller
-	images []string
-	claims []string // keys of its PersistentVolumeClaims; most pods have none
+	images []string  // of its containers
+	claims []string  // keys of its PersistentVolumeClaims; most pods have none
+	// mounted are images that are volumes. What machines they are for is no matter: nothing runs in them.
+	mounted []string
 	// architectures, when its owner says so, are those that all images exist for; nil: what is known of each image counts.
 	architectures []string
 
@@ -87,6 +89,11 @@ func NewPod(pod *corev1.Pod) *Pod {
 			if c.Image != "" {
 				p.images = append(p.images, c.Image)
 			}
+		}
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil {
+			p.mounted = append(p.mounted, v.Reference)
 		}
 	}
 	p.architectures = annotated(pod)

@@ -20,7 +20,7 @@ func checked(t *testing.T, url string) (code int, header http.Header, body strin
 	t.Helper()
 	tr := &http.Transport{DisableKeepAlives: true}
 	defer tr.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get(url)
+	resp, err := (&http.Client{Transport: tr, Timeout: time.Minute}).Get(url)
 	must(t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -117,7 +117,7 @@ func TestHostileHealthChecks(t *testing.T) {
 	s.HealthPort = 32113
 	p := start(t, Config{budget: budget{conns: 20, flows: 20}})
 	apply(t, p, Table{Services: []Service{s}})
-	attacker := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}, Timeout: 5 * time.Second}
+	attacker := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}, Timeout: time.Minute}
 	for range 100 {
 		c, err := attacker.DialContext(t.Context(), "tcp", "192.168.1.7:32113")
 		if err != nil {
@@ -130,7 +130,7 @@ func TestHostileHealthChecks(t *testing.T) {
 	if used, _ := p.connShares.counts(); used > 10 {
 		t.Errorf("%d connections of one client, 10 are its share of 20", used)
 	}
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: neighbour.AsSlice()}, Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: neighbour.AsSlice()}, Timeout: time.Minute}
 	c, err := d.DialContext(t.Context(), "tcp", "192.168.1.7:32113")
 	must(t, err)
 	defer c.Close()

@@ -236,7 +236,7 @@ func TestHostileConnections(t *testing.T) {
 	apply(t, p, Table{Services: []Service{service("web", "10.43.0.5", web, endpoint(backend(t, "a")))}})
 	mine := 0
 	for range 300 {
-		c, err := net.DialTimeout("tcp", "10.43.0.5:80", 5*time.Second)
+		c, err := net.DialTimeout("tcp", "10.43.0.5:80", time.Minute)
 		if err != nil {
 			continue // refused at once
 		}
@@ -262,7 +262,7 @@ func TestHostileConnections(t *testing.T) {
 	} else {
 		_ = f.Close()
 	}
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: neighbour.AsSlice()}, Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: neighbour.AsSlice()}, Timeout: time.Minute}
 	c, err := d.DialContext(context.Background(), "tcp", "10.43.0.5:80")
 	if err != nil {
 		t.Fatal(err)

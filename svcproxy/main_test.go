@@ -99,7 +99,7 @@ func start(t testing.TB, cfg Config) *Proxy {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("Run does not end")
 		}
 	})
@@ -116,7 +116,7 @@ func apply(t testing.TB, p *Proxy, table Table) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("does not happen: %s", what)
 		}
@@ -178,7 +178,7 @@ func service(name, ip string, port Port, endpoints ...Endpoint) Service {
 
 // hello connects, reads the backend's name and hangs up.
 func hello(addr string) (string, error) {
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	c, err := net.DialTimeout("tcp", addr, time.Minute)
 	if err != nil {
 		return "", err
 	}
@@ -187,7 +187,7 @@ func hello(addr string) (string, error) {
 }
 
 func readName(c net.Conn) (string, error) {
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	defer c.SetReadDeadline(time.Time{})
 	var name []byte
 	var b [1]byte

@@ -108,7 +108,7 @@ func failed(p *Proxy) (out []Problem) {
 func applyRapid(r *rapid.T, p *Proxy, table Table) {
 	before := p.Stats().Applied
 	p.Apply(table)
-	for end := time.Now().Add(10 * time.Second); p.Stats().Applied == before; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); p.Stats().Applied == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			r.Fatal("table is not put in force")
 		}

@@ -25,7 +25,7 @@ func ask(c net.Conn, data string) (string, error) {
 	if _, err := c.Write([]byte(data)); err != nil {
 		return "", err
 	}
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	b := make([]byte, 65536)
 	n, err := c.Read(b)
 	return string(b[:n]), err

@@ -10,17 +10,20 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
 	"petrel.dev/petrel/edgeagent"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/nodename"
+	"petrel.dev/petrel/internal/sdnotify"
 )
 
 // nodeFlags are what `petrel agent` and `petrel up` share.
 type nodeFlags struct {
-	NodeName   string            `help:"Name of the node. Default: the host name." placeholder:"NAME"`
+	NodeName   string            `help:"Name of the node, or a pattern with {serial}, {mac}, {machine-id}, {hostname} or {model} in it. Default: as the token says, otherwise the host name." placeholder:"NAME"`
 	NodeIP     string            `name:"node-ip" help:"Address that other nodes reach this one by. Default: that of the default route." placeholder:"ADDRESS"`
 	Label      map[string]string `help:"Label of the node: KEY=VALUE." placeholder:"KEY=VALUE" mapsep:","`
 	Taint      []string          `help:"Taint of the node when it joins: KEY[=VALUE]:EFFECT." placeholder:"KEY=VALUE:EFFECT"`
@@ -51,6 +54,11 @@ func (f nodeFlags) config(dataDir string, log *slog.Logger) (edgeagent.Config, e
 			return cfg, fmt.Errorf("--node-ip %q is not an IP address", f.NodeIP)
 		}
 		cfg.NodeIP = ip
+	}
+	if name := nodename.Pattern(f.NodeName); name != "" {
+		if err := name.Check(); err != nil {
+			return cfg, fmt.Errorf("--node-name: %w", err)
+		}
 	}
 	if !bridgeName.MatchString(f.Bridge) {
 		return cfg, fmt.Errorf("--bridge %q is no name of an interface: 1 to 12 letters, digits, - or _", f.Bridge)
@@ -116,11 +124,11 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		cfg.JoinToken = strings.TrimSpace(string(b))
 	}
 	if c.JoinFile != "" {
-		b, err := os.ReadFile(c.JoinFile)
+		token, err := c.tokenOfFile(log)
 		if err != nil {
-			return fmt.Errorf("--join-file: %w", err)
+			return err
 		}
-		cfg.JoinToken = strings.TrimSpace(string(b))
+		cfg.JoinToken = token
 	}
 	if err := needRoot("an agent runs containers"); err != nil {
 		return err
@@ -128,7 +136,28 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.StopPods {
 		return edgeagent.StopPods(ctx, cfg)
 	}
+	cfg.Notify = sdnotify.FromEnv()
 	return runAgent(ctx, cfg)
+}
+
+// tokenOfFile reads --join-file. A token is for the first start: on a machine that has joined, its file may be gone, as those who copied
+// it are advised to remove it.
+func (c *agentCmd) tokenOfFile(log *slog.Logger) (string, error) {
+	b, err := os.ReadFile(c.JoinFile)
+	if os.IsNotExist(err) && c.hasJoined() {
+		log.Info("the file of --join-file is gone, and not needed: this machine has joined", "file", c.JoinFile)
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("--join-file: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// hasJoined reports whether the agent of the data directory knows its hub.
+func (c *agentCmd) hasJoined() bool {
+	_, err := os.Stat(filepath.Join(c.DataDir, "agent", "hub"))
+	return err == nil
 }
 
 func runAgent(ctx context.Context, cfg edgeagent.Config) error {

@@ -64,7 +64,7 @@ func commandFirst(app *kong.Application, args []string) []string {
 	for n < len(args) && strings.HasPrefix(args[n], "-") {
 		name, _, hasValue := strings.Cut(args[n], "=")
 		switch {
-		case name == "--kubeconfig", name == "--context", name == "--namespace", name == "-n":
+		case name == "--kubeconfig", name == "--context", name == "--namespace", name == "-n", name == "--color":
 		case strings.HasPrefix(name, "-n"): // -nweb
 			hasValue = true
 		default:

@@ -17,6 +17,7 @@ import (
 	"petrel.dev/petrel/hub"
 	"petrel.dev/petrel/hub/backup"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/progress"
 )
 
 // backupSeal is how backups are encrypted; not at all when both are empty.
@@ -55,7 +56,11 @@ func (c *backupCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) e
 			path += ".age"
 		}
 	}
-	m, err := hub.BackupSource(c.DataDir, log).Write(ctx, path, recipients...)
+	source := hub.BackupSource(c.DataDir, log)
+	bar := progress.Start(s.Err, "backing up", 0, progress.Bytes)
+	source.Progress = bar.Set
+	m, err := source.Write(ctx, path, recipients...)
+	bar.End()
 	if err != nil {
 		return err
 	}
@@ -107,10 +112,12 @@ func (c *restoreCmd) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	defer f.Close()
 	aside := ""
+	bar := progress.Start(s.Err, "restoring", sizeOf(f), progress.Bytes)
 	m, err := backup.Target{DataDir: c.DataDir, Identities: ids, Replace: c.Replace, Place: func(ctx context.Context, path string) (err error) {
 		aside, err = hub.PlaceStore(ctx, c.DataDir, path, c.Replace)
 		return err
-	}}.Restore(ctx, f)
+	}}.Restore(ctx, bar.Reader(f))
+	bar.End()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"petrel.dev/petrel/internal/cli"
 	"petrel.dev/petrel/internal/cli/complete"
+	"petrel.dev/petrel/internal/cli/defaults"
 )
 
 // completionTime is how long a press of Tab may take. A hub that does not answer within it has no names.
@@ -43,7 +45,11 @@ func (c *completeCmd) Run(ctx context.Context, k *kong.Context, s *cli.Streams) 
 	if len(words) > 0 && words[0] == "--" {
 		words = words[1:]
 	}
+	file, _ := defaults.Read(k.Model, defaults.Path()) // without it the kubeconfig's own
 	complete.Line(k.Model, words, func(at complete.Cluster) complete.Server {
+		at.Kubeconfig = cmp.Or(at.Kubeconfig, file.Shared("kubeconfig"))
+		at.Context = cmp.Or(at.Context, file.Shared("context"))
+		at.Namespace = cmp.Or(at.Namespace, file.Shared("namespace"))
 		return cli.Cluster{Kubeconfig: at.Kubeconfig, Context: at.Context, Namespace: at.Namespace}.Completer(ctx, s)
 	}).Print(s.Out)
 	return nil

@@ -25,6 +25,15 @@ var exits = []reference.Exit{
 	{Code: "other", Meaning: "For exec: the exit code of the command in the container, also when it is one of the above; 128 and the signal's number when a signal ended it."},
 }
 
+// files are those that commands read by themselves.
+var files = []reference.File{
+	{Path: "~/.kube/config", Content: "Which hubs there are, with users and keys; $KUBECONFIG names another file, or several with colons between. petrel config shows and changes it."},
+	{Path: "~/.config/petrel/config.yaml", Content: "Defaults of the commands on the fleet, in $XDG_CONFIG_HOME when that is set. Keys are flags that all have (namespace, context, kubeconfig, color), or commands with " +
+		"flags of theirs, as in get: {output: wide}. A flag on the command line counts first, then its environment variable, then the command's key, then the key for all."},
+	{Path: "/etc/petrel/hub.yaml, /etc/petrel/agent.yaml", Content: "Settings of petrel hub and petrel agent: their flags, without dashes. Flags and environment variables count before them."},
+	{Path: "/var/lib/petrel", Content: "All state of hub and agent, where --data-dir says nothing else. The hub's admin.kubeconfig there is used on its own machine when nothing else names a cluster."},
+}
+
 type docsCmd struct {
 	Man      string `help:"Write a man page for each command into this directory." placeholder:"DIR" type:"path"`
 	Markdown string `help:"Write the whole reference into this file." placeholder:"FILE" type:"path"`
@@ -58,5 +67,5 @@ func (c *docsCmd) Run(k *kong.Context, s *cli.Streams) error {
 }
 
 func manual(app *kong.Application) reference.Manual {
-	return reference.Manual{App: app, FlagHelp: helpText, Version: buildinfo.Get().Version, Exits: exits}
+	return reference.Manual{App: app, FlagHelp: helpText, Version: buildinfo.Get().Version, Exits: exits, Files: files}
 }

@@ -13,6 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/cli"
 	"petrel.dev/petrel/internal/doctor"
@@ -24,6 +26,7 @@ type doctorCmd struct {
 	Listen  string   `default:":6443" help:"Address and port that the hub is to have." placeholder:"[HOST]:PORT"`
 	Output  string   `short:"o" enum:"table,json" default:"table" help:"Form of the output: ${enum}." placeholder:"FORM"`
 	Fix     bool     `help:"Switch the memory controller on in the kernel's command line of a Raspberry Pi, when it is off; a copy of the line stays beside it."`
+	Disk    bool     `help:"Try how fast the disk of the data directory is: writes 16 MiB, reads them and takes them away."`
 	Root    string   `hidden:"" default:"/" type:"path" help:"Directory with the files of the machine."`
 }
 
@@ -35,7 +38,7 @@ func (c *doctorCmd) Run(s *cli.Streams) error {
 			roles = append(roles, doctor.Role(r))
 		}
 	}
-	found, err := examine(c.Root, c.DataDir, c.Listen, roles...)
+	found, err := examine(c.Root, c.DataDir, c.Listen, c.Disk, roles...)
 	if err != nil {
 		return err
 	}
@@ -61,8 +64,8 @@ func (c *doctorCmd) Run(s *cli.Streams) error {
 	return nil
 }
 
-// examine makes the doctor's checks of the machine whose files are below root.
-func examine(root, dataDir, listen string, roles ...doctor.Role) ([]doctor.Finding, error) {
+// examine makes the doctor's checks of the machine whose files are below root. With trial it tries the disk too.
+func examine(root, dataDir, listen string, trial bool, roles ...doctor.Role) ([]doctor.Finding, error) {
 	_, text, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %q is not [HOST]:PORT", listen)
@@ -71,13 +74,32 @@ func examine(root, dataDir, listen string, roles ...doctor.Role) ([]doctor.Findi
 	if err != nil || port == 0 {
 		return nil, fmt.Errorf("--listen %q has no port from 1 to 65535", listen)
 	}
-	return doctor.Examine(doctor.Machine{
+	m := doctor.Machine{
 		Root: os.DirFS(root), PageSize: os.Getpagesize(), Now: time.Now(), DataDir: dataDir, Port: uint16(port),
 		Space: func(dir string) (free, total int64, err error) {
 			space, err := storage.Look(dir)
 			return space.Free, space.Total, err
 		},
-	}, roles...), nil
+	}
+	if trial {
+		m.Speed = doctor.MeasureDisk
+	}
+	if root == "/" {
+		m.Sync = synchronised()
+	}
+	return doctor.Examine(m, roles...), nil
+}
+
+// synchronised asks the kernel whether something disciplines its clock, as timedatectl does.
+func synchronised() doctor.Sync {
+	var t unix.Timex // without a mode it only reads
+	if _, err := unix.Adjtimex(&t); err != nil {
+		return doctor.SyncUnknown
+	}
+	if t.Status&unix.STA_UNSYNC != 0 {
+		return doctor.Unsynced
+	}
+	return doctor.Synced
 }
 
 // printFindings prints a table, and below it what is to be done.

@@ -18,6 +18,7 @@ import (
 	"petrel.dev/petrel/hub"
 	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/backup"
+	"petrel.dev/petrel/internal/sdnotify"
 )
 
 // hubFlags are what `petrel hub` and `petrel up` share.
@@ -30,6 +31,7 @@ type hubFlags struct {
 	ServiceCIDR    string   `name:"service-cidr" default:"10.43.0.0/16" help:"Network of all Services." placeholder:"CIDR"`
 	StoreLimit     string   `default:"256Mi" help:"What all objects of the API may take in memory; beyond it only deletions and changes that make objects smaller are taken." placeholder:"SIZE"`
 	MaxPods        int      `default:"20000" help:"How many pods there may be; creations beyond are refused." placeholder:"N"`
+	MaxNodes       int      `default:"2000" help:"How many nodes there may be; further devices are refused." placeholder:"N"`
 	Backups        int      `default:"3" help:"How many nightly backups of the store are kept in DIR/backup; 0 makes none." placeholder:"N"`
 	BackupTo       string   `type:"path" help:"Directory, best on another disk, that backups of the whole hub are written to on a schedule, for petrel restore. They have the hub's keys in them." placeholder:"DIR"`
 	BackupSchedule string   `default:"0 4 * * *" help:"When they are written, in the form of cron, local time; only when something has changed." placeholder:"CRON"`
@@ -49,17 +51,14 @@ type hubFlags struct {
 
 func (f hubFlags) config(log *slog.Logger) (hub.Config, error) {
 	cfg := hub.Config{
-		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, EncryptSecrets: f.EncryptSecrets, Salvage: f.Salvage, Log: log,
+		DataDir: f.DataDir, Listen: f.Listen, Advertise: f.Advertise, Broker: f.Broker, Domain: f.ClusterDomain, MaxPods: f.MaxPods, MaxNodes: f.MaxNodes, Backups: f.Backups, EncryptionKeyFile: f.EncryptionKeyFile, EncryptSecrets: f.EncryptSecrets, Salvage: f.Salvage, Log: log,
 	}
 	limit, err := resource.ParseQuantity(f.StoreLimit)
 	if err != nil || limit.Value() <= 0 {
 		return cfg, fmt.Errorf("--store-limit %q is not a size such as 256Mi", f.StoreLimit)
 	}
 	cfg.StoreLimit = limit.Value()
-	if f.MaxPods < 1 {
-		return cfg, fmt.Errorf("--max-pods %d is less than 1", f.MaxPods)
-	}
-	for flag, n := range map[string]int{"--audit-log-maxsize": f.AuditLogMaxsize - 1, "--audit-log-maxbackup": f.AuditLogMaxbackup, "--audit-log-maxage": f.AuditLogMaxage} {
+	for flag, n := range map[string]int{"--max-pods": f.MaxPods - 1, "--max-nodes": f.MaxNodes - 1, "--audit-log-maxsize": f.AuditLogMaxsize - 1, "--audit-log-maxbackup": f.AuditLogMaxbackup, "--audit-log-maxage": f.AuditLogMaxage} {
 		if n < 0 {
 			return cfg, fmt.Errorf("%s is too small", flag)
 		}
@@ -112,6 +111,7 @@ func (c *hubCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	cfg.Notify = sdnotify.FromEnv()
 	h, err := hub.New(ctx, cfg)
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w; run as the user whom the data directory belongs to (mostly root: use sudo), or choose another --data-dir", err)

@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/progress"
 	"petrel.dev/petrel/internal/hello"
 )
 
@@ -64,7 +65,9 @@ func (c *imageImport) Run(ctx context.Context, s *cli.Streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, images.Close()) }()
 	take := func(from string, r io.Reader) error {
-		names, err := images.Import(ctx, r)
+		bar := progress.Start(s.Err, "importing "+filepath.Base(from), sizeOf(r), progress.Bytes)
+		names, err := images.Import(ctx, bar.Reader(r))
+		bar.End()
 		for _, n := range names {
 			fmt.Fprintf(s.Out, "%s imported\n", n)
 		}
@@ -97,6 +100,19 @@ func (c *imageImport) Run(ctx context.Context, s *cli.Streams) (err error) {
 	go func() { w.CloseWithError(writeHello(w, c.Hello)) }()
 	defer r.Close()
 	return take(c.Hello, r)
+}
+
+// sizeOf returns how many bytes a file has; 0 of what is no file, whose end is not known.
+func sizeOf(r io.Reader) int64 {
+	f, ok := r.(*os.File)
+	if !ok {
+		return 0
+	}
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return 0
+	}
+	return fi.Size()
 }
 
 func writeHello(w io.Writer, ref string) error {

@@ -20,6 +20,8 @@ import (
 	"petrel.dev/petrel/internal/cli"
 	"petrel.dev/petrel/internal/doctor"
 	"petrel.dev/petrel/internal/install"
+	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/nodename"
 )
 
 // targetFlags say where services are installed.
@@ -79,7 +81,27 @@ func (c *installAgentCmd) Run(ctx context.Context, kctx *kong.Context, s *cli.St
 	if _, err := os.Stat(filepath.Join(c.DataDir, "agent")); err != nil && !joins && !(install.Target{Root: c.Root}).Installed("agent") {
 		return errors.New("this machine has joined no hub yet: give --join or --join-file with what `petrel token create` prints on the hub")
 	}
+	if err := c.showName(s); err != nil {
+		return err
+	}
 	return c.install(ctx, s, "agent", c.DataDir, defaultListen, settings)
+}
+
+// showName prints what a pattern makes of this machine, before a service fails over it. In an image there is no machine yet.
+func (c *installAgentCmd) showName(s *cli.Streams) error {
+	pattern := nodename.Pattern(c.NodeName)
+	if t, err := jointoken.Parse(c.Join); err == nil && pattern == "" {
+		pattern = t.Names
+	}
+	if c.Root != "/" || pattern.IsPlain() {
+		return nil
+	}
+	name, err := pattern.Name(os.DirFS("/"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "The node's name by the pattern %s is %s.\n", pattern, name)
+	return nil
 }
 
 // defaultListen is an address for the checks of an agent, which do not look at it.
@@ -126,6 +148,11 @@ func (f *installFlags) install(ctx context.Context, s *cli.Streams, role install
 	if err := target.Install(ctx, install.Service{Role: role, Binary: self, Settings: settings}); err != nil {
 		return err
 	}
+	if f.Root == "/" && role == "hub" {
+		if err := waitForHub(ctx, dataDir, listen); err != nil {
+			return err
+		}
+	}
 	if f.Root == "/" {
 		fmt.Fprintf(s.Out, "petrel-%s runs, and starts with this machine.\n", role)
 	} else {
@@ -136,7 +163,7 @@ func (f *installFlags) install(ctx context.Context, s *cli.Streams, role install
 
 // check makes the doctor's checks, and prints what is not in order. A failure is an error unless it was mended or is to be ignored.
 func (f *installFlags) check(s *cli.Streams, role doctor.Role, dataDir, listen string) error {
-	found, err := examine("/", dataDir, listen, role)
+	found, err := examine("/", dataDir, listen, true, role)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/contexts"
+	"petrel.dev/petrel/internal/cli/defaults"
+	"petrel.dev/petrel/internal/cli/message"
 	"petrel.dev/petrel/internal/cli/top"
 )
 
@@ -31,8 +34,9 @@ type program struct {
 	Version    versionCmd    `cmd:"" group:"machine" help:"Print what this Petrel is, and the hub's version."`
 
 	cli.Commands
-	Top   top.Top  `cmd:"" group:"fleet" help:"Show what nodes and pods use."`
-	Token tokenCmd `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
+	Config contexts.Config `cmd:"" group:"fleet" help:"Show and change which hubs a kubeconfig names, and which is used."`
+	Top    top.Top         `cmd:"" group:"fleet" help:"Show what nodes and pods use."`
+	Token  tokenCmd        `cmd:"" group:"fleet" help:"Create, list and end the tokens that devices join with, and those of users."`
 
 	Complete completeCmd `cmd:"" hidden:"" name:"__complete" help:"What the script of completion asks."`
 	Docs     docsCmd     `cmd:"" hidden:"" help:"Write the man pages and docs/cli.md."`
@@ -64,7 +68,7 @@ func run(args []string, s *cli.Streams) int {
 	options := append(tree(),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(c int) { code = c }),
-		kong.Resolvers(configFiles("/etc/petrel")),
+		kong.Resolvers(defaults.BelowEnvironment(configFiles("/etc/petrel")), defaults.BelowEnvironment(defaults.Resolver(defaults.Path()))),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(s),
 	)
@@ -76,6 +80,10 @@ func run(args []string, s *cli.Streams) int {
 	kctx, err := parser.Parse(flagsFirst(parser.Model, commandFirst(parser.Model, args)))
 	if code >= 0 { // --help has been answered
 		return code
+	}
+	if file, ok := errors.AsType[*defaults.Error](err); ok {
+		fmt.Fprintln(s.Err, "petrel:", file)
+		return 2
 	}
 	if err != nil {
 		fmt.Fprintln(s.Err, "petrel:", suggested(plainly(err), parser.Model, args))
@@ -98,11 +106,11 @@ func run(args []string, s *cli.Streams) int {
 		return 130
 	case errors.As(err, &exit):
 		if exit.Err != nil {
-			fmt.Fprintln(s.Err, "petrel:", cli.Message(exit.Err))
+			fmt.Fprintln(s.Err, "petrel:", message.Of(exit.Err))
 		}
 		return exit.Code
 	}
-	fmt.Fprintln(s.Err, "petrel:", cli.Message(err))
+	fmt.Fprintln(s.Err, "petrel:", message.Of(err))
 	return 1
 }
 
@@ -113,7 +121,7 @@ func tree() []kong.Option {
 		kong.Description("Petrel turns Raspberry Pi-class machines into a container fleet that keeps working when its links do not. " +
 			"You drive it with the Kubernetes API: kubectl, helm and the commands below.\n\n" +
 			"Start with `petrel up` on one machine, as root; then `petrel get nodes`. " +
-			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR.\n\n" +
+			"Every flag can be given as an environment variable too: --data-dir is PETREL_DATA_DIR. Defaults of the commands on the fleet stand in ~/.config/petrel/config.yaml.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted; exec ends with the command's own, diff with 1 when something differs."),
 		kong.DefaultEnvars("PETREL"),
 		kong.ValueFormatter(helpText),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -16,11 +17,19 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// examples is where scripts find the examples of the repository.
+const examples = "../../examples"
+
 // TestScripts holds what a person meets at the prompt, where no cluster is needed for it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
+			dir, err := filepath.Abs(examples)
+			if err != nil {
+				return err
+			}
+			e.Setenv("EXAMPLES", dir)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("PETREL_DATA_DIR", e.WorkDir+"/none")
 			return nil

@@ -14,6 +14,7 @@ import (
 
 	"petrel.dev/petrel/hub"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/nodename"
 )
 
 // upCmd is a whole cluster in one process. The agent joins its hub as any other would: through the port, with a token.
@@ -43,6 +44,11 @@ func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error
 			return fmt.Errorf("the machine's host name: %w; give one with --node-name", err)
 		}
 		nodeConfig.NodeName = strings.ToLower(name)
+	}
+	if name := nodename.Pattern(nodeConfig.NodeName); !name.IsPlain() {
+		if nodeConfig.NodeName, err = name.Name(os.DirFS("/")); err != nil {
+			return err
+		}
 	}
 	h, err := hub.New(ctx, hubConfig)
 	if err != nil {

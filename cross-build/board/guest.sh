@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What runs on an emulated board, as its first process. The last line on the console is "board: PASS" or "board: FAIL".
+# What runs on an emulated board, as its first process, or before OpenRC as that. The last line on the console is "board: PASS" or "board: FAIL".
 # `guest.sh packages` prints the packages whose tests are run.
 set -u
 
@@ -15,7 +15,6 @@ machine() {
   mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
   mount -t tmpfs shm /dev/shm
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
-  mkdir /sys/fs/cgroup/board && echo $$ >/sys/fs/cgroup/board/cgroup.procs
   echo board >/proc/sys/kernel/hostname
   modprobe virtio_net 2>/dev/null
   ip link set lo up
@@ -38,12 +37,48 @@ tests() {
   [ -z "$bad" ] || { echo "tests fail:$bad"; return 1; }
 }
 
+# openrc becomes OpenRC. Debian has neither its runlevels nor the services that Petrel's depend on as OpenRC's own distributions do;
+# network and mounts are there already.
+openrc() {
+  printf '#!/sbin/openrc-run\ndepend() { :; }\nstart() { :; }\n' >/etc/init.d/localmount
+  printf '#!/sbin/openrc-run\ncommand=/bin/bash\ncommand_args="/board/services.sh openrc"\ncommand_background=yes\npidfile=/run/board.pid\n' >/etc/init.d/board
+  chmod 755 /etc/init.d/localmount /etc/init.d/board
+  ln -sf /etc/init.d/localmount /etc/runlevels/boot/
+  ln -sf /etc/init.d/board /etc/runlevels/default/
+  exec /sbin/openrc-init
+}
+
+# argument NAME: its value on the kernel's command line.
+argument() { tr ' ' '\n' </proc/cmdline | sed -n "s/^board\.$1=//p"; }
+
+# node is a node of test/boards until the power goes. Each ten seconds it says what runs and how much agent and containerd take.
+node() {
+  local join
+  join=$(argument join)
+  /board/petrel agent --data-dir /var/lib/petrel --node-name board --plain-http-registry "$(argument registry)" ${join:+--join "$join"} &
+  while sleep 10; do
+    echo "board: $(pgrep -c -x pod) pods run, the agent takes $(taken agent), containerd $(taken containerd)"
+  done
+}
+
+# taken agent|containerd: RSS and the anonymous part of it, in KiB.
+taken() {
+  local pid
+  case $1 in
+    agent) pid=$(pgrep -o -f '^/board/petrel agent') ;;
+    *) pid=$(pgrep -o -x "$1") ;;
+  esac
+  awk '/^VmRSS|^RssAnon/ { v[$1] = $2 } END { printf "%d (%d) KiB", v["VmRSS:"], v["RssAnon:"] }' "/proc/${pid:-0}/status" 2>/dev/null
+}
+
 machine
+[ "$(argument checks)" != openrc ] || openrc
+mkdir /sys/fs/cgroup/board && echo $$ >/sys/fs/cgroup/board/cgroup.procs
 echo "board: $(uname -srm), $(awk '/MemTotal/ { print int($2 / 1024) " MiB" }' /proc/meminfo), $(containerd --version | cut -d' ' -f3), $(runc --version | head -n1)"
 echo "board: cgroup controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
 mkdir -p /var/tmp
 failed=
-for check in $(tr ' ' '\n' </proc/cmdline | sed -n 's/^board.checks=//p' | tr , ' '); do
+for check in $(argument checks | tr , ' '); do
   echo "board: == $check"
   ("$check") || failed="$failed $check"
   echo "board: == $check done after ${SECONDS}s"

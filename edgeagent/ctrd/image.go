@@ -65,12 +65,17 @@ func (r *Runtime) imageOf(ref string, img client.Image) cruntime.Image {
 
 // Image implements podrun.Runtime.
 func (r *Runtime) Image(ctx context.Context, ref string) (cruntime.Image, error) {
+	return r.present(ctx, ref, toRun)
+}
+
+// present returns an image that is here, unpacked.
+func (r *Runtime) present(ctx context.Context, ref string, as use) (cruntime.Image, error) {
 	ctx = r.ns(ctx)
 	img, err := r.image(ctx, ref)
 	if err != nil {
 		return cruntime.Image{}, err
 	}
-	if err := foreign(ref, platformsOf(ctx, r.client.ContentStore(), img.Target(), maxNesting)); err != nil {
+	if err := as.fits(ref, img.Target(), platformsOf(ctx, r.client.ContentStore(), img.Target(), maxNesting)); err != nil {
 		return cruntime.Image{}, fmt.Errorf("%w: %w", cruntime.ErrNotFound, err)
 	}
 	// A pull that was cut off may have left the name without all that belongs to it.
@@ -122,13 +127,18 @@ func (p patient) Resolve(ctx context.Context, ref string) (string, ocispec.Descr
 
 // Pull implements podrun.Runtime.
 func (r *Runtime) Pull(ctx context.Context, ref string, creds []cruntime.Credential) (cruntime.Image, error) {
+	return r.fetch(ctx, ref, toRun, creds)
+}
+
+// fetch pulls an image with one credential after another, and then without.
+func (r *Runtime) fetch(ctx context.Context, ref string, as use, creds []cruntime.Credential) (cruntime.Image, error) {
 	name, err := fullName(ref)
 	if err != nil {
 		return cruntime.Image{}, err
 	}
 	ctx = r.ns(ctx)
-	ask := question{ref: ref, name: name, stall: stallAfter}
-	if _, err := r.Image(ctx, ref); err == nil {
+	ask := question{ref: ref, name: name, as: as, stall: stallAfter}
+	if _, err := r.present(ctx, ref, as); err == nil {
 		ask.by, ask.stall = time.Now().Add(patience), stallPresent
 	} else if err := r.spare(); err != nil {
 		return cruntime.Image{}, err
@@ -160,6 +170,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, creds []cruntime.Credent
 // question is what a registry is asked for.
 type question struct {
 	ref, name string        // as the pod has it, and in full
+	as        use           // what the image is wanted for
 	by        time.Time     // when the registry must have said what the image is; zero: no bound
 	stall     time.Duration // how long it may then go without a byte
 }
@@ -186,7 +197,7 @@ func (r *Runtime) pull(ctx context.Context, q question, c cruntime.Credential) (
 		resolver = patient{resolver, q.by}
 	}
 	img, err := r.client.Pull(ctx, q.name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
-		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(q.ref)))
+		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(q.ref, q.as)))
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = fmt.Errorf("%w: %w", errStalled, cause)
 	}

@@ -29,6 +29,7 @@ type bench struct {
 	t       *testing.T
 	runtime *Runtime
 	manager *podrun.Manager
+	dir     string // of its pods
 	set     []wire.Object
 
 	mu       sync.Mutex
@@ -45,9 +46,9 @@ func (noNetwork) Detach(context.Context, string) error { return nil }
 
 func newBench(t *testing.T) *bench {
 	r := private(t)
-	b := &bench{t: t, runtime: r, statuses: map[string]corev1.PodStatus{}}
 	dir := filepath.Join(t.TempDir(), "pods")
-	b.manager = podrun.NewManager(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: "n", PodPidsLimit: 64,
+	b := &bench{t: t, runtime: r, dir: dir, statuses: map[string]corev1.PodStatus{}}
+	b.manager = podrun.NewManager(podrun.Config{Runtime: r, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir, Images: r.VolumeImages()}, VolumeImages: r.VolumeImages(), Dir: dir, NodeName: "n", PodPidsLimit: 64,
 		NodeIPs: func() []string { return []string{"127.0.0.1"} }, DNS: podspec.DNS{Domain: "cluster.local"},
 		Report: b.report, Forget: func(wire.ID) error { return nil }, Logs: r.Logs(),
 		Dial: func(ctx context.Context, _, _ string, port int) (net.Conn, error) {
@@ -60,16 +61,22 @@ func newBench(t *testing.T) *bench {
 	t.Cleanup(func() {
 		b.set = nil
 		b.apply()
-		for end := time.Now().Add(runtimetest.Hope); b.manager.Running() > 0; time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Error("pods are left")
-				break
-			}
-		}
+		b.empty()
 		cancel()
 		<-done
 	})
 	return b
+}
+
+// empty waits until all pods have gone.
+func (b *bench) empty() {
+	b.t.Helper()
+	for end := time.Now().Add(runtimetest.Hope); b.manager.Running() > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Error("pods are left")
+			return
+		}
+	}
 }
 
 func (b *bench) report(o wire.Object) error {

@@ -123,9 +123,26 @@ func foreign(ref string, list []ocispec.Platform) error {
 	return &cruntime.PlatformError{Image: ref, Have: names(list), Machine: names([]ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())})[0]}
 }
 
+// use is what an image is wanted for.
+type use int
+
+const (
+	toRun   use = iota // the root file system of a container
+	toMount            // a volume
+)
+
+// fits returns the error of an image that is for other machines only. One that is mounted is data: whatever machine a single manifest names
+// is as good as another; of an index containerd takes the entry for this machine, so that must be there.
+func (u use) fits(ref string, desc ocispec.Descriptor, list []ocispec.Platform) error {
+	if u == toMount && images.IsManifestType(desc.MediaType) {
+		return nil
+	}
+	return foreign(ref, list)
+}
+
 // refuseForeign ends a pull of an image that is for other machines as soon as its description is here, before any layer:
 // containerd itself would only look at the platforms of an index.
-func (r *Runtime) refuseForeign(ref string) func(images.Handler) images.Handler {
+func (r *Runtime) refuseForeign(ref string, as use) func(images.Handler) images.Handler {
 	store := r.client.ContentStore()
 	return func(h images.Handler) images.Handler {
 		return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
@@ -144,7 +161,7 @@ func (r *Runtime) refuseForeign(ref string) func(images.Handler) images.Handler 
 				}
 			}
 			if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) {
-				if e := foreign(ref, platformsOf(ctx, store, desc, maxNesting)); e != nil {
+				if e := as.fits(ref, desc, platformsOf(ctx, store, desc, maxNesting)); e != nil {
 					return nil, e
 				}
 			}

@@ -260,7 +260,7 @@ func TestLargeDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetched := 0
-	handle := (&Runtime{client: c}).refuseForeign("img:1")(images.HandlerFunc(func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	handle := (&Runtime{client: c}).refuseForeign("img:1", toRun)(images.HandlerFunc(func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		fetched++
 		return nil, nil
 	}))

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // TestRecursiveReadOnly checks that what is mounted below a volume's directory is read-only too, where a container's mount says
@@ -43,7 +44,7 @@ func TestRecursiveReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		for end := time.Now().Add(20 * time.Second); !strings.HasSuffix(got, "\n") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(runtimetest.Hope); !strings.HasSuffix(got, "\n") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if list, err := r.Containers(context.Background(), "ro"); err != nil || len(list) == 0 {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
 // TestFullDisk checks that a container goes on, and so does its log, when a disk that was full has space again.
@@ -36,7 +37,7 @@ func TestFullDisk(t *testing.T) {
 	lines := func() int { return strings.Count(readLog(r)(t, path), "\n") }
 	wait := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(runtimetest.Hope); !ok(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("never: " + what)
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/nodename"
 )
 
 // epochBlock is how many epochs are reserved with one write: connections are many, writes wear flash.
@@ -31,11 +32,13 @@ const maxAddresses = 8
 type hubFile struct {
 	Version int `json:"version"`
 	jointoken.Cluster
-	Node     string `json:"node,omitempty"`
-	History  string `json:"history,omitempty"`
-	TokenID  string `json:"tokenID,omitempty"`
-	Secret   string `json:"secret,omitempty"`
-	Reserved uint64 `json:"epochsReserved"`
+	Node    string `json:"node,omitempty"`
+	History string `json:"history,omitempty"`
+	TokenID string `json:"tokenID,omitempty"`
+	Secret  string `json:"secret,omitempty"`
+	// Names is the pattern of the token: a device that is started again before its first welcome may not have that any more.
+	Names    nodename.Pattern `json:"names,omitempty"`
+	Reserved uint64           `json:"epochsReserved"`
 }
 
 // ErrNoHub is a device that has never joined and has no token.
@@ -68,7 +71,7 @@ func LoadHub(dir, token string) (*Hub, error) {
 		}
 		h.given = t
 		if !known || h.state.TokenID != t.TokenID {
-			h.state.Version, h.state.Cluster, h.state.TokenID, h.state.Secret = 1, t.Cluster, t.TokenID, t.Secret
+			h.state.Version, h.state.Cluster, h.state.TokenID, h.state.Secret, h.state.Names = 1, t.Cluster, t.TokenID, t.Secret, t.Names
 			if err := h.save(); err != nil {
 				return nil, err
 			}
@@ -80,6 +83,19 @@ func LoadHub(dir, token string) (*Hub, error) {
 	}
 	h.epoch = h.state.Reserved
 	return h, nil
+}
+
+// Naming returns what the name of the device with this directory may come from, before anything is made there: the name that the hub
+// knows it by, empty before the first welcome, and the pattern of its token. What cannot be read is left out: LoadHub reports it.
+func Naming(dir, token string) (joined string, names nodename.Pattern) {
+	var state hubFile
+	if b, err := os.ReadFile(filepath.Join(dir, "hub")); err == nil && json.Unmarshal(b, &state) == nil {
+		joined, names = state.Node, state.Names
+	}
+	if t, err := jointoken.Parse(token); err == nil {
+		names = t.Names
+	}
+	return joined, names
 }
 
 func (h *Hub) save() error {

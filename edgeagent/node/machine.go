@@ -92,22 +92,6 @@ func osImage(root string) string {
 	return "Linux"
 }
 
-// board names the board from the device tree, in the form of a label value: "raspberry-pi-4-model-b-rev-1.4". PCs have
-// none.
-func board(root string) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(readText(root + "/proc/device-tree/model")) {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.':
-			b.WriteRune(r)
-		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
-			b.WriteByte('-')
-		}
-	}
-	s := b.String()
-	return strings.Trim(s[:min(len(s), 63)], "-.")
-}
-
 // findAddresses finds the node's addresses: those given, or the source of the default route of each family, or the
 // first global address of a real interface.
 func (n *Node) findAddresses() {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/buildinfo"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/stall"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -81,6 +83,8 @@ type Node struct {
 	info     corev1.NodeSystemInfo
 	labels   map[string]string
 	kick     chan struct{}
+	root     fs.FS      // the files below cfg.Root
+	round    stall.Work // of Run
 
 	mu         sync.Mutex
 	addresses  []netip.Addr
@@ -102,28 +106,26 @@ func New(cfg Config) (*Node, error) {
 	if cfg.MaxPods == 0 {
 		cfg.MaxPods = 110
 	}
-	n := &Node{cfg: cfg, kick: make(chan struct{}, 1), pressed: map[corev1.NodeConditionType]time.Time{}}
+	n := &Node{round: stall.Work{Name: "node status"}, cfg: cfg, root: os.DirFS(cfg.Root), kick: make(chan struct{}, 1), pressed: map[corev1.NodeConditionType]time.Time{}}
 	mem, err := meminfo(cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(cfg.DataDir, &fs); err != nil {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(cfg.DataDir, &disk); err != nil {
 		return nil, fmt.Errorf("node: space of %s: %w", cfg.DataDir, err)
 	}
 	n.capacity = corev1.ResourceList{
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 		corev1.ResourceMemory:           *resource.NewQuantity(mem["MemTotal"], resource.BinarySI),
-		corev1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*int64(fs.Bsize), resource.BinarySI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(int64(disk.Blocks)*int64(disk.Bsize), resource.BinarySI),
 		corev1.ResourcePods:             *resource.NewQuantity(cfg.MaxPods, resource.DecimalSI),
 	}
 	n.info = systemInfo(cfg.Root)
 	n.info.ContainerRuntimeVersion = cfg.RuntimeVersion
 	n.info.KubeletVersion = buildinfo.GitVersion()
 	n.labels = map[string]string{corev1.LabelArchStable: runtime.GOARCH, corev1.LabelOSStable: "linux", corev1.LabelHostname: cfg.Name}
-	if b := board(cfg.Root); b != "" {
-		n.labels[kube.BoardLabel] = b
-	}
+	maps.Copy(n.labels, boardLabels(n.root))
 	if cfg.ArchVariant != "" {
 		n.labels[kube.ArchVariantLabel] = cfg.ArchVariant
 	}
@@ -164,6 +166,7 @@ func (n *Node) Run(ctx context.Context, report func(wire.Object) error) error {
 	defer tick.Stop()
 	var last uint64
 	for {
+		n.round.Begin()
 		n.findAddresses()
 		obj, sum, err := n.object()
 		if err == nil && sum != last {
@@ -171,6 +174,7 @@ func (n *Node) Run(ctx context.Context, report func(wire.Object) error) error {
 				last = sum
 			}
 		}
+		n.round.End()
 		if err != nil {
 			return fmt.Errorf("node status: %w", err)
 		}
@@ -182,6 +186,9 @@ func (n *Node) Run(ctx context.Context, report func(wire.Object) error) error {
 		}
 	}
 }
+
+// Stuck returns an error when one look at the machine has gone on for longer than limit.
+func (n *Node) Stuck(limit time.Duration) error { return n.round.Stuck(limit) }
 
 // object is the report, and a sum of it that leaves out when it was made.
 func (n *Node) object() (wire.Object, uint64, error) {
@@ -245,12 +252,7 @@ func (n *Node) check() []corev1.NodeCondition {
 		list = append(list, c)
 	}
 	pressure := func(kind corev1.NodeConditionType, now time.Time, on bool, bad, good, text string) {
-		if on {
-			n.pressed[kind] = now
-		} else if at, ok := n.pressed[kind]; ok && now.Sub(at) < calm {
-			on = true
-		}
-		if on {
+		if n.lasting(kind, now, on, calm) {
 			set(kind, true, bad, "the node has "+strings.TrimPrefix(text, "no "))
 		} else {
 			set(kind, false, good, "the node has "+text)
@@ -260,6 +262,7 @@ func (n *Node) check() []corev1.NodeCondition {
 	pressure(corev1.NodeMemoryPressure, now, err == nil && mem["MemAvailable"] < minMemory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "no memory pressure")
 	pressure(corev1.NodeDiskPressure, now, n.shortOfDisk(), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "no disk pressure")
 	pressure(corev1.NodePIDPressure, now, shortOfPIDs(n.cfg.Root), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "no process ID pressure")
+	n.boardConditions(now, set)
 	if n.cfg.NoMemoryLimits != "" {
 		set("petrel.dev/MemoryLimits", false, n.cfg.NoMemoryReason, "memory limits cannot be kept on this node: "+n.cfg.NoMemoryLimits)
 	}

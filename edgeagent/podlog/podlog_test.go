@@ -62,7 +62,7 @@ func read(t *testing.T, p *Pump, path string, o Options) string {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("never: " + what)
 		}
@@ -158,7 +158,7 @@ func TestRotationAndFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	followed := make(chan string, 1)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	started := make(chan struct{})
 	go func() {

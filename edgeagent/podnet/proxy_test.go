@@ -182,7 +182,7 @@ func largeTransfer(t *testing.T, from, to Attachment) {
 			return
 		}
 		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		n, b := 0, make([]byte, 1<<16)
 		for {
 			m, err := c.Read(b)

@@ -21,7 +21,7 @@ func (m *Manager) Images() []string {
 	return out
 }
 
-// ImagesOf are the images that a pod names.
+// ImagesOf are the images that a pod names, for its containers and as volumes.
 func ImagesOf(pod *corev1.Pod) []string {
 	var out []string
 	for i := range pod.Spec.InitContainers {
@@ -32,6 +32,11 @@ func ImagesOf(pod *corev1.Pod) []string {
 	}
 	for i := range pod.Spec.EphemeralContainers {
 		out = append(out, pod.Spec.EphemeralContainers[i].Image)
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil {
+			out = append(out, v.Reference)
+		}
 	}
 	return out
 }

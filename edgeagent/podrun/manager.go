@@ -45,6 +45,8 @@ type Config struct {
 	Runtime cruntime.Runtime
 	Network Network
 	Volumes *volume.Mounter
+	// VolumeImages has images that are volumes, for Volumes to mount; nil: Runtime has.
+	VolumeImages pull.Runtime
 	// Dir holds one directory for each pod, named by UID.
 	Dir      string
 	NodeName string
@@ -108,8 +110,11 @@ func NewManager(cfg Config) *Manager {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.VolumeImages == nil {
+		cfg.VolumeImages = cfg.Runtime
+	}
 	m := &Manager{cfg: cfg, pods: map[string]*handle{},
-		starts: slots.New(max(2, runtime.NumCPU()), startTurn, 0), pulls: pull.New(cfg.Runtime, cfg.Now),
+		starts: slots.New(max(2, runtime.NumCPU()), startTurn, 0), pulls: pull.New(cfg.Runtime, cfg.VolumeImages, cfg.Now),
 		limits: make(chan struct{}, 1),
 		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
 	}

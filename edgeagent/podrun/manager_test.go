@@ -59,9 +59,7 @@ func (fakeNet) Detach(context.Context, string) error { return nil }
 
 // fakeIn is a fake runtime that keeps its files where the test's are.
 func fakeIn(t *testing.T, images ...string) *runtimetest.Fake {
-	f := runtimetest.NewFake(images...)
-	f.Dir = t.TempDir()
-	return f
+	return runtimetest.NewFake(t.TempDir(), images...)
 }
 
 func newNode(t *testing.T, change ...func(*podrun.Config)) *node {

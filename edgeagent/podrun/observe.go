@@ -8,7 +8,6 @@ import (
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podrun/lifecycle"
 	"petrel.dev/petrel/edgeagent/podrun/pull"
-	"petrel.dev/petrel/internal/kube"
 )
 
 // observe asks the runtime for the pod's containers, reads the termination messages of those that have ended, and takes what
@@ -67,20 +66,20 @@ func (w *worker) containers(ctx context.Context) ([]cruntime.Container, error) {
 
 // retryImages ends the back-off of images that have come in another way, by an import for example.
 func (w *worker) retryImages(ctx context.Context, pod *corev1.Pod) {
-	var failed []lifecycle.Image
-	for name, img := range w.mem.Images {
-		c := kube.ContainerNamed(pod, name)
-		if img.Fail.Reason != "" && !img.Fail.Fault && !img.InFlight && c != nil && c.Image == img.Ref && pull.Policy(c) != corev1.PullAlways {
-			failed = append(failed, img)
+	var failed []wantedImage
+	for key, img := range w.mem.Images {
+		want, ok := imageOf(pod, key)
+		if ok && img.Fail.Reason != "" && !img.Fail.Fault && !img.InFlight && want.ref == img.Ref && pull.Policy(want.ref, want.policy) != corev1.PullAlways {
+			failed = append(failed, want)
 		}
 	}
 	for _, img := range failed {
-		if _, err := w.m.cfg.Runtime.Image(ctx, img.Ref); err != nil {
+		if !w.m.pulls.Here(ctx, img.ref, img.mount) {
 			continue
 		}
-		for name, have := range w.mem.Images {
-			if have.Ref == img.Ref && !have.InFlight {
-				delete(w.mem.Images, name)
+		for key, have := range w.mem.Images {
+			if want, ok := imageOf(pod, key); ok && want.mount == img.mount && have.Ref == img.ref && !have.InFlight {
+				delete(w.mem.Images, key)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podrun"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/svcproxy"
 )
 
@@ -323,7 +324,8 @@ func TestResolver(t *testing.T) {
 	})
 }
 
-// TestReadinessGates checks that a pod is ready when its containers are and others have said so too.
+// TestReadinessGates checks that a pod is ready when its containers are and the conditions of others are True, and only as long. Those conditions
+// are not the node's to report.
 func TestReadinessGates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -334,19 +336,29 @@ func TestReadinessGates(t *testing.T) {
 		ready := func() string {
 			for _, c := range n.statusOf("p").Conditions {
 				if c.Type == corev1.PodReady {
-					return string(c.Status) + " " + c.Reason
+					return string(c.Status) + " " + c.Reason + c.Message
 				}
 			}
 			return ""
 		}
 		n.started(pod)
-		if got := ready(); got != "False ReadinessGatesNotReady" {
+		if got := ready(); got != `False ReadinessGatesNotReadycorresponding condition of pod readiness gate "example.test/lb" does not exist.` {
 			t.Errorf("before the gate: %s", got)
 		}
-		pod.Status.Conditions = []corev1.PodCondition{{Type: "example.test/lb", Status: corev1.ConditionTrue}}
-		n.started(pod)
-		if got := ready(); got != "True " {
-			t.Errorf("after it: %s", got)
+		for _, c := range []struct {
+			status corev1.ConditionStatus
+			want   string
+		}{{corev1.ConditionTrue, "True "}, {corev1.ConditionFalse, `False ReadinessGatesNotReadythe status of pod readiness gate "example.test/lb" is not "True", but False`},
+			{corev1.ConditionTrue, "True "}} {
+			pod = pod.DeepCopy()
+			pod.Status.Conditions = []corev1.PodCondition{{Type: "example.test/lb", Status: c.status}}
+			n.started(pod)
+			if got := ready(); got != c.want {
+				t.Errorf("%s: %s", c.status, got)
+			}
+		}
+		if kube.FindCondition(n.statusOf("p").Conditions, "example.test/lb") != nil {
+			t.Error("the node reports a condition that is not its own")
 		}
 	})
 }

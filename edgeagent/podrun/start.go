@@ -30,6 +30,10 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action)
 		w.mem.Starts[c.Name] = lifecycle.Failure{Reason: reason, Message: err.Error(), Retry: m.cfg.Now().Add(delay), Delay: delay}
 		m.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
+	if err := w.mountImages(ctx, pod, c); err != nil {
+		fail(reasonCreate, err)
+		return
+	}
 	attempt := podspec.Attempt{Pod: pod, Container: c, Number: a.Attempt, Target: a.Target, Set: m.want.Load().set, Place: placeOf(sb), Volumes: m.cfg.Volumes, LogPath: w.logPath(c.Name, a.Attempt)}
 	spec, err := atMost(w, ctx, stepLimit, "finding what container "+c.Name+" mounts", func(context.Context) (described, error) {
 		return w.containerSpec(attempt)
@@ -64,6 +68,22 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action)
 	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
 		w.postStart(ctx, pod, c, id)
 	}
+}
+
+// mountImages mounts the images that a container has as volumes. When that fails they are asked for again before the next try: an image may have
+// been removed by hand.
+func (w *worker) mountImages(ctx context.Context, pod *corev1.Pod, c *corev1.Container) error {
+	list := kube.ImageVolumes(pod, c)
+	if len(list) == 0 {
+		return nil
+	}
+	err := w.try(ctx, startLimit, "mounting images", func(ctx context.Context) error { return w.m.cfg.Volumes.MountImages(ctx, pod, c) })
+	if err != nil {
+		for _, v := range list {
+			delete(w.mem.Images, lifecycle.VolumeImage(v.Name))
+		}
+	}
+	return err
 }
 
 // placeOf returns a sandbox as specs name it.

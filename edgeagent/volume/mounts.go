@@ -56,27 +56,32 @@ func unmountBelow(base, sub string) error {
 	} else if err != nil {
 		return err
 	}
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	points, err := mountPoints()
 	if err != nil {
 		return err
 	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	var points []string
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 5 {
+	for _, p := range slices.Backward(points) {
+		if !strings.HasPrefix(p, filepath.Join(real, sub)+"/") {
 			continue
 		}
-		p := unescape.Replace(f[4])
-		if strings.HasPrefix(p, filepath.Join(real, sub)+"/") {
-			points = append(points, p)
-		}
-	}
-	slices.Reverse(points)
-	for _, p := range points {
 		if err := unmount(p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// mountPoints returns where file systems are mounted, by the kernel's own list, in the order in which they were mounted.
+func mountPoints() (points []string, err error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			points = append(points, unescape.Replace(f[4]))
+		}
+	}
+	return points, nil
 }

@@ -43,6 +43,7 @@ type Request struct {
 	Dir    string // where the volume is, on a disk of the node; the plug-in makes it
 	Source Source
 	Local  *localvolume.Store // the volumes of the built-in provisioner
+	Images Images             // nil: none, as where volumes are only unmounted to be mounted again
 	// Allocatable is what the node has for pods: it bounds what is in memory, and stands in for limits that are not set.
 	Allocatable corev1.ResourceList
 }
@@ -63,6 +64,7 @@ var kinds = []kind{
 	{"projected", projected{}},
 	{"persistentVolumeClaim", claim{}},
 	{"ephemeral", claim{ephemeral: true}},
+	{"image", image{}},
 }
 
 // pluginFor returns the plug-in of a volume, or an error with the kinds that there are.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,7 @@ func TestPlugins(t *testing.T) {
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", Audience: "vault"}}}}}, true, 3},
 		"persistentVolumeClaim": {corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data", ReadOnly: true}}, true, 1},
 		"ephemeral":             {corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}, false, 1},
+		"image":                 {corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "data:1"}}, true, 0},
 	}
 	claims := func() map[string]*kube.NodeClaim {
 		return map[string]*kube.NodeClaim{"data": claimed(localVolume("pvc-1", "edge")), "p-v": ownClaim(claimed(localVolume("pvc-2", "edge")), "u")}
@@ -60,10 +62,12 @@ func TestPlugins(t *testing.T) {
 				t.Error("it supports every volume")
 			}
 			m, pod := mounter(t), podWith(v)
+			pod.Spec.Containers = []corev1.Container{{Name: "c", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}}}
+			m.Images = &images{from: host}
 			src := objects{cms: cm(map[string]string{"a": "1"}), secrets: map[string]*corev1.Secret{"sec": {Data: map[string][]byte{"s": []byte("S")}}},
 				tokens: map[string]*wire.Token{"u/vault": {Token: "T"}}, claims: claims(), node: thisNode("edge")}
 			for range 2 { // again changes nothing
-				if err := m.Sync(t.Context(), pod, src); err != nil {
+				if err := errors.Join(m.Sync(t.Context(), pod, src), m.MountImages(t.Context(), pod, &pod.Spec.Containers[0])); err != nil {
 					t.Fatal(err)
 				}
 			}

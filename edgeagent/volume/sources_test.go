@@ -12,7 +12,7 @@ import (
 // TestOtherSourcesAreRefused checks that a kind of volume that is not made here holds the pod back and says what there is; none
 // is an empty directory in silence. Kinds that upstream adds are seen here without a change.
 func TestOtherSourcesAreRefused(t *testing.T) {
-	served := []string{"HostPath", "EmptyDir", "Secret", "DownwardAPI", "ConfigMap", "Projected", "PersistentVolumeClaim", "Ephemeral"}
+	served := []string{"HostPath", "EmptyDir", "Secret", "DownwardAPI", "ConfigMap", "Projected", "PersistentVolumeClaim", "Ephemeral", "Image"}
 	typ := reflect.TypeFor[corev1.VolumeSource]()
 	for i := range typ.NumField() {
 		name := typ.Field(i).Name

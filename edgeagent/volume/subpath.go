@@ -30,7 +30,7 @@ func (m *Mounter) subPath(podUID string, v *corev1.Volume, root, sub string) (st
 	defer r.Close()
 	sub = filepath.Clean(sub)
 	f, err := openPath(r, sub)
-	if errors.Is(err, os.ErrNotExist) { // in a volume made of API objects too: an optional file that is not there yet
+	if errors.Is(err, os.ErrNotExist) && v.Image == nil { // in a volume made of API objects too: an optional file that is not there yet
 		if err = makeLike(r, sub); err == nil {
 			f, err = openPath(r, sub)
 		}

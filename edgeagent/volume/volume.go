@@ -54,10 +54,12 @@ func (e *Error) Unwrap() error { return e.Err }
 // Mounter makes volumes below Dir, the directory of all pods. Allocatable stands in for limits that a container does not
 // set when the downward API is asked for them, and bounds what is in memory.
 //
-// Local has the volumes of the built-in provisioner. It may be nil where no pod has one.
+// Local has the volumes of the built-in provisioner. It may be nil where no pod has one. Images has images that are volumes; nil: Remove keeps
+// what they were mounted from.
 type Mounter struct {
 	Dir         string
 	Local       *localvolume.Store
+	Images      Images
 	Allocatable corev1.ResourceList
 }
 
@@ -99,7 +101,7 @@ func (m *Mounter) Sync(ctx context.Context, pod *corev1.Pod, src Source) error {
 // request is the pod's i-th volume.
 func (m *Mounter) request(pod *corev1.Pod, i int) Request {
 	v := &pod.Spec.Volumes[i]
-	return Request{Pod: pod, Volume: v, Dir: m.path(string(pod.UID), v.Name), Local: m.Local, Allocatable: m.Allocatable}
+	return Request{Pod: pod, Volume: v, Dir: m.path(string(pod.UID), v.Name), Local: m.Local, Images: m.Images, Allocatable: m.Allocatable}
 }
 
 // fsGroup returns the group that a pod's volumes belong to; nil: none.
@@ -176,5 +178,21 @@ func (m *Mounter) unmountAll(ctx context.Context, pod *corev1.Pod, base string) 
 			}
 		}
 	}
-	return unmountBelow(base, volumesDir)
+	if err := unmountBelow(base, volumesDir); err != nil {
+		return err
+	}
+	if len(pod.Spec.Containers) > 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(filepath.Join(base, volumesDir)) // of this pod only the UID is known: any of them may be an image
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		r := Request{Pod: pod, Volume: &corev1.Volume{Name: e.Name()}, Images: m.Images}
+		if err := r.dropImage(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -62,6 +62,8 @@ func (s *store) Subscribe(_ context.Context, f func(control.Change), _ ...kube.G
 	s.subs = append(s.subs, f)
 }
 
+func (s *store) Delivered(ctx context.Context) error { return s.CatchUp(ctx) }
+
 func (s *store) CatchUp(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

@@ -142,8 +142,9 @@ func TestEscalation(t *testing.T) {
 
 // A chain that cannot decide who may grant what lets nobody grant anything, but system:masters.
 func TestWithoutRightsNobodyGrants(t *testing.T) {
-	objects := client(t)
-	chain, err := admission.New(admission.Config{Objects: objects, Ledger: quota.NewLedger(objects, builtin.New().OfResource)})
+	kinds := builtin.New()
+	view := objects.New(objects.Config{Store: registrytest.Store(t), Kinds: kinds})
+	chain, err := admission.New(admission.Config{Objects: view, Ledger: quota.NewLedger(view, kinds.OfResource)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ func TestInformer(t *testing.T) {
 			if got != want {
 				t.Errorf("saw %q, want %q", got, want)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("did not see %q", want)
 		}
 	}
@@ -192,7 +192,7 @@ func TestUntypedClients(t *testing.T) {
 		if p, ok := e.Object.(*metav1.PartialObjectMetadata); !ok || p.Name != "a" {
 			t.Errorf("%+v", e)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the deletion was not seen")
 	}
 }

@@ -114,7 +114,7 @@ func ownedBy(owner kube.Object, gvk schema.GroupVersionKind) []metav1.OwnerRefer
 // eventually waits for what the hub does by itself.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -135,7 +135,7 @@ func nextEvent(t *testing.T, w watch.Interface) (e watch.Event, ok bool) {
 	select {
 	case e, ok = <-w.ResultChan():
 		return e, ok
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no event")
 	}
 	return e, ok

@@ -197,7 +197,7 @@ func TestServiceAccountClient(t *testing.T) {
 	}
 	// The hub's own view follows a commit within moments; there is nothing to wait on but the answer itself.
 	for begin := time.Now(); send(t, c, "GET", h.url+"/api/v1", "").code != 401; {
-		if time.Since(begin) > 10*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal("the token outlives its account")
 		}
 	}

@@ -63,37 +63,54 @@ func (b bearerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // health checks answer.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
+	for grace := 3 * time.Second; !slowBodies(t, grace); grace *= 2 {
+		if grace > time.Minute {
+			t.Fatal("this machine is too slow to see anything within a minute")
+		}
+	}
+}
+
+// slowBodies returns false when the grace was over before the test had looked at what goes on during it: that proves nothing.
+func slowBodies(t *testing.T, grace time.Duration) bool {
+	t.Helper()
 	h := newHub(t, func(c *apiserver.Config) {
-		c.Limits = apiserver.Limits{InFlight: 9, BodyGrace: 3 * time.Second}
+		c.Limits = apiserver.Limits{InFlight: 9, BodyGrace: grace}
 	})
 	bootstrap(t, h.reg.Client())
 	robot := h.robot(t)
 	// The hub's view of the new account follows within moments.
 	for begin := time.Now(); send(t, robot, "GET", h.url+"/api/v1", "").code != 200; {
-		if time.Since(begin) > 10*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal("the robot is not let in")
 		}
 	}
 	var slow []*tls.Conn
+	began := time.Now()
 	for range 3 {
 		c := h.byHand(t)
 		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n{", configMaps)
 		slow = append(slow, c)
 	}
 	var refused answer
-	for begin := time.Now(); refused.code != 429; refused = h.do("GET", configMaps, "") {
-		if time.Since(begin) > 2*time.Second {
-			t.Fatal("the slots of the user are not full")
-		}
+	for refused.code != 429 && time.Since(began) < grace {
+		refused = h.do("GET", configMaps, "")
+	}
+	another := send(t, robot, "GET", h.url+"/api/v1", "")
+	health := map[string]answer{}
+	for _, path := range []string{"/readyz", "/livez", "/healthz"} {
+		health[path] = h.do("GET", path, "")
+	}
+	if time.Since(began) >= grace && refused.code != 429 {
+		return false
 	}
 	if refused.header.Get("Retry-After") != "1" || !strings.Contains(refused.body, `too many requests of user \"petrel-admin\" at once: 3 of 3 are in use`) {
 		t.Errorf("%+v", refused)
 	}
-	if a := send(t, robot, "GET", h.url+"/api/v1", ""); a.code != 200 {
-		t.Errorf("another user: %+v", a)
+	if another.code != 200 {
+		t.Errorf("another user: %+v", another)
 	}
-	for _, path := range []string{"/readyz", "/livez", "/healthz"} {
-		if a := h.do("GET", path, ""); a.code != 200 {
+	for path, a := range health {
+		if a.code != 200 {
 			t.Errorf("%s: %+v", path, a)
 		}
 	}
@@ -106,6 +123,7 @@ func TestSlowBodies(t *testing.T) {
 	if a := h.do("GET", configMaps, ""); a.code != 200 {
 		t.Errorf("afterwards: %+v", a)
 	}
+	return true
 }
 
 // A body that is refused unread must not hold anything either: net/http reads it before it answers.
@@ -118,7 +136,7 @@ func TestSlowBodyOfStranger(t *testing.T) {
 	}
 	defer c.Close()
 	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{", configMaps)
-	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	b, err := io.ReadAll(c)
@@ -130,14 +148,14 @@ func TestSlowBodyOfStranger(t *testing.T) {
 // When all slots are taken there is still an answer to "are you well?".
 func TestHealthAnswersWhenFull(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{InFlight: 1, BodyGrace: 5 * time.Second} })
+	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{InFlight: 1, BodyGrace: time.Minute} })
 	c := h.byHand(t)
 	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n{", configMaps)
 	for begin := time.Now(); ; {
 		if a := h.do("GET", "/version", ""); a.code == 429 && a.header.Get("Retry-After") == "1" {
 			break
 		}
-		if time.Since(begin) > 4*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal("the one slot is not taken")
 		}
 	}
@@ -193,7 +211,7 @@ func TestStalledWatchEnds(t *testing.T) {
 				fmt.Fprintf(h.byHand(t), "GET %s?watch=true&timeoutSeconds=3600 HTTP/1.1\r\nHost: hub\r\n\r\n", configMaps)
 			}
 			for begin := time.Now(); h.longRunning() != 1; {
-				if time.Since(begin) > 10*time.Second {
+				if time.Since(begin) > time.Minute {
 					t.Fatal("no watch")
 				}
 			}
@@ -204,7 +222,7 @@ func TestStalledWatchEnds(t *testing.T) {
 				}
 			}
 			for begin := time.Now(); h.longRunning() != 0; time.Sleep(50 * time.Millisecond) {
-				if time.Since(begin) > 30*time.Second {
+				if time.Since(begin) > time.Minute {
 					t.Fatal("the watch is still open")
 				}
 			}
@@ -245,7 +263,7 @@ func TestTooManyWatches(t *testing.T) {
 		fmt.Fprintf(h.byHand(t), "GET %s?watch=true HTTP/1.1\r\nHost: hub\r\n\r\n", configMaps)
 	}
 	for begin := time.Now(); h.longRunning() != 2; {
-		if time.Since(begin) > 10*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal("no watches")
 		}
 	}

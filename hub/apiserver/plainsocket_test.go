@@ -33,7 +33,7 @@ func (h *hub) dial(path string, protocols ...string) (*websocket.Conn, int) {
 		return nil, resp.StatusCode
 	}
 	h.t.Cleanup(func() { conn.Close() })
-	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		h.t.Fatal(err)
 	}
 	return conn, resp.StatusCode

@@ -379,7 +379,7 @@ func TestPortForward(t *testing.T) {
 					ports[m[2]] = m[1]
 				}
 			}
-			c := &http.Client{Timeout: 10 * time.Second}
+			c := &http.Client{Timeout: time.Minute}
 			for range 3 {
 				a := send(t, c, "GET", "http://127.0.0.1:"+ports["80"], "")
 				if a.code != 200 || a.body != "hello" {

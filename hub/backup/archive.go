@@ -54,6 +54,8 @@ type Source struct {
 	DataDir string
 	// Snapshot writes a snapshot of the store to path, which does not exist, and returns its revision.
 	Snapshot func(ctx context.Context, path string) (int64, error)
+	// Progress is called with how many bytes of the store are in the archive, of how many; nil: nobody asks.
+	Progress func(done, total int64)
 }
 
 // snapshotTries bounds how often a snapshot is taken again because the key of Secrets changed meanwhile.
@@ -101,7 +103,7 @@ func (s Source) Write(ctx context.Context, path string, recipients ...age.Recipi
 		m.Files = append(m.Files, k.file)
 	}
 	out := filepath.Join(staged, "archive")
-	if err := writeFile(out, func(w io.Writer) error { return pack(ctx, w, m, store, keys, recipients) }); err != nil {
+	if err := writeFile(out, func(w io.Writer) error { return s.pack(ctx, w, m, store, keys, recipients) }); err != nil {
 		return m, fmt.Errorf("backup: %w", err)
 	}
 	if err := durable.Rename(out, path); err != nil {
@@ -166,7 +168,7 @@ func (s Source) keys() (out []key, err error) {
 }
 
 // pack writes the archive itself.
-func pack(ctx context.Context, w io.Writer, m Manifest, store string, keys []key, recipients []age.Recipient) error {
+func (s Source) pack(ctx context.Context, w io.Writer, m Manifest, store string, keys []key, recipients []age.Recipient) error {
 	closers := []io.Closer{}
 	if len(recipients) > 0 {
 		sealed, err := age.Encrypt(w, recipients...)
@@ -201,7 +203,7 @@ func pack(ctx context.Context, w io.Writer, m Manifest, store string, keys []key
 		return err
 	}
 	defer f.Close()
-	if err := add(storeName, m.Files[0].Size, f); err != nil {
+	if err := add(storeName, m.Files[0].Size, &counted{r: f, total: m.Files[0].Size, report: s.Progress}); err != nil {
 		return err
 	}
 	for _, k := range keys {
@@ -228,6 +230,22 @@ func (c cancelled) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
+}
+
+// counted reports how much of r has been read.
+type counted struct {
+	r           io.Reader
+	done, total int64
+	report      func(done, total int64) // may be nil
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.done += int64(n)
+	if c.report != nil {
+		c.report(c.done, c.total)
+	}
+	return n, err
 }
 
 // writeFile makes path, which does not exist, of what write writes, durably.

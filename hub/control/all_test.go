@@ -128,7 +128,7 @@ func kubelet(ctx context.Context, c control.Client) {
 // soon waits for what becomes "" when it is as it should be.
 func soon(t testing.TB, what func() string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		s := what()
 		if s == "" {

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/dispatch/roster"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -106,9 +107,9 @@ func (d *Dispatch) admitToken(now time.Time, n *node, c *conn, record jointoken.
 	}
 	device := wire.NodeID(other)
 	if record.Replace != h.Node {
-		d.nameTaken(now, n, c, device, fmt.Sprintf("node %s exists and belongs to another device (%s), which this join token may not replace; "+
-			"give this one another name with --node-name; or, if it is to take that one's place (a new card, a new board), join it with a token from: petrel token create --replace %s",
-			h.Node, device, h.Node))
+		d.nameTaken(now, n, c, device, fmt.Sprintf("node %s exists and belongs to another device (%s), which this join token may not replace; %s; "+
+			"or, if it is to take that one's place (a new card, a new board), join it with a token from: petrel token create --replace %s",
+			h.Node, d.holder(h.Node, device), record.OtherName(), h.Node))
 		return
 	}
 	rival := d.byName[h.Node]
@@ -120,7 +121,7 @@ func (d *Dispatch) admitToken(now time.Time, n *node, c *conn, record jointoken.
 		switch {
 		case n.conns[c.tag] != c:
 		case alive:
-			d.nameTaken(now, n, c, device, fmt.Sprintf("node name %s is in use by another device that is alive (%s); switch that one off, give this one another name with --node-name, or delete the Node first", h.Node, device))
+			d.nameTaken(now, n, c, device, fmt.Sprintf("node name %s is in use by another device that is alive (%s); switch that one off, give this one another name with --node-name, or delete the Node first", h.Node, d.holder(h.Node, device)))
 		default:
 			d.join(n, c)
 		}
@@ -165,4 +166,10 @@ func (d *Dispatch) owner(name string) string {
 		return node.Annotations[kube.NodeKeyAnnotation]
 	}
 	return ""
+}
+
+// holder describes the machine that has a node's name.
+func (d *Dispatch) holder(name, device string) string {
+	n, _ := control.Get[*corev1.Node](d.cfg.Client, kube.Node, "", name)
+	return roster.Describe(device, n, d.session(name) != nil)
 }

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"testing"
+	"testing/synctest"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -40,4 +41,28 @@ func TestDarkIsTheHubsCondition(t *testing.T) {
 	if !kube.IsConditionTrue(got.Status.Conditions, kube.DarkCondition) || !kube.IsConditionTrue(got.Status.Conditions, corev1.NodeReady) {
 		t.Errorf("conditions %+v", got.Status.Conditions)
 	}
+}
+
+// TestGatesBelongToOthers checks that a node's report does not undo what a client has made of a readiness gate's condition, whatever the node was
+// sent before; a gate may name one of the node's own conditions, which it reports.
+func TestGatesBelongToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporters(t)
+		p := r.pod("fine").DeepCopy()
+		p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/lb"}, {ConditionType: corev1.ContainersReady}}
+		p.Status.Conditions = []corev1.PodCondition{{Type: "example.com/lb", Status: corev1.ConditionTrue, Message: "in the pool"}}
+		r.client.Put(p)
+		synctest.Wait()
+		done := r.say("good", r.podStatus("fine", corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
+			{Type: corev1.ContainersReady, Status: corev1.ConditionTrue}, {Type: "example.com/lb", Status: corev1.ConditionFalse}}}))
+		synctest.Wait()
+		got := r.pod("fine").Status
+		gate := kube.FindCondition(got.Conditions, "example.com/lb")
+		if !*done || got.Phase != corev1.PodRunning || gate == nil || gate.Status != corev1.ConditionTrue || gate.Message != "in the pool" {
+			t.Errorf("answered %v: %+v", *done, got)
+		}
+		if !kube.IsConditionTrue(got.Conditions, corev1.ContainersReady) {
+			t.Errorf("the node's own: %+v", got.Conditions)
+		}
+	})
 }

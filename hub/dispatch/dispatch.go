@@ -10,6 +10,7 @@ import (
 	"petrel.dev/petrel/hub/dispatch/due"
 	"petrel.dev/petrel/hub/dispatch/images"
 	"petrel.dev/petrel/hub/dispatch/tokens"
+	"petrel.dev/petrel/internal/stall"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -19,7 +20,8 @@ func New(cfg Config) (*Dispatch, error) {
 		return nil, errors.New("dispatch: client, bus, keys and log are needed")
 	}
 	d := &Dispatch{
-		cfg: cfg, inbox: newInbox(cfg.Bus.LastSeen), joins: newJoins(cfg.Client, cfg.Log),
+		round: stall.Work{Name: "dispatcher"},
+		cfg:   cfg, inbox: newInbox(cfg.Bus.LastSeen), joins: newJoins(cfg.Client, cfg.Log),
 		nodes: map[string]*node{}, byName: map[string]*node{}, pending: map[string]*node{},
 		common: wire.NewShared(), touched: map[*node]struct{}{}, wakes: due.New[*node](),
 	}

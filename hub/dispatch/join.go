@@ -146,9 +146,8 @@ func (j *joins) tokenOf(h *wire.Hello) (*corev1.Secret, jointoken.Record, error)
 		}
 		return nil, record, refused("%v", err)
 	}
-	if record.Replace != "" && record.Replace != h.Node {
-		return nil, record, refused("this join token is for the device that takes the place of node %s, not for %s; start the agent with --node-name %s, or make another token with: petrel token create",
-			record.Replace, h.Node, record.Replace)
+	if err := record.CheckName(h.Node); err != nil {
+		return nil, record, refused("%v", err)
 	}
 	return secret, record, nil
 }
@@ -206,7 +205,7 @@ func (j *joins) writes(h *wire.Hello, fp string, taints []corev1.Taint) ([]contr
 			ObjectMeta: metav1.ObjectMeta{
 				Name:        h.Node,
 				Labels:      map[string]string{},
-				Annotations: map[string]string{kube.NodeKeyAnnotation: fp},
+				Annotations: map[string]string{kube.NodeKeyAnnotation: fp, kube.JoinTokenAnnotation: record.TokenID},
 			},
 			Spec: corev1.NodeSpec{Taints: taints},
 		}
@@ -215,12 +214,12 @@ func (j *joins) writes(h *wire.Hello, fp string, taints []corev1.Taint) ([]contr
 		return append(writes, control.Write{Object: node}), nil
 	}
 	if key := old.Annotations[kube.NodeKeyAnnotation]; key != "" && key != fp && record.Replace != h.Node {
-		return nil, &refusal{wire.CodeNameTaken, fmt.Errorf("the name is taken: another device has just joined as node %s; give this one another name with --node-name", h.Node)}
+		return nil, &refusal{wire.CodeNameTaken, fmt.Errorf("the name is taken: another device has just joined as node %s; %s", h.Node, record.OtherName())}
 	}
 	node := old.DeepCopy()
 	if node.Annotations == nil {
 		node.Annotations = map[string]string{}
 	}
-	node.Annotations[kube.NodeKeyAnnotation] = fp
+	node.Annotations[kube.NodeKeyAnnotation], node.Annotations[kube.JoinTokenAnnotation] = fp, record.TokenID
 	return append(writes, control.Write{Object: node, Old: old}), nil
 }

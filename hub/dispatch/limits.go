@@ -1,9 +1,6 @@
 package dispatch
 
-import (
-	"maps"
-	"time"
-)
+import "time"
 
 // bucket is a budget that fills with time. The zero value is full.
 type bucket struct {
@@ -45,30 +42,6 @@ func (b *bucket) when(now time.Time, l limit, n float64) time.Time {
 		return now
 	}
 	return now.Add(time.Duration(over/l.rate*float64(time.Second)) + time.Millisecond)
-}
-
-// seldom allows each key once in every. It forgets the keys whose time is over, and refuses new ones beyond max.
-type seldom struct {
-	every time.Duration
-	max   int
-	last  map[string]time.Time
-}
-
-func (s *seldom) allow(now time.Time, key string) bool {
-	if t, ok := s.last[key]; ok && now.Sub(t) < s.every {
-		return false
-	}
-	if s.last == nil {
-		s.last = map[string]time.Time{}
-	}
-	if len(s.last) >= s.max {
-		maps.DeleteFunc(s.last, func(_ string, t time.Time) bool { return now.Sub(t) >= s.every })
-		if len(s.last) >= s.max {
-			return false
-		}
-	}
-	s.last[key] = now
-	return true
 }
 
 // maxRefusalsLogged is how many refusals are logged in a minute; further ones are counted.

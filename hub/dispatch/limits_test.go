@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -32,19 +31,6 @@ func TestBucket(t *testing.T) {
 	b = bucket{}
 	if b.take(now, l, 100); !b.take(now.Add(time.Hour), l, 100) || b.take(now, l, 1) {
 		t.Error("a clock that goes back fills the bucket")
-	}
-}
-
-func TestSeldom(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	s := seldom{every: time.Hour, max: 3}
-	for i := range 10 {
-		if got := s.allow(now, fmt.Sprint(i%5)); got != (i < 3) {
-			t.Errorf("%d: %v", i, got)
-		}
-	}
-	if now = now.Add(time.Hour); !s.allow(now, "4") || !s.allow(now, "0") || s.allow(now, "0") {
-		t.Error("after an hour")
 	}
 }
 

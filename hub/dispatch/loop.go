@@ -31,12 +31,22 @@ func (d *Dispatch) loop(ctx context.Context, errs <-chan error) error {
 			}
 			return fmt.Errorf("dispatch: %w", err)
 		case <-timer.C:
-			d.tick(time.Now())
+			d.timedRound(d.tick)
 		case <-d.inbox.ready:
-			d.work(time.Now())
+			d.timedRound(d.work)
 		}
 	}
 }
+
+// timedRound does one round of the loop, which Stuck sees.
+func (d *Dispatch) timedRound(f func(now time.Time)) {
+	d.round.Begin()
+	defer d.round.End()
+	f(time.Now())
+}
+
+// Stuck returns an error when one round of the loop has gone on for longer than limit: no node is served meanwhile.
+func (d *Dispatch) Stuck(limit time.Duration) error { return d.round.Stuck(limit) }
 
 // work processes everything in the inbox. Changes go first, so that a hello gets the newest sets.
 func (d *Dispatch) work(now time.Time) {

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/dispatch/seldom"
 	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -31,28 +32,28 @@ type nodeEvents struct {
 	wake   func() // makes the intake call write soon
 
 	mu      sync.Mutex
-	seldom  seldom          // by node and reason; and log lines, by node and kind; guarded by mu
+	seldom  seldom.Seldom   // by node and reason; and log lines, by node and kind; guarded by mu
 	waiting []*corev1.Event // at most maxHubEvents; guarded by mu
 	writing bool            // write was begun and has not ended; guarded by mu
 	written uint64          // since done was called; guarded by mu
 }
 
 func newNodeEvents(client control.Client, log *slog.Logger, wake func()) *nodeEvents {
-	return &nodeEvents{client: client, log: log, wake: wake, seldom: seldom{every: eventEvery, max: maxEventKeys}}
+	return &nodeEvents{client: client, log: log, wake: wake, seldom: seldom.New(eventEvery, maxEventKeys)}
 }
 
 // allow reports whether a log line under a key is due again.
 func (e *nodeEvents) allow(now time.Time, key string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.seldom.allow(now, key)
+	return e.seldom.Allow(now, key)
 }
 
 // add queues a warning about a Node, at most one of each reason in an hour.
 func (e *nodeEvents) add(now time.Time, node, reason, message string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.waiting) >= maxHubEvents || !e.seldom.allow(now, node+"/"+reason) {
+	if len(e.waiting) >= maxHubEvents || !e.seldom.Allow(now, node+"/"+reason) {
 		return
 	}
 	at := metav1.NewTime(now)

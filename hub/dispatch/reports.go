@@ -72,6 +72,7 @@ func (i *intake) planPod(r report) changes {
 	// Also when the cache has it so already: the cache may be older than this node's last report, which had it otherwise. The
 	// commit compares with what is stored, and leaves out what changes nothing.
 	next := pod.DeepCopy()
+	status.Conditions = kube.WithoutGates(pod, status.Conditions)
 	next.Status = mergePodStatus(pod.Status, status)
 	left = append(left, i.checkPodAddresses(r.node, next)...)
 	return changes{writes: []control.Write{{Object: next, Old: pod, Subresource: "status"}}, left: left}
@@ -91,6 +92,7 @@ func (i *intake) planGone(node string, pod *corev1.Pod, reported json.RawMessage
 	var status corev1.PodStatus
 	left, err := decode(reported, &status)
 	if err == nil {
+		status.Conditions = kube.WithoutGates(pod, status.Conditions)
 		next.Status = mergePodStatus(pod.Status, status)
 	}
 	if !control.PodFinished(next) {

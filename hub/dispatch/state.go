@@ -8,6 +8,7 @@ import (
 	"petrel.dev/petrel/hub/dispatch/images"
 	"petrel.dev/petrel/hub/dispatch/roster"
 	"petrel.dev/petrel/hub/dispatch/tokens"
+	"petrel.dev/petrel/internal/stall"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -22,6 +23,7 @@ type Dispatch struct {
 	joins  *joins        // join tokens and new Nodes, beside the loop
 	tokens *tokens.Maker // beside the loop; nil: pods get no tokens
 	images *images.Images
+	round  stall.Work // of the loop
 
 	// The rest is owned by the loop's goroutine.
 	nodes    map[string]*node // by device id

@@ -21,10 +21,11 @@ type delivery struct {
 	running bool        // the goroutine exists; guarded by mu
 }
 
-// delivered is one change on its way to one subscription.
+// delivered is one change on its way to one subscription, or a mark that is closed when all before it has been delivered.
 type delivered struct {
 	to     *subscription
 	change control.Change
+	mark   chan struct{} // nil for a change
 }
 
 // subscription is one Subscribe call.
@@ -43,7 +44,7 @@ func (d *delivery) add(s *subscription, c control.Change) {
 		s.held = append(s.held, c)
 		return
 	}
-	d.put(delivered{s, c})
+	d.put(delivered{to: s, change: c})
 }
 
 // begin delivers to s from now on, first what was kept for it.
@@ -52,7 +53,7 @@ func (d *delivery) begin(s *subscription) {
 	defer d.mu.Unlock()
 	s.begun = true
 	for _, c := range s.held {
-		d.put(delivered{s, c})
+		d.put(delivered{to: s, change: c})
 	}
 	s.held = nil
 }
@@ -79,6 +80,10 @@ func (d *delivery) take() []delivered {
 func (d *delivery) run() {
 	for queue := d.take(); len(queue) > 0; queue = d.take() {
 		for _, q := range queue {
+			if q.mark != nil {
+				close(q.mark)
+				continue
+			}
 			select {
 			case <-q.to.ended:
 			default:
@@ -92,6 +97,23 @@ func (d *delivery) run() {
 func (d *delivery) call(f func(control.Change), c control.Change) {
 	obj := c.Object()
 	contain.Go(d.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
+}
+
+// Delivered returns nil once subscribers have been given all that was committed before the call; otherwise what CatchUp returns.
+func (c *Cache) Delivered(ctx context.Context) error {
+	if err := c.CatchUp(ctx); err != nil {
+		return err
+	}
+	mark := make(chan struct{})
+	c.delivery.mu.Lock()
+	c.delivery.put(delivered{mark: mark})
+	c.delivery.mu.Unlock()
+	select {
+	case <-mark:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Subscribe implements control.Feed. A kind that is not served yet is followed once it is. f may read and write the API.

@@ -60,6 +60,11 @@ func request(objects control.Reader, namespace string, spec *corev1.PodSpec) (ou
 		return out
 	}
 	out.Pod.Spec.InitContainers, out.Pod.Spec.Containers = slim(spec.InitContainers), slim(spec.Containers)
+	for _, v := range spec.Volumes {
+		if v.Image != nil {
+			out.Pod.Spec.Volumes = append(out.Pod.Spec.Volumes, v)
+		}
+	}
 	out.Pod.Spec.ImagePullSecrets = spec.ImagePullSecrets
 	if len(out.Pod.Spec.ImagePullSecrets) == 0 {
 		account := spec.ServiceAccountName

@@ -17,6 +17,8 @@ import (
 type Objects interface {
 	control.Reader
 	control.Feed
+	// Delivered returns nil once subscribers have been given all that was committed before the call, otherwise an error.
+	Delivered(ctx context.Context) error
 }
 
 // Ledger has a tally of each quota that was asked for. It is safe for concurrent use.
@@ -123,7 +125,7 @@ func (l *Ledger) Reserve(ctx context.Context, quotas []*corev1.ResourceQuota, w 
 		if err == nil && len(takes) > 0 {
 			r := &reservation{takes: takes, whole: whole, until: now.Add(reserveTime)}
 			t := l.of(q)
-			if x := t.await(ctx, w.New.GetUID(), r, q.Spec.Hard, w.DryRun); x != nil {
+			if x := l.await(ctx, t, w, r, q.Spec.Hard); x != nil {
 				err = &Refusal{exceeded(q.Name, x.asked, x.used, x.limit)}
 			} else if !w.DryRun {
 				have = append(have, taken{t, r})
@@ -142,6 +144,18 @@ func (l *Ledger) Reserve(ctx context.Context, quotas []*corev1.ResourceQuota, w 
 		})
 	}
 	return nil
+}
+
+// await reserves r of t for a write, or returns what would be exceeded. Where the answer depends on it, the tally has first been given
+// what was committed before.
+func (l *Ledger) await(ctx context.Context, t *tally, w Write, r *reservation, hard corev1.ResourceList) *excess {
+	// An earlier write of the object that has been stored counts beside this one; one that has not is replaced by it.
+	current := t.reserves(w.New.GetUID()) && l.objects.Delivered(ctx) == nil
+	x := t.await(ctx, w.New.GetUID(), r, hard, w.DryRun)
+	if x != nil && !current && l.objects.Delivered(ctx) == nil { // what was deleted a moment ago may have been counted
+		x = t.await(ctx, w.New.GetUID(), r, hard, w.DryRun)
+	}
+	return x
 }
 
 // settled waits until reads show what the write has stored, and reports whether that was nothing. Otherwise the feed brings it to the

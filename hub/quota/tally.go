@@ -237,6 +237,13 @@ func (t *tally) reserve(uid types.UID, r *reservation, hard corev1.ResourceList,
 	return x
 }
 
+// reserves reports whether something is reserved for an object.
+func (t *tally) reserves(uid types.UID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reserved[uid] != nil
+}
+
 // patience is how long a write waits for others that have reserved what it lacks: longer than a commit usually takes.
 const patience = time.Second
 

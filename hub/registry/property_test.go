@@ -186,7 +186,7 @@ func chunked(t *rapid.T, r *registry.Registry, all resource.Target, sel metav1.L
 
 // withDeadline ends a wait that would otherwise hang the test.
 func withDeadline(t *rapid.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

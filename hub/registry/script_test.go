@@ -103,7 +103,7 @@ type script struct {
 }
 
 func (s *script) do(words []string) []string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if len(words) < 2 && words[0] != "compact" && words[0] != "list" {
 		s.t.Fatalf("command %q needs arguments", words)

@@ -7,14 +7,12 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,7 +27,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"petrel.dev/petrel/internal/cli/nearest"
 	"petrel.dev/petrel/internal/cli/once"
 )
 
@@ -38,6 +35,7 @@ type Cluster struct {
 	Kubeconfig string `help:"Kubeconfig file. Default: $$KUBECONFIG, ~/.kube/config, then the local hub's admin.kubeconfig." placeholder:"FILE" type:"path"`
 	Context    string `help:"Context of the kubeconfig to use." placeholder:"NAME"`
 	Namespace  string `short:"n" help:"Namespace of the request." placeholder:"NAME"`
+	Color      string `enum:"auto,always,never" default:"auto" help:"Colours: ${enum}. auto: on a terminal, unless $$NO_COLOR is set." placeholder:"WHEN"`
 }
 
 // Streams are where a command reads and writes; and the path of a local hub's own kubeconfig, the last resort.
@@ -169,56 +167,6 @@ func (c *conn) raw(ctx context.Context, path string, query url.Values, accept st
 		return nil, &apierrors.StatusError{ErrStatus: status}
 	}
 	return nil, fmt.Errorf("GET %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
-}
-
-// Message returns an error as a sentence that names the thing, the reason and the way out.
-func Message(err error) string {
-	if all, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") { // errors.Join: each has its own Message
-		lines := make([]string, len(all.Unwrap()))
-		for i, e := range all.Unwrap() {
-			lines[i] = Message(e)
-		}
-		return strings.Join(lines, "\n")
-	}
-	if near, ok := errors.AsType[*nearest.Error](err); ok {
-		return Message(near.Err) + near.Hint()
-	}
-	var op *net.OpError
-	var dns *net.DNSError
-	var status apierrors.APIStatus
-	switch {
-	case errors.As(err, &status):
-		s := status.Status()
-		if s.Reason == "" || s.Reason == metav1.StatusReasonUnknown {
-			return s.Message
-		}
-		if s.Reason == metav1.StatusReasonUnauthorized {
-			return s.Message + ": the kubeconfig's credentials are not this hub's, have expired or were revoked; fetch a new one with `petrel kubeconfig` on the hub"
-		}
-		return fmt.Sprintf("%s (%s)", briefly(s.Message), s.Reason)
-	case errors.As(err, &dns):
-		return fmt.Sprintf("cannot reach the hub: the name %s is not known here; check the server address in the kubeconfig", dns.Name)
-	case errors.As(err, &op) && op.Op == "dial" && op.Timeout():
-		return fmt.Sprintf("cannot reach the hub at %s: nothing answers there; is that machine on, and is no firewall between?", op.Addr)
-	case errors.As(err, &op) && op.Op == "dial":
-		return fmt.Sprintf("cannot reach the hub at %s: %v; is `petrel hub` (or `petrel up`) running there?", op.Addr, op.Err)
-	case strings.Contains(err.Error(), "certificate signed by unknown authority"):
-		return err.Error() + "; the kubeconfig is of another hub: fetch a new one with `petrel kubeconfig` on the hub"
-	}
-	return err.Error()
-}
-
-// briefly cuts the object out of the refusal of a patch: the reason comes after it.
-func briefly(message string) string {
-	rest, ok := strings.CutPrefix(message, ` "" is invalid: patch: Invalid value: `)
-	if !ok {
-		return message
-	}
-	value, err := strconv.QuotedPrefix(rest)
-	if err != nil {
-		return message
-	}
-	return "the change does not fit the type" + rest[len(value):]
 }
 
 func isNotFound(err error) bool { return err != nil && apierrors.IsNotFound(err) }

@@ -37,9 +37,11 @@ func (f *CreateFiles) Run(ctx context.Context, s *Streams) error {
 	if err := checkOutput(f.Output); err != nil {
 		return err
 	}
-	return eachManifest(ctx, f.Cluster, s, f.Filename, f.Recursive, func(c *conn, m *meta.RESTMapping, ns string, d document) error {
-		return f.create(ctx, c, s, newObject{m, ns, d.object})
-	})
+	c, ms, err := resolve(ctx, f.Cluster, s, f.Filename, f.Recursive)
+	if err != nil {
+		return err
+	}
+	return each(ctx, ms, func(m resolved) error { return f.create(ctx, c, s, newObject{m.mapping, m.namespace, m.Object}) })
 }
 
 // creation is what every form of create does with an object, and what the user chooses about it.

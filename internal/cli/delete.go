@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+
+	"petrel.dev/petrel/internal/cli/manifest"
 )
 
 // Delete removes objects, and waits until they are gone.
@@ -107,7 +109,7 @@ func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]found, []e
 	if len(d.Args) > 0 || d.Selector != "" || d.All {
 		return nil, nil, errors.New("-f names what to delete; leave out names, -l and --all")
 	}
-	docs, err := readManifests(s, d.Filename, d.Recursive)
+	docs, err := manifest.Read(s.In, d.Filename, d.Recursive)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,8 +122,8 @@ func (d *Delete) objects(ctx context.Context, c *conn, s *Streams) ([]found, []e
 		if _, err := c.namespaceOf(m, doc, d.Cluster.Namespace); err != nil {
 			return nil, nil, err
 		}
-		doc.object.SetUID("") // the one in the manifest may be another object's
-		objs = append(objs, found{doc.object, m})
+		doc.Object.SetUID("") // the one in the manifest may be another object's
+		objs = append(objs, found{doc.Object, m})
 	}
 	return objs, nil, nil
 }

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/kubectl/pkg/drain"
+
+	"petrel.dev/petrel/internal/cli/progress"
 )
 
 // Cordon keeps new pods off nodes.
@@ -106,11 +108,6 @@ func (d *Drain) Run(ctx context.Context, s *Streams) error {
 		GracePeriodSeconds: d.GracePeriod, PodSelector: d.PodSelector,
 		EvictErrorRetryDelay: 5 * time.Second, // what a disruption budget refuses now it may grant when another pod is ready
 		Out:                  s.Out, ErrOut: s.Err,
-		OnPodDeletionOrEvictionFinished: func(p *corev1.Pod, _ bool, err error) {
-			if err == nil {
-				fmt.Fprintf(s.Out, "pod/%s evicted\n", p.Name)
-			}
-		},
 	}
 	for _, name := range d.Nodes {
 		name = strings.TrimPrefix(name, "node/")
@@ -134,9 +131,20 @@ func evictAll(helper *drain.Helper, s *Streams, node string) error {
 	if warnings := pods.Warnings(); warnings != "" {
 		fmt.Fprintf(s.Err, "Warning: %s\n", warnings)
 	}
-	err := helper.DeleteOrEvictPods(pods.Pods())
-	if all, ok := err.(utilerrors.Aggregate); ok {
-		err = errors.Join(all.Errors()...)
+	all := pods.Pods()
+	bar := progress.Start(s.Err, "draining "+node, int64(len(all)), progress.Things)
+	defer bar.End()
+	out, helped := bar.Writer(s.Out), *helper
+	helped.Out, helped.ErrOut = out, bar.Writer(s.Err)
+	helped.OnPodDeletionOrEvictionFinished = func(p *corev1.Pod, _ bool, err error) {
+		if err == nil {
+			fmt.Fprintf(out, "pod/%s evicted\n", p.Name)
+			bar.Add(1)
+		}
+	}
+	err := helped.DeleteOrEvictPods(all)
+	if several, ok := err.(utilerrors.Aggregate); ok {
+		err = errors.Join(several.Errors()...)
 	}
 	if err != nil && helper.Ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(helper.Ctx), err)

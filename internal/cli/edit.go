@@ -3,21 +3,19 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"sigs.k8s.io/yaml"
 
+	"petrel.dev/petrel/internal/cli/message"
 	"petrel.dev/petrel/internal/cli/serverside"
 )
 
@@ -74,7 +72,7 @@ func (e *Edit) Run(ctx context.Context, s *Streams) error {
 		return nil
 	}
 	kept := func(err error) error {
-		return fmt.Errorf("%s; nothing was changed, your text is in %s", Message(err), f.Name())
+		return fmt.Errorf("%s; nothing was changed, your text is in %s", message.Of(err), f.Name())
 	}
 	was, err := yaml.YAMLToJSON(before)
 	if err != nil {
@@ -169,6 +167,7 @@ type Diff struct {
 	Cluster
 	Filename  []string `short:"f" required:"" help:"Files or directories (- is standard input)." placeholder:"FILE"`
 	Recursive bool     `short:"R" help:"Directories with all that is below them."`
+	pruning
 	serverside.Flags
 }
 
@@ -190,60 +189,21 @@ func (d *Diff) Run(ctx context.Context, s *Streams) error {
 }
 
 func (d *Diff) differs(ctx context.Context, s *Streams) (differs bool, err error) {
-	if err := d.Check("server"); err != nil {
+	if err := errors.Join(d.Check("server"), d.pruning.check()); err != nil {
 		return false, err
 	}
-	err = eachManifest(ctx, d.Cluster, s, d.Filename, d.Recursive, func(c *conn, m *meta.RESTMapping, ns string, doc document) error {
-		live, err := c.resource(m, ns).Get(ctx, doc.object.GetName(), metav1.GetOptions{})
-		if err != nil && !isNotFound(err) {
-			return err
-		}
-		if isNotFound(err) {
-			live = nil
-		}
-		next, _, err := c.applyWith(ctx, m, ns, doc.object, d.Flags, "server")
-		if err != nil {
-			return err
-		}
-		changed, err := diffObjects(ctx, s.Out, display(m, doc.object.GetName()), live, next)
-		differs = differs || changed
-		return err
-	})
-	return differs, err
-}
-
-// diffObjects prints a unified difference by diff(1), which every machine with a shell has.
-func diffObjects(ctx context.Context, w io.Writer, name string, live, next *unstructured.Unstructured) (bool, error) {
-	dir, err := os.MkdirTemp("", "petrel-diff-")
+	c, ms, err := resolve(ctx, d.Cluster, s, d.Filename, d.Recursive)
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(dir)
-	for file, o := range map[string]*unstructured.Unstructured{"live": live, "next": next} {
-		var text []byte
-		if o != nil {
-			o = o.DeepCopy()
-			for _, noise := range [][]string{{"metadata", "managedFields"}, {"metadata", "resourceVersion"}, {"metadata", "generation"}, {"metadata", "annotations", lastApplied}} {
-				unstructured.RemoveNestedField(o.Object, noise...)
-			}
-			b, err := json.Marshal(o.Object)
-			if err != nil {
-				return false, err
-			}
-			if text, err = yaml.JSONToYAML(b); err != nil {
-				return false, err
-			}
-		}
-		if err := os.WriteFile(dir+"/"+file, text, 0o600); err != nil {
-			return false, err
-		}
+	_, members, err := d.pruning.open(ctx, c, ms)
+	if err != nil {
+		return false, err
 	}
-	cmd := exec.CommandContext(ctx, "diff", "-u", "-N", "--label", "live "+name, "--label", "applied "+name, dir+"/live", dir+"/next")
-	cmd.Stdout = w
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return true, nil
+	changed := func() { differs = true }
+	err = c.differences(ctx, s, d.Color, ms, d.Flags, changed)
+	for _, m := range members {
+		err = errors.Join(err, show(s, d.Color, display(m.Mapping, m.Object.GetName()), m.Object, nil, changed))
 	}
-	return false, err
+	return differs, err
 }

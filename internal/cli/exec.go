@@ -16,6 +16,8 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"golang.org/x/term"
+
+	"petrel.dev/petrel/internal/cli/screen"
 )
 
 // ExitError carries an exit code other than 1; petrel exits with it.
@@ -180,7 +182,7 @@ type sizeQueue struct {
 
 func watchSize(ctx context.Context, fd int) *sizeQueue {
 	q := &sizeQueue{ctx: ctx, changed: make(chan os.Signal, 1), fd: fd, first: true}
-	notifyResize(q.changed)
+	screen.NotifyResize(q.changed)
 	context.AfterFunc(ctx, func() { signal.Stop(q.changed) })
 	return q
 }

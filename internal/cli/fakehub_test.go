@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/cli/message"
 )
 
 // fakeHub is an API server over objects in memory, for what a hub without nodes cannot answer: streams of containers, states
@@ -126,7 +128,7 @@ func mustFail(t *testing.T, err error, text string) {
 	t.Helper()
 	if err == nil {
 		t.Errorf("succeeded, want %q", text)
-	} else if got := Message(err); !strings.Contains(got, text) {
+	} else if got := message.Of(err); !strings.Contains(got, text) {
 		t.Errorf("%q, want %q", got, text)
 	}
 }

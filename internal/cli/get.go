@@ -18,7 +18,9 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/cli-runtime/pkg/printers"
 
+	"petrel.dev/petrel/internal/cli/manifest"
 	"petrel.dev/petrel/internal/cli/printer"
+	"petrel.dev/petrel/internal/cli/screen"
 )
 
 // Get shows objects.
@@ -31,7 +33,7 @@ type Get struct {
 	Selector      string   `short:"l" help:"Only objects with these labels, for example app=web,tier!=db." placeholder:"SELECTOR"`
 	FieldSelector string   `help:"Only objects with these fields, for example spec.nodeName=pi1." placeholder:"SELECTOR"`
 	AllNamespaces bool     `short:"A" help:"Of all namespaces."`
-	Watch         bool     `short:"w" help:"Show, then follow changes."`
+	Watch         bool     `short:"w" help:"Show, then follow changes: on a terminal in place, otherwise a line for each."`
 	WatchOnly     bool     `help:"Follow changes without showing first."`
 	NoHeaders     bool     `help:"Without the header line."`
 	ShowLabels    bool     `help:"With a column of labels."`
@@ -61,6 +63,12 @@ func (g *Get) Run(ctx context.Context, s *Streams) error {
 		if len(ts) != 1 {
 			return errors.New("--watch follows one resource type at a time")
 		}
+		if g.Watch && g.table() && screen.Movable(s.Out) {
+			return g.live(ctx, c, s, ts[0], ns)
+		}
+		if g.SortBy != "" {
+			fmt.Fprintln(s.Err, "Warning: with --watch --sort-by is for a terminal; here lines come in the order of the changes")
+		}
 		return g.watch(ctx, c, s, ts[0], ns)
 	}
 	if g.table() {
@@ -77,7 +85,7 @@ func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 		}
 		return ts, checkNames(ts, g.Selector, false, g.AllNamespaces)
 	}
-	docs, err := readManifests(s, g.Filename, g.Recursive)
+	docs, err := manifest.Read(s.In, g.Filename, g.Recursive)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +95,7 @@ func (g *Get) what(c *conn, s *Streams) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		ts = append(ts, target{m, d.object.GetName()})
+		ts = append(ts, target{m, d.Object.GetName()})
 	}
 	return ts, nil
 }
@@ -156,7 +164,10 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 	var errs []error
 	for _, t := range ts {
 		header := !g.NoHeaders && t.mapping.GroupVersionKind != last
-		if t.mapping.GroupVersionKind != last {
+		if t.mapping.GroupVersionKind != last && out != nil {
+			if err := out.Flush(); err != nil {
+				return err
+			}
 			out = nil
 		}
 		err := g.fetch(ctx, c, t, ns, tableAccept, func(b []byte) error {
@@ -177,7 +188,7 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 				out = printers.GetNewTabWriter(s.Out)
 			}
 			header = false
-			if err := p.PrintObj(table, out); err != nil {
+			if err := p.PrintObj(table, out); err != nil || t.name != "" { // single objects of a kind are one table
 				return err
 			}
 			return out.Flush()
@@ -189,7 +200,10 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 			errs = append(errs, c.missing(ctx, t, ns, err))
 		}
 	}
-	if shown == 0 && len(errs) == 0 && !g.IgnoreMissing {
+	if out != nil {
+		errs = append(errs, out.Flush())
+	}
+	if shown == 0 && errors.Join(errs...) == nil && !g.IgnoreMissing {
 		if ns == "" || !namespaced(ts[0].mapping) {
 			fmt.Fprintln(s.Err, "No resources found")
 		} else {

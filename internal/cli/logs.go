@@ -17,6 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/internal/cli/message"
+	"petrel.dev/petrel/internal/cli/podlogs"
+	"petrel.dev/petrel/internal/cli/screen"
 )
 
 // Logs prints what containers wrote.
@@ -33,6 +37,8 @@ type Logs struct {
 	LimitBytes    int64         `help:"Not more than this many bytes." placeholder:"N"`
 	Selector      string        `short:"l" help:"Of all pods with these labels." placeholder:"SELECTOR"`
 	Prefix        bool          `help:"Begin each line with its pod and container."`
+	AllNodes      bool          `help:"With -l or TYPE/NAME: of all containers of all its pods on whatever node, as one log by the time of the lines; with -f also of pods that come. What cannot be read, because its node is dark, is named, and the others go on."`
+	MaxLogs       int           `name:"max-log-requests" default:"200" help:"With --all-nodes: how many logs are read at once." placeholder:"N"`
 }
 
 // Run copies the logs to the output; those of several containers line by line.
@@ -44,6 +50,9 @@ func (l *Logs) Run(ctx context.Context, s *Streams) error {
 	args := l.Args
 	if len(args) == 2 && !strings.Contains(args[1], "/") && l.Container == "" {
 		l.Container, args = args[1], args[:1]
+	}
+	if l.AllNodes {
+		return l.merged(ctx, c, s, args)
 	}
 	var pods []*corev1.Pod
 	switch {
@@ -95,7 +104,7 @@ func (l *Logs) Run(ctx context.Context, s *Streams) error {
 	copyLines := func(src source) error {
 		body, err := l.open(ctx, c, src.pod, src.container)
 		if err != nil {
-			return fmt.Errorf("%s/%s: %s", src.pod, src.container, Message(err))
+			return fmt.Errorf("%s/%s: %s", src.pod, src.container, message.Of(err))
 		}
 		defer body.Close()
 		for r := bufio.NewReader(body); ; {
@@ -128,8 +137,47 @@ func (l *Logs) Run(ctx context.Context, s *Streams) error {
 	return errors.Join(errs...)
 }
 
+// merged prints the logs of all pods as one.
+func (l *Logs) merged(ctx context.Context, c *conn, s *Streams, args []string) error {
+	selector := l.Selector
+	switch {
+	case selector != "" && len(args) > 0:
+		return errors.New("give a workload or a selector, not both")
+	case selector != "":
+	case len(args) != 1 || !strings.Contains(args[0], "/"):
+		return errors.New("--all-nodes needs -l SELECTOR, or TYPE/NAME of a workload")
+	default:
+		t, err := c.one(args)
+		if err != nil {
+			return err
+		}
+		obj, err := c.get(ctx, t, c.namespace)
+		if err != nil {
+			return err
+		}
+		if selector, err = selectorOf(obj); err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+	}
+	r := &podlogs.Request{
+		Pods: c.dynamic.Resource(podResource).Namespace(c.namespace), Selector: selector, Container: l.Container, Query: l.query(),
+		Open: func(ctx context.Context, pod string, q url.Values) (io.ReadCloser, error) {
+			return c.raw(ctx, "/api/v1/namespaces/"+c.namespace+"/pods/"+pod+"/log", q, "*/*")
+		},
+		Explain: message.Of, Follow: l.Follow, Timestamps: l.Timestamps, Colours: screen.Colours(s.Out, l.Color), Limit: l.MaxLogs, Out: s.Out, Err: s.Err,
+	}
+	return r.Run(ctx)
+}
+
 func (l *Logs) open(ctx context.Context, c *conn, pod, container string) (io.ReadCloser, error) {
-	q := url.Values{"container": {container}}
+	q := l.query()
+	q.Set("container", container)
+	return c.raw(ctx, "/api/v1/namespaces/"+c.namespace+"/pods/"+pod+"/log", q, "*/*")
+}
+
+// query returns what is asked for of each log, without the container.
+func (l *Logs) query() url.Values {
+	q := url.Values{}
 	flag := func(name string, on bool) {
 		if on {
 			q.Set(name, "true")
@@ -147,7 +195,7 @@ func (l *Logs) open(ctx context.Context, c *conn, pod, container string) (io.Rea
 	if l.LimitBytes > 0 {
 		q.Set("limitBytes", strconv.FormatInt(l.LimitBytes, 10))
 	}
-	return c.raw(ctx, "/api/v1/namespaces/"+c.namespace+"/pods/"+pod+"/log", q, "*/*")
+	return q
 }
 
 func (l *Logs) containerOf(s *Streams, p *corev1.Pod) (string, error) {

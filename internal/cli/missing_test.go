@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/cli/message"
 )
 
 // TestMissingNameSuggested checks that a missing name costs a list only when its error is shown, and that a server which refuses the list
@@ -31,7 +33,7 @@ func TestMissingNameSuggested(t *testing.T) {
 	if h.asked("/pods?") {
 		t.Error("the names were asked for before the error was shown")
 	}
-	if got, want := Message(err), `pods "wbe" not found (NotFound); did you mean "web"?`; got != want {
+	if got, want := message.Of(err), `pods "wbe" not found (NotFound); did you mean "web"?`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if !h.asked("GET", "/pods?limit=") {
@@ -41,7 +43,7 @@ func TestMissingNameSuggested(t *testing.T) {
 	mustFail(t, err, `did you mean "web"?`)
 
 	err = (&Get{Cluster: h.cluster(), Args: []string{"node", "p1"}}).Run(t.Context(), o.streams(""))
-	if got, want := Message(err), `nodes "p1" not found (NotFound)`; got != want {
+	if got, want := message.Of(err), `nodes "p1" not found (NotFound)`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	mustFail(t, (&Get{Cluster: h.cluster(), Args: []string{"podz"}}).Run(t.Context(), o.streams("")), `; did you mean "pods"?`)

@@ -70,13 +70,20 @@ func (r *RolloutStatus) Run(ctx context.Context, s *Streams) error {
 		defer cancel()
 	}
 	last := ""
+	bar := r.bar(ctx, c, s, t)
+	defer bar.end()
 	return c.until(ctx, t, func(obj *unstructured.Unstructured) (bool, error) {
 		line, done, err := viewer.Status(obj, 0)
 		if err != nil {
 			return false, err
 		}
-		line += staged.Line(obj)
-		if line != last {
+		wave := staged.Line(obj)
+		if bar != nil && !done {
+			bar.show(obj, wave)
+			return false, nil
+		}
+		bar.end()
+		if line += wave; line != last {
 			fmt.Fprint(s.Out, line)
 			last = line
 		}

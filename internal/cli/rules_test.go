@@ -1,22 +1,14 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"petrel.dev/petrel/internal/cli/nearest"
 )
 
 func TestSplitMarks(t *testing.T) {
@@ -107,63 +99,6 @@ func TestTargetPort(t *testing.T) {
 		got, _, err := targetPort(svc, pod, asked)
 		if got != want || (err != nil) != (want == 0) {
 			t.Errorf("port %s: %d, %v", asked, got, err)
-		}
-	}
-}
-
-// What left the manifest leaves the object; what others set stays.
-func TestThreeWay(t *testing.T) {
-	gvk := schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
-	live := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "c", "annotations": map[string]any{lastApplied: `{"data":{"gone":"1","kept":"1"}}`}},
-		"data":     map[string]any{"gone": "1", "kept": "1", "foreign": "1"},
-	}}
-	for kind, want := range map[string]types.PatchType{"ConfigMap": types.StrategicMergePatchType, "Unheard": types.MergePatchType} {
-		gvk.Kind = kind
-		pt, patch, err := threeWay(&meta.RESTMapping{GroupVersionKind: gvk}, live, []byte(`{"data":{"kept":"2"}}`))
-		if err != nil || pt != want {
-			t.Fatalf("%s: %s, %v", kind, pt, err)
-		}
-		text := string(patch)
-		if !strings.Contains(text, `"gone":null`) || !strings.Contains(text, `"kept":"2"`) || strings.Contains(text, "foreign") {
-			t.Errorf("%s: %s", kind, text)
-		}
-	}
-}
-
-// A file of JSON objects in a row is all of them; YAML in braces and broken JSON stay for the YAML parser.
-func TestJSONValues(t *testing.T) {
-	for text, want := range map[string]int{
-		"{\"a\":1}\n{\"a\":2} {\"a\":1}": 3, "\xef\xbb\xbf{\"a\":1}": 1, "{a: 1}": 1, "a: 1": 1, "{\"a\":1}\n{\"a\":": 2, "{\"a\":1}\ntext": 2,
-	} {
-		got := jsonValues([]byte(text))
-		if len(got) != want {
-			t.Errorf("%q: %q", text, got)
-		}
-		joined := strings.Join(strings.Fields(string(slices.Concat(got...))), "")
-		if want := strings.Join(strings.Fields(strings.TrimPrefix(text, "\xef\xbb\xbf")), ""); joined != want {
-			t.Errorf("%q lost something: %q", text, got)
-		}
-	}
-}
-
-func TestMessage(t *testing.T) {
-	status := func(text string) error {
-		return &apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonInvalid, Message: text}}
-	}
-	for _, c := range []struct {
-		err  error
-		want string
-	}{
-		{errors.New("plain"), "plain"},
-		{errors.Join(status("one"), status("two")), "one (Invalid)\ntwo (Invalid)"},
-		{status("spec: wrong"), "spec: wrong (Invalid)"},
-		{status(` "" is invalid: patch: Invalid value: "{\"a\": {\"b\": 1}}": json: no such`), "the change does not fit the type: json: no such (Invalid)"},
-		{errors.Join(errors.New("a"), &nearest.Error{Err: status("b"), Hint: func() string { return "; did you mean c?" }}), "a\nb (Invalid); did you mean c?"},
-	} {
-		if got := Message(c.err); got != c.want {
-			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"petrel.dev/petrel/internal/jointoken"
+	"petrel.dev/petrel/internal/nodename"
 )
 
 var (
@@ -26,9 +27,27 @@ var (
 type TokenCreate struct {
 	Cluster
 	TTL         time.Duration `name:"ttl" default:"24h" help:"How long the token can be used; 0 means without limit." placeholder:"DURATION"`
-	Uses        int           `default:"1" help:"How many devices may join with it; 0 any number." placeholder:"N"`
+	Uses        tokenUses     `default:"1" help:"How many devices may join with it, or unlimited." placeholder:"N"`
+	NamePattern string        `help:"How devices that join with it name themselves, and the form that their names must have: with {serial}, {mac}, {machine-id}, {hostname} or {model} in it, as in pi-{serial}." placeholder:"PATTERN"`
 	Description string        `help:"What it is for." placeholder:"TEXT"`
 	Replace     string        `help:"Have the device that joins take the place of this node: a new card or board under the old name. No other token can replace a node." placeholder:"NODE"`
+}
+
+// tokenUses is a number of uses; 0: unlimited.
+type tokenUses int
+
+// UnmarshalText reads a number, or the word unlimited.
+func (u *tokenUses) UnmarshalText(text []byte) error {
+	if string(text) == "unlimited" {
+		*u = 0
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is neither a number nor unlimited", text)
+	}
+	*u = tokenUses(n)
+	return nil
 }
 
 // Run prints the token alone, fit for a variable.
@@ -41,7 +60,7 @@ func (t *TokenCreate) Run(ctx context.Context, s *Streams) error {
 	if err != nil {
 		return err
 	}
-	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: t.TTL, Uses: t.Uses, Description: t.Description, Replace: t.Replace}, time.Now(), nil)
+	token, secret, err := jointoken.Mint(cluster, jointoken.Options{TTL: t.TTL, Uses: int(t.Uses), Description: t.Description, Names: nodename.Pattern(t.NamePattern), Replace: t.Replace}, time.Now(), nil)
 	if err != nil {
 		return err
 	}
@@ -107,7 +126,7 @@ func (t *TokenList) Run(ctx context.Context, s *Streams) error {
 		return nil
 	}
 	out := printers.GetNewTabWriter(s.Out)
-	fmt.Fprintln(out, "ID\tUSES LEFT\tEXPIRES IN\tAGE\tREPLACES\tDESCRIPTION")
+	fmt.Fprintln(out, "ID\tUSES LEFT\tEXPIRES IN\tAGE\tNAMES\tDESCRIPTION")
 	now := time.Now()
 	for i := range list.Items {
 		var secret corev1.Secret
@@ -119,7 +138,7 @@ func (t *TokenList) Run(ctx context.Context, s *Streams) error {
 			fmt.Fprintln(s.Err, err)
 			continue
 		}
-		uses, expires := "any", "never"
+		uses, expires := "unlimited", "never"
 		if r.Uses >= 0 {
 			uses = strconv.Itoa(r.Uses)
 		}
@@ -129,7 +148,7 @@ func (t *TokenList) Run(ctx context.Context, s *Streams) error {
 				expires = duration.HumanDuration(left)
 			}
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", r.TokenID, uses, expires, duration.HumanDuration(now.Sub(secret.CreationTimestamp.Time)), cmp.Or(r.Replace, "-"), r.Description)
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", r.TokenID, uses, expires, duration.HumanDuration(now.Sub(secret.CreationTimestamp.Time)), cmp.Or(r.Replace, string(r.Names), "-"), r.Description)
 	}
 	return out.Flush()
 }

@@ -1,6 +1,6 @@
 // Package doctor finds what would keep a hub or an agent from running well on a machine, before it crashes there, and says what to
 // do about it. A check is a function of the machine's files: it starts nothing, loads nothing and changes nothing. Only
-// EnableMemory writes, and only when it is asked for.
+// EnableMemory and MeasureDisk write, and only when they are asked for.
 package doctor
 
 import (
@@ -43,16 +43,19 @@ type Machine struct {
 	Root     fs.FS     // the machine's files, "/" at its root; /proc and /sys among them
 	PageSize int       // bytes
 	Now      time.Time // what the machine's clock shows
+	Sync     Sync      // whether something keeps that right
 	DataDir  string    // absolute; need not be there yet
 	Port     uint16    // that the hub is to listen on
 	// Space returns the free and all bytes of the file system that an existing directory lies on.
 	Space func(dir string) (free, total int64, err error)
+	// Speed tries the file system of an existing directory, as MeasureDisk does; nil: it is not tried.
+	Speed func(dir string) (Speed, error)
 }
 
 // check is one line of the table. look returns a finding without its name.
 type check struct {
 	name string
-	hub  bool // whether hubs need it; agents need all but the port
+	hub  bool // whether hubs need it; agents need all but the port of hubs
 	look func(m Machine) Finding
 }
 
@@ -61,11 +64,13 @@ const CgroupMemory = "cgroup-memory"
 
 // checks are in the order of the table. A hub's are those that a machine without containers needs too.
 var checks = []check{
-	{"board", true, board},
+	{"board", true, model},
 	{"clock", true, clockSet},
 	{"page-size", true, pageSize},
 	{"disk", true, disk},
+	{"disk-speed", true, diskSpeed},
 	{"port", true, port},
+	{"vxlan-port", false, tunnelPort},
 	{"namespaces", false, namespaces},
 	{"overlayfs", false, overlayfs},
 	{"modules", false, modules},
@@ -74,6 +79,7 @@ var checks = []check{
 	{"neighbours", false, neighbours},
 	{"power", true, power},
 	{"temperature", true, temperature},
+	{"wear", true, wear},
 }
 
 // Examine makes all checks that the roles ask for.
@@ -81,7 +87,7 @@ func Examine(m Machine, roles ...Role) []Finding {
 	hub, agent := slices.Contains(roles, Hub), slices.Contains(roles, Agent)
 	var out []Finding
 	for _, c := range checks {
-		if c.name == "port" && !hub || !agent && !c.hub {
+		if c.name == "port" && !hub || c.name == "disk-speed" && m.Speed == nil || !agent && !c.hub {
 			continue
 		}
 		f := c.look(m)

@@ -113,7 +113,9 @@ func TestMachines(t *testing.T) {
 		{"container", container, map[string]Result{"cgroup-memory": Fail, "modules": Warn}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			found := Examine(machine(tc.files), Hub, Agent)
+			m := machine(tc.files)
+			m.Speed = func(string) (Speed, error) { return Speed{Write: 20 * mebi, Read: 40 * mebi, Syncs: 200}, nil }
+			found := Examine(m, Hub, Agent)
 			if len(found) != len(checks) {
 				t.Errorf("%d findings of %d checks", len(found), len(checks))
 			}
@@ -145,10 +147,10 @@ func TestRoles(t *testing.T) {
 		}
 		return strings.Join(out, " ")
 	}
-	if got, want := names(Hub), "board clock page-size disk port swap power temperature"; got != want {
+	if got, want := names(Hub), "board clock page-size disk port swap power temperature wear"; got != want {
 		t.Errorf("hub: %s, want %s", got, want)
 	}
-	if got, want := names(Agent), "board clock page-size disk namespaces overlayfs modules cgroup-memory swap neighbours power temperature"; got != want {
+	if got, want := names(Agent), "board clock page-size disk vxlan-port namespaces overlayfs modules cgroup-memory swap neighbours power temperature wear"; got != want {
 		t.Errorf("agent: %s, want %s", got, want)
 	}
 }
@@ -197,6 +199,23 @@ func TestChecks(t *testing.T) {
 		{name: "zram", check: "swap", files: debian, want: OK},
 		{name: "k3s", check: "neighbours", files: with(debian, "proc/44/comm", "k3s-server\n", "proc/45/comm", "k3s-server\n"), want: Fail, what: "k3s-server runs here", do: "k3s-uninstall.sh"},
 		{name: "kubelet", check: "neighbours", files: with(debian, "proc/44/comm", "kubelet\n"), want: Fail, what: "kubelet", do: "kubeadm reset"},
+		{name: "microk8s", check: "neighbours", files: with(debian, "proc/44/comm", "kubelite\n"), want: Fail, what: "kubelite"},
+		{name: "another agent", check: "neighbours", files: with(debian, "proc/44/cmdline", "/opt/petrel\x00agent\x00--data-dir\x00/srv/other\x00"), want: Fail, what: "/srv/other", do: "petrel uninstall agent"},
+		{name: "the agent itself", check: "neighbours", files: with(debian, "proc/44/cmdline", "/usr/local/bin/petrel\x00agent\x00--data-dir=/var/lib/petrel/\x00"), want: OK},
+		{name: "a hub beside it", check: "neighbours", files: with(debian, "proc/44/cmdline", "petrel\x00hub\x00--data-dir=/srv/hub\x00"), want: OK},
+		{name: "taken", check: "vxlan-port", files: with(debian, "proc/net/udp", "h\n 0: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0 0\n"), want: Fail, what: "4789", do: "ss -lnup sport = :4789"},
+		{name: "another VXLAN", check: "vxlan-port", files: with(debian, "proc/net/udp6", "h\n 0: 00000000000000000000000000000000:12B5 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 0 2 0 0\n"), want: OK, what: "free"},
+		{name: "fast", check: "disk-speed", files: debian, change: speed(Speed{Write: 80 * mebi, Read: 90 * mebi, Syncs: 900}, nil), want: OK, what: "writes 80 MiB/s, reads 90 MiB/s, 900 synchronised writes a second"},
+		{name: "slow to write", check: "disk-speed", files: debian, change: speed(Speed{Write: 3 * mebi, Read: 90 * mebi, Syncs: 900}, nil), want: Warn, what: "writes 3 MiB/s", do: "A1 or A2"},
+		{name: "slow to synchronise", check: "disk-speed", files: debian, change: speed(Speed{Write: 30 * mebi, Read: 90 * mebi, Syncs: 9}, nil), want: Warn, what: "9 synchronised", do: "near its end"},
+		{name: "not to be tried", check: "disk-speed", files: debian, change: speed(Speed{}, errors.New("permission denied")), want: Warn, what: "permission denied", do: "as root"},
+		{name: "full", check: "disk-speed", files: debian, change: func(m *Machine) { speed(Speed{}, nil)(m); free(60 * mebi)(m) }, want: Warn, what: "too full", do: "free space"},
+		{name: "not synchronised", check: "clock", files: with(debian, "sys/class/rtc/rtc0/name", "rtc_cmos"), change: func(m *Machine) { m.Sync = Unsynced }, want: Warn, what: "not synchronised with a time server", do: "timedatectl set-ntp true"},
+		{name: "no clock of its own", check: "clock", files: raspberry, change: func(m *Machine) { m.Sync = Unsynced }, want: Warn, what: "the time is that of the last shutdown", do: "chrony"},
+		{name: "synchronised", check: "clock", files: raspberry, change: func(m *Machine) { m.Sync = Synced }, want: OK, what: ", synchronised"},
+		{name: "worn", check: "wear", files: with(raspberry, "sys/block/mmcblk0/device/life_time", "0x0b 0x02\n"), want: Warn, what: "mmcblk0 is beyond its life", do: "petrel backup"},
+		{name: "like new", check: "wear", files: with(raspberry, "sys/block/mmcblk0/device/life_time", "0x01 0x01\n", "sys/block/mmcblk0/device/pre_eol_info", "0x01\n"), want: OK, what: "0 to 10 %"},
+		{name: "an SD card", check: "wear", files: raspberry, want: OK, what: "no card reports"},
 		{name: "docker", check: "neighbours", files: debian, want: OK, what: "dockerd runs here, and is left alone"},
 		{name: "low voltage", check: "power", files: with(raspberry, "sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n"), want: Warn, what: "the voltage is too low, the processor is throttled", do: "power supply"},
 		{name: "low voltage before", check: "power", files: with(raspberry, "sys/devices/platform/soc/soc:firmware/get_throttled", "0x10000\n"), want: Warn, what: "since it was switched on: the voltage is too low"},
@@ -222,6 +241,25 @@ func TestChecks(t *testing.T) {
 			}
 			t.Errorf("no check %s", tc.check)
 		})
+	}
+}
+
+func speed(s Speed, err error) func(*Machine) {
+	return func(m *Machine) { m.Speed = func(string) (Speed, error) { return s, err } }
+}
+
+// TestMeasureDisk tries a real disk, and checks that nothing is left on it.
+func TestMeasureDisk(t *testing.T) {
+	dir := t.TempDir()
+	s, err := MeasureDisk(dir)
+	if err != nil || s.Write <= 0 || s.Read <= 0 || s.Syncs <= 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if _, err := MeasureDisk(filepath.Join(dir, "none")); err == nil {
+		t.Error("a directory that is not there was measured")
 	}
 }
 

@@ -3,10 +3,10 @@ package doctor
 import (
 	"fmt"
 	"path"
-	"strconv"
+	"slices"
 	"strings"
 
-	"petrel.dev/petrel/internal/clock"
+	"petrel.dev/petrel/internal/board"
 )
 
 const mebi = 1 << 20
@@ -20,27 +20,12 @@ const (
 // hot is the temperature in thousandths of a degree from which a Raspberry Pi slows down; other boards are not far from it.
 const hot = 80_000
 
-// board reports which machine this is. It finds nothing wrong: others in the table are read with it in mind.
-func board(m Machine) Finding {
-	for _, name := range []string{"proc/device-tree/model", "sys/firmware/devicetree/base/model", "sys/class/dmi/id/product_name"} {
-		if model := m.text(name); model != "" {
-			return Finding{Result: OK, What: model}
-		}
+// model reports which machine this is. It finds nothing wrong: others in the table are read with it in mind.
+func model(m Machine) Finding {
+	if model := board.Model(m.Root); model != "" {
+		return Finding{Result: OK, What: model}
 	}
 	return Finding{Result: OK, What: "not known: neither a device tree nor DMI names it"}
-}
-
-// clockSet looks whether the time can be right. Certificates and tokens are not valid at a time before they were made.
-func clockSet(m Machine) Finding {
-	if clock.Sane(m.Now).Equal(m.Now) {
-		return Finding{Result: OK, What: m.Now.UTC().Format("2006-01-02 15:04 UTC")}
-	}
-	f := Finding{Result: Fail, What: fmt.Sprintf("the clock shows the year %d", m.Now.Year()),
-		Do: "set the time: `timedatectl set-ntp true`, with a network; or `date -s`"}
-	if len(m.glob("sys/class/rtc/rtc*")) == 0 {
-		f.What += ", and this board has none of its own"
-	}
-	return f
 }
 
 // pageSize warns of kernels with large pages: the programs in many images have the size of a page built in.
@@ -56,13 +41,18 @@ func pageSize(m Machine) Finding {
 	return f
 }
 
-// disk measures the file system that the data directory lies on, or will.
-func disk(m Machine) Finding {
+// dataAncestor returns the data directory, or what is there already of its path.
+func (m Machine) dataAncestor() string {
 	dir := path.Clean(m.DataDir)
 	for dir != "/" && !m.has(strings.TrimPrefix(dir, "/")) {
 		dir = path.Dir(dir)
 	}
-	free, total, err := m.Space(dir)
+	return dir
+}
+
+// disk measures the file system that the data directory lies on, or will.
+func disk(m Machine) Finding {
+	free, total, err := m.Space(m.dataAncestor())
 	if err != nil {
 		return Finding{Result: Fail, What: "the space for " + m.DataDir + " cannot be measured: " + err.Error(), Do: "choose another --data-dir"}
 	}
@@ -91,46 +81,18 @@ func swap(m Machine) Finding {
 		Do: "switch it off: `swapoff -a`, and for good in /etc/fstab, `systemctl disable dphys-swapfile` or `rpi-swap`"}
 }
 
-// throttled are the bits of a Raspberry Pi's firmware, of now and, sixteen higher, of the time since it was switched on.
-var throttled = []struct {
-	bit  int
-	what string
-}{{0, "the voltage is too low"}, {1, "the processor is kept below its frequency"}, {2, "the processor is throttled"}, {3, "it is near its limit of temperature"}}
-
 // power looks at what a Raspberry Pi's firmware reports of its supply. A board at low voltage crashes, and damages its card.
 func power(m Machine) Finding {
-	for _, name := range m.glob("sys/devices/platform/soc*/soc*:firmware/get_throttled") {
-		bits, err := strconv.ParseUint(strings.TrimPrefix(m.text(name), "0x"), 16, 32)
-		if err != nil {
-			continue
-		}
-		var now, before []string
-		for _, t := range throttled {
-			switch {
-			case bits>>t.bit&1 == 1:
-				now = append(now, t.what)
-			case bits>>(t.bit+16)&1 == 1:
-				before = append(before, t.what)
-			}
-		}
-		return supply(now, before)
+	s := board.ReadSupply(m.Root)
+	if !s.Measured || !s.Complete && len(s.Now) == 0 {
+		return Finding{Result: OK, What: "nothing is reported"}
 	}
-	for _, name := range m.glob("sys/class/hwmon/hwmon*/name") {
-		if m.text(name) == "rpi_volt" && m.text(path.Dir(name)+"/in0_lcrit_alarm") == "1" {
-			return supply([]string{throttled[0].what}, nil)
-		}
-	}
-	return Finding{Result: OK, What: "nothing is reported"}
-}
-
-// supply is power's finding of what is so now, and what was since the board was switched on.
-func supply(now, before []string) Finding {
 	var parts []string
-	if len(now) > 0 {
-		parts = append(parts, strings.Join(now, ", "))
+	if len(s.Now) > 0 {
+		parts = append(parts, listed(s.Now))
 	}
-	if len(before) > 0 {
-		parts = append(parts, "since it was switched on: "+strings.Join(before, ", "))
+	if len(s.Before) > 0 {
+		parts = append(parts, "since it was switched on: "+listed(s.Before))
 	}
 	if len(parts) == 0 {
 		return Finding{Result: OK, What: "no low voltage and no throttling since it was switched on"}
@@ -138,20 +100,40 @@ func supply(now, before []string) Finding {
 	return Finding{Result: Warn, What: strings.Join(parts, "; "), Do: "use the power supply that was made for the board, with a short cable, and cool it"}
 }
 
+func listed(list []board.Shortage) string {
+	var texts []string
+	for _, s := range list {
+		texts = append(texts, string(s))
+	}
+	return strings.Join(texts, ", ")
+}
+
 // temperature looks at the hottest sensor.
 func temperature(m Machine) Finding {
-	most, where := -1<<31, ""
-	for _, name := range m.glob("sys/class/thermal/thermal_zone*/temp") {
-		if t, err := strconv.Atoi(m.text(name)); err == nil && t > most {
-			most, where = t, m.text(path.Dir(name)+"/type")
-		}
-	}
-	if where == "" && most == -1<<31 {
+	milli, sensor, ok := board.Temperature(m.Root)
+	if !ok {
 		return Finding{Result: OK, What: "no sensor"}
 	}
-	f := Finding{Result: OK, What: strings.TrimSpace(fmt.Sprintf("%d °C %s", most/1000, where))}
-	if most >= hot {
+	f := Finding{Result: OK, What: strings.TrimSpace(fmt.Sprintf("%d °C %s", milli/1000, sensor))}
+	if milli >= hot {
 		f.Result, f.Do = Warn, "cool it: a board that is this hot is slow"
+	}
+	return f
+}
+
+// wear looks at cards and soldered memories that report theirs.
+func wear(m Machine) Finding {
+	list := board.ReadWear(m.Root)
+	if len(list) == 0 {
+		return Finding{Result: OK, What: "no card reports its wear"}
+	}
+	var texts []string
+	for _, w := range list {
+		texts = append(texts, w.String())
+	}
+	f := Finding{Result: OK, What: strings.Join(texts, "; ")}
+	if slices.ContainsFunc(list, board.Wear.Worn) {
+		f.Result, f.Do = Warn, "make a backup (`petrel backup`) and replace the card soon"
 	}
 	return f
 }

@@ -47,7 +47,8 @@ type Service struct {
 
 // Installed reports whether the target has the service.
 func (t Target) Installed(r Role) bool {
-	return slices.ContainsFunc(systems, func(s initSystem) bool { return t.has(s.file(r)) })
+	made := slices.ContainsFunc(systems, func(s initSystem) bool { return t.has(s.file(r)) })
+	return made || t.packaged() && slices.ContainsFunc(slices.Collect(maps.Keys(systemdInit.links(t, r))), t.has)
 }
 
 // Settings are those that the target has for the service, without any when there is no file.
@@ -72,6 +73,12 @@ func settingsFile(r Role) string { return settingsDir + "/" + string(r) + ".yaml
 // Install makes the target have the service, which starts now, on this machine, and with the machine. After an error it can be
 // called again.
 func (t Target) Install(ctx context.Context, s Service) error {
+	if t.packaged() {
+		if err := t.installPackaged(ctx, s); err != nil {
+			return fmt.Errorf("install %s: %w", s.Role, err)
+		}
+		return nil
+	}
 	system, err := t.system()
 	if err != nil {
 		return fmt.Errorf("install %s: %w", s.Role, err)

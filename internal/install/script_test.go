@@ -79,3 +79,26 @@ func TestPlainScript(t *testing.T) {
 	run("stop", 0)
 	run("status", 3)
 }
+
+// TestPlainScriptGoesDown checks that an agent's pods are ended when the machine shuts down or reboots, and at no other stop.
+func TestPlainScriptGoesDown(t *testing.T) {
+	dir := t.TempDir()
+	text, err := plainInit.text("agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "petrel"), "#!/bin/sh\necho $*\n")
+	text = strings.NewReplacer(binary, dir+"/petrel", "/run/", dir+"/", "/var/log/", dir+"/").Replace(text)
+	file := write(t, filepath.Join(dir, "petrel-agent"), text)
+	for runlevel, want := range map[string]string{"": "", "2": "", "0": "agent --stop-pods\n", "6": "agent --stop-pods\n"} {
+		_ = os.Remove(filepath.Join(dir, "petrel-agent.log"))
+		cmd := exec.Command(file, "stop")
+		cmd.Env = append(os.Environ(), "RUNLEVEL="+runlevel)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("runlevel %q: %v: %s", runlevel, err, out)
+		}
+		if got, _ := os.ReadFile(filepath.Join(dir, "petrel-agent.log")); string(got) != want {
+			t.Errorf("runlevel %q: ran %q, want %q", runlevel, got, want)
+		}
+	}
+}

@@ -15,6 +15,9 @@ import (
 // Uninstall stops services, ends the pods of the agent, and removes what Install made, in the order of the roles. The binary goes
 // with the last service. With purge their data goes too, which no other service may have in the same directory.
 func (t Target) Uninstall(ctx context.Context, purge bool, roles ...Role) error {
+	if t.packaged() {
+		return fmt.Errorf("uninstall: %w", errPackaged)
+	}
 	var data []string // of roles
 	for _, r := range Roles {
 		dir, err := t.dataDir(r)

@@ -2,7 +2,9 @@
 // lifetime and a number of uses. The hub keeps only the secret's hash, in a Secret of type petrel.dev/join-token in
 // kube-system, so tokens are made, listed and deleted through the ordinary API:
 //
-//	petrel1.<base64url of: checksum, cluster id, hub's TLS pin, hub's static key, token id, secret, addresses, broker>
+//	petrel1.<base64url of: checksum, cluster id, hub's TLS pin, hub's static key, token id, secret, addresses, broker, names>
+//
+// The last part is there only in a token whose devices are named by a pattern; earlier agents pass over it.
 //
 // What is public of it (all but id and secret) stands in ConfigMap kube-public/petrel-cluster, put there by the hub.
 package jointoken
@@ -16,6 +18,7 @@ import (
 	"fmt"
 	"strings"
 
+	"petrel.dev/petrel/internal/nodename"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -44,6 +47,8 @@ type Token struct {
 	Cluster
 	TokenID string
 	Secret  string
+	// Names is the pattern by which a device names itself unless its operator does; empty: by its host name.
+	Names nodename.Pattern
 }
 
 // String gives the token as people pass it on.
@@ -63,6 +68,9 @@ func (t Token) String() string {
 		str(a)
 	}
 	str(t.Broker)
+	if t.Names != "" {
+		str(string(t.Names))
+	}
 	return prefix + base64.RawURLEncoding.EncodeToString(append(checksum(b), b...))
 }
 
@@ -98,6 +106,9 @@ func Parse(s string) (Token, error) {
 		t.Addresses = append(t.Addresses, r.str())
 	}
 	t.Broker = r.str()
+	if len(r.b) > 0 {
+		t.Names = nodename.Pattern(r.str())
+	}
 	if r.bad || t.ID == "" || t.TokenID == "" || len(t.Addresses) == 0 && t.Broker == "" {
 		return Token{}, fmt.Errorf("%w: its parts do not fit together; make a new one with: petrel token create", ErrTypo)
 	}

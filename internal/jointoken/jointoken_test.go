@@ -144,6 +144,31 @@ func TestBadTokens(t *testing.T) {
 	}
 }
 
+// TestNames checks that a pattern travels in the token and is kept with it, and which patterns are none.
+func TestNames(t *testing.T) {
+	tok, secret, err := Mint(cluster, Options{Names: "pi-{serial}"}, noon, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(tok.String())
+	if err != nil || got.Names != "pi-{serial}" || !cmp.Equal(got, tok) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	r, err := FromSecret(secret)
+	if err != nil || r.Names != "pi-{serial}" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	secret.Data["names"] = []byte("{")
+	if _, err := FromSecret(secret); err == nil || !strings.Contains(err.Error(), secret.Name) {
+		t.Errorf("a damaged pattern: %v", err)
+	}
+	for _, o := range []Options{{Names: "pi-1"}, {Names: "pi-{x}"}, {Names: "pi-{serial}", Replace: "pi-1"}} {
+		if _, _, err := Mint(cluster, o, noon, nil); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+}
+
 func TestConfigMap(t *testing.T) {
 	m := ToConfigMap(cluster)
 	got, err := FromConfigMap(m)
@@ -163,6 +188,7 @@ func TestConfigMap(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(Token{Cluster: cluster, TokenID: "i", Secret: "s"}.String())
+	f.Add(Token{Cluster: cluster, TokenID: "i", Secret: "s", Names: "pi-{mac}"}.String())
 	f.Add(prefix + "AAAA")
 	f.Fuzz(func(t *testing.T, s string) {
 		tok, err := Parse(s)

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"petrel.dev/petrel/internal/clock"
+	"petrel.dev/petrel/internal/nodename"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -42,6 +43,8 @@ type Options struct {
 	TTL         time.Duration // 0: no limit
 	Uses        int           // how many devices may join; 0: any number
 	Description string
+	// Names is the form that the names of new Nodes must have, and the one that devices give themselves; empty: any.
+	Names nodename.Pattern
 	// Replace is the Node whose device the token may replace, and the only name under which it is good; empty: a new Node.
 	Replace string
 }
@@ -53,7 +56,8 @@ type Record struct {
 	Expires     time.Time // zero: never
 	Uses        int       // left; negative: any number
 	Description string
-	Replace     string // as in Options
+	Names       nodename.Pattern // as in Options, and so is Replace
+	Replace     string
 }
 
 // Mint makes a token and the Secret to store for it. A nil rnd is the system's.
@@ -68,11 +72,14 @@ func Mint(c Cluster, o Options, now time.Time, rnd io.Reader) (Token, *corev1.Se
 	if problems := validation.IsDNS1123Subdomain(o.Replace); o.Replace != "" && len(problems) > 0 {
 		return Token{}, nil, fmt.Errorf("join token: %q is no node name: %s", o.Replace, problems[0])
 	}
+	if err := o.checkNames(); err != nil {
+		return Token{}, nil, fmt.Errorf("join token: %w", err)
+	}
 	if _, err := io.ReadFull(rnd, b[:]); err != nil {
 		return Token{}, nil, fmt.Errorf("join token: %w", err)
 	}
-	t := Token{Cluster: c, TokenID: hex.EncodeToString(b[:4]), Secret: base64.RawURLEncoding.EncodeToString(b[4:])}
-	r := Record{TokenID: t.TokenID, Hash: hash(t.Secret), Uses: -1, Description: o.Description, Replace: o.Replace}
+	t := Token{Cluster: c, TokenID: hex.EncodeToString(b[:4]), Secret: base64.RawURLEncoding.EncodeToString(b[4:]), Names: o.Names}
+	r := Record{TokenID: t.TokenID, Hash: hash(t.Secret), Uses: -1, Description: o.Description, Names: o.Names, Replace: o.Replace}
 	if o.TTL > 0 {
 		r.Expires = clock.Sane(now).Add(o.TTL).UTC().Truncate(time.Second)
 	}
@@ -80,6 +87,19 @@ func Mint(c Cluster, o Options, now time.Time, rnd io.Reader) (Token, *corev1.Se
 		r.Uses = o.Uses
 	}
 	return t, ToSecret(r), nil
+}
+
+// checkNames refuses a pattern that cannot name more than one device, and one beside a name.
+func (o Options) checkNames() error {
+	switch {
+	case o.Names == "":
+		return nil
+	case o.Replace != "":
+		return errors.New("a token that replaces a node has no pattern: the name is that node's")
+	case o.Names.IsPlain():
+		return fmt.Errorf("%q is one name, which one device can have: a pattern has a field in it, as in %s-{serial}", string(o.Names), string(o.Names))
+	}
+	return o.Names.Check()
 }
 
 func hash(secret string) string {
@@ -102,6 +122,9 @@ func ToSecret(r Record) *corev1.Secret {
 	if r.Description != "" {
 		data["description"] = []byte(r.Description)
 	}
+	if r.Names != "" {
+		data["names"] = []byte(r.Names)
+	}
 	if r.Replace != "" {
 		data["replace"] = []byte(r.Replace)
 	}
@@ -121,7 +144,7 @@ func FromSecret(s *corev1.Secret) (Record, error) {
 	if s.Type != SecretType {
 		return bad(fmt.Sprintf("type is %q, not %q", s.Type, SecretType))
 	}
-	r := Record{TokenID: string(s.Data["token-id"]), Hash: string(s.Data["hash"]), Uses: -1, Description: string(s.Data["description"]), Replace: string(s.Data["replace"])}
+	r := Record{TokenID: string(s.Data["token-id"]), Hash: string(s.Data["hash"]), Uses: -1, Description: string(s.Data["description"]), Names: nodename.Pattern(s.Data["names"]), Replace: string(s.Data["replace"])}
 	if r.TokenID == "" || SecretName(r.TokenID) != s.Name || len(r.Hash) != 2*sha256.Size {
 		return bad("token-id or hash is damaged")
 	}
@@ -138,6 +161,11 @@ func FromSecret(s *corev1.Secret) (Record, error) {
 			return bad("uses is not a number")
 		}
 		r.Uses = n
+	}
+	if r.Names != "" {
+		if err := r.Names.Check(); err != nil {
+			return bad(err.Error())
+		}
 	}
 	return r, nil
 }
@@ -161,6 +189,28 @@ func (r Record) Spend() Record {
 		r.Uses--
 	}
 	return r
+}
+
+// CheckName returns why the token is not good for a node of this name, which must be a valid one, and what would be.
+func (r Record) CheckName(name string) error {
+	switch {
+	case r.Replace != "" && r.Replace != name:
+		return fmt.Errorf("this join token is for the device that takes the place of node %s, not for %s; start the agent with --node-name %s, or make another token with: petrel token create",
+			r.Replace, name, r.Replace)
+	case r.Names != "" && !r.Names.Matches(name):
+		return fmt.Errorf("this join token is for nodes that are named by the pattern %s, which %q does not have; start the agent without --node-name, or make another token with: petrel token create",
+			r.Names, name)
+	}
+	return nil
+}
+
+// OtherName returns how a device gets a name that no other one has. Machines with one name by a pattern have the same in its fields:
+// copies of a card have one host name and one machine id.
+func (r Record) OtherName() string {
+	if r.Names == "" {
+		return "give this one another name with --node-name"
+	}
+	return fmt.Sprintf("the pattern %s of its token gives both machines this name: make a token whose pattern distinguishes them, by {serial} or {mac}, or give this one a name of that form with --node-name", r.Names)
 }
 
 // ToConfigMap gives the ConfigMap that publishes a cluster. A broker's password is not published: a client that mints tokens

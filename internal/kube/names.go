@@ -10,6 +10,8 @@ const (
 	// NodeKeyAnnotation on a Node holds the fingerprint of the device key that may speak for it. Deleting the Node
 	// revokes the device.
 	NodeKeyAnnotation = "petrel.dev/node-key"
+	// JoinTokenAnnotation on a Node is the id of the join token that its device has joined with last.
+	JoinTokenAnnotation = "petrel.dev/join-token"
 	// NodeLabelsAnnotation on a Node holds the labels that its device has last reported of itself, as JSON: those it may
 	// change. A label that a user has set otherwise stays as it is.
 	NodeLabelsAnnotation = "petrel.dev/node-labels"
@@ -18,6 +20,8 @@ const (
 	NodeConditionPrefix = "petrel.dev/"
 	// BoardLabel says which board a node is, for example "raspberry-pi-4".
 	BoardLabel = "petrel.dev/board"
+	// SerialLabel is the serial number of a node's board, in small letters: what is printed on its box, mostly.
+	SerialLabel = "petrel.dev/serial"
 	// ArchVariantLabel says which variant of kubernetes.io/arch a node is ("v6" of arm), where not every variant runs
 	// everything.
 	ArchVariantLabel = "petrel.dev/arch-variant"
@@ -34,6 +38,12 @@ const (
 	SyncPeriodAnnotation = "petrel.dev/sync-period"
 	// DarkCondition is the Node condition that distinguishes "not seen, and since when" from "broken".
 	DarkCondition = "petrel.dev/Dark"
+
+	// Conditions of a Node that its agent sets where the machine can measure: true while the board needs attention.
+	UnderVoltageCondition = "petrel.dev/UnderVoltage"
+	ThrottledCondition    = "petrel.dev/Throttled"
+	TemperatureCondition  = "petrel.dev/HighTemperature"
+	WearCondition         = "petrel.dev/StorageWorn"
 
 	TaintNotReady    = "node.kubernetes.io/not-ready"
 	TaintUnreachable = "node.kubernetes.io/unreachable"

@@ -111,6 +111,9 @@ func (s *Store) Compact(_ context.Context, to sqlstore.Revision) error {
 	return nil
 }
 
+// Stuck returns nil: nothing here waits for a disk.
+func (s *Store) Stuck(time.Duration) error { return nil }
+
 // Health returns why the store takes only what does not make it grow, or nil.
 func (s *Store) Health() error {
 	s.mu.Lock()

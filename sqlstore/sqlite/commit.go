@@ -43,6 +43,8 @@ func (db *DB) commitAlone(r *request) bool {
 		return false
 	}
 	defer db.work.Unlock()
+	db.round.Begin()
+	defer db.round.End()
 	if !db.quiet.Load() || db.queue.busy() || db.owed || db.mem.Room.Frugal {
 		return false
 	}
@@ -87,10 +89,7 @@ func (db *DB) commitLoop(ctx context.Context) error {
 		case <-db.queue.signal:
 			frugal = db.turn()
 		case <-retry:
-			db.work.Lock()
-			db.tend(time.Now())
-			frugal = db.mem.Room.Frugal
-			db.work.Unlock()
+			frugal = db.retend()
 		case <-ctx.Done():
 			return nil
 		case <-db.closing.Done():
@@ -104,6 +103,8 @@ func (db *DB) commitLoop(ctx context.Context) error {
 func (db *DB) turn() (frugal bool) {
 	db.work.Lock()
 	defer db.work.Unlock()
+	db.round.Begin()
+	defer db.round.End()
 	if db.broken != nil {
 		panic(db.broken)
 	}
@@ -118,6 +119,20 @@ func (db *DB) turn() (frugal bool) {
 	}
 	return db.mem.Room.Frugal
 }
+
+// retend tries again what a store that is short of room waits for, and reports whether it still is.
+func (db *DB) retend() (frugal bool) {
+	db.work.Lock()
+	defer db.work.Unlock()
+	db.round.Begin()
+	defer db.round.End()
+	db.tend(time.Now())
+	return db.mem.Room.Frugal
+}
+
+// Stuck returns an error when one round of commits, or the upkeep behind it, has gone on for longer than limit, as on a disk that does
+// not answer.
+func (db *DB) Stuck(limit time.Duration) error { return db.round.Stuck(limit) }
 
 // quiesce has all commits go to the queue, where they wait for the next Run, and returns when none is under way.
 func (db *DB) quiesce() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"petrel.dev/petrel/internal/durable"
+	"petrel.dev/petrel/internal/stall"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/replica"
 )
@@ -75,6 +76,8 @@ type DB struct {
 	healed   time.Time // when heal was last tried
 	owed     bool      // a Commit that was alone has left upkeep to Run
 	broken   any       // what such a Commit has panicked with, for Run to do the same
+
+	round stall.Work // of committing; named by Open
 
 	quiet atomic.Bool // Run runs, and requests have come one at a time lately
 
@@ -151,7 +154,7 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 			return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 		}
 	}
-	db := &DB{cfg: cfg, file: f, read: newReads(cfg.Path), reserve: spare, marked: loaded.rev, markedAt: begin}
+	db := &DB{round: stall.Work{Name: "store"}, cfg: cfg, file: f, read: newReads(cfg.Path), reserve: spare, marked: loaded.rev, markedAt: begin}
 	db.id = identify(cfg, f, loaded.rev)
 	db.closing, db.close = context.WithCancel(context.Background())
 	db.queue.init()

@@ -147,8 +147,7 @@ func (noNetwork) Detach(context.Context, string) error { return nil }
 // onNode hands the pod to a node with this much room and returns the status that it reports last.
 func onNode(t *testing.T, node *corev1.Node, pod *corev1.Pod) (last corev1.PodStatus) {
 	synctest.Test(t, func(t *testing.T) {
-		fake, dir := runtimetest.NewFake("app:1"), t.TempDir()
-		fake.Dir = t.TempDir()
+		fake, dir := runtimetest.NewFake(t.TempDir(), "app:1"), t.TempDir()
 		reports := make(chan corev1.PodStatus, 1000)
 		manager := podrun.NewManager(podrun.Config{Runtime: fake, Network: noNetwork{}, Volumes: &volume.Mounter{Dir: dir}, Dir: dir, NodeName: node.Name,
 			NodeIPs: func() []string { return []string{"192.0.2.1"} }, Allocatable: node.Status.Allocatable, DNS: podspec.DNS{Domain: "cluster.local"},

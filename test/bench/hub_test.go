@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"petrel.dev/petrel/internal/porttest"
 )
 
 var petrel string
@@ -63,12 +65,7 @@ type hub struct {
 // startHub starts a hub with an empty data directory on loopback, and waits for its readiness.
 func startHub(tb testing.TB) *hub {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h := &hub{tb: tb, dir: tb.TempDir(), listen: l.Addr().String()}
-	l.Close()
+	h := &hub{tb: tb, dir: tb.TempDir(), listen: porttest.Address()}
 	h.start()
 	tb.Cleanup(h.stop)
 	return h
@@ -77,7 +74,8 @@ func startHub(tb testing.TB) *hub {
 // start starts the process and returns when /readyz has said so.
 func (h *hub) start() {
 	h.tb.Helper()
-	h.cmd = exec.Command(petrel, "hub", "--data-dir", h.dir, "--listen", h.listen, "--advertise", "127.0.0.1")
+	host, _, _ := net.SplitHostPort(h.listen)
+	h.cmd = exec.Command(petrel, "hub", "--data-dir", h.dir, "--listen", h.listen, "--advertise", host)
 	h.cmd.Stdout, h.cmd.Stderr = &h.out, &h.out
 	began := time.Now()
 	if err := h.cmd.Start(); err != nil {

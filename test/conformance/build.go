@@ -20,8 +20,14 @@ type binaries struct {
 	upstream string
 }
 
-// build makes all binaries; what is up to date costs only the go command's check.
-func build(ctx context.Context, root, cache string) (*binaries, error) {
+// step is one call of the go command, in a directory.
+type step struct {
+	dir  string
+	args []string
+}
+
+// build makes the binaries, for short only those that the tests of short.txt run; what is up to date costs only the go command's check.
+func build(ctx context.Context, root, cache string, short bool) (*binaries, error) {
 	dir := filepath.Join(cache, "bin")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -34,23 +40,24 @@ func build(ctx context.Context, root, cache string) (*binaries, error) {
 	}
 	fmt.Println("building the suite, the first time takes ten minutes")
 	const kubernetes = "k8s.io/kubernetes/test/images/"
-	for _, step := range []struct {
-		dir  string
-		args []string
-	}{
+	steps := []step{
 		{".", []string{"test", "-c", "-vet=off", "-o", b.suite, "./suite"}},
 		{".", []string{"build", "-o", b.ginkgo, "github.com/onsi/ginkgo/v2/ginkgo"}},
 		{".", []string{"build", "-o", b.agnhost, kubernetes + "agnhost"}},
-		{".", []string{"build", "-o", b.consumer, kubernetes + "resource-consumer"}},
-		{".", []string{"build", "-o", b.consumeCPU, kubernetes + "resource-consumer/consume-cpu"}},
-		{".", []string{"build", "-o", b.issue74839, kubernetes + "regression-issue-74839"}},
-		{".", []string{"build", "-o", b.sampleAPI, "k8s.io/sample-apiserver"}},
-		{".", []string{"build", "-o", b.etcd, "./stand-ins/etcd"}},
 		{".", []string{"build", "-o", b.idle, "./stand-ins/idle"}},
-		{".", []string{"build", "-o", b.nnp, "./stand-ins/nnp"}},
 		{".", []string{"build", "-o", b.shell, "./stand-ins/sh"}},
 		{root, []string{"build", "-o", b.kubectl, "./test/tools/kubectl"}},
-	} {
+	}
+	if !short {
+		steps = append(steps,
+			step{".", []string{"build", "-o", b.consumer, kubernetes + "resource-consumer"}},
+			step{".", []string{"build", "-o", b.consumeCPU, kubernetes + "resource-consumer/consume-cpu"}},
+			step{".", []string{"build", "-o", b.issue74839, kubernetes + "regression-issue-74839"}},
+			step{".", []string{"build", "-o", b.sampleAPI, "k8s.io/sample-apiserver"}},
+			step{".", []string{"build", "-o", b.etcd, "./stand-ins/etcd"}},
+			step{".", []string{"build", "-o", b.nnp, "./stand-ins/nnp"}})
+	}
+	for _, step := range steps {
 		flags := "-s -w"
 		if step.dir == root {
 			// kubectl refuses to compare versions when its own is not one.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -44,6 +45,7 @@ const debianPackages = "busybox-static,bash,curl,bind9-dnsutils,netcat-openbsd,i
 // recipe is one image.
 type recipe struct {
 	names  []string // with tag, below the registry
+	short  bool     // the tests of short.txt use it
 	debian bool     // on the Debian root
 	layer  func(b *binaries) (layer, error)
 	config v1.Config
@@ -120,14 +122,14 @@ func only(path string, file func(*binaries) string, mode fs.FileMode) func(*bina
 }
 
 var recipes = []recipe{
-	{names: []string{"e2e/agnhost:2.63.0", "e2e/agnhost:2.55"}, debian: true, layer: agnhost, config: v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}},
+	{names: []string{"e2e/agnhost:2.63.0", "e2e/agnhost:2.55"}, short: true, debian: true, layer: agnhost, config: v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}},
 	{names: []string{"e2e/nautilus:1.8"}, debian: true, layer: withData("nautilus.jpg"), config: v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"test-webserver"}}},
 	{names: []string{"e2e/kitten:1.8"}, debian: true, layer: withData("kitten.jpg"), config: v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"test-webserver"}}},
-	{names: []string{"e2e/busybox:1.37.0-1"}, layer: busybox, config: v1.Config{Cmd: []string{"sh"}}},
+	{names: []string{"e2e/busybox:1.37.0-1"}, short: true, layer: busybox, config: v1.Config{Cmd: []string{"sh"}}},
 	{names: []string{"e2e/nonroot:1.5"}, layer: busybox, config: v1.Config{Cmd: []string{"sh"}, User: "1234"}},
 	{names: []string{"e2e/nonewprivs:1.4"}, debian: true, layer: only("usr/local/bin/nnp", func(b *binaries) string { return b.nnp }, fs.ModeSetuid|0o755), config: v1.Config{Cmd: []string{"nnp"}}},
-	{names: []string{"e2e/nginx:1.15-4"}, debian: true, layer: none, config: v1.Config{Cmd: []string{"nginx", "-g", "daemon off;"}}},
-	{names: []string{"e2e/nginx:1.27-0"}, debian: true, layer: none, config: v1.Config{Cmd: []string{"nginx", "-g", "daemon off;"}, Labels: map[string]string{"version": "1.27"}}},
+	{names: []string{"e2e/nginx:1.15-4"}, short: true, debian: true, layer: none, config: v1.Config{Cmd: []string{"nginx", "-g", "daemon off;"}}},
+	{names: []string{"e2e/nginx:1.27-0"}, short: true, debian: true, layer: none, config: v1.Config{Cmd: []string{"nginx", "-g", "daemon off;"}, Labels: map[string]string{"version": "1.27"}}},
 	{names: []string{"e2e/ipc-utils:1.4"}, debian: true, layer: none, config: v1.Config{Cmd: []string{"sh"}}},
 	{names: []string{"e2e/glibc-dns-testing:2.0.0"}, debian: true, layer: none, config: v1.Config{Cmd: []string{"sleep", "10000"}}},
 	{names: []string{"e2e/perl:5.26"}, debian: true, layer: none, config: v1.Config{Cmd: []string{"perl", "-de0"}}},
@@ -137,13 +139,18 @@ var recipes = []recipe{
 	}},
 	{names: []string{"e2e/sample-apiserver:1.29.2"}, layer: only("sample-apiserver", func(b *binaries) string { return b.sampleAPI }, 0o755), config: v1.Config{Entrypoint: []string{"/sample-apiserver"}}},
 	{names: []string{"etcd:3.6.8-0"}, layer: only("usr/local/bin/etcd", func(b *binaries) string { return b.etcd }, 0o755), config: v1.Config{Cmd: []string{"/usr/local/bin/etcd"}}},
-	{names: []string{"pause:3.10.2"}, layer: only("pause", func(b *binaries) string { return b.idle }, 0o755), config: v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}},
+	{names: []string{"pause:3.10.2"}, short: true, layer: only("pause", func(b *binaries) string { return b.idle }, 0o755), config: v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}},
 }
 
-// images returns the archive with all images, made when a binary or a recipe has changed.
-func images(ctx context.Context, b *binaries, cache string) (string, error) {
-	archive, stamp := filepath.Join(cache, "images.tar"), filepath.Join(cache, "images.stamp")
-	want, err := fingerprint(b)
+// images returns the archive with all images, for short of those that the tests of short.txt use, made when a binary or a recipe has
+// changed.
+func images(ctx context.Context, b *binaries, cache string, short bool) (string, error) {
+	archive, stamp, wanted := filepath.Join(cache, "images.tar"), filepath.Join(cache, "images.stamp"), recipes
+	if short {
+		archive, stamp = filepath.Join(cache, "images-short.tar"), filepath.Join(cache, "images-short.stamp")
+		wanted = slices.DeleteFunc(slices.Clone(recipes), func(r recipe) bool { return !r.short })
+	}
+	want, err := fingerprint(b, wanted)
 	if err != nil {
 		return "", err
 	}
@@ -163,9 +170,13 @@ func images(ctx context.Context, b *binaries, cache string) (string, error) {
 			return "", err
 		}
 	}
+	base, err := tarball.LayerFromFile(root) // one for all: it is packed and hashed once
+	if err != nil {
+		return "", err
+	}
 	all := map[name.Tag]v1.Image{}
-	for _, r := range recipes {
-		img, err := r.image(b, root)
+	for _, r := range wanted {
+		img, err := r.image(b, base)
 		if err != nil {
 			return "", fmt.Errorf("image %s: %w", r.names[0], err)
 		}
@@ -187,7 +198,7 @@ func images(ctx context.Context, b *binaries, cache string) (string, error) {
 }
 
 // fingerprint changes when the recipes or what they copy change.
-func fingerprint(b *binaries) (string, error) {
+func fingerprint(b *binaries, recipes []recipe) (string, error) {
 	h := sha256.New()
 	io.WriteString(h, debianPackages+imageRegistry)
 	for _, r := range recipes {
@@ -203,15 +214,12 @@ func fingerprint(b *binaries) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func (r recipe) image(b *binaries, root string) (v1.Image, error) {
+// image makes the recipe's image; debian is the layer of the Debian root.
+func (r recipe) image(b *binaries, debian v1.Layer) (v1.Image, error) {
 	img := v1.Image(empty.Image)
 	var layers []v1.Layer
 	if r.debian {
-		l, err := tarball.LayerFromFile(root)
-		if err != nil {
-			return nil, err
-		}
-		layers = append(layers, l)
+		layers = append(layers, debian)
 	}
 	files, err := r.layer(b)
 	if err != nil {

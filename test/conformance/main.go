@@ -82,11 +82,11 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := build(ctx, o.root, cache)
+	b, err := build(ctx, o.root, cache, o.short)
 	if err != nil {
 		return err
 	}
-	archive, err := images(ctx, b, cache)
+	archive, err := images(ctx, b, cache, o.short)
 	if err != nil {
 		return err
 	}

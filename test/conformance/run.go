@@ -156,7 +156,7 @@ func ginkgo(ctx context.Context, b *binaries, c *cluster, part string, args ...s
 		"--kubectl-path="+b.kubectl, fmt.Sprintf("--num-nodes=%d", nodeCount))
 	cmd := c.on(ctx, "hub", b.ginkgo, args...)
 	cmd.Dir = c.dir
-	cmd.Env = append(cmd.Env, "KUBE_TEST_REPO_LIST="+filepath.Join(c.dir, "repositories.yaml"), "HOME="+c.dir)
+	cmd.Env = append(cmd.Env, "KUBE_TEST_REPO_LIST="+filepath.Join(c.dir, "repositories.yaml"), "HOME="+c.dir, "TMPDIR="+c.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	// The suite's processes are ginkgo's children: all of them end when the run is interrupted.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

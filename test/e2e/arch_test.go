@@ -2,10 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
-	"log"
-	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,46 +9,18 @@ import (
 
 	"petrel.dev/petrel/test/harness"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 )
 
-// startRegistry serves images to the LAN at m, and returns a function that pushes an index of images to it.
-func startRegistry(t *testing.T, m harness.Machine) (host string, push func(ref string, images ...v1.Image)) {
-	t.Helper()
-	srv := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
-	t.Cleanup(func() { srv.Close() })
-	lanSide := m.Listen(t, "5000")
-	local, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range []net.Listener{lanSide, local} {
-		go func() { _ = srv.Serve(l) }() // until Close
-	}
-	return lanSide.Addr().String(), func(ref string, images ...v1.Image) {
-		t.Helper()
-		tag, err := name.NewTag(local.Addr().String()+"/"+ref, name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.WriteIndex(tag, runtimetest.Index(t, images...)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // Field failure 13: an image that exists only for other machines. The first pod says so on its node; the next ones are not
 // sent to nodes of that architecture at all; and when the image has been built for it after all, both run.
 func TestWrongArchitecture(t *testing.T) {
+	t.Parallel()
 	ms := harness.LAN(t, "arch", 3)
 	h := harness.StartHub(t, ms[0])
-	host, push := startRegistry(t, ms[0])
+	host, push := harness.StartRegistry(t, ms[0])
 	h.Join(ms[1], "one", "--plain-http-registry", host)
 	h.Join(ms[2], "two", "--plain-http-registry", host)
 
@@ -70,7 +38,7 @@ func TestWrongArchitecture(t *testing.T) {
 	}
 	running := func(pod string) {
 		t.Helper()
-		if _, err := h.TryKubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=58s"); err != nil {
+		if _, err := h.TryKubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=2m"); err != nil {
 			t.Fatalf("%v\n%s", err, h.Kubectl("describe", "pod", pod))
 		}
 	}
@@ -109,7 +77,7 @@ func TestWrongArchitecture(t *testing.T) {
 	h.Eventually(40*time.Second, "the third pod waits for the same reason", func() error {
 		h.Kubectl("delete", "pod", "third", "--ignore-not-found", "--now")
 		run("third", "team/foreign:1")
-		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].status}", "pod/third", "--timeout=20s")
+		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].status}", "pod/third", "--timeout=2m")
 		if out := h.Kubectl("get", "pod", "third", "-o", "jsonpath={.spec.nodeName} {.status.conditions[*].message}"); !strings.HasPrefix(out, " "+refused) { // what follows is about preemption
 			return fmt.Errorf("pod: %s", out)
 		}

@@ -15,6 +15,7 @@ import (
 // the requests end they go. kubectl's autoscale, get and describe show it as on a cluster with a metrics server.
 func TestAutoscale(t *testing.T) {
 	harness.Long(t)
+	t.Parallel()
 	ms := harness.LAN(t, "autoscale", 2)
 	h := harness.StartHub(t, ms[0])
 	h.Join(ms[1], "edge")

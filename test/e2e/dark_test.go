@@ -156,7 +156,7 @@ func darkNode(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	ms[1].Plug(t)
 	one.Start()
 	h.Ready("one")
-	h.Kubectl("wait", "--for=delete", "pod/victim", "pod/short", "--timeout=40s")
+	h.Kubectl("wait", "--for=delete", "pod/victim", "pod/short", "--timeout=2m")
 	if pid := harness.ContainerPID(victim); pid != 0 {
 		t.Errorf("the deleted pod still has pid %d", pid)
 	}
@@ -228,21 +228,21 @@ func streamsEndWithTheLink(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	}
 	ended := open()
 	h.Stop(syscall.SIGKILL)
-	ended(20*time.Second, "the hub's end")
+	ended(2*time.Minute, "the hub's end")
 	h.Start()
 	h.Ready("edge")
 	works()
 
 	ended = open()
 	a.Stop(syscall.SIGKILL)
-	ended(20*time.Second, "the agent's end")
+	ended(2*time.Minute, "the agent's end")
 	a.Start()
 	h.Ready("edge")
 	works()
 
 	ended = open()
 	ms[1].Unplug(t)
-	ended(150*time.Second, "the link's end")
+	ended(5*time.Minute, "the link's end")
 	ms[1].Plug(t)
 	works()
 }

@@ -94,7 +94,7 @@ func example(t *testing.T, h *harness.Hub, file, namespace string) {
 			return nil
 		})
 	}
-	kubectl(text, with("delete", "-f", "-", "--timeout=90s")...)
+	kubectl(text, with("delete", "-f", "-", "--timeout=2m")...)
 	harness.Eventually(t, 90*time.Second, "nothing is left", func() error {
 		out, err := h.TryKubectl("get", "-n", namespace, "--ignore-not-found", "-o", "name", "pods,rc,rs,deploy,sts,ds,jobs,cronjobs,controllerrevisions,services,endpointslices,"+
 			"pvc,pdb,hpa,quota,limits,secrets,roles,rolebindings")
@@ -103,7 +103,7 @@ func example(t *testing.T, h *harness.Hub, file, namespace string) {
 		}
 		return err
 	})
-	kubectl("", "delete", "namespace", namespace, "--timeout=90s")
+	kubectl("", "delete", "namespace", namespace, "--timeout=2m")
 }
 
 // step is a command of an example's comments.

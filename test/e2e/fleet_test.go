@@ -62,7 +62,7 @@ func twoMachines(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	}
 
 	// A drained node is emptied, and its pods come up on the other.
-	h.Kubectl("drain", "one", "--force", "--timeout=40s")
+	h.Kubectl("drain", "one", "--force", "--timeout=2m")
 	h.Available("hello")
 	if left := strings.TrimSpace(h.Kubectl("get", "pods", "-l", "app=hello", "--field-selector=spec.nodeName=one", "-o", "name")); left != "" {
 		t.Errorf("drained node still has %s", left)

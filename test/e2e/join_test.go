@@ -24,7 +24,7 @@ func refused(t *testing.T, cmd *exec.Cmd, wants ...string) {
 	var err error
 	select {
 	case err = <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		_ = cmd.Process.Kill()
 		<-done
 		t.Fatalf("it goes on instead of ending with an error:\n%s", harness.Tail(out.String(), 10))
@@ -117,7 +117,9 @@ func TestUnfitMachine(t *testing.T) {
 	h := harness.StartHub(t, ms[0])
 	token := h.Token("--uses", "0")
 	agent := func(t *testing.T, args ...string) *exec.Cmd {
-		return ms[1].Command(t.Context(), harness.Petrel, append([]string{"agent", "--data-dir", filepath.Join(t.TempDir(), "data")}, args...)...)
+		data := filepath.Join(t.TempDir(), "data")
+		t.Cleanup(func() { os.RemoveAll(harness.RunDir(data)) })
+		return ms[1].Command(t.Context(), harness.Petrel, append([]string{"agent", "--data-dir", data}, args...)...)
 	}
 	for _, c := range []struct {
 		name  string

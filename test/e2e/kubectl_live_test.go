@@ -102,7 +102,7 @@ func kubectlLive(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	})
 	h.Sub("delete with a grace period", func(t *testing.T) {
 		uid := strings.Fields(h.LifeOf("waits"))[0]
-		h.Kubectl("delete", "pod", "waits", "--grace-period=5", "--wait=true", "--timeout=30s")
+		h.Kubectl("delete", "pod", "waits", "--grace-period=5", "--wait=true", "--timeout=2m")
 		if pid := harness.ContainerPID(uid); pid != 0 {
 			t.Errorf("kubectl said deleted, pid %d runs", pid)
 		}

@@ -137,7 +137,7 @@ func kubectlVerbs(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 		has(t, h.Kubectl("get", "deploy", "hello"), `1/1`)
 	})
 	h.Sub("wait and delete", func(t *testing.T) {
-		has(t, h.Kubectl("wait", "--for=condition=Available", "deploy/hello", "--timeout=30s"), "condition met")
+		has(t, h.Kubectl("wait", "--for=condition=Available", "deploy/hello", "--timeout=2m"), "condition met")
 		has(t, h.Kubectl("create", "configmap", "cm", "--from-literal=a=b"), "created")
 		has(t, h.Kubectl("delete", "configmap", "cm"), "deleted")
 		victim := strings.Fields(h.Kubectl("get", "pods", "-l", "app=hello", "-o", "name"))[0]
@@ -153,8 +153,8 @@ func kubectlVerbs(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 	h.Sub("namespace", func(t *testing.T) {
 		h.Kubectl("create", "namespace", "tmp")
 		h.Kubectl("create", "deployment", "x", "--image=petrel.local/hello:v1", "-n", "tmp")
-		h.Kubectl("rollout", "status", "deploy/x", "-n", "tmp", "--timeout=30s")
-		h.Kubectl("delete", "namespace", "tmp", "--timeout=60s")
+		h.Kubectl("rollout", "status", "deploy/x", "-n", "tmp", "--timeout=2m")
+		h.Kubectl("delete", "namespace", "tmp", "--timeout=2m")
 		if _, err := h.TryKubectl("get", "namespace", "tmp"); err == nil {
 			t.Error("the namespace is still there")
 		}
@@ -163,6 +163,7 @@ func kubectlVerbs(t *testing.T, ms []harness.Machine, h *harness.Hub) {
 
 // Bad input gets an error that names the thing, and changes nothing.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	h := harness.StartHub(t, harness.Here)
 	deployment := fmt.Sprintf(helloManifest, 1)
 	for _, c := range []struct{ name, manifest, want string }{

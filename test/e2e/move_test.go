@@ -16,6 +16,7 @@ import (
 // address beside its own, which its nodes remember; a backup is made while it runs, and restored on the new machine. Nothing is restarted, and
 // the new hub drives the node. A second restore is refused.
 func TestHubMoves(t *testing.T) {
+	t.Parallel()
 	ms := harness.LAN(t, "move", 3)
 	h := harness.StartHub(t, ms[0], "--encrypt-secrets")
 	h.Join(ms[1], "edge")

@@ -13,6 +13,7 @@ import (
 // TestPublicPods covers public cases as a user meets them. What asks for something unusual runs with it, and the hub takes the
 // status; what asks for something that this node cannot give is refused, with the reason and an event.
 func TestPublicPods(t *testing.T) {
+	t.Parallel()
 	ms := harness.LAN(t, "public", 2)
 	h := harness.StartHub(t, ms[0])
 	h.Join(ms[1], "edge")

@@ -46,7 +46,7 @@ func TestPlainView(t *testing.T) {
 			name := fmt.Sprint("d", i)
 			h.Kubectl("create", "deployment", name, "-n", "fresh", "--image=petrel.local/hello:v1", "--replicas=4")
 		}
-		h.Kubectl("wait", "deployment", "--all", "-n", "fresh", "--for=condition=Available", "--timeout=90s")
+		h.Kubectl("wait", "deployment", "--all", "-n", "fresh", "--for=condition=Available", "--timeout=2m")
 		out := h.Kubectl("get", "events", "-n", "fresh", "-o", "custom-columns=:reason,:message")
 		if strings.Contains(out, "FailedMount") || !strings.Contains(out, "Started") {
 			t.Errorf("events are\n%s", out)
@@ -57,7 +57,7 @@ func TestPlainView(t *testing.T) {
 		}
 	})
 	h.Sub("drain evicts", func(t *testing.T) {
-		out := h.Kubectl("drain", "two", "-v=6", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")
+		out := h.Kubectl("drain", "two", "-v=6", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=2m")
 		if !strings.Contains(out, "/eviction") || strings.Contains(out, `verb="DELETE"`) || !strings.Contains(out, "evicted") {
 			t.Errorf("drain says\n%s", out)
 		}

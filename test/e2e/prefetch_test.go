@@ -14,9 +14,10 @@ import (
 // first. Without the label the pod goes at once, and there is none while the image comes.
 func TestPrefetch(t *testing.T) {
 	harness.Long(t)
+	t.Parallel()
 	ms := harness.LAN(t, "prefetch", 2)
 	h := harness.StartHub(t, ms[0])
-	host, push := startRegistry(t, ms[0])
+	host, push := harness.StartRegistry(t, ms[0])
 	agent := h.Join(ms[1], "edge", "--plain-http-registry", host)
 	h.Kubectl("label", "node", "edge", "petrel.dev/metered=true")
 	push("team/app:1", runtimetest.Busybox(t))

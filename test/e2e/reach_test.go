@@ -12,6 +12,7 @@ import (
 // TestReach reads through the hub what runs on another machine: a pod and a Service by proxy, the node's own API, and what
 // kubectl top makes of it. When the node is dark, each says so.
 func TestReach(t *testing.T) {
+	t.Parallel()
 	ms := harness.LAN(t, "reach", 2)
 	h := harness.StartHub(t, ms[0])
 	a := h.Join(ms[1], "edge")

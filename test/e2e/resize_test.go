@@ -40,6 +40,7 @@ func TestResize(t *testing.T) {
 			t.Skip("this machine has no memory cgroup")
 		}
 	}
+	t.Parallel()
 	ms := harness.LAN(t, "resize", 2)
 	h := harness.StartHub(t, ms[0])
 	edge := h.Join(ms[1], "edge")
@@ -100,7 +101,7 @@ func TestResize(t *testing.T) {
 		if out, err := patch("p", all, "48Mi"); err != nil {
 			t.Fatal(out, err)
 		}
-		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type=='PodResizePending')].reason}=Deferred", "pod/p", "--timeout=30s")
+		h.Kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type=='PodResizePending')].reason}=Deferred", "pod/p", "--timeout=2m")
 		if why := h.Kubectl("get", "events", "--field-selector", "reason=ResizeDeferred", "-o", "jsonpath={.items[*].message}"); !strings.Contains(why, "Node didn't have enough resource: cpu") {
 			t.Errorf("event %q", why)
 		}

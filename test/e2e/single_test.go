@@ -18,6 +18,7 @@ func TestNothingElseInstalled(t *testing.T) {
 	if len(harness.Inside()) == 0 {
 		t.Skip("this binary has no programs inside: PETREL_BIN names one that `make build` made")
 	}
+	t.Parallel()
 	ms := harness.LAN(t, "single", 2)
 	h := harness.StartHub(t, ms[0])
 	h.AgentEnv = []string{"PATH=" + t.TempDir()} // where no program is

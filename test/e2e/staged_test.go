@@ -13,6 +13,7 @@ import (
 // does not start is taken back from the canary before any other node gets it.
 func TestStagedRollout(t *testing.T) {
 	harness.Long(t)
+	t.Parallel()
 	ms := harness.LAN(t, "staged", 3)
 	h := harness.StartHub(t, ms[0])
 	h.Join(ms[1], "first")

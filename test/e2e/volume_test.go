@@ -87,11 +87,12 @@ func startStored(t *testing.T, name string, nodes ...string) ([]harness.Machine,
 // A StatefulSet's data outlives its pods, a scaling down and up, and a power cut without the hub. What it was asked to delete is
 // deleted on the node's disk, also when the node is dark at that time.
 func TestDataOfAStatefulSet(t *testing.T) {
+	t.Parallel()
 	harness.Long(t)
 	ms, s := startStored(t, "data", "one", "two")
 	h := s.h
 	h.Apply(fmt.Sprintf(database, 2))
-	h.Kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
+	h.Kubectl("rollout", "status", "statefulset/db", "--timeout=2m")
 	if out := h.Kubectl("get", "pvc", "-o", "jsonpath={.items[*].status.phase}"); out != "Bound Bound" {
 		t.Errorf("claims are %s", out)
 	}
@@ -106,7 +107,7 @@ func TestDataOfAStatefulSet(t *testing.T) {
 	}
 
 	h.Kubectl("delete", "pod", "db-0")
-	h.Kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
+	h.Kubectl("rollout", "status", "statefulset/db", "--timeout=2m")
 	second := s.lives("db-0")
 	if len(second) != 2 || second[0] != first[0] {
 		t.Errorf("after the pod was replaced: %q, before %q", second, first)
@@ -114,9 +115,9 @@ func TestDataOfAStatefulSet(t *testing.T) {
 
 	other := s.lives("db-1")
 	h.Kubectl("scale", "statefulset/db", "--replicas=1")
-	h.Kubectl("wait", "--for=delete", "pod/db-1", "--timeout=30s")
+	h.Kubectl("wait", "--for=delete", "pod/db-1", "--timeout=2m")
 	h.Kubectl("scale", "statefulset/db", "--replicas=2")
-	h.Kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
+	h.Kubectl("rollout", "status", "statefulset/db", "--timeout=2m")
 	if now := s.lives("db-1"); len(now) != 2 || now[0] != other[0] {
 		t.Errorf("after scaling down and up: %q, before %q", now, other)
 	}
@@ -125,7 +126,7 @@ func TestDataOfAStatefulSet(t *testing.T) {
 	h.Kubectl("patch", "statefulset", "db", "--type=merge", "-p", `{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Delete","whenDeleted":"Retain"}}}`)
 	h.Kubectl("scale", "statefulset/db", "--replicas=1")
 	s.gone(dir1)
-	h.Kubectl("wait", "--for=delete", "pvc/data-db-1", "--timeout=30s")
+	h.Kubectl("wait", "--for=delete", "pvc/data-db-1", "--timeout=2m")
 
 	// A power cut without the hub: the pod comes back on its node with its data.
 	machine := ms[1]
@@ -147,7 +148,7 @@ func TestDataOfAStatefulSet(t *testing.T) {
 	h.Kubectl("delete", "statefulset", "db", "--cascade=foreground", "--wait=false")
 	h.Kubectl("delete", "pod", "db-0", "--force", "--grace-period=0")
 	volume := filepath.Base(dir0)
-	h.Kubectl("delete", "pvc", "data-db-0", "--timeout=30s")
+	h.Kubectl("delete", "pvc", "data-db-0", "--timeout=2m")
 	time.Sleep(3 * time.Second)
 	if out := h.Kubectl("get", "pv", volume, "-o", "jsonpath={.status.phase} {.metadata.deletionTimestamp} {.metadata.finalizers}"); !strings.HasPrefix(out, "Released 2") ||
 		!strings.HasSuffix(out, `["petrel.dev/local-path"]`) {
@@ -169,6 +170,7 @@ func TestDataOfAStatefulSet(t *testing.T) {
 // TestVolumeKinds mounts what else a pod can name by claims: an ephemeral volume, a disk that an administrator has brought, parts
 // of it, read-only; and shows what cannot be had.
 func TestVolumeKinds(t *testing.T) {
+	t.Parallel()
 	_, s := startStored(t, "kinds", "one")
 	h := s.h
 	disk := t.TempDir()
@@ -222,7 +224,7 @@ spec:
 	dir, _ := s.place("reader-scratch")
 	h.Kubectl("delete", "pod", "reader")
 	s.gone(dir)
-	h.Kubectl("wait", "--for=delete", "pvc/reader-scratch", "--timeout=30s")
+	h.Kubectl("wait", "--for=delete", "pvc/reader-scratch", "--timeout=2m")
 	if _, err := os.Stat(filepath.Join(disk, "top")); err != nil {
 		t.Errorf("the administrator's disk: %v", err)
 	}

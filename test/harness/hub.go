@@ -13,6 +13,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"petrel.dev/petrel/internal/porttest"
 )
 
 // Hub is a running hub and the way to talk to it.
@@ -34,7 +36,12 @@ type Hub struct {
 // StartHub starts a hub with an empty data directory on a machine and waits until it answers. args are more flags of `petrel hub`.
 func StartHub(t *testing.T, on Machine, args ...string) *Hub {
 	t.Helper()
-	h := &Hub{t: t, On: on, Dir: t.TempDir(), Address: net.JoinHostPort(on.IP, freePort(t, on)), Args: args}
+	address := net.JoinHostPort(on.IP, "6443") // on a machine of its own any port is free
+	if on == Here {
+		address = porttest.Address()
+		on.IP, _, _ = net.SplitHostPort(address)
+	}
+	h := &Hub{t: t, On: on, Dir: t.TempDir(), Address: address, Args: args}
 	h.Kubeconfig = filepath.Join(h.Dir, "admin.kubeconfig")
 	h.Start()
 	return h
@@ -49,21 +56,6 @@ func (h *Hub) Start() {
 		_, err := h.TryKubectl("get", "--raw", "/readyz")
 		return err
 	})
-}
-
-// freePort finds a port on loopback; on a machine of its own any is free.
-func freePort(t *testing.T, on Machine) string {
-	t.Helper()
-	if on.NS != "" {
-		return "6443"
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // Sub runs a subtest in which failures of h's helpers are the subtest's own.
@@ -81,7 +73,7 @@ func (h *Hub) TryKubectl(args ...string) (string, error) { return h.TryKubectlIn
 
 // TryKubectlIn is TryKubectl with a standard input.
 func (h *Hub) TryKubectlIn(stdin string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), leastHope+time.Minute) // longer than what kubectl itself may wait
 	defer cancel()
 	cmd := h.On.Command(ctx, KubectlPath, append([]string{"--kubeconfig", h.Kubeconfig}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -132,7 +124,7 @@ func Up(t *testing.T, on Machine, dir string, args ...string) *Hub {
 // Token makes a join token.
 func (h *Hub) Token(args ...string) string {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), leastHope)
 	defer cancel()
 	cmd := h.On.Command(ctx, Petrel, append([]string{"token", "create", "--kubeconfig", h.Kubeconfig}, args...)...)
 	out, err := cmd.Output()
@@ -145,7 +137,7 @@ func (h *Hub) Token(args ...string) string {
 // TokenID finds the one token with a description.
 func (h *Hub) TokenID(t *testing.T, description string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), leastHope)
 	defer cancel()
 	out, err := h.On.Command(ctx, Petrel, "token", "list", "--kubeconfig", h.Kubeconfig).Output()
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 func Main(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = f.Value.Set("4") // unless set otherwise: these tests spend their time waiting for links to break
+		_ = f.Value.Set("6") // unless set otherwise: these tests spend their time waiting for links to break
 	}
 	code, err := func() (int, error) {
 		if why := unable("ip", "nsenter"); why != "" {

@@ -24,7 +24,7 @@ func (h *Hub) Ready(node string) {
 // Available waits until a Deployment is.
 func (h *Hub) Available(name string) {
 	h.t.Helper()
-	if _, err := h.TryKubectl("rollout", "status", "deployment/"+name, "--timeout=55s"); err != nil {
+	if _, err := h.TryKubectl("rollout", "status", "deployment/"+name, "--timeout=2m"); err != nil {
 		pods, _ := h.TryKubectl("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions}{"\n"}{end}`)
 		status, _ := h.TryKubectl("get", "deploy,rs", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status}{"\n"}{end}`)
 		h.t.Fatalf("%v\n%s%s", err, pods, status)
@@ -50,7 +50,7 @@ func PodUIDs(lives string) []string {
 // Running waits until a pod is ready.
 func (h *Hub) Running(pod string) {
 	h.t.Helper()
-	h.Kubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=40s")
+	h.Kubectl("wait", "--for=condition=Ready", "pod/"+pod, "--timeout=2m")
 }
 
 // Says waits until a pod's server answers with all of wants, asked on its own node.

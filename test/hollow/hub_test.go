@@ -15,6 +15,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"petrel.dev/petrel/internal/porttest"
 )
 
 var petrel string
@@ -54,10 +56,7 @@ type hub struct {
 
 func startHub(t *testing.T) *hub {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	h := &hub{t: t, dir: t.TempDir(), listen: l.Addr().String()}
-	l.Close()
+	h := &hub{t: t, dir: t.TempDir(), listen: porttest.Address()}
 	h.start()
 	t.Cleanup(h.kill)
 	return h
@@ -67,7 +66,8 @@ func startHub(t *testing.T) *hub {
 func (h *hub) start() {
 	h.t.Helper()
 	// Room for 4,096 nodes: each has 254 pod addresses.
-	h.cmd = exec.Command(petrel, "hub", "--data-dir", h.dir, "--listen", h.listen, "--advertise", "127.0.0.1",
+	host, _, _ := net.SplitHostPort(h.listen)
+	h.cmd = exec.Command(petrel, "hub", "--data-dir", h.dir, "--listen", h.listen, "--advertise", host,
 		"--cluster-cidr", "10.48.0.0/12", "--service-cidr", "10.43.0.0/16", "--log-level", "warn")
 	h.cmd.Stdout, h.cmd.Stderr = &h.out, &h.out
 	must(h.t, h.cmd.Start())

@@ -112,6 +112,7 @@ func TestHeaderFloods(t *testing.T) {
 
 // Row "slow bodies": one pod's token sends bodies that never come.
 func TestSlowBodies(t *testing.T) {
+	beside(t)
 	h := harness.StartHub(t, harness.Here)
 	c, tc := hubClient(t, h)
 	h.Eventually(20*time.Second, "the default account", func() error { _, err := h.TryKubectl("get", "serviceaccount", "default"); return err })
@@ -197,6 +198,7 @@ func TestPatchBombs(t *testing.T) {
 // Row "SPDY": a data stream of a port-forward without its error stream, with frames of 16 MB that nobody reads. No node
 // needs to be connected.
 func TestPortForwardFlood(t *testing.T) {
+	beside(t)
 	h := harness.StartHub(t, harness.Here)
 	c, tc := hubClient(t, h)
 	h.Eventually(20*time.Second, "the default account", func() error { _, err := h.TryKubectl("get", "serviceaccount", "default"); return err })

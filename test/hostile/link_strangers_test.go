@@ -28,6 +28,7 @@ import (
 // and no more, and the node that the hub knows comes back at once. (Before: 4,100 of them kept it out for as long as they
 // liked.)
 func TestLinkStrangersLockNobodyOut(t *testing.T) {
+	beside(t)
 	h := harness.StartHub(t, harness.Here)
 	token := h.Token("--uses", "0")
 	cluster, err := jointoken.Parse(token)

@@ -31,6 +31,7 @@ const (
 // podNode is a hub and one node with a shell for hostile pods, on machines of their own.
 func podNode(t *testing.T, name string, args ...string) (*harness.Hub, *harness.Agent) {
 	t.Helper()
+	beside(t)
 	ms := harness.LAN(t, name, 2)
 	h := harness.StartHub(t, ms[0])
 	h.Images = map[string]v1.Image{busybox: runtimetest.Busybox(t), pipeForUser: withPipe(t)}
@@ -118,7 +119,7 @@ func TestPodOwnFiles(t *testing.T) {
 	shellPod(h, "later", busybox, rest1000)
 	h.Running("later")
 	alive(t, a, 300)
-	h.Kubectl("delete", "pod", "evil", "--timeout=40s")
+	h.Kubectl("delete", "pod", "evil", "--timeout=2m")
 }
 
 // Row "a look at a container": a pod's process has a shim's name and arguments, and a FIFO where a shim has its bundle. No other
@@ -139,14 +140,14 @@ func TestPodForgesShim(t *testing.T) {
 		h.Running(fmt.Sprint("other-", i))
 	}
 	for i := range pods {
-		if out, err := h.TryKubectl("delete", "pod", fmt.Sprint("other-", i), "--timeout=40s"); err != nil {
+		if out, err := h.TryKubectl("delete", "pod", fmt.Sprint("other-", i), "--timeout=2m"); err != nil {
 			t.Fatalf("%v %s", err, out)
 		}
 	}
 	if out := h.Kubectl("exec", "evil", "--", "/bin/sh", "-c", "echo still here"); !strings.Contains(out, "still here") {
 		t.Errorf("the pod that nobody deleted: %s", out)
 	}
-	h.Kubectl("delete", "pod", "evil", "--timeout=40s")
+	h.Kubectl("delete", "pod", "evil", "--timeout=2m")
 	alive(t, a, 300)
 }
 
@@ -174,7 +175,7 @@ func TestPodImageWithPipe(t *testing.T) {
 	shellPod(h, "innocent", busybox, rest1000)
 	h.Running("innocent")
 	for i := range pods {
-		h.Kubectl("delete", "pod", fmt.Sprint("evil-", i), "--timeout=40s")
+		h.Kubectl("delete", "pod", fmt.Sprint("evil-", i), "--timeout=2m")
 	}
 	alive(t, a, 300)
 }
@@ -208,6 +209,6 @@ func TestPodForkBomb(t *testing.T) {
 	if out := h.Kubectl("exec", "other", "--", "/bin/sh", "-c", "sleep 0 & wait; echo I can"); !strings.Contains(out, "I can") {
 		t.Errorf("another pod: %s", out)
 	}
-	h.Kubectl("delete", "pod", "evil", "--timeout=40s")
+	h.Kubectl("delete", "pod", "evil", "--timeout=2m")
 	alive(t, a, 300)
 }

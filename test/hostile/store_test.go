@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"petrel.dev/petrel/internal/porttest"
 	"petrel.dev/petrel/test/harness"
 )
 
@@ -36,18 +37,14 @@ type storeHub struct {
 
 func newStoreHub(t *testing.T, dir string) *storeHub {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return &storeHub{t: t, dir: dir, address: l.Addr().String()}
+	return &storeHub{t: t, dir: dir, address: porttest.Address()}
 }
 
 // start starts the hub and waits until it answers, whatever it says of its readiness.
 func (h *storeHub) start(args ...string) {
 	h.t.Helper()
-	h.Process = harness.Start(h.t, harness.Machine{}, "hub", append([]string{"hub", "--data-dir", h.dir, "--listen", h.address, "--advertise", "127.0.0.1"}, args...)...)
+	host, _, _ := net.SplitHostPort(h.address)
+	h.Process = harness.Start(h.t, harness.Machine{}, "hub", append([]string{"hub", "--data-dir", h.dir, "--listen", h.address, "--advertise", host}, args...)...)
 	harness.Eventually(h.t, time.Minute, "the hub answers", func() error {
 		cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(h.dir, "admin.kubeconfig"))
 		if err != nil {
@@ -136,6 +133,7 @@ func smallDisk(t *testing.T, size string) string {
 // TestStoreHistoryOnASmallDisk covers one object of 1 MB, changed again and again, on a disk of 64 MB. It filled the disk with
 // its own past, and then neither a deletion nor time nor a restart helped.
 func TestStoreHistoryOnASmallDisk(t *testing.T) {
+	beside(t)
 	h := newStoreHub(t, smallDisk(t, "64m"))
 	h.start()
 	times := 80
@@ -196,6 +194,7 @@ func TestStoreBigUpdates(t *testing.T) {
 // TestStoreOverItsLimit checks that one client makes all the objects it can. Beyond the store's limit it is refused with the
 // reason; readiness and an Event tell; others' deletions go on; and then all is well again.
 func TestStoreOverItsLimit(t *testing.T) {
+	beside(t)
 	h := newStoreHub(t, t.TempDir())
 	h.start("--store-limit", "16Mi")
 	h.must("POST", configMaps, mapOf("innocent", 1000))
@@ -239,6 +238,7 @@ func TestStoreOverItsLimit(t *testing.T) {
 // TestStoreAMillionReplicas covers a typing error. The hub makes as many pods as it takes, says why it makes no more, comes to
 // rest, and can be scaled down, also after a restart.
 func TestStoreAMillionReplicas(t *testing.T) {
+	beside(t)
 	h := newStoreHub(t, t.TempDir())
 	limit, args := 2000, []string{"--max-pods", "2000"}
 	if Full() {
@@ -294,6 +294,7 @@ func TestStoreAMillionReplicas(t *testing.T) {
 // TestStoreDamagedObject checks that a bit of one object has flipped. The start says what to do; with --salvage all else is
 // there, and what is not is named.
 func TestStoreDamagedObject(t *testing.T) {
+	beside(t)
 	dir := t.TempDir()
 	h := newStoreHub(t, dir)
 	h.start()

@@ -305,7 +305,7 @@ func (a *agent) podGone(p *corev1.Pod) {
 // eventually waits until f holds. The limit only bounds a failing test.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(30 * time.Second); !f(); {
+	for limit := time.Now().Add(2 * time.Minute); !f(); {
 		if time.Now().After(limit) {
 			t.Fatalf("never happened: %s", what)
 		}

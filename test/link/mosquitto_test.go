@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"petrel.dev/petrel/internal/porttest"
 )
 
 // eachBroker runs a test over the embedded broker and over the distribution's Mosquitto.
@@ -30,13 +32,11 @@ func mosquitto(t testing.TB) string {
 		}
 		bin = "/usr/sbin/mosquitto"
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	port := ln.Addr().(*net.TCPAddr).Port
-	ln.Close()
+	addr := porttest.Address()
+	host, port, _ := net.SplitHostPort(addr)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "mosquitto.conf")
-	must(t, os.WriteFile(conf, fmt.Appendf(nil, "listener %d 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\nlog_dest file %s\n", port, filepath.Join(dir, "log")), 0o600))
+	must(t, os.WriteFile(conf, fmt.Appendf(nil, "listener %s %s\nallow_anonymous true\npersistence false\nlog_type error\nlog_dest file %s\n", port, host, filepath.Join(dir, "log")), 0o600))
 	cmd := exec.Command(bin, "-c", conf)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when the test is killed
 	must(t, cmd.Start())
@@ -44,7 +44,6 @@ func mosquitto(t testing.TB) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	eventually(t, "mosquitto listens", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,12 +33,7 @@ type hub struct {
 // startHub starts a hub on loopback and waits until it is ready.
 func startHub(t *testing.T) *hub {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
 	h := &hub{t: t, dir: t.TempDir()}
 	h.kubeconfig = filepath.Join(h.dir, "admin.kubeconfig")
 	h.start("hub", petrel, "hub", "--data-dir", h.dir, "--listen", address, "--advertise", "127.0.0.1")
@@ -45,6 +41,7 @@ func startHub(t *testing.T) *hub {
 		_, err := h.tryKubectl("", "get", "--raw", "/readyz")
 		return err
 	})
+	var err error
 	if h.config, err = clientcmd.BuildConfigFromFlags("", h.kubeconfig); err != nil {
 		t.Fatal(err)
 	}

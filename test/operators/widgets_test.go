@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"k8s.io/client-go/util/cert"
@@ -165,12 +166,20 @@ func certificate(t *testing.T) (ca []byte, dir string) {
 	return pem, dir
 }
 
+// ports counts those that freePort has tried; grows only.
+var ports atomic.Uint32
+
+// freePort returns a port of loopback for a program that is started later. It is below those that the kernel gives to connections,
+// so that none of them takes it meanwhile, and differs from those of other runs.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + (os.Getpid()*64+int(ports.Add(1)))%12000
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }

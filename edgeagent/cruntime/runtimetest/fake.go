@@ -21,8 +21,6 @@ import (
 type Fake struct {
 	// Host runs containers' commands as processes; for the conformance suite.
 	Host string // a directory for its scratch files; "": no processes
-	// Dir holds pods' own files; "": a new one in the system's directory for temporary files, which sandboxes are removed from.
-	Dir string
 	// Deaf containers, by name, ignore all signals but SIGKILL.
 	Deaf map[string]bool
 	// PullError, if set, may refuse a pull; otherwise every pull succeeds. PullWait, if set, goes on for as long as a pull takes.
@@ -43,7 +41,7 @@ type Fake struct {
 	// OnExec, if set, is what Exec does.
 	OnExec func(c cruntime.Container, spec cruntime.ExecSpec) (int, error)
 
-	dirOnce   sync.Once
+	dir       string // for pods' own files, which go with their sandboxes; constant
 	mu        sync.Mutex
 	calls     map[string]int
 	sandboxes map[string]sandbox
@@ -64,9 +62,9 @@ type container struct {
 	cmd  *exec.Cmd
 }
 
-// NewFake makes a Fake that has the given images.
-func NewFake(images ...string) *Fake {
-	f := &Fake{Deaf: map[string]bool{}, calls: map[string]int{}, sandboxes: map[string]sandbox{}, images: map[string]bool{}, subs: map[chan string]struct{}{}}
+// NewFake makes a Fake that has the given images. dir is for the files of pods.
+func NewFake(dir string, images ...string) *Fake {
+	f := &Fake{dir: dir, Deaf: map[string]bool{}, calls: map[string]int{}, sandboxes: map[string]sandbox{}, images: map[string]bool{}, subs: map[chan string]struct{}{}}
 	for _, i := range images {
 		f.images[i] = true
 	}
@@ -201,12 +199,7 @@ func (f *Fake) MemoryUse(_ context.Context, podUID, id string) (use, limit int64
 
 // Files implements podrun.Runtime.
 func (f *Fake) Files(podUID string) string {
-	f.dirOnce.Do(func() {
-		if f.Dir == "" {
-			f.Dir = filepath.Join(os.TempDir(), fmt.Sprintf("petrel-fake-%d-%p", os.Getpid(), f))
-		}
-	})
-	return filepath.Join(f.Dir, podUID+".files")
+	return filepath.Join(f.dir, podUID+".files")
 }
 
 // RemoveSandbox implements podrun.Runtime.

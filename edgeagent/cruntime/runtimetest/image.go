@@ -83,6 +83,30 @@ func Busybox(t testing.TB) v1.Image {
 	return img
 }
 
+// WithFile is an image with one more layer, which has a file.
+func WithFile(t testing.TB, img v1.Image, path, content string) v1.Image {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := w.WriteHeader(&tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img, err = mutate.AppendLayers(img, layer); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
 // Built is an image as if it had been built for a platform, "arm64" or "arm/v7"; its contents stay what they are.
 func Built(t testing.TB, img v1.Image, platform string) v1.Image {
 	t.Helper()
@@ -91,6 +115,7 @@ func Built(t testing.TB, img v1.Image, platform string) v1.Image {
 		t.Fatal(err)
 	}
 	cfg = cfg.DeepCopy()
+	cfg.OS = "linux"
 	cfg.Architecture, cfg.Variant, _ = strings.Cut(platform, "/")
 	if img, err = mutate.ConfigFile(img, cfg); err != nil {
 		t.Fatal(err)

@@ -56,25 +56,36 @@ func fetch(ctx context.Context, cancel context.CancelFunc, pulls Puller, log *sl
 	}
 	go watch(ctx, cancel, s)
 	turn := pull.NewTurn()
-	for _, list := range [][]corev1.Container{req.Pod.Spec.InitContainers, req.Pod.Spec.Containers} {
-		for i := range list {
-			c := &list[i]
-			if pull.Policy(c) == corev1.PullNever {
-				continue // the pod finds out
-			}
-			f := pulls.Fetch(ctx, pull.Request{Pod: &req.Pod, Container: c, Secrets: givenSecrets(req.Secrets), Turn: turn,
-				Event: func(kind, reason, format string, args ...any) {
-					log.Info("image ahead of its pod", "image", c.Image, "reason", reason, "message", fmt.Sprintf(format, args...))
-				}})
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if f.Reason != "" {
-				return errors.New(f.Message)
-			}
+	for _, r := range images(&req.Pod) {
+		if pull.Policy(r.Image, r.Policy) == corev1.PullNever {
+			continue // the pod finds out
+		}
+		r.Secrets, r.Turn = givenSecrets(req.Secrets), turn
+		r.Event = func(kind, reason, format string, args ...any) {
+			log.Info("image ahead of its pod", "image", r.Image, "reason", reason, "message", fmt.Sprintf(format, args...))
+		}
+		f := pulls.Fetch(ctx, r)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if f.Reason != "" {
+			return errors.New(f.Message)
 		}
 	}
 	return nil
+}
+
+// images returns what a pod needs, in the order in which it does.
+func images(pod *corev1.Pod) (list []pull.Request) {
+	for _, v := range pod.Spec.Volumes {
+		if v.Image != nil {
+			list = append(list, pull.Request{Pod: pod, Image: v.Image.Reference, Policy: v.Image.PullPolicy, Mount: true})
+		}
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		list = append(list, pull.Request{Pod: pod, Image: c.Image, Policy: c.ImagePullPolicy})
+	}
+	return list
 }
 
 // watch ends the pull when the hub does not want it any more, or cannot be reached.

@@ -32,16 +32,19 @@ func (r *registry) Fetch(ctx context.Context, q pull.Request) pull.Failure {
 	if q.Secrets.Secret("ns", "login") != nil && q.Secrets.Secret("ns", "none") == nil {
 		login = "with login"
 	}
+	if q.Mount {
+		login += ", mounted"
+	}
 	select {
 	case <-time.After(r.took):
 	case <-ctx.Done():
-		r.pulled = append(r.pulled, q.Container.Image+" broken off")
+		r.pulled = append(r.pulled, q.Image+" broken off")
 		return pull.Failure{}
 	}
-	if q.Container.Image == r.missing {
+	if q.Image == r.missing {
 		return pull.Failure{Reason: "ErrImagePull", Message: "no such tag"}
 	}
-	r.pulled = append(r.pulled, q.Container.Image+" "+login)
+	r.pulled = append(r.pulled, q.Image+" "+login)
 	return pull.Failure{}
 }
 
@@ -51,7 +54,8 @@ func request() kube.ImageFetch {
 	}
 	return kube.ImageFetch{
 		Pod: corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Spec: corev1.PodSpec{InitContainers: []corev1.Container{c("init:1", "")},
-			Containers: []corev1.Container{c("app:1", ""), c("mine", corev1.PullNever)}}},
+			Containers: []corev1.Container{c("app:1", ""), c("mine", corev1.PullNever)},
+			Volumes:    []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "data:1"}}}, {Name: "other"}}}},
 		Secrets: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "login"}}},
 	}
 }
@@ -64,8 +68,8 @@ func TestServe(t *testing.T) {
 		end     string
 		pulled  []string
 	}{
-		"all":      {pulled: []string{"init:1 with login", "app:1 with login"}},
-		"one not":  {missing: "app:1", end: "no such tag", pulled: []string{"init:1 with login"}},
+		"all":      {pulled: []string{"data:1 with login, mounted", "init:1 with login", "app:1 with login"}},
+		"one not":  {missing: "app:1", end: "no such tag", pulled: []string{"data:1 with login, mounted", "init:1 with login"}},
 		"nonsense": {body: []byte("{"), end: "read request for images: unexpected end of JSON input"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +106,7 @@ func TestBrokenOff(t *testing.T) {
 		synctest.Wait()
 		_ = hub.Close(wire.StreamEnd{})
 		synctest.Wait()
-		if fmt.Sprint(r.pulled) != "[init:1 broken off]" {
+		if fmt.Sprint(r.pulled) != "[data:1 broken off]" {
 			t.Errorf("%v", r.pulled)
 		}
 	})

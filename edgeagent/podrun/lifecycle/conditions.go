@@ -9,7 +9,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// conditions fills in the pod's conditions; those of others (scheduler, readiness gates) pass through.
+// conditions fills in the conditions that a node writes. Those of others, which readiness gates wait for, stay with the hub: a report with
+// them might undo what their writer has changed meanwhile.
 func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 	set := func(kind corev1.PodConditionType, ok bool, reason, message string) {
 		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message,
@@ -43,7 +44,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 		reason, message = "PodFailed", ""
 	}
 	ready := len(unready) == 0 && initialised && !Ended(st.Phase)
-	gates := s.gates()
+	gates := kube.UnmetGates(s.d.Pod)
 	setReady := func() {
 		if ready && gates != "" {
 			set(corev1.PodReady, false, "ReadinessGatesNotReady", gates)
@@ -61,14 +62,7 @@ func (s *stepper) conditions(st *corev1.PodStatus, initialised bool) {
 		st.Conditions = append(st.Conditions, *c)
 	}
 	s.resizeConditions(st)
-	for _, c := range s.d.Pod.Status.Conditions {
-		if kube.FindCondition(st.Conditions, c.Type) == nil {
-			st.Conditions = append(st.Conditions, c)
-		}
-	}
-	if kube.FindCondition(st.Conditions, corev1.PodScheduled) == nil {
-		set(corev1.PodScheduled, true, "", "")
-	}
+	set(corev1.PodScheduled, true, "", "")
 }
 
 // unready names the containers and sidecars that are not ready.
@@ -96,19 +90,4 @@ func (s *stepper) restartingAll(phase corev1.PodPhase) (on bool, reason, message
 		return true, "RestartAllContainersStarted", "container exited with restart policy rule"
 	}
 	return false, "", ""
-}
-
-// gates returns why readiness gates are not fulfilled; empty: all are.
-func (s *stepper) gates() string {
-	var missing []string
-	for _, g := range s.d.Pod.Spec.ReadinessGates {
-		c := kube.FindCondition(s.d.Pod.Status.Conditions, g.ConditionType)
-		switch {
-		case c == nil:
-			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", string(g.ConditionType)))
-		case c.Status != corev1.ConditionTrue:
-			missing = append(missing, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", string(g.ConditionType), c.Status))
-		}
-	}
-	return strings.Join(missing, ", ")
 }

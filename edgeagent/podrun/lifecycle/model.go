@@ -58,7 +58,7 @@ type Observed struct {
 	Removed  bool     // of a deleted pod: nothing of it is left on the node
 
 	Containers []cruntime.Container // every attempt that the runtime still holds, oldest first
-	Images     map[string]Image     // by container name, of the attempt that comes next
+	Images     map[string]Image     // by container name, of the attempt that comes next; by VolumeImage of a volume, as long as the agent lives
 	Starts     map[string]Failure   // by container name: the last attempt to start failed like this
 	Backoffs   map[string]Backoff   // by container name
 	Stops      map[string]time.Time // by container ID: being stopped, with a grace until then
@@ -109,7 +109,10 @@ type Sandbox struct {
 	IPs   []string // of the pod
 }
 
-// Image is how far the image of a container's next attempt is.
+// VolumeImage is under which key Observed.Images has the image that is a volume. No container is called so.
+func VolumeImage(volume string) string { return "volume/" + volume }
+
+// Image is how far an image is: that of a container's next attempt, or a volume's.
 type Image struct {
 	InFlight bool
 	Ready    bool
@@ -139,7 +142,7 @@ type ActionKind int
 const (
 	MakeSandbox     ActionKind = iota // network, namespaces, cgroup
 	MakeVolumes                       // mount
-	PullImage                         // have the image of container
+	PullImage                         // have the image of container, or of volume, which container mounts
 	StartContainer                    // start attempt of container
 	StopContainer                     // stop container id, within grace
 	RemoveContainer                   // delete dead container id
@@ -156,6 +159,7 @@ func (k ActionKind) String() string { return actionNames[k] }
 type Action struct {
 	Kind      ActionKind
 	Container string
+	Volume    string // PullImage: the volume whose image it is; "": the container's own
 	ID        string
 	Attempt   int
 	Grace     time.Duration

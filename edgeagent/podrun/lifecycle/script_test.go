@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "write the outputs of testdata/*.txt ane
 //
 //	> pod restart=Never init=a sidecar=s containers=x,y grace=5 deadline=60 image=app:2
 //	      cpu=x:100m restarts=x                                      of a container that is named before; its resizePolicy
+//	      mounts=x:v:data:1                                           of a container that is named before; an image, as volume v
 //	      policy=x:OnFailure rule=x:RestartAllContainers:NotIn:0,1    of a container that is named before
 //	> step                      step until nothing is left to do
 //	> advance 10s               let time pass, then step
@@ -229,6 +230,13 @@ func scriptPod(t *testing.T, args []string) *corev1.Pod {
 			setCPU(kube.ContainerNamed(p, name), amount)
 		case "restarts":
 			kube.ContainerNamed(p, v).ResizePolicy = []corev1.ContainerResizePolicy{{ResourceName: corev1.ResourceCPU, RestartPolicy: corev1.RestartContainer}}
+		case "mounts":
+			f := strings.SplitN(v, ":", 3)
+			c := kube.ContainerNamed(p, f[0])
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: f[1], MountPath: "/" + f[1]})
+			if !slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == f[1] }) {
+				p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: f[1], VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: f[2]}}})
+			}
 		case "policy":
 			name, policy, _ := strings.Cut(v, ":")
 			kube.ContainerNamed(p, name).RestartPolicy = new(corev1.ContainerRestartPolicy(policy))

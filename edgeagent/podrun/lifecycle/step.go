@@ -204,8 +204,10 @@ func (s *stepper) settingUp(c corev1.Container) bool {
 	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
 		return false
 	}
-	rec, img := s.inSandbox(c.Name), s.o.Images[c.Name]
-	return rec != nil && s.o.Hooks[rec.ID] || img.InFlight && img.Fail.Reason == "" ||
+	coming := func(key string) bool { return s.o.Images[key].InFlight && s.o.Images[key].Fail.Reason == "" }
+	rec := s.inSandbox(c.Name)
+	return rec != nil && s.o.Hooks[rec.ID] || coming(c.Name) ||
+		slices.ContainsFunc(kube.ImageVolumes(s.d.Pod, &c), func(v *corev1.Volume) bool { return coming(VolumeImage(v.Name)) }) ||
 		slices.ContainsFunc(s.out.Actions, func(a Action) bool { return a.Kind != StopContainer && a.Container == c.Name })
 }
 
@@ -333,38 +335,50 @@ func (s *stepper) stop(rec *cruntime.Container, c corev1.Container, p *corev1.Pr
 	s.do(Action{Kind: StopContainer, Container: c.Name, ID: rec.ID, Grace: kube.Seconds(grace), Why: why})
 }
 
-// start starts a container as soon as its image is there and an earlier failure has cooled down.
+// start starts a container as soon as its images are there, first those that it mounts, and an earlier failure has cooled down.
 func (s *stepper) start(c corev1.Container, attempt int, b Backoff) {
-	img := s.o.Images[c.Name]
-	if img.Ref != c.Image {
-		img = Image{}
-	}
 	fail := s.o.Starts[c.Name]
-	switch {
-	case s.now.Before(fail.Retry):
+	if s.now.Before(fail.Retry) {
 		s.wait(c.Name, fail.Reason, fail.Message)
 		s.at(fail.Retry)
-	case img.Ready:
-		if fail.Reason != "" {
-			s.wait(c.Name, fail.Reason, fail.Message)
-		}
-		s.do(Action{Kind: StartContainer, Container: c.Name, Attempt: attempt, Backoff: b, Target: s.target(c.Name)})
-	case img.InFlight:
-		s.out.State = max(s.out.State, Pulling)
-		if img.Fail.Reason != "" {
-			s.wait(c.Name, img.Fail.Reason, img.Fail.Message)
-		}
-	default:
-		s.out.State = max(s.out.State, Pulling)
-		if img.Fail.Reason != "" {
-			s.wait(c.Name, img.Fail.Reason, img.Fail.Message)
-		}
-		if s.now.Before(img.Fail.Retry) {
-			s.at(img.Fail.Retry)
+		return
+	}
+	for _, v := range kube.ImageVolumes(s.d.Pod, &c) {
+		if !s.image(VolumeImage(v.Name), v.Image.Reference, Action{Kind: PullImage, Container: c.Name, Volume: v.Name, Attempt: attempt}) {
 			return
 		}
-		s.do(Action{Kind: PullImage, Container: c.Name, Attempt: attempt})
 	}
+	if !s.image(c.Name, c.Image, Action{Kind: PullImage, Container: c.Name, Attempt: attempt}) {
+		return
+	}
+	if fail.Reason != "" {
+		s.wait(c.Name, fail.Reason, fail.Message)
+	}
+	s.do(Action{Kind: StartContainer, Container: c.Name, Attempt: attempt, Backoff: b, Target: s.target(c.Name)})
+}
+
+// image reports whether an image is there. Otherwise the container waits, and pull brings it unless that is under way or has to wait.
+func (s *stepper) image(key, ref string, pull Action) bool {
+	img := s.o.Images[key]
+	if img.Ref != ref {
+		img = Image{}
+	}
+	if img.Ready {
+		return true
+	}
+	s.out.State = max(s.out.State, Pulling)
+	if img.Fail.Reason != "" {
+		s.wait(pull.Container, img.Fail.Reason, img.Fail.Message)
+	}
+	asked := func(a Action) bool { return a.Kind == PullImage && a.Volume != "" && a.Volume == pull.Volume } // by another container
+	switch {
+	case img.InFlight, slices.ContainsFunc(s.out.Actions, asked):
+	case s.now.Before(img.Fail.Retry):
+		s.at(img.Fail.Retry)
+	default:
+		s.do(pull)
+	}
+	return false
 }
 
 // dropOld deletes dead attempts but the last before the newest: that one still serves "logs --previous" and lastState.

@@ -106,14 +106,18 @@ func (w *world) do(a Action) {
 	case MakeVolumes:
 		w.o.Volumes = true
 	case PullImage:
-		c := kube.ContainerNamed(w.pod, a.Container)
-		img := Image{Ref: c.Image, Ready: true}
-		if why := w.pullFails[c.Image]; why != "" {
-			delay := min(max(2*w.o.Images[a.Container].Fail.Delay, 10*time.Second), 5*time.Minute)
-			img = Image{Ref: c.Image, Fail: Failure{Reason: why, Retry: w.now.Add(delay), Delay: delay}}
+		key, ref := a.Container, kube.ContainerNamed(w.pod, a.Container).Image
+		if a.Volume != "" {
+			i := slices.IndexFunc(w.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == a.Volume })
+			key, ref = VolumeImage(a.Volume), w.pod.Spec.Volumes[i].Image.Reference
 		}
-		w.o.Images[a.Container] = img
-		text += " " + a.Container
+		img := Image{Ref: ref, Ready: true}
+		if why := w.pullFails[ref]; why != "" {
+			delay := min(max(2*w.o.Images[key].Fail.Delay, 10*time.Second), 5*time.Minute)
+			img = Image{Ref: ref, Fail: Failure{Reason: why, Retry: w.now.Add(delay), Delay: delay}}
+		}
+		w.o.Images[key] = img
+		text += " " + key
 	case StartContainer:
 		text += fmt.Sprintf(" %s#%d", a.Container, a.Attempt)
 		if a.Target != "" {

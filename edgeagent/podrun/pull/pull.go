@@ -44,16 +44,17 @@ type Runtime interface {
 
 // Puller has the slots that the pods of a node share. Its methods may be called at any time.
 type Puller struct {
-	rt      Runtime
+	run     Runtime // for images that containers run
+	mount   Runtime // for images that are volumes
 	now     func() time.Time
 	coming  *slots.Slots // for images that are not here
 	present *slots.Slots // for images that are here, and may have changed: they do not queue behind the others
 	away    registries
 }
 
-// New makes a Puller.
-func New(rt Runtime, now func() time.Time) *Puller {
-	return &Puller{rt: rt, now: now, coming: slots.New(atOnce, turn, beyond), present: slots.New(atOnce, turn, beyond),
+// New makes a Puller. run has images for containers, mount has them for volumes.
+func New(run, mount Runtime, now func() time.Time) *Puller {
+	return &Puller{run: run, mount: mount, now: now, coming: slots.New(atOnce, turn, beyond), present: slots.New(atOnce, turn, beyond),
 		away: registries{m: map[string]time.Time{}}}
 }
 
@@ -63,13 +64,15 @@ type Turn chan struct{}
 // NewTurn makes a pod's Turn.
 func NewTurn() Turn { return make(Turn, 1) }
 
-// Request is an image that the next attempt of a container needs.
+// Request is an image that the next attempt of a container needs: its own, or one that it mounts.
 type Request struct {
-	Pod       *corev1.Pod
-	Container *corev1.Container
-	Secrets   Secrets
-	Turn      Turn
-	Before    Failure // of the last try
+	Pod     *corev1.Pod
+	Image   string
+	Policy  corev1.PullPolicy // as the spec has it
+	Mount   bool              // the image is a volume
+	Secrets Secrets
+	Turn    Turn
+	Before  Failure // of the last try
 	// Event records an event of the container; it may be called from any goroutine.
 	Event func(kind, reason, format string, args ...any)
 }
@@ -83,9 +86,9 @@ type Failure struct {
 
 // Fetch finds or pulls an image. It returns no Failure when ctx has ended: the image is not wanted any more.
 func (p *Puller) Fetch(ctx context.Context, r Request) Failure {
-	image := r.Container.Image
-	_, missing := p.rt.Image(ctx, image)
-	policy := Policy(r.Container)
+	image := r.Image
+	_, missing := p.runtime(r).Image(ctx, image)
+	policy := Policy(image, r.Policy)
 	switch {
 	case errors.Is(missing, cruntime.ErrConfig):
 		return p.failed(ctx, r, reasonName, missing)
@@ -116,6 +119,20 @@ func (p *Puller) Fetch(ctx context.Context, r Request) Failure {
 	return Failure{}
 }
 
+// Here reports whether an image is on the node, for a container or, with mount, as a volume.
+func (p *Puller) Here(ctx context.Context, image string, mount bool) bool {
+	_, err := p.runtime(Request{Mount: mount}).Image(ctx, image)
+	return err == nil
+}
+
+// runtime returns what has the image for its purpose.
+func (p *Puller) runtime(r Request) Runtime {
+	if r.Mount {
+		return p.mount
+	}
+	return p.run
+}
+
 // Failed makes of an error, which did not come from the runtime, a Failure like any other.
 func (p *Puller) Failed(ctx context.Context, r Request, err error) Failure {
 	return p.failed(ctx, r, reasonFailed, err)
@@ -126,12 +143,12 @@ func (p *Puller) failed(ctx context.Context, r Request, reason string, err error
 		return Failure{}
 	}
 	delay := min(max(2*r.Before.Delay, backoffFirst), backoffMax)
-	r.Event(corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", r.Container.Image, err)
+	r.Event(corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", r.Image, err)
 	r.Event(corev1.EventTypeWarning, "Failed", "Error: %s", reason)
 	f := Failure{Reason: reason, Message: err.Error(), Retry: p.now().Add(delay), Delay: delay}
 	if r.Before.Reason != "" && reason == reasonFailed {
-		r.Event(corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", r.Container.Image)
-		f.Reason, f.Message = reasonWait, fmt.Sprintf("Back-off pulling image %q: %s: %v", r.Container.Image, reasonFailed, err)
+		r.Event(corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", r.Image)
+		f.Reason, f.Message = reasonWait, fmt.Sprintf("Back-off pulling image %q: %s: %v", r.Image, reasonFailed, err)
 	}
 	return f
 }
@@ -149,14 +166,14 @@ func inTurn(ctx context.Context, pod Turn, places *slots.Slots, pull func(contex
 
 // fromRegistry asks an image's registry for it. present: the image is here already, and does when the registry is away.
 func (p *Puller) fromRegistry(ctx context.Context, r Request, present bool) error {
-	image := r.Container.Image
+	image := r.Image
 	if present && p.away.is(registryOf(image), p.now()) {
 		r.Event(corev1.EventTypeWarning, "RegistryUnreachable", "Registry of image %q did not answer a moment ago, using the image that is present", image)
 		return nil
 	}
 	r.Event(corev1.EventTypeNormal, "Pulling", "Pulling image %q", image)
 	begin := p.now()
-	img, err := p.rt.Pull(ctx, image, credentials(r.Pod, image, r.Secrets))
+	img, err := p.runtime(r).Pull(ctx, image, credentials(r.Pod, image, r.Secrets))
 	if errors.Is(err, cruntime.ErrUnreachable) {
 		p.away.note(registryOf(image), p.now())
 	}

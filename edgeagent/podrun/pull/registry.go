@@ -40,12 +40,12 @@ func registryOf(image string) string {
 	return host
 }
 
-// Policy returns the container's policy, or what its image's tag stands for.
-func Policy(c *corev1.Container) corev1.PullPolicy {
-	if c.ImagePullPolicy != "" {
-		return c.ImagePullPolicy
+// Policy returns the policy that the spec has for an image, or what the image's tag stands for.
+func Policy(image string, spec corev1.PullPolicy) corev1.PullPolicy {
+	if spec != "" {
+		return spec
 	}
-	name := c.Image[strings.LastIndexByte(c.Image, '/')+1:]
+	name := image[strings.LastIndexByte(image, '/')+1:]
 	if strings.Contains(name, "@") || strings.Contains(name, ":") && !strings.HasSuffix(name, ":latest") {
 		return corev1.PullIfNotPresent
 	}

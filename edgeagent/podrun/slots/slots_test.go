@@ -95,7 +95,7 @@ func TestPanicGivesBack(t *testing.T) {
 		defer func() { _ = recover() }()
 		_ = s.Run(t.Context(), nil, func(context.Context) error { panic("a fault") })
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.Run(ctx, nil, func(context.Context) error { return nil }); err != nil {
 		t.Error(err)

@@ -199,6 +199,9 @@ func (c *Client) CatchUp(ctx context.Context) error {
 	}
 }
 
+// Delivered waits for the cache. Subscribers have all of it once a bubble of synctest has come to rest.
+func (c *Client) Delivered(ctx context.Context) error { return c.CatchUp(ctx) }
+
 // Subscribe follows the cache.
 func (c *Client) Subscribe(ctx context.Context, f func(control.Change), kinds ...kube.GVK) {
 	s := &subscription{kinds: kinds, signal: make(chan struct{}, 1)}

@@ -2,7 +2,6 @@ package controltest_test
 
 import (
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,5 +15,9 @@ func TestRegistryKeepsTheContract(t *testing.T) {
 	if _, err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceDefault}}); err != nil {
 		t.Fatal(err)
 	}
-	controltest.Contract(t, c, func() { time.Sleep(50 * time.Millisecond) })
+	controltest.Contract(t, c, func() {
+		if err := c.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

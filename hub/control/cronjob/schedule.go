@@ -68,9 +68,16 @@ func due(s cron.Schedule, from, now time.Time) (latest time.Time, times int, err
 		return time.Time{}, 0, errNoGap
 	}
 	times = int(now.Sub(first)/gap) + 1
-	// One gap further back, because gaps may differ; the schedule itself says what follows.
-	for t := s.Next(first.Add(time.Duration(times-2) * gap)); !t.After(now); t = s.Next(t) {
-		latest = t
+	// Gaps may differ, so the search begins one gap further back, and further yet where it finds nothing: the last of many short gaps may be
+	// followed by a long one. The schedule itself says what follows.
+	for back := 2; latest.IsZero(); back *= 2 {
+		from := first.Add(time.Duration(max(0, times-back)) * gap)
+		if back > times {
+			latest = first
+		}
+		for t := s.Next(from); !t.After(now); t = s.Next(t) {
+			latest = t
+		}
 	}
 	return latest, times, nil
 }

@@ -71,7 +71,7 @@ func (st *state) keep(n node, pods []*corev1.Pod, a *actions) {
 	case surge > 0 && len(running) == 0 && n.bind:
 		a.create = append(a.create, n.name) // the new pod does not wait for the old one's end
 	case surge > 0 && len(running) > 1:
-		st.prune(running, a)
+		st.prune(running, n.dark, a)
 	}
 }
 
@@ -81,8 +81,8 @@ func (a *actions) end(p *corev1.Pod, kind, reason, text string) {
 }
 
 // prune leaves, of several pods on a node of a DaemonSet that may surge, the oldest updated one and the oldest of the others; that
-// one only while it is ready and the updated one is not available yet.
-func (st *state) prune(running []*corev1.Pod, a *actions) {
+// one only while it is ready and the updated one is not available yet. On a dark node nobody knows whether it is ready: it stays.
+func (st *state) prune(running []*corev1.Pod, dark bool, a *actions) {
 	var fresh, old *corev1.Pod
 	for _, p := range running {
 		switch {
@@ -94,7 +94,7 @@ func (st *state) prune(running []*corev1.Pod, a *actions) {
 			a.remove = append(a.remove, p)
 		}
 	}
-	if fresh != nil && old != nil && (!control.PodReady(old) || st.available(fresh)) {
+	if fresh != nil && old != nil && !dark && (!control.PodReady(old) || st.available(fresh)) {
 		a.remove = append(a.remove, old)
 	}
 }

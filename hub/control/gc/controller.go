@@ -196,7 +196,7 @@ func (c *Controller) orphan(ctx context.Context, obj kube.Object) error {
 func (c *Controller) dependentsFirst(ctx context.Context, obj kube.Object) error {
 	blocked := false
 	for _, d := range c.dependents(obj.GetUID()) {
-		if blocks(d.obj, obj.GetUID()) {
+		if blocks(d.obj, obj.GetUID()) && !c.waitsFor(d.obj, obj.GetUID(), map[types.UID]bool{}) {
 			blocked = true
 		}
 		if d.obj.GetDeletionTimestamp() == nil {
@@ -207,6 +207,20 @@ func (c *Controller) dependentsFirst(ctx context.Context, obj kube.Object) error
 		return nil // each of them, when it goes, queues this key again
 	}
 	return c.dropFinalizer(ctx, obj, metav1.FinalizerDeleteDependents)
+}
+
+// waitsFor reports whether an object waits, by dependents that block it and are being deleted in the foreground too, for the one with this uid: it is
+// that one, or in a circle with it, in which no object may block another. seen are those that were looked at.
+func (c *Controller) waitsFor(obj kube.Object, uid types.UID, seen map[types.UID]bool) bool {
+	own := obj.GetUID()
+	if own == uid {
+		return true
+	}
+	if seen[own] || !foreground(obj) {
+		return false
+	}
+	seen[own] = true
+	return slices.ContainsFunc(c.dependents(own), func(d dependent) bool { return blocks(d.obj, own) && c.waitsFor(d.obj, uid, seen) })
 }
 
 // attend deletes an object with owners when none of them keeps it, and otherwise drops references to owners that are gone.

@@ -133,6 +133,38 @@ func TestCascade(t *testing.T) {
 	}
 }
 
+// Objects that wait for each other go together, also when each was deleted by itself, or is its own owner. What they wait for besides still counts.
+func TestCirclesThatAreDeletedAtOnce(t *testing.T) {
+	held := cm("held", "b")
+	held.Finalizers = []string{"example.org/hold"}
+	for _, tt := range []struct {
+		name string
+		objs []kube.Object
+		want string
+	}{
+		{"its own owner", []kube.Object{cm("a", "a")}, ""},
+		{"two", []kube.Object{cm("a", "b"), cm("b", "a")}, ""},
+		{"three, and one that hangs on them", []kube.Object{cm("a", "c"), cm("b", "a"), cm("c", "b"), cm("d", "b")}, ""},
+		{"two, and one that stays for a while", []kube.Object{cm("a", "b"), cm("b", "a"), held}, "b*[a] held*[b]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for _, o := range tt.objs {
+					if o.GetName() < "d" { // as if the hub had been stopped between the deletions and what follows from them
+						o.SetFinalizers([]string{metav1.FinalizerDeleteDependents})
+						o.SetDeletionTimestamp(&metav1.Time{Time: time.Now()})
+					}
+				}
+				c := start(t, tt.objs...)
+				settle()
+				if got := left(c); got != tt.want {
+					t.Errorf("left: %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
 func TestClusterScopedObjectCannotBeOwnedByNamespaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", OwnerReferences: cm("x", "a").OwnerReferences}}

@@ -24,6 +24,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
@@ -100,15 +101,15 @@ func (c *Controller) nodeKeys(ch control.Change) []control.Key {
 	return keys
 }
 
-// podKeys returns the node of a changed pod when that node is dark, or has NoExecute taints; on other nodes a change of a pod
-// needs nothing.
+// podKeys returns the node of a changed pod when that node is dark, or has NoExecute taints, or was dark and a readiness gate has kept the
+// pod from being ready again; on other nodes a change of a pod needs nothing.
 func (c *Controller) podKeys(ch control.Change) []control.Key {
 	p, ok := ch.New.(*corev1.Pod)
 	if !ok || p.Spec.NodeName == "" {
 		return nil
 	}
 	n, ok := control.Get[*corev1.Node](c.client, kube.Node, "", p.Spec.NodeName)
-	if ok && !control.NodeDark(n) && !anyNoExecute(n) {
+	if ok && !control.NodeDark(n) && !anyNoExecute(n) && !notReadyByDarkness(p) {
 		return nil
 	}
 	return []control.Key{{Name: p.Spec.NodeName}}
@@ -134,14 +135,21 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	c.orphans.forget(key.Name)
 	now := time.Now()
 	presence, dark, wait := c.darkness.of(n, now)
+	var podsErr error
+	if !dark { // before anybody sees that the node is back: rollouts replace at once what is on a live node and not ready
+		if podsErr = c.darkness.markPods(ctx, n, dark, now); apierrors.IsConflict(podsErr) {
+			return 0, podsErr // the node's own reports come just now; soon again
+		}
+	}
 	n, err := c.write(ctx, n, dark, presence.silent, now)
 	if err != nil || n == nil {
-		return 0, err
+		return 0, control.JoinErrors(podsErr, err)
 	}
-	if !dark {
+	if dark { // after the node: what is deferred there is not taken for broken
+		podsErr = c.darkness.markPods(ctx, n, dark, now)
+	} else {
 		c.darkness.returned(n.Name)
 	}
-	podsErr := c.darkness.markPods(ctx, n, dark, now)
 	evict, err := c.eviction.run(ctx, n, presence, now)
 	return soonest(wait, evict), control.JoinErrors(podsErr, err)
 }

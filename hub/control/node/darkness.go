@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/internal/kube"
 )
 
 const (
@@ -143,8 +144,14 @@ func marked(p *corev1.Pod, dark bool, now time.Time) *corev1.Pod {
 	switch {
 	case dark && c.Status == corev1.ConditionTrue:
 		return set(corev1.ConditionFalse, reasonDark, "The pod's node is dark. The pod most likely goes on running.")
-	case !dark && c.Status == corev1.ConditionFalse && c.Reason == reasonDark:
+	case !dark && notReadyByDarkness(p) && kube.UnmetGates(p) == "": // else the node reports which gate is not met, or a change of the pod comes first
 		return set(corev1.ConditionTrue, "", "")
 	}
 	return nil
+}
+
+// notReadyByDarkness reports whether nothing but its node's darkness has made a pod not ready.
+func notReadyByDarkness(p *corev1.Pod) bool {
+	c := control.PodCondition(p, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionFalse && c.Reason == reasonDark
 }

@@ -24,7 +24,8 @@ import (
 //	join a                 a Node with a session, which has reported nothing yet
 //	says a Ready=True ...  the node's own conditions arrive
 //	down a, up a           its session ends, is there again
-//	pod a x key=value...   a running pod x on node a: tolerates=30s (unreachable), autonomy=..., (in "any": key=v1:NoExecute)
+//	pod a x key=value...   a running pod x on node a: tolerates=30s (unreachable), autonomy=..., gate=... (met), (in "any": key=v1:NoExecute)
+//	gate x False           the condition of pod x's readiness gate
 //	annotate a autonomy=…  the Node's autonomy
 //	taint a key:effect     a taint of the user's, untaint a key
 //	cordon a, uncordon a
@@ -93,6 +94,10 @@ func (w *world) command(cmd string, args []string) string {
 		w.s.set(args[0], cmd == "up")
 	case "pod":
 		w.c.Put(w.pod(args))
+	case "gate":
+		p := control.List[*corev1.Pod](w.c, kube.Pod, "")[slices.IndexFunc(control.List[*corev1.Pod](w.c, kube.Pod, ""), func(p *corev1.Pod) bool { return p.Name == args[0] })].DeepCopy()
+		kube.FindCondition(p.Status.Conditions, p.Spec.ReadinessGates[0].ConditionType).Status = corev1.ConditionStatus(args[1])
+		w.c.Put(p)
 	case "annotate":
 		w.edit(args[0], func(n *corev1.Node) {
 			_, v, _ := strings.Cut(args[1], "=")
@@ -159,6 +164,9 @@ func (w *world) pod(args []string) *corev1.Pod {
 				tol.TolerationSeconds = &s
 			}
 			p.Spec.Tolerations = append(p.Spec.Tolerations, tol)
+		case "gate":
+			p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(v)}}
+			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodConditionType(v), Status: corev1.ConditionTrue})
 		case "autonomy":
 			metav1.SetMetaDataAnnotation(&p.ObjectMeta, kube.AutonomyAnnotation, v)
 		default:

@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,6 +132,44 @@ func TestNobodyPassesThoseWhoWait(t *testing.T) {
 		w.end("r")
 		w.Put(pod("new", "1"))
 		w.want("old", "a")
+	})
+}
+
+// A pod that needs more room than becomes free at once waits while smaller ones of equal priority come and go: no room is gathered for it, as in
+// Kubernetes. When enough is free in one place at one moment it comes first, by its age; a priority above the others' ends the wait.
+func TestLargePodsAmongSmallOnes(t *testing.T) {
+	play(t, func(w *world) {
+		w.Put(node("a", "2"))
+		w.Put(running("r1", "1", 0, "a"))
+		w.Put(running("r2", "1", 0, "a"))
+		w.start()
+		w.Put(prior("large", "2", 0))
+		for i := range 20 { // one ends, and a small one follows
+			w.Put(pod(fmt.Sprint("small-", i), "1"))
+			time.Sleep(maxWait)
+			w.end([]string{"r1", "r2"}[i%2])
+			time.Sleep(maxWait)
+			w.want(fmt.Sprint("small-", i), "a")
+			w.Remove(kube.Pod, "default", fmt.Sprint("small-", i))
+			w.Put(running([]string{"r1", "r2"}[i%2], "1", 0, "a"))
+			time.Sleep(maxWait)
+		}
+		if at := w.at("large"); !strings.HasPrefix(at, "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.") {
+			t.Errorf("the large one: %s", at)
+		}
+		w.Put(pod("young", "1"))
+		time.Sleep(maxWait)
+		w.Put(node("a", "4"))
+		w.want("large", "a")
+		if at := w.at("young"); at == "a" {
+			t.Error("the younger one came first")
+		}
+
+		w.Put(prior("larger", "2", 1))
+		w.wantNominated("larger", "a")
+		if !w.leaving("large") && !w.leaving("r1") && !w.leaving("r2") {
+			t.Error("nobody leaves for the more important one")
+		}
 	})
 }
 

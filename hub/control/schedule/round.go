@@ -57,7 +57,8 @@ func (s *Scheduler) round(ctx context.Context, batch []*entry) {
 			switch {
 			case o.decision.Fits():
 				s.assume(o, now)
-			case r.decision.Fits(): // it waits for its volume, not for room
+			case r.decision.Fits(): // it waits for its volume, not for room: that is kept, because the volume will be on this node only
+				s.nominate(e, r.decision.Node)
 				s.park(o, "", now)
 			default:
 				s.park(o, s.preempt(o, r), now)

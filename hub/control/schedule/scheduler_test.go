@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,19 +40,21 @@ func play(t *testing.T, f func(w *world)) {
 	})
 }
 
-// start runs a scheduler until the test ends.
-func (w *world) start() {
+// start runs a scheduler until stop is called or the test ends.
+func (w *world) start() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := schedule.New(schedule.Config{Client: w.Client, Events: &w.events, Images: w.images, Links: w.links, Metrics: w.metrics})
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
-	w.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			w.Errorf("run: %v", err)
 		}
 	})
+	w.Cleanup(stop)
 	synctest.Wait()
+	return stop
 }
 
 func node(name, cpu string) *corev1.Node {

@@ -27,6 +27,9 @@ func (s *Scheduler) volume(c control.Change) {
 			s.snap.SetClaim(o)
 		}
 		key := o.Namespace + "/" + o.Name
+		if givenBack(c) {
+			s.queue.release(key, func(e *entry) { s.nominate(e, "") })
+		}
 		if s.queue.any(func(claims []string) bool { return slices.Contains(claims, key) }) {
 			s.changes.add(sched.Volumes, "")
 		}
@@ -45,6 +48,22 @@ func (s *Scheduler) volume(c control.Change) {
 		}
 	}
 	s.changes.add(sched.Volumes, "")
+}
+
+// givenBack reports whether an external provisioner has given a claim back: it cannot make a volume on the node that was selected.
+func givenBack(c control.Change) bool {
+	old, _ := c.Old.(*corev1.PersistentVolumeClaim)
+	now, _ := c.New.(*corev1.PersistentVolumeClaim)
+	return old != nil && now != nil && old.Annotations[kube.SelectedNode] != "" && now.Annotations[kube.SelectedNode] == "" && now.Spec.VolumeName == ""
+}
+
+// release calls f for each pod with a claim to which a node is promised.
+func (q *queue) release(claim string, f func(e *entry)) {
+	for _, e := range q.entries {
+		if e.nominated != "" && slices.Contains(e.prepared.Claims(), claim) {
+			f(e)
+		}
+	}
 }
 
 // any reports whether a pod with such claims waits.

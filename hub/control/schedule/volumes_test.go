@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,6 +166,71 @@ func TestExternalProvisioner(t *testing.T) {
 		w.Put(c)
 		w.want("p", "a")
 	})
+}
+
+// While an external provisioner makes a pod's volume, the pod's room on the node is kept against its equals, over a restart of the hub too: the
+// volume will be there and nowhere else. A provisioner that cannot make it there says so, and the room is free again.
+func TestRoomIsKeptForAProvisioner(t *testing.T) {
+	play(t, func(w *world) {
+		w.Put(node("a", "1"))
+		w.Put(storageClass("ext", "example.com/disk"))
+		w.Put(claimOf("data", "ext"))
+		stop := w.start()
+		w.Put(with(pod("p", "1"), "data"))
+		w.wantNominated("p", "a")
+		w.Put(pod("equal", "1"))
+		time.Sleep(time.Hour)
+		if at := w.at("equal"); !strings.HasPrefix(at, "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.") {
+			t.Errorf("another pod: %s", at)
+		}
+		stop()
+		w.start()
+		time.Sleep(time.Hour)
+		if at := w.at("equal"); !strings.HasPrefix(at, "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.") {
+			t.Errorf("another pod, after a restart: %s", at)
+		}
+		w.wantNominated("p", "a")
+
+		// It cannot be made there: the claim is given back, and goes where there is more room.
+		w.Put(node("b", "4"))
+		w.want("equal", "b")
+		w.Put(unselected(w.claim("data")))
+		time.Sleep(maxWait)
+		if on := w.claim("data").Annotations[kube.SelectedNode]; on != "b" {
+			t.Errorf("given to %q", on)
+		}
+		w.wantNominated("p", "b")
+		next := pod("next", "1")
+		next.Spec.NodeSelector = map[string]string{corev1.LabelHostname: "a"}
+		w.Put(next)
+		w.want("next", "a")
+
+		w.Put(&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "made"}})
+		w.Put(boundTo(w.claim("data"), "made"))
+		time.Sleep(maxWait)
+		w.want("p", "b")
+		w.wantNominated("p", "")
+	})
+}
+
+// claim returns a claim as it is stored.
+func (w *world) claim(name string) *corev1.PersistentVolumeClaim {
+	synctest.Wait()
+	c, _ := control.Get[*corev1.PersistentVolumeClaim](w.Client, kube.PersistentVolumeClaim, "default", name)
+	return c.DeepCopy()
+}
+
+// unselected is a claim as a provisioner gives it back that cannot serve its node.
+func unselected(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+	delete(c.Annotations, kube.SelectedNode)
+	return c
+}
+
+// boundTo is a claim with a volume that has been made for it.
+func boundTo(c *corev1.PersistentVolumeClaim, volume string) *corev1.PersistentVolumeClaim {
+	c.Spec.VolumeName = volume
+	c.Annotations[kube.BindCompleted] = "yes"
+	return c
 }
 
 // A claim that one pod at a time may use goes to the more important one.

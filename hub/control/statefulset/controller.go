@@ -68,6 +68,7 @@ func New(cfg Config) *Controller {
 			{GVK: kube.Pod, Keys: c.pods.Keys},
 			{GVK: kube.ControllerRevision, Keys: c.history.Keys},
 			{GVK: kube.PersistentVolumeClaim, Keys: c.claimKeys},
+			{GVK: kube.Node, Keys: c.nodeKeys},
 		},
 	}
 	return c
@@ -94,6 +95,21 @@ func (c *Controller) claimKeys(ch control.Change) []control.Key {
 	for _, s := range control.List[*appsv1.StatefulSet](c.client, kube.StatefulSet, ch.Old.GetNamespace()) {
 		if claimOf(s, ch.Old.GetName()) {
 			keys = append(keys, control.KeyOf(s))
+		}
+	}
+	return keys
+}
+
+// nodeKeys returns the StatefulSets with pods on a node that comes back: their updates have waited for it.
+func (c *Controller) nodeKeys(ch control.Change) (keys []control.Key) {
+	old, _ := ch.Old.(*corev1.Node)
+	now, _ := ch.New.(*corev1.Node)
+	if old == nil || now == nil || !control.NodeDark(old) || control.NodeDark(now) {
+		return nil
+	}
+	for _, p := range c.client.Index(kube.Pod, control.NodeIndex, now.Name) {
+		if ref := metav1.GetControllerOfNoCopy(p); ref != nil && ref.Kind == kube.StatefulSet.Kind {
+			keys = append(keys, control.Key{Namespace: p.GetNamespace(), Name: ref.Name})
 		}
 	}
 	return keys
@@ -149,6 +165,10 @@ func (c *Controller) observe(s *appsv1.StatefulSet, mine podset.Claimed, r revis
 	st.claim = func(name string) *corev1.PersistentVolumeClaim {
 		claim, _ := control.Get[*corev1.PersistentVolumeClaim](c.client, kube.PersistentVolumeClaim, s.Namespace, name)
 		return claim
+	}
+	st.dark = func(node string) bool {
+		n, ok := control.Get[*corev1.Node](c.client, kube.Node, "", node)
+		return ok && control.NodeDark(n)
 	}
 	st.held = func(pod string) time.Duration { return c.failed.Wait(control.KeyOf(s), pod, st.now) }
 	st.place(mine)

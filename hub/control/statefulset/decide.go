@@ -162,6 +162,9 @@ func (st *state) roll(a *actions) {
 			return
 		}
 		if p.Labels[appsv1.StatefulSetRevisionLabel] != st.update.name && p.DeletionTimestamp == nil {
+			if st.dark(p.Spec.NodeName) {
+				return // it most likely serves there, and its successor could not come before the node is back
+			}
 			if st.serves(p) && !st.replaceable(p.Spec.NodeName) {
 				return // it goes on serving while its node fetches the images
 			}

@@ -26,7 +26,8 @@ import (
 //	turn [n]              scheduler and live kubelets act once (or n times), and shows
 //	until-still           turns until nothing changes, showing each turn
 //	broken v2             pods of that image never become ready; fixed v2: again they do
-//	dark, back            kubelets do nothing, and pods are not ready; or are there again
+//	slow n1               the node of web-1 has no image ahead until "fetched n1"
+//	dark, back            kubelets do nothing, and pods are not ready; or are there again. With a node: that one's, and it is dark or not
 //	fail web-1 [Succeeded] the pod has ended
 //	delete web-1          a user deletes the pod
 //	remove-claim NAME     the claim is gone
@@ -47,15 +48,27 @@ type world struct {
 	c      *controltest.Client
 	events *controltest.Events
 	broken map[string]bool // images that never become ready
-	dark   bool
+	// slow are nodes without the images of the template, with what to call when they have them.
+	slow map[string]func()
+	dark bool
+	away map[string]bool // nodes that are dark
 }
 
 func newWorld(t *testing.T, objs ...kube.Object) *world {
-	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}}
-	ctl := New(Config{Client: w.c, Events: w.events})
+	w := &world{t: t, c: controltest.New(t, objs...), events: &controltest.Events{}, broken: map[string]bool{}, slow: map[string]func(){}, away: map[string]bool{}}
+	ctl := New(Config{Client: w.c, Events: w.events, Images: w})
 	go func() { _ = ctl.Run(t.Context()) }()
 	w.settle()
 	return w
+}
+
+// Ready implements podset.Images.
+func (w *world) Ready(_ kube.Object, n *corev1.Node, _ string, _ *corev1.PodSpec, wake func()) bool {
+	if w.slow[n.Name] == nil {
+		return true
+	}
+	w.slow[n.Name] = wake
+	return false
 }
 
 // settle waits until the controller has nothing to do (conflicts come again within a second).
@@ -110,7 +123,18 @@ func (w *world) command(cmd string, args []string) string {
 		return w.untilStill()
 	case "broken", "fixed":
 		w.broken[args[0]] = cmd == "broken"
+	case "slow":
+		w.c.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: args[0]}})
+		w.slow[args[0]] = func() {}
+	case "fetched":
+		wake := w.slow[args[0]]
+		delete(w.slow, args[0])
+		wake()
 	case "dark", "back":
+		if len(args) > 0 {
+			w.outage(args[0], cmd == "dark")
+			break
+		}
 		w.dark = cmd == "dark"
 		w.setReady(!w.dark)
 	case "fail":
@@ -202,12 +226,12 @@ func (w *world) configure(s *appsv1.StatefulSet, args []string) {
 func (w *world) turn() {
 	for _, p := range control.List[*corev1.Pod](w.c, kube.Pod, "") {
 		switch {
-		case w.dark:
+		case w.dark || w.away[p.Spec.NodeName]:
 		case p.DeletionTimestamp != nil:
 			w.c.Remove(kube.Pod, p.Namespace, p.Name)
 		default:
 			p = p.DeepCopy()
-			p.Spec.NodeName = "n1"
+			p.Spec.NodeName = "n" + strings.TrimPrefix(p.Name, "web-")
 			if !control.PodFinished(p) && !control.PodReady(p) && !w.broken[p.Spec.Containers[0].Image] {
 				p.Status.Phase = corev1.PodRunning
 				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
@@ -216,6 +240,28 @@ func (w *world) turn() {
 		}
 	}
 	w.settle()
+}
+
+// outage makes a node dark or brings it back, as the node controller does: pods that were ready are again before the node is.
+func (w *world) outage(node string, dark bool) {
+	w.away[node] = dark
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
+	if dark {
+		n.Status.Conditions = []corev1.NodeCondition{{Type: kube.DarkCondition, Status: corev1.ConditionTrue}}
+		w.c.Put(n)
+		synctest.Wait()
+	}
+	for _, p := range control.List[*corev1.Pod](w.c, kube.Pod, "") {
+		if p.Spec.NodeName == node && len(p.Status.Conditions) > 0 {
+			p = p.DeepCopy()
+			p.Status.Conditions[0].Status = map[bool]corev1.ConditionStatus{true: corev1.ConditionFalse, false: corev1.ConditionTrue}[dark]
+			w.c.Put(p)
+		}
+	}
+	if !dark {
+		synctest.Wait()
+		w.c.Put(n)
+	}
 }
 
 func (w *world) setReady(ready bool) {

@@ -28,9 +28,9 @@ type state struct {
 	claim func(name string) *corev1.PersistentVolumeClaim
 	// held returns how long a failed pod of that name still waits for its deletion; 0: no longer.
 	held func(pod string) time.Duration
-	// replaceable reports whether a node has the images of the update, or does without.
-	replaceable func(node string) bool
-	now         time.Time
+	// replaceable reports whether a node has the images of the update, or does without. dark reports whether it is out of reach.
+	replaceable, dark func(node string) bool
+	now               time.Time
 
 	all       []*corev1.Pod // with a name of the set, in whatever state
 	replicas  []*corev1.Pod // by ordinal, from the first one wanted; nil: absent

@@ -8,6 +8,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -40,8 +41,8 @@ func trimData(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return m
 }
 
-// podObject returns a pod as its node gets it. Its status comes from the node, so it is left out, except when the hub has failed the
-// pod.
+// podObject returns a pod as its node gets it. Its status comes from the node, so it is left out, but for what others have decided: that
+// the pod has failed, and the conditions of its readiness gates.
 func podObject(p *corev1.Pod) (*wire.Object, error) {
 	q := corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -51,6 +52,7 @@ func podObject(p *corev1.Pod) (*wire.Object, error) {
 	if p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
 		q.Status = corev1.PodStatus{Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message}
 	}
+	q.Status.Conditions = kube.GateConditions(p)
 	return object(wire.KindPod, p, &q)
 }
 

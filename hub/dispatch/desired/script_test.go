@@ -24,7 +24,7 @@ import (
 // Timelines as text (testdata/*.txt): changes, and what goes out; of each command by node and object, and of one object in
 // order. A version is a number by the content of an object: @1 is the first, @2 the next other one. Commands:
 //
-//	pod NAME KEY=VALUE...        keys: on, uid, configmap, secret, phase, status
+//	pod NAME KEY=VALUE...        keys: on, uid, configmap, secret, phase, status, gate (the status of its readiness gate's condition)
 //	node NAME KEY=VALUE...       keys: uid, cidr, ip
 //	configmap|secret NAME KEY=VALUE...  keys: uid, data
 //	service NAME KEY=VALUE...    keys: uid, ip
@@ -203,6 +203,11 @@ func scriptPod(m metav1.ObjectMeta, arg map[string]string) *corev1.Pod {
 	for name := range strings.SplitSeq(arg["configmap"], ",") {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{
 			ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}}}})
+	}
+	if status, ok := arg["gate"]; ok {
+		p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/lb"}}
+		p.Status.Conditions = []corev1.PodCondition{{Type: "example.com/lb", Status: corev1.ConditionStatus(status), Message: arg["status"]},
+			{Type: corev1.PodReady, Status: corev1.ConditionStatus(arg["ready"])}}
 	}
 	if name := arg["claim"]; name != "" {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
 
@@ -137,16 +138,11 @@ func (i *Images) Change(now time.Time, old, new *corev1.Pod) (next time.Time) {
 // Used reports whether a pod uses an image.
 func Used(p *corev1.Pod, image string) bool { return slices.Contains(imagesOf(p), image) }
 
-func imagesOf(p *corev1.Pod) (names []string) {
+func imagesOf(p *corev1.Pod) []string {
 	if p == nil {
 		return nil
 	}
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for _, c := range list {
-			names = append(names, c.Image)
-		}
-	}
-	return names
+	return kube.PodImages(p)
 }
 
 // set takes a node's report of an image. used: a pod with that image is bound to the node. A report that cannot be decoded

@@ -4,6 +4,8 @@ package roster
 import (
 	"iter"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -81,4 +83,30 @@ func (r *Roster) Has(device string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.ids[device] > 0
+}
+
+// maxAddress bounds an address that a node reports, in bytes, where people read it.
+const maxAddress = 64
+
+// Describe returns what is known of the machine that has a node's name, so that a person finds it among others on a shelf: the
+// device's id, what its agent has reported of it, and whether it is there now. n may be nil.
+func Describe(device string, n *corev1.Node, connected bool) string {
+	parts := []string{device}
+	if n != nil {
+		if b := n.Labels[kube.BoardLabel]; b != "" {
+			parts = append(parts, b)
+		}
+		if s := n.Labels[kube.SerialLabel]; s != "" {
+			parts = append(parts, "serial number "+s)
+		}
+		i := slices.IndexFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return a.Type == corev1.NodeInternalIP })
+		if i >= 0 {
+			a := n.Status.Addresses[i].Address
+			parts = append(parts, "at "+a[:min(len(a), maxAddress)])
+		}
+	}
+	if connected {
+		return strings.Join(append(parts, "connected now"), ", ")
+	}
+	return strings.Join(append(parts, "not connected now"), ", ")
 }

@@ -131,7 +131,7 @@ func (l *line) lookup(app *kong.Application, is func(*kong.Flag) bool) *kong.Fla
 	}
 	for _, leaf := range app.Leaves(true) {
 		if f := find(leaf, func(f *kong.Flag) bool {
-			return is(f) && (f.Name == "kubeconfig" || f.Name == "context" || f.Name == "namespace")
+			return is(f) && (f.Name == "kubeconfig" || f.Name == "context" || f.Name == "namespace" || f.Name == "color")
 		}); f != nil {
 			return f
 		}

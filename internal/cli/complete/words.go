@@ -85,6 +85,8 @@ func (l *line) argument(last string) Answer {
 		return l.names(typ, typ+"/", l.args)
 	case p.Name == "pod" && len(l.args) == 0:
 		return l.names("pods", "", nil)
+	case p.Name == "context" && len(l.args) == 0, p.Name == "contexts":
+		return words("", l.server().Contexts())
 	case p.Name == "nodes":
 		return l.names("nodes", "", l.args)
 	case p.Name == "type.field":

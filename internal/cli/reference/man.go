@@ -50,6 +50,10 @@ func (m Manual) overview() string {
 	}
 	m.options(&b, "FLAGS OF MOST COMMANDS", m.common())
 	m.exits(&b)
+	b.WriteString(".SH FILES\n")
+	for _, f := range m.Files {
+		fmt.Fprintf(&b, ".TP\n.I %s\n%s\n", roff(f.Path), roff(f.Content))
+	}
 	return b.String()
 }
 

@@ -26,6 +26,10 @@ func (m Manual) Markdown() string {
 	for _, e := range m.Exits {
 		fmt.Fprintf(&b, "| %s | %s |\n", e.Code, cell(e.Meaning))
 	}
+	b.WriteString("\n## Files\n\n| file | |\n|---|---|\n")
+	for _, f := range m.Files {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", f.Path, cell(f.Content))
+	}
 	common := m.common()
 	b.WriteString("\n## Flags of most commands\n\n")
 	m.flagTable(&b, common)

@@ -17,7 +17,11 @@ type Manual struct {
 	FlagHelp func(*kong.Value) string
 	Version  string
 	Exits    []Exit // of all commands
+	Files    []File // that commands read and write
 }
+
+// File is a file or a directory, and what is in it.
+type File struct{ Path, Content string }
 
 // Exit is an exit code and what it means.
 type Exit struct{ Code, Meaning string }

@@ -33,14 +33,14 @@ func model(t *testing.T) Manual {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Manual{App: k.Model, FlagHelp: func(v *kong.Value) string { return v.Help }, Version: "v1", Exits: []Exit{{"0", "Done."}}}
+	return Manual{App: k.Model, FlagHelp: func(v *kong.Value) string { return v.Help }, Version: "v1", Exits: []Exit{{"0", "Done."}}, Files: []File{{"~/.prog", "Settings."}}}
 }
 
 func TestMarkdown(t *testing.T) {
 	text := model(t).Markdown()
 	for _, want := range []string{
 		"# The prog command\n", "| [`group sub`](#prog-group-sub) |", "## prog group sub\n", "```\nprog group sub --want=W [FLAGS] [<args> ...]\n```\n\nFirst.\n\nSecond line.\n\nShort: s.\n",
-		"| `-o, --[no-]own` | Only here \\| there. |", "| `args` | Objects, \\<all> of them. |", "| 0 | Done. |",
+		"| `-o, --[no-]own` | Only here \\| there. |", "| `args` | Objects, \\<all> of them. |", "| 0 | Done. |", "| `~/.prog` | Settings. |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
@@ -69,6 +69,9 @@ func TestMan(t *testing.T) {
 	}
 	if !strings.Contains(pages["prog-other.1"], "\n\\&.starts") {
 		t.Errorf("a text that begins with a dot would be an instruction:\n%s", pages["prog-other.1"])
+	}
+	if !strings.Contains(pages["prog.1"], ".SH FILES\n.TP\n.I ~/.prog\nSettings.\n") {
+		t.Errorf("the overview does not name the files:\n%s", pages["prog.1"])
 	}
 	if !strings.Contains(pages["prog.1"], `.BR prog\-group\-sub (1)`) {
 		t.Errorf("the overview does not name its commands:\n%s", pages["prog.1"])

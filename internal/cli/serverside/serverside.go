@@ -16,18 +16,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/csaupgrade"
+
+	"petrel.dev/petrel/internal/cli/clientside"
 )
 
-const (
-	// Manager is the field manager of Petrel's CLI.
-	Manager = "petrel"
-	// ClientManager is that of an apply that the client merges.
-	ClientManager = "petrel-client-side-apply"
-)
+// Manager is the field manager of Petrel's CLI.
+const Manager = "petrel"
 
 // clientSides are the managers of fields that an apply without --server-side has set: ours, and kubectl's, under which the hub also
 // records what was applied before it recorded managers.
-var clientSides = []string{ClientManager, "kubectl-client-side-apply"}
+var clientSides = []string{clientside.Manager, "kubectl-client-side-apply"}
 
 // Flags are those of a command that may apply on the server.
 type Flags struct {

@@ -16,6 +16,7 @@ import (
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Nodes shows what nodes use.
@@ -73,7 +74,12 @@ func (n *Nodes) print(w io.Writer, nodes []corev1.Node, metrics []metricsv1beta1
 		return cmp.Or(-cmp.Compare(min(len(x), 1), min(len(y), 1)), n.byUse(x, y), cmp.Compare(a.Name, b.Name))
 	})
 	out := printers.GetNewTabWriter(w)
-	defer out.Flush()
+	defer func() {
+		out.Flush()
+		if !n.NoHeaders { // programs read the table alone
+			attention(w, nodes)
+		}
+	}()
 	if !n.NoHeaders {
 		fmt.Fprintln(out, "NAME\tCPU(cores)\tCPU(%)\tMEMORY(bytes)\tMEMORY(%)\t")
 	}
@@ -88,6 +94,27 @@ func (n *Nodes) print(w io.Writer, nodes []corev1.Node, metrics []metricsv1beta1
 		}
 		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t\n", node.Name, cores(u), share(u.Cpu().MilliValue(), has.Cpu().MilliValue()),
 			mebibytes(u), share(u.Memory().Value(), has.Memory().Value()))
+	}
+}
+
+// boardFaults are the conditions of boards that something should be done about when they are true.
+var boardFaults = []corev1.NodeConditionType{kube.UnderVoltageCondition, kube.ThrottledCondition, kube.TemperatureCondition, kube.WearCondition}
+
+// attention prints a line for each fault of a node's board, below the table, which has no room for sentences.
+func attention(w io.Writer, nodes []corev1.Node) {
+	first := true
+	for _, node := range nodes {
+		for _, kind := range boardFaults {
+			c := kube.FindCondition(node.Status.Conditions, kind)
+			if c == nil || c.Status != corev1.ConditionTrue {
+				continue
+			}
+			if first {
+				fmt.Fprintln(w)
+				first = false
+			}
+			fmt.Fprintf(w, "%s: %s\n", node.Name, c.Message)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,9 +15,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
-	"golang.org/x/term"
-
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/cli/message"
+	"petrel.dev/petrel/internal/cli/screen"
 )
 
 // Top shows what is used.
@@ -60,10 +59,10 @@ func (v *view) show(ctx context.Context, s *cli.Streams, frame func(w io.Writer)
 			if first || ctx.Err() != nil {
 				return err
 			}
-			fmt.Fprintln(&text, "petrel:", cli.Message(err))
+			fmt.Fprintln(&text, "petrel:", message.Of(err))
 		}
-		if width, height, ok := size(s.Out); ok {
-			redraw(s.Out, text.String(), width, height, first)
+		if width, height, _ := screen.Size(s.Out); screen.Movable(s.Out) {
+			screen.Redraw(s.Out, text.String(), width, height, first)
 		} else {
 			if !first {
 				fmt.Fprintln(s.Out)
@@ -78,16 +77,6 @@ func (v *view) show(ctx context.Context, s *cli.Streams, frame func(w io.Writer)
 		case <-tick.C:
 		}
 	}
-}
-
-// size returns the size of the terminal that w is, if it is one.
-func size(w io.Writer) (width, height int, ok bool) {
-	f, isFile := w.(*os.File)
-	if !isFile || !term.IsTerminal(int(f.Fd())) {
-		return 0, 0, false
-	}
-	width, height, err := term.GetSize(int(f.Fd()))
-	return width, height, err == nil && width > 0 && height > 0
 }
 
 // list returns the named object, or all that the selectors select.

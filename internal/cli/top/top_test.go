@@ -35,6 +35,12 @@ func fleet(t *testing.T) cli.Cluster {
 		return map[string]any{"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": map[string]any{"name": name, "namespace": namespace}, "containers": containers}
 	}
 	container := func(name, cpu, memory string) any { return map[string]any{"name": name, "usage": usage(cpu, memory)} }
+	weak := node("pi3") // a table of it alone has a line below it
+	weak.(map[string]any)["status"].(map[string]any)["conditions"] = []any{
+		map[string]any{"type": "Ready", "status": "True", "message": "fine"},
+		map[string]any{"type": "petrel.dev/HighTemperature", "status": "False", "message": "cool"},
+		map[string]any{"type": "petrel.dev/UnderVoltage", "status": "True", "message": "the voltage is too low"},
+	}
 	list := func(kind string, items ...any) any {
 		return map[string]any{"apiVersion": "v1", "kind": kind, "items": items}
 	}
@@ -43,6 +49,8 @@ func fleet(t *testing.T) cli.Cluster {
 	answers := map[string]any{
 		"/api/v1/nodes":                        list("NodeList", node("pi3"), node("pi2"), node("pi1")),
 		"/api/v1/nodes/pi2":                    node("pi2"),
+		"/api/v1/nodes/weak":                   weak,
+		group + "/nodes/weak":                  metrics("pi3", "1999m", "512Mi"),
 		group + "/nodes":                       list("NodeMetricsList", metrics("pi1", "1", "1Gi"), metrics("pi3", "1999m", "512Mi")),
 		group + "/namespaces/default/pods":     list("PodMetricsList", web),
 		group + "/pods":                        list("PodMetricsList", web, pod("a", "db", container("main", "1500u", "2Gi"))),
@@ -85,6 +93,13 @@ NAME   CPU(cores)   CPU(%)      MEMORY(bytes)   MEMORY(%)
 pi1    1000m        25%         1024Mi          25%
 pi3    1999m        49%         512Mi           12%
 pi2    <unknown>    <unknown>   <unknown>       <unknown>`},
+		{"a board in need", &Nodes{view: view{Cluster: at}, Node: "weak"}, `
+NAME   CPU(cores)   CPU(%)   MEMORY(bytes)   MEMORY(%)
+pi3    1999m        49%      512Mi           12%
+
+pi3: the voltage is too low`},
+		{"for programs", &Nodes{view: view{Cluster: at, NoHeaders: true}, Node: "weak"}, `
+pi3   1999m   49%   512Mi   12%`},
 		{"nodes by cpu of the capacity", &Nodes{view: view{Cluster: at, SortBy: "cpu", NoHeaders: true}, ShowCapacity: true}, `
 pi3   1999m       24%         512Mi       6%
 pi1   1000m       12%         1024Mi      12%
@@ -161,17 +176,4 @@ func TestWatch(t *testing.T) {
 			t.Errorf("the first frame failed, and show returned %v", err)
 		}
 	})
-}
-
-func TestRedraw(t *testing.T) {
-	var out bytes.Buffer
-	redraw(&out, "NAME   CPU\nw\u00fcb    1m\nthird\n", 6, 3, true)
-	if want := "\x1b[2J\x1b[HNAME  \x1b[K\r\nw\u00fcb   \x1b[K\r\n\x1b[J"; out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
-	}
-	out.Reset()
-	redraw(&out, "x\n", 80, 24, false)
-	if want := "\x1b[Hx\x1b[K\r\n\x1b[J"; out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
-	}
 }

@@ -1,9 +1,11 @@
-package cli
+package manifest
 
 import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"unicode/utf16"
 )
@@ -32,24 +34,40 @@ func TestUnicode(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		fromFile, err := readManifests(&Streams{}, []string{path}, false)
+		fromFile, err := Read(nil, []string{path}, false)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		fromInput, err := readManifests(&Streams{In: bytes.NewReader(content)}, []string{"-"}, false)
+		fromInput, err := Read(bytes.NewReader(content), []string{"-"}, false)
 		if err != nil {
 			t.Errorf("%s on standard input: %v", name, err)
 			continue
 		}
-		for _, docs := range [][]document{fromFile, fromInput} {
-			if len(docs) != 2 || docs[0].object.GetName() != "grüße" || docs[1].object.GetKind() != "Secret" {
+		for _, docs := range [][]Document{fromFile, fromInput} {
+			if len(docs) != 2 || docs[0].Object.GetName() != "grüße" || docs[1].Object.GetKind() != "Secret" {
 				t.Fatalf("%s: %+v", name, docs)
 			}
-			data, _ := docs[0].object.Object["data"].(map[string]any)
+			data, _ := docs[0].Object.Object["data"].(map[string]any)
 			if data["k"] != "日本 \U0001F600" {
 				t.Errorf("%s: data %v", name, data)
 			}
+		}
+	}
+}
+
+// A file of JSON objects in a row is all of them; YAML in braces and broken JSON stay for the YAML parser.
+func TestJSONValues(t *testing.T) {
+	for text, want := range map[string]int{
+		"{\"a\":1}\n{\"a\":2} {\"a\":1}": 3, "\xef\xbb\xbf{\"a\":1}": 1, "{a: 1}": 1, "a: 1": 1, "{\"a\":1}\n{\"a\":": 2, "{\"a\":1}\ntext": 2,
+	} {
+		got := jsonValues([]byte(text))
+		if len(got) != want {
+			t.Errorf("%q: %q", text, got)
+		}
+		joined := strings.Join(strings.Fields(string(slices.Concat(got...))), "")
+		if want := strings.Join(strings.Fields(strings.TrimPrefix(text, "\xef\xbb\xbf")), ""); joined != want {
+			t.Errorf("%q lost something: %q", text, got)
 		}
 	}
 }

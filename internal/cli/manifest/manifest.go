@@ -1,4 +1,5 @@
-package cli
+// Package manifest reads files of objects: YAML and JSON, one or many to a file.
+package manifest
 
 import (
 	"bufio"
@@ -15,24 +16,23 @@ import (
 
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 )
 
-// document is one object of a manifest, and where it is in it.
-type document struct {
-	object *unstructured.Unstructured
-	source string // "web.yaml, document 2"
+// Document is one object of a manifest, and where it is in it.
+type Document struct {
+	Object *unstructured.Unstructured
+	Source string // "web.yaml, document 2"
 }
 
-// readManifests reads all documents of files, directories (below them too when recursive) and standard input ("-").
+// Read reads all documents of files, directories (below them too when recursive) and in ("-").
 // Everything is read and checked before anything is returned: one broken document refuses all of them, so that nothing is
 // done by halves.
-func readManifests(s *Streams, names []string, recursive bool) ([]document, error) {
-	var docs []document
+func Read(in io.Reader, names []string, recursive bool) ([]Document, error) {
+	var docs []Document
 	var errs []error
 	for _, name := range names {
 		files := []string{name}
@@ -53,7 +53,7 @@ func readManifests(s *Streams, names []string, recursive bool) ([]document, erro
 			}
 		}
 		for _, f := range files {
-			d, err := readManifest(s, f)
+			d, err := read(in, f)
 			if err != nil {
 				errs = append(errs, err)
 			}
@@ -95,8 +95,7 @@ func manifestsIn(dir string, recursive bool) ([]string, error) {
 	return files, nil
 }
 
-func readManifest(s *Streams, name string) ([]document, error) {
-	var in io.Reader = s.In
+func read(in io.Reader, name string) ([]Document, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
@@ -109,7 +108,7 @@ func readManifest(s *Streams, name string) ([]document, error) {
 	}
 	// A byte order mark marks the encoding: some editors and shells of Windows write UTF-16. Without one it is UTF-8.
 	in = transform.NewReader(in, unicode.BOMOverride(transform.Nop))
-	var docs []document
+	var docs []Document
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(in))
 	for n := 1; ; n++ {
 		raw, err := reader.Read()
@@ -126,7 +125,7 @@ func readManifest(s *Streams, name string) ([]document, error) {
 				return nil, fmt.Errorf("%s: %w", source, err)
 			}
 			for _, o := range objs {
-				docs = append(docs, document{o, source})
+				docs = append(docs, Document{o, source})
 			}
 		}
 	}
@@ -199,30 +198,4 @@ func parseDocument(text []byte) ([]*unstructured.Unstructured, error) {
 		return nil
 	})
 	return objs, err
-}
-
-// mappingOf finds the resource type of a document.
-func (c *conn) mappingOf(d document) (*meta.RESTMapping, error) {
-	gvk := d.object.GroupVersionKind()
-	m, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-	if meta.IsNoMatchError(err) {
-		return nil, fmt.Errorf("%s: the server knows no kind %q in %q; `petrel api-resources` lists those it has", d.source, gvk.Kind, gvk.GroupVersion())
-	}
-	return m, err
-}
-
-// namespaceOf returns the namespace of a document's object: its own namespace, or the request's. An explicit -n must not contradict.
-func (c *conn) namespaceOf(m *meta.RESTMapping, d document, explicit string) (string, error) {
-	if !namespaced(m) {
-		return "", nil
-	}
-	own := d.object.GetNamespace()
-	if own == "" {
-		d.object.SetNamespace(c.namespace)
-		return c.namespace, nil
-	}
-	if explicit != "" && own != explicit {
-		return "", fmt.Errorf("%s: the namespace of the object, %q, is not the one of -n, %q", d.source, own, explicit)
-	}
-	return own, nil
 }

@@ -1,4 +1,4 @@
-package top
+package screen
 
 import (
 	"io"
@@ -13,9 +13,9 @@ const (
 	clearAll  = "\x1b[2J"
 )
 
-// redraw writes a text over the one before, in one write and without clearing first, so that nothing flickers. What does not fit on the
+// Redraw writes a text over the one before, in one write and without clearing first, so that nothing flickers. What does not fit on the
 // screen is cut: a line that wraps, or a screen that scrolls, would move what is to stay in place.
-func redraw(w io.Writer, text string, width, height int, first bool) {
+func Redraw(w io.Writer, text string, width, height int, first bool) {
 	var b strings.Builder
 	if first {
 		b.WriteString(clearAll)

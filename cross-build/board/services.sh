@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# petrel install on an emulated board whose first process is an init system as a machine has it: services come up, installing again
+# changes nothing, an upgrade and a kill leave pods running, a reboot brings all back, and uninstall leaves what there was before.
+# The init system starts this at each boot, and it goes on where the boot before has ended. Usage: services.sh systemd|openrc
+#
+# The last line on the console is "board: PASS" or "board: FAIL".
+set -euo pipefail
+
+init=${1:?usage: services.sh systemd|openrc}
+state=/var/lib/board
+mkdir -p $state
+export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+exec </dev/null >/dev/console 2>&1
+
+# --- the init system
+
+active() {
+  case $init in
+    systemd) systemctl is-active --quiet "$1" ;;
+    openrc) rc-service "$1" status | grep -q started ;;
+  esac
+}
+booted() { # waits until the machine has started all that it starts
+  case $init in
+    systemd) systemctl is-system-running --wait ;;
+    openrc) eventually 600 grep -qx default /run/openrc/softlevel ;;
+  esac
+}
+restart_machine() {
+  case $init in
+    systemd) systemctl reboot ;;
+    openrc) openrc-shutdown --reboot now ;;
+  esac
+}
+journal() {
+  case $init in
+    systemd) journalctl --no-pager -b -n "$2" -u "$1" ;;
+    openrc) tail -n "$2" "/var/log/$1.log" ;;
+  esac
+}
+main() { pgrep -o -f "^/usr/local/bin/petrel $1\$"; } # hub|agent: its process
+
+# --- helpers
+
+step() { step=$1; echo "board: -- $1 (${SECONDS}s)"; }
+say() { echo "services: $*"; }
+eventually() { # SECONDS COMMAND...
+  local end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { say "not true in time: $*"; return 1; }
+    sleep 15 # each look costs an emulated processor some seconds
+  done
+}
+same() { # WHAT WANT GOT
+  [ "$2" = "$3" ] || { printf 'services: %s changed: before\n%s\nnow\n%s\n' "$@"; return 1; }
+}
+verdict() {
+  echo "board: $1"
+  sync
+  sleep 1
+  busybox poweroff -f
+}
+failed() { # CODE
+  [ "$1" -ne 0 ] || return 0
+  set +e
+  echo "board: FAILED at: $step"
+  ! command -v petrel >/dev/null || petrel get pods,events -A | tail -n 20
+  journal petrel-hub 15
+  journal petrel-agent 30
+  [ ! -e /var/log/journal ] || journalctl --no-pager -b -1 -n 30 -u petrel-agent
+  verdict FAIL
+}
+trap 'failed $?' EXIT
+
+# image makes an archive, as docker save writes it, with busybox, whose sleep ignores SIGTERM as the first process of a container.
+image() {
+  local dir=$state/image
+  mkdir -p $dir/root/bin
+  cp /bin/busybox $dir/root/bin/
+  ln -sf busybox $dir/root/bin/sleep
+  tar -C $dir/root -cf $dir/layer.tar bin
+  printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$(sha256sum <$dir/layer.tar | cut -d' ' -f1)" >$dir/config.json
+  printf '[{"Config":"config.json","RepoTags":["petrel.local/busybox:v1"],"Layers":["layer.tar"]}]' >$dir/manifest.json
+  tar -C $dir -cf $state/busybox.tar manifest.json config.json layer.tar
+  rm -rf $dir
+}
+
+# machine prints what the machine is, without what it writes itself: files, processes of ours, mounts, network, cgroups.
+machine() {
+  find / -xdev \( -path /var/lib/board -o -path /var/lib/systemd -o -path /var/log/journal -o -path '*/systemd-private-*' \) -prune -o \
+    \( -type f -printf '%p %y %m %U:%G %s %T@\n' -o -printf '%p %y %m %U:%G %l\n' \)
+  find /run -xdev -path '*petrel*'
+  pgrep -a -f '^[^ ]*(petrel|containerd|runc)' | cut -d' ' -f2- || true
+  awk '$2 !~ "^/run/credentials" { print $2, $3 }' /proc/mounts
+  ip -o link | awk -F'[ :@]+' '{ print "link", $2 }'
+  ip route show table all | sed 's/^/route /; s/ *$//'
+  ip rule | sed 's/ *$//'
+  nft list ruleset
+  find /sys/fs/cgroup -type d -name '*petrel*'
+  for f in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/forwarding; do echo "$f $(cat $f)"; done
+}
+footprint() { machine | LC_ALL=C sort; }
+
+ready() { petrel wait --for condition=Ready node/board --timeout 1s; }
+available() { [ "$(petrel get deployment hello -o 'jsonpath={.status.availableReplicas} {.status.unavailableReplicas}')" = "${1:-1} " ]; }
+stubborn() { petrel wait --for condition=Ready pod/stubborn --timeout 1s; }
+# The processes of containers, and of what holds them.
+containers() { pgrep -a -f '^/petrel serve|^/bin/sleep 100000|^[^ ]*/containerd' | sort || true; }
+lives() { petrel get pods --sort-by=.metadata.name -o 'jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
+ended() { petrel get pods -l "$1" -o 'jsonpath={.items[*].status.containerStatuses[0].lastState.terminated.exitCode}'; } # LABEL: exit code
+restarts() { petrel get pods -o 'jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{"\n"}{end}'; }
+
+up() {
+  eventually 1200 active petrel-hub
+  eventually 1200 active petrel-agent
+  eventually 1200 ready
+}
+pods() {
+  eventually 1200 available 1
+  eventually 1200 stubborn
+}
+
+# --- the boots
+
+first() {
+  step "before"
+  if [ "$init" = systemd ]; then # what was logged before the reboot is to be seen when something fails after it
+    mkdir -p /var/log/journal
+    journalctl --flush
+  fi
+  say "$(uname -srm), $(cat /proc/1/comm)"
+  image
+  footprint >$state/before
+
+  step "install hub"
+  /board/petrel install hub --advertise 127.0.0.1
+  eventually 900 active petrel-hub
+  eventually 900 petrel get namespaces
+
+  step "install agent"
+  petrel token create | petrel install agent --join -
+  up
+
+  step "pods"
+  petrel image import --hello petrel.local/hello:v1 $state/busybox.tar
+  petrel apply -f - <<'YAML'
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello}
+spec:
+  selector: {matchLabels: {app: hello}}
+  template:
+    metadata: {labels: {app: hello}}
+    spec: {containers: [{name: main, image: "petrel.local/hello:v1", args: [serve]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stubborn, labels: {app: stubborn}}
+spec: {containers: [{name: main, image: "petrel.local/busybox:v1", command: [/bin/sleep, "100000"]}]}
+YAML
+  pods
+  local out lives containers hub agent files
+  lives=$(lives) containers=$(containers) hub=$(main hub) agent=$(main agent)
+  say "pods: $lives"
+
+  step "install again"
+  files=$(footprint | grep -v ' /var/lib/petrel')
+  out=$(/board/petrel install hub --advertise 127.0.0.1; /board/petrel install agent)
+  say "$out"
+  same "what was written" "" "$(grep -vE 'runs, and starts with this machine' <<<"$out" || true)"
+  same "processes of the services" "$hub $agent" "$(main hub) $(main agent)"
+
+  step "upgrade"
+  /board/petrel-next install hub
+  up
+  petrel version
+  [[ $(petrel version) == *board-2*board-2* ]]
+  [ "$(main hub)" != "$hub" ] && [ "$(main agent)" != "$agent" ]
+  pods
+  same "pods" "$lives" "$(lives)"
+  same "processes of containers, shims and containerd" "$containers" "$(containers)"
+
+  step "kill"
+  agent=$(main agent)
+  kill -9 "$agent"
+  sleep 5
+  up
+  [ "$(main agent)" != "$agent" ]
+  pods
+  same "pods" "$lives" "$(lives)"
+  same "processes of containers, shims and containerd" "$containers" "$(containers)"
+  petrel scale deployment hello --replicas 2
+  eventually 1200 available 2
+  petrel scale deployment hello --replicas 1
+  eventually 1200 available 1
+
+  step "reboot"
+  echo second >$state/next
+  sync
+  trap - EXIT
+  restart_machine
+}
+
+second() {
+  step "after the reboot"
+  up
+  pods
+  say "restarts: $(restarts | xargs)"
+  ! restarts | grep -qx 0
+  same "exit code of the server that ends on SIGTERM" 0 "$(ended app=hello)"
+  same "exit code of the pod that ignores it" 137 "$(ended app=stubborn)"
+
+  step "uninstall"
+  petrel uninstall
+  ! active petrel-hub && ! active petrel-agent
+  same "processes" "" "$(containers)"
+  [ -e /var/lib/petrel/admin.kubeconfig ]
+
+  step "install with the data of before"
+  /board/petrel install hub
+  /board/petrel install agent
+  up
+  pods
+
+  step "uninstall --purge"
+  petrel uninstall --purge
+  footprint >$state/after
+  same "what the machine is" "" "$(comm -3 $state/before $state/after)"
+  say "uninstall has left nothing"
+  verdict PASS
+}
+
+booted || true
+next=$(cat $state/next 2>/dev/null || echo first)
+$next
