@@ -121,7 +121,7 @@ sign() {
     "$stage/pack" sign -key "$SIGN_KEY" -public "$dist/petrel.pub" "$stage/nothing"
     key=$(sed -n 2p "$dist/petrel.pub")
   fi
-  sed -e "s|^key=''\$|key='$key'|" -e "s|^from=''\$|from='${BASE_URL:-}'|" cross-build/install.sh >"$dist/install.sh"
+  sed -e "s|^key=''\$|key='$key'|" -e "s|^url=''\$|url='${BASE_URL:-}'|" cross-build/install.sh >"$dist/install.sh"
   (
     cd "$dist"
     shopt -s nullglob

@@ -7,10 +7,11 @@ set -eu
 
 # The build of a release fills these in: the public key that its digests are signed with, and where it is published.
 key=''
-from=''
+url=''
 
 name=petrel
 to=/usr/local/bin
+from=''
 digest_only='' arch='' want='' work=''
 
 usage() {
@@ -20,7 +21,7 @@ usage: sh install.sh [--from URL|DIR] [--key KEY|FILE] [--version VERSION] [--ar
 Downloads petrel for this machine, checks it, and places it as $to/petrel. What is there already is not downloaded again.
 With hub or agent, petrel installs that as a service: the flags behind it are those of \`petrel install hub\` and \`petrel install agent\`.
 
-  --from URL|DIR     where the release is; without it ${from:-the directory of this script}
+  --from URL|DIR     where the release is; without it, beside this script${url:+, or $url}
   --key KEY|FILE     the public key of the release, as minisign has it${key:+; without it $key}
   --version VERSION  refuse any other version
   --arch ARCH        amd64, arm64, armv7, armv6 or riscv64, when it is not that of this machine
@@ -226,7 +227,9 @@ main() {
   role='' behind=0
   options "$@"
   shift $(($# - behind)) # what is left is petrel's
+  # A copy of the release, on a stick for sites without a network, comes before the one that is published.
   if [ -z "$from" ] && [ -f "$(dirname "$0")/SHA256SUMS" ]; then from=$(dirname "$0"); fi
+  from=${from:-$url}
   [ -n "$from" ] || die "where is the release? --from takes a URL or a directory"
   [ -z "$want" ] || [ -z "$digest_only" ] || die "--version needs the signature, which names the version"
   file=$name-$(machine)

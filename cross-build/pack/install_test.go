@@ -117,6 +117,8 @@ type computer struct {
 	calls string
 	user  uint32
 	extra []string // arguments of every run
+	// script is install.sh, or a copy of it.
+	script string
 }
 
 // basics are what every machine has; the programs that install.sh can do without come on top.
@@ -180,11 +182,12 @@ func (c *computer) run(args ...string) (string, error) {
 	if err != nil {
 		lacking(c.t, err)
 	}
-	script, err := filepath.Abs("../install.sh")
-	if err != nil {
-		c.t.Fatal(err)
+	if c.script == "" {
+		if c.script, err = filepath.Abs("../install.sh"); err != nil {
+			c.t.Fatal(err)
+		}
 	}
-	cmd := exec.Command(path, append(append(c.shell[1:len(c.shell):len(c.shell)], script, "--to", c.to), append(c.extra, args...)...)...)
+	cmd := exec.Command(path, append(append(c.shell[1:len(c.shell):len(c.shell)], c.script, "--to", c.to), append(c.extra, args...)...)...)
 	cmd.Env = []string{"PATH=" + c.bin, "CALLS=" + c.calls, "LC_ALL=C"}
 	if c.user != 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.user, Gid: c.user}}
@@ -279,6 +282,32 @@ func TestInstallScript(t *testing.T) {
 			t.Errorf("by curl and zstd, with a key in a file, %q is installed", d.installed())
 		}
 	})
+}
+
+// TestInstallBeside checks that a release beside the script comes before the one that the build names, which is the last resort.
+func TestInstallBeside(t *testing.T) {
+	r := newRelease(t)
+	server := httptest.NewServer(http.FileServer(http.Dir(r.dir)))
+	t.Cleanup(server.Close)
+	script, err := os.ReadFile("../install.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, url := range map[string]string{"beside": "http://127.0.0.1:9", "published": server.URL} {
+		dir := r.dir
+		if name == "published" {
+			dir = t.TempDir()
+		}
+		c := newComputer(t, "dash", "x86_64", "minisign", "curl")
+		c.script = filepath.Join(dir, "install.sh")
+		text := strings.Replace(string(script), "\nkey=''\nurl=''\n", "\nkey='"+r.pub+"'\nurl='"+url+"'\n", 1)
+		if err := os.WriteFile(c.script, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if c.works(); c.installed() != "petrel v1 linux-amd64" {
+			t.Errorf("%s: %q is installed", name, c.installed())
+		}
+	}
 }
 
 // TestInstallForged checks that nothing is installed that the key's owner did not release.
