@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/duration"
-	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/hub/auth"
 	"petrel.dev/petrel/internal/cli"
@@ -74,7 +73,7 @@ func (c *adminList) Run(s *cli.Streams) error {
 type adminIssue struct {
 	pkiDir
 	Name   string        `arg:"" help:"Whose it is; the name in the hub's log and quotas."`
-	Server string        `help:"Where the hub is reached, as https://HOST:PORT. Default: as in admin.kubeconfig." placeholder:"URL"`
+	Server string        `help:"Where the hub is reached, as https://HOST:PORT. Default: what it is advertised as, or this machine's address." placeholder:"URL"`
 	TTL    time.Duration `name:"ttl" default:"8760h" help:"How long it is valid." placeholder:"DURATION"`
 }
 
@@ -85,7 +84,7 @@ func (c *adminIssue) Run(s *cli.Streams) error {
 	}
 	server := c.Server
 	if server == "" {
-		if server, err = serverOf(c.kubeconfig()); err != nil {
+		if server, err = serverFor(c.kubeconfig()); err != nil {
 			return fmt.Errorf("%w; give --server", err)
 		}
 	}
@@ -95,25 +94,6 @@ func (c *adminIssue) Run(s *cli.Streams) error {
 	}
 	_, err = s.Out.Write(text)
 	return err
-}
-
-// serverOf returns the URL of the hub in a kubeconfig that the hub has written.
-func serverOf(file string) (string, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	var cfg struct {
-		Clusters []struct {
-			Cluster struct {
-				Server string `json:"server"`
-			} `json:"cluster"`
-		} `json:"clusters"`
-	}
-	if err := yaml.Unmarshal(text, &cfg); err != nil || len(cfg.Clusters) == 0 {
-		return "", fmt.Errorf("%s names no cluster", file)
-	}
-	return cfg.Clusters[0].Cluster.Server, nil
 }
 
 type adminRevoke struct {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -123,11 +124,11 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		cfg.JoinToken = strings.TrimSpace(string(b))
 	}
 	if c.JoinFile != "" {
-		b, err := os.ReadFile(c.JoinFile)
+		token, err := c.tokenOfFile(log)
 		if err != nil {
-			return fmt.Errorf("--join-file: %w", err)
+			return err
 		}
-		cfg.JoinToken = strings.TrimSpace(string(b))
+		cfg.JoinToken = token
 	}
 	if err := needRoot("an agent runs containers"); err != nil {
 		return err
@@ -137,6 +138,26 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	cfg.Notify = sdnotify.FromEnv()
 	return runAgent(ctx, cfg)
+}
+
+// tokenOfFile reads --join-file. A token is for the first start: on a machine that has joined, its file may be gone, as those who copied
+// it are advised to remove it.
+func (c *agentCmd) tokenOfFile(log *slog.Logger) (string, error) {
+	b, err := os.ReadFile(c.JoinFile)
+	if os.IsNotExist(err) && c.hasJoined() {
+		log.Info("the file of --join-file is gone, and not needed: this machine has joined", "file", c.JoinFile)
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("--join-file: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// hasJoined reports whether the agent of the data directory knows its hub.
+func (c *agentCmd) hasJoined() bool {
+	_, err := os.Stat(filepath.Join(c.DataDir, "agent", "hub"))
+	return err == nil
 }
 
 func runAgent(ctx context.Context, cfg edgeagent.Config) error {

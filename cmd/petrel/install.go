@@ -148,6 +148,11 @@ func (f *installFlags) install(ctx context.Context, s *cli.Streams, role install
 	if err := target.Install(ctx, install.Service{Role: role, Binary: self, Settings: settings}); err != nil {
 		return err
 	}
+	if f.Root == "/" && role == "hub" {
+		if err := waitForHub(ctx, dataDir, listen); err != nil {
+			return err
+		}
+	}
 	if f.Root == "/" {
 		fmt.Fprintf(s.Out, "petrel-%s runs, and starts with this machine.\n", role)
 	} else {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -66,24 +65,4 @@ func (c *versionCmd) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	fmt.Fprintf(s.Out, "hub %s\n", version)
 	return nil
-}
-
-type kubeconfigCmd struct {
-	DataDir string `default:"/var/lib/petrel" type:"path" help:"Directory of the hub's state." placeholder:"DIR"`
-}
-
-func (c *kubeconfigCmd) Run(s *cli.Streams) error {
-	file := c.DataDir + "/admin.kubeconfig"
-	b, err := os.ReadFile(file)
-	if os.IsNotExist(err) {
-		return fmt.Errorf("no hub has run here with --data-dir %s: %s does not exist; start `petrel hub` or `petrel up` first, or give its --data-dir", c.DataDir, file)
-	}
-	if os.IsPermission(err) {
-		return fmt.Errorf("%s is its owner's only: use sudo", file)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = s.Out.Write(b)
-	return err
 }

@@ -30,7 +30,7 @@ type tokenCreate struct {
 	pkiDir
 	User      string   `help:"Make a token of this user instead, as a client of the API; what the user may do is up to roles." placeholder:"NAME"`
 	Group     []string `help:"Group that the user is in. May be given more than once." placeholder:"NAME" sep:"none"`
-	Server    string   `help:"Where the hub is reached, as https://HOST:PORT. Default: as in admin.kubeconfig." placeholder:"URL"`
+	Server    string   `help:"Where the hub is reached, as https://HOST:PORT. Default: what it is advertised as, or this machine's address." placeholder:"URL"`
 	PrintFile bool     `name:"print-kubeconfig" help:"Print a kubeconfig with the token of --user instead of the token alone."`
 }
 
@@ -50,7 +50,7 @@ func (c *tokenCreate) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	server := c.Server
 	if c.PrintFile && server == "" {
-		if server, err = serverOf(c.kubeconfig()); err != nil {
+		if server, err = serverFor(c.kubeconfig()); err != nil {
 			return fmt.Errorf("%w; give --server", err)
 		}
 	}

@@ -66,6 +66,9 @@ func (g *Get) Run(ctx context.Context, s *Streams) error {
 		if g.Watch && g.table() && screen.Movable(s.Out) {
 			return g.live(ctx, c, s, ts[0], ns)
 		}
+		if g.SortBy != "" {
+			fmt.Fprintln(s.Err, "Warning: with --watch --sort-by is for a terminal; here lines come in the order of the changes")
+		}
 		return g.watch(ctx, c, s, ts[0], ns)
 	}
 	if g.table() {
@@ -161,7 +164,10 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 	var errs []error
 	for _, t := range ts {
 		header := !g.NoHeaders && t.mapping.GroupVersionKind != last
-		if t.mapping.GroupVersionKind != last {
+		if t.mapping.GroupVersionKind != last && out != nil {
+			if err := out.Flush(); err != nil {
+				return err
+			}
 			out = nil
 		}
 		err := g.fetch(ctx, c, t, ns, tableAccept, func(b []byte) error {
@@ -182,7 +188,7 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 				out = printers.GetNewTabWriter(s.Out)
 			}
 			header = false
-			if err := p.PrintObj(table, out); err != nil {
+			if err := p.PrintObj(table, out); err != nil || t.name != "" { // single objects of a kind are one table
 				return err
 			}
 			return out.Flush()
@@ -194,7 +200,10 @@ func (g *Get) tables(ctx context.Context, c *conn, s *Streams, ts []target, ns s
 			errs = append(errs, c.missing(ctx, t, ns, err))
 		}
 	}
-	if shown == 0 && len(errs) == 0 && !g.IgnoreMissing {
+	if out != nil {
+		errs = append(errs, out.Flush())
+	}
+	if shown == 0 && errors.Join(errs...) == nil && !g.IgnoreMissing {
 		if ns == "" || !namespaced(ts[0].mapping) {
 			fmt.Fprintln(s.Err, "No resources found")
 		} else {

@@ -45,6 +45,28 @@ func TestGetWatch(t *testing.T) {
 	mustFail(t, (&Get{Cluster: h.cluster(), Args: []string{"pods,services"}, Watch: true}).Run(t.Context(), o.streams("")), "--watch follows one resource type at a time")
 }
 
+// TestNamesShareATable checks that objects which are asked for by name are one table, with one width a column, as those of a list are.
+func TestNamesShareATable(t *testing.T) {
+	h := newFakeHub(t)
+	for _, name := range []string{"a", "much-longer"} {
+		h.mux.HandleFunc("/api/v1/namespaces/default/pods/"+name, func(w http.ResponseWriter, r *http.Request) {
+			writeJSON(w, http.StatusOK, metav1.Table{
+				TypeMeta:          metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/v1"},
+				ColumnDefinitions: []metav1.TableColumnDefinition{{Name: "Name", Type: "string"}, {Name: "State", Type: "string"}},
+				Rows:              []metav1.TableRow{{Cells: []any{name, "good"}}},
+			})
+		})
+	}
+	var o output
+	g := Get{Cluster: h.cluster(), Args: []string{"pods", "a", "much-longer"}}
+	if err := g.Run(t.Context(), o.streams("")); err != nil {
+		t.Fatal(err)
+	}
+	if want := "NAME          STATE\na             good\nmuch-longer   good\n"; o.out.String() != want {
+		t.Errorf("%q, want %q", o.out.String(), want)
+	}
+}
+
 // TestLargeNumbersStayWhole checks that a number of a server's table is printed as the server sent it.
 func TestLargeNumbersStayWhole(t *testing.T) {
 	table, err := decodeTable([]byte(`{"kind":"Table","apiVersion":"meta.k8s.io/v1","columnDefinitions":[{"name":"Value","type":"integer"}],"rows":[{"cells":[2000001000]}]}`))

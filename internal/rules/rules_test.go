@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -140,33 +139,6 @@ func TestDependenciesHaveReasons(t *testing.T) {
 	}
 	if direct < 10 {
 		t.Fatalf("only %d direct requirements were read: this test looks at the wrong thing", direct)
-	}
-}
-
-// TestLinksLead exists because a page that points nowhere is worse than no link.
-func TestLinksLead(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	var pages []string
-	for _, glob := range []string{"../../*.md", "../../docs/*.md", "../../docs/*/*.md"} {
-		found, err := filepath.Glob(glob)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pages = append(pages, found...)
-	}
-	if len(pages) < 5 {
-		t.Fatalf("only %d pages found", len(pages))
-	}
-	for _, page := range pages {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllSubmatch(text, -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(m[1]))); err != nil {
-				t.Errorf("%s links to %s: %v", filepath.Base(page), m[1], err)
-			}
-		}
 	}
 }
 
