@@ -195,6 +195,9 @@ func (c *conn) waitGone(ctx context.Context, m *meta.RESTMapping, ns, name strin
 
 // waitError returns the reason why the wait was ended, if there is one, instead of the request's error.
 func waitError(ctx context.Context, err error) error {
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		<-ctx.Done() // the client's rate limiter refuses at the deadline, which can be an instant before the context's timer has fired
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
