@@ -242,6 +242,7 @@ func (m *Manager) ensure(uid string, pod *corev1.Pod) {
 // left takes note that a pod's worker has ended.
 func (m *Manager) left(uid string) {
 	m.mu.Lock()
+	was := m.pods[uid].shown.Load().pod
 	delete(m.pods, uid)
 	if pod := m.want.Load().set.Pods[uid]; m.ctx != nil && pod != nil {
 		m.ensure(uid, pod) // wanted once more while the worker was leaving
@@ -249,6 +250,7 @@ func (m *Manager) left(uid string) {
 	m.mu.Unlock()
 	m.portsChanged()
 	m.roomChanged()
+	m.nameFreed(was)
 }
 
 // all returns the pods that are looked after at the moment.
