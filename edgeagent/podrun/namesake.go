@@ -19,7 +19,7 @@ func (w *worker) heldByName(d lifecycle.Target, containers []cruntime.Container)
 	if older != "" && !w.announced {
 		w.announced = true
 		w.m.cfg.Log.Info("pod waits for an earlier one of its name", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "earlier", older)
-		w.m.events.pod(d.Pod, nil, corev1.EventTypeNormal, "WaitingForPredecessor", "An earlier pod of this name (UID %s) has been deleted by force and is still ending on this node", older)
+		w.m.events.Record(d.Pod, nil, corev1.EventTypeNormal, "WaitingForPredecessor", "An earlier pod of this name (UID %s) has been deleted by force and is still ending on this node", older)
 	}
 	return older != ""
 }
