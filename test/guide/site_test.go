@@ -79,7 +79,7 @@ func (s *site) objects() string {
 	}
 	var kept []string
 	for line := range strings.Lines(out) {
-		if !strings.Contains(line, "secret/petrel-token-") {
+		if !strings.Contains(line, "secret/join-token-") {
 			kept = append(kept, line)
 		}
 	}

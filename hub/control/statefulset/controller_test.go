@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"petrel.dev/petrel/hub/control"
@@ -118,6 +120,9 @@ func TestConvergesOnALaggingCache(t *testing.T) {
 			s := web(3, "v1")
 			if rapid.Bool().Draw(r, "parallel") {
 				s.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+			}
+			if n := rapid.IntRange(0, 3).Draw(r, "maxUnavailable"); n > 0 {
+				s.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = ptr.To(intstr.FromInt(n))
 			}
 			w := newWorld(t, s)
 			for range rapid.IntRange(5, 25).Draw(r, "steps") {

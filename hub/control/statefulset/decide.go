@@ -20,8 +20,8 @@ type actions struct {
 	remove []*corev1.Pod // each once
 	// blocked are pods that cannot be made, with the reason. They are tried again when a claim is gone.
 	blocked []blocked
-	// updating says that the one pod in remove goes because of its revision.
-	updating bool
+	// updating counts the pods in remove that are of the current revision and go because of it.
+	updating int32
 }
 
 // podClaim is a claim with the pod that needs it.
@@ -42,7 +42,7 @@ type blocked struct {
 }
 
 // decide takes one step from what is towards what the StatefulSet wants: first the pods that should be there, then those that should
-// not, then one that is of an old revision. In order (OrderedReady), each pod waits for those before it.
+// not, then those that are of an old revision. In order (OrderedReady), each pod waits for those before it.
 func decide(st *state) actions {
 	var a actions
 	if st.set.DeletionTimestamp != nil {
@@ -154,26 +154,52 @@ func (st *state) firstUnhealthy() *corev1.Pod {
 	return nil
 }
 
-// roll deletes the last pod that is of another revision than the update's, once all after it serve. The partition is where it ends.
+// roll deletes pods that are of another revision than the update's, from the last one down to the partition, as many as may be unavailable
+// at a time. A pod that does not serve and is of the old revision does not keep others from going until its turn comes: Kubernetes 1.35
+// counted it, and a set whose first revision never became ready stood still (kubernetes/kubernetes#137409).
 func (st *state) roll(a *actions) {
-	for i := len(st.replicas) - 1; i >= st.partition(); i-- {
+	left, exact := st.maxUnavailable()
+	if exact {
+		left -= st.lacking(a)
+	}
+	for i := len(st.replicas) - 1; i >= st.partition() && left > 0 && len(a.remove) < podset.MaxBurst; i-- {
 		p := st.replicas[i]
-		if p == nil || slices.Contains(a.remove, p) {
-			return
-		}
-		if p.Labels[appsv1.StatefulSetRevisionLabel] != st.update.name && p.DeletionTimestamp == nil {
-			if st.dark(p.Spec.NodeName) {
-				return // it most likely serves there, and its successor could not come before the node is back
+		switch {
+		case st.away(p, a) || st.updated(p) && !st.serves(p):
+			if !exact { // else it has been counted
+				left--
 			}
-			if st.serves(p) && !st.replaceable(p.Spec.NodeName) {
-				return // it goes on serving while its node fetches the images
-			}
+		case st.updated(p):
+		case st.dark(p.Spec.NodeName):
+			left-- // it most likely serves there, and its successor could not come before the node is back
+		case st.serves(p) && !st.replaceable(p.Spec.NodeName):
+			left-- // it goes on serving while its node fetches the images
+		default:
+			left--
 			a.remove = append(a.remove, p)
-			a.updating = p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name
-			return
-		}
-		if !st.serves(p) {
-			return
+			if p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name {
+				a.updating++
+			}
 		}
 	}
+}
+
+// lacking counts the pods that do not serve and that the update will not replace.
+func (st *state) lacking(a *actions) (n int) {
+	for i, p := range st.replicas {
+		if st.away(p, a) || !st.serves(p) && (i < st.partition() || st.updated(p)) {
+			n++
+		}
+	}
+	return n
+}
+
+// away reports whether a pod of the table is absent or goes already.
+func (st *state) away(p *corev1.Pod, a *actions) bool {
+	return p == nil || p.DeletionTimestamp != nil || slices.Contains(a.remove, p)
+}
+
+// updated reports whether the pod is of the update's revision.
+func (st *state) updated(p *corev1.Pod) bool {
+	return p.Labels[appsv1.StatefulSetRevisionLabel] == st.update.name
 }
