@@ -38,7 +38,8 @@ if [ "$version" != "$(cat "$dist/VERSION" 2>/dev/null)" ]; then
 fi
 echo "$version" >"$dist/VERSION"
 stage=$(mktemp -d)
-trap 'rm -rf "$stage"' EXIT
+beside=() # processes that pack what was built, the oldest first
+trap 'wait; rm -rf "$stage"' EXIT
 
 # debian NAME: the architectures of Debian that a target is for. ARMv7 has none: what Debian calls armhf is ARMv7, what Raspberry Pi OS
 # calls so runs on ARMv6 too, and a package cannot tell one from the other. The binary for ARMv6 serves both, and Debian's armel.
@@ -62,9 +63,10 @@ tools() {
   rm "$stage/petrel"
 }
 
-# build OS ARCH ARM NAME
+# build OS ARCH ARM NAME: the binary and its bill of materials. What is packed of them is so while the next one is built: zstd and gzip use
+# one processor for minutes.
 build() {
-  local tags=grpcnotrace exe= programs=
+  local tags=grpcnotrace exe= programs= texts=$stage/$4/THIRD_PARTY_LICENSES.txt
   [ "$1" = windows ] && exe=.exe
   if [ "$1" = linux ]; then
     GO=$go cross-build/programs.sh "$2"
@@ -73,23 +75,38 @@ build() {
   echo "== $4"
   GOOS=$1 GOARCH=$2 GOARM=$3 $go build -trimpath -buildvcs=false -tags "$tags" -ldflags "$ldflags" -o "$dist/petrel-$4$exe" ./cmd/petrel
   [ "${BINARIES:-}" != only ] || return 0
-  GO=$go "$stage/pack" sbom -root "$top" -programs "$programs" -version "$version" -spdx "$dist/petrel-$4.spdx.json" \
-    -licenses "$stage/THIRD_PARTY_LICENSES.txt" "$dist/petrel-$4$exe"
-  archive "$1" "$4" "$exe"
-  [ "$1" = linux ] || return 0
-  zstd -q -19 -T1 -f "$dist/petrel-$4" -o "$dist/petrel-$4.zst"
-  local size
-  size=$(stat -c %s "$dist/petrel-$4.zst")
-  [ "$size" -le $budget ] || { echo "cross: petrel-$4 has $size bytes compressed, the budget is $budget" >&2; exit 1; }
-  packages "$4"
+  mkdir "$stage/$4"
+  GO=$go "$stage/pack" sbom -root "$top" -programs "$programs" -version "$version" -spdx "$dist/petrel-$4.spdx.json" -licenses "$texts" "$dist/petrel-$4$exe"
+  if [ ${#beside[@]} -ge 2 ]; then next; fi
+  rest "$1" "$4" "$exe" "$texts" &
+  beside+=($!)
 }
 
-# archive OS NAME EXE: one in which all times and owners are the same.
+# next waits for the oldest of them, which has to succeed.
+next() {
+  wait "${beside[0]}"
+  beside=("${beside[@]:1}")
+}
+
+# rest OS NAME EXE LICENCES: the archive, and for Linux the compressed binary and packages.
+rest() {
+  local size
+  archive "$@"
+  if [ "$1" = linux ]; then
+    zstd -q -19 -T1 -f "$dist/petrel-$2" -o "$dist/petrel-$2.zst"
+    size=$(stat -c %s "$dist/petrel-$2.zst")
+    [ "$size" -le $budget ] || { echo "cross: petrel-$2 has $size bytes compressed, the budget is $budget" >&2; exit 1; }
+    packages "$2" "$4"
+  fi
+  echo "== $2: done"
+}
+
+# archive OS NAME EXE LICENCES: one in which all times and owners are the same.
 archive() {
-  local dir
-  dir=$(mktemp -d)
+  local dir=$stage/$2/archive
+  mkdir "$dir"
   install -m 755 "$dist/petrel-$2$3" "$dir/petrel$3"
-  install -m 644 LICENSE "$stage/THIRD_PARTY_LICENSES.txt" "$dir/"
+  install -m 644 LICENSE "$4" "$dir/"
   install -m 644 "$dist/petrel-$2.spdx.json" "$dir/petrel.spdx.json"
   if [ "$1" = linux ]; then
     install -m 644 cross-build/systemd/*.service "$dir/"
@@ -101,13 +118,13 @@ archive() {
   rm -rf "$dir"
 }
 
-# packages NAME
+# packages NAME LICENCES
 packages() {
   local arch
   for arch in $(debian "$1"); do
     "$stage/pack" deb -version "$version" -arch "$arch" -maintainer "${MAINTAINER:-Petrel developers <noreply@petrel.dev>}" \
       -binary "$dist/petrel-$1" -man "$stage/man" -completion "$stage/completion" -sbom "$dist/petrel-$1.spdx.json" \
-      -licenses "LICENSE,$stage/THIRD_PARTY_LICENSES.txt" "$dist"
+      -licenses "LICENSE,$2" "$dist"
   done
 }
 
@@ -144,4 +161,5 @@ while read -r os arch arm; do
     build "$os" "$arch" "${arm:-}" "$name" </dev/null
   fi
 done < <(grep -v '^#' cross-build/targets)
+while [ ${#beside[@]} -gt 0 ]; do next; done
 [ "${BINARIES:-}" = only ] || sign

@@ -81,9 +81,9 @@ fetch() {
   case $from in
     http://* | https://*)
       if have curl; then
-        curl -fsSL --retry 3 -o "$2" "$from/$1" || return 1
+        curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60 -o "$2" "$from/$1" || return 1
       elif have wget; then
-        wget -q -O "$2" "$from/$1" || return 1
+        wget -q -T 60 -O "$2" "$from/$1" || return 1
       else
         die "neither curl nor wget is here: install one, or give --from a directory"
       fi
@@ -194,8 +194,10 @@ checked() {
   [ "$(digest "$work/$1")" = "$sum" ] || die "$1 is damaged or forged: its digest is not the one in SHA256SUMS: nothing was installed"
 }
 
-# place installs the binary, in one step: whoever starts it has the old one or the new one.
+# place installs the binary, in one step: there is the old one or the new one, after a power cut too.
 place() {
+  # Its bytes have to be on the disk before its name is. Where sync takes no file, it writes everything.
+  if have sync; then sync "$work/$name" 2>/dev/null || sync; fi
   mv -f "$work/$name" "$to/$name" || die "$to/$name cannot be written$(full)"
   echo "$to/$name is $("$to/$name" version --client 2>/dev/null | head -n 1)."
   for r in hub agent; do
@@ -203,6 +205,15 @@ place() {
       echo "petrel-$r goes on with the binary before until it is restarted."
     fi
   done
+}
+
+# workplace makes the directory for what is downloaded: beside the binary, so that that is placed by renaming; and there is more space than
+# in memory. It goes when the script ends, by a signal too. After a power cut it stays, and a later run removes it.
+workplace() {
+  trap '[ -z "$work" ] || rm -rf "$work"' EXIT
+  trap 'die "interrupted"' HUP INT TERM PIPE
+  if have find; then find "$to" -maxdepth 1 -type d -name '.petrel-install.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || true; fi
+  work=$(mktemp -d "$to/.petrel-install.XXXXXX") || die "$to cannot be written$(full)"
 }
 
 options() {
@@ -239,10 +250,7 @@ main() {
   fi
   mkdir -p "$to" 2>/dev/null || true
   [ -d "$to" ] && [ -w "$to" ] || die "$to cannot be written by $(id -un): run this as root, or give --to a directory of your own"
-  # Beside the binary, so that it is placed by renaming; and there is more space than in memory.
-  work=$(mktemp -d "$to/.petrel-install.XXXXXX") || die "$to cannot be written$(full)"
-  trap 'rm -rf "$work"' EXIT
-  trap 'exit 1' HUP INT TERM
+  workplace
   sums
   sum=$(published "$file")
   [ -n "$sum" ] || die "the release has no $file"

@@ -16,10 +16,18 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"petrel.dev/petrel/hub/apiserver"
 )
 
 // running starts a hub on dir, and returns the administrator's configuration. stop ends it.
 func running(t *testing.T, dir string) (config *rest.Config, stop func()) {
+	t.Helper()
+	return runningWith(t, dir, apiserver.Limits{})
+}
+
+// runningWith is running, with other limits of the API.
+func runningWith(t *testing.T, dir string, limits apiserver.Limits) (config *rest.Config, stop func()) {
 	t.Helper()
 	h, err := New(t.Context(), Config{
 		DataDir: dir, Listen: "127.0.0.1:0", Domain: "cluster.local", Log: slog.New(slog.DiscardHandler),
@@ -28,6 +36,7 @@ func running(t *testing.T, dir string) (config *rest.Config, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.apiLimits = limits
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx) }()
@@ -56,7 +65,7 @@ func clientOf(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 // eventually waits until is returns true, for what controllers do.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}

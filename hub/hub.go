@@ -82,7 +82,8 @@ type Hub struct {
 	cluster   jointoken.Cluster
 	// published is what the hub publishes of itself: objects that bootstrap keeps exactly like this.
 	published []kube.Object
-	listener  net.Listener // owned by New until Run is called, then by the port
+	listener  net.Listener     // owned by New until Run is called, then by the port
+	apiLimits apiserver.Limits // zero: the defaults; tests change them before Run
 	// storeHealth has one token while a change of the store's health is not yet reported.
 	storeHealth chan struct{}
 }
@@ -264,6 +265,7 @@ func (h *Hub) serve(ctx context.Context) error {
 		AgentPanics:   h.dispatch.AgentPanics,
 		Collectors:    []prometheus.Collector{h.webhookMetrics, h.scheduling, h.audit},
 		Fairness:      h.fairness(),
+		Limits:        h.apiLimits,
 		OpenAPI:       h.documents(),
 		JWKS:          h.pki.Tokens().JWKS,
 		Version:       h.version(),

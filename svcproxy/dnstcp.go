@@ -1,6 +1,7 @@
 package svcproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -36,7 +37,7 @@ func (d *dnsServer) listenTCP(addr netip.AddrPort) (dnsSocket, error) {
 		return nil, err
 	}
 	s := &dnsTCP{d: d}
-	s.server = &dns.Server{Handler: s, ReadTimeout: dnsSilence, Listener: &fairListener{l.(*net.TCPListener), d.tcpConns}}
+	s.server = &dns.Server{Handler: s, ReadTimeout: cmp.Or(d.cfg.dnsSilence, dnsSilence), Listener: &fairListener{l.(*net.TCPListener), d.tcpConns}}
 	go s.serve()
 	return s, nil
 }

@@ -39,6 +39,7 @@ type Config struct {
 	Log     *slog.Logger
 
 	upstreamTimeout time.Duration // 0: the default; tests are less patient
+	dnsSilence      time.Duration // 0: the default; tests are more patient
 	budget          budget        // zero: that of the machine
 }
 

@@ -178,6 +178,13 @@ func (c *computer) fake(name, script string) {
 // run runs install.sh.
 func (c *computer) run(args ...string) (string, error) {
 	c.t.Helper()
+	out, err := c.command(args...).CombinedOutput()
+	return string(out), err
+}
+
+// command returns install.sh's.
+func (c *computer) command(args ...string) *exec.Cmd {
+	c.t.Helper()
 	path, err := exec.LookPath(c.shell[0])
 	if err != nil {
 		lacking(c.t, err)
@@ -192,8 +199,7 @@ func (c *computer) run(args ...string) (string, error) {
 	if c.user != 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.user, Gid: c.user}}
 	}
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return cmd
 }
 
 // installed returns what `petrel version` says, or nothing.

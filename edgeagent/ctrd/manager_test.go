@@ -58,8 +58,7 @@ func TestStreams(t *testing.T) {
 		s := b.dial(r)
 		until(t, s, "# ")
 		send(t, s, wire.ChannelResize, `{"Width":91,"Height":17}`)
-		time.Sleep(200 * time.Millisecond)
-		send(t, s, wire.ChannelStdin, "stty size\n")
+		send(t, s, wire.ChannelStdin, "until [ \"$(stty size)\" = '17 9'1 ]; do sleep 0.1; done; stty size\n") // its echo is not the answer
 		until(t, s, "17 91")
 		send(t, s, wire.ChannelStdin, "exit 3\n")
 		if _, _, end := drain(t, s); end.ExitCode != 3 {
@@ -72,7 +71,7 @@ func TestStreams(t *testing.T) {
 		s := b.dial(r)
 		until(t, s, "go")
 		_ = s.Close(wire.StreamEnd{})
-		r.Command = []string{"/bin/sh", "-c", "for i in $(seq 50); do ps | grep -q 'sleep 432[1]' || exit 0; sleep 0.1; done; exit 1"}
+		r.Command = []string{"/bin/sh", "-c", "for i in $(seq 600); do ps | grep -q 'sleep 432[1]' || exit 0; sleep 0.1; done; exit 1"}
 		if _, _, end := drain(t, b.dial(r)); end.ExitCode != 0 {
 			t.Error("the process goes on without its caller")
 		}

@@ -105,7 +105,7 @@ func TestServiceAddressesDoNotAnswerTheLAN(t *testing.T) {
 	_, services, _ := net.ParseCIDR("10.43.0.0/16")
 	must(t, lan.nl.RouteAdd(&netlink.Route{Dst: services, Gw: net.IPv4(192, 168, 7, 1)}))
 	m.proxy("m")(table)
-	if got, err := get(int(lan.ns), "10.43.0.5:8022"); err == nil {
+	if got, err := getWithin(3*time.Second, int(lan.ns), "10.43.0.5:8022"); err == nil {
 		t.Errorf("the LAN gets %q from a ClusterIP", got)
 	}
 	must(t, inNamespace(int(lan.ns), func() error {
@@ -213,9 +213,7 @@ func TestVXLANFromPeersOnly(t *testing.T) {
 		t.Errorf("%d datagrams of a stranger reached the pod", n)
 	}
 	must(t, b.net.SetRoutes(ctx, []wire.Peer{peer("a", "10.42.0.0/24", "192.168.7.1")}))
-	if n := datagrams(); n == 0 {
-		t.Error("the peer's datagrams do not reach the pod")
-	}
+	waitFor(t, "the peer's datagrams reach the pod", func() bool { return datagrams() > 0 })
 }
 
 // The set of sockets follows the proxy, also beyond what one message holds, and survives a flushed ruleset.

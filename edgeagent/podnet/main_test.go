@@ -179,15 +179,19 @@ func answerWithClient(t *testing.T, port int) error {
 }
 
 // get calls an address from inside a namespace and returns what the server saw as the client's address.
-func get(fd int, addr string) (string, error) {
+func get(fd int, addr string) (string, error) { return getWithin(time.Minute, fd, addr) }
+
+// getWithin is get with a limit to how long connection and answer may take together. A short one is for calls that are not to succeed.
+func getWithin(limit time.Duration, fd int, addr string) (string, error) {
 	var body string
 	err := inNamespace(fd, func() error {
-		c, err := (&net.Dialer{Timeout: 3 * time.Second}).Dial("tcp", addr)
+		end := time.Now().Add(limit)
+		c, err := (&net.Dialer{Deadline: end}).Dial("tcp", addr)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = c.SetDeadline(end)
 		if _, err := io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {
 			return err
 		}

@@ -193,7 +193,7 @@ func largeTransfer(t *testing.T, from, to Attachment) {
 		}
 	}()
 	in(t, from.NetnsPath, func() error {
-		c, err := net.DialTimeout("tcp", to.IPs[0].String()+":9000", 3*time.Second)
+		c, err := net.DialTimeout("tcp", to.IPs[0].String()+":9000", time.Minute)
 		if err != nil {
 			return err
 		}
@@ -230,12 +230,12 @@ func lookup(t *testing.T, from Attachment, name string) (ip string, err error) {
 	m := new(dns.Msg)
 	m.SetQuestion(name, dns.TypeA)
 	in(t, from.NetnsPath, func() error {
-		c, derr := net.DialTimeout("udp", "10.43.0.10:53", 3*time.Second)
+		c, derr := net.DialTimeout("udp", "10.43.0.10:53", time.Minute)
 		if derr != nil {
 			return derr
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		conn := &dns.Conn{Conn: c}
 		if err = conn.WriteMsg(m); err != nil {
 			return nil

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"sync"
@@ -22,6 +23,7 @@ type Limits struct {
 
 	BodyGrace     time.Duration // how long a body may take whatever its rate: 10 s
 	WritePatience time.Duration // how long a client may take to read 16 KiB: 30 s
+	Turn          time.Duration // how long a request waits for its turn, from when it came: 15 s, a quarter of upstream's longest request
 }
 
 func (l Limits) withDefaults() Limits {
@@ -34,12 +36,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Watches, 1500)
 	set(&l.Streams, 300)
 	set(&l.BodyBytes, 48<<20)
-	if l.BodyGrace == 0 {
-		l.BodyGrace = 10 * time.Second
-	}
-	if l.WritePatience == 0 {
-		l.WritePatience = 30 * time.Second
-	}
+	l.BodyGrace = cmp.Or(l.BodyGrace, 10*time.Second)
+	l.WritePatience = cmp.Or(l.WritePatience, 30*time.Second)
+	l.Turn = cmp.Or(l.Turn, 15*time.Second)
 	return l
 }
 

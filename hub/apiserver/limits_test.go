@@ -199,7 +199,7 @@ func TestStalledWatchEnds(t *testing.T) {
 	for _, proto := range []string{"http/1.1", "h2"} {
 		t.Run(proto, func(t *testing.T) {
 			t.Parallel()
-			h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: time.Second} })
+			h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: 3 * time.Second} })
 			if proto == "h2" {
 				tr := &http.Transport{TLSClientConfig: clientTLS(h.t, h.pki), ForceAttemptHTTP2: true}
 				resp, err := (&http.Client{Transport: tr}).Get(h.url + configMaps + "?watch=true&timeoutSeconds=3600")
@@ -233,7 +233,8 @@ func TestStalledWatchEnds(t *testing.T) {
 // A watch that is silent for longer than a write may take goes on.
 func TestSilentWatchGoesOn(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: 200 * time.Millisecond} })
+	h := newHub(t, func(c *apiserver.Config) { c.Limits = apiserver.Limits{WritePatience: time.Second} })
+	watches := map[string]io.Reader{} // by protocol
 	for _, proto := range []string{"http/1.1", "h2"} {
 		cfg := clientTLS(h.t, h.pki)
 		cfg.NextProtos = []string{proto}
@@ -243,13 +244,16 @@ func TestSilentWatchGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		time.Sleep(600 * time.Millisecond) // three patiences
+		watches[proto] = resp.Body
+	}
+	time.Sleep(3 * time.Second) // three patiences
+	for proto, watch := range watches {
 		name := strings.ReplaceAll(strings.ReplaceAll(proto, "/", "-"), ".", "-")
 		if a := h.do("POST", configMaps, configMap(name, ""), "Content-Type: application/json"); a.code != 201 {
 			t.Fatalf("%+v", a)
 		}
 		buf := make([]byte, 4096)
-		if n, err := resp.Body.Read(buf); err != nil || !strings.Contains(string(buf[:n]), "ADDED") {
+		if n, err := watch.Read(buf); err != nil || !strings.Contains(string(buf[:n]), "ADDED") {
 			t.Errorf("%s: %q, %v", proto, buf[:n], err)
 		}
 	}

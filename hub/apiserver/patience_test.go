@@ -149,9 +149,10 @@ func (longLog) OpenStream(context.Context, string, wire.StreamRequest) (wire.Str
 func TestPausedLogGoesOn(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, func(c *apiserver.Config) {
-		c.Streams, c.Limits = longLog{}, apiserver.Limits{WritePatience: 200 * time.Millisecond}
+		c.Streams, c.Limits = longLog{}, apiserver.Limits{WritePatience: time.Second}
 	})
 	h.pod("web", "pi-1", "app")
+	logs := map[string]io.Reader{} // by protocol
 	for _, proto := range []string{"http/1.1", "h2"} {
 		cfg := clientTLS(h.t, h.pki)
 		cfg.NextProtos = []string{proto}
@@ -162,8 +163,11 @@ func TestPausedLogGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		time.Sleep(time.Second) // five patiences
-		if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != longLogSize {
+		logs[proto] = resp.Body
+	}
+	time.Sleep(5 * time.Second) // five patiences
+	for proto, log := range logs {
+		if n, err := io.Copy(io.Discard, log); err != nil || n != longLogSize {
 			t.Errorf("%s: %d bytes, %v", proto, n, err)
 		}
 	}

@@ -11,9 +11,6 @@ import (
 	"petrel.dev/petrel/hub/resource"
 )
 
-// turnLimit bounds how long a request waits for its turn, from when it came: as upstream, a quarter of a request's longest time there.
-const turnLimit = 15 * time.Second
-
 // turn waits until a request of user that came at began may be worked on, by its priority level. From then on it has a seat there, and no
 // slot of Limits.InFlight. Streams have neither, only a budget of their own. A user who is impersonated waits as that user.
 func (s *server) turn(x *exchange, place *place, user *auth.User, a auth.Attributes, began time.Time) error {
@@ -32,7 +29,7 @@ func (s *server) turn(x *exchange, place *place, user *auth.User, a auth.Attribu
 		prefix = resource.Prefix(x.t.Kind, x.t.Namespace)
 	}
 	place.release()
-	seat, err := s.Fairness.Enter(x.ctx, c, s.Fairness.Width(x.ctx, &a, prefix, x.query), began.Add(turnLimit))
+	seat, err := s.Fairness.Enter(x.ctx, c, s.Fairness.Width(x.ctx, &a, prefix, x.query), began.Add(s.Limits.Turn))
 	if err != nil {
 		if apierrors.IsTooManyRequests(err) {
 			s.metrics.rejected.Inc()

@@ -183,8 +183,8 @@ func (c *Controller) apply(ctx context.Context, st *state, r revision.Revisions,
 	if next.CollisionCount = r.Collisions; next.CollisionCount == nil {
 		next.CollisionCount = new(int32) // as Kubernetes writes it
 	}
-	if a.updating && failure == nil {
-		next.CurrentReplicas = max(0, next.CurrentReplicas-1)
+	if failure == nil {
+		next.CurrentReplicas = max(0, next.CurrentReplicas-a.updating)
 	}
 	st.complete(&next)
 	changed := len(a.create)+len(a.remove) > 0

@@ -20,8 +20,8 @@ type actions struct {
 	remove []*corev1.Pod // each once
 	// blocked are pods that cannot be made, with the reason. They are tried again when a claim is gone.
 	blocked []blocked
-	// updating says that the one pod in remove goes because of its revision.
-	updating bool
+	// updating counts the pods in remove that are of the current revision and go because of it.
+	updating int32
 }
 
 // podClaim is a claim with the pod that needs it.
@@ -42,7 +42,7 @@ type blocked struct {
 }
 
 // decide takes one step from what is towards what the StatefulSet wants: first the pods that should be there, then those that should
-// not, then one that is of an old revision. In order (OrderedReady), each pod waits for those before it.
+// not, then those that are of an old revision. In order (OrderedReady), each pod waits for those before it.
 func decide(st *state) actions {
 	var a actions
 	if st.set.DeletionTimestamp != nil {
@@ -154,26 +154,72 @@ func (st *state) firstUnhealthy() *corev1.Pod {
 	return nil
 }
 
-// roll deletes the last pod that is of another revision than the update's, once all after it serve. The partition is where it ends.
+// roll deletes pods that are of another revision than the update's, from the last one down to the partition. Two numbers bound it when
+// the set names maxUnavailable: as many may be replaced at a time, and a pod that serves goes only when the others that do not are fewer.
+// A pod of the old revision that does not serve is therefore replaced whatever it counts for: Kubernetes 1.35 let it hold its own
+// replacement, and a set whose first revision never became ready stood still (kubernetes/kubernetes#137409).
 func (st *state) roll(a *actions) {
-	for i := len(st.replicas) - 1; i >= st.partition(); i-- {
+	left, exact := st.maxUnavailable()
+	spare := len(st.replicas) // pods that serve and may go
+	if exact {
+		lacking, replaced := st.lacking(a)
+		left, spare = left-replaced, left-lacking
+	}
+	for i := len(st.replicas) - 1; i >= st.partition() && left > 0 && len(a.remove) < podset.MaxBurst; i-- {
 		p := st.replicas[i]
-		if p == nil || slices.Contains(a.remove, p) {
-			return
-		}
-		if p.Labels[appsv1.StatefulSetRevisionLabel] != st.update.name && p.DeletionTimestamp == nil {
-			if st.dark(p.Spec.NodeName) {
-				return // it most likely serves there, and its successor could not come before the node is back
+		switch {
+		case st.away(p, a) || st.updated(p) && !st.serves(p):
+			if !exact { // else it has been counted
+				left--
 			}
-			if st.serves(p) && !st.replaceable(p.Spec.NodeName) {
-				return // it goes on serving while its node fetches the images
+		case st.updated(p):
+		case st.dark(p.Spec.NodeName): // it most likely serves there, and its successor could not come before the node is back
+			if !exact {
+				left--
+			} else if st.serves(p) {
+				spare--
 			}
-			a.remove = append(a.remove, p)
-			a.updating = p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name
-			return
-		}
-		if !st.serves(p) {
-			return
+		case !st.serves(p):
+			left--
+			st.replace(p, a)
+		case spare <= 0:
+		case !st.replaceable(p.Spec.NodeName):
+			left, spare = left-1, spare-1 // it goes on serving while its node fetches the images
+		default:
+			left, spare = left-1, spare-1
+			st.replace(p, a)
 		}
 	}
+}
+
+// replace deletes a pod because of its revision.
+func (st *state) replace(p *corev1.Pod, a *actions) {
+	a.remove = append(a.remove, p)
+	if p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name {
+		a.updating++
+	}
+}
+
+// lacking counts the pods that do not serve, and those of them that the update is about to replace.
+func (st *state) lacking(a *actions) (all, replaced int) {
+	for i, p := range st.replicas {
+		away := st.away(p, a)
+		if away || !st.serves(p) {
+			all++
+			if i >= st.partition() && (away || st.updated(p)) {
+				replaced++
+			}
+		}
+	}
+	return all, replaced
+}
+
+// away reports whether a pod of the table is absent or goes already.
+func (st *state) away(p *corev1.Pod, a *actions) bool {
+	return p == nil || p.DeletionTimestamp != nil || slices.Contains(a.remove, p)
+}
+
+// updated reports whether the pod is of the update's revision.
+func (st *state) updated(p *corev1.Pod) bool {
+	return p.Labels[appsv1.StatefulSetRevisionLabel] == st.update.name
 }

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"petrel.dev/petrel/hub/control"
@@ -21,7 +22,7 @@ import (
 
 // The scripts are timelines. Commands:
 //
-//	set key=value...      creates the StatefulSet web, or edits it: image replicas policy strategy partition minready start history
+//	set key=value...      creates the StatefulSet web, or edits it: image replicas policy strategy partition unavailable (maxUnavailable) minready start history
 //	                      claim=NAME (a template), deleted=Retain|Delete scaled=Retain|Delete (their retention)
 //	turn [n]              scheduler and live kubelets act once (or n times), and shows
 //	until-still           turns until nothing changes, showing each turn
@@ -204,6 +205,9 @@ func (w *world) configure(s *appsv1.StatefulSet, args []string) {
 			s.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.StatefulSetUpdateStrategyType(v)}
 		case "partition":
 			s.Spec.UpdateStrategy.RollingUpdate.Partition = &n
+		case "unavailable":
+			m := intstr.Parse(v)
+			s.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &m
 		case "minready":
 			s.Spec.MinReadySeconds = n
 		case "start":

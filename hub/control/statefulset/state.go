@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/podset"
@@ -135,6 +136,17 @@ func (st *state) partition() int {
 		return 0
 	}
 	return int(*u.RollingUpdate.Partition)
+}
+
+// maxUnavailable returns how many pods an update may take away at a time. exact reports whether the set names it: then pods that do not
+// serve count wherever they are. Otherwise it is one, and only those after the next one hold the update, as ever.
+func (st *state) maxUnavailable() (n int, exact bool) {
+	u := st.set.Spec.UpdateStrategy.RollingUpdate
+	if u == nil || u.MaxUnavailable == nil {
+		return 1, false
+	}
+	n, _ = intstr.GetScaledValueFromIntOrPercent(u.MaxUnavailable, wanted(st.set), false) // validated: it parses
+	return max(1, n), true
 }
 
 // status returns the StatefulSet's status from its pods.

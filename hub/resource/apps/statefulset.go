@@ -22,12 +22,10 @@ func statefulSetKind() *resource.Kind {
 		PrepareCreate: func(s *apps.StatefulSet) {
 			s.Status = apps.StatefulSetStatus{}
 			s.Generation = 1
-			dropMaxUnavailable(s, nil)
 			podutil.DropDisabledTemplateFields(&s.Spec.Template, nil)
 		},
 		PrepareUpdate: func(s, old *apps.StatefulSet) {
 			s.Status = *old.Status.DeepCopy()
-			dropMaxUnavailable(s, old)
 			podutil.DropDisabledTemplateFields(&s.Spec.Template, &old.Spec.Template)
 			resource.CountChange(&s.ObjectMeta, &old.ObjectMeta, s.Spec, old.Spec)
 		},
@@ -61,18 +59,6 @@ func statefulSetKind() *resource.Kind {
 }
 
 var claimPath = field.NewPath("spec", "volumeClaimTemplates")
-
-// dropMaxUnavailable removes a field whose feature (MaxUnavailableStatefulSet) is off in Kubernetes 1.36. A stored one stays.
-func dropMaxUnavailable(s, old *apps.StatefulSet) {
-	rolling := s.Spec.UpdateStrategy.RollingUpdate
-	if rolling == nil {
-		return
-	}
-	if old != nil && old.Spec.UpdateStrategy.RollingUpdate != nil && old.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable != nil {
-		return
-	}
-	rolling.MaxUnavailable = nil
-}
 
 func setWarnings(s *apps.StatefulSet, path func(i int) *field.Path) []string {
 	var out []string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,9 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"petrel.dev/petrel/hub/resource"
@@ -301,6 +304,19 @@ func TestDeploymentDefaults(t *testing.T) {
 	if *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType || d.Spec.Strategy.RollingUpdate.MaxSurge.String() != "25%" ||
 		*d.Spec.RevisionHistoryLimit != 10 || *d.Spec.ProgressDeadlineSeconds != 600 || d.Generation != 1 {
 		t.Errorf("%+v", d.Spec)
+	}
+}
+
+// The number of pods that an update may take away is kept, and is not filled in for a set that does not name it, as in Kubernetes 1.36.
+func TestStatefulSetMaxUnavailable(t *testing.T) {
+	k := byResource(t, "statefulsets", "apps")
+	for rolling, want := range map[string]*intstr.IntOrString{`{maxUnavailable: 30%}`: ptr.To(intstr.FromString("30%")), `{partition: 1}`: nil} {
+		set := parse(t, k, `{metadata: {name: a, namespace: ns}, spec: {serviceName: a, updateStrategy: {rollingUpdate: `+rolling+`}, selector: {matchLabels: {app: a}},
+  template: {metadata: {labels: {app: a}}, spec: {containers: [{name: c, image: i}]}}}}`).(*appsv1.StatefulSet)
+		wantErrors(t, resourcetest.Create(k, set), nil)
+		if got := set.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s becomes %v, want %v", rolling, got, want)
+		}
 	}
 }
 
