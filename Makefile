@@ -40,7 +40,7 @@ demo: setup build ## hub, agent and examples/hello.yaml as real containers, show
 # The packages that take longest come first: their tests mostly wait, and the others run beside them.
 test: setup-test setup-conformance setup-release setup-emulate build kubectl lint ## all tests, real containerd and real clients included
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_KUBECTL=$(CURDIR)/bin/kubectl CGO_ENABLED=0 \
-	  $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 14m -p 3 ./test/e2e ./test/hostile $$($(GO) list ./... | grep -vE '/test/(e2e|hostile)$$')
+	  $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 19m -p 3 ./test/e2e ./test/hostile $$($(GO) list ./... | grep -vE '/test/(e2e|hostile)$$')
 	cd test/conformance && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(GO) run . -petrel $(CURDIR)/bin/petrel -short
 	cd test/operators && PETREL_BIN=$(CURDIR)/bin/petrel PETREL_KUBECTL=$(CURDIR)/bin/kubectl $(GO) test -short -count=1 -timeout 14m ./...
 	cd cross-build/pack && $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m ./...
@@ -73,7 +73,7 @@ e2e: setup-test build ## all tests of the whole binary on simulated machines, th
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_LONG=1 CGO_ENABLED=0 $(GO) test -tags '$(BUILDTAGS)' -count=1 -timeout 25m ./test/e2e
 
 weather: setup-test build ## power cuts, links that go and come, dark and cloned nodes, hostile peers
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 14m -p 3 ./test/e2e ./test/link
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel CGO_ENABLED=0 $(GO) test -count=1 -timeout 19m -p 3 ./test/e2e ./test/link
 
 # Every test that docs/security.md names: what is in test/hostile, and, by package, what is beside the part that it attacks.
 hostile: setup-test build ## the attacks of docs/security.md at full size: pods, nodes, strangers, clients against a real hub and agent
