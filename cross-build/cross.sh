@@ -103,8 +103,8 @@ rest() {
 
 # archive OS NAME EXE LICENCES: one in which all times and owners are the same.
 archive() {
-  local dir
-  dir=$(mktemp -d)
+  local dir=$stage/$2/archive
+  mkdir "$dir"
   install -m 755 "$dist/petrel-$2$3" "$dir/petrel$3"
   install -m 644 LICENSE "$4" "$dir/"
   install -m 644 "$dist/petrel-$2.spdx.json" "$dir/petrel.spdx.json"

@@ -21,7 +21,7 @@ emulated() {
     riscv64) qemu=qemu-riscv64-static cpu=rv64 ;;
   esac
   shift 3
-  QEMU_CPU=$cpu "$qemu" "$@"
+  QEMU_CPU=$cpu PETREL_TEST_EMULATOR=$(command -v $qemu) $qemu "$@"
 }
 
 # expect TEXT COMMAND...: the command's output has the text.

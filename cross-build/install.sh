@@ -83,7 +83,7 @@ fetch() {
       if have curl; then
         curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60 -o "$2" "$from/$1" || return 1
       elif have wget; then
-        wget -q -T 60 -O "$2" "$from/$1" || return 1
+        wget -q -O "$2" "$from/$1" || return 1
       else
         die "neither curl nor wget is here: install one, or give --from a directory"
       fi

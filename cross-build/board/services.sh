@@ -85,19 +85,19 @@ image() {
   rm -rf $dir
 }
 
-# machine prints what the machine is, without what it writes itself: files, processes of ours, mounts, network, cgroups.
+# machine prints what the machine is, without what it writes itself: files, processes of ours, mounts, network, cgroups. That the kernel
+# forwards packets stays as it is until the next boot: another program may count on it by now.
 machine() {
-  find / -xdev \( -path /var/lib/board -o -path /var/lib/systemd -o -path /var/log/journal -o -path '*/systemd-private-*' \) -prune -o \
+  find / -xdev \( -path /var/lib/board -o -path /var/log/wtmp -o -path /var/lib/systemd -o -path /var/log/journal -o -path '*/systemd-private-*' \) -prune -o \
     \( -type f -printf '%p %y %m %U:%G %s %T@\n' -o -printf '%p %y %m %U:%G %l\n' \)
-  find /run -xdev -path '*petrel*'
+  find /run -xdev \( -path '*petrel*' -o -path '/run/containerd*' \)
   pgrep -a -f '^[^ ]*(petrel|containerd|runc)' | cut -d' ' -f2- || true
   awk '$2 !~ "^/run/credentials" { print $2, $3 }' /proc/mounts
   ip -o link | awk -F'[ :@]+' '{ print "link", $2 }'
-  ip route show table all | sed 's/^/route /; s/ *$//'
+  ip route show table all | sed -E 's/^/route /; s/ expires [0-9]+sec//; s/ *$//'
   ip rule | sed 's/ *$//'
   nft list ruleset
   find /sys/fs/cgroup -type d -name '*petrel*'
-  for f in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/forwarding; do echo "$f $(cat $f)"; done
 }
 footprint() { machine | LC_ALL=C sort; }
 
@@ -130,6 +130,7 @@ first() {
   fi
   say "$(uname -srm), $(cat /proc/1/comm)"
   image
+  mkdir -p /usr/local/bin # as on every Debian that an installer has made
   footprint >$state/before
 
   step "install hub"

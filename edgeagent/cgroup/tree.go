@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"petrel.dev/petrel/edgeagent/cruntime"
 )
 
@@ -241,11 +243,26 @@ func (c Tree) RemovePod(podUID string) error {
 	return errors.Join(errs...)
 }
 
+// RemoveEmpty deletes the parent of all pods' cgroups in every hierarchy where no pod has one in it: another agent of the machine
+// may have pods there.
+func (c Tree) RemoveEmpty() error {
+	var errs []error
+	for _, d := range c.dirs(allPods) {
+		if err := os.Remove(d); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, fmt.Errorf("cgroup: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // podDirs are a pod's cgroups, one in each hierarchy.
-func (c Tree) podDirs(podUID string) []string {
-	dirs := []string{filepath.Join(c.root, Path(podUID, ""))}
+func (c Tree) podDirs(podUID string) []string { return c.dirs(Path(podUID, "")) }
+
+// dirs are the directories of a cgroup, one in each hierarchy.
+func (c Tree) dirs(name string) []string {
+	dirs := []string{filepath.Join(c.root, name)}
 	if !c.Unified {
-		hierarchies, _ := filepath.Glob(filepath.Join(c.root, "*", Path(podUID, "")))
+		hierarchies, _ := filepath.Glob(filepath.Join(c.root, "*", name))
 		dirs = append(dirs, hierarchies...)
 	}
 	return dirs

@@ -123,3 +123,37 @@ func TestNoMemoryReasons(t *testing.T) {
 		})
 	}
 }
+
+// TestRemoveEmpty keeps the parent of all pods while another agent's pod is in it, in each hierarchy.
+func TestRemoveEmpty(t *testing.T) {
+	for name, files := range map[string]map[string]string{"version 1": version1, "version 2": version2} {
+		root := t.TempDir() // not of files: those of a real cgroup go with it
+		c := Detect(cgroupFiles(t, files), "/nowhere")
+		c.root = root
+		parents := []string{"petrel"}
+		if !c.Unified {
+			parents = []string{"cpu/petrel", "memory/petrel"}
+		}
+		for _, p := range parents {
+			if err := os.MkdirAll(filepath.Join(root, p, "podx"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.RemoveEmpty(); err != nil {
+			t.Errorf("%s, with a pod: %v", name, err)
+		}
+		for _, p := range parents {
+			if err := os.Remove(filepath.Join(root, p, "podx")); err != nil {
+				t.Errorf("%s: the pod's cgroup is gone with its parent: %v", name, err)
+			}
+		}
+		if err := c.RemoveEmpty(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, p := range parents {
+			if _, err := os.Stat(filepath.Join(root, p)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: %s is left: %v", name, p, err)
+			}
+		}
+	}
+}

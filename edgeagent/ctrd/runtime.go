@@ -1,7 +1,6 @@
 package ctrd
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -252,16 +251,6 @@ func (r *Runtime) Close(stop bool) error {
 		r.child.stop()
 	}
 	return err
-}
-
-// Tidy removes the run directory, after Close with stop, unless something is mounted in it. Only the agent whose
-// directory it is may do so.
-func (r *Runtime) Tidy() error {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || bytes.Contains(mounts, []byte(" "+r.cfg.RunDir+"/")) {
-		return err
-	}
-	return os.RemoveAll(r.cfg.RunDir)
 }
 
 // watch hands containerd's events on; it subscribes again when containerd was away.

@@ -93,7 +93,7 @@ func runtimeOf(pod *corev1.Pod, set *desired.Set) error {
 func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, bounds lifecycle.Bounds) {
 	sb, err := w.makeSandbox(ctx, pod, bounds)
 	if err != nil {
-		w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
+		w.m.events.Record(pod, nil, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		w.block(lifecycle.Failure{Reason: "ContainerCreating", Message: err.Error()})
 		return
 	}
@@ -155,7 +155,7 @@ func (w *worker) volumes(ctx context.Context, pod *corev1.Pod, o lifecycle.Obser
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedMount", "%v", err)
+		w.m.events.Record(pod, nil, corev1.EventTypeWarning, "FailedMount", "%v", err)
 		if !begun {
 			w.block(lifecycle.Failure{Reason: "ContainerCreating", Message: err.Error()})
 		}
@@ -190,7 +190,7 @@ func (w *worker) release(ctx context.Context, d lifecycle.Target, o lifecycle.Ob
 	if err != nil {
 		if ctx.Err() == nil {
 			m.cfg.Log.Warn("pod not cleaned up yet", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "error", err)
-			m.events.pod(d.Pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
+			m.events.Record(d.Pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
 			w.block(lifecycle.Failure{Reason: lifecycle.ReasonKill, Message: err.Error()})
 		}
 		return false

@@ -47,7 +47,7 @@ func (w *worker) admit(d lifecycle.Target, containers []cruntime.Container) {
 	w.show() // before the next pod is compared with this one
 	if why.Reason != "" {
 		w.m.cfg.Log.Warn("pod refused", "pod", d.Pod.Name, "namespace", d.Pod.Namespace, "reason", why.Reason, "message", why.Message)
-		w.m.events.pod(d.Pod, nil, corev1.EventTypeWarning, why.Reason, "%s", why.Message)
+		w.m.events.Record(d.Pod, nil, corev1.EventTypeWarning, why.Reason, "%s", why.Message)
 	}
 }
 

@@ -87,7 +87,7 @@ func (w *worker) panicked(err error) time.Duration {
 	w.faults++
 	if pod := w.pod; pod != nil {
 		_ = contain.Do(nil, "podrun/event", w.uid, func() error {
-			w.m.events.pod(pod, nil, corev1.EventTypeWarning, "FailedSync", "Error syncing pod, skipping: %v", err)
+			w.m.events.Record(pod, nil, corev1.EventTypeWarning, "FailedSync", "Error syncing pod, skipping: %v", err)
 			return nil
 		})
 	}

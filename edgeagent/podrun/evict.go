@@ -24,7 +24,7 @@ func (h *handle) evict(pod *corev1.Pod, e lifecycle.Eviction) {
 		return
 	}
 	h.m.cfg.Log.Warn("pod evicted", "pod", pod.Name, "namespace", pod.Namespace, "why", strings.TrimSpace(e.Message))
-	h.m.events.pod(pod, nil, corev1.EventTypeWarning, lifecycle.ReasonEvicted, "%s", e.Message)
+	h.m.events.Record(pod, nil, corev1.EventTypeWarning, lifecycle.ReasonEvicted, "%s", e.Message)
 	h.inbox.put(evicted{e})
 }
 

@@ -42,7 +42,7 @@ func (r hooked) apply(ctx context.Context, w *worker) {
 	if r.err == nil || ctx.Err() != nil || errors.Is(r.err, cruntime.ErrNotFound) {
 		return
 	}
-	w.m.events.pod(r.pod, r.c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", r.err)
+	w.m.events.Record(r.pod, r.c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", r.err)
 	w.stop(ctx, r.pod, lifecycle.Action{Container: r.c.Name, ID: r.id, Grace: kube.Seconds(lifecycle.Grace(r.pod)), Why: "FailedPostStartHook"})
 }
 
@@ -84,7 +84,7 @@ func (h *handle) httpHook(ctx context.Context, pod *corev1.Pod, c *corev1.Contai
 	if _, _, err := probe.Get(ctx, plain, target, probe.Lifecycle); err != nil {
 		return err
 	}
-	h.m.events.pod(pod, c, corev1.EventTypeWarning, "LifecycleHTTPFallback",
+	h.m.events.Record(pod, c, corev1.EventTypeWarning, "LifecycleHTTPFallback",
 		"request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", get.Path)
 	return nil
 }

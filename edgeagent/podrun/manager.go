@@ -17,6 +17,7 @@ import (
 	"petrel.dev/petrel/edgeagent/desired"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/podrun/ahead"
+	"petrel.dev/petrel/edgeagent/podrun/podevent"
 	"petrel.dev/petrel/edgeagent/podrun/pull"
 	"petrel.dev/petrel/edgeagent/podrun/slots"
 	"petrel.dev/petrel/edgeagent/podrun/stream"
@@ -78,7 +79,7 @@ type Config struct {
 // Manager is the pods of a node. It owns one worker for each.
 type Manager struct {
 	cfg     Config
-	events  *recorder
+	events  *podevent.Recorder
 	starts  *slots.Slots // for containers that are being started
 	pulls   *pull.Puller
 	streams *stream.Server
@@ -116,7 +117,7 @@ func NewManager(cfg Config) *Manager {
 	m := &Manager{cfg: cfg, pods: map[string]*handle{},
 		starts: slots.New(max(2, runtime.NumCPU()), startTurn, 0), pulls: pull.New(cfg.Runtime, cfg.VolumeImages, cfg.Now),
 		limits: make(chan struct{}, 1),
-		events: &recorder{node: cfg.NodeName, report: cfg.Report, now: cfg.Now, log: cfg.Log, known: map[eventKey]*knownEvent{}},
+		events: podevent.New(cfg.NodeName, cfg.Report, cfg.Now, cfg.Log),
 	}
 	m.want.Store(&wanted{set: &desired.Set{}, number: 1})
 	m.streams = stream.New(stream.Config{Runtime: cfg.Runtime, Pod: m.streamPod, Logs: cfg.Logs, Dial: cfg.Dial, NodeIPs: cfg.NodeIPs, Now: cfg.Now, Log: cfg.Log})
@@ -242,6 +243,7 @@ func (m *Manager) ensure(uid string, pod *corev1.Pod) {
 // left takes note that a pod's worker has ended.
 func (m *Manager) left(uid string) {
 	m.mu.Lock()
+	was := m.pods[uid].shown.Load().pod
 	delete(m.pods, uid)
 	if pod := m.want.Load().set.Pods[uid]; m.ctx != nil && pod != nil {
 		m.ensure(uid, pod) // wanted once more while the worker was leaving
@@ -249,6 +251,7 @@ func (m *Manager) left(uid string) {
 	m.mu.Unlock()
 	m.portsChanged()
 	m.roomChanged()
+	m.nameFreed(was)
 }
 
 // all returns the pods that are looked after at the moment.

@@ -103,7 +103,7 @@ func (h *handle) contained(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 		if err == nil {
 			return
 		}
-		h.m.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", kind, err)
+		h.m.events.Record(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", kind, err)
 		pause(ctx, delay)
 	}
 }
@@ -120,7 +120,7 @@ func (h *handle) runProbes(ctx context.Context, pod *corev1.Pod, spec *corev1.Co
 				known = ok
 				return then(ok)
 			}, func(output string) {
-				h.m.events.pod(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
+				h.m.events.Record(pod, spec, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, output)
 			})
 		})
 	}

@@ -73,7 +73,7 @@ func (w *worker) tellBackOff(pod *corev1.Pod, before, now *corev1.PodStatus) {
 	}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		if waits(kube.ContainerStatusNamed(now, c.Name)) && !waits(kube.ContainerStatusNamed(before, c.Name)) {
-			w.m.events.pod(pod, &c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
+			w.m.events.Record(pod, &c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
 				c.Name, pod.Name, pod.Namespace, pod.UID)
 		}
 	}

@@ -58,7 +58,7 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, a lifecycle.Action) 
 	events, pulls := w.m.events, w.m.pulls
 	r := pull.Request{Pod: pod, Image: img.ref, Policy: img.policy, Mount: img.mount, Secrets: w.m.want.Load().set, Turn: w.pullTurn,
 		Before: pull.Failure{Reason: old.Fail.Reason, Message: old.Fail.Message, Retry: old.Fail.Retry, Delay: old.Fail.Delay},
-		Event:  func(kind, reason, format string, args ...any) { events.pod(pod, c, kind, reason, format, args...) }}
+		Event:  func(kind, reason, format string, args ...any) { events.Record(pod, c, kind, reason, format, args...) }}
 	var f pull.Failure
 	w.job("podrun/pull", func() error {
 		f = pulls.Fetch(ctx, r)

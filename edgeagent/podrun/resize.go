@@ -63,7 +63,7 @@ func (w *worker) reconsider(pod *corev1.Pod) {
 		r.Pending = why
 		w.show()
 		if news {
-			w.m.events.pod(pod, nil, corev1.EventTypeWarning, "Resize"+why.Reason, "%s", resizeText("Pod resize "+why.Reason, pod, pod.Generation, why.Message))
+			w.m.events.Record(pod, nil, corev1.EventTypeWarning, "Resize"+why.Reason, "%s", resizeText("Pod resize "+why.Reason, pod, pod.Generation, why.Message))
 		}
 		return
 	}
@@ -73,7 +73,7 @@ func (w *worker) reconsider(pod *corev1.Pod) {
 	w.mem.Volumes = false // files of the downward API show resources
 	w.save(pod)
 	w.show() // before the next pod is compared with this one
-	w.m.events.pod(pod, nil, corev1.EventTypeNormal, "ResizeStarted", "%s", resizeText("Pod resize started", pod, pod.Generation, ""))
+	w.m.events.Record(pod, nil, corev1.EventTypeNormal, "ResizeStarted", "%s", resizeText("Pod resize started", pod, pod.Generation, ""))
 }
 
 // judge answers the resize of a pod that has what is in had. The caller holds admitting.
@@ -143,7 +143,7 @@ func (w *worker) resizePod(ctx context.Context, pod *corev1.Pod, o lifecycle.Obs
 	default:
 		delay := min(max(2*r.Fail.Delay, time.Second), time.Minute)
 		if r.Fail.Message != err.Error() {
-			w.m.events.pod(pod, nil, corev1.EventTypeWarning, "ResizeError", "%s", resizeText("Pod resize error", pod, r.Generation, err.Error()))
+			w.m.events.Record(pod, nil, corev1.EventTypeWarning, "ResizeError", "%s", resizeText("Pod resize error", pod, r.Generation, err.Error()))
 		}
 		r.Fail = lifecycle.Failure{Reason: corev1.PodReasonError, Message: err.Error(), Retry: w.m.cfg.Now().Add(delay), Delay: delay}
 	}
@@ -216,7 +216,7 @@ func (w *worker) resizeDone(pod *corev1.Pod, before, now *corev1.PodStatus) {
 	if done == nil || kube.FindCondition(now.Conditions, corev1.PodResizeInProgress) != nil || lifecycle.Ended(now.Phase) {
 		return
 	}
-	w.m.events.pod(pod, nil, corev1.EventTypeNormal, "ResizeCompleted", "%s", resizeText("Pod resize completed", pod, done.ObservedGeneration, ""))
+	w.m.events.Record(pod, nil, corev1.EventTypeNormal, "ResizeCompleted", "%s", resizeText("Pod resize completed", pod, done.ObservedGeneration, ""))
 }
 
 // resizeText is the text of an event about a resize: kubelet's, with the resources of all containers as JSON.

@@ -28,7 +28,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action)
 		}
 		delay := min(max(2*w.mem.Starts[c.Name].Delay, 10*time.Second), lifecycle.BackoffMax)
 		w.mem.Starts[c.Name] = lifecycle.Failure{Reason: reason, Message: err.Error(), Retry: m.cfg.Now().Add(delay), Delay: delay}
-		m.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
+		m.events.Record(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	}
 	if err := w.mountImages(ctx, pod, c); err != nil {
 		fail(reasonCreate, err)
@@ -43,7 +43,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action)
 		return
 	}
 	if len(spec.skipped) > 0 {
-		m.events.pod(pod, c, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
+		m.events.Record(pod, c, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
 			"Keys %v from the EnvFrom sources were skipped since they are considered invalid environment variable names.", spec.skipped)
 	}
 	id, err := w.startInTurn(ctx, pod, c, spec.ContainerSpec)
@@ -59,12 +59,12 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, a lifecycle.Action)
 	}
 	delete(w.mem.Starts, c.Name)
 	w.mem.Backoffs[c.Name] = a.Backoff
-	m.events.pod(pod, c, corev1.EventTypeNormal, "Created", "Container created")
+	m.events.Record(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	if err != nil { // the runtime shows it as ended with StartError
-		m.events.pod(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
+		m.events.Record(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 		return
 	}
-	m.events.pod(pod, c, corev1.EventTypeNormal, "Started", "Container started")
+	m.events.Record(pod, c, corev1.EventTypeNormal, "Started", "Container started")
 	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
 		w.postStart(ctx, pod, c, id)
 	}
@@ -116,7 +116,7 @@ const startLimit = 4 * time.Minute
 func (w *worker) startInTurn(ctx context.Context, pod *corev1.Pod, c *corev1.Container, spec cruntime.ContainerSpec) (id string, err error) {
 	m := w.m
 	late := func() {
-		m.events.pod(pod, c, corev1.EventTypeWarning, "SlowStart", "Container %s has been starting for %s; others are started meanwhile", c.Name, startTurn)
+		m.events.Record(pod, c, corev1.EventTypeWarning, "SlowStart", "Container %s has been starting for %s; others are started meanwhile", c.Name, startTurn)
 	}
 	err = m.starts.Run(ctx, late, func(ctx context.Context) (err error) {
 		id, err = atMost(w, ctx, startLimit, "starting container "+c.Name, func(ctx context.Context) (string, error) { return m.cfg.Runtime.Start(ctx, spec) })

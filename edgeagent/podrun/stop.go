@@ -41,7 +41,7 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a lifecycle.Action) 
 	if c == nil {
 		c = &corev1.Container{Name: a.Container}
 	}
-	w.m.events.pod(pod, c, corev1.EventTypeNormal, "Killing", "%s", a.Why)
+	w.m.events.Record(pod, c, corev1.EventTypeNormal, "Killing", "%s", a.Why)
 	h := w.handle
 	h.job("podrun/stop", func() error { return h.end(ctx, patience, pod, c, a) }, func(err error) result {
 		hurry()
@@ -72,7 +72,7 @@ func (h *handle) end(ctx, patience context.Context, pod *corev1.Pod, c *corev1.C
 	rt := h.m.cfg.Runtime
 	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && a.Grace > 0 {
 		if err := h.hook(patience, pod, c, a.ID, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
-			h.m.events.pod(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
+			h.m.events.Record(pod, c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
 		}
 		if end, _ := patience.Deadline(); patience.Err() != nil || time.Until(end) < lifecycle.LeastGrace {
 			var cancel context.CancelFunc

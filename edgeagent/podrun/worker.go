@@ -40,6 +40,8 @@ type worker struct {
 	active    time.Time                     // the pod counts as active from then on; zero: not known yet
 	wanted    bool                          // the pod has been in the set in this life of the agent, so its absence means something
 
+	announced bool // an event says that it waits for an earlier pod of its name
+
 	allocation  resize.Allocation // none: the node has not let the pod in yet
 	allocated   *corev1.Pod       // allocatedOf with the allocation; nil: nothing is allocated yet
 	allocatedOf *corev1.Pod       // nil: the allocation has changed
@@ -94,6 +96,7 @@ func (w *worker) rounds(ctx context.Context) {
 				log.Warn("pod cannot be observed", "pod", w.uid, "error", err)
 			}
 			wait = w.m.cfg.Now().Add(2 * time.Second)
+		case w.heldByName(d, containers):
 		default:
 			w.admit(d, containers)
 			d.Pod = w.allocate(d)
@@ -193,7 +196,7 @@ func (w *worker) target() lifecycle.Target {
 	if w.pod == nil {
 		w.pod = w.unknownPod()
 	}
-	gone := want.complete || w.wanted
+	gone := want.complete || w.wanted || superseded(set, w.pod)
 	if gone && w.pod.DeletionTimestamp == nil { // for the next life of the agent, which may have no link to the hub
 		p := w.pod.DeepCopy()
 		p.DeletionTimestamp = &metav1.Time{Time: w.m.cfg.Now()}

@@ -26,24 +26,17 @@ func (x *exchange) list() {
 		x.fail(err)
 		return
 	}
-	res, err := x.s.Verbs.List(x.ctx, x.t, opts)
+	res, done, err := x.readList(out, opts)
 	if err != nil {
 		x.fail(err)
 		return
 	}
+	defer done()
 	x.writeList(out, res)
 }
 
 // writeList answers with a list. The common case streams the stored bytes; every other form is built first.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
-	if out.Media != media.JSON || out.Pretty || out.As != "" {
-		done, err := x.buildTurn(res.Items)
-		if err != nil {
-			x.fail(err)
-			return
-		}
-		defer done()
-	}
 	gvk := x.t.Kind.GVK
 	kind, apiVersion := x.t.Kind.ListKind(), gvk.GroupVersion().String()
 	items := res.Items

@@ -198,6 +198,12 @@ func (x *exchange) deleteCollection(out media.Form, body []byte) {
 		x.fail(err)
 		return
 	}
+	done, err := x.buildTurn(builtSize(out, res)) // what has been deleted cannot be read again
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	defer done()
 	x.writeList(out, res)
 }
 

@@ -2,13 +2,14 @@ package apiserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/apiserver/media"
+	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/weight"
 )
 
@@ -67,13 +68,46 @@ const (
 	smallBuilt = 64 << 10 // is not counted
 )
 
-// buildTurn waits until a list of items may be built. done must be called when it has been written.
-func (x *exchange) buildTurn(items []json.RawMessage) (done func(), err error) {
-	n := int64(0)
-	for _, item := range items {
+// readList reads a list. One that is built before it is written waits for its turn, and is read again then: what waits holds none of it.
+// done must be called when it has been written.
+func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *registry.ListResult, done func(), err error) {
+	if res, err = x.s.Verbs.List(x.ctx, x.t, opts); err != nil {
+		return nil, nil, err
+	}
+	n := builtSize(out, res)
+	if n == 0 {
+		return res, func() {}, nil
+	}
+	done, ok := x.s.budgets.built.TryN(x.user.Name, n)
+	if ok {
+		return res, done, nil
+	}
+	if done, err = x.buildTurn(n); err != nil {
+		return nil, nil, err
+	}
+	if res, err = x.s.Verbs.List(x.ctx, x.t, opts); err != nil {
+		done()
+	}
+	return res, done, err
+}
+
+// builtSize returns the bytes that res counts in the budget of lists that are built.
+func builtSize(out media.Form, res *registry.ListResult) (n int64) {
+	if out.Media == media.JSON && !out.Pretty && out.As == "" {
+		return 0
+	}
+	for _, item := range res.Items {
 		n += int64(len(item))
 	}
 	if n < smallBuilt {
+		return 0
+	}
+	return n
+}
+
+// buildTurn waits until a list of n bytes may be built. done must be called when it has been written.
+func (x *exchange) buildTurn(n int64) (done func(), err error) {
+	if n == 0 {
 		return func() {}, nil
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)

@@ -127,6 +127,9 @@ func (h *handling) change(ctx context.Context, q *request, prepare func(*current
 
 // of returns the handler's request, to which it may have added preconditions, in the registry's form.
 func (h *handling) of(q *resource.Request) *request {
+	if q.Kind != h.q.Kind { // the handler acts on an object of another kind
+		return &request{Request: *q, kind: q.Kind.Working(), sub: q.Kind.Subresources[q.Subresource]}
+	}
 	return &request{Request: *q, kind: h.q.kind, sub: h.q.sub}
 }
 

@@ -43,17 +43,8 @@ func (q *Queue) AcquireN(ctx context.Context, client string, n int64) (release f
 		return nil, err
 	}
 	q.mu.Lock()
-	n = min(n, q.each())
-	w := &waiter{n: n, turn: make(chan struct{})}
-	release = func() { q.release(client, n) }
-	if q.waiting == nil {
-		q.waiting, q.by = map[string][]*waiter{}, map[string]int64{}
-	}
-	if len(q.waiting[client]) == 0 {
-		q.turns = append(q.turns, client)
-	}
-	q.waiting[client] = append(q.waiting[client], w)
-	q.serve()
+	w := q.wait(client, n)
+	release = func() { q.release(client, w.n) }
 	q.mu.Unlock()
 	select {
 	case <-w.turn:
@@ -64,6 +55,34 @@ func (q *Queue) AcquireN(ctx context.Context, client string, n int64) (release f
 		}
 		return nil, ctx.Err()
 	}
+}
+
+// TryN is AcquireN for a caller that does not wait: it reports whether it was the client's turn.
+func (q *Queue) TryN(client string, n int64) (release func(), ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := q.wait(client, n)
+	select {
+	case <-w.turn:
+		return func() { q.release(client, w.n) }, true
+	default:
+		q.remove(client, len(q.waiting[client])-1)
+		return nil, false
+	}
+}
+
+// wait adds a caller to those that wait, and serves them. q.mu is held.
+func (q *Queue) wait(client string, n int64) *waiter {
+	w := &waiter{n: min(n, q.each()), turn: make(chan struct{})}
+	if q.waiting == nil {
+		q.waiting, q.by = map[string][]*waiter{}, map[string]int64{}
+	}
+	if len(q.waiting[client]) == 0 {
+		q.turns = append(q.turns, client)
+	}
+	q.waiting[client] = append(q.waiting[client], w)
+	q.serve()
+	return w
 }
 
 // room and each return the bounds, with their defaults.

@@ -131,3 +131,27 @@ func TestShares(t *testing.T) {
 		}
 	})
 }
+
+// TestTry checks that a caller that does not wait gets room by the rules of those that do, and leaves nothing behind when there is none.
+func TestTry(t *testing.T) {
+	q := Queue{Room: 3, Each: 2}
+	first, ok := q.TryN("a", 5) // more than a client may have: its whole share
+	if !ok {
+		t.Fatal("an empty queue has no room")
+	}
+	if _, ok := q.TryN("a", 1); ok {
+		t.Error("a client got more than its share")
+	}
+	if _, ok := q.TryN("b", 2); ok {
+		t.Error("there was more than there is")
+	}
+	second, ok := q.TryN("b", 1)
+	if !ok {
+		t.Error("what is left was not given")
+	}
+	first()
+	second()
+	if q.used != 0 || len(q.by) != 0 || len(q.waiting) != 0 || len(q.turns) != 0 {
+		t.Errorf("left over: %+v", &q)
+	}
+}

@@ -36,6 +36,7 @@ type Object interface {
 // The kinds that Petrel's own controllers, scheduler and dispatcher read and write.
 var (
 	Pod                     = corev1.SchemeGroupVersion.WithKind("Pod")
+	Binding                 = corev1.SchemeGroupVersion.WithKind("Binding")
 	Node                    = corev1.SchemeGroupVersion.WithKind("Node")
 	Namespace               = corev1.SchemeGroupVersion.WithKind("Namespace")
 	Service                 = corev1.SchemeGroupVersion.WithKind("Service")

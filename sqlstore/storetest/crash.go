@@ -28,6 +28,9 @@ type Killable interface {
 // crashEnv makes the test binary the process that is killed: its value is the store's directory.
 const crashEnv = "PETREL_TEST_CRASH_STORE"
 
+// emulatorEnv names the program that runs binaries like this one, where the kernel cannot: cross-build/emulate.sh sets it.
+const emulatorEnv = "PETREL_TEST_EMULATOR"
+
 const crashWriters = 4
 
 // Main runs the tests of an engine's package, or what Run has started the test binary for once more.
@@ -94,11 +97,15 @@ func testKill(t *testing.T, k Killable) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	command := []string{exe}
+	if emulator := os.Getenv(emulatorEnv); emulator != "" {
+		command = []string{emulator, exe}
+	}
 	acked := make([]int, crashWriters)
 	total := 0
 	for round := range 15 {
 		before := acked[0]
-		cmd := exec.Command(exe)
+		cmd := exec.Command(command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), crashEnv+"="+dir)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()

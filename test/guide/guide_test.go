@@ -103,7 +103,7 @@ type found struct{ lines, instead []string }
 // read does all of the page, and reports whether it went as the page says.
 func (r *reader) read() bool {
 	r.found = map[int]found{}
-	before := r.site.objects()
+	before := r.site.settled(r.t)
 	for _, s := range r.page.steps {
 		ok := true
 		switch {

@@ -1,10 +1,12 @@
 package guide
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"petrel.dev/petrel/test/harness"
 )
@@ -84,4 +86,28 @@ func (s *site) objects() string {
 		}
 	}
 	return strings.Join(kept, "")
+}
+
+// settled returns the objects once nothing of them is being deleted any more, so that a page does not begin with what the one before it has
+// deleted: an owner goes before what it owns, and a pod after its grace.
+func (s *site) settled(t *testing.T) string {
+	last, same := s.objects(), 0
+	if last == "" {
+		return ""
+	}
+	harness.Eventually(t, time.Minute, "nothing is being deleted", func() error {
+		ending, err := s.machines["pi1"].run("/root/petrel get pods,namespaces -A -o jsonpath='{.items[*].metadata.deletionTimestamp}'")
+		if err != nil {
+			return err
+		}
+		now := s.objects()
+		if same++; now != last || strings.TrimSpace(ending) != "" {
+			same = 0
+		}
+		if last = now; same < 5 {
+			return fmt.Errorf("deleted at %q, or still changing:\n%s", ending, now)
+		}
+		return nil
+	})
+	return last
 }

@@ -165,6 +165,71 @@ func TestConvergesOnALaggingCache(t *testing.T) {
 	})
 }
 
+// Whatever order pods end and become ready in, on a cache that lags too, an update never has more of them away than it may.
+func TestUpdateKeepsMaxUnavailable(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			replicas, most := rapid.Int32Range(1, 7).Draw(r, "replicas"), rapid.IntRange(1, 4).Draw(r, "maxUnavailable")
+			s := web(replicas, "v1")
+			s.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = ptr.To(intstr.FromInt(most))
+			if rapid.Bool().Draw(r, "parallel") {
+				s.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+			}
+			w := newWorld(t, s)
+			w.untilStill()
+			for _, image := range []string{"v2", "v3"} { // the second comes while the first is under way, or after it
+				up := w.c.Stored(kube.StatefulSet, "")[0].DeepCopyObject().(*appsv1.StatefulSet)
+				up.Spec.Template.Spec.Containers[0].Image = image
+				if _, err := w.c.Update(t.Context(), up, ""); err != nil {
+					r.Fatal(err)
+				}
+				for range rapid.IntRange(1, 25).Draw(r, "steps") {
+					w.c.Lag(rapid.Bool().Draw(r, "lag"))
+					w.stepOne(rapid.IntRange(0, int(replicas)-1).Draw(r, "pod"))
+					time.Sleep(100 * time.Millisecond)
+					synctest.Wait()
+					if n := w.serving(); n < int(replicas)-most {
+						r.Fatalf("%d of %d pods serve, although %d may be away", n, replicas, most)
+					}
+				}
+			}
+			w.c.Lag(false)
+			w.settle()
+			w.untilStill()
+			if got := w.stored().Status; got.UpdatedReplicas != replicas || got.AvailableReplicas != replicas {
+				r.Errorf("at the end: %+v", got)
+			}
+		})
+	})
+}
+
+// stepOne has the node of one pod end it or make it ready.
+func (w *world) stepOne(i int) {
+	for _, o := range w.c.Stored(kube.Pod, "") {
+		if n, _ := ordinal(w.stored(), o.GetName()); n != i {
+			continue
+		}
+		if o.GetDeletionTimestamp() != nil {
+			w.c.Remove(kube.Pod, o.GetNamespace(), o.GetName())
+			return
+		}
+		p := o.DeepCopyObject().(*corev1.Pod)
+		p.Spec.NodeName, p.Status.Phase = "n1", corev1.PodRunning
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		w.c.Put(p)
+	}
+}
+
+// serving counts the pods that are stored, ready and not ending.
+func (w *world) serving() (n int) {
+	for _, o := range w.c.Stored(kube.Pod, "") {
+		if p := o.(*corev1.Pod); p.DeletionTimestamp == nil && control.PodReady(p) {
+			n++
+		}
+	}
+	return n
+}
+
 // turnStored does what turn does, by what is stored.
 func (w *world) turnStored() {
 	for _, o := range w.c.Stored(kube.Pod, "") {

@@ -154,13 +154,16 @@ func (st *state) firstUnhealthy() *corev1.Pod {
 	return nil
 }
 
-// roll deletes pods that are of another revision than the update's, from the last one down to the partition, as many as may be unavailable
-// at a time. A pod that does not serve and is of the old revision does not keep others from going until its turn comes: Kubernetes 1.35
-// counted it, and a set whose first revision never became ready stood still (kubernetes/kubernetes#137409).
+// roll deletes pods that are of another revision than the update's, from the last one down to the partition. Two numbers bound it when
+// the set names maxUnavailable: as many may be replaced at a time, and a pod that serves goes only when the others that do not are fewer.
+// A pod of the old revision that does not serve is therefore replaced whatever it counts for: Kubernetes 1.35 let it hold its own
+// replacement, and a set whose first revision never became ready stood still (kubernetes/kubernetes#137409).
 func (st *state) roll(a *actions) {
 	left, exact := st.maxUnavailable()
+	spare := len(st.replicas) // pods that serve and may go
 	if exact {
-		left -= st.lacking(a)
+		lacking, replaced := st.lacking(a)
+		left, spare = left-replaced, left-lacking
 	}
 	for i := len(st.replicas) - 1; i >= st.partition() && left > 0 && len(a.remove) < podset.MaxBurst; i-- {
 		p := st.replicas[i]
@@ -170,28 +173,45 @@ func (st *state) roll(a *actions) {
 				left--
 			}
 		case st.updated(p):
-		case st.dark(p.Spec.NodeName):
-			left-- // it most likely serves there, and its successor could not come before the node is back
-		case st.serves(p) && !st.replaceable(p.Spec.NodeName):
-			left-- // it goes on serving while its node fetches the images
-		default:
-			left--
-			a.remove = append(a.remove, p)
-			if p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name {
-				a.updating++
+		case st.dark(p.Spec.NodeName): // it most likely serves there, and its successor could not come before the node is back
+			if !exact {
+				left--
+			} else if st.serves(p) {
+				spare--
 			}
+		case !st.serves(p):
+			left--
+			st.replace(p, a)
+		case spare <= 0:
+		case !st.replaceable(p.Spec.NodeName):
+			left, spare = left-1, spare-1 // it goes on serving while its node fetches the images
+		default:
+			left, spare = left-1, spare-1
+			st.replace(p, a)
 		}
 	}
 }
 
-// lacking counts the pods that do not serve and that the update will not replace.
-func (st *state) lacking(a *actions) (n int) {
+// replace deletes a pod because of its revision.
+func (st *state) replace(p *corev1.Pod, a *actions) {
+	a.remove = append(a.remove, p)
+	if p.Labels[appsv1.StatefulSetRevisionLabel] == st.current.name {
+		a.updating++
+	}
+}
+
+// lacking counts the pods that do not serve, and those of them that the update is about to replace.
+func (st *state) lacking(a *actions) (all, replaced int) {
 	for i, p := range st.replicas {
-		if st.away(p, a) || !st.serves(p) && (i < st.partition() || st.updated(p)) {
-			n++
+		away := st.away(p, a)
+		if away || !st.serves(p) {
+			all++
+			if i >= st.partition() && (away || st.updated(p)) {
+				replaced++
+			}
 		}
 	}
-	return n
+	return all, replaced
 }
 
 // away reports whether a pod of the table is absent or goes already.

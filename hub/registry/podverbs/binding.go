@@ -41,6 +41,23 @@ func (binding) Handle(ctx context.Context, q *resource.Request, body runtime.Obj
 	})
 }
 
+// bindings is binding for a Binding that was created for itself: it names the pod.
+type bindings struct{ pods *resource.Kind }
+
+// Handle implements resource.Handler.
+func (h bindings) Handle(ctx context.Context, q *resource.Request, body runtime.Object, objects resource.Objects) (resource.Answer, error) {
+	b, ok := body.(*corev1.Binding)
+	if !ok {
+		return resource.Answer{}, apierrors.NewBadRequest(fmt.Sprintf("not a Binding object: %T", body))
+	}
+	if b.Name == "" {
+		return resource.Answer{}, apierrors.NewBadRequest("name is required")
+	}
+	own := *q
+	own.Target = resource.Target{Kind: h.pods, Namespace: q.Namespace, Name: b.Name, Subresource: "binding"}
+	return binding{}.Handle(ctx, &own, b, objects)
+}
+
 // bindingOf reads the body of a request.
 func bindingOf(q *resource.Request, body runtime.Object) (*corev1.Binding, error) {
 	b := &corev1.Binding{}

@@ -69,6 +69,43 @@ func TestBinding(t *testing.T) {
 	registrytest.WantError(t, err, 404, `pods "q" not found`)
 }
 
+// TestBindings binds by a Binding that is created for itself, with the rules of the subresource.
+func TestBindings(t *testing.T) {
+	r := registrytest.New(t)
+	registrytest.Create(t, r, newPod("p", ""))
+	at := registrytest.Target(t, kube.Binding, "default", "")
+	binding := func(pod, node string) *corev1.Binding {
+		return &corev1.Binding{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Binding"}, ObjectMeta: metav1.ObjectMeta{Name: pod, Labels: map[string]string{"a": "b"}},
+			Target: corev1.ObjectReference{Kind: "Node", Name: node}}
+	}
+	_, err := r.Create(ctx, at, binding("", "edge-1"), nil)
+	registrytest.WantError(t, err, 400, "name is required")
+	_, err = r.Create(ctx, at, binding("p", ""), nil)
+	registrytest.WantError(t, err, 500, "target.name: Required value")
+	_, err = r.Create(ctx, at, binding("q", "edge-1"), nil)
+	registrytest.WantError(t, err, 404, `pods "q" not found`)
+	elsewhere := binding("p", "edge-1")
+	elsewhere.Namespace = "other"
+	_, err = r.Create(ctx, at, elsewhere, nil)
+	registrytest.WantError(t, err, 400, "namespace")
+	if _, err = r.Create(ctx, at, binding("p", "edge-1"), &metav1.CreateOptions{DryRun: []string{"All"}}); err != nil {
+		t.Fatal(err)
+	}
+	res, err := r.Create(ctx, at, binding("p", "edge-1"), nil)
+	if err != nil || !res.Created || !strings.Contains(string(res.JSON), `"Success"`) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	got, err := r.Get(ctx, registrytest.Target(t, kube.Pod, "default", "p"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bound := registrytest.Decode[corev1.Pod](t, got.JSON); bound.Spec.NodeName != "edge-1" || bound.Labels["a"] != "b" {
+		t.Errorf("bound pod: %s", got.JSON)
+	}
+	_, err = r.Create(ctx, at, binding("p", "edge-2"), nil)
+	registrytest.WantError(t, err, 409, `pod p is already assigned to node "edge-1"`)
+}
+
 func TestEviction(t *testing.T) {
 	r := registrytest.New(t)
 	registrytest.Create(t, r, newPod("p", "edge-1"))

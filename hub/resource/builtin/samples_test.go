@@ -31,6 +31,7 @@ var signingRequest = func() string {
 
 // samples has one valid object of each kind, as a person would write it.
 var samples = map[string]string{
+	"bindings.":                       `{metadata: {name: a, namespace: ns}, target: {kind: Node, name: w}}`,
 	"componentstatuses.":              `{metadata: {name: a}, conditions: [{type: Healthy, status: "True", message: ok}]}`,
 	"configmaps.":                     `{metadata: {name: a, namespace: ns}, data: {k: v}}`,
 	"endpoints.":                      `{metadata: {name: a, namespace: ns}, subsets: [{addresses: [{ip: 10.1.2.3}], ports: [{port: 80}]}]}`,

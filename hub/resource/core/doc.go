@@ -12,6 +12,7 @@ import (
 func Kinds() []*resource.Kind {
 	event := eventKind()
 	return []*resource.Kind{
+		bindingKind(),
 		componentStatusKind(),
 		configMapKind(),
 		endpointsKind(),

@@ -1,4 +1,5 @@
-package podrun
+// Package podevent makes Events of what happens to the pods of a node, few of them however often it happens.
+package podevent
 
 import (
 	"encoding/json"
@@ -16,18 +17,23 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// recorder makes Events of what happens to pods. Equal ones become one with a count; that is sent when the count has
+// Recorder makes Events of what happens to pods. Equal ones become one with a count; that is sent when the count has
 // doubled or five minutes have passed, so that a pod in a crash loop does not keep the link busy. It remembers the
-// newest keptEvents of them.
-type recorder struct {
+// newest keptEvents of them. Any goroutine may use it.
+type Recorder struct {
 	node   string
 	report func(wire.Object) error
 	now    func() time.Time
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	known map[eventKey]*knownEvent
-	order []eventKey
+	mu    sync.Mutex               // guards what follows
+	known map[eventKey]*knownEvent // at most keptEvents
+	order []eventKey               // of known, the oldest first
+}
+
+// New returns a Recorder of a node's events, which report sends.
+func New(node string, report func(wire.Object) error, now func() time.Time, log *slog.Logger) *Recorder {
+	return &Recorder{node: node, report: report, now: now, log: log, known: map[eventKey]*knownEvent{}}
 }
 
 const (
@@ -48,8 +54,8 @@ type knownEvent struct {
 	next  int32 // count at which to send again
 }
 
-// pod records an event of a pod, or of one of its containers.
-func (r *recorder) pod(pod *corev1.Pod, c *corev1.Container, kind, reason, format string, args ...any) {
+// Record records an event of a pod, or of one of its containers when c is not nil.
+func (r *Recorder) Record(pod *corev1.Pod, c *corev1.Container, kind, reason, format string, args ...any) {
 	field := ""
 	if c != nil {
 		field = "spec.containers{" + c.Name + "}"
