@@ -222,7 +222,7 @@ func (a *Agent) newDataPlane(ctx context.Context, nets networks) *dataPlane {
 		NodeName: a.nodeName, NodeIPs: a.nodeIPs, Allocatable: a.node.Allocatable(), Host: a.rt.Host(ctx), Memory: a.node.Memory(), PodPidsLimit: a.cfg.PodPidsLimit, DNS: dns,
 		Report: a.report, Forget: a.cache.Forget, PortsChanged: a.portsChanged, Logs: a.rt.Logs(), Dial: podnet.Dial, Free: a.freeBytes, Log: a.log,
 	})
-	api := nodeapi.New(nodeapi.Config{NodeName: a.nodeName, Pods: pods.Pods, Cgroup: cgroup.Path, Panics: panics, LogDir: nodeLogs, Log: a.log})
+	api := nodeapi.New(nodeapi.Config{NodeName: a.nodeName, Pods: pods.Pods, Cgroup: cgroup.Path, Panics: panics, LogDir: nodeLogs, Pulls: a.rt.Pulls, Log: a.log})
 	return &dataPlane{network: network, proxy: proxy, pods: pods, api: api, netErr: "no pod CIDR yet"}
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/archive"
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/ctrd/underway"
 )
 
 // labelPinned marks images that were imported by hand: they are never collected. Other tools know the label as well.
@@ -137,7 +138,8 @@ func (r *Runtime) fetch(ctx context.Context, ref string, as use, creds []cruntim
 		return cruntime.Image{}, err
 	}
 	ctx = r.ns(ctx)
-	ask := question{ref: ref, name: name, as: as, stall: stallAfter}
+	ask := question{ref: ref, name: name, as: as, stall: stallAfter, coming: r.pulls.Begin(ref)}
+	defer r.pulls.End(ask.coming)
 	if _, err := r.present(ctx, ref, as); err == nil {
 		ask.by, ask.stall = time.Now().Add(patience), stallPresent
 	} else if err := r.spare(); err != nil {
@@ -169,10 +171,11 @@ func (r *Runtime) fetch(ctx context.Context, ref string, as use, creds []cruntim
 
 // question is what a registry is asked for.
 type question struct {
-	ref, name string        // as the pod has it, and in full
-	as        use           // what the image is wanted for
-	by        time.Time     // when the registry must have said what the image is; zero: no bound
-	stall     time.Duration // how long it may then go without a byte
+	ref, name string         // as the pod has it, and in full
+	as        use            // what the image is wanted for
+	by        time.Time      // when the registry must have said what the image is; zero: no bound
+	stall     time.Duration  // how long it may then go without a byte
+	coming    *underway.Pull // where it is noted what the image consists of
 }
 
 func (r *Runtime) pull(ctx context.Context, q question, c cruntime.Credential) (client.Image, error) {
@@ -197,7 +200,7 @@ func (r *Runtime) pull(ctx context.Context, q question, c cruntime.Credential) (
 		resolver = patient{resolver, q.by}
 	}
 	img, err := r.client.Pull(ctx, q.name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
-		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(q.ref, q.as)))
+		client.WithMaxConcurrentDownloads(2), client.WithPullLabel(labelPulled, "yes"), client.WithImageHandlerWrapper(r.refuseForeign(q)))
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = fmt.Errorf("%w: %w", errStalled, cause)
 	}

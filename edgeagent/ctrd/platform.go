@@ -141,13 +141,13 @@ func (u use) fits(ref string, desc ocispec.Descriptor, list []ocispec.Platform) 
 }
 
 // refuseForeign ends a pull of an image that is for other machines as soon as its description is here, before any layer:
-// containerd itself would only look at the platforms of an index.
-func (r *Runtime) refuseForeign(ref string, as use) func(images.Handler) images.Handler {
+// containerd itself would only look at the platforms of an index. What the image consists of is noted on the way.
+func (r *Runtime) refuseForeign(q question) func(images.Handler) images.Handler {
 	store := r.client.ContentStore()
 	return func(h images.Handler) images.Handler {
 		return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 			if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) || images.IsConfigType(desc.MediaType) {
-				if err := describable(ref, desc); err != nil {
+				if err := describable(q.ref, desc); err != nil {
 					return nil, err
 				}
 			}
@@ -158,10 +158,11 @@ func (r *Runtime) refuseForeign(ref string, as use) func(images.Handler) images.
 					if _, err := h.Handle(ctx, m.Config); err != nil {
 						return nil, fmt.Errorf("image configuration: %w", err)
 					}
+					r.pulls.Describe(q.coming, m)
 				}
 			}
 			if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) {
-				if e := as.fits(ref, desc, platformsOf(ctx, store, desc, maxNesting)); e != nil {
+				if e := q.as.fits(q.ref, desc, platformsOf(ctx, store, desc, maxNesting)); e != nil {
 					return nil, e
 				}
 			}

@@ -27,6 +27,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
+	"petrel.dev/petrel/edgeagent/ctrd/underway"
 )
 
 // pushed is a registry of the test's own, and what has been asked of it.
@@ -260,7 +261,7 @@ func TestLargeDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetched := 0
-	handle := (&Runtime{client: c}).refuseForeign("img:1", toRun)(images.HandlerFunc(func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	handle := (&Runtime{client: c}).refuseForeign(question{ref: "img:1", as: toRun, coming: &underway.Pull{}})(images.HandlerFunc(func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		fetched++
 		return nil, nil
 	}))

@@ -20,6 +20,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/ctrd/underway"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/programs"
 	"petrel.dev/petrel/edgeagent/storage"
@@ -82,6 +83,7 @@ type Runtime struct {
 	host          cruntime.Host // valid once hostOnce is done
 	pump          *podlog.Pump
 	opened        time.Time
+	pulls         underway.Pulls
 
 	mu       sync.Mutex
 	pods     map[string]string      // container ID → pod UID

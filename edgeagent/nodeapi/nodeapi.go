@@ -1,7 +1,7 @@
 // Package nodeapi is what a node serves of itself over HTTP: the part of kubelet's API that users and dashboards read, with the same
 // paths and forms. It has no port: a request comes as a stream of the link, after the hub has decided who may have it (nodes/proxy).
 //
-//	/healthz  /pods  /stats/summary  /metrics  /metrics/resource  /metrics/cadvisor  /logs/
+//	/healthz  /pods  /stats/summary  /metrics  /metrics/resource  /metrics/cadvisor  /logs/  /pulls
 //
 // Nothing here runs commands or changes anything; those ways lead through the hub's own API.
 package nodeapi
@@ -19,7 +19,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/edgeagent/cgroupstat"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/contain"
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/streamconn"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -35,8 +37,10 @@ type Config struct {
 	Panics func() uint64
 	// LogDir is what /logs/ shows.
 	LogDir string
-	Usage  cgroupstat.Reader
-	Log    *slog.Logger
+	// Pulls returns how far the images are that are being pulled.
+	Pulls func(ctx context.Context) ([]cruntime.PullProgress, error)
+	Usage cgroupstat.Reader
+	Log   *slog.Logger
 }
 
 // Server serves the node's API. It is safe for concurrent use.
@@ -58,6 +62,7 @@ func New(cfg Config) *Server {
 	mux.HandleFunc("GET /metrics/resource", s.resourceMetrics)
 	mux.HandleFunc("GET /metrics/cadvisor", s.containerMetrics)
 	mux.HandleFunc("GET /logs/", s.logs)
+	mux.HandleFunc("GET "+kube.PullsPath, s.pulls)
 	s.handler = mux
 	return s
 }

@@ -2,6 +2,7 @@ package nodeapi
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	statsv1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"petrel.dev/petrel/edgeagent/cgroupstat"
+	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/streamconn"
 	"petrel.dev/petrel/internal/wire/wiretest"
@@ -29,6 +31,10 @@ import (
 type machine struct {
 	t    *testing.T
 	root string
+
+	pods     []*corev1.Pod // besides those of server
+	pulls    []cruntime.PullProgress
+	pullsErr error
 }
 
 func (m machine) write(name, content string) {
@@ -61,8 +67,9 @@ func (m machine) server() *Server {
 			{Name: "app", Image: "img", ContainerID: "containerd://c1", State: running}, {Name: "ended"}}}},
 		{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "pending", UID: "p"}},
 	}
-	return New(Config{NodeName: "pi", Pods: func() []*corev1.Pod { return pods }, Panics: func() uint64 { return 3 },
+	return New(Config{NodeName: "pi", Pods: func() []*corev1.Pod { return append(pods, m.pods...) }, Panics: func() uint64 { return 3 },
 		Cgroup: func(uid, id string) string { return filepath.Join("/cg", uid, id) }, LogDir: filepath.Join(m.root, "log"),
+		Pulls: func(context.Context) ([]cruntime.PullProgress, error) { return m.pulls, m.pullsErr },
 		Usage: cgroupstat.Reader{Root: m.root}, Log: slog.New(slog.DiscardHandler)})
 }
 
@@ -91,7 +98,7 @@ func get(t *testing.T, s *Server, path string) (*http.Response, string) {
 
 // TestSummary asks twice: the first answer compares two samples of its own, a second apart, and the next one with an earlier one.
 func TestSummary(t *testing.T) {
-	m := machine{t, t.TempDir()}
+	m := machine{t: t, root: t.TempDir()}
 	synctest.Test(t, func(t *testing.T) {
 		m.used(1000, 100)
 		s := m.server()
@@ -127,7 +134,7 @@ func TestSummary(t *testing.T) {
 
 // TestPaths covers what else there is, and that there is no more.
 func TestPaths(t *testing.T) {
-	m := machine{t, t.TempDir()}
+	m := machine{t: t, root: t.TempDir()}
 	m.used(1000, 100)
 	m.write("log/syslog", "line")
 	m.write("log/app/x y.log", "app's")
@@ -156,6 +163,7 @@ func TestPaths(t *testing.T) {
 		"/logs/app/link":      "404",
 		"/logs/up/secret":     "404",
 		"/logs/up/":           "404",
+		"/pulls":              "200 []\n",
 		"/logs/pipe":          "404",
 		"/logs/..%2Fsecret":   "404",
 		"/logs/../secret":     "307",
@@ -172,7 +180,7 @@ func TestPaths(t *testing.T) {
 // TestSummaryOfSomePods asks about pods by UID, as an autoscaler does every 15 s over a link that may be paid by the byte: pods that are not
 // asked about take no room.
 func TestSummaryOfSomePods(t *testing.T) {
-	m := machine{t, t.TempDir()}
+	m := machine{t: t, root: t.TempDir()}
 	synctest.Test(t, func(t *testing.T) {
 		m.used(1000, 100)
 		s := m.server()

@@ -13,6 +13,7 @@ import (
 
 	"petrel.dev/petrel/internal/cli/podphase"
 	"petrel.dev/petrel/internal/cli/progress"
+	"petrel.dev/petrel/internal/cli/pulls"
 	"petrel.dev/petrel/internal/cli/screen"
 )
 
@@ -38,7 +39,11 @@ func (r *RolloutStatus) bar(ctx context.Context, c *conn, s *Streams, t target) 
 			return // who follows the rollout sees it too
 		}
 		if selector, err := selectorOf(obj); err == nil {
-			c.watchPods(ctx, selector, func(pods []*corev1.Pod) { b.Note(podphase.Summary(pods)) })
+			follow := pulls.Follow(ctx, pulls.By(c.raw), b.Below)
+			c.watchPods(ctx, selector, func(pods []*corev1.Pod) {
+				b.Note(podphase.Summary(pods))
+				follow(pods)
+			})
 		}
 	}()
 	return b

@@ -44,6 +44,9 @@ func of(p *corev1.Pod) string {
 	return "starting"
 }
 
+// MayPull reports whether the pod's node may be pulling an image for it.
+func MayPull(p *corev1.Pod) bool { return of(p) == "starting" || of(p) == "without an image" }
+
 // Summary returns how many of the pods are in which phase: "2 starting, 1 crashing".
 func Summary(pods []*corev1.Pod) string {
 	count := map[string]int{}

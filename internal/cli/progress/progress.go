@@ -33,7 +33,7 @@ const (
 // Bar is how far one thing is. Its methods may be called by several goroutines.
 type Bar struct {
 	out   io.Writer
-	size  func() (width int, ok bool) // of the terminal; not ok where there is none
+	size  func() (width, height int, ok bool) // of the terminal; not ok where there is none
 	title string
 	unit  Unit
 	began time.Time
@@ -41,6 +41,8 @@ type Bar struct {
 	mu          sync.Mutex
 	done, total int64
 	note        string
+	parts       []Part
+	below       int         // lines that the last drawing has below the bar's
 	last        time.Time   // of the last drawing or line
 	shown       bool        // the cursor's line on the terminal is the bar
 	due         *time.Timer // draws what came too soon after the last drawing; nil when nothing did
@@ -49,9 +51,9 @@ type Bar struct {
 
 // Start begins one. Out is the error stream of a command: what it prints itself stays apart. A total of 0 is not known yet.
 func Start(out io.Writer, title string, total int64, unit Unit) *Bar {
-	b := &Bar{out: out, title: title, total: total, unit: unit, began: time.Now(), last: time.Now(), size: func() (int, bool) {
-		width, _, ok := screen.Size(out)
-		return width, ok && screen.Movable(out)
+	b := &Bar{out: out, title: title, total: total, unit: unit, began: time.Now(), last: time.Now(), size: func() (int, int, bool) {
+		width, height, ok := screen.Size(out)
+		return width, height, ok && screen.Movable(out)
 	}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +86,7 @@ func (b *Bar) update(change func()) {
 	if b.ended {
 		return
 	}
-	if _, ok := b.size(); ok {
+	if _, _, ok := b.size(); ok {
 		switch rest := leastFrame - time.Since(b.last); {
 		case rest <= 0 || b.total > 0 && b.done >= b.total:
 			b.draw()
@@ -109,7 +111,7 @@ func (b *Bar) late() {
 
 // draw writes the bar over itself. b.mu is held.
 func (b *Bar) draw() {
-	width, ok := b.size()
+	width, height, ok := b.size()
 	if !ok {
 		return
 	}
@@ -118,7 +120,23 @@ func (b *Bar) draw() {
 		b.due.Stop()
 		b.due = nil
 	}
-	fmt.Fprintf(b.out, "\r%s\x1b[K", b.line(width-1))
+	lines := lines(b.parts, width-1, height-2)
+	text := "\r" + b.line(width-1) + b.rest()
+	for _, line := range lines {
+		text += "\r\n" + line
+	}
+	if b.below = len(lines); b.below > 0 {
+		text += fmt.Sprintf("\x1b[%dA", b.below) // the cursor stays in the bar's line
+	}
+	_, _ = io.WriteString(b.out, text) // a terminal that is gone ends the process by SIGHUP
+}
+
+// rest returns what empties the rest of the bar's line, and the lines below that the last drawing has written.
+func (b *Bar) rest() string {
+	if b.below > 0 {
+		return "\x1b[J"
+	}
+	return "\x1b[K"
 }
 
 // line returns the bar in not more than width characters.
@@ -178,8 +196,8 @@ func (b *Bar) End() {
 // clear empties the line. b.mu is held.
 func (b *Bar) clear() {
 	if b.shown {
-		fmt.Fprint(b.out, "\r\x1b[K")
-		b.shown = false
+		fmt.Fprint(b.out, "\r"+b.rest())
+		b.shown, b.below = false, 0
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // on returns a bar on a terminal of the width; 0 is none.
 func on(out io.Writer, width *int, title string, total int64, unit Unit) *Bar {
 	b := Start(out, title, total, unit)
-	b.size = func() (int, bool) { return *width, *width > 0 }
+	b.size = func() (int, int, bool) { return *width, 6, *width > 0 }
 	return b
 }
 
@@ -79,6 +79,37 @@ func TestThings(t *testing.T) {
 		if want := "\rdrain\x1b[K\rwaiting  drain\x1b[K\rdrain [#############.....] 3/4, waiting\x1b[K"; out.String() != want {
 			t.Errorf("%q, want %q", out.String(), want)
 		}
+	})
+}
+
+// TestBelow checks the lines below a bar: as many as fit, over those before, and gone with the bar.
+func TestBelow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		width := 50
+		b := on(&out, &width, "web", 4, Things)
+		step := func(want string, change func()) {
+			t.Helper()
+			time.Sleep(time.Second)
+			out.Reset()
+			if change(); out.String() != want {
+				t.Errorf("%q, want %q", out.String(), want)
+			}
+		}
+		const bar = "\rweb [..............................] 0/4"
+		coming := Part{Title: "pi-1 app:1", Done: 10_000_000, Total: 40_000_000}
+		step(bar+"\x1b[K\r\n  pi-1 app:1 [####...............] 25% of 40.0 MB\r\n  pi-2 app:1: asking\x1b[2A",
+			func() { b.Below([]Part{coming, {Title: "pi-2 app:1", Note: "asking"}}) })
+		step("\r\x1b[Ja line\n"+bar+"\x1b[K\r\n  pi-1 app:1 [####...............] 25% of 40.0 MB\r\n  pi-2 app:1: asking\x1b[2A",
+			func() { _, _ = io.WriteString(b.Writer(&out), "a line\n") })
+		step(bar+"\x1b[J\r\n  a: x\r\n  a: x\r\n  a: x\r\n  a: x\x1b[4A",
+			func() {
+				b.Below([]Part{{Title: "a", Note: "x"}, {Title: "a", Note: "x"}, {Title: "a", Note: "x"}, {Title: "a", Note: "x"}, {Title: "fifth"}})
+			})
+		step(bar+"\x1b[J", func() { b.Below(nil) })
+		step(bar+"\x1b[K\r\n  a: x\x1b[1A", func() { b.Below([]Part{{Title: "a", Note: "x"}}) })
+		step("\r\x1b[J", b.End)
+		step("", func() { b.Below([]Part{coming}) })
 	})
 }
 
