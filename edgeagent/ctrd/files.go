@@ -36,7 +36,7 @@ func mountFiles(dir string, room int64) error {
 		if err := unix.Statfs(dir, &st); err != nil {
 			return fmt.Errorf("pod files: %w", err)
 		}
-		if int64(st.Blocks)*st.Bsize >= size {
+		if int64(st.Blocks)*int64(st.Bsize) >= size { // Bsize has 32 bits on 32-bit ARM
 			return nil
 		}
 		flags |= unix.MS_REMOUNT
