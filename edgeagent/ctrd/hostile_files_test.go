@@ -206,7 +206,7 @@ func TestOwnFilesAreBounded(t *testing.T) {
 	if err := unix.Statfs(files, &st); err != nil {
 		t.Fatal(err)
 	}
-	if size := int64(st.Blocks) * st.Bsize; st.Type != unix.TMPFS_MAGIC || size > 1<<20 {
+	if size := int64(st.Blocks) * int64(st.Bsize); st.Type != unix.TMPFS_MAGIC || size > 1<<20 {
 		t.Errorf("a pod's own files take up to %d bytes of a file system of type %x", size, st.Type)
 	}
 	// The sandbox is found again, as by the next agent, and more room is made where the agent needs it.
