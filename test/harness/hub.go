@@ -124,13 +124,18 @@ func Up(t *testing.T, on Machine, dir string, args ...string) *Hub {
 // Token makes a join token.
 func (h *Hub) Token(args ...string) string {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), leastHope)
-	defer cancel()
-	cmd := h.On.Command(ctx, Petrel, append([]string{"token", "create", "--kubeconfig", h.Kubeconfig}, args...)...)
-	out, err := cmd.Output()
-	if err != nil {
-		h.t.Fatalf("petrel token create: %v", err)
-	}
+	var out []byte
+	h.Eventually(leastHope, "petrel token create", func() (err error) { // the hub answers a moment before it has described itself
+		ctx, cancel := context.WithTimeout(context.Background(), leastHope)
+		defer cancel()
+		cmd := h.On.Command(ctx, Petrel, append([]string{"token", "create", "--kubeconfig", h.Kubeconfig}, args...)...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if out, err = cmd.Output(); err != nil {
+			return fmt.Errorf("%w: %s", err, stderr.String())
+		}
+		return nil
+	})
 	return strings.TrimSpace(string(out))
 }
 

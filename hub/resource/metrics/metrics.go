@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"context"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -22,11 +23,12 @@ var (
 	PodMetrics  = metricsv1beta1.SchemeGroupVersion.WithKind("PodMetrics")
 )
 
+// known registers the types, once for all hubs of a process, which may start at the same time.
+var known = sync.OnceFunc(func() { install.Install(kinds.Scheme()) })
+
 // Kinds returns the declarations.
 func Kinds() []*kinds.Kind {
-	if !kinds.Scheme().Recognizes(NodeMetrics) {
-		install.Install(kinds.Scheme())
-	}
+	known()
 	nodes := kinds.Declare(NodeMetrics, "nodes", "node")
 	nodes.ClusterScoped()
 	pods := kinds.Declare(PodMetrics, "pods", "pod")
