@@ -3,7 +3,6 @@ package edgeagent
 import (
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
