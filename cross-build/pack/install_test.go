@@ -1,11 +1,6 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,234 +13,9 @@ import (
 
 	"aead.dev/minisign"
 
+	"petrel.dev/petrel/cross-build/pack/packtest"
 	"petrel.dev/petrel/cross-build/pack/sign"
 )
-
-// shells are those that install.sh has to work with, as commands.
-var shells = map[string][]string{"dash": {"dash"}, "busybox": {"busybox", "sh"}, "bash": {"bash", "--posix"}}
-
-// release is one of programs that only note how they are called.
-type release struct {
-	dir string
-	key minisign.PrivateKey
-	pub string // as install.sh takes it
-}
-
-// architectures are those of a release.
-var architectures = []string{"linux-amd64", "linux-arm64", "linux-armv7", "linux-armv6", "linux-riscv64"}
-
-// newRelease makes a signed one.
-func newRelease(t *testing.T) *release {
-	t.Helper()
-	r := &release{dir: t.TempDir()}
-	public, key, err := minisign.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.key, r.pub = key, public.String()
-	for _, a := range architectures {
-		program := "#!/bin/sh\nif [ \"$1\" = version ]; then echo petrel v1 " + a + "; else echo \"$0\" \"$@\" >>\"$CALLS\"; fi\n"
-		r.write(t, "petrel-"+a, []byte(program))
-		r.write(t, "petrel-"+a+".tar.gz", archive(t, program))
-		zstd := exec.Command("zstd", "-q", "-f", r.file("petrel-"+a), "-o", r.file("petrel-"+a+".zst"))
-		if out, err := zstd.CombinedOutput(); err != nil {
-			t.Fatalf("zstd: %v: %s", err, out)
-		}
-	}
-	r.sign(t, "petrel v1")
-	return r
-}
-
-func (r *release) file(name string) string { return filepath.Join(r.dir, name) }
-
-func (r *release) write(t *testing.T, name string, b []byte) {
-	t.Helper()
-	if err := os.WriteFile(r.file(name), b, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// sign writes digests of what is there, and their signature.
-func (r *release) sign(t *testing.T, comment string) {
-	t.Helper()
-	names, err := filepath.Glob(r.file("petrel-*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sums bytes.Buffer
-	for _, name := range names {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(b), filepath.Base(name))
-	}
-	r.write(t, "SHA256SUMS", sums.Bytes())
-	if err := sign.File(r.key, r.file("SHA256SUMS"), comment); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func archive(t *testing.T, program string) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	z := gzip.NewWriter(&out)
-	w := tar.NewWriter(z)
-	for name, text := range map[string]string{"./LICENSE": "Apache", "./petrel": program} {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-// computer is where install.sh runs: a PATH with a choice of programs, and a directory for the binary.
-type computer struct {
-	t     *testing.T
-	shell []string
-	bin   string // the only directory of its PATH
-	to    string
-	calls string
-	user  uint32
-	extra []string // arguments of every run
-	// script is install.sh, or a copy of it.
-	script string
-}
-
-// basics are what every machine has; the programs that install.sh can do without come on top.
-var basics = []string{"awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "dd", "df", "dirname", "grep", "gzip", "head", "id", "mkdir", "mktemp", "mv",
-	"od", "printf", "rm", "sed", "sh", "tail", "tar", "tr", "wc", "sha256sum"}
-
-// newComputer returns one of the architecture that uname says, with the shell and, beside the basics, the programs.
-func newComputer(t *testing.T, shell, uname string, programs ...string) *computer {
-	t.Helper()
-	dir := t.TempDir()
-	c := &computer{t: t, shell: shells[shell], bin: filepath.Join(dir, "bin"), to: filepath.Join(dir, "to"), calls: filepath.Join(dir, "calls")}
-	for _, d := range []string{c.bin, c.to} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for d := c.to; d != "/" && d != "."; d = filepath.Dir(d) { // for tests as another user
-		_ = os.Chmod(d, 0o755)
-	}
-	for _, p := range append(basics, programs...) {
-		from, err := exec.LookPath(p)
-		if shell == "busybox" && p != "openssl" && p != "minisign" && p != "curl" && p != "zstd" {
-			from, err = exec.LookPath("busybox")
-		}
-		if err != nil {
-			lacking(t, err)
-		}
-		if err := os.Symlink(from, filepath.Join(c.bin, p)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c.fake("uname", "case $1 in -s) echo Linux ;; *) echo "+uname+" ;; esac")
-	c.fake("getconf", "echo 64")
-	if shell == "busybox" { // which runs its own uname whatever the PATH has
-		c.extra = []string{"--arch", strings.Replace(uname, "x86_64", "amd64", 1)}
-	}
-	return c
-}
-
-// lacking ends a test that needs a program, as a failure where all of them have to be.
-func lacking(t *testing.T, err error) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%v: `make setup-release` installs it", err)
-	}
-	t.Skipf("%v: `make setup-release` installs it", err)
-}
-
-// fake puts a script into the PATH.
-func (c *computer) fake(name, script string) {
-	c.t.Helper()
-	if err := os.WriteFile(filepath.Join(c.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// run runs install.sh.
-func (c *computer) run(args ...string) (string, error) {
-	c.t.Helper()
-	out, err := c.command(args...).CombinedOutput()
-	return string(out), err
-}
-
-// command returns install.sh's.
-func (c *computer) command(args ...string) *exec.Cmd {
-	c.t.Helper()
-	path, err := exec.LookPath(c.shell[0])
-	if err != nil {
-		lacking(c.t, err)
-	}
-	if c.script == "" {
-		if c.script, err = filepath.Abs("../install.sh"); err != nil {
-			c.t.Fatal(err)
-		}
-	}
-	cmd := exec.Command(path, append(append(c.shell[1:len(c.shell):len(c.shell)], c.script, "--to", c.to), append(c.extra, args...)...)...)
-	cmd.Env = []string{"PATH=" + c.bin, "CALLS=" + c.calls, "LC_ALL=C"}
-	if c.user != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.user, Gid: c.user}}
-	}
-	return cmd
-}
-
-// installed returns what `petrel version` says, or nothing.
-func (c *computer) installed() string {
-	out, _ := exec.Command(filepath.Join(c.to, "petrel"), "version").Output()
-	return strings.TrimSpace(string(out))
-}
-
-// clean checks that nothing is left but, perhaps, the binary.
-func (c *computer) clean() {
-	c.t.Helper()
-	entries, err := os.ReadDir(c.to)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for _, e := range entries {
-		if e.Name() != "petrel" {
-			c.t.Errorf("%s is left", e.Name())
-		}
-	}
-}
-
-// works runs install.sh, which has to succeed.
-func (c *computer) works(args ...string) string {
-	c.t.Helper()
-	out, err := c.run(args...)
-	if err != nil {
-		c.t.Fatalf("install.sh %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	c.clean()
-	return out
-}
-
-// refuses runs install.sh, which has to fail with a message, and to leave what is there.
-func (c *computer) refuses(message string, args ...string) {
-	c.t.Helper()
-	before := c.installed()
-	out, err := c.run(args...)
-	if err == nil || !strings.Contains(out, message) {
-		c.t.Errorf("install.sh %s: %v, want %q in\n%s", strings.Join(args, " "), err, message, out)
-	}
-	if after := c.installed(); after != before {
-		c.t.Errorf("install.sh %s: it fails, and %q is installed in place of %q", strings.Join(args, " "), after, before)
-	}
-	c.clean()
-}
 
 // everywhere runs a test with each shell, and with minisign and with OpenSSL for the signature.
 func everywhere(t *testing.T, test func(t *testing.T, shell string, checker ...string)) {
@@ -441,7 +211,7 @@ func TestInstallUnfit(t *testing.T) {
 
 // TestInstallFull checks that a full disk leaves what is there, and is named.
 func TestInstallFull(t *testing.T) {
-	needRoot(t)
+	packtest.Root(t)
 	r := newRelease(t)
 	big := "#!/bin/sh\n# " + strings.Repeat("x", 3<<20) + "\necho petrel big\n"
 	for _, shell := range []string{"dash", "busybox"} {
@@ -470,7 +240,7 @@ func TestInstallFull(t *testing.T) {
 
 // TestInstallRights checks what someone who is not root can do.
 func TestInstallRights(t *testing.T) {
-	needRoot(t)
+	packtest.Root(t)
 	r := newRelease(t)
 	for d := r.dir; d != "/"; d = filepath.Dir(d) {
 		_ = os.Chmod(d, 0o755)
@@ -490,7 +260,7 @@ func TestInstallRights(t *testing.T) {
 // TestInstallService checks that petrel is asked to install a service only when install.sh is, and gets its flags as they are. It runs in
 // a mount namespace of its own, in which /usr/local/bin is empty.
 func TestInstallService(t *testing.T) {
-	needRoot(t)
+	packtest.Root(t)
 	r := newRelease(t)
 	c := newComputer(t, "dash", "x86_64")
 	c.refuses("leave --to out", "--from", r.dir, "--digest-only", "hub")
@@ -535,15 +305,4 @@ func TestInstallWhole(t *testing.T) {
 			t.Errorf("the first %d lines do something: %s", n, out)
 		}
 	}
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("root is needed")
-	}
-	t.Skip("root is needed")
 }

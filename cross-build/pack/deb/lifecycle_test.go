@@ -1,12 +1,13 @@
 package deb
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"petrel.dev/petrel/cross-build/pack/packtest"
 )
 
 // systemctl stands for systemd's: it notes what it is asked for. Units in /running are active.
@@ -18,8 +19,8 @@ case "$*" in
 esac
 `
 
-// machine is a minimal Debian in a directory, on which dpkg works as on a real one. Its systemd is one that only notes what it is asked
-// for: nothing is started.
+// machine is a minimal Debian in a directory, on which dpkg works as on a real one. Its systemd only notes what it is asked for, and
+// starts nothing.
 type machine struct {
 	t    *testing.T
 	root string
@@ -97,18 +98,8 @@ func (m machine) calls() string {
 // kept for later runs.
 func debian(t *testing.T) string {
 	t.Helper()
-	missing := ""
-	if os.Getuid() != 0 {
-		missing = "root is needed to make a root directory of Debian"
-	} else if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		missing = fmt.Sprintf("%v: `make setup-release` installs it", err)
-	}
-	if missing != "" && os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	}
-	if missing != "" {
-		t.Skip(missing)
-	}
+	packtest.Root(t)
+	packtest.Program(t, "mmdebstrap")
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)

@@ -13,27 +13,16 @@ import (
 	"aead.dev/minisign"
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/scrypt"
-)
 
-// need returns the program, without which nothing can be tested.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatalf("%v: `make setup-release` installs it", err)
-	}
-	if err != nil {
-		t.Skipf("%v: `make setup-release` installs it", err)
-	}
-	return path
-}
+	"petrel.dev/petrel/cross-build/pack/packtest"
+)
 
 // makeKey returns a key that minisign made, without a password, and its public part.
 func makeKey(t *testing.T) (secret, public string) {
 	t.Helper()
 	dir := t.TempDir()
 	secret, public = filepath.Join(dir, "key"), filepath.Join(dir, "pub")
-	if out, err := exec.Command(need(t, "minisign"), "-G", "-W", "-s", secret, "-p", public).CombinedOutput(); err != nil {
+	if out, err := exec.Command(packtest.Program(t, "minisign"), "-G", "-W", "-s", secret, "-p", public).CombinedOutput(); err != nil {
 		t.Fatalf("minisign -G: %v: %s", err, out)
 	}
 	return secret, public
