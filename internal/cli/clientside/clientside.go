@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,7 +25,7 @@ const Manager = "petrel-client-side-apply"
 
 // lastApplied holds what was applied last, by this command or by kubectl: what was in it and is no longer in the manifest
 // is removed from the object.
-const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+const lastApplied = corev1.LastAppliedConfigAnnotation
 
 // Apply creates the object, one of objects and of that kind, or patches it by the difference of last-applied, manifest and live object.
 // dry is none, client or server. The text says what was done.
