@@ -33,7 +33,7 @@ type TokenCreate struct {
 	Replace     string        `help:"Have the device that joins take the place of this node: a new card or board under the old name. No other token can replace a node." placeholder:"NODE"`
 }
 
-// tokenUses is a number of uses; 0: unlimited.
+// tokenUses is a number of uses, of which 0 is unlimited.
 type tokenUses int
 
 // UnmarshalText reads a number, or the word unlimited.

@@ -233,7 +233,7 @@ func (s *Set) Add(m *meta.RESTMapping, o *unstructured.Unstructured) error {
 	return nil
 }
 
-// Begin writes the parent, with where members were and where they will be. dry: the server only checks it.
+// Begin writes the parent, with where members were and where they will be. With dry the server only checks it.
 func (s *Set) Begin(ctx context.Context, dry bool) error {
 	both := newScope()
 	for _, from := range []scope{s.old, s.now} {

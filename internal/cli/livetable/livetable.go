@@ -5,7 +5,6 @@ package livetable
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -49,7 +48,7 @@ type Options struct {
 
 // change is what the goroutine that watches reports to the one that draws.
 type change struct {
-	event watch.EventType // "" : all is the whole table
+	event watch.EventType // empty when all is the whole table
 	all   *metav1.Table
 	err   error // the hub is away; nil with a table: it is there
 }
@@ -166,19 +165,15 @@ func (d *drawing) draw() error {
 	if !ok {
 		return io.ErrClosedPipe // the terminal is gone
 	}
-	note := ""
+	rows, note := height-1, ""
 	if d.away != nil {
-		note = "petrel: " + strings.ReplaceAll(d.Explain(d.away), "\n", " ") + "; trying again\n"
-		height--
+		rows, note = rows-1, "petrel: "+strings.ReplaceAll(d.Explain(d.away), "\n", " ")+"; trying again\n"
 	}
-	text, err := d.table.text(d.Options, time.Now(), height-1)
+	text, err := d.table.text(d.Options, time.Now(), rows)
 	if err != nil {
 		return err
 	}
-	if d.away != nil {
-		height++
-	}
-	screen.Redraw(d.Out, fmt.Sprint(text, note), width, height, !d.drawn)
+	screen.Redraw(d.Out, text+note, width, height, !d.drawn)
 	d.drawn, d.last = true, time.Now()
 	return nil
 }

@@ -37,10 +37,10 @@ func (m *merger) next(now time.Time) (next *stream, wait time.Duration) {
 			}
 		}
 	}
-	if wait > 0 || next == nil {
-		if next == nil {
-			return nil, 0
-		}
+	switch {
+	case next == nil:
+		return nil, 0
+	case wait > 0:
 		return nil, wait
 	}
 	return next, 0

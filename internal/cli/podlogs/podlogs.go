@@ -2,13 +2,14 @@
 //
 // One goroutine prints. Each log has a goroutine that reads it and hands over one line at a time, so that what is held in memory is
 // a line and a buffer for each log, however long the logs are. A line is printed once no other log can be expected to bring an older
-// one: each has its next line there, or was silent for a while. A line that comes later than that is printed when it comes.
+// one, because each has its next line there, or was silent for a while. A line that comes later than that is printed when it comes.
 //
 // A log that cannot be read is named on the error stream and the others go on: its node may be dark for an hour.
 package podlogs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,9 +57,9 @@ type run struct {
 	pods    chan []source // of a pod that is new or has changed
 	watched chan error    // the end of the watch
 	merger  merger
-	known   map[source]bool // those whose log is read or has been
-	names   map[string]string
-	refused bool // the limit was reached, and that was said
+	known   map[source]bool   // those whose log is read or has been
+	colours map[string]string // of pods, by name
+	refused bool              // the limit was reached, and the user knows
 	errs    []error
 	buf     bytes.Buffer
 }
@@ -68,7 +69,7 @@ type run struct {
 func (r *Request) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	x := &run{Request: r, ctx: ctx, events: make(chan event), pods: make(chan []source), watched: make(chan error, 1), known: map[source]bool{}, names: map[string]string{}}
+	x := &run{Request: r, ctx: ctx, events: make(chan event), pods: make(chan []source), watched: make(chan error, 1), known: map[source]bool{}, colours: map[string]string{}}
 	found, version, err := r.list(ctx)
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (r *Request) Run(ctx context.Context) error {
 	return x.loop()
 }
 
-// start reads one more log, unless it is read already. first: it was there from the beginning, so --tail and --since are for it.
+// start reads one more log, unless it is read already. --tail and --since are for the first ones only, which were there from the beginning.
 func (x *run) start(s source, first bool) {
 	if x.known[s] {
 		return
@@ -126,10 +127,10 @@ func (x *run) prefix(s source) string {
 	if !x.Colours {
 		return text
 	}
-	colour, ok := x.names[s.pod]
+	colour, ok := x.colours[s.pod]
 	if !ok {
-		colour = palette[len(x.names)%len(palette)]
-		x.names[s.pod] = colour
+		colour = palette[len(x.colours)%len(palette)]
+		x.colours[s.pod] = colour
 	}
 	return colour + "[" + s.String() + "]" + screen.Plain + " "
 }
@@ -221,13 +222,6 @@ func (x *run) note(format string, args ...any) { fmt.Fprintf(x.Err, "petrel: "+f
 
 // sorted orders the sources as their lines of the same time are printed.
 func sorted(all []source) []source {
-	slices.SortStableFunc(all, func(a, b source) int {
-		if a.pod < b.pod {
-			return -1
-		} else if a.pod > b.pod {
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(all, func(a, b source) int { return cmp.Compare(a.pod, b.pod) })
 	return all
 }
