@@ -36,6 +36,14 @@ func newFleet(t *testing.T) *fleet {
 	return &fleet{t: t, began: time.Now(), pods: make(chan []*corev1.Pod, 1), pulls: map[string][]kube.ImagePull{}}
 }
 
+// begin follows the fleet in a goroutine, until end is called.
+func (f *fleet) begin() (end func()) {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	done := make(chan struct{})
+	go func() { follow(ctx, f.ask, f.pods, f.show); close(done) }()
+	return func() { cancel(); <-done }
+}
+
 func (f *fleet) ask(_ context.Context, node string) ([]kube.ImagePull, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,10 +99,7 @@ func coming(done, total int64, pods ...string) kube.ImagePull {
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { follow(ctx, f.ask, f.pods, f.show); close(done) }()
-		defer func() { cancel(); <-done }()
+		defer f.begin()()
 
 		f.pulls["pi-1"] = []kube.ImagePull{coming(0, 0, "ns/a")}
 		f.pulls["pi-2"] = []kube.ImagePull{coming(5, 10, "ns/other"), {Image: "\x1b[2J", Pods: []string{"ns/b"}, TotalBytes: 1}}
@@ -116,10 +121,7 @@ func TestFollow(t *testing.T) {
 func TestFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { follow(ctx, f.ask, f.pods, f.show); close(done) }()
-		defer func() { cancel(); <-done }()
+		defer f.begin()()
 		var pods []*corev1.Pod
 		for i := range 9 {
 			name := fmt.Sprintf("pi-%d", i)
