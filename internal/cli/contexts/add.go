@@ -7,13 +7,10 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 
-	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
-	"k8s.io/client-go/tools/clientcmd/api/latest"
 
 	"petrel.dev/petrel/internal/cli"
 )
@@ -48,11 +45,11 @@ func (c *add) Run(s *cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	config, err := c.files().load()
+	f := c.files()
+	config, err := f.load()
 	if err != nil {
 		return err
 	}
-	f := c.files()
 	home, err := e.home(f, config, c.Replace)
 	if err != nil {
 		return fmt.Errorf("%w; take another name: petrel config add %s NAME, or give --replace", err, c.From)
@@ -81,49 +78,29 @@ func (c *add) Run(s *cli.Streams) error {
 // home returns the file that takes the entry. One that replaces another goes where that one is, which must be one file: a part that
 // stayed in a file before it would count instead.
 func (e entry) home(f files, config *api.Config, replace bool) (string, error) {
-	var origins []string
-	for _, part := range []struct {
-		what, origin string
-		exists       bool
-	}{
-		{"context", origin(config.Contexts[e.name]), config.Contexts[e.name] != nil},
-		{"cluster", origin(config.Clusters[e.name]), config.Clusters[e.name] != nil},
-		{"user", origin(config.AuthInfos[e.name]), config.AuthInfos[e.name] != nil},
-	} {
-		switch {
-		case part.exists && !replace:
-			return "", fmt.Errorf("there is a %s %q already", part.what, e.name)
-		case part.exists:
-			origins = append(origins, part.origin)
-		}
+	type part struct{ what, origin string }
+	var parts []part
+	if x := config.Contexts[e.name]; x != nil {
+		parts = append(parts, part{"context", x.LocationOfOrigin})
 	}
-	slices.Sort(origins)
-	switch origins = slices.Compact(origins); len(origins) {
-	case 0:
+	if x := config.Clusters[e.name]; x != nil {
+		parts = append(parts, part{"cluster", x.LocationOfOrigin})
+	}
+	if x := config.AuthInfos[e.name]; x != nil {
+		parts = append(parts, part{"user", x.LocationOfOrigin})
+	}
+	if len(parts) == 0 {
 		return f.main(), nil
-	case 1:
-		return f.home(origins[0]), nil
 	}
-	return "", fmt.Errorf("the context, cluster and user %q are in several files, %s", e.name, strings.Join(origins, " and "))
-}
-
-// origin returns the file that a part of a kubeconfig was read from.
-func origin[T api.Context | api.Cluster | api.AuthInfo](part *T) string {
-	switch p := any(part).(type) {
-	case *api.Context:
-		if p != nil {
-			return p.LocationOfOrigin
-		}
-	case *api.Cluster:
-		if p != nil {
-			return p.LocationOfOrigin
-		}
-	case *api.AuthInfo:
-		if p != nil {
-			return p.LocationOfOrigin
+	if !replace {
+		return "", fmt.Errorf("there is a %s %q already", parts[0].what, e.name)
+	}
+	for _, p := range parts[1:] {
+		if p.origin != parts[0].origin {
+			return "", fmt.Errorf("the context, cluster and user %q are in several files, %s and %s", e.name, parts[0].origin, p.origin)
 		}
 	}
-	return ""
+	return f.home(parts[0].origin), nil
 }
 
 // read returns what is to be added.
@@ -230,52 +207,4 @@ func (c *add) fromURL(s *cli.Streams) (entry, error) {
 	user := api.NewAuthInfo()
 	user.Token = strings.TrimSpace(token)
 	return entry{u.Hostname(), api.Context{}, cluster, user}.named(c.Context), nil
-}
-
-type view struct {
-	Kubeconfig
-	Context string `help:"With --minify: this context instead of the current one." placeholder:"NAME"`
-	Raw     bool   `help:"With its secrets: keys, tokens and certificates."`
-	Minify  bool   `help:"Only what the context needs."`
-	Flatten bool   `help:"With the content of the files that it names: it can go to another machine then. Use --raw too."`
-	Output  string `short:"o" enum:"yaml,json" default:"yaml" help:"${enum}." placeholder:"FORMAT"`
-}
-
-func (c *view) Run(s *cli.Streams) error {
-	f := c.files()
-	f.rules.DoNotResolvePaths = !c.Flatten // otherwise as they stand there
-	config, err := f.load()
-	if err != nil {
-		return err
-	}
-	if c.Context != "" {
-		if _, err := find(config, c.Context); err != nil {
-			return err
-		}
-		config.CurrentContext = c.Context
-	}
-	if c.Minify {
-		if err := api.MinifyConfig(config); err != nil {
-			return err
-		}
-	}
-	if c.Flatten {
-		if err := api.FlattenConfig(config); err != nil {
-			return err
-		}
-	}
-	if !c.Raw {
-		if err := api.RedactSecrets(config); err != nil {
-			return err
-		}
-		api.ShortenConfig(config)
-	}
-	out, err := latest.Scheme.ConvertToVersion(config, latest.ExternalVersion)
-	if err != nil {
-		return err
-	}
-	if c.Output == "json" {
-		return (&printers.JSONPrinter{}).PrintObj(out, s.Out)
-	}
-	return (&printers.YAMLPrinter{}).PrintObj(out, s.Out)
 }

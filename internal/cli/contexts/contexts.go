@@ -82,6 +82,9 @@ func find(config *api.Config, name string) (*api.Context, error) {
 	return nil, fmt.Errorf("no context exists with the name %q%s", name, nearest.Hint(name, slices.Sorted(maps.Keys(config.Contexts))))
 }
 
+// errNoCurrent is for what needs a current context.
+var errNoCurrent = errors.New("no current context is set; `petrel config use-context NAME` sets one")
+
 type currentContext struct{ Kubeconfig }
 
 func (c *currentContext) Run(s *cli.Streams) error {
@@ -90,7 +93,7 @@ func (c *currentContext) Run(s *cli.Streams) error {
 		return err
 	}
 	if config.CurrentContext == "" {
-		return errors.New("no current context is set; `petrel config use-context NAME` sets one")
+		return errNoCurrent
 	}
 	fmt.Fprintln(s.Out, config.CurrentContext)
 	return nil
@@ -140,7 +143,7 @@ func (c *setContext) Run(s *cli.Streams) error {
 	case c.Current == (name != ""):
 		return errors.New("name a context, or give --current")
 	case c.Current && config.CurrentContext == "":
-		return errors.New("no current context is set; `petrel config use-context NAME` sets one")
+		return errNoCurrent
 	case c.Current:
 		name = config.CurrentContext
 	}
