@@ -25,7 +25,7 @@ export CGO_ENABLED = 0
 .PHONY: help build programs kubectl demo test e2e lint check reference bench weather hostile race conformance operators boards fuzz cross reproduce emulate clean setup setup-programs setup-cross setup-release setup-emulate setup-test setup-race setup-conformance setup-boards
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(PROGRAMS) ## build bin/petrel, static, for this machine, with all that runs containers inside (EMBED=no: without)
 	@mkdir -p bin
