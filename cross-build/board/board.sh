@@ -147,8 +147,8 @@ payload() {
   rm -rf "$dir"
 }
 
-# no_timer_check: on a busy machine the emulated timer is late, and the kernel takes it for broken.
-# starter writes the command that starts the guest: start ROOT-DISK NETWORK-OPTIONS KERNEL-ARGUMENTS.
+# starter writes the command that starts the guest: start ROOT-DISK NETWORK-OPTIONS KERNEL-ARGUMENTS. It has no_timer_check because on a
+# busy machine the emulated timer is late, and the kernel takes it for broken.
 starter() {
   cat >"$work/start" <<END
 #!/bin/sh

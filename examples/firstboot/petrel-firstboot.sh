@@ -67,7 +67,7 @@ place() {
 	chmod 755 "$program"
 }
 
-# take_images moves archives to where the agent imports them from. Copies that a power cut has cut short are made again.
+# take_images copies archives to where the agent imports them from. Copies that a power cut has cut short are made again.
 take_images() {
 	[ -d "$dir/images" ] || return 0
 	mkdir -p "$root/var/lib/petrel/images"
