@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"petrel.dev/petrel/internal/cli/screen/screentest"
 )
 
 // terminal is a pseudo-terminal on which petrel runs, as a person starts it.
@@ -32,26 +32,9 @@ const patience = time.Minute
 // onTerminal starts petrel on a terminal of that size.
 func onTerminal(t *testing.T, env []string, columns, lines uint16, args ...string) *terminal {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tty, master := screentest.Terminal(t, columns, lines)
 	defer tty.Close() // petrel's own is the last one: its end is the end of what is read
 	x := &terminal{t: t, master: master, done: make(chan error, 1)}
-	x.resize(columns, lines)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -70,13 +53,6 @@ func onTerminal(t *testing.T, env []string, columns, lines uint16, args ...strin
 	}()
 	t.Cleanup(func() { _ = x.cmd.Process.Kill() })
 	return x
-}
-
-func (x *terminal) resize(columns, lines uint16) {
-	x.t.Helper()
-	if err := unix.IoctlSetWinsize(int(x.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: lines}); err != nil {
-		x.t.Fatal(err)
-	}
 }
 
 func (x *terminal) read() {
@@ -186,7 +162,7 @@ func TestTerminals(t *testing.T) {
 				t.Errorf("%d characters in %q", n, line)
 			}
 		}
-		x.resize(60, 8)
+		screentest.Resize(t, x.master, 60, 8)
 		x.shows("\x1b[2J\x1b[HNAME", "DATA   AGE")
 		petrel(t, "delete", "cm", "second")
 		x.types("\x03")

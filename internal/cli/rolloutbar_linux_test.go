@@ -2,46 +2,18 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/internal/cli/screen/screentest"
 	"petrel.dev/petrel/internal/kube"
 )
-
-// pseudoTerminal returns a terminal of 80 characters and 24 lines, and what is written to it.
-func pseudoTerminal(t *testing.T) (tty, master *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: 80, Row: 24}); err != nil {
-		t.Fatal(err)
-	}
-	if tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tty.Close() })
-	return tty, master
-}
 
 // pullingHub has a Deployment whose pod waits for its image, until it is let go.
 func pullingHub(t *testing.T) (h *fakeHub, letGo func()) {
@@ -80,7 +52,7 @@ func pullingHub(t *testing.T) (h *fakeHub, letGo func()) {
 func TestRolloutShowsPulls(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	h, letGo := pullingHub(t)
-	tty, master := pseudoTerminal(t)
+	tty, master := screentest.Terminal(t, 80, 24)
 	r := RolloutStatus{oneWorkload: oneWorkload{Cluster: h.cluster(), Args: []string{"deploy", "web"}}, Watch: true}
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(t.Context(), &Streams{In: strings.NewReader(""), Out: tty, Err: tty}) }()
