@@ -1,4 +1,4 @@
-// Package podphase says in a word or two what pods of a rollout are at, where that is not what it should be.
+// Package podphase names briefly what pods of a rollout are at, where that is not what it should be.
 package podphase
 
 import (
@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"petrel.dev/petrel/internal/kube"
 )
 
 // Phases, in the order in which a pod goes through them. A pod that is ready has none.
@@ -33,12 +35,10 @@ func of(p *corev1.Pod) string {
 			return "crashing"
 		}
 	}
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-			return ""
-		}
-	}
-	if p.Status.Phase == corev1.PodRunning {
+	switch {
+	case kube.IsConditionTrue(p.Status.Conditions, corev1.PodReady):
+		return ""
+	case p.Status.Phase == corev1.PodRunning:
 		return "not ready"
 	}
 	return "starting"
