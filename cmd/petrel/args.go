@@ -1,10 +1,12 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
+	"petrel.dev/petrel/internal/cli/commandtree"
 	"petrel.dev/petrel/internal/cli/nearest"
 )
 
@@ -64,7 +66,7 @@ func commandFirst(app *kong.Application, args []string) []string {
 	for n < len(args) && strings.HasPrefix(args[n], "-") {
 		name, _, hasValue := strings.Cut(args[n], "=")
 		switch {
-		case name == "--kubeconfig", name == "--context", name == "--namespace", name == "-n", name == "--color":
+		case name == "-n", slices.Contains(commandtree.ClusterFlags, strings.TrimPrefix(name, "--")):
 		case strings.HasPrefix(name, "-n"): // -nweb
 			hasValue = true
 		default:

@@ -4,9 +4,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"petrel.dev/petrel/internal/cli/commandtree"
 )
 
 // TestUnreachable checks that the error names the way out: the hub is off, at another address, or another hub answers.
@@ -43,5 +48,16 @@ func TestUnreachable(t *testing.T) {
 		} {
 			t.Run(name+"/"+verb, func(t *testing.T) { mustFail(t, run(), c.text) })
 		}
+	}
+}
+
+// TestClusterFlags holds the list by which completion, defaults and the reading of arguments know the flags of Cluster to its fields.
+func TestClusterFlags(t *testing.T) {
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Cluster]()) {
+		names = append(names, strings.ToLower(f.Name))
+	}
+	if !slices.Equal(names, commandtree.ClusterFlags) {
+		t.Errorf("Cluster has the flags %q, commandtree.ClusterFlags are %q", names, commandtree.ClusterFlags)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/cli/commandtree"
 )
 
 // Server answers what the command tree does not know. What it cannot find out is empty: at a prompt nobody wants an error.
@@ -131,7 +133,7 @@ func (l *line) lookup(app *kong.Application, is func(*kong.Flag) bool) *kong.Fla
 	}
 	for _, leaf := range app.Leaves(true) {
 		if f := find(leaf, func(f *kong.Flag) bool {
-			return is(f) && (f.Name == "kubeconfig" || f.Name == "context" || f.Name == "namespace" || f.Name == "color")
+			return is(f) && slices.Contains(commandtree.ClusterFlags, f.Name)
 		}); f != nil {
 			return f
 		}
@@ -140,19 +142,12 @@ func (l *line) lookup(app *kong.Application, is func(*kong.Flag) bool) *kong.Fla
 }
 
 func find(n *kong.Node, is func(*kong.Flag) bool) *kong.Flag {
-	for _, f := range flags(n) {
+	for _, f := range commandtree.Flags(n) {
 		if is(f) {
 			return f
 		}
 	}
 	return nil
-}
-
-func flags(n *kong.Node) (out []*kong.Flag) {
-	for _, group := range n.AllFlags(true) {
-		out = append(out, group...)
-	}
-	return out
 }
 
 func (l *line) set(f *kong.Flag, value string) {

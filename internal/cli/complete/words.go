@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/cli/commandtree"
 )
 
 // complete returns what can be in place of the last word; words that do not begin like it may be among them.
@@ -22,7 +24,7 @@ func (l *line) complete(last string) Answer {
 		return Answer{}
 	case strings.HasPrefix(last, "-"):
 		var a Answer
-		for _, f := range flags(l.node) {
+		for _, f := range commandtree.Flags(l.node) {
 			a.Words = append(a.Words, Word{"--" + f.Name, f.Help})
 			if f.Tag.Negatable != "" {
 				a.Words = append(a.Words, Word{"--no-" + f.Name, "Not: " + f.Help})

@@ -24,11 +24,12 @@ import (
 	"github.com/alecthomas/kong"
 	"sigs.k8s.io/yaml"
 
+	"petrel.dev/petrel/internal/cli/commandtree"
 	"petrel.dev/petrel/internal/cli/nearest"
 )
 
-// shared are the flags that all commands on the fleet have, and that may stand for all of them.
-var shared = []string{"kubeconfig", "context", "namespace", "color"}
+// shared are the flags that may stand for all commands on the fleet, as all of them have these.
+var shared = commandtree.ClusterFlags
 
 // Error is that the file cannot be read; it names the file and the place. No flag of the command line is to blame.
 type Error struct{ err error }
@@ -98,15 +99,17 @@ func Read(app *kong.Application, path string) (File, error) {
 func commands(app *kong.Application) map[string][]string {
 	out := map[string][]string{}
 	for _, n := range app.Leaves(true) {
-		var flags []string
-		for _, group := range n.AllFlags(true) {
-			for _, f := range group {
-				flags = append(flags, f.Name)
-			}
-		}
+		flags := names(commandtree.Flags(n))
 		if onFleet(flags) {
-			out[name(n)] = flags
+			out[commandtree.Name(n)] = flags
 		}
+	}
+	return out
+}
+
+func names(flags []*kong.Flag) (out []string) {
+	for _, f := range flags {
+		out = append(out, f.Name)
 	}
 	return out
 }
@@ -118,15 +121,6 @@ func onFleet(flags []string) bool {
 		}
 	}
 	return true
-}
-
-// name returns a command as one types it, without the program.
-func name(n *kong.Node) string {
-	var words []string
-	for ; n != nil && n.Type == kong.CommandNode; n = n.Parent {
-		words = append([]string{n.Name}, words...)
-	}
-	return strings.Join(words, " ")
 }
 
 // Shared returns the default of a flag that all commands have, or "".
@@ -145,11 +139,7 @@ func Resolver(path string) kong.Resolver {
 		if parent.Command == nil {
 			return nil, nil
 		}
-		var flags []string
-		for _, f := range parent.Command.Flags {
-			flags = append(flags, f.Name)
-		}
-		if !onFleet(flags) {
+		if !onFleet(names(parent.Command.Flags)) {
 			return nil, nil
 		}
 		if file == nil {
@@ -159,7 +149,7 @@ func Resolver(path string) kong.Resolver {
 			}
 			file = &f
 		}
-		if v, ok := file.commands[name(parent.Command)][flag.Name]; ok {
+		if v, ok := file.commands[commandtree.Name(parent.Command)][flag.Name]; ok {
 			return text(v), nil
 		}
 		if v, ok := file.all[flag.Name]; ok {

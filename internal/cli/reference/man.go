@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/cli/commandtree"
 )
 
 // Man returns the man pages by their file names: petrel.1, and petrel-get.1 for each command. They carry no date, so that the same
@@ -71,7 +73,7 @@ func (m Manual) page(name string, n *kong.Node, common []*kong.Flag) string {
 		}
 	}
 	all := own(n, common)
-	for _, f := range flags(n) {
+	for _, f := range commandtree.Flags(n) {
 		for _, c := range common {
 			if key(c) == key(f) {
 				all = append(all, f)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/cli/commandtree"
 )
 
 // Markdown returns the whole manual as one document.
@@ -18,7 +20,7 @@ func (m Manual) Markdown() string {
 	for _, t := range titles {
 		fmt.Fprintf(&b, "%s:\n\n| command | |\n|---|---|\n", t)
 		for _, n := range of[t] {
-			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", words(n), anchor(m, n), cell(n.Help))
+			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", commandtree.Name(n), anchor(m, n), cell(n.Help))
 		}
 		b.WriteString("\n")
 	}
@@ -59,7 +61,7 @@ func (m Manual) flagTable(b *strings.Builder, flags []*kong.Flag) {
 	}
 }
 
-func title(m Manual, n *kong.Node) string { return m.App.Name + " " + words(n) }
+func title(m Manual, n *kong.Node) string { return m.App.Name + " " + commandtree.Name(n) }
 
 // anchor returns the fragment that GitHub makes of a heading.
 func anchor(m Manual, n *kong.Node) string {

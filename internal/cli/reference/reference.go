@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"petrel.dev/petrel/internal/cli/commandtree"
 )
 
 // Manual is what the manual of a program is made from.
@@ -54,7 +56,7 @@ func (m Manual) common() []*kong.Flag {
 	count := map[string]int{}
 	var order []*kong.Flag
 	for _, n := range commands {
-		for _, f := range flags(n) {
+		for _, f := range commandtree.Flags(n) {
 			if k := key(f); count[k] == 0 {
 				order = append(order, f)
 			}
@@ -68,17 +70,9 @@ func key(f *kong.Flag) string { return f.String() + "\x00" + f.Help }
 
 // own returns the flags of a command that are not common.
 func own(n *kong.Node, common []*kong.Flag) []*kong.Flag {
-	return slices.DeleteFunc(flags(n), func(f *kong.Flag) bool {
+	return slices.DeleteFunc(commandtree.Flags(n), func(f *kong.Flag) bool {
 		return slices.ContainsFunc(common, func(c *kong.Flag) bool { return key(c) == key(f) })
 	})
-}
-
-// flags returns all visible flags of a command, its parents' first.
-func flags(n *kong.Node) (out []*kong.Flag) {
-	for _, group := range n.AllFlags(true) {
-		out = append(out, group...)
-	}
-	return out
 }
 
 // flagText returns a flag as one writes it: "-n, --namespace=NAME".
@@ -96,18 +90,10 @@ func flagText(f *kong.Flag) string {
 	return name + "=" + f.FormatPlaceHolder()
 }
 
-// words returns the command as one writes it, without the program: "rollout status".
-func words(n *kong.Node) string {
-	if n.Parent == nil {
-		return ""
-	}
-	return strings.TrimSpace(words(n.Parent) + " " + n.Name)
-}
-
 // usage returns the line that shows how a command is written, without the program's name.
 func usage(n *kong.Node) string {
-	parts := []string{words(n)}
-	for _, f := range flags(n) {
+	parts := []string{commandtree.Name(n)}
+	for _, f := range commandtree.Flags(n) {
 		if f.Required {
 			parts = append(parts, f.Summary())
 		}
