@@ -43,7 +43,7 @@ func dist(t *testing.T) (dir string, targets []string) {
 	return dir, targets
 }
 
-// binaryOf is the file of a target's binary.
+// binaryOf returns the file of a target's binary.
 func binaryOf(dir, target string) string {
 	file := filepath.Join(dir, "petrel-"+target)
 	if strings.HasPrefix(target, "windows-") {

@@ -29,7 +29,7 @@ func (t goTool) env(dir, name string) (string, error) {
 	return t.dirs[name], nil
 }
 
-// directory is where the module cache has a module.
+// directory returns where the module cache has a module.
 func (t goTool) directory(path, version string) (string, error) {
 	// Upper case is written as !lower there, for file systems that know no difference.
 	cache, err := t.env(".", "GOMODCACHE")
@@ -107,7 +107,7 @@ func run(dir string, env []string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// goPURL is a module's package URL, of which the specification of package URLs wants lower case.
+// goPURL returns a module's package URL, in lower case, as the specification of package URLs wants it.
 func goPURL(path, version string) string {
 	return "pkg:golang/" + strings.ToLower(path) + "@" + url.QueryEscape(version)
 }

@@ -18,7 +18,7 @@ import (
 	"petrel.dev/petrel/cross-build/pack/inventory"
 )
 
-// none stands in SPDX for: it is not said.
+// none is what SPDX has in a field that is left open.
 const none = "NOASSERTION"
 
 // JSON returns the document. The same binary and time give the same bytes.

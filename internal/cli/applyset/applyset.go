@@ -104,7 +104,7 @@ func Open(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper,
 // String returns the parent as it is named on the command line.
 func (s *Set) String() string { return s.parent.Resource.GroupResource().String() + "/" + s.name }
 
-// ID is the label by which members are found: a hash of the parent's name, namespace and kind.
+// ID returns the label by which members are found, a hash of the parent's name, namespace and kind.
 func (s *Set) ID() string {
 	gk := s.parent.GroupVersionKind.GroupKind()
 	sum := sha256.Sum256([]byte(strings.Join([]string{s.name, s.namespace, gk.Kind, gk.Group}, ".")))

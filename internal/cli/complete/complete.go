@@ -63,7 +63,7 @@ func Line(app *kong.Application, words []string, open func(Cluster) Server) Answ
 	return a
 }
 
-// line is what the words before the last one say.
+// line is what the words before the last one mean.
 type line struct {
 	node    *kong.Node
 	args    []string

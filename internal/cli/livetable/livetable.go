@@ -1,6 +1,6 @@
 // Package livetable shows a table of objects on a terminal and keeps it as the objects are: rows change, come and go in place.
 //
-// It goes on when the hub is away for a while, and then says so below the table.
+// It goes on when the hub is away for a while, and shows that below the table.
 package livetable
 
 import (

@@ -36,7 +36,7 @@ func Hint(typed string, names []string) string {
 	return hint(typed, spellings)
 }
 
-// Kinds is Hint for a resource type: plural, singular and short names are compared, the plural is suggested.
+// Kinds returns what Hint does for a resource type. Plural, singular and short names are compared, the plural is suggested.
 func Kinds(typed string, lists []*metav1.APIResourceList) string {
 	typed, _, _ = strings.Cut(typed, ".") // the group of deployments.apps
 	var spellings [][]string

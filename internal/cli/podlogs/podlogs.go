@@ -32,7 +32,7 @@ const (
 	followPause = 400 * time.Millisecond
 )
 
-// Request says which logs.
+// Request is which logs are printed, and how.
 type Request struct {
 	Pods      dynamic.ResourceInterface // those of the namespace
 	Selector  string

@@ -61,7 +61,7 @@ func Start(out io.Writer, title string, total int64, unit Unit) *Bar {
 	return b
 }
 
-// Set says how far it is. What is not negative replaces what was there.
+// Set sets how far it is. What is not negative replaces what was there.
 func (b *Bar) Set(done, total int64) {
 	b.update(func() {
 		if done >= 0 {
@@ -216,7 +216,7 @@ func (r reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Writer is w for whole lines that are written while the bar is shown: they stand above it.
+// Writer returns w for whole lines that are written while the bar is shown. They stand above it.
 func (b *Bar) Writer(w io.Writer) io.Writer { return writer{b, w} }
 
 type writer struct {
