@@ -63,7 +63,7 @@ check: lint test ## lint and test
 reference: ## write docs/cli.md again, which is made from the commands
 	$(GO) run ./cmd/petrel docs --markdown docs/cli.md
 
-bench: setup-test build ## figures of store, API, scheduler, proxy and pod start; docs/performance.md tells them
+bench: setup-test build ## figures of store, API, scheduler, proxy and pod start; docs/performance.md has them
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" PETREL_BIN=$(CURDIR)/bin/petrel PETREL_BENCH=1 CGO_ENABLED=0 bash -euc '\
 	  $(GO) test -run "^$$" -bench . -benchtime 1s -timeout 10m -p 1 ./sqlstore/sqlite ./hub/control/schedule ./svcproxy ./test/bench; \
 	  $(GO) test -count=1 -v -run "TestPodStart|TestIdleBudgets|TestBinarySize" ./test/e2e; \
