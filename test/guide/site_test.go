@@ -18,8 +18,7 @@ type site struct {
 }
 
 // newSite makes the machines, switched on. Each has the file petrel in its home directory, as after a download, and in bin, as after a
-// build in a checkout, of which the examples are there too; the computer has
-// petrel and kubectl installed.
+// build in a checkout, of which the examples are there too. The computer has petrel and kubectl installed.
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
 	s := &site{machines: map[string]*machine{}}
