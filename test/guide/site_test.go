@@ -88,7 +88,7 @@ func (s *site) objects() string {
 }
 
 // settled returns the objects once nothing of them is being deleted any more, so that a page does not begin with what the one before it has
-// deleted: an owner goes before what it owns, and a pod after its grace.
+// deleted. An owner goes before what it owns, and a pod after its grace.
 func (s *site) settled(t *testing.T) string {
 	last, same := s.objects(), 0
 	if last == "" {
