@@ -2,7 +2,6 @@ package ctrd
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
@@ -231,22 +228,9 @@ func TestRoomForMessages(t *testing.T) {
 // hostileImage is an image in which /etc/passwd is a FIFO, or a link.
 func hostileImage(t *testing.T, ref, link string) io.Reader {
 	t.Helper()
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
 	h := tar.Header{Name: "etc/passwd", Typeflag: tar.TypeFifo, Mode: 0o644}
 	if link != "" {
 		h.Typeflag, h.Linkname = tar.TypeSymlink, link
 	}
-	if err := errors.Join(w.WriteHeader(&h), w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(runtimetest.Busybox(t), l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return runtimetest.Tar(t, ref, img)
+	return runtimetest.Tar(t, ref, runtimetest.WithEntry(t, runtimetest.Busybox(t), h, nil))
 }

@@ -2,15 +2,16 @@ package ctrd
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log"
 	"log/slog"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -46,28 +47,12 @@ func dirs(t *testing.T) (data, run string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		unmountBelow(t, run)
-		if err := os.RemoveAll(run); err != nil {
+		// Containers that containerd has lost, or a test that has failed, leave mounts.
+		if err := errors.Join(mount.UnmountRecursive(run, unix.MNT_DETACH), os.RemoveAll(run)); err != nil {
 			t.Error(err)
 		}
 	})
 	return data, run
-}
-
-// unmountBelow detaches what containers that containerd has lost, or a test that has failed, leave mounted.
-func unmountBelow(t *testing.T, dir string) {
-	t.Helper()
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range slices.Backward(strings.Split(string(b), "\n")) { // what is mounted last goes first
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
-			if err := unix.Unmount(f[4], unix.MNT_DETACH); err != nil {
-				t.Errorf("unmount %s: %v", f[4], err)
-			}
-		}
-	}
 }
 
 // open opens a runtime with a private containerd; the returned function ends its Run without stopping containerd.

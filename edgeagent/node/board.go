@@ -13,12 +13,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// A board is hot from hotFrom on, in thousandths of a degree, and until it is below hotUntil: a Raspberry Pi slows down at the
-// first, and others are not far from it.
-const (
-	hotFrom  = 80_000
-	hotUntil = 75_000
-)
+// hotUntil is the temperature, in thousandths of a degree, below which a board that was at board.Hot no longer counts as hot.
+const hotUntil = 75_000
 
 // boardCalm is how long a fault of the board must be over before its condition is. Voltages and temperatures come and go with the
 // load, and each change is a write on the hub's card.
@@ -66,11 +62,11 @@ func (n *Node) boardConditions(now time.Time, set setter) {
 		}
 	}
 	if milli, _, ok := board.Temperature(n.root); ok {
-		hot := milli >= hotFrom || milli >= hotUntil && n.isTrue(kube.TemperatureCondition)
+		hot := milli >= board.Hot || milli >= hotUntil && kube.IsConditionTrue(n.conditions, kube.TemperatureCondition)
 		if n.lasting(kube.TemperatureCondition, now, hot, boardCalm) {
-			set(kube.TemperatureCondition, true, "Hot", fmt.Sprintf("the board was at %d °C or more in the last minutes: cool it", hotFrom/1000))
+			set(kube.TemperatureCondition, true, "Hot", fmt.Sprintf("the board was at %d °C or more in the last minutes: cool it", board.Hot/1000))
 		} else {
-			set(kube.TemperatureCondition, false, "Cool", fmt.Sprintf("the board is below %d °C", hotFrom/1000))
+			set(kube.TemperatureCondition, false, "Cool", fmt.Sprintf("the board is below %d °C", board.Hot/1000))
 		}
 	} else {
 		keep(kube.TemperatureCondition)
@@ -107,12 +103,6 @@ func setWear(list []board.Wear, set setter) {
 	} else {
 		set(kube.WearCondition, false, "NotWorn", message)
 	}
-}
-
-// isTrue reports whether a condition was true when it was last set. The caller holds mu.
-func (n *Node) isTrue(kind corev1.NodeConditionType) bool {
-	c := kube.FindCondition(n.conditions, kind)
-	return c != nil && c.Status == corev1.ConditionTrue
 }
 
 // lasting reports whether something is so, or was within calm. The caller holds mu.

@@ -39,15 +39,17 @@ func waitsFor(pod *corev1.Pod, image string) bool {
 	if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return false
 	}
-	mounted := slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Image != nil && v.Image.Reference == image })
 	states := map[string]corev1.ContainerState{}
 	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
 		states[c.Name] = c.State
 	}
-	waits := func(name, own string) bool {
-		s := states[name]
-		return (own == image || mounted) && s.Running == nil && s.Terminated == nil && (s.Waiting == nil || s.Waiting.Reason != "CrashLoopBackOff")
+	needs := func(c *corev1.Container) bool {
+		return c.Image == image || slices.ContainsFunc(kube.ImageVolumes(pod, c), func(v *corev1.Volume) bool { return v.Image.Reference == image })
 	}
-	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool { return waits(c.Name, c.Image) }) ||
-		slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return waits(c.Name, c.Image) })
+	waits := func(c corev1.Container) bool {
+		s := states[c.Name]
+		return needs(&c) && s.Running == nil && s.Terminated == nil && (s.Waiting == nil || s.Waiting.Reason != "CrashLoopBackOff")
+	}
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), waits) ||
+		slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return waits(corev1.Container(c.EphemeralContainerCommon)) })
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -23,20 +24,9 @@ func (m *Manager) Images() []string {
 
 // ImagesOf are the images that a pod names, for its containers and as volumes.
 func ImagesOf(pod *corev1.Pod) []string {
-	var out []string
-	for i := range pod.Spec.InitContainers {
-		out = append(out, pod.Spec.InitContainers[i].Image)
-	}
-	for i := range pod.Spec.Containers {
-		out = append(out, pod.Spec.Containers[i].Image)
-	}
+	out := kube.PodImages(pod)
 	for i := range pod.Spec.EphemeralContainers {
 		out = append(out, pod.Spec.EphemeralContainers[i].Image)
-	}
-	for i := range pod.Spec.Volumes {
-		if v := pod.Spec.Volumes[i].Image; v != nil {
-			out = append(out, v.Reference)
-		}
 	}
 	return out
 }

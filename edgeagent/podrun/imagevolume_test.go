@@ -76,10 +76,10 @@ func TestImageVolumes(t *testing.T) {
 		away.Store("present:1", fmt.Errorf("%w: no route", cruntime.ErrUnreachable))
 		n.apply(true, mounting("here", "present:1", ""), mounting("comes", "new:1", corev1.PullAlways), mounting("offline", "present:1", corev1.PullAlways),
 			mounting("never", "absent:1", corev1.PullNever), mounting("missing", "missing:1", ""), mounting("misnamed", "Not A Name", ""))
-		for _, uid := range []string{"here", "comes", "offline"} {
+		for uid, image := range map[string]string{"here": "present:1", "comes": "new:1", "offline": "present:1"} {
 			n.want(uid, "Running main#0 running")
-			if !at.has(uid+"/data="+map[string]string{"comes": "new:1"}[uid]) && !at.has(uid+"/data=present:1") {
-				t.Errorf("%s is not mounted: %v", uid, at.list)
+			if !at.has(uid + "/data=" + image) {
+				t.Errorf("%s of %s is not mounted: %v", image, uid, at.list)
 			}
 		}
 		n.want("never", "Pending main#0 ErrImageNeverPull")

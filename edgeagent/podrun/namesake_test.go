@@ -9,7 +9,7 @@ import (
 )
 
 // TestForcedDeletionKeepsOneOfAName has the hub delete a pod by force and make another one of its name for the same node, as a StatefulSet
-// does: the later one starts when the earlier one has ended with its grace, not beside it, and an event says what it waits for.
+// does. The later one starts when the earlier one has ended with its grace, not beside it, and an event names what it waits for.
 func TestForcedDeletionKeepsOneOfAName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

@@ -40,7 +40,7 @@ type worker struct {
 	active    time.Time                     // the pod counts as active from then on; zero: not known yet
 	wanted    bool                          // the pod has been in the set in this life of the agent, so its absence means something
 
-	announced bool // an event says that it waits for an earlier pod of its name
+	announced bool // an event that it waits for an earlier pod of its name has been recorded
 
 	allocation  resize.Allocation // none: the node has not let the pod in yet
 	allocated   *corev1.Pod       // allocatedOf with the allocation; nil: nothing is allocated yet

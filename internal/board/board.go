@@ -4,6 +4,7 @@
 package board
 
 import (
+	"cmp"
 	"io/fs"
 	"slices"
 	"strings"
@@ -114,19 +115,12 @@ func MAC(root fs.FS) string {
 			continue
 		}
 		if _, err := fs.Stat(root, dir+"/phy80211"); err == nil {
-			wireless = keepFirst(wireless, mac)
+			wireless = cmp.Or(wireless, mac)
 		} else {
-			wired = keepFirst(wired, mac)
+			wired = cmp.Or(wired, mac)
 		}
 	}
-	return keepFirst(wired, wireless)
-}
-
-func keepFirst(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+	return cmp.Or(wired, wireless)
 }
 
 // Hostname returns the machine's host name as its kernel has it, in small letters.

@@ -79,6 +79,9 @@ func Slowed(root fs.FS) (slowed, measured bool) {
 	return slowed, measured
 }
 
+// Hot is the temperature, in thousandths of a degree Celsius, from which a Raspberry Pi slows down; other boards are not far from it.
+const Hot = 80_000
+
 // Temperature returns what the hottest sensor shows, in thousandths of a degree Celsius, and which it is; ok is false when the
 // machine has none.
 func Temperature(root fs.FS) (milli int, sensor string, ok bool) {

@@ -9,7 +9,7 @@ import (
 // Sync is whether something keeps the machine's clock right.
 type Sync int
 
-// Unknown is for machines that cannot be asked.
+// SyncUnknown is for machines that cannot be asked.
 const (
 	SyncUnknown Sync = iota
 	Synced

@@ -17,9 +17,6 @@ const (
 	littleFree = 2048 * mebi
 )
 
-// hot is the temperature in thousandths of a degree from which a Raspberry Pi slows down; other boards are not far from it.
-const hot = 80_000
-
 // model reports which machine this is. It finds nothing wrong: others in the table are read with it in mind.
 func model(m Machine) Finding {
 	if model := board.Model(m.Root); model != "" {
@@ -115,7 +112,7 @@ func temperature(m Machine) Finding {
 		return Finding{Result: OK, What: "no sensor"}
 	}
 	f := Finding{Result: OK, What: strings.TrimSpace(fmt.Sprintf("%d °C %s", milli/1000, sensor))}
-	if milli >= hot {
+	if milli >= board.Hot {
 		f.Result, f.Do = Warn, "cool it: a board that is this hot is slow"
 	}
 	return f

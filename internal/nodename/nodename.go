@@ -1,6 +1,6 @@
-// Package nodename makes the names of a fleet's nodes from one pattern, so that the same card or the same settings serve every
-// board: pi-{serial} is pi-10000000a1b2c3d4 on one of them. The agent makes the name; the hub, which cannot see the board, checks
-// that a name has the pattern's form.
+// Package nodename makes the names of a fleet's nodes from one pattern, such as pi-{serial}, so that the same card or the same
+// settings serve every board. The agent makes the name, pi-10000000a1b2c3d4 on one board; the hub, which cannot see the board,
+// checks that a name has the pattern's form.
 package nodename
 
 import (
@@ -65,7 +65,7 @@ func (p Pattern) Check() error {
 	if len(p) > maxPattern {
 		return fmt.Errorf("node name %.40q…: %d bytes are too many, %d are the most", string(p), len(p), maxPattern)
 	}
-	example, err := p.fill(func(string) (string, error) { return "x", nil })
+	example, err := p.fill(asIs, func(string) (string, error) { return "x", nil })
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,11 @@ func (p Pattern) Check() error {
 	return nil
 }
 
-// fill puts values in the place of fields.
-func (p Pattern) fill(value func(name string) (string, error)) (string, error) {
+// asIs is for fill, where the text between fields stays what it is.
+func asIs(text string) string { return text }
+
+// fill puts values in the place of fields, and what literal makes of it in the place of each text between them.
+func (p Pattern) fill(literal func(text string) string, value func(field string) (string, error)) (string, error) {
 	var out strings.Builder
 	rest := string(p)
 	for {
@@ -84,7 +87,7 @@ func (p Pattern) fill(value func(name string) (string, error)) (string, error) {
 		if strings.Contains(before, "}") {
 			return "", fmt.Errorf("node name %q: a } without a {; fields are %s", string(p), fieldNames)
 		}
-		out.WriteString(before)
+		out.WriteString(literal(before))
 		if !found {
 			return out.String(), nil
 		}
@@ -112,7 +115,7 @@ func (p Pattern) Name(root fs.FS) (string, error) {
 	if err := p.Check(); err != nil {
 		return "", err
 	}
-	name, err := p.fill(func(f string) (string, error) {
+	name, err := p.fill(asIs, func(f string) (string, error) {
 		if v := fields[f].value(root); v != "" {
 			return v, nil
 		}
@@ -132,23 +135,10 @@ func (p Pattern) Name(root fs.FS) (string, error) {
 
 // Matches reports whether the pattern can have made the name.
 func (p Pattern) Matches(name string) bool {
-	var form strings.Builder
-	form.WriteString("^")
-	rest := string(p)
-	for {
-		before, after, found := strings.Cut(rest, "{")
-		form.WriteString(regexp.QuoteMeta(before))
-		if !found {
-			break
-		}
-		f, behind, _ := strings.Cut(after, "}")
-		known, ok := fields[f]
-		if !ok {
-			return false
-		}
-		form.WriteString("(" + known.form + ")")
-		rest = behind
+	form, err := p.fill(regexp.QuoteMeta, func(f string) (string, error) { return "(" + fields[f].form + ")", nil })
+	if err != nil {
+		return false
 	}
-	re, err := regexp.Compile(form.String() + "$")
+	re, err := regexp.Compile("^" + form + "$")
 	return err == nil && len(name) <= maxName && re.MatchString(name)
 }

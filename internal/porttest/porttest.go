@@ -7,14 +7,14 @@ import (
 	"sync/atomic"
 )
 
-// given counts the addresses that this process has been given; grows only.
-var given atomic.Uint32
+// allocated counts the addresses that this process has returned; grows only.
+var allocated atomic.Uint32
 
 // Address returns an address, host and port, for a program of a test to listen at, also again after an end. A port that was found
-// free may be taken the next moment, be it as the near end of a connection. So each process has a host of its own, made of its
-// id: the kernel answers for all of 127.0.0.0/8, and listeners and connections of others are at 127.0.0.1. Ports are below
-// those that the kernel gives to connections.
+// free may be taken the next moment, even as the near end of a connection. So each process has a host of its own, made of its id,
+// which works because the kernel answers for all of 127.0.0.0/8, while listeners and connections of others are at 127.0.0.1. Ports
+// are below those that the kernel gives to connections.
 func Address() string {
 	pid := os.Getpid()
-	return fmt.Sprintf("127.%d.%d.%d:%d", 1+pid>>16&0x3f, pid>>8&0xff, pid&0xff, 20000+given.Add(1)%10000)
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+pid>>16&0x3f, pid>>8&0xff, pid&0xff, 20000+allocated.Add(1)%10000)
 }

@@ -136,7 +136,6 @@ func commandFlags(t *testing.T, reference string) map[string][]string {
 			}
 			flags[of] = append(flags[of], "")
 		}
-		// Parts of a command's name are commands too: token of token create.
 		if m := flag.FindStringSubmatch(line); m != nil {
 			flags[of] = append(flags[of], "--"+m[3])
 			if m[1] != "" {

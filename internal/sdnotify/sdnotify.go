@@ -23,7 +23,7 @@ type Notifier struct {
 }
 
 // FromEnv returns the notifier that systemd asks for in the environment, nil when it asks for none. It takes the variables out of the
-// environment: a child that reported in this process' name would be believed where NotifyAccess is all.
+// environment, because a child that reported in this process' name would be believed where NotifyAccess is all.
 func FromEnv() *Notifier {
 	socket, usec, pid := os.Getenv("NOTIFY_SOCKET"), os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {

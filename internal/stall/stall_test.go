@@ -10,7 +10,6 @@ import (
 // TestStuck checks that only a round that goes on counts, and from its own beginning.
 func TestStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		start = time.Now() // of the bubble
 		w := Work{Name: "pods"}
 		stuck := func(want bool) {
 			t.Helper()

@@ -2,9 +2,7 @@ package boards
 
 import (
 	"archive/tar"
-	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +14,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/test/harness"
 )
 
@@ -34,39 +32,11 @@ func podImage(t *testing.T, arch string) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	if err := w.WriteHeader(&tar.Header{Name: "pod", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))}); err != nil {
+	img := runtimetest.WithEntry(t, empty.Image, tar.Header{Name: "pod", Typeflag: tar.TypeReg, Mode: 0o755}, program)
+	if img, err = mutate.Config(img, v1.Config{Entrypoint: []string{"/pod"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write(program); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(empty.Image, l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err = mutate.ConfigFile(img, &v1.ConfigFile{OS: "linux", Architecture: arch, Config: v1.Config{Entrypoint: []string{"/pod"}}, RootFS: rootFS(t, img)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
-
-func rootFS(t *testing.T, img v1.Image) v1.RootFS {
-	t.Helper()
-	c, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c.RootFS
+	return runtimetest.Built(t, img, arch)
 }
 
 // deployment is a Deployment of an image. Its pods stay on a node that is out of reach, as those of a board have to.

@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/test/harness"
 )
@@ -21,9 +19,7 @@ import (
 // its Service leads to it only while the condition is True. A node that starts anew without the hub keeps the last it was sent.
 func TestReadinessGates(t *testing.T) {
 	harness.Long(t)
-	ms := harness.LAN(t, "gates", 2)
-	h := harness.StartHub(t, ms[0])
-	h.Images = map[string]v1.Image{"petrel.local/box:v1": runtimetest.Busybox(t)}
+	ms, h := startBox(t, "gates", 2)
 	edge := h.Join(ms[1], "edge")
 	h.Apply(`
 apiVersion: apps/v1

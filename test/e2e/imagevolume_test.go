@@ -18,9 +18,7 @@ import (
 // name by then. After a power cut, without the hub and the registry, each has its own content again.
 func TestImageVolumes(t *testing.T) {
 	harness.Long(t)
-	ms := harness.LAN(t, "imagevol", 2)
-	h := harness.StartHub(t, ms[0])
-	h.Images = map[string]v1.Image{"petrel.local/box:v1": runtimetest.Busybox(t)}
+	ms, h := startBox(t, "imagevol", 2)
 	host, push := harness.StartRegistry(t, ms[0])
 	edge := h.Join(ms[1], "edge", "--plain-http-registry", host)
 	data := func(text string) v1.Image {

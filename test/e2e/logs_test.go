@@ -12,7 +12,8 @@ import (
 	"petrel.dev/petrel/test/harness"
 )
 
-// The logs of pods on two nodes as one, by time; while it is followed a pod comes, and a node goes dark and comes back.
+// TestLogsOfAllNodes reads the logs of pods on two nodes as one, by time. While it is followed a pod comes, and a node goes dark and
+// comes back.
 func TestLogsOfAllNodes(t *testing.T) {
 	ms := harness.LAN(t, "logs", 3)
 	h := harness.StartHub(t, ms[0])
@@ -93,10 +94,10 @@ func TestLogsOfAllNodes(t *testing.T) {
 		t.Errorf("a line is printed %d times", n)
 	}
 	f.Stop(syscall.SIGINT)
+	err = <-f.Done
+	f.Done <- err // for the test's end
 	var exit *exec.ExitError
-	if err := <-f.Done; !errors.As(err, &exit) || exit.ExitCode() != 130 {
+	if !errors.As(err, &exit) || exit.ExitCode() != 130 {
 		t.Errorf("after Ctrl-C: %v", err)
-	} else {
-		f.Done <- err
 	}
 }

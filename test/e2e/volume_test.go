@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
-	"petrel.dev/petrel/edgeagent/cruntime/runtimetest"
 	"petrel.dev/petrel/test/harness"
 )
 
@@ -75,9 +72,8 @@ func (s *stored) gone(dir string) {
 }
 
 func startStored(t *testing.T, name string, nodes ...string) ([]harness.Machine, *stored) {
-	ms := harness.LAN(t, name, 1+len(nodes))
-	s := &stored{t: t, h: harness.StartHub(t, ms[0]), agents: map[string]*harness.Agent{}}
-	s.h.Images = map[string]v1.Image{"petrel.local/box:v1": runtimetest.Busybox(t)}
+	ms, h := startBox(t, name, 1+len(nodes))
+	s := &stored{t: t, h: h, agents: map[string]*harness.Agent{}}
 	for i, n := range nodes {
 		s.agents[n] = s.h.Join(ms[i+1], n)
 	}

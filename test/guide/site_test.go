@@ -18,8 +18,7 @@ type site struct {
 }
 
 // newSite makes the machines, switched on. Each has the file petrel in its home directory, as after a download, and in bin, as after a
-// build in a checkout, of which the examples are there too; the computer has
-// petrel and kubectl installed.
+// build in a checkout, of which the examples are there too. The computer has petrel and kubectl installed.
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
 	s := &site{machines: map[string]*machine{}}
@@ -89,7 +88,7 @@ func (s *site) objects() string {
 }
 
 // settled returns the objects once nothing of them is being deleted any more, so that a page does not begin with what the one before it has
-// deleted: an owner goes before what it owns, and a pod after its grace.
+// deleted. An owner goes before what it owns, and a pod after its grace.
 func (s *site) settled(t *testing.T) string {
 	last, same := s.objects(), 0
 	if last == "" {

@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A hub is killed again and again while a Job runs to its completions: each is counted once, none is run in vain, and no pod keeps the
-// finalizer that guards its counting.
+// TestJobCountsOverKills kills a hub again and again while a Job runs to its completions. Each is counted once, none is run in vain,
+// and no pod keeps the finalizer that guards its counting.
 func TestJobCountsOverKills(t *testing.T) {
 	h := startHub(t)
 	f := startFleet(t, h, 10)

@@ -2,11 +2,9 @@ package hostile
 
 import (
 	"archive/tar"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"strings"
 	"syscall"
@@ -14,8 +12,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -41,20 +37,7 @@ func podNode(t *testing.T, name string, args ...string) (*harness.Hub, *harness.
 // withPipe is an image with a FIFO in the place of its users.
 func withPipe(t *testing.T) v1.Image {
 	t.Helper()
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "etc/passwd", Typeflag: tar.TypeFifo, Mode: 0o644}), w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(runtimetest.Busybox(t), l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
+	return runtimetest.WithEntry(t, runtimetest.Busybox(t), tar.Header{Name: "etc/passwd", Typeflag: tar.TypeFifo, Mode: 0o644}, nil)
 }
 
 // shellPod makes a pod that runs a script.

@@ -59,14 +59,7 @@ func Busybox(t testing.TB) v1.Image {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	img := withLayer(t, empty.Image, buf.Bytes())
 	cfg, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
@@ -86,18 +79,31 @@ func Busybox(t testing.TB) v1.Image {
 // WithFile is an image with one more layer, which has a file.
 func WithFile(t testing.TB, img v1.Image, path, content string) v1.Image {
 	t.Helper()
+	return WithEntry(t, img, tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644}, []byte(content))
+}
+
+// WithEntry is an image with one more layer, which has one entry: a program, a link, a FIFO.
+func WithEntry(t testing.TB, img v1.Image, h tar.Header, content []byte) v1.Image {
+	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	if err := w.WriteHeader(&tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
+	h.Size = int64(len(content))
+	if err := w.WriteHeader(&h); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(w, content); err != nil {
+	if _, err := w.Write(content); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	return withLayer(t, img, buf.Bytes())
+}
+
+// withLayer is an image with one more layer, of an archive.
+func withLayer(t testing.TB, img v1.Image, archive []byte) v1.Image {
+	t.Helper()
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ type Failure struct {
 // Fetch finds or pulls an image. It returns no Failure when ctx has ended: the image is not wanted any more.
 func (p *Puller) Fetch(ctx context.Context, r Request) Failure {
 	image := r.Image
-	_, missing := p.runtime(r).Image(ctx, image)
+	_, missing := p.runtime(r.Mount).Image(ctx, image)
 	policy := Policy(image, r.Policy)
 	switch {
 	case errors.Is(missing, cruntime.ErrConfig):
@@ -121,13 +121,13 @@ func (p *Puller) Fetch(ctx context.Context, r Request) Failure {
 
 // Here reports whether an image is on the node, for a container or, with mount, as a volume.
 func (p *Puller) Here(ctx context.Context, image string, mount bool) bool {
-	_, err := p.runtime(Request{Mount: mount}).Image(ctx, image)
+	_, err := p.runtime(mount).Image(ctx, image)
 	return err == nil
 }
 
-// runtime returns what has the image for its purpose.
-func (p *Puller) runtime(r Request) Runtime {
-	if r.Mount {
+// runtime returns what has images for a container or, with mount, as volumes.
+func (p *Puller) runtime(mount bool) Runtime {
+	if mount {
 		return p.mount
 	}
 	return p.run
@@ -173,7 +173,7 @@ func (p *Puller) fromRegistry(ctx context.Context, r Request, present bool) erro
 	}
 	r.Event(corev1.EventTypeNormal, "Pulling", "Pulling image %q", image)
 	begin := p.now()
-	img, err := p.runtime(r).Pull(ctx, image, credentials(r.Pod, image, r.Secrets))
+	img, err := p.runtime(r.Mount).Pull(ctx, image, credentials(r.Pod, image, r.Secrets))
 	if errors.Is(err, cruntime.ErrUnreachable) {
 		p.away.note(registryOf(image), p.now())
 	}
