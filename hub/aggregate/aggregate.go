@@ -290,12 +290,9 @@ func (a *Aggregator) look(ctx context.Context, svc *apiregistrationv1.APIService
 
 // readResources reads what a server serves. Two bytes of the document may become a resource of several hundred.
 func readResources(body io.Reader) ([]metav1.APIResource, error) {
-	text, err := io.ReadAll(io.LimitReader(body, maxDiscovery+1))
+	text, err := readDocument(body, maxDiscovery)
 	if err != nil {
 		return nil, err
-	}
-	if len(text) > maxDiscovery {
-		return nil, fmt.Errorf("the document has more than %d bytes", maxDiscovery)
 	}
 	var list metav1.APIResourceList
 	if n, err := weight.JSON(text, weight.ShapeOf(&list), maxResources); err != nil || n > maxResources {

@@ -51,12 +51,17 @@ func (a *Aggregator) Document(ctx context.Context, svc *apiregistrationv1.APISer
 	case resp.StatusCode != http.StatusOK:
 		return nil, "", fmt.Errorf("get %s: the server answered %s", u, resp.Status)
 	}
-	doc, err = io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
-	if err == nil && len(doc) > maxDocument {
-		err = fmt.Errorf("the document has more than %d bytes", maxDocument)
-	}
-	if err != nil {
+	if doc, err = readDocument(resp.Body, maxDocument); err != nil {
 		return nil, "", fmt.Errorf("get %s: %w", u, err)
 	}
 	return doc, resp.Header.Get("ETag"), nil
+}
+
+// readDocument reads a document of at most limit bytes; more is an error.
+func readDocument(body io.Reader, limit int64) ([]byte, error) {
+	doc, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err == nil && int64(len(doc)) > limit {
+		return nil, fmt.Errorf("the document has more than %d bytes", limit)
+	}
+	return doc, err
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"petrel.dev/petrel/internal/memtest"
 )
 
 // endless writes text again and again, until nobody reads it.
@@ -20,15 +21,6 @@ func endless(w http.ResponseWriter, text string) {
 			return
 		}
 	}
-}
-
-// allocated returns how many MiB were allocated while f ran.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return (after.TotalAlloc - before.TotalAlloc) >> 20
 }
 
 // TestHostileDiscovery checks that a server whose list of resources does not end, is huge once it is decoded, or is none, is refused with
@@ -76,7 +68,7 @@ func TestHostileDiscovery(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b.hostile.Store(&c.answer)
 			var err error
-			if n := allocated(func() { err = a.Look(t.Context(), svc) }); n > 48 {
+			if n := memtest.Allocated(func() { err = a.Look(t.Context(), svc) }); n > 48 {
 				t.Errorf("%d MiB were allocated", n)
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -161,7 +153,7 @@ func TestEndlessAnswers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := allocated(func() {
+			n := memtest.Allocated(func() {
 				defer func() { _ = recover() }() // how a proxy ends an answer that has begun
 				a.Serve(w, req, documentReader, svc, func(err error) { t.Error(err) })
 			})

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/apiserver/listroom"
 	"petrel.dev/petrel/internal/fairqueue"
 )
 
@@ -99,8 +100,8 @@ type budgets struct {
 	yaml fairqueue.Queue
 	// decoded has room for what bodies take once they are decoded, in bytes as hub/weight estimates them.
 	decoded fairqueue.Queue
-	// built has room for lists that are in memory as a whole until they are written, in bytes of their JSON.
-	built fairqueue.Queue
+	// lists has room for lists that are in memory as a whole until they are written.
+	lists *listroom.Room
 }
 
 // newBudgets returns the budgets of limits, which must have their defaults filled in.
@@ -111,7 +112,7 @@ func newBudgets(l Limits) *budgets {
 		streams: newQuota("streams", l.Streams),
 		bodies:  newQuota("bytes of request bodies", l.BodyBytes),
 		decoded: fairqueue.Queue{Room: allDecoded, Each: maxDecoded},
-		built:   fairqueue.Queue{Room: allBuilt, Each: maxBuilt},
+		lists:   listroom.New(requestTimeout),
 	}
 }
 

@@ -35,6 +35,19 @@ func (x *exchange) list() {
 	x.writeList(out, res)
 }
 
+// readList reads a list. done must be called once it has been written.
+func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *registry.ListResult, done func(), err error) {
+	read := func() (*registry.ListResult, error) { return x.s.Verbs.List(x.ctx, x.t, opts) }
+	if !streamed(out) {
+		return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
+	}
+	res, err = read()
+	return res, func() {}, err
+}
+
+// streamed reports whether a list in a form is written item by item.
+func streamed(out media.Form) bool { return out.Media == media.JSON && !out.Pretty && out.As == "" }
+
 // writeList answers with a list. The common case streams the stored bytes; every other form is built first.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	gvk := x.t.Kind.GVK

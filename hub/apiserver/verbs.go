@@ -198,12 +198,14 @@ func (x *exchange) deleteCollection(out media.Form, body []byte) {
 		x.fail(err)
 		return
 	}
-	done, err := x.buildTurn(builtSize(out, res)) // what has been deleted cannot be read again
-	if err != nil {
-		x.fail(err)
-		return
+	if !streamed(out) {
+		done, err := x.s.budgets.lists.Enter(x.ctx, x.user.Name, res)
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		defer done()
 	}
-	defer done()
 	x.writeList(out, res)
 }
 

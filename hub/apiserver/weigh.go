@@ -1,15 +1,12 @@
 package apiserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/apiserver/media"
-	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/weight"
 )
 
@@ -58,63 +55,4 @@ func (x *exchange) unweigh() {
 		x.room()
 		x.room = nil
 	}
-}
-
-// Bounds of the lists that are built before they are written, in bytes of their JSON: in other forms than plain JSON, which is written
-// item by item. One that is larger than its user's share has the whole share.
-const (
-	maxBuilt   = 16 << 20 // of one user
-	allBuilt   = 48 << 20 // of all
-	smallBuilt = 64 << 10 // is not counted
-)
-
-// readList reads a list. One that is built before it is written waits for its turn, and is read again then: what waits holds none of it.
-// done must be called when it has been written.
-func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *registry.ListResult, done func(), err error) {
-	if res, err = x.s.Verbs.List(x.ctx, x.t, opts); err != nil {
-		return nil, nil, err
-	}
-	n := builtSize(out, res)
-	if n == 0 {
-		return res, func() {}, nil
-	}
-	done, ok := x.s.budgets.built.TryN(x.user.Name, n)
-	if ok {
-		return res, done, nil
-	}
-	if done, err = x.buildTurn(n); err != nil {
-		return nil, nil, err
-	}
-	if res, err = x.s.Verbs.List(x.ctx, x.t, opts); err != nil {
-		done()
-	}
-	return res, done, err
-}
-
-// builtSize returns the bytes that res counts in the budget of lists that are built.
-func builtSize(out media.Form, res *registry.ListResult) (n int64) {
-	if out.Media == media.JSON && !out.Pretty && out.As == "" {
-		return 0
-	}
-	for _, item := range res.Items {
-		n += int64(len(item))
-	}
-	if n < smallBuilt {
-		return 0
-	}
-	return n
-}
-
-// buildTurn waits until a list of n bytes may be built. done must be called when it has been written.
-func (x *exchange) buildTurn(n int64) (done func(), err error) {
-	if n == 0 {
-		return func() {}, nil
-	}
-	ctx, cancel := context.WithTimeout(x.ctx, requestTimeout)
-	defer cancel()
-	done, err = x.s.budgets.built.AcquireN(ctx, x.user.Name, n)
-	if err != nil {
-		return nil, tooMany("too many large lists at once; ask for fewer objects at a time (limit), or for JSON")
-	}
-	return done, nil
 }

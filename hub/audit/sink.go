@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -33,8 +32,10 @@ type sink struct {
 	queue chan []byte         // has room for as many lines as room lets in
 
 	counts   counts
-	dropped  atomic.Uint64 // events since the last report
-	reported time.Time     // when the last report was; owned by run
+	reported struct { // owned by run
+		at      time.Time // when the last report was
+		dropped uint64    // counts.dropped, at that time
+	}
 }
 
 func openSink(cfg Config, log *slog.Logger) (*sink, error) {
@@ -52,24 +53,18 @@ func (s *sink) record(e *auditv1.Event) {
 	s.counts.events.Add(1)
 	text, err := line(e)
 	if err != nil || weight(text) > queueBytes {
-		s.drop(1)
+		s.counts.dropped.Add(1)
 		return
 	}
 	if !s.room.TryAcquire(weight(text)) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience) // not the request's: it may have ended
 		defer cancel()
 		if s.room.Acquire(ctx, weight(text)) != nil {
-			s.drop(1)
+			s.counts.dropped.Add(1)
 			return
 		}
 	}
 	s.queue <- text
-}
-
-// drop counts events that are not written.
-func (s *sink) drop(n uint64) {
-	s.dropped.Add(n)
-	s.counts.dropped.Add(n)
 }
 
 // run writes until ctx ends, and then what is still in the queue.
@@ -104,24 +99,26 @@ func (s *sink) write(first []byte) {
 		}
 	}
 	n, err := s.file.write(batch)
-	s.room.Release(weights)
 	if err != nil {
 		lines -= uint64(bytes.Count(batch[:n], []byte("\n"))) // those before the disk was full are there
-		s.drop(lines)
+		s.counts.dropped.Add(lines)
 		s.log.Debug("audit events could not be written", "events", lines, "error", err)
 	}
+	s.room.Release(weights) // when all is counted
 	s.report(false)
 }
 
 // report logs how many events were dropped, at most once in a while.
 func (s *sink) report(last bool) {
-	if s.dropped.Load() == 0 || !last && time.Since(s.reported) < reportPause {
+	dropped := s.counts.dropped.Load()
+	events := dropped - s.reported.dropped
+	if events == 0 || !last && time.Since(s.reported.at) < reportPause {
 		return
 	}
-	s.reported = time.Now()
+	s.reported.at, s.reported.dropped = time.Now(), dropped
 	err := s.file.failure
 	if err == nil {
 		err = errors.New("requests came faster than they could be written")
 	}
-	s.log.Error("audit events were dropped", "events", s.dropped.Swap(0), "error", fmt.Errorf("audit log: %w", err))
+	s.log.Error("audit events were dropped", "events", events, "error", fmt.Errorf("audit log: %w", err))
 }

@@ -11,6 +11,8 @@
 // Lists that share their elements cost little to make, and are exponentially large for what writes them out: what counts the size of
 // arguments counts each element as often as it is there, and so does the bound of the fields that a mutating policy makes.
 //
+// What has been compiled takes memory too, as long as it is kept: Kept keeps it while there is room in a Budget.
+//
 // Kubernetes' libraries, those of custom kinds too, derive every environment from one that the process has once. Install adds the
 // bound to that one; nothing that compiles expressions can be without it.
 package celbound

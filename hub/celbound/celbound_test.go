@@ -3,7 +3,6 @@ package celbound
 import (
 	"fmt"
 	"math"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -13,6 +12,8 @@ import (
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 	celcost "k8s.io/apiserver/pkg/cel/library"
+
+	"petrel.dev/petrel/internal/memtest"
 )
 
 // variables declares those of the tests' expressions.
@@ -75,14 +76,13 @@ func TestBounds(t *testing.T) {
 				long = "a"
 			}
 			input := map[string]any{"text": long, "items": []string{strings.Repeat("a", 500_000)}}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			v, _, err := evaluate(t, Install(), test.expression, input)
-			runtime.ReadMemStats(&after)
+			var v ref.Val
+			var err error
+			n := memtest.Allocated(func() { v, _, err = evaluate(t, Install(), test.expression, input) })
 			if err == nil || !strings.HasPrefix(err.Error(), "operation cancelled: ") || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("%v, %v", v, err)
 			}
-			if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 512 {
+			if n > 512 {
 				t.Errorf("%d MiB were allocated", n)
 			}
 		})

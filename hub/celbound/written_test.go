@@ -8,10 +8,8 @@ import (
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types/ref"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
 	"k8s.io/apiserver/pkg/cel/environment"
-	celcost "k8s.io/apiserver/pkg/cel/library"
 	"k8s.io/apiserver/pkg/cel/mutation"
 )
 
@@ -23,16 +21,7 @@ func mutated(t *testing.T, expression string) ref.Val {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := set.StoredExpressionsEnv()
-	ast, issues := env.Compile(expression)
-	if issues.Err() != nil {
-		t.Fatal(issues.Err())
-	}
-	program, err := env.Program(ast, cel.CostLimit(celconfig.PerCallLimit), cel.CostTracking(&celcost.CostEstimator{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, _, err := program.Eval(map[string]any{})
+	v, _, err := evaluate(t, set, expression, map[string]any{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package control_test
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,7 +18,6 @@ import (
 	"petrel.dev/petrel/hub/control/controltest"
 	"petrel.dev/petrel/hub/control/disruption"
 	"petrel.dev/petrel/hub/control/disruption/budget"
-	"petrel.dev/petrel/hub/control/node"
 	"petrel.dev/petrel/internal/kube"
 )
 
@@ -29,22 +27,12 @@ import (
 func TestDarkNodesSpendTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, log := controltest.New(t), slog.New(slog.DiscardHandler)
-		presence := &switched{on: map[string]bool{}, seen: map[string]time.Time{}}
-		nodes, err := node.New(node.Config{Log: log, Client: c, Events: &controltest.Events{}, Presence: presence, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range []runner{nodes, disruption.New(disruption.Config{Log: log, Client: c, Events: &controltest.Events{}})} {
-			go func() { _ = r.Run(t.Context()) }()
-		}
-		synctest.Wait()
+		presence := watched(t, c, disruption.New(disruption.Config{Log: log, Client: c, Events: &controltest.Events{}}))
 		for i := range 3 {
-			n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("n", i)}}
-			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-			presence.set(true, n.Name)
-			c.Put(n)
+			name := fmt.Sprint("n", i)
+			presence.join(c, name)
 			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", i), UID: types.UID(fmt.Sprint("p", i)), Labels: map[string]string{"app": "web"},
-				Annotations: map[string]string{kube.AutonomyAnnotation: "forever"}}, Spec: corev1.PodSpec{NodeName: n.Name}}
+				Annotations: map[string]string{kube.AutonomyAnnotation: "forever"}}, Spec: corev1.PodSpec{NodeName: name}}
 			p.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
 			c.Put(p)
 		}

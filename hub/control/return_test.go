@@ -61,28 +61,39 @@ func (s *switched) set(on bool, nodes ...string) {
 	}
 }
 
+// watched runs the node controller and another one on c, in a bubble of synctest, until the test ends.
+func watched(t *testing.T, c *controltest.Client, other runner) *switched {
+	s := &switched{on: map[string]bool{}, seen: map[string]time.Time{}}
+	nodes, err := node.New(node.Config{Log: slog.New(slog.DiscardHandler), Client: c, Events: &controltest.Events{}, Presence: s, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []runner{nodes, other} {
+		go func() { _ = r.Run(t.Context()) }()
+	}
+	synctest.Wait()
+	return s
+}
+
+// join puts a Node that is ready and connected.
+func (s *switched) join(c *controltest.Client, name string) {
+	s.set(true, name)
+	c.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}})
+}
+
 // TestFleetReturnsDuringARollout has all nodes but one come back at once while a DaemonSet is being updated: their pods have run all the time, and the
 // update takes them one by one, as maxUnavailable wants.
 func TestFleetReturnsDuringARollout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, log := controltest.New(t), slog.New(slog.DiscardHandler)
-		presence := &switched{on: map[string]bool{}, seen: map[string]time.Time{}}
-		nodes, err := node.New(node.Config{Log: log, Client: c, Events: &controltest.Events{}, Presence: presence, PodCIDR: netip.MustParsePrefix("10.42.0.0/16")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range []runner{nodes, daemonset.New(daemonset.Config{Log: log, Client: c, Events: &controltest.Events{}})} {
-			go func() { _ = r.Run(t.Context()) }()
-		}
-		synctest.Wait()
+		presence := watched(t, c, daemonset.New(daemonset.Config{Log: log, Client: c, Events: &controltest.Events{}}))
 		var away []string
 		for i := range 20 {
-			n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("n", i)}}
-			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-			presence.set(true, n.Name)
-			c.Put(n)
+			name := fmt.Sprint("n", i)
+			presence.join(c, name)
 			if i > 0 {
-				away = append(away, n.Name)
+				away = append(away, name)
 			}
 		}
 		labels := map[string]string{"app": "agent"}

@@ -133,7 +133,7 @@ func (s *scale) value(composite bool) {
 	}
 }
 
-// Check refuses JSON of a webhook that would take more than Max bytes once it is decoded as of, or is nested too deep.
+// Check refuses JSON of another server that would take more than Max bytes once it is decoded as of, or is nested too deep.
 func Check(text []byte, of *Shape) error {
 	n, err := JSON(text, of, Max)
 	if err == nil && n > Max {

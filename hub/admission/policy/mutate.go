@@ -122,8 +122,8 @@ func (e *Evaluator) apply(ctx context.Context, set *Set, i *invocation, w *match
 	return failed, nil
 }
 
-// patch applies one mutation of a policy to the write, and reports whether it has changed the object. view may share its object with the
-// write: what it shows is another one afterwards.
+// patch applies one mutation of a policy to the write, and reports whether it has changed the object. view shows another object afterwards,
+// if it shares that of the write.
 func (e *Evaluator) patch(ctx context.Context, i *invocation, p patch.Patcher, w *match.Write, view *admission.VersionedAttributes, namespace *corev1.Namespace, authz authorizer.Authorizer) (changed bool, err error) {
 	next, err := p.Patch(ctx, patch.Request{
 		MatchedResource:     i.hit.Resource,

@@ -33,10 +33,7 @@ type part struct {
 // partOf returns the part of a server's document that is about the group-version of svc. What clients could not read is an error.
 func partOf(doc []byte, svc *apiregistrationv1.APIService) (part, error) {
 	shape := weight.ShapeOf(&spec.Swagger{})
-	if n, err := weight.JSON(doc, shape, weight.Max); err != nil || n > weight.Max {
-		if err == nil {
-			err = fmt.Errorf("the document of %d bytes would take more than %d bytes of memory", len(doc), weight.Max)
-		}
+	if err := weight.Check(doc, shape); err != nil {
 		return part{}, err
 	}
 	whole := &spec.Swagger{}

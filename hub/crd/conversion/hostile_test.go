@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"petrel.dev/petrel/hub/webhook"
+	"petrel.dev/petrel/internal/memtest"
 )
 
 // TestHostileConverters asks a webhook over HTTP that answers with anything but what it was asked for. Each answer is an error that names the
@@ -104,14 +104,12 @@ func TestHostileConverters(t *testing.T) {
 			original := thing("a", 1)
 			original.SetNamespace("n")
 			original.SetUID("u")
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, err := c.Convert(t.Context(), []*unstructured.Unstructured{original}, v2)
-			runtime.ReadMemStats(&after)
+			var err error
+			n := memtest.Allocated(func() { _, err = c.Convert(t.Context(), []*unstructured.Unstructured{original}, v2) })
 			if err == nil || !strings.Contains(err.Error(), s) || !strings.HasPrefix(err.Error(), "conversion webhook for example.dev/v1, Kind=Thing ") || len(err.Error()) > 16<<10 {
 				t.Errorf("%.2000v", err)
 			}
-			if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 64 {
+			if n > 64 {
 				t.Errorf("%d MiB were allocated", n)
 			}
 		})

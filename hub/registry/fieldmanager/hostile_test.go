@@ -2,7 +2,6 @@ package fieldmanager
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/memtest"
 )
 
 // TestHostileManagers writes objects with managedFields that no server has made, of up to the 3 MiB that a body may have, by an update, a
@@ -85,13 +85,13 @@ func TestHostileManagers(t *testing.T) {
 			next := old.DeepCopy()
 			next.Data["b"], next.ManagedFields = "3", managers
 			made := next.DeepCopy()
-			if n := allocated(func() { f.update("two", old, next) }); n > 400 {
+			if n := memtest.Allocated(func() { f.update("two", old, next) }); n > 400 {
 				t.Errorf("an update allocated %d MiB", n)
 			}
 			if next.Data["b"] != "3" || managedfields.ValidateManagedFields(next.ManagedFields) != nil || len(next.ManagedFields) > 10_100 {
 				t.Errorf("the update left %d managers", len(next.ManagedFields))
 			}
-			if n := allocated(func() { f.m.Created(t.Context(), f.request("two"), f.kind.Working(), made) }); n > 400 {
+			if n := memtest.Allocated(func() { f.m.Created(t.Context(), f.request("two"), f.kind.Working(), made) }); n > 400 {
 				t.Errorf("a creation allocated %d MiB", n)
 			}
 			if managedfields.ValidateManagedFields(made.ManagedFields) != nil {
@@ -99,7 +99,7 @@ func TestHostileManagers(t *testing.T) {
 			}
 			var applied kube.Object
 			var err error
-			if n := allocated(func() {
+			if n := memtest.Allocated(func() {
 				applied, err = f.apply("three", next, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"o"},"data":{"c":"4"}}`)
 			}); n > 400 {
 				t.Errorf("an apply allocated %d MiB", n)
@@ -125,13 +125,4 @@ func versions(n int, fields string) []metav1.ManagedFieldsEntry {
 		out[i] = metav1.ManagedFieldsEntry{Manager: "m", Operation: "Apply", APIVersion: fmt.Sprintf("v%d", i+2), FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields)}
 	}
 	return out
-}
-
-// allocated returns how many MiB were allocated while f ran.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return (after.TotalAlloc - before.TotalAlloc) >> 20
 }
