@@ -18,12 +18,18 @@ import (
 // Items are the JSON of a list's objects. An error ends them. What makes them can be gone through twice.
 type Items = iter.Seq2[json.RawMessage, error]
 
-// ItemsOf returns objects whose JSON is there already.
-func ItemsOf(items []json.RawMessage) Items {
+// ItemsOf returns the items of portions that are made one after the other.
+func ItemsOf(portions iter.Seq2[[]json.RawMessage, error]) Items {
 	return func(yield func(json.RawMessage, error) bool) {
-		for _, item := range items {
-			if !yield(item, nil) {
+		for items, err := range portions {
+			if err != nil {
+				yield(nil, err)
 				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -59,8 +60,9 @@ func (c Convertor) Table(ctx context.Context, items []json.RawMessage, one kube.
 // rowsTail ends the JSON of a Table without rows.
 const rowsTail = "]}"
 
-// List returns the Table of a list: its JSON up to the first row, and the rows' JSON.
-func (c Convertor) List(ctx context.Context, items []json.RawMessage, meta metav1.ListMeta) (head []byte, rows media.Items, err error) {
+// List returns the Table of a list: its JSON up to the first row, and the rows' JSON. portions are the list's objects, as many as are decoded
+// at a time; what the columns need is made for each.
+func (c Convertor) List(ctx context.Context, portions iter.Seq2[[]json.RawMessage, error], meta metav1.ListMeta) (head []byte, rows media.Items, err error) {
 	t, err := c.Table(ctx, nil, nil)
 	if err != nil {
 		return nil, nil, err
@@ -75,12 +77,14 @@ func (c Convertor) List(ctx context.Context, items []json.RawMessage, meta metav
 	}
 	c.Options.NoHeaders = true // they are in the head
 	return head, func(yield func(json.RawMessage, error) bool) {
-		for rest := items; len(rest) > 0; {
-			n := portion(rest)
-			if !c.rows(ctx, rest[:n], yield) {
+		for items, err := range portions {
+			if err != nil {
+				yield(nil, err)
 				return
 			}
-			rest = rest[n:]
+			if !c.rows(ctx, items, yield) {
+				return
+			}
 		}
 	}, nil
 }
@@ -102,23 +106,6 @@ func (c Convertor) rows(ctx context.Context, items []json.RawMessage, yield func
 		}
 	}
 	return true
-}
-
-// A portion is what is decoded at a time: the columns of a custom resource are parsed for each.
-const (
-	portionItems = 500
-	portionBytes = 1 << 20
-)
-
-// portion returns how many items to decode next. There is one at least.
-func portion(items []json.RawMessage) int {
-	bytes := 0
-	for i, item := range items[:min(len(items), portionItems)] {
-		if bytes += len(item); bytes > portionBytes && i > 0 {
-			return i
-		}
-	}
-	return min(len(items), portionItems)
 }
 
 // rowObject returns what a row has of its object.
@@ -150,10 +137,13 @@ func Metadata(item []byte) (json.RawMessage, error) {
 }
 
 // MetadataOf returns the metadata of each item.
-func MetadataOf(items []json.RawMessage) media.Items {
+func MetadataOf(items media.Items) media.Items {
 	return func(yield func(json.RawMessage, error) bool) {
-		for _, item := range items {
-			if m, err := Metadata(item); !yield(m, err) || err != nil {
+		for item, err := range items {
+			if err == nil {
+				item, err = Metadata(item)
+			}
+			if !yield(item, err) || err != nil {
 				return
 			}
 		}
