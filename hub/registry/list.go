@@ -48,7 +48,7 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err != nil {
 		return nil, nil, err
 	}
-	page, err := r.page(ctx, sel, after, int(opts.Limit), at)
+	page, err := r.page(ctx, sel, after, int(min(opts.Limit, 1<<30)), at)
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
