@@ -19,7 +19,14 @@ func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, erro
 		obj = o
 	}
 	if x.sub != nil && x.sub.New != nil {
-		return nil, media.NotAcceptable("Table.v1.meta.k8s.io")
+		t, err := media.ScaleTable(res.JSON)
+		if err != nil {
+			return nil, err
+		}
+		if t.Rows[0].Object, err = rowObject(out.Table.IncludeObject, res.JSON); err != nil {
+			return nil, err
+		}
+		return json.Marshal(t)
 	}
 	t, err := x.tables(out).Table(x.ctx, []json.RawMessage{res.JSON}, obj)
 	if err != nil {
