@@ -14,19 +14,19 @@ func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, erro
 	if out.As != "Table" {
 		return table.Metadata(res.JSON)
 	}
-	var obj kube.Object
-	if o, ok := res.Object.(kube.Object); ok && o.GetObjectKind().GroupVersionKind() == x.t.Kind.GVK {
-		obj = o
-	}
 	if x.sub != nil && x.sub.New != nil {
 		t, err := media.ScaleTable(res.JSON)
 		if err != nil {
 			return nil, err
 		}
-		if t.Rows[0].Object, err = rowObject(out.Table.IncludeObject, res.JSON); err != nil {
+		if t.Rows[0].Object, err = table.RowObject(out.Table.IncludeObject, res.JSON); err != nil {
 			return nil, err
 		}
 		return json.Marshal(t)
+	}
+	var obj kube.Object
+	if o, ok := res.Object.(kube.Object); ok && o.GetObjectKind().GroupVersionKind() == x.t.Kind.GVK {
+		obj = o
 	}
 	t, err := x.tables(out).Table(x.ctx, []json.RawMessage{res.JSON}, obj)
 	if err != nil {

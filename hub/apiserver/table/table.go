@@ -50,7 +50,7 @@ func (c Convertor) Table(ctx context.Context, items []json.RawMessage, one kube.
 		t.ResourceVersion = objs[0].GetResourceVersion()
 	}
 	for i := range t.Rows {
-		if t.Rows[i].Object, err = rowObject(c.Options.IncludeObject, items[i]); err != nil {
+		if t.Rows[i].Object, err = RowObject(c.Options.IncludeObject, items[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -108,8 +108,8 @@ func (c Convertor) rows(ctx context.Context, items []json.RawMessage, yield func
 	return true
 }
 
-// rowObject returns what a row has of its object.
-func rowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
+// RowObject returns what a row has of its object.
+func RowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
 	switch policy {
 	case metav1.IncludeObject:
 		return runtime.RawExtension{Raw: item}, nil
