@@ -63,11 +63,11 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 		x.writeJSONAs(out, t)
 		return
 	case "PartialObjectMetadata", "PartialObjectMetadataList":
-		kind, apiVersion = "PartialObjectMetadataList", metav1.SchemeGroupVersion.String()
+		kind, apiVersion = "PartialObjectMetadataList", out.Shape
 		items = make([]json.RawMessage, len(res.Items))
 		for i, item := range res.Items {
 			var err error
-			if items[i], err = partial(item); err != nil {
+			if items[i], err = partial(item, out.Shape); err != nil {
 				x.fail(err)
 				return
 			}

@@ -15,18 +15,18 @@ import (
 // transform gives one object another shape.
 func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, error) {
 	if out.As != "Table" {
-		return partial(res.JSON)
+		return partial(res.JSON, out.Shape)
 	}
 	var obj kube.Object
 	if o, ok := res.Object.(kube.Object); ok && o.GetObjectKind().GroupVersionKind() == x.t.Kind.GVK {
 		obj = o
 	}
 	if x.sub != nil && x.sub.New != nil {
-		t, err := media.ScaleTable(res.JSON)
+		t, err := media.ScaleTable(out, res.JSON)
 		if err != nil {
 			return nil, err
 		}
-		if t.Rows[0].Object, err = rowObject(out.Table.IncludeObject, res.JSON); err != nil {
+		if t.Rows[0].Object, err = rowObject(out, res.JSON); err != nil {
 			return nil, err
 		}
 		return json.Marshal(t)
@@ -60,13 +60,13 @@ func (x *exchange) table(out media.Form, items []json.RawMessage, one kube.Objec
 	if len(t.Rows) != len(items) {
 		return nil, fmt.Errorf("table of %s has %d rows for %d objects", k.Plural, len(t.Rows), len(items))
 	}
-	t.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: metav1.SchemeGroupVersion.String()}
+	t.TypeMeta = metav1.TypeMeta{Kind: out.As, APIVersion: out.Shape}
 	t.ListMeta = lm
 	if lm.ResourceVersion == "" && len(objs) == 1 {
 		t.ResourceVersion = objs[0].GetResourceVersion()
 	}
 	for i := range t.Rows {
-		if t.Rows[i].Object, err = rowObject(out.Table.IncludeObject, items[i]); err != nil {
+		if t.Rows[i].Object, err = rowObject(out, items[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -74,19 +74,19 @@ func (x *exchange) table(out media.Form, items []json.RawMessage, one kube.Objec
 }
 
 // rowObject returns what a row has of its object.
-func rowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
-	switch policy {
+func rowObject(out media.Form, item json.RawMessage) (runtime.RawExtension, error) {
+	switch out.Table.IncludeObject {
 	case metav1.IncludeObject:
 		return runtime.RawExtension{Raw: item}, nil
 	case metav1.IncludeMetadata:
-		p, err := partial(item)
+		p, err := partial(item, out.Shape)
 		return runtime.RawExtension{Raw: p}, err
 	}
 	return runtime.RawExtension{}, nil
 }
 
-// partial keeps an object's metadata only. The metadata is not decoded.
-func partial(item []byte) (json.RawMessage, error) {
+// partial keeps an object's metadata only, in a version of PartialObjectMetadata. The metadata is not decoded.
+func partial(item []byte, apiVersion string) (json.RawMessage, error) {
 	var o struct {
 		Metadata json.RawMessage `json:"metadata"`
 	}
@@ -97,6 +97,6 @@ func partial(item []byte) (json.RawMessage, error) {
 		o.Metadata = json.RawMessage("{}")
 	}
 	b := make([]byte, 0, len(o.Metadata)+80)
-	b = append(b, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":`...)
+	b = fmt.Appendf(b, `{"kind":"PartialObjectMetadata","apiVersion":%q,"metadata":`, apiVersion)
 	return append(append(b, o.Metadata...), '}'), nil
 }

@@ -100,7 +100,7 @@ func (f *frames) event(e registry.WatchEvent) error {
 		case "Table":
 			body, err = f.tableRow(e)
 		case "PartialObjectMetadata", "PartialObjectMetadataList":
-			body, err = partial(body)
+			body, err = partial(body, f.out.Shape)
 		}
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1beta1 "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 )
@@ -20,7 +21,7 @@ func (c *Codec) BinaryList(f Form, kind, apiVersion string, meta metav1.ListMeta
 	return c.protobufList(f, kind, apiVersion, meta, items)
 }
 
-// The fields of every list's protobuf message, and of the envelope of a message.
+// The fields of nearly every list's protobuf message, and of the envelope of a message.
 const (
 	listMetaTag  = 1<<3 | 2 // metadata, of the wire type with a length
 	listItemsTag = 2<<3 | 2 // items
@@ -34,7 +35,11 @@ func (c *Codec) protobufList(f Form, kind, apiVersion string, meta metav1.ListMe
 	if err != nil {
 		return nil, fmt.Errorf("encode list metadata as protobuf: %w", err)
 	}
-	raw := field(nil, listMetaTag, head)
+	metaTag, itemsTag := byte(listMetaTag), byte(listItemsTag)
+	if apiVersion == metav1beta1.SchemeGroupVersion.String() { // the one message that has them the other way round
+		metaTag, itemsTag = itemsTag, metaTag
+	}
+	raw := field(nil, metaTag, head)
 	for _, item := range items {
 		obj, err := c.decode(item)
 		if err != nil {
@@ -48,7 +53,7 @@ func (c *Codec) protobufList(f Form, kind, apiVersion string, meta metav1.ListMe
 		if err != nil {
 			return nil, fmt.Errorf("encode as protobuf: %w", err)
 		}
-		raw = field(raw, listItemsTag, b)
+		raw = field(raw, itemsTag, b)
 	}
 	whole := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
 	out := make([]byte, len(envelope)+whole.Size())
