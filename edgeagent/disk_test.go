@@ -112,7 +112,7 @@ func (m *machine) awaitFree(dir string, want int64) {
 		if err := unix.Statfs(dir, &fs); err != nil {
 			m.t.Fatal(err)
 		}
-		free := int64(fs.Bavail) * fs.Bsize
+		free := int64(fs.Bavail) * int64(fs.Bsize)
 		if free > want {
 			return
 		}

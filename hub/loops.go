@@ -95,6 +95,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		serviceaddress.New(serviceaddress.Config{Client: as("service-cidrs-controller"), Events: events.As("kubernetes-service-cidr-controller"), CIDR: h.cfg.ServiceCIDR, Log: h.part("serviceaddress")}),
 		volumeprotection.New(as("pvc-protection-controller"), h.part("volumeprotection")),
 		gc.New(gc.Config{Client: as("generic-garbage-collector"), Events: events.As("garbage-collector-controller"), Kinds: h.registry.StoredKinds(), Log: h.part("gc")}),
+		h.imagePlacement(events),
 		podgc.New(podgc.Config{Client: as("pod-garbage-collector"), Log: h.part("podgc")}),
 		schedule.New(schedule.Config{Client: h.registry.ClientAs(auth.Scheduler), Events: events.As("default-scheduler"), Images: h.dispatch, Links: h.dispatch, Metrics: h.scheduling, Log: h.part("scheduler")}),
 	) {

@@ -29,6 +29,29 @@ func (f *system) reasons(n *node) []string {
 	return []string{fmt.Sprintf("node(s) had operating system %s, the pod is for %s", n.os, f.want)}
 }
 
+// archOf returns a node's architecture, and its variant where that is known.
+func archOf(obj *corev1.Node) (arch, variant string) {
+	if arch = obj.Labels[corev1.LabelArchStable]; arch == "" {
+		arch = obj.Status.NodeInfo.Architecture
+	}
+	return arch, obj.Labels[kube.ArchVariantLabel]
+}
+
+// MissingImage returns the first image of a pod that does not exist for a node, for which the scheduler refuses that node; "" when there is
+// none. known returns for which architectures an image exists, and none when that is not known.
+func MissingImage(pod *corev1.Pod, obj *corev1.Node, known func(image string) []string) string {
+	f := architecture{images: map[string][]string{}, pod: NewPod(pod)}
+	for _, image := range f.pod.images {
+		f.images[image] = known(image)
+	}
+	n := &node{}
+	n.arch, n.variant = archOf(obj)
+	if f.allows(n) {
+		return ""
+	}
+	return f.missing(n)
+}
+
 // annotated are the architectures that the pod's owner says its images exist for.
 func annotated(pod *corev1.Pod) []string {
 	return strings.FieldsFunc(pod.Annotations[kube.ArchitecturesAnnotation], func(r rune) bool { return r == ',' || r == ' ' })

@@ -186,7 +186,7 @@ func leastCost(pod *Pod, n *node, l *lowPods) *candidate {
 	}
 	lack := func(want, used, have, largest int64) int {
 		if missing := want - (have - used); want > 0 && missing > 0 && largest > 0 {
-			return int((missing + largest - 1) / largest)
+			return int(min((missing-1)/largest+1, math.MaxInt32))
 		}
 		return 1
 	}

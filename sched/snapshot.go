@@ -117,11 +117,7 @@ func (s *Snapshot) SetNode(obj *corev1.Node) {
 			n.hard = append(n.hard, t)
 		}
 	}
-	n.arch = obj.Labels[corev1.LabelArchStable]
-	if n.arch == "" {
-		n.arch = obj.Status.NodeInfo.Architecture
-	}
-	n.variant = obj.Labels[kube.ArchVariantLabel]
+	n.arch, n.variant = archOf(obj)
 	n.os = obj.Labels[corev1.LabelOSStable]
 	if n.os == "" {
 		n.os = obj.Status.NodeInfo.OperatingSystem

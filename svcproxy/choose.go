@@ -36,7 +36,7 @@ func newGroup() *group {
 // serves, then round robin, and those that failed lately last.
 func (g *group) sequence(client netip.Addr, t *target, bad *suspects, now time.Time, limit int) []netip.AddrPort {
 	n := len(t.endpoints)
-	start := int(g.turn.Add(1)) % n
+	start := int(g.turn.Add(1) % uint32(n)) // int has 32 bits on a Pi's 32-bit system: half of all turns would be negative
 	bound, hasBound := netip.AddrPort{}, false
 	if t.affinity > 0 {
 		bound, hasBound = g.bound(client, t, now)

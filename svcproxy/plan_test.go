@@ -2,6 +2,7 @@ package svcproxy
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -178,6 +179,25 @@ func TestSequence(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTurnsWrap counts turns over 2³¹, where an int of 32 bits becomes negative, and over 2³².
+func TestTurnsWrap(t *testing.T) {
+	to := &target{}
+	for i := range 3 {
+		to.endpoints = append(to.endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 42, 0, byte(i + 1)}), 80))
+	}
+	var bad suspects
+	for _, last := range []uint32{math.MaxInt32 - 2, math.MaxUint32 - 2} {
+		g := newGroup()
+		g.turn.Store(last)
+		for range 5 {
+			got := g.sequence(netip.MustParseAddr("10.42.0.9"), to, &bad, time.Unix(1000, 0), 3)
+			if slices.SortFunc(got, netip.AddrPort.Compare); !slices.Equal(got, to.endpoints) {
+				t.Errorf("turn %d: %v", g.turn.Load(), got)
+			}
+		}
+	}
 }
 
 func TestAffinityMemoryIsBounded(t *testing.T) {

@@ -145,13 +145,14 @@ func TestResetIsPassedOn(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
+	arrived := make(chan struct{})
 	go func() {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
 		_, _ = io.WriteString(c, "half of the file\n")
-		time.Sleep(50 * time.Millisecond) // let it arrive: a reset overtakes data
+		<-arrived // a reset overtakes data
 		_ = c.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
 	}()
@@ -160,6 +161,7 @@ func TestResetIsPassedOn(t *testing.T) {
 	must(t, err)
 	defer c.Close()
 	_, err = readName(c)
+	close(arrived)
 	must(t, err)
 	if _, err := readName(c); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("want a reset, got %v", err)

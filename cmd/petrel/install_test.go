@@ -31,7 +31,7 @@ func TestInstalledSettingsAreTheFlags(t *testing.T) {
 	}
 	for _, flags := range [][]string{
 		{"hub", "--listen=:7443", "--advertise=a.lan,10.0.0.5", "--max-pods=1000000", "--encrypt-secrets", "--data-dir=/srv/a b", "--log-level=warn"},
-		{"agent", "--join=a=b:c#d", "--label=x=1,y=", "--taint=a=b:NoSchedule,c:NoExecute", "--no-keep-pods", "--pod-pids-limit=-1", "--disk-floor=5%"},
+		{"agent", "--join=" + joinToken(t), "--cache-key-file=/srv/a=b:c#d", "--label=x=1,y=", "--taint=a=b:NoSchedule,c:NoExecute", "--no-keep-pods", "--pod-pids-limit=-1", "--disk-floor=5%"},
 	} {
 		root := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(root, "etc/init.d"), 0o755); err != nil {

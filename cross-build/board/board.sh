@@ -6,7 +6,8 @@
 #   bin/board/NAME/         what comes from this checkout: board.ext4 with petrel and the tests; log
 #
 # The two are disks of the guest; root.ext4 is never written (qemu keeps the guest's writes to itself). The guest's first
-# process after the initramfs is guest.sh, or, for the checks `systemd` and `openrc`, that init system, which starts services.sh.
+# process after the initramfs is guest.sh, or, for the checks `systemd`, `deb` and `openrc`, that init system, which starts services.sh.
+# PETREL_BOARD_PATIENCE=N has services.sh wait N seconds for each thing instead of 1200.
 # The last line on the serial console is the verdict. The check `mixed` is a test on this machine instead, test/boards, which
 # starts and powers off the guest itself; it needs root.
 set -euo pipefail
@@ -16,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd) top=$(cd "$(dirname "$0")/../.." && pwd)
 # By default the mirror of this machine's own apt, for which it must be a Debian machine.
 mirror=${PETREL_BOARD_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep -E '/debian/?$' | head -n1)}
 minutes=${PETREL_BOARD_MINUTES:-40}
-guest="containerd runc iproute2 nftables busybox-static bash dash coreutils diffutils findutils grep sed mawk procps util-linux mount kmod systemd systemd-sysv udev openrc"
+guest="containerd runc iproute2 nftables busybox-static bash dash coreutils diffutils findutils grep sed mawk procps util-linux mount kmod dpkg libc-bin perl-base systemd systemd-sysv udev openrc"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -30,10 +31,10 @@ checks=${PETREL_BOARD_CHECKS:-$checks}
 base=$top/bin/board/$arch-$suite work=$top/bin/board/$name
 # These checks have petrel as it is released, with containerd, shim and runc inside; the others take Debian's.
 embedded=
-[[ ! " $checks " =~ \ (systemd|openrc|mixed)\  ]] || embedded=1
+[[ ! " $checks " =~ \ (systemd|deb|openrc|mixed)\  ]] || embedded=1
 # A guest whose init system starts it again is not to end at that.
 reboot=-no-reboot
-[[ ! " $checks " =~ \ (systemd|openrc)\  ]] || reboot=
+[[ ! " $checks " =~ \ (systemd|deb|openrc)\  ]] || reboot=
 
 case $arch in
   amd64) goarch=amd64 qemu=qemu-system-x86_64 console=ttyS0 machine=(-machine q35 -cpu max) ;;
@@ -80,7 +81,8 @@ root() {
   echo board >"$root/etc/hostname"
   echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
   echo 00000000000000000000000000000b0a >"$root/etc/machine-id"
-  rm -rf "$root"/usr/share/{doc,man,locale,perl,info} "$root"/usr/lib/*/perl*
+  rm -rf "$root"/usr/share/{doc,man,locale,perl,info} "$root"/usr/lib/*/{perl,perl5}
+  : >"$root/var/lib/dpkg/status"
 
   version=$(basename "$root"/usr/lib/modules/*)
   depmod -b "$root" "$version"
@@ -120,6 +122,25 @@ petrel() {
     -ldflags "-s -w -buildid= -X petrel.dev/petrel/internal/buildinfo.version=$3" -o "$1" ./cmd/petrel)
 }
 
+# packages DIR makes Debian packages of petrel and petrel-next there, in their place. Man pages and completion are petrel's own, so it has to
+# run here.
+packages() {
+  local dir=$1 stage=$work/package shell n=1 file
+  rm -rf "$stage"
+  mkdir -p "$stage/completion"
+  (cd "$top" && CGO_ENABLED=0 go build -C cross-build/pack -buildvcs=false -o "$stage/pack" .)
+  "$dir/petrel" docs --man "$stage/man" >/dev/null
+  for shell in bash zsh fish; do "$dir/petrel" completion $shell >"$stage/completion/$shell"; done
+  for file in petrel petrel-next; do
+    (cd "$top" && SOURCE_DATE_EPOCH=0 "$stage/pack" deb -version "v1.$n" -arch "$arch" -maintainer 'Petrel <petrel@example.org>' -level 1 \
+      -binary "$dir/$file" -man "$stage/man" -completion "$stage/completion" -licenses LICENSE "$stage")
+    mv "$stage"/petrel_*.deb "$dir/petrel-$n.deb"
+    rm "$dir/$file"
+    n=2
+  done
+  rm -rf "$stage"
+}
+
 # payload makes the disk with what this checkout has.
 payload() {
   local dir=$work/payload p
@@ -128,8 +149,9 @@ payload() {
   petrel "$dir/petrel" $goarch board-1
   if [ -z "$reboot" ]; then
     petrel "$dir/petrel-next" $goarch board-2
-    cp "$here/services.sh" "$here/board.service" "$dir/"
+    cp "$here/services.sh" "$here/package.sh" "$here/board.service" "$dir/"
   fi
+  if [[ " $checks " =~ \ deb\  ]]; then packages "$dir"; fi
   export GOOS=linux GOARCH=$goarch CGO_ENABLED=0
   local packages=
   [[ " $checks " != *" tests "* ]] || packages=$("$here/guest.sh" packages)
@@ -162,7 +184,7 @@ END
 boot() {
   : >"$work/log"
   # timeout ends qemu, its own child, and nothing else.
-  timeout --foreground --kill-after=10 "${minutes}m" "$work/start" "$base/root.ext4,snapshot=on" ,restrict=on "board.checks=${checks// /,}" \
+  timeout --foreground --kill-after=10 "${minutes}m" "$work/start" "$base/root.ext4,snapshot=on" ,restrict=on "board.checks=${checks// /,}${PETREL_BOARD_PATIENCE:+ board.patience=$PETREL_BOARD_PATIENCE}" \
     </dev/null 2>&1 | sed -u 's/\r//g' | tee "$work/log" || true
   grep -q '^board: PASS$' "$work/log" || die "FAILED, or said nothing within $minutes minutes; see $work/log"
 }

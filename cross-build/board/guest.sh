@@ -40,9 +40,11 @@ tests() {
 # openrc becomes OpenRC. Debian has neither its runlevels nor the services that Petrel's depend on as OpenRC's own distributions do;
 # network and mounts are there already.
 openrc() {
-  printf '#!/sbin/openrc-run\ndepend() { :; }\nstart() { :; }\n' >/etc/init.d/localmount
-  printf '#!/sbin/openrc-run\ncommand=/bin/bash\ncommand_args="/board/services.sh openrc"\ncommand_background=yes\npidfile=/run/board.pid\n' >/etc/init.d/board
-  chmod 755 /etc/init.d/localmount /etc/init.d/board
+  if [ ! -e /etc/init.d/board ]; then # the second boot finds them
+    printf '#!/sbin/openrc-run\ndepend() { :; }\nstart() { :; }\n' >/etc/init.d/localmount
+    printf '#!/sbin/openrc-run\ncommand=/bin/bash\ncommand_args="/board/services.sh openrc"\ncommand_background=yes\npidfile=/run/board.pid\n' >/etc/init.d/board
+    chmod 755 /etc/init.d/localmount /etc/init.d/board
+  fi
   ln -sf /etc/init.d/localmount /etc/runlevels/boot/
   ln -sf /etc/init.d/board /etc/runlevels/default/
   exec /sbin/openrc-init
@@ -51,25 +53,27 @@ openrc() {
 # argument NAME: its value on the kernel's command line.
 argument() { tr ' ' '\n' </proc/cmdline | sed -n "s/^board\.$1=//p"; }
 
-# node is a node of test/boards until the power goes. Each ten seconds it says what runs and how much agent and containerd take.
+# node is a node of test/boards until the power goes. Each ten seconds it says what runs, how much memory agent and containerd take, and how
+# many seconds of its processors they and all others have had.
 node() {
-  local join
+  local join agent daemon
   join=$(argument join)
   /board/petrel agent --data-dir /var/lib/petrel --node-name board --plain-http-registry "$(argument registry)" ${join:+--join "$join"} &
+  agent=$!
   while sleep 10; do
-    echo "board: $(pgrep -c -x pod) pods run, the agent takes $(taken agent), containerd $(taken containerd)"
+    daemon=$(pgrep -o -x containerd)
+    echo "board: $(pgrep -c -x pod) pods run, the agent takes $(taken "$agent"), containerd $(taken "$daemon");" \
+      "up for $(cut -d' ' -f1 /proc/uptime) s, processor: agent $(spent "$agent"), containerd $(spent "$daemon"), all $(awk '/^cpu / { print ($2 + $3 + $4) / 100; exit }' /proc/stat) s"
   done
 }
 
-# taken agent|containerd: RSS and the anonymous part of it, in KiB.
+# taken PID: RSS and the anonymous part of it, in KiB.
 taken() {
-  local pid
-  case $1 in
-    agent) pid=$(pgrep -o -f '^/board/petrel agent') ;;
-    *) pid=$(pgrep -o -x "$1") ;;
-  esac
-  awk '/^VmRSS|^RssAnon/ { v[$1] = $2 } END { printf "%d (%d) KiB", v["VmRSS:"], v["RssAnon:"] }' "/proc/${pid:-0}/status" 2>/dev/null
+  awk '/^VmRSS|^RssAnon/ { v[$1] = $2 } END { printf "%d (%d) KiB", v["VmRSS:"], v["RssAnon:"] }' "/proc/${1:-0}/status" 2>/dev/null
 }
+
+# spent PID: seconds of processor time.
+spent() { awk '{ print ($14 + $15) / 100 }' "/proc/${1:-0}/stat" 2>/dev/null; }
 
 machine
 [ "$(argument checks)" != openrc ] || openrc

@@ -2,12 +2,15 @@
 # petrel install on an emulated board whose first process is an init system as a machine has it: services come up, installing again
 # changes nothing, an upgrade and a kill leave pods running, a reboot brings all back, and uninstall leaves what there was before.
 # The init system starts this at each boot, and it goes on where the boot before has ended. Usage: services.sh systemd|openrc
+# With the check `deb` it is the Debian package instead of petrel install: package.sh.
 #
 # The last line on the console is "board: PASS" or "board: FAIL".
 set -euo pipefail
 
 init=${1:?usage: services.sh systemd|openrc}
 state=/var/lib/board
+patience=$(tr ' ' '\n' </proc/cmdline | sed -n 's/^board\.patience=//p')
+patience=${patience:-1200} # seconds
 mkdir -p $state
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec </dev/null >/dev/console 2>&1
@@ -38,7 +41,8 @@ journal() {
     openrc) tail -n "$2" "/var/log/$1.log" ;;
   esac
 }
-main() { pgrep -o -f "^/usr/local/bin/petrel $1\$"; } # hub|agent: its process
+binary=/usr/local/bin/petrel # that of the services
+main() { pgrep -o -f "^$binary $1\$"; } # hub|agent: its process
 
 # --- helpers
 
@@ -88,7 +92,7 @@ image() {
 # machine prints what the machine is, without what it writes itself: files, processes of ours, mounts, network, cgroups. That the kernel
 # forwards packets stays as it is until the next boot: another program may count on it by now.
 machine() {
-  find / -xdev \( -path /var/lib/board -o -path /var/log/wtmp -o -path /var/lib/systemd -o -path /var/log/journal -o -path '*/systemd-private-*' \) -prune -o \
+  find / -xdev \( -path /var/lib/board -o -path /var/log/wtmp -o -path /var/lib/systemd -o -path /var/lib/dpkg -o -path /var/log/dpkg.log -o -path /var/log/journal -o -path '*/systemd-private-*' \) -prune -o \
     \( -type f -printf '%p %y %m %U:%G %s %T@\n' -o -printf '%p %y %m %U:%G %l\n' \)
   find /run -xdev \( -path '*petrel*' -o -path '/run/containerd*' \)
   pgrep -a -f '^[^ ]*(petrel|containerd|runc)' | cut -d' ' -f2- || true
@@ -110,39 +114,7 @@ lives() { petrel get pods --sort-by=.metadata.name -o 'jsonpath={range .items[*]
 ended() { petrel get pods -l "$1" -o 'jsonpath={.items[*].status.containerStatuses[0].lastState.terminated.exitCode}'; } # LABEL: exit code
 restarts() { petrel get pods -o 'jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{"\n"}{end}'; }
 
-up() {
-  eventually 1200 active petrel-hub
-  eventually 1200 active petrel-agent
-  eventually 1200 ready
-}
-pods() {
-  eventually 1200 available 1
-  eventually 1200 stubborn
-}
-
-# --- the boots
-
-first() {
-  step "before"
-  if [ "$init" = systemd ]; then # what was logged before the reboot is to be seen when something fails after it
-    mkdir -p /var/log/journal
-    journalctl --flush
-  fi
-  say "$(uname -srm), $(cat /proc/1/comm)"
-  image
-  mkdir -p /usr/local/bin # as on every Debian that an installer has made
-  footprint >$state/before
-
-  step "install hub"
-  /board/petrel install hub --advertise 127.0.0.1
-  eventually 900 active petrel-hub
-  eventually 900 petrel get namespaces
-
-  step "install agent"
-  petrel token create | petrel install agent --join -
-  up
-
-  step "pods"
+apply() { # a pod that ends on SIGTERM, and one that ignores it
   petrel image import --hello petrel.local/hello:v1 $state/busybox.tar
   petrel apply -f - <<'YAML'
 apiVersion: apps/v1
@@ -159,6 +131,45 @@ kind: Pod
 metadata: {name: stubborn, labels: {app: stubborn}}
 spec: {containers: [{name: main, image: "petrel.local/busybox:v1", command: [/bin/sleep, "100000"]}]}
 YAML
+}
+up() {
+  eventually "$patience" active petrel-hub
+  eventually "$patience" active petrel-agent
+  eventually "$patience" ready
+}
+pods() {
+  eventually "$patience" available 1
+  eventually "$patience" stubborn
+}
+
+# --- the boots
+
+before() {
+  step "before"
+  if [ "$init" = systemd ]; then # what was logged before the reboot is to be seen when something fails after it
+    mkdir -p /var/log/journal
+    journalctl --flush
+  fi
+  say "$(uname -srm), $(cat /proc/1/comm)"
+  image
+  mkdir -p /usr/local/bin # as on every Debian that an installer has made
+  footprint >$state/before
+}
+
+first() {
+  before
+
+  step "install hub"
+  /board/petrel install hub --advertise 127.0.0.1
+  eventually 900 active petrel-hub
+  eventually 900 petrel get namespaces
+
+  step "install agent"
+  petrel token create | petrel install agent --join -
+  up
+
+  step "pods"
+  apply
   pods
   local out lives containers hub agent files
   lives=$(lives) containers=$(containers) hub=$(main hub) agent=$(main agent)
@@ -191,10 +202,14 @@ YAML
   same "pods" "$lives" "$(lives)"
   same "processes of containers, shims and containerd" "$containers" "$(containers)"
   petrel scale deployment hello --replicas 2
-  eventually 1200 available 2
+  eventually "$patience" available 2
   petrel scale deployment hello --replicas 1
-  eventually 1200 available 1
+  eventually "$patience" available 1
 
+  reboot
+}
+
+reboot() {
   step "reboot"
   echo second >$state/next
   sync
@@ -225,12 +240,18 @@ second() {
 
   step "uninstall --purge"
   petrel uninstall --purge
+  after
+}
+
+after() { # compares the machine with what it was before
   footprint >$state/after
   same "what the machine is" "" "$(comm -3 $state/before $state/after)"
-  say "uninstall has left nothing"
+  say "nothing is left"
   verdict PASS
 }
 
+# shellcheck disable=SC1091
+if grep -q 'board\.checks=deb' /proc/cmdline; then . /board/package.sh; fi
 booted || true
 next=$(cat $state/next 2>/dev/null || echo first)
 $next

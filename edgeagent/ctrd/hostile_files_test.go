@@ -210,7 +210,7 @@ func TestOwnFilesAreBounded(t *testing.T) {
 	if _, err := r.Sandbox(t.Context(), cruntime.SandboxSpec{PodUID: "greedy", Hostname: "h", FilesRoom: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Statfs(files, &st); err != nil || int64(st.Blocks)*st.Bsize < 1<<20 {
+	if err := unix.Statfs(files, &st); err != nil || int64(st.Blocks)*int64(st.Bsize) < 1<<20 {
 		t.Errorf("room for 1 MiB of hosts: %d blocks, %v", st.Blocks, err)
 	}
 }

@@ -71,6 +71,7 @@ func DefaultRunDir(dataDir string) string {
 // Runtime runs containers with containerd.
 type Runtime struct {
 	cfg         Config
+	address     string // containerd's socket
 	client      *client.Client
 	child       *child       // nil: containerd is not ours
 	programs    programs.Set // the machine's when containerd is not ours
@@ -133,6 +134,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	} else if !answers(ctx, address) {
 		return nil, fmt.Errorf("containerd: nothing answers at %s; is containerd running there? Leave the address out to let Petrel run its own", address)
 	}
+	r.address = address
 	var err error
 	if r.client, err = client.New(address, client.WithDefaultNamespace(cfg.Namespace), client.WithTimeout(10*time.Second)); err != nil {
 		return nil, fmt.Errorf("containerd at %s: %w", address, err)

@@ -113,7 +113,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 		r.killStrays(podUID)
 		err := r.cgroups.RemovePod(podUID)
 		if !errors.Is(err, unix.EBUSY) || try == 20 || ctx.Err() != nil {
-			return err
+			return errors.Join(err, r.removeShimSocket(podUID))
 		}
 		time.Sleep(50 * time.Millisecond) // what was killed takes a moment to end
 	}

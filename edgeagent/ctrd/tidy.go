@@ -2,6 +2,8 @@ package ctrd
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -35,4 +37,19 @@ func removeEmpty(root, namespace string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// shimSocket returns where the shim of a pod listens. Its name is that of containerd's protocol for shims: of what they share, which is the pod.
+func (r *Runtime) shimSocket(podUID string) string {
+	sum := sha256.Sum256([]byte(filepath.Join(r.address, r.cfg.Namespace, podUID)))
+	return filepath.Join(shimState, "s", hex.EncodeToString(sum[:]))
+}
+
+// removeShimSocket removes the socket of a pod whose shim has ended. containerd's shim looks for one of its own container's name, and leaves
+// the pod's, which takes memory until the next boot.
+func (r *Runtime) removeShimSocket(podUID string) error {
+	if err := os.Remove(r.shimSocket(podUID)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("socket of the shim: %w", err)
+	}
+	return nil
 }

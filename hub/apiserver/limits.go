@@ -100,7 +100,7 @@ type budgets struct {
 	yaml fairqueue.Queue
 	// decoded has room for what bodies take once they are decoded, in bytes as hub/weight estimates them.
 	decoded fairqueue.Queue
-	// lists has room for lists that are in memory as a whole until they are written.
+	// lists has room for lists whose objects are decoded while they are written.
 	lists *listroom.Room
 }
 

@@ -2,6 +2,8 @@ package apiserver
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,9 +11,13 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/klauspost/compress/gzip"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/apiserver/media"
+	"petrel.dev/petrel/hub/apiserver/spill"
+	"petrel.dev/petrel/hub/apiserver/table"
+	"petrel.dev/petrel/hub/audit"
 	"petrel.dev/petrel/hub/registry"
 )
 
@@ -38,63 +44,119 @@ func (x *exchange) list() {
 // readList reads a list. done must be called once it has been written.
 func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *registry.ListResult, done func(), err error) {
 	read := func() (*registry.ListResult, error) { return x.s.Verbs.List(x.ctx, x.t, opts) }
-	if !streamed(out) {
-		return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
+	if plain(out) {
+		if res, err = read(); err != nil || stored(out, res) {
+			return res, func() {}, err
+		}
 	}
-	res, err = read()
-	return res, func() {}, err
+	return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
 }
 
-// streamed reports whether a list in a form is written item by item.
-func streamed(out media.Form) bool { return out.Media == media.JSON && !out.Pretty && out.As == "" }
+// plain reports whether a form is that of the stored bytes.
+func plain(out media.Form) bool { return out.Media == media.JSON && out.As == "" }
 
-// writeList answers with a list. The common case streams the stored bytes; every other form is built first.
+// stored reports whether a list in a form consists of the stored bytes: nothing of it is decoded.
+func stored(out media.Form, res *registry.ListResult) bool { return plain(out) && res.Show == nil }
+
+// writeList answers with a list. The common case streams the stored bytes; every other form is made item by item while it is written.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
-	gvk := x.t.Kind.GVK
-	kind, apiVersion := x.t.Kind.ListKind(), gvk.GroupVersion().String()
-	items := res.Items
-	switch out.As {
-	case "Table":
-		t, err := x.table(out, items, nil, listMeta(res))
-		if err != nil {
-			x.fail(err)
-			return
-		}
-		x.writeJSONAs(out, t)
-		return
-	case "PartialObjectMetadata", "PartialObjectMetadataList":
-		kind, apiVersion = "PartialObjectMetadataList", out.Shape
-		items = make([]json.RawMessage, len(res.Items))
-		for i, item := range res.Items {
-			var err error
-			if items[i], err = partial(item, out.Shape); err != nil {
-				x.fail(err)
-				return
-			}
-		}
+	l := &media.List{
+		Kind: x.t.Kind.ListKind(), APIVersion: x.t.Kind.GVK.GroupVersion().String(),
+		Meta: listMeta(res), Count: len(res.Items),
 	}
-	head, err := listHead(kind, apiVersion, listMeta(res))
+	// What is decoded later than the request's time has its own deadlines; a client that has gone ends it by the next write.
+	portions := res.Portions(context.WithoutCancel(x.ctx))
+	l.Items = media.ItemsOf(portions)
+	if out.As == "PartialObjectMetadata" || out.As == "PartialObjectMetadataList" {
+		l.Kind, l.APIVersion = "PartialObjectMetadataList", out.Shape
+		l.Items = table.MetadataOf(l.Items, out.Shape)
+	}
+	head, err := media.ListHead(l.Kind, l.APIVersion, l.Meta)
+	if out.As == "Table" {
+		head, l.Items, err = x.tables(out).List(x.ctx, portions, l.Meta)
+	}
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	if x.audit.WantsResponse() {
-		x.audit.Response(joinList(head, items))
+	x.auditList(head, l.Items)
+	switch {
+	case stored(out, res) && !out.Pretty:
+		x.streamList(head, res.Items)
+	case out.Binary():
+		x.writeItems(out, func(w io.Writer) error { return x.s.codec.WriteBinary(w, out, l) })
+	case out.Media == media.JSON && out.Pretty:
+		x.writeItems(out, func(w io.Writer) error { return media.WriteIndented(w, head, l.Items) })
+	default:
+		x.writeItems(out, func(w io.Writer) error { return media.WriteJSON(w, head, l.Items) })
 	}
-	if out.Binary() {
-		body, err := x.s.codec.BinaryList(out, kind, apiVersion, listMeta(res), items)
-		if err != nil {
-			x.fail(err)
-			return
+}
+
+// auditList notes a list for the audit log, where it wants answers. Of one that is too long for it only the beginning is made.
+func (x *exchange) auditList(head []byte, items media.Items) {
+	if !x.audit.WantsResponse() {
+		return
+	}
+	w := spill.Writer{Limit: audit.MaxText, Over: func() io.Writer { return tooLong{} }}
+	err := media.WriteJSON(&w, head, items)
+	if text, ok := w.Held(); ok && err == nil {
+		x.audit.Response(text)
+		return
+	}
+	x.audit.LongResponse()
+}
+
+// tooLong takes nothing.
+type tooLong struct{}
+
+func (tooLong) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+// writeItems answers with a list that write makes, whose size is not known before. Small ones, and errors that come early, are answered
+// as any other.
+func (x *exchange) writeItems(out media.Form, write func(io.Writer) error) {
+	contentType, limit := out.Media, gzipFrom
+	if out.Media == media.YAML { // what is long stays JSON
+		contentType, limit = media.JSON, maxYAMLOut
+	}
+	var z *gzip.Writer
+	var b *bufio.Writer
+	w := spill.Writer{Limit: limit, Over: func() io.Writer {
+		b = buffers.Get().(*bufio.Writer)
+		b.Reset(x.w)
+		x.w.Header().Set("Content-Type", contentType)
+		if x.compresses() {
+			z = x.startGzip(http.StatusOK)
+			b.Reset(z)
+		} else {
+			x.w.WriteHeader(http.StatusOK)
 		}
-		x.writeBytes(http.StatusOK, out.Media, body)
+		return b
+	}}
+	err := write(&w)
+	if body, ok := w.Held(); ok {
+		switch {
+		case err != nil:
+			x.fail(err)
+		case out.Media == media.YAML:
+			x.writeBody(http.StatusOK, out, body)
+		default:
+			x.writeBytes(http.StatusOK, contentType, body)
+		}
 		return
 	}
-	if out.Media == media.JSON && (!out.Pretty || listSize(head, items) > maxYAMLOut) { // what nobody reads need not be indented
-		x.streamList(head, items)
-		return
+	defer putBuffer(b)
+	gone := b.Flush() // of all writes: a bufio.Writer keeps its first error
+	if gone == nil && err != nil {
+		x.s.Log.Error("list cannot be encoded", "path", x.r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler) // without its end the client could take it for a whole answer
 	}
-	x.writeBody(http.StatusOK, out, joinList(head, items))
+	if z != nil {
+		defer putGzip(z)
+		gone = cmp.Or(gone, z.Close())
+	}
+	if gone != nil {
+		x.s.Log.Debug("list not delivered", "path", x.r.URL.Path, "error", gone)
+	}
 }
 
 // writeJSONAs answers with v in a text form that has been negotiated.
@@ -111,40 +173,23 @@ func listMeta(res *registry.ListResult) metav1.ListMeta {
 	return metav1.ListMeta{ResourceVersion: res.ResourceVersion, Continue: res.Continue, RemainingItemCount: res.Remaining}
 }
 
-// listHead returns the JSON before the first item.
-func listHead(kind, apiVersion string, m metav1.ListMeta) ([]byte, error) {
-	meta, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encode list metadata: %w", err)
-	}
-	return fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, kind, apiVersion, meta), nil
-}
-
-const listTail = "]}\n"
-
 // listSize returns the length of the list's JSON in bytes.
 func listSize(head []byte, items []json.RawMessage) int {
-	n := len(head) + len(listTail) + max(0, len(items)-1)
+	n := len(head) + len(media.ListTail) + max(0, len(items)-1)
 	for _, item := range items {
 		n += len(item)
 	}
 	return n
 }
 
-// joinList returns the list's JSON in one piece.
-func joinList(head []byte, items []json.RawMessage) []byte {
-	b := append(make([]byte, 0, listSize(head, items)), head...)
-	for i, item := range items {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, item...)
-	}
-	return append(b, listTail...)
-}
-
 // buffers join small items into writes that are large enough for a TLS record or an HTTP/2 frame.
 var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+
+// putBuffer returns a writer for reuse, without its reference to the answer.
+func putBuffer(b *bufio.Writer) {
+	b.Reset(nil)
+	buffers.Put(b)
+}
 
 // streamList writes the list item by item: a large one is never in memory twice.
 func (x *exchange) streamList(head []byte, items []json.RawMessage) {
@@ -167,10 +212,7 @@ func (x *exchange) streamList(head []byte, items []json.RawMessage) {
 	}
 	b := buffers.Get().(*bufio.Writer)
 	b.Reset(w)
-	defer func() {
-		b.Reset(nil)
-		buffers.Put(b)
-	}()
+	defer putBuffer(b)
 	// A bufio.Writer keeps its first error, and Flush returns it.
 	_, _ = b.Write(head)
 	for i, item := range items {
@@ -179,7 +221,7 @@ func (x *exchange) streamList(head []byte, items []json.RawMessage) {
 		}
 		_, _ = b.Write(item)
 	}
-	_, _ = b.WriteString(listTail)
+	_, _ = b.WriteString(media.ListTail)
 	if err := b.Flush(); err != nil {
 		x.s.Log.Debug("list not delivered", "path", x.r.URL.Path, "error", err)
 	}

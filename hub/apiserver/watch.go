@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"petrel.dev/petrel/hub/apiserver/media"
+	"petrel.dev/petrel/hub/apiserver/table"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -100,7 +101,7 @@ func (f *frames) event(e registry.WatchEvent) error {
 		case "Table":
 			body, err = f.tableRow(e)
 		case "PartialObjectMetadata", "PartialObjectMetadataList":
-			body, err = partial(body, f.out.Shape)
+			body, err = table.Metadata(body, f.out.Shape)
 		}
 		if err != nil {
 			return err
@@ -110,7 +111,7 @@ func (f *frames) event(e registry.WatchEvent) error {
 }
 
 func (f *frames) tableRow(e registry.WatchEvent) ([]byte, error) {
-	t, err := f.x.table(f.out, []json.RawMessage{e.JSON}, nil, metav1.ListMeta{})
+	t, err := f.x.tables(f.out).Table(f.x.ctx, []json.RawMessage{e.JSON}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -9,9 +9,11 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 )
 
-// maxBody bounds a body in an event, in bytes. A longer one is left out, with upstream's annotation that says so.
 const (
-	maxBody             = 1 << 20
+	// maxBody bounds a body in an event, in bytes. A longer one is left out, with upstream's annotation that says so.
+	maxBody = 1 << 20
+	// MaxText bounds a body before its managed fields are left out, in bytes: they are most of many lists.
+	MaxText             = 4 * maxBody
 	annotationTruncated = "audit.k8s.io/truncated"
 )
 
@@ -55,13 +57,20 @@ func (q *Request) Response(text []byte) {
 	}
 }
 
+// LongResponse notes that the answer has more than MaxText. The answer may be no more than begun.
+func (q *Request) LongResponse() {
+	if q.WantsResponse() && q.event.ResponseObject == nil {
+		q.annotate(annotationTruncated, "true")
+	}
+}
+
 func (q *Request) records(level auditinternal.Level) bool {
 	return q != nil && q.level.GreaterOrEqual(level)
 }
 
 // body returns a body as it goes into the event; nil when it is too long.
 func (q *Request) body(text []byte) *runtime.Unknown {
-	if q.omitManagedFields {
+	if len(text) <= MaxText && q.omitManagedFields {
 		text = withoutManagedFields(text)
 	}
 	if len(text) > maxBody {

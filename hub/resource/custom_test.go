@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -158,7 +159,12 @@ func TestUnstructuredBodiesConform(t *testing.T) {
 	}
 }
 
+// TestCustomKindRules creates, changes and shows a Widget. The clock stands: an age counts from the begin of the second of creation.
 func TestCustomKindRules(t *testing.T) {
+	synctest.Test(t, customKindRules)
+}
+
+func customKindRules(t *testing.T) {
 	ctx := context.Background()
 	k := widgetKind()
 	obj := widget(t, k, `{"metadata":{"name":"a","namespace":"ns"},"status":{"ready":true}}`)

@@ -20,15 +20,19 @@ import (
 )
 
 // passes are the times since the start at which memory is given back: when the process itself has started, when its first
-// work has been done, and once the garbage of both has aged. There is no further one by itself: idle means idle.
+// work has been done, and once the garbage of both has aged. Later ones come only after work that has made the process larger: idle
+// means idle.
 var passes = []time.Duration{5 * time.Second, 20 * time.Second, 2 * time.Minute}
 
 // Run makes the collector frugal while the process is at rest, and gives start-up's memory back a few times in the first
-// minutes. It returns, without an error, when ctx ends. GOGC in the environment is the operator's word: then the
-// collector is left alone.
+// minutes. Afterwards it gives back what work has left behind, when the process is at rest again: a node that gets ten pods a month
+// after its start has then what one has that gets them at once. It returns, without an error, when ctx ends. With GOGC in the environment the
+// operator has decided: then the collector is left alone, and there are only the first minutes.
 func Run(ctx context.Context, log *slog.Logger) error {
+	var p *pacer
 	if os.Getenv("GOGC") == "" {
-		defer startPacer().stop()
+		p = startPacer(log)
+		defer p.stop()
 	}
 	began := time.Now()
 	for _, at := range passes {
@@ -38,6 +42,9 @@ func Run(ctx context.Context, log *slog.Logger) error {
 		case <-time.After(time.Until(began.Add(at))):
 		}
 		GiveBack(log)
+	}
+	if p != nil {
+		p.passed()
 	}
 	<-ctx.Done()
 	return nil

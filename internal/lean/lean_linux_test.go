@@ -137,7 +137,7 @@ func TestPace(t *testing.T) {
 func TestPacerFollowsCollections(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
-	p := startPacer()
+	p := startPacer(slog.New(slog.DiscardHandler))
 	for range 1000 {
 		runtime.GC() // within a second of each other, on any machine that gets as far as this test
 		p.mu.Lock()
@@ -152,4 +152,55 @@ func TestPacerFollowsCollections(t *testing.T) {
 		}
 	}
 	t.Fatal("a thousand collections have not woken the pacer")
+}
+
+func TestPassDue(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		ago       time.Duration
+		left, now int // MiB
+		want      bool
+		why       string
+	}{
+		{time.Hour, 40, 40, false, "nothing was done"},
+		{time.Hour, 40, 49, false, "a little work"},
+		{time.Hour, 40, 50, true, "pods came"},
+		{minBetween, 40, 50, true, "long enough ago"},
+		{minBetween - 1, 40, 50, false, "the last one has just been"},
+		{time.Hour, 8, 11, false, "a quarter of little is not worth it"},
+		{time.Hour, 8, 12, true, "the least that is"},
+		{time.Hour, 40, 20, false, "the kernel has taken some"},
+		{time.Hour, 0, 0, false, "nothing can be read"},
+	} {
+		if got := passDue(c.ago, c.left*mib, c.now*mib); got != c.want {
+			t.Errorf("%s: %v", c.why, got)
+		}
+	}
+}
+
+// TestGivesBackAfterWork checks that a process whose first minutes are over gives memory back when work has made it larger: once, at
+// the next collection at rest.
+func TestGivesBackAfterWork(t *testing.T) {
+	was := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(was)
+	p := startPacer(slog.New(slog.DiscardHandler))
+	defer p.stop()
+	p.mu.Lock()
+	long := time.Now().Add(-time.Hour)
+	p.at, p.left = long, 1
+	p.mu.Unlock()
+	for range 1000 {
+		runtime.GC()
+		p.mu.Lock()
+		at, left := p.at, p.left
+		p.mu.Unlock()
+		if at == long || left == 1 {
+			continue
+		}
+		if left == 0 {
+			t.Error("it does not know what it has left")
+		}
+		return
+	}
+	t.Fatal("a thousand collections after the work nothing has been given back")
 }

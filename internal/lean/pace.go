@@ -1,6 +1,7 @@
 package lean
 
 import (
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -45,19 +46,36 @@ func (p *pace) collected(now time.Time) int {
 	return percentAtRest
 }
 
-// pacer applies a pace to this process. It has no clock and no goroutine: the collector itself wakes it, by finding an
-// object that nobody holds.
+// A pass at rest comes when the process has grown by a quarter, and by minGrowth, since the pass before, but not within minBetween of that: what
+// a process at a steady, light work uses again and again is not given back all the time.
+const (
+	minGrowth  = 4 << 20 // bytes
+	minBetween = 5 * time.Minute
+)
+
+// passDue reports whether memory is to be given back to the kernel, which was done last some time ago and left so many bytes resident.
+func passDue(ago time.Duration, left, now int) bool {
+	return ago >= minBetween && now-left >= max(minGrowth, left/4)
+}
+
+// pacer applies a pace to this process, and gives memory back when work has ended. It has no clock and no goroutine of its own: the
+// collector itself wakes it, by finding an object that nobody holds. Without any work that is every two minutes.
 type pacer struct {
+	log *slog.Logger // set by startPacer, never nil
+
 	mu      sync.Mutex
-	pace    pace
-	percent int
-	before  int // what the process had
+	pace    pace      // guarded by mu, as all that follows
+	percent int       // what the collector has
+	before  int       // what the process had
+	at      time.Time // of the last pass; zero while those of the first minutes are not over
+	left    int       // bytes that were resident after it
+	skip    bool      // the next collection is a pass' own, and says nothing of work
 	stopped bool
 }
 
 // startPacer sets the percentage for a process at rest and follows its work until stop, which restores what was before.
-func startPacer() *pacer {
-	p := &pacer{percent: percentAtRest}
+func startPacer(log *slog.Logger) *pacer {
+	p := &pacer{log: log, percent: percentAtRest}
 	p.before = debug.SetGCPercent(p.percent)
 	p.arm()
 	return p
@@ -73,11 +91,33 @@ func (p *pacer) wake() {
 	if p.stopped {
 		return
 	}
-	if percent := p.pace.collected(time.Now()); percent != p.percent {
+	defer p.arm()
+	if p.skip {
+		p.skip = false
+		return
+	}
+	now := time.Now()
+	if percent := p.pace.collected(now); percent != p.percent {
 		p.percent = percent
 		debug.SetGCPercent(percent)
 	}
-	p.arm()
+	if !p.pace.busy && !p.at.IsZero() && passDue(now.Sub(p.at), p.left, resident()) {
+		p.at, p.skip = now, true
+		go p.pass() // other cleanups wait for this one, and must not wait for a collection
+	}
+}
+
+// pass gives back what work has left behind.
+func (p *pacer) pass() {
+	GiveBack(p.log)
+	p.passed()
+}
+
+// passed notes that memory has been given back now.
+func (p *pacer) passed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.left = time.Now(), resident()
 }
 
 func (p *pacer) stop() {

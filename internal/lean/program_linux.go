@@ -93,3 +93,20 @@ func readOnly(maps io.Reader, exe string) ([]mapping, error) {
 		out = append(out, mapping{uintptr(a), uintptr(b)})
 	}
 }
+
+// resident returns how many bytes of this process are in memory, those of its executable included; 0 when that cannot be read.
+func resident() int {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return 0
+	}
+	return pages * os.Getpagesize()
+}

@@ -36,6 +36,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	for name, keep := range map[string]replica.Keep{
 		"revisions": {Revisions: 300},
 		"bytes":     {Bytes: 300 << 10},
+		"revisions, and more bytes than an int of 32 bits has": {Revisions: 300, Bytes: 1 << 40},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := memory.New(memory.Config{Keep: keep})

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ func newHistory(cfg Config) *history {
 	h := &history{source: cfg.Source, rev: cfg.Rev, compacted: cfg.Compacted, dead: cfg.Dead, watchers: newWatchers()}
 	switch {
 	case cfg.Source == nil: // memory is all there is
-		h.maxRing, h.maxRingBytes = cfg.Keep.Revisions, int(cfg.Keep.Bytes)
+		h.maxRing, h.maxRingBytes = cfg.Keep.Revisions, int(min(cfg.Keep.Bytes, math.MaxInt32))
 		h.compacted = h.rev
 	default:
 		h.maxRing, h.maxRingBytes = maxRing, maxRingBytes

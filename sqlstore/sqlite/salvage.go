@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -191,7 +192,7 @@ func (s *salvager) living() (out []*sqlstore.Entry) {
 			out = append(out, b.entry)
 		}
 	}
-	slices.SortFunc(out, func(a, b *sqlstore.Entry) int { return int(a.Rev - b.Rev) })
+	slices.SortFunc(out, func(a, b *sqlstore.Entry) int { return cmp.Compare(a.Rev, b.Rev) })
 	return out
 }
 

@@ -74,42 +74,91 @@ func (b *board) powerOff() {
 
 var report = regexp.MustCompile(`board: (\d+) pods run, the agent takes (\d+) \((\d+)\) KiB, containerd (\d+) \((\d+)\) KiB`)
 
-// usage is what the board has last said on its console.
+// usage is what the board has said on its console once.
 type usage struct {
 	pods                                         int
 	agent, agentAnon, containerd, containerdAnon int // RSS and its anonymous part, KiB
 }
 
+func (u usage) rss() int { return u.agent + u.containerd }
+
+func (u usage) anon() int { return u.agentAnon + u.containerdAnon }
+
 func (u usage) String() string {
 	mib := func(kib int) float64 { return float64(kib) / 1024 }
 	return fmt.Sprintf("%d pods; RSS (anonymous part) of the agent %.1f MiB (%.1f), of containerd %.1f (%.1f), together %.1f (%.1f)", u.pods,
-		mib(u.agent), mib(u.agentAnon), mib(u.containerd), mib(u.containerdAnon), mib(u.agent+u.containerd), mib(u.agentAnon+u.containerdAnon))
+		mib(u.agent), mib(u.agentAnon), mib(u.containerd), mib(u.containerdAnon), mib(u.rss()), mib(u.anon()))
 }
 
-func (b *board) usage() (u usage, err error) {
+// usages returns all that the board has said since the last power-on, the oldest first; at least one.
+func (b *board) usages() (list []usage, err error) {
 	out, err := os.ReadFile(b.console)
 	if err != nil {
-		return u, err
+		return nil, err
 	}
-	all := report.FindAllSubmatch(out, -1)
-	if len(all) == 0 {
-		return u, fmt.Errorf("the board has not said what runs: %s", bytes.TrimSpace([]byte(harness.Tail(string(out), 1))))
+	for _, found := range report.FindAllSubmatch(out, -1) {
+		var u usage
+		for i, field := range []*int{&u.pods, &u.agent, &u.agentAnon, &u.containerd, &u.containerdAnon} {
+			*field, _ = strconv.Atoi(string(found[i+1]))
+		}
+		list = append(list, u)
 	}
-	for i, field := range []*int{&u.pods, &u.agent, &u.agentAnon, &u.containerd, &u.containerdAnon} {
-		*field, _ = strconv.Atoi(string(all[len(all)-1][i+1]))
+	if len(list) == 0 {
+		return nil, fmt.Errorf("the board has not said what runs: %s", bytes.TrimSpace([]byte(harness.Tail(string(out), 1))))
 	}
-	return u, nil
+	return list, nil
 }
 
 // runs waits until the board itself says that so many pods run on it.
 func (b *board) runs(pods int) usage {
 	b.t.Helper()
 	var u usage
-	harness.Eventually(b.t, hope, fmt.Sprintf("%d pods run on the board", pods), func() (err error) {
-		if u, err = b.usage(); err == nil && u.pods != pods {
+	harness.Eventually(b.t, hope, fmt.Sprintf("%d pods run on the board", pods), func() error {
+		list, err := b.usages()
+		if err != nil {
+			return err
+		}
+		if u = list[len(list)-1]; u.pods != pods {
 			err = fmt.Errorf("%d run", u.pods)
 		}
 		return err
 	})
 	return u
+}
+
+// What agent and containerd may have together with ten pods at rest, in KiB.
+const (
+	nodeRSS  = 75 << 10
+	nodeAnon = 40 << 10
+)
+
+// inARow is how often the board has to say that it keeps to its budget: half a minute, in which the pages come back that are in use, after all have
+// been given back.
+const inARow = 4
+
+// lean waits until the board, with so many pods on it, keeps to its memory budget, and returns the most that it has taken then: internal/lean
+// gives memory back some minutes after work has ended.
+func (b *board) lean(pods int) usage {
+	b.t.Helper()
+	var most usage
+	harness.Eventually(b.t, hope, fmt.Sprintf("with %d pods the board keeps to its memory budget", pods), func() error {
+		list, err := b.usages()
+		if err != nil {
+			return err
+		}
+		if len(list) < inARow {
+			return fmt.Errorf("%d reports", len(list))
+		}
+		most = usage{}
+		for _, u := range list[len(list)-inARow:] {
+			if u.rss() > nodeRSS || u.anon() > nodeAnon || u.pods != pods {
+				return fmt.Errorf("%s; the budget is %d KiB (%d)", u, nodeRSS, nodeAnon)
+			}
+			if u.rss() > most.rss() {
+				most = u
+			}
+		}
+		return nil
+	})
+	return most
 }

@@ -3,6 +3,7 @@ package fairness
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -371,6 +372,19 @@ func TestLevelsComeAndGo(t *testing.T) {
 		g.Classify(&u, &lists)
 		nothingLeft(t, g)
 	})
+}
+
+// TestLargeNumbers has a level of the largest numbers that the API takes. Their products need 64 bits; an int of ARMv6 and ARMv7 has 32.
+func TestLargeNumbers(t *testing.T) {
+	p, huge := bootstrap.SuggestedPriorityLevelConfigurationWorkloadLow.DeepCopy(), int32(math.MaxInt32)
+	p.Spec.Limited.NominalConcurrencyShares, p.Spec.Limited.BorrowingLimitPercent = &huge, &huge
+	q := p.Spec.Limited.LimitResponse.Queuing
+	q.Queues, q.HandSize, q.QueueLengthLimit = 10_000_000, 8, huge
+	l := &level{}
+	l.limit(p, 400, int64(huge)+245)
+	if l.nominal != 400 || l.most != 400 || l.queued != math.MaxInt32 || l.ofFlow != math.MaxInt32 || l.widest != 50 {
+		t.Errorf("nominal %d, most %d, queued %d, of a flow %d, widest %d", l.nominal, l.most, l.queued, l.ofFlow, l.widest)
+	}
 }
 
 // TestWaitingIsBounded checks that requests of all clients together that wait are bounded, and that one client leaves room for others.

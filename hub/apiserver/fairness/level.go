@@ -3,6 +3,7 @@ package fairness
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
@@ -74,7 +75,7 @@ const maxWaiting = 800
 
 // configure brings the levels up to date. g.mu is held.
 func (g *Gate) configure(configs map[string]*flowcontrolv1.PriorityLevelConfiguration) {
-	shares := 0
+	shares := int64(0)
 	for _, p := range configs {
 		shares += sharesOf(p)
 	}
@@ -120,19 +121,20 @@ func (g *Gate) present(l *level) *level {
 	return l
 }
 
-func sharesOf(p *flowcontrolv1.PriorityLevelConfiguration) int {
+func sharesOf(p *flowcontrolv1.PriorityLevelConfiguration) int64 {
 	if c := p.Spec.Limited; c != nil {
-		return int(or(c.NominalConcurrencyShares, 30))
+		return int64(or(c.NominalConcurrencyShares, 30))
 	}
 	if c := p.Spec.Exempt; c != nil {
-		return int(or(c.NominalConcurrencyShares, 0))
+		return int64(or(c.NominalConcurrencyShares, 0))
 	}
 	return 0
 }
 
-// limit sets what a level may use of total seats, where all levels have that many shares.
-func (l *level) limit(p *flowcontrolv1.PriorityLevelConfiguration, total, shares int) {
-	l.nominal = roundUp(sharesOf(p)*total, max(1, shares))
+// limit sets what a level may use of total seats, where all levels have that many shares. Products of what clients give have 64 bits:
+// an int has half of that on ARMv6 and ARMv7.
+func (l *level) limit(p *flowcontrolv1.PriorityLevelConfiguration, total int, shares int64) {
+	l.nominal = int(roundUp(sharesOf(p)*int64(total), max(1, shares)))
 	c := p.Spec.Limited
 	if l.exempt = c == nil; l.exempt {
 		l.guaranteed, l.most, l.widest = l.nominal, total, 1
@@ -144,21 +146,21 @@ func (l *level) limit(p *flowcontrolv1.PriorityLevelConfiguration, total, shares
 	l.guaranteed = l.nominal - l.nominal*int(or(c.LendablePercent, 0))/100
 	l.most = total
 	if c.BorrowingLimitPercent != nil {
-		l.most = min(total, l.nominal+l.nominal*int(*c.BorrowingLimitPercent)/100)
+		l.most = int(min(int64(total), int64(l.nominal)+int64(l.nominal)*int64(*c.BorrowingLimitPercent)/100))
 	}
 	l.most = max(1, l.most)
 	l.reject = c.LimitResponse.Type == flowcontrolv1.LimitResponseTypeReject
 	l.alone, l.queued, l.ofFlow, l.widest = true, 0, 0, roundUp(l.nominal*15, 100)
 	if q := c.LimitResponse.Queuing; q != nil {
 		l.alone = q.Queues <= 1
-		l.queued = int(q.Queues) * int(q.QueueLengthLimit)
-		l.ofFlow = int(q.HandSize) * int(q.QueueLengthLimit)
+		l.queued = int(min(int64(q.Queues)*int64(q.QueueLengthLimit), math.MaxInt32))
+		l.ofFlow = int(min(int64(q.HandSize)*int64(q.QueueLengthLimit), math.MaxInt32))
 		l.widest = min(l.widest, l.nominal/max(1, int(q.HandSize)))
 	}
 	l.widest = min(max(1, l.widest), l.most)
 }
 
-func roundUp(n, by int) int { return (n + by - 1) / by }
+func roundUp[T int | int64](n, by T) T { return (n + by - 1) / by }
 
 func or(p *int32, otherwise int32) int32 {
 	if p == nil {

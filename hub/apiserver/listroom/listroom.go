@@ -1,7 +1,7 @@
-// Package listroom bounds the lists that are in memory as a whole until they are written: those in other forms than plain JSON, which is
-// written item by item.
+// Package listroom bounds the lists that are worked on at a time: those in other forms than JSON, or in another version than the store's. Their
+// objects are decoded and encoded while they are written, and leave garbage of several times their size.
 //
-//	read ─► room? ─ yes ──────────────────────────────────────┬─► build, write ─► collect a large one ─► give the room back
+//	read ─► room? ─ yes ──────────────────────────────────────┬─► write ─► collect a large one ─► give the room back
 //	          └──── no: let go of it ─► turn ─► read it again ─┘
 //
 // Room is counted in bytes of the lists' JSON. Users take turns.

@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -239,7 +240,7 @@ func (r *rollout) history() []*appsv1.ReplicaSet {
 		return nil
 	}
 	kept := slices.DeleteFunc(slices.Clone(r.old), func(rs *appsv1.ReplicaSet) bool { return rs.DeletionTimestamp != nil })
-	slices.SortStableFunc(kept, func(a, b *appsv1.ReplicaSet) int { return int(revision(a) - revision(b)) })
+	slices.SortStableFunc(kept, func(a, b *appsv1.ReplicaSet) int { return cmp.Compare(revision(a), revision(b)) })
 	var out []*appsv1.ReplicaSet
 	for _, rs := range kept[:max(0, len(kept)-int(*limit))] {
 		if rs.Status.Replicas == 0 && replicas(rs.Spec.Replicas) == 0 && r.size[rs.UID] == 0 && rs.Status.ObservedGeneration >= rs.Generation {

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -143,5 +144,15 @@ func TestStateOfOthers(t *testing.T) {
 	d := s.Decide(Seen{Annotations: annotations(`state={"revision":"b","wave":99}`), Revision: "b", Total: 10, Progress: s.Counted(10, 0, 0, 0), Now: time.Unix(1, 0)})
 	if d.Open != 3 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestShareOfManyReplicas takes parts of the most replicas that the API takes: their product with a percentage needs 64 bits.
+func TestShareOfManyReplicas(t *testing.T) {
+	if got := share(50, math.MaxInt32); got != 1<<30 {
+		t.Errorf("a wave of a half has %d", got)
+	}
+	if got := (quantity{percent: 50}).of(math.MaxInt32); got != 1<<30-1 {
+		t.Errorf("a half, rounded down, is %d", got)
 	}
 }

@@ -48,7 +48,7 @@ func (w Wave) Selects() bool { return w.selector != nil }
 type quantity struct{ n, percent int }
 
 // of returns how many of total it is; a percentage is rounded down.
-func (q quantity) of(total int) int { return q.n + total*q.percent/100 }
+func (q quantity) of(total int) int { return q.n + int(int64(total)*int64(q.percent)/100) }
 
 // approval is of a wave (1 is the first) of the rollout to one revision.
 type approval struct {

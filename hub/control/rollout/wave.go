@@ -98,7 +98,7 @@ func (s *Spec) Counted(replicas, updated, healthy, failed int) []Progress {
 }
 
 // share rounds up: a wave of a small fleet has one member at least.
-func share(percent, total int) int { return (total*percent + 99) / 100 }
+func share(percent, total int) int { return int((int64(total)*int64(percent) + 99) / 100) }
 
 func mix(seed, name string) uint64 {
 	h := fnv.New64a()

@@ -1,0 +1,64 @@
+# Petrel as a Debian package, on a board whose first process is systemd: services.sh reads this in place of its own two boots. The installation
+# starts nothing, an upgrade leaves pods running, a reboot brings all back, removal keeps the data, and a purge leaves what there was before.
+# shellcheck shell=bash disable=SC2154 # names of services.sh
+
+binary=/usr/bin/petrel
+
+first() {
+  before
+
+  step "install the package"
+  dpkg -i /board/petrel-1.deb
+  ! active petrel-hub && ! active petrel-agent
+
+  step "install hub and agent"
+  petrel install hub --advertise 127.0.0.1
+  eventually 900 active petrel-hub
+  eventually 900 petrel get namespaces
+  petrel token create | petrel install agent --join -
+  up
+  [ ! -e /etc/systemd/system/petrel-hub.service ] # the package's own unit is used
+
+  step "pods"
+  apply
+  pods
+  local lives containers hub agent
+  lives=$(lives) containers=$(containers) hub=$(main hub) agent=$(main agent)
+  say "pods: $lives"
+
+  step "upgrade"
+  dpkg -i /board/petrel-2.deb
+  up
+  petrel version
+  [[ $(petrel version) == *board-2*board-2* ]]
+  [ "$(main hub)" != "$hub" ] && [ "$(main agent)" != "$agent" ]
+  pods
+  same "pods" "$lives" "$(lives)"
+  same "processes of containers, shims and containerd" "$containers" "$(containers)"
+
+  reboot
+}
+
+second() {
+  step "after the reboot"
+  up
+  pods
+
+  step "remove"
+  dpkg -r petrel
+  [ ! -e $binary ]
+  ! active petrel-hub && ! active petrel-agent
+  same "processes" "" "$(containers)"
+  [ -e /var/lib/petrel/admin.kubeconfig ] && [ -e /etc/petrel/agent.yaml ]
+
+  step "install the package with the data of before"
+  dpkg -i /board/petrel-2.deb
+  systemctl is-enabled petrel-hub petrel-agent
+  systemctl start petrel-hub petrel-agent
+  up
+  pods
+
+  step "purge"
+  dpkg -P petrel
+  after
+}
