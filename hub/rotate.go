@@ -91,14 +91,16 @@ func (h *Hub) rotate(ctx context.Context, sealedBy *seal.KeyID) error {
 		}
 		return err
 	}
+	// All that is stored is looked at once more: what is encrypted with a key that has been removed is lost.
+	if err := h.sealed.SetKeys(ctx, keys.Alone()); err != nil {
+		*sealedBy = seal.KeyID{}
+		return err
+	}
 	if err := seal.DropOld(file, first); err != nil {
 		return err
 	}
 	h.log.Info("older keys are not needed any more, and were removed from the key file", "file", file, "key", first.String())
-	if keys, err = seal.ReadFile(file); err != nil {
-		return err
-	}
-	return h.sealed.SetKeys(ctx, keys)
+	return nil
 }
 
 // reseal encrypts again what is in clear or under an older key, and compacts its history away. It returns how much that was.

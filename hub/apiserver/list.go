@@ -68,8 +68,8 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	portions := res.Portions(context.WithoutCancel(x.ctx))
 	l.Items = media.ItemsOf(portions)
 	if out.As == "PartialObjectMetadata" || out.As == "PartialObjectMetadataList" {
-		l.Kind, l.APIVersion = "PartialObjectMetadataList", metav1.SchemeGroupVersion.String()
-		l.Items = table.MetadataOf(l.Items)
+		l.Kind, l.APIVersion = "PartialObjectMetadataList", out.Shape
+		l.Items = table.MetadataOf(l.Items, out.Shape)
 	}
 	head, err := media.ListHead(l.Kind, l.APIVersion, l.Meta)
 	if out.As == "Table" {

@@ -12,14 +12,14 @@ import (
 // transform gives one object another shape.
 func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, error) {
 	if out.As != "Table" {
-		return table.Metadata(res.JSON)
+		return table.Metadata(res.JSON, out.Shape)
 	}
 	if x.sub != nil && x.sub.New != nil {
-		t, err := media.ScaleTable(res.JSON)
+		t, err := media.ScaleTable(out, res.JSON)
 		if err != nil {
 			return nil, err
 		}
-		if t.Rows[0].Object, err = table.RowObject(out.Table.IncludeObject, res.JSON); err != nil {
+		if t.Rows[0].Object, err = x.tables(out).RowObject(res.JSON); err != nil {
 			return nil, err
 		}
 		return json.Marshal(t)
@@ -37,5 +37,5 @@ func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, erro
 
 // tables makes Tables of the objects that x is about.
 func (x *exchange) tables(out media.Form) table.Convertor {
-	return table.Convertor{Kind: x.t.Kind, Options: out.Table}
+	return table.Convertor{Kind: x.t.Kind, Options: out.Table, Shape: out.Shape}
 }

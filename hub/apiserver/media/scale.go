@@ -12,7 +12,7 @@ import (
 
 // ScaleTable returns the Table of a Scale, with one row that still lacks its object. Every kind's Scale has the same columns, so no
 // kind's declaration has them. What is no Scale has no Table: the error is that of a form that is not served.
-func ScaleTable(body []byte) (*metav1.Table, error) {
+func ScaleTable(f Form, body []byte) (*metav1.Table, error) {
 	var s autoscalingv1.Scale
 	if err := json.Unmarshal(body, &s); err != nil {
 		return nil, fmt.Errorf("decode scale: %w", err)
@@ -26,7 +26,7 @@ func ScaleTable(body []byte) (*metav1.Table, error) {
 	}
 	meta := metav1.ObjectMeta{}.SwaggerDoc()
 	return &metav1.Table{
-		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: metav1.SchemeGroupVersion.String()},
+		TypeMeta: metav1.TypeMeta{Kind: f.As, APIVersion: f.Shape},
 		ListMeta: metav1.ListMeta{ResourceVersion: s.ResourceVersion},
 		ColumnDefinitions: []metav1.TableColumnDefinition{
 			{Name: "Name", Type: "string", Format: "name", Description: meta["name"]},

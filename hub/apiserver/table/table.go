@@ -22,6 +22,7 @@ import (
 type Convertor struct {
 	Kind    *resource.Kind
 	Options metav1.TableOptions
+	Shape   string // the apiVersion of the Table, and of the metadata in its rows
 }
 
 // Table renders items, all of them at once. one is the typed form of a single item, nil when there is none yet.
@@ -45,12 +46,12 @@ func (c Convertor) Table(ctx context.Context, items []json.RawMessage, one kube.
 	if len(t.Rows) != len(items) {
 		return nil, fmt.Errorf("table of %s has %d rows for %d objects", c.Kind.Plural, len(t.Rows), len(items))
 	}
-	t.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: metav1.SchemeGroupVersion.String()}
+	t.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: c.Shape}
 	if t.ListMeta = (metav1.ListMeta{}); len(objs) == 1 {
 		t.ResourceVersion = objs[0].GetResourceVersion()
 	}
 	for i := range t.Rows {
-		if t.Rows[i].Object, err = RowObject(c.Options.IncludeObject, items[i]); err != nil {
+		if t.Rows[i].Object, err = c.RowObject(items[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -109,19 +110,19 @@ func (c Convertor) rows(ctx context.Context, items []json.RawMessage, yield func
 }
 
 // RowObject returns what a row has of its object.
-func RowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
-	switch policy {
+func (c Convertor) RowObject(item json.RawMessage) (runtime.RawExtension, error) {
+	switch c.Options.IncludeObject {
 	case metav1.IncludeObject:
 		return runtime.RawExtension{Raw: item}, nil
 	case metav1.IncludeMetadata:
-		p, err := Metadata(item)
+		p, err := Metadata(item, c.Shape)
 		return runtime.RawExtension{Raw: p}, err
 	}
 	return runtime.RawExtension{}, nil
 }
 
-// Metadata keeps an object's metadata only. The metadata is not decoded.
-func Metadata(item []byte) (json.RawMessage, error) {
+// Metadata keeps an object's metadata only, in a version of PartialObjectMetadata. The metadata is not decoded.
+func Metadata(item []byte, apiVersion string) (json.RawMessage, error) {
 	var o struct {
 		Metadata json.RawMessage `json:"metadata"`
 	}
@@ -132,16 +133,16 @@ func Metadata(item []byte) (json.RawMessage, error) {
 		o.Metadata = json.RawMessage("{}")
 	}
 	b := make([]byte, 0, len(o.Metadata)+80)
-	b = append(b, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":`...)
+	b = fmt.Appendf(b, `{"kind":"PartialObjectMetadata","apiVersion":%q,"metadata":`, apiVersion)
 	return append(append(b, o.Metadata...), '}'), nil
 }
 
 // MetadataOf returns the metadata of each item.
-func MetadataOf(items media.Items) media.Items {
+func MetadataOf(items media.Items, apiVersion string) media.Items {
 	return func(yield func(json.RawMessage, error) bool) {
 		for item, err := range items {
 			if err == nil {
-				item, err = Metadata(item)
+				item, err = Metadata(item, apiVersion)
 			}
 			if !yield(item, err) || err != nil {
 				return

@@ -49,7 +49,7 @@ func TestListsAreTables(t *testing.T) {
 		{4, 1000, metav1.TableOptions{IncludeObject: metav1.IncludeObject}},
 		{2, 10, metav1.TableOptions{IncludeObject: metav1.IncludeNone, NoHeaders: true}},
 	} {
-		convertor, items := Convertor{Kind: kind(t, "configmaps"), Options: c.options}, objects(c.n, c.size)
+		convertor, items := Convertor{Kind: kind(t, "configmaps"), Options: c.options, Shape: "meta.k8s.io/v1"}, objects(c.n, c.size)
 		whole, err := convertor.Table(t.Context(), items, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func TestBrokenObjects(t *testing.T) {
 	} {
 		n := 0
 		var err error
-		for _, err = range MetadataOf(items) {
+		for _, err = range MetadataOf(items, "meta.k8s.io/v1") {
 			n++
 		}
 		if err == nil || n != 2 {
