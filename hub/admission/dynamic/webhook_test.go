@@ -224,7 +224,9 @@ func TestBadWebhooks(t *testing.T) {
 				t.Fatal(err)
 			}
 			ignore := admissionregistrationv1.Ignore
-			h.mutating("bad", test.answer, func(w *admissionregistrationv1.MutatingWebhook) { w.TimeoutSeconds, w.FailurePolicy = &seconds, &ignore })
+			h.mutating("bad", test.answer, func(w *admissionregistrationv1.MutatingWebhook) {
+				w.TimeoutSeconds, w.FailurePolicy = &seconds, &ignore
+			})
 			cm, err := h.put(ctx, "x", nil)
 			switch {
 			case !test.whether && err == nil:
