@@ -15,7 +15,7 @@ export CGO_ENABLED=0
 emulated() {
   local qemu cpu=
   case $2$3 in
-    amd64) qemu=qemu-x86_64-static ;;
+    amd64) qemu=qemu-x86_64-static cpu=qemu64 ;;           # x86-64-v1
     arm64) qemu=qemu-aarch64-static cpu=cortex-a53 ;; # Raspberry Pi 3
     arm7) qemu=qemu-arm-static cpu=cortex-a7 ;;       # Raspberry Pi 2
     arm6) qemu=qemu-arm-static cpu=arm1176 ;;         # Raspberry Pi 1 and Zero
