@@ -164,7 +164,7 @@ func (a *Agent) openLink() error {
 	if !a.cfg.offline {
 		var err error
 		if a.link, err = link.New(link.Config{Dir: a.dir, JoinToken: a.cfg.JoinToken, NodeName: a.cfg.NodeName, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
-			Cache: a.cache, Serve: a.ServeStream, Build: buildinfo.GitVersion(), Log: a.log}); err != nil {
+			Cache: a.cache, Serve: a.ServeStream, Joined: a.cfg.Joined, Build: buildinfo.GitVersion(), Log: a.log}); err != nil {
 			return err
 		}
 		if name := a.link.Status().Node; name != "" {

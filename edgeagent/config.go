@@ -31,8 +31,11 @@ type Config struct {
 	NodeIP netip.Addr
 	// JoinToken is what `petrel token create` printed; needed once.
 	JoinToken string
-	Labels    map[string]string
-	Taints    []corev1.Taint
+	// Joined is called each time that the hub has welcomed this machine and the disk has it: JoinToken is not needed from then on.
+	// It must not wait for long. Nil: nothing is called.
+	Joined func()
+	Labels map[string]string
+	Taints []corev1.Taint
 	// ContainerdAddress is the socket of a containerd to use; empty: the system's if it answers, else a private one.
 	ContainerdAddress string
 	// ContainerdNamespace is where this agent's containers are; empty: "petrel".

@@ -85,7 +85,8 @@ func (h *Hub) hosts() []string {
 	if host, _, _ := net.SplitHostPort(h.listener.Addr().String()); host != "::" && host != "0.0.0.0" {
 		return []string{host}
 	}
-	return append(machineAddresses(), "127.0.0.1")
+	addrs, _ := net.InterfaceAddrs() // without them nodes elsewhere find the hub by --advertise only
+	return append(reachable(addrs, h.cfg.ClusterCIDR), "127.0.0.1")
 }
 
 // addresses returns where agents dial.
@@ -106,22 +107,22 @@ func (h *Hub) localAddress() string {
 	return net.JoinHostPort(host, port)
 }
 
-// machineAddresses returns this machine's global unicast addresses, IPv4 first.
-func machineAddresses() []string {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
+// reachable returns the global unicast addresses of this machine, IPv4 first. Those of pods are left out: the bridge of an agent beside
+// this hub has one, which another machine may have too. A machine that has no others is itself a pod, of another cluster.
+func reachable(addrs []net.Addr, pods netip.Prefix) []string {
 	var v4, v6 []string
 	for _, a := range addrs {
 		p, err := netip.ParsePrefix(a.String())
 		switch {
-		case err != nil || !p.Addr().IsGlobalUnicast():
+		case err != nil || !p.Addr().IsGlobalUnicast() || pods.Contains(p.Addr()):
 		case p.Addr().Is4():
 			v4 = append(v4, p.Addr().String())
 		default:
 			v6 = append(v6, p.Addr().String())
 		}
+	}
+	if len(v4)+len(v6) == 0 && pods.IsValid() {
+		return reachable(addrs, netip.Prefix{})
 	}
 	return append(v4, v6...)
 }

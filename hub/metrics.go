@@ -5,5 +5,5 @@ import "petrel.dev/petrel/hub/nodemetrics"
 // openMetrics makes what answers metrics.k8s.io.
 func (h *Hub) openMetrics() {
 	h.nodeMetrics = nodemetrics.New(nodemetrics.Config{Verbs: h.registry, Objects: h.objects, Nodes: h.reach, Log: h.part("metrics"),
-		Connected: func(node string) bool { connected, _ := h.dispatch.Presence(node); return connected }})
+		Absent: h.dispatch.Absent})
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"petrel.dev/petrel/internal/clock"
@@ -91,14 +92,16 @@ func (h *Hub) rotate(ctx context.Context, sealedBy *seal.KeyID) error {
 		}
 		return err
 	}
+	// All that is stored is looked at once more: what is encrypted with a key that has been removed is lost.
+	if err := h.sealed.SetKeys(ctx, keys.Alone()); err != nil {
+		*sealedBy = seal.KeyID{}
+		return err
+	}
 	if err := seal.DropOld(file, first); err != nil {
 		return err
 	}
 	h.log.Info("older keys are not needed any more, and were removed from the key file", "file", file, "key", first.String())
-	if keys, err = seal.ReadFile(file); err != nil {
-		return err
-	}
-	return h.sealed.SetKeys(ctx, keys)
+	return nil
 }
 
 // reseal encrypts again what is in clear or under an older key, and compacts its history away. It returns how much that was.
@@ -114,7 +117,8 @@ func (h *Hub) reseal(ctx context.Context) (int, error) {
 	return n, h.db.Compact(ctx, rev)
 }
 
-// backupBefore returns a backup of the store that was made before t; "" when there is none.
+// backupBefore returns a backup of the store that may have what was stored before t; "" when there is none. A backup is as old as its
+// contents; how old those of an incomplete one are, nothing says.
 func (h *Hub) backupBefore(t time.Time) (string, error) {
 	entries, err := os.ReadDir(h.backupDir())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +135,7 @@ func (h *Hub) backupBefore(t time.Time) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if fi.Mode().IsRegular() && !clock.Sane(fi.ModTime()).After(t) {
+		if fi.Mode().IsRegular() && (strings.HasSuffix(e.Name(), partSuffix) || !clock.Sane(fi.ModTime()).After(t)) {
 			return filepath.Join(h.backupDir(), e.Name()), nil
 		}
 	}

@@ -225,8 +225,8 @@ func (p *Proxy) reconcile() (again bool) {
 	}
 	p.stats.listeners.Store(int64(len(p.listeners)))
 	again = p.publish(found) || again
-	p.stats.applied.Add(1)
 	p.settle(found)
+	p.stats.applied.Add(1) // last: who waits for it reads problems and listeners of this table
 	return again
 }
 

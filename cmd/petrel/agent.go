@@ -6,17 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 
 	"petrel.dev/petrel/edgeagent"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/cli"
+	"petrel.dev/petrel/internal/install"
 	"petrel.dev/petrel/internal/nodename"
 	"petrel.dev/petrel/internal/sdnotify"
 )
@@ -115,49 +113,18 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	_ = os.Unsetenv(joinVariable) // children have no use for it
-	cfg.JoinToken = c.Join
-	if c.Join == "-" {
-		b, err := io.ReadAll(io.LimitReader(os.Stdin, maxToken))
-		if err != nil {
-			return fmt.Errorf("--join -: %w", err)
-		}
-		cfg.JoinToken = strings.TrimSpace(string(b))
-	}
-	if c.JoinFile != "" {
-		token, err := c.tokenOfFile(log)
-		if err != nil {
-			return err
-		}
-		cfg.JoinToken = token
-	}
 	if err := needRoot("an agent runs containers"); err != nil {
 		return err
 	}
 	if c.StopPods {
-		return edgeagent.StopPods(ctx, cfg)
+		return edgeagent.StopPods(ctx, cfg) // for which no token is needed, nor the file of one
+	}
+	if cfg.JoinToken, err = c.token(os.Stdin, log); err != nil {
+		return err
 	}
 	cfg.Notify = sdnotify.FromEnv()
+	cfg.Joined = func() { forgetToken(install.Target{Root: "/"}, cfg.JoinToken, log) }
 	return runAgent(ctx, cfg)
-}
-
-// tokenOfFile reads --join-file. A token is for the first start: on a machine that has joined, its file may be gone, as those who copied
-// it are advised to remove it.
-func (c *agentCmd) tokenOfFile(log *slog.Logger) (string, error) {
-	b, err := os.ReadFile(c.JoinFile)
-	if os.IsNotExist(err) && c.hasJoined() {
-		log.Info("the file of --join-file is gone, and not needed: this machine has joined", "file", c.JoinFile)
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("--join-file: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
-// hasJoined reports whether the agent of the data directory knows its hub.
-func (c *agentCmd) hasJoined() bool {
-	_, err := os.Stat(filepath.Join(c.DataDir, "agent", "hub"))
-	return err == nil
 }
 
 func runAgent(ctx context.Context, cfg edgeagent.Config) error {

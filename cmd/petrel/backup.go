@@ -129,6 +129,10 @@ func (c *restoreCmd) Run(ctx context.Context, s *cli.Streams) error {
 	} else {
 		fmt.Fprintf(s.Out, "%s has the hub as it was at %s, revision %d\n", c.DataDir, m.Created.Local().Format(time.RFC1123), m.Revision)
 	}
-	fmt.Fprintln(s.Err, "Start it: petrel hub. Nodes come back by themselves where they know its address; docs/backup.md says how a hub moves to another one.")
+	start := "petrel hub"
+	if c.DataDir != defaultDataDir {
+		start += " --data-dir " + c.DataDir
+	}
+	fmt.Fprintln(s.Err, "Start it: "+start+". Nodes come back by themselves where they know its address; docs/backup.md says how a hub moves to another one.")
 	return nil
 }

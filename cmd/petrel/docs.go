@@ -20,7 +20,8 @@ var exits = []reference.Exit{
 	{Code: "0", Meaning: "Done. For hub, agent and up also: ended because they were asked to, by Ctrl-C or SIGTERM."},
 	{Code: "1", Meaning: "Failed: the hub cannot be reached or refused, an object does not exist, a time-out of wait, drain or rollout status is over, a rollout failed. " +
 		"Of several objects the others are dealt with all the same. For diff: something differs."},
-	{Code: "2", Meaning: "The command line is wrong, and nothing was done. For diff: it failed."},
+	{Code: "2", Meaning: "The command line is wrong, and nothing was done: a command, flag or argument that there is not, one that is missing, a value that is none of those allowed, " +
+		"a file of defaults or settings that cannot be read. What only the command itself can judge, such as two flags that exclude each other, is 1. For diff: it failed."},
 	{Code: "130", Meaning: "Interrupted, by Ctrl-C or SIGTERM, before it was done."},
 	{Code: "other", Meaning: "For exec: the exit code of the command in the container, also when it is one of the above; 128 and the signal's number when a signal ended it."},
 }

@@ -6,17 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/alecthomas/kong"
 
+	"petrel.dev/petrel/edgeagent/identity"
 	"petrel.dev/petrel/internal/cli"
 	"petrel.dev/petrel/internal/doctor"
 	"petrel.dev/petrel/internal/install"
@@ -67,18 +66,11 @@ func (c *installAgentCmd) Run(ctx context.Context, kctx *kong.Context, s *cli.St
 		return err
 	}
 	settings := settingsOf(kctx)
-	if c.Join == "-" {
-		b, err := io.ReadAll(io.LimitReader(s.In, maxToken))
-		if err != nil {
-			return fmt.Errorf("--join -: %w", err)
-		}
-		c.Join = strings.TrimSpace(string(b))
-	}
-	if c.Join != "" { // from the environment too, which keeps it out of the process list
-		settings["join"] = c.Join
+	if err := c.takeToken(s.In, settings); err != nil {
+		return err
 	}
 	joins := c.Join != "" || c.JoinFile != "" || c.Root != "/"
-	if _, err := os.Stat(filepath.Join(c.DataDir, "agent")); err != nil && !joins && !(install.Target{Root: c.Root}).Installed("agent") {
+	if !identity.KnowsHub(filepath.Join(c.DataDir, "agent")) && !joins && !(install.Target{Root: c.Root}).Installed("agent") {
 		return errors.New("this machine has joined no hub yet: give --join or --join-file with what `petrel token create` prints on the hub")
 	}
 	if err := c.showName(s); err != nil {

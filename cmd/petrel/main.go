@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,6 +23,7 @@ import (
 	"petrel.dev/petrel/internal/cli/contexts"
 	"petrel.dev/petrel/internal/cli/defaults"
 	"petrel.dev/petrel/internal/cli/message"
+	"petrel.dev/petrel/internal/cli/nearest"
 	"petrel.dev/petrel/internal/cli/top"
 )
 
@@ -77,6 +81,9 @@ func run(args []string, s *cli.Streams) int {
 		fmt.Fprintln(s.Err, "petrel:", err)
 		return 2
 	}
+	if len(args) == 0 { // the first thing that is tried
+		args = []string{"--help"}
+	}
 	kctx, err := parser.Parse(flagsFirst(parser.Model, commandFirst(parser.Model, args)))
 	if code >= 0 { // --help has been answered
 		return code
@@ -90,7 +97,7 @@ func run(args []string, s *cli.Streams) int {
 		var pe *kong.ParseError
 		if at := "petrel"; errors.As(err, &pe) {
 			if pe.Context != nil && pe.Context.Selected() != nil {
-				at = strings.TrimSuffix(pe.Context.Selected().FullPath(), " manifests") // `create` without a kind
+				at = strings.TrimSuffix(aliases.ReplaceAllString(pe.Context.Selected().FullPath(), ""), " manifests") // `create` without a kind
 			}
 			fmt.Fprintf(s.Err, "Run `%s --help` for how to use it.\n", at)
 		}
@@ -169,22 +176,9 @@ func configFiles(dir string) kong.Resolver {
 		name := parent.Command.Name
 		values, ok := loaded[name]
 		if !ok {
-			file := filepath.Join(dir, name+".yaml")
-			b, err := os.ReadFile(file)
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, err
-			}
-			if err := yaml.UnmarshalStrict(b, &values); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
-			for key := range values {
-				known := false
-				for _, f := range parent.Command.Flags {
-					known = known || f.Name == key
-				}
-				if !known {
-					return nil, fmt.Errorf("%s: %q is no setting of petrel %s; its flags are the settings", file, key, name)
-				}
+			var err error
+			if values, err = readSettings(filepath.Join(dir, name+".yaml"), parent.Command); err != nil {
+				return nil, &defaults.Error{Err: err}
 			}
 			loaded[name] = values
 		}
@@ -201,4 +195,28 @@ func configFiles(dir string) kong.Resolver {
 		}
 		return fmt.Sprint(v), nil
 	})
+}
+
+// aliases are what the parser writes behind a command's name: create deployment (deploy).
+var aliases = regexp.MustCompile(` \([^)]*\)`)
+
+// readSettings reads the file of settings of a command; without one there are none.
+func readSettings(file string, command *kong.Command) (values map[string]any, err error) {
+	b, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := yaml.UnmarshalStrict(b, &values); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	var known []string
+	for _, f := range command.Flags {
+		known = append(known, f.Name)
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if !slices.Contains(known, key) {
+			return nil, fmt.Errorf("%s: %q is no setting of petrel %s, whose flags are the settings%s", file, key, command.Name, nearest.Hint(key, known))
+		}
+	}
+	return values, nil
 }

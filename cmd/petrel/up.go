@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,8 +23,9 @@ import (
 type upCmd struct {
 	hubFlags
 	nodeFlags
-	logFlags
-	KeepPods bool `help:"Leave pods running when this ends."`
+	// LogLevel is less than a service's: a person reads the message, which comes last, and nobody may miss a warning among lines without a problem.
+	LogLevel string `enum:"debug,info,warn,error" default:"warn" help:"How much to log: ${enum}." placeholder:"LEVEL"`
+	KeepPods bool   `help:"Leave pods running when this ends."`
 }
 
 func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error {
@@ -50,6 +53,7 @@ func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error
 			return err
 		}
 	}
+	fmt.Fprintln(s.Err, "Starting hub and agent. The first start unpacks what runs containers, which takes a while on a slow card.")
 	h, err := hub.New(ctx, hubConfig)
 	if err != nil {
 		return err
@@ -66,18 +70,23 @@ func (c *upCmd) Run(ctx context.Context, s *cli.Streams, log *slog.Logger) error
 			return err
 		}
 		nodeConfig.JoinToken = token
-		fmt.Fprintf(s.Out, `Petrel is up. In another terminal:
-
-    export KUBECONFIG=%s
-    petrel get nodes          (or kubectl)
-
-Other machines join with the output of: petrel token create
-Ctrl-C stops it%s.
-`, h.Kubeconfig(), map[bool]string{true: " and leaves the pods running", false: " and the pods"}[c.KeepPods])
+		nodeConfig.Joined = sync.OnceFunc(func() { c.greet(s.Out, h.Kubeconfig()) })
 		return runAgent(ctx, nodeConfig)
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// greet prints what can be done now. That is once all has started: hub, containerd, and the agent, which the hub has welcomed.
+func (c *upCmd) greet(w io.Writer, kubeconfig string) {
+	fmt.Fprintf(w, `Petrel is up. In another terminal:
+
+    export KUBECONFIG=%s
+    petrel get nodes          (or kubectl)
+
+Other machines join with the output of: petrel token create
+Ctrl-C stops it%s.
+`, kubeconfig, map[bool]string{true: " and leaves the pods running", false: " and the pods"}[c.KeepPods])
 }

@@ -39,6 +39,21 @@ type hubFile struct {
 	// Names is the pattern of the token: a device that is started again before its first welcome may not have that any more.
 	Names    nodename.Pattern `json:"names,omitempty"`
 	Reserved uint64           `json:"epochsReserved"`
+	// Unknown is true from when a hub said that it does not know the device, which was a node, until one welcomes it again.
+	Unknown bool `json:"unknown,omitempty"`
+}
+
+// takes returns an error when a device that has joined belongs to another cluster than the token.
+func (f hubFile) takes(t jointoken.Token, dir string) error {
+	if f.Node == "" || f.ID == t.ID {
+		return nil
+	}
+	return fmt.Errorf("the join token is for cluster %s, this device belongs to cluster %s; to move it, remove %s first", t.ID, f.ID, dir)
+}
+
+// joinedWith reports whether the device is a node by this very token.
+func (f hubFile) joinedWith(t jointoken.Token) bool {
+	return f.Node != "" && f.ID == t.ID && f.TokenID == t.TokenID && f.Secret == "" && !f.Unknown
 }
 
 // ErrNoHub is a device that has never joined and has no token.
@@ -66,8 +81,8 @@ func LoadHub(dir, token string) (*Hub, error) {
 		if err != nil {
 			return nil, err
 		}
-		if known && h.state.ID != t.ID && h.state.Node != "" {
-			return nil, fmt.Errorf("the join token is for cluster %s, this device belongs to cluster %s; to move it, remove %s first", t.ID, h.state.ID, dir)
+		if err := h.state.takes(t, dir); err != nil {
+			return nil, err
 		}
 		h.given = t
 		if !known || h.state.TokenID != t.TokenID {
@@ -88,14 +103,40 @@ func LoadHub(dir, token string) (*Hub, error) {
 // Naming returns what the name of the device with this directory may come from, before anything is made there: the name that the hub
 // knows it by, empty before the first welcome, and the pattern of its token. What cannot be read is left out: LoadHub reports it.
 func Naming(dir, token string) (joined string, names nodename.Pattern) {
-	var state hubFile
-	if b, err := os.ReadFile(filepath.Join(dir, "hub")); err == nil && json.Unmarshal(b, &state) == nil {
-		joined, names = state.Node, state.Names
-	}
+	state := remembered(dir)
+	joined, names = state.Node, state.Names
 	if t, err := jointoken.Parse(token); err == nil {
 		names = t.Names
 	}
 	return joined, names
+}
+
+// remembered returns the file of the device with this directory, empty when there is none, or none that can be read.
+func remembered(dir string) (state hubFile) {
+	if b, err := os.ReadFile(filepath.Join(dir, "hub")); err != nil || json.Unmarshal(b, &state) != nil {
+		return hubFile{}
+	}
+	return state
+}
+
+// KnowsHub reports whether the device with this directory remembers a hub: it starts without a token then.
+func KnowsHub(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "hub"))
+	return err == nil
+}
+
+// NeedsToken reports whether the device with this directory would do anything with the token: not when it is a node by it already, and
+// its hub knows it. Its error is that of LoadHub for a token that the device does not take; nothing is written.
+func NeedsToken(dir, token string) (bool, error) {
+	t, err := jointoken.Parse(token)
+	if err != nil {
+		return false, err
+	}
+	state := remembered(dir)
+	if err := state.takes(t, dir); err != nil {
+		return false, err
+	}
+	return !state.joinedWith(t), nil
 }
 
 func (h *Hub) save() error {
@@ -122,10 +163,19 @@ func (h *Hub) Token() (id, secret string) {
 // only make it come back.
 func (h *Hub) Removed() error {
 	h.given = jointoken.Token{}
-	if h.state.Secret == "" {
+	if h.state.Secret == "" && h.state.Unknown && !h.unsaved {
 		return nil
 	}
-	h.state.Secret = ""
+	h.state.Secret, h.state.Unknown = "", true
+	return h.save()
+}
+
+// Refused notes that the hub does not know the device any more, and not why: a token is of use to it again.
+func (h *Hub) Refused() error {
+	if h.state.Unknown && !h.unsaved {
+		return nil
+	}
+	h.state.Unknown = true
 	return h.save()
 }
 
@@ -160,10 +210,10 @@ func (h *Hub) Welcomed(node, history string, addresses []string) error {
 			addresses = append(addresses, a)
 		}
 	}
-	if !h.unsaved && h.state.Node == node && h.state.History == history && h.state.Secret == "" && slices.Equal(h.state.Addresses, addresses) {
+	if !h.unsaved && h.state.Node == node && h.state.History == history && h.state.Secret == "" && !h.state.Unknown && slices.Equal(h.state.Addresses, addresses) {
 		return nil
 	}
-	h.state.Node, h.state.History, h.state.Secret, h.state.Addresses = node, history, "", addresses
+	h.state.Node, h.state.History, h.state.Secret, h.state.Unknown, h.state.Addresses = node, history, "", false, addresses
 	return h.save()
 }
 

@@ -150,3 +150,48 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("node %q after a restart, %v", h.Node(), err)
 	}
 }
+
+// TestNeedsToken goes through the life of a device: when a token is of use to it, and when it takes none.
+func TestNeedsToken(t *testing.T) {
+	dir, one, two := t.TempDir(), token(t, "c"), token(t, "c")
+	expect := func(what, token string, want bool) {
+		t.Helper()
+		if got, err := NeedsToken(dir, token); got != want || err != nil {
+			t.Errorf("%s: needed %v, want %v, error %v", what, got, want, err)
+		}
+	}
+	if KnowsHub(dir) {
+		t.Error("a hub is known before the first token")
+	}
+	expect("a fresh device", one, true)
+	h, err := LoadHub(dir, one)
+	if err != nil || !KnowsHub(dir) {
+		t.Fatalf("the hub of a token is not remembered: %v", err)
+	}
+	expect("not welcomed yet", one, true)
+	if err := h.Welcomed("n", "h", nil); err != nil {
+		t.Fatal(err)
+	}
+	expect("joined", one, false)
+	expect("joined, another token of the same hub", two, true)
+	if _, err := NeedsToken(dir, token(t, "other")); err == nil || !strings.Contains(err.Error(), "belongs to cluster c") {
+		t.Errorf("another hub's token: %v", err)
+	}
+	if _, err := NeedsToken(dir, "petrel1.x"); !errors.Is(err, jointoken.ErrTypo) {
+		t.Errorf("mistyped token: %v", err)
+	}
+	for what, refuse := range map[string]func(*Hub) error{"a hub that does not know it": (*Hub).Refused, "its Node was deleted": (*Hub).Removed} {
+		if err := refuse(h); err != nil {
+			t.Fatal(err)
+		}
+		expect(what, one, true)
+		if h, err = LoadHub(dir, one); err != nil { // started again with it
+			t.Fatal(err)
+		}
+		expect(what+", started again", one, true)
+		if err := h.Welcomed("n", "h", nil); err != nil {
+			t.Fatal(err)
+		}
+		expect(what+", welcomed again", one, false)
+	}
+}

@@ -405,6 +405,8 @@ func (c *connection) welcome(w *wire.Welcome) {
 	}
 	if err := l.hub.Welcomed(w.Node, w.History, w.Addresses); err != nil {
 		l.cfg.Log.Warn("welcome not remembered on disk", "error", err)
+	} else if l.cfg.Joined != nil {
+		l.cfg.Joined()
 	}
 	if l.node != nil {
 		l.reports.Set(l.node, true)

@@ -45,6 +45,8 @@ type Config struct {
 	// Serve serves a stream to a pod and returns when it is over; a stream that it has not closed is closed then. ctx
 	// ends with the stream. Nil: streams are refused.
 	Serve func(ctx context.Context, req wire.StreamRequest, s wire.Stream)
+	// Joined is called after each welcome that is remembered on the disk: from then on the token is not needed. Nil: nothing is called.
+	Joined func()
 	// Keepalive of the MQTT connection; 0 means one minute.
 	Keepalive time.Duration
 	// Build is this program's version, for the hub's log.
@@ -256,6 +258,9 @@ func (l *Link) unknown(r *wire.Refuse) (removed bool, problem string) {
 	default:
 		l.removed(r.Message)
 		return true, r.Message
+	}
+	if err := l.hub.Refused(); err != nil {
+		l.cfg.Log.Warn("refusal not remembered on disk", "error", err)
 	}
 	return false, r.Message + "; this node's pods go on running, because " + why
 }

@@ -62,14 +62,11 @@ func (x *exchange) unserved(a *auth.Attributes) {
 		return
 	}
 	a.Resource = true
-	watching := x.query.Get("watch") == "true" || x.query.Get("watch") == "1"
-	if p[0] == "watch" && len(p) > 1 {
-		watching, p = true, p[1:]
-	}
+	p, watching := unprefixed(p)
 	if p[0] == "namespaces" && len(p) > 2 && p[2] != "status" && p[2] != "finalize" {
 		a.Namespace, p = p[1], p[2:]
 	}
 	p = append(p, "", "")
 	a.Plural, a.Name, a.Subresource = p[0], p[1], p[2]
-	a.Verb = verbOf(x.r.Method, a.Name != "", watching, x.query.Get("fieldSelector"))
+	a.Verb = verbOf(x.r.Method, a.Name != "", watching, x.query)
 }

@@ -29,6 +29,9 @@ func (x *exchange) decodeBody(body []byte, want bodyForm, validation string) (ru
 	obj, err = want.conform(obj, err)
 	if se, ok := runtime.AsStrictDecodingError(err); ok && obj != nil && validation != metav1.FieldValidationStrict {
 		for _, e := range se.Errors() {
+			if !strict {
+				break
+			}
 			for _, w := range strictWarnings(e.Error()) {
 				x.warn(w)
 			}

@@ -40,9 +40,9 @@ func (s *server) filters(next http.Handler) http.Handler {
 		out.Header().Set("Cache-Control", "no-cache, private")
 
 		p := segments(r.URL.Path)
-		x.t, x.sub, x.verb, _ = s.target(p, r.Method, x.query.Get)
+		x.t, x.sub, x.verb, _ = s.target(p, r.Method, x.query)
 		if x.verb == "" {
-			x.verb = verbOf(r.Method, true, false, "")
+			x.verb = verbOf(r.Method, true, false, nil)
 			x.t = resource.Target{}
 		}
 		if x.remoteOf = s.remote(p); x.remoteOf != nil {

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -43,29 +44,36 @@ func (x *exchange) list() {
 // readList reads a list. done must be called once it has been written.
 func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *registry.ListResult, done func(), err error) {
 	read := func() (*registry.ListResult, error) { return x.s.Verbs.List(x.ctx, x.t, opts) }
-	if !stored(out) {
-		return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
+	if plain(out) {
+		if res, err = read(); err != nil || stored(out, res) {
+			return res, func() {}, err
+		}
 	}
-	res, err = read()
-	return res, func() {}, err
+	return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
 }
 
+// plain reports whether a form is that of the stored bytes.
+func plain(out media.Form) bool { return out.Media == media.JSON && out.As == "" }
+
 // stored reports whether a list in a form consists of the stored bytes: nothing of it is decoded.
-func stored(out media.Form) bool { return out.Media == media.JSON && out.As == "" }
+func stored(out media.Form, res *registry.ListResult) bool { return plain(out) && res.Show == nil }
 
 // writeList answers with a list. The common case streams the stored bytes; every other form is made item by item while it is written.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	l := &media.List{
 		Kind: x.t.Kind.ListKind(), APIVersion: x.t.Kind.GVK.GroupVersion().String(),
-		Meta: listMeta(res), Items: media.ItemsOf(res.Items), Count: len(res.Items),
+		Meta: listMeta(res), Count: len(res.Items),
 	}
+	// What is decoded later than the request's time has its own deadlines; a client that has gone ends it by the next write.
+	portions := res.Portions(context.WithoutCancel(x.ctx))
+	l.Items = media.ItemsOf(portions)
 	if out.As == "PartialObjectMetadata" || out.As == "PartialObjectMetadataList" {
-		l.Kind, l.APIVersion = "PartialObjectMetadataList", metav1.SchemeGroupVersion.String()
-		l.Items = table.MetadataOf(res.Items)
+		l.Kind, l.APIVersion = "PartialObjectMetadataList", out.Shape
+		l.Items = table.MetadataOf(l.Items, out.Shape)
 	}
 	head, err := media.ListHead(l.Kind, l.APIVersion, l.Meta)
 	if out.As == "Table" {
-		head, l.Items, err = x.tables(out).List(x.ctx, res.Items, l.Meta)
+		head, l.Items, err = x.tables(out).List(x.ctx, portions, l.Meta)
 	}
 	if err != nil {
 		x.fail(err)
@@ -73,7 +81,7 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	}
 	x.auditList(head, l.Items)
 	switch {
-	case stored(out) && !out.Pretty:
+	case stored(out, res) && !out.Pretty:
 		x.streamList(head, res.Items)
 	case out.Binary():
 		x.writeItems(out, func(w io.Writer) error { return x.s.codec.WriteBinary(w, out, l) })

@@ -145,6 +145,8 @@ func (longLog) OpenStream(context.Context, string, wire.StreamRequest) (wire.Str
 	return hub, nil
 }
 
+func (longLog) Absent(string) error { return nil }
+
 // Who reads a log with a pager lets it wait for longer than an answer may.
 func TestPausedLogGoesOn(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -66,7 +67,7 @@ func (s *server) routeAPI(x *exchange, p []string) {
 }
 
 // target returns what an object path names; ok is false when no served kind has the path.
-func (s *server) target(p []string, method string, query func(string) string) (t resource.Target, sub *resource.Subresource, verb string, ok bool) {
+func (s *server) target(p []string, method string, query url.Values) (t resource.Target, sub *resource.Subresource, verb string, ok bool) {
 	var gv schema.GroupVersion
 	switch {
 	case len(p) >= 3 && p[0] == "api":
@@ -76,10 +77,7 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 	default:
 		return t, nil, "", false
 	}
-	watching := query("watch") == "true" || query("watch") == "1"
-	if p[0] == "watch" && len(p) > 1 { // the deprecated /watch/ prefix, which some clients still use
-		watching, p = true, p[1:]
-	}
+	p, watching := unprefixed(p)
 	// namespaces/NS/PLURAL...; namespaces/NAME and namespaces/NAME/SUBRESOURCE are about the Namespace itself.
 	if p[0] == "namespaces" && len(p) >= 3 {
 		if p[1] == "" { // probably a script's empty variable, which must not mean all namespaces
@@ -103,19 +101,30 @@ func (s *server) target(p []string, method string, query func(string) string) (t
 	}
 	if len(p) >= 3 {
 		t.Subresource = p[2]
-		if sub = t.Kind.Subresources[p[2]]; sub == nil {
+		if sub = t.Kind.Subresources[p[2]]; sub == nil || watching {
 			return t, nil, "", false
 		}
-		watching = watching && !sub.Proxy // the query is the workload's
 	}
-	return t, sub, verbOf(method, t.Name != "", watching, query("fieldSelector")), true
+	return t, sub, verbOf(method, t.Name != "", watching, query), true
 }
 
-func verbOf(method string, named, watching bool, fieldSelector string) string {
+// unprefixed takes the deprecated prefix watch/ off a path below a version, which some clients still use, and reports whether it was
+// there.
+func unprefixed(p []string) (rest []string, watching bool) {
+	if p[0] == "watch" && len(p) > 1 {
+		return p[1:], true
+	}
+	return p, false
+}
+
+// verbOf returns what a request does. Only its path makes a request about one object a watch; the parameter watch counts for many, and
+// is read as Kubernetes does: everything but "false" and "0" is true, an empty one too.
+func verbOf(method string, named, prefixed bool, query url.Values) string {
 	switch method {
 	case http.MethodGet, http.MethodHead:
+		asked := query["watch"]
 		switch {
-		case watching && (!named || fieldSelector == ""):
+		case prefixed, !named && len(asked) > 0 && asked[0] != "0" && !strings.EqualFold(asked[0], "false"):
 			return "watch"
 		case named:
 			return "get"

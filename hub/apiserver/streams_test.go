@@ -106,12 +106,19 @@ func (n *node) OpenStream(ctx context.Context, name string, req wire.StreamReque
 	n.mu.Lock()
 	n.seen = append(n.seen, req)
 	n.mu.Unlock()
-	if name == "dark" {
-		return nil, apierrors.NewServiceUnavailable("node dark has not been heard of since 2026-11-21T09:00:00Z")
+	if err := n.Absent(name); err != nil {
+		return nil, err
 	}
 	hub, here := newPipe()
 	go n.serve(context.Background(), here, req)
 	return hub, nil
+}
+
+func (*node) Absent(name string) error {
+	if name == "dark" {
+		return apierrors.NewServiceUnavailable("node dark has not been heard of since 2026-11-21T09:00:00Z")
+	}
+	return nil
 }
 
 func (n *node) last() wire.StreamRequest {

@@ -12,14 +12,21 @@ import (
 // transform gives one object another shape.
 func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, error) {
 	if out.As != "Table" {
-		return table.Metadata(res.JSON)
+		return table.Metadata(res.JSON, out.Shape)
+	}
+	if x.sub != nil && x.sub.New != nil {
+		t, err := media.ScaleTable(out, res.JSON)
+		if err != nil {
+			return nil, err
+		}
+		if t.Rows[0].Object, err = x.tables(out).RowObject(res.JSON); err != nil {
+			return nil, err
+		}
+		return json.Marshal(t)
 	}
 	var obj kube.Object
 	if o, ok := res.Object.(kube.Object); ok && o.GetObjectKind().GroupVersionKind() == x.t.Kind.GVK {
 		obj = o
-	}
-	if x.sub != nil && x.sub.New != nil {
-		return nil, media.NotAcceptable("Table.v1.meta.k8s.io")
 	}
 	t, err := x.tables(out).Table(x.ctx, []json.RawMessage{res.JSON}, obj)
 	if err != nil {
@@ -30,5 +37,5 @@ func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, erro
 
 // tables makes Tables of the objects that x is about.
 func (x *exchange) tables(out media.Form) table.Convertor {
-	return table.Convertor{Kind: x.t.Kind, Options: out.Table}
+	return table.Convertor{Kind: x.t.Kind, Options: out.Table, Shape: out.Shape}
 }

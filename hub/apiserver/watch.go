@@ -101,7 +101,7 @@ func (f *frames) event(e registry.WatchEvent) error {
 		case "Table":
 			body, err = f.tableRow(e)
 		case "PartialObjectMetadata", "PartialObjectMetadataList":
-			body, err = table.Metadata(body)
+			body, err = table.Metadata(body, f.out.Shape)
 		}
 		if err != nil {
 			return err

@@ -7,12 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"petrel.dev/petrel/hub/dispatch/roster"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
 )
@@ -54,10 +54,7 @@ func (d *Dispatch) OpenStream(ctx context.Context, nodeName string, req wire.Str
 func (d *Dispatch) openStream(name string, req wire.StreamRequest) (*wire.Endpoint, error) {
 	n := d.session(name)
 	if n == nil {
-		if _, ok := d.cfg.Client.Get(kube.Node, "", name); !ok {
-			return nil, apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
-		}
-		return nil, d.darkError(name)
+		return nil, d.absent(name)
 	}
 	if len(n.streams) >= maxStreams {
 		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("node %s serves %d streams already; close some and try again", name, maxStreams), 5)
@@ -91,16 +88,23 @@ func (d *Dispatch) openStream(name string, req wire.StreamRequest) (*wire.Endpoi
 	return e, nil
 }
 
-// darkError names the node that cannot be reached, and since when.
-func (d *Dispatch) darkError(name string) error {
-	since := "it has not been heard of since this hub started"
-	if _, last := d.Presence(name); !last.IsZero() {
-		since = "it was last heard of at " + last.UTC().Format(time.RFC3339)
+// Absent returns why a node cannot be asked for anything now, as a Status: NotFound when there is no such Node, otherwise
+// ServiceUnavailable, with when it was last seen and what works all the same. Nil when it is connected.
+func (d *Dispatch) Absent(name string) error {
+	if connected, _ := d.Presence(name); connected {
+		return nil
 	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
-		Message: fmt.Sprintf("node %s cannot be reached: %s; its pods go on running, logs and exec work again when it is back", name, since),
-	}}
+	return d.absent(name)
+}
+
+// absent is the error about a node without a session. It is never nil.
+func (d *Dispatch) absent(name string) error {
+	o, ok := d.cfg.Client.Get(kube.Node, "", name)
+	if !ok {
+		return apierrors.NewNotFound(kube.Node.GroupVersion().WithResource("nodes").GroupResource(), name)
+	}
+	_, last := d.Presence(name)
+	return roster.Absent(o.(*corev1.Node), last, time.Now())
 }
 
 func randomHex(n int) string {

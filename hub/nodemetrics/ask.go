@@ -79,7 +79,7 @@ type asker struct {
 
 // of returns what a node and its pods use; false when it is dark or does not answer.
 func (a *asker) of(ctx context.Context, q question) (use, bool) {
-	if !a.cfg.Connected(q.node) {
+	if a.cfg.Absent(q.node) != nil {
 		return use{}, false
 	}
 	ans := a.answer(ctx, q)

@@ -39,9 +39,9 @@ type Config struct {
 	Verbs   registry.Verbs // of all other kinds
 	Objects control.Reader
 	Nodes   Nodes
-	// Connected reports whether a node is connected. One that is not has no metrics, however fresh its last answer.
-	Connected func(node string) bool
-	Log       *slog.Logger
+	// Absent returns why a node is not connected, or nil. One that is not has no metrics, however fresh its last answer.
+	Absent func(node string) error
+	Log    *slog.Logger
 }
 
 // Verbs are those of the registry, with reads of metrics answered by nodes.
@@ -57,28 +57,43 @@ func New(cfg Config) *Verbs { return &Verbs{Verbs: cfg.Verbs, cfg: cfg, asker: a
 // Get implements registry.Verbs.
 func (v *Verbs) Get(ctx context.Context, t kinds.Target, opts *metav1.GetOptions) (*registry.Result, error) {
 	var obj kube.Object
+	node := "" // that would have to answer
 	switch t.Kind.GVK {
 	case metrics.NodeMetrics:
 		if n, ok := control.Get[*corev1.Node](v.cfg.Objects, kube.Node, "", t.Name); ok {
-			u, answered := v.asker.of(ctx, question{node: n.Name})
+			node = n.Name
+			u, answered := v.asker.of(ctx, question{node: node})
 			obj = nodeMetrics(n, u, answered)
 		}
 	case metrics.PodMetrics:
 		if p, ok := control.Get[*corev1.Pod](v.cfg.Objects, kube.Pod, t.Namespace, t.Name); ok && measurable(p) {
-			u, answered := v.asker.of(ctx, question{node: p.Spec.NodeName})
+			node = p.Spec.NodeName
+			u, answered := v.asker.of(ctx, question{node: node})
 			obj = podMetrics(p, u, answered)
 		}
 	default:
 		return v.Verbs.Get(ctx, t, opts)
 	}
 	if obj == nil {
-		return nil, apierrors.NewNotFound(t.Kind.Resource(), t.Name)
+		return nil, v.none(t, node)
 	}
 	raw, err := json.Marshal(obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	return &registry.Result{JSON: raw, Object: obj}, nil
+}
+
+// none is the error for what has no metrics: NotFound, as clients expect of it, with the reason when that is a node which is not connected.
+func (v *Verbs) none(t kinds.Target, node string) error {
+	err := apierrors.NewNotFound(t.Kind.Resource(), t.Name)
+	if node == "" {
+		return err
+	}
+	if why := v.cfg.Absent(node); why != nil {
+		err.ErrStatus.Message += ": " + why.Error()
+	}
+	return err
 }
 
 // List implements registry.Verbs.

@@ -37,11 +37,13 @@ type fleet struct {
 	summary map[string]string
 }
 
-func (f *fleet) connected(node string) bool {
+func (f *fleet) absent(node string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.summary[node]
-	return ok
+	if _, ok := f.summary[node]; ok {
+		return nil
+	}
+	return errors.New("node " + node + " is dark")
 }
 
 func (f *fleet) DialNode(_ context.Context, node string, port int32) (net.Conn, error) {
@@ -99,7 +101,7 @@ func start(t *testing.T) (*Verbs, *fleet) {
 	}
 	objs := controltest.New(t, node("n1"), node("dark"), node("hung"), pod("a", "web", "n1", corev1.PodRunning), pod("a", "half", "n1", corev1.PodRunning),
 		pod("a", "ended", "n1", corev1.PodSucceeded), pod("a", "gone", "dark", corev1.PodRunning), pod("a", "new", "", corev1.PodPending), pod("b", "other", "n1", corev1.PodRunning))
-	return New(Config{Objects: objs, Nodes: f, Connected: f.connected, Log: slog.New(slog.DiscardHandler)}), f
+	return New(Config{Objects: objs, Nodes: f, Absent: f.absent, Log: slog.New(slog.DiscardHandler)}), f
 }
 
 func target(t *testing.T, plural, namespace, name string) resource.Target {
@@ -162,6 +164,8 @@ func TestReads(t *testing.T) {
 		for _, tt := range []resource.Target{target(t, "pods", "a", "none"), target(t, "pods", "a", "gone"), target(t, "pods", "a", "ended"), target(t, "nodes", "", "dark"), target(t, "nodes", "", "none")} {
 			if _, err := v.Get(t.Context(), tt, nil); !apierrors.IsNotFound(err) {
 				t.Errorf("%s: %v", tt.Name, err)
+			} else if dark := tt.Name == "dark" || tt.Name == "gone"; dark != strings.HasSuffix(err.Error(), `" not found: node dark is dark`) {
+				t.Errorf("%s: %v; it should say what is not connected, and nothing else should", tt.Name, err)
 			}
 		}
 		f.mu.Lock()

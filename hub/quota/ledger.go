@@ -120,20 +120,25 @@ func (l *Ledger) Reserve(ctx context.Context, quotas []*corev1.ResourceQuota, w 
 			t.release(w.New.GetUID(), t.reservation)
 		}
 	}
-	for _, q := range quotas {
-		takes, err := c.takes(q, w, whole, now)
-		if err == nil && len(takes) > 0 {
-			r := &reservation{takes: takes, whole: whole, until: now.Add(reserveTime)}
-			t := l.of(q)
-			if x := l.await(ctx, t, w, r, q.Spec.Hard); x != nil {
-				err = &Refusal{exceeded(q.Name, x.asked, x.used, x.limit)}
-			} else if !w.DryRun {
-				have = append(have, taken{t, r})
-			}
-		}
-		if err != nil {
-			giveBack()
+	takes := make([]corev1.ResourceList, len(quotas)) // of all first: what an object lacks is named before what it exceeds
+	for i, q := range quotas {
+		var err error
+		if takes[i], err = c.takes(q, w, whole, now); err != nil {
 			return err
+		}
+	}
+	for i, q := range quotas {
+		if len(takes[i]) == 0 {
+			continue
+		}
+		r := &reservation{takes: takes[i], whole: whole, until: now.Add(reserveTime)}
+		t := l.of(q)
+		if x := l.await(ctx, t, w, r, q.Spec.Hard); x != nil {
+			giveBack()
+			return &Refusal{exceeded(q.Name, x.asked, x.used, x.limit)}
+		}
+		if !w.DryRun {
+			have = append(have, taken{t, r})
 		}
 	}
 	if len(have) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,6 +173,22 @@ func TestReservations(t *testing.T) {
 		time.Sleep(reserveTime + time.Second)
 		if err := try(t.Context(), create(pod("f", nil, nil))); err != nil {
 			t.Errorf("a reservation of a write that never ends outlives its time: %v", err)
+		}
+	})
+}
+
+// What an object lacks for one quota is said before what it would exceed of another, whatever their order.
+func TestMissingComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full, cpu := newQuota(list("pods", "0")), newQuota(list("requests.cpu", "1"))
+		cpu.Name = "r"
+		l := NewLedger(controltest.New(t, full, cpu), kinds)
+		for _, q := range []string{"q", "r"} {
+			defer l.Forget(types.NamespacedName{Namespace: "ns", Name: q})
+		}
+		err := l.Reserve(t.Context(), []*corev1.ResourceQuota{full, cpu}, create(pod("a", nil, nil)))
+		if err == nil || !strings.HasPrefix(err.Error(), "failed quota: r: must specify requests.cpu for: ") {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -24,9 +24,12 @@ type Result struct {
 	Warnings []string // for Warning headers
 }
 
-// ListResult answers a list. Items are JSON of each object without change.
+// ListResult answers a list. Portions has what the client gets.
 type ListResult struct {
-	Items           []json.RawMessage
+	// Items are the JSON of each object, which Show changes.
+	Items []json.RawMessage
+	// Show returns Items[from:to] in the version that was asked for. nil: Items are in it.
+	Show            func(ctx context.Context, from, to int) ([]json.RawMessage, error)
 	ResourceVersion string
 	Continue        string
 	Remaining       *int64 // nil when a selector is set, or nothing remains

@@ -25,7 +25,7 @@ func (r *Registry) List(ctx context.Context, t resource.Target, opts *metav1.Lis
 	return res, err
 }
 
-// list returns a list with the entries that it was made of. A view's items are in the view's version, the entries as stored.
+// list returns a list with the entries that it was made of.
 func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.ListOptions) (*ListResult, []sqlstore.Entry, error) {
 	if opts == nil {
 		opts = &metav1.ListOptions{}
@@ -52,9 +52,18 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
-	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev)}
-	if res.Items, err = r.views(ctx, t.Kind, page.Entries); err != nil {
-		return nil, nil, apierrors.NewInternalError(err)
+	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev), Items: make([]json.RawMessage, 0, len(page.Entries))}
+	for _, e := range page.Entries {
+		res.Items = append(res.Items, e.Value)
+	}
+	if !t.Kind.AsStored() {
+		res.Show = func(ctx context.Context, from, to int) ([]json.RawMessage, error) {
+			items, err := r.views(ctx, t.Kind, page.Entries[from:to])
+			if err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+			return items, nil
+		}
 	}
 	if page.More {
 		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)

@@ -194,7 +194,7 @@ func timeoutQuery(ctx context.Context) string {
 // failure returns the error of an answer that is no success.
 func failure(res *http.Response, body []byte) error {
 	message := "unknown"
-	if kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";"); strings.HasPrefix(kind, "text/") {
+	if kind := res.Header.Get("Content-Type"); kind == "" || strings.HasPrefix(kind, "text/") {
 		message = strings.TrimSpace(string(body[:min(len(body), maxMessage)]))
 	}
 	return apierrors.NewGenericServerResponse(res.StatusCode, http.MethodPost, schema.GroupResource{}, "", message, 0, true)

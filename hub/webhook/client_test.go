@@ -163,6 +163,10 @@ func TestCallRefuses(t *testing.T) {
 			elsewhere++
 		case "/broken":
 			http.Error(w, "no such luck", http.StatusInternalServerError)
+		case "/bare":
+			w.Header()["Content-Type"] = nil
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, "no type\n")
 		case "/missing":
 			http.NotFound(w, r)
 		case "/hangs":
@@ -177,6 +181,7 @@ func TestCallRefuses(t *testing.T) {
 		"too large":     {Target{URL: s.URL + "/big", CABundle: ca}, "the response has more than 100 bytes"},
 		"redirect":      {Target{URL: s.URL + "/moved", CABundle: ca}, "the server responded with the status code 307 but did not return more information"},
 		"error":         {Target{URL: s.URL + "/broken", CABundle: ca}, `an error on the server ("no such luck") has prevented the request from succeeding`},
+		"bare error":    {Target{URL: s.URL + "/bare", CABundle: ca}, `an error on the server ("no type") has prevented the request from succeeding`},
 		"not found":     {Target{URL: s.URL + "/missing", CABundle: ca}, "the server could not find the requested resource"},
 		"hangs":         {Target{URL: s.URL + "/hangs", CABundle: ca}, "context deadline exceeded"},
 		"bad authority": {Target{URL: s.URL, CABundle: "nonsense"}, "unable to load root certificates"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -56,7 +57,7 @@ func (c *conn) cordon(ctx context.Context, s *Streams, name string, on bool) err
 	ri := c.dynamic.Resource(nodeResource)
 	node, err := ri.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return err
+		return c.missing(ctx, target{mapping: &meta.RESTMapping{Resource: nodeResource, Scope: meta.RESTScopeRoot}, name: name}, "", err)
 	}
 	verb := map[bool]string{true: "cordoned", false: "uncordoned"}[on]
 	if now, _, _ := unstructured.NestedBool(node.Object, "spec", "unschedulable"); now == on {

@@ -101,7 +101,7 @@ func (c *conn) until(ctx context.Context, t target, f func(*unstructured.Unstruc
 	for {
 		obj, err := ri.Get(ctx, t.name, metav1.GetOptions{})
 		if err != nil {
-			return waitError(ctx, err)
+			return c.missing(ctx, t, c.namespace, waitError(ctx, err))
 		}
 		done, err := f(obj)
 		if done || err != nil {
@@ -335,7 +335,7 @@ func (o oneWorkload) patch(ctx context.Context, s *Streams, patch []byte, verb s
 		return errors.New(display(t.mapping, t.name) + " has no pod template")
 	}
 	if _, err := c.resource(t.mapping, c.namespace).Patch(ctx, t.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager}); err != nil {
-		return err
+		return c.missing(ctx, t, c.namespace, err)
 	}
 	fmt.Fprintf(s.Out, "%s %s\n", display(t.mapping, t.name), verb)
 	return nil

@@ -40,7 +40,7 @@ func (sc *Scale) Run(ctx context.Context, s *Streams) error {
 		if sc.Current >= 0 {
 			now, err := ri.Get(ctx, t.name, metav1.GetOptions{}, "scale")
 			if err != nil {
-				return err
+				return c.missing(ctx, t, c.namespace, err)
 			}
 			if n, _, _ := unstructured.NestedInt64(now.Object, "spec", "replicas"); n != sc.Current {
 				return fmt.Errorf("%s has %d replicas, not the %d of --current-replicas; nothing was changed", display(t.mapping, t.name), n, sc.Current)
@@ -52,7 +52,7 @@ func (sc *Scale) Run(ctx context.Context, s *Streams) error {
 			if isNotFound(err) && errors.As(err, &st) && (st.Status().Details == nil || st.Status().Details.Name == "") { // not the object: its type has no scale
 				return fmt.Errorf("%s cannot be scaled: it is no workload with replicas", display(t.mapping, t.name))
 			}
-			return err
+			return c.missing(ctx, t, c.namespace, err)
 		}
 		fmt.Fprintf(s.Out, "%s scaled\n", display(t.mapping, t.name))
 	}

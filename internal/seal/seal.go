@@ -86,6 +86,12 @@ func (k *Keys) Has(id KeyID) bool {
 	return ok
 }
 
+// Alone returns the first key without the others.
+func (k *Keys) Alone() *Keys {
+	id := k.First()
+	return &Keys{ids: []KeyID{id}, keys: map[KeyID][]byte{id: k.keys[id]}}
+}
+
 // Len returns how many keys there are.
 func (k *Keys) Len() int { return len(k.ids) }
 

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"petrel.dev/petrel/internal/seal"
@@ -30,8 +31,11 @@ const pageSize = 500
 
 // Store encrypts with the first of its keys. All methods are safe for concurrent use.
 type Store struct {
-	inner    sqlstore.Store
-	keys     atomic.Pointer[seal.Keys] // nil: nothing is encrypted, and nothing below prefixes was; replaced by SetKeys
+	inner sqlstore.Store
+	keys  atomic.Pointer[seal.Keys] // nil: nothing is encrypted, and nothing below prefixes was; replaced by SetKeys
+	// writing is held for reading from when a value is encrypted until it is stored, and for writing while keys are replaced: so after
+	// SetKeys has returned, nothing that is still to be stored is encrypted with the key that was the first before.
+	writing  sync.RWMutex
 	prefixes []string
 }
 
@@ -60,7 +64,8 @@ func Open(ctx context.Context, inner sqlstore.Store, keys *seal.Keys, prefixes .
 }
 
 // SetKeys replaces the keys. The key that seals now must be among the new ones, because writes go on meanwhile, and they must open all
-// that is stored: otherwise nothing changes, and the error is a *LockedError where a value is the reason.
+// that is stored: otherwise nothing changes, and the error is a *LockedError where a value is the reason. It waits for the writes that
+// are under way, which are still encrypted with the key of before: a Reseal that comes after finds what they have stored.
 func (s *Store) SetKeys(ctx context.Context, keys *seal.Keys) error {
 	now := s.keys.Load()
 	if now == nil || keys == nil {
@@ -75,10 +80,13 @@ func (s *Store) SetKeys(ctx context.Context, keys *seal.Keys) error {
 		}
 		return nil
 	})
-	if err == nil {
-		s.keys.Store(keys)
+	if err != nil {
+		return err
 	}
-	return err
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.keys.Store(keys)
+	return nil
 }
 
 // each calls f for each entry below the prefixes as the engine has it, until f fails.
@@ -125,6 +133,8 @@ func (s *Store) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revi
 		}
 		if !own {
 			ops, own = append([]sqlstore.Op(nil), ops...), true
+			s.writing.RLock()
+			defer s.writing.RUnlock()
 		}
 		if err := s.seal(&ops[i]); err != nil {
 			return nil, err

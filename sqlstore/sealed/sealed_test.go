@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"petrel.dev/petrel/internal/seal"
 	"petrel.dev/petrel/internal/seal/sealtest"
@@ -230,6 +231,55 @@ func TestTurningOnAndRotating(t *testing.T) {
 			t.Errorf("watch of the past: %v", err)
 		}
 	})
+}
+
+// slow is an engine whose next commit waits until it may go on.
+type slow struct {
+	sqlstore.Store
+	at, on chan struct{} // at is closed when the commit has come, on lets it go on
+}
+
+func (s *slow) Commit(ctx context.Context, ops ...sqlstore.Op) ([]sqlstore.Revision, error) {
+	close(s.at)
+	<-s.on
+	return s.Store.Commit(ctx, ops...)
+}
+
+// TestSetKeysWaitsForWriters checks that a value which was encrypted before the keys were replaced, and is stored after it, is under the
+// new key in the end: otherwise it would be lost with the older one.
+func TestSetKeysWaitsForWriters(t *testing.T) {
+	_, db, err := open(t, t.TempDir(), "k", "/s/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := &slow{Store: db, at: make(chan struct{}), on: make(chan struct{})}
+	s, err := sealed.Open(t.Context(), inner, sealtest.Keys(t, "k"), "/s/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, replaced := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := s.Commit(t.Context(), put("/s/a", "A"))
+		written <- err
+	}()
+	<-inner.at
+	go func() { replaced <- s.SetKeys(t.Context(), sealtest.Keys(t, "nk")) }()
+	select {
+	case err := <-replaced:
+		t.Fatalf("the keys were replaced while a write was under way: %v", err)
+	case <-time.After(50 * time.Millisecond): // a SetKeys that does not wait is done long before
+	}
+	inner.at = make(chan struct{}) // Reseal's commit comes too
+	close(inner.on)
+	if err := errors.Join(<-written, <-replaced); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Reseal(t.Context(), encode); n != 1 || err != nil {
+		t.Errorf("%d written again, %v", n, err)
+	}
+	if err := s.SetKeys(t.Context(), sealtest.Keys(t, "n")); err != nil {
+		t.Errorf("the older key is still needed: %v", err)
+	}
 }
 
 // TestSetKeys checks that keys are replaced in a store that is open, and only by keys that open all that is there.

@@ -45,7 +45,15 @@ func TestIdleBudgets(t *testing.T) {
 	}
 	h.Apply(manifest)
 	h.Available("hello")
-	time.Sleep(8 * time.Second) // what came with the start is written and collected
+	// An Event that happens again is written up to ten seconds later: a start is over when nothing has been written for longer.
+	harness.Eventually(t, time.Minute, "what came with the start is written", func() error {
+		hub, agent := harness.UsageOf(t, h.Cmd.Process.Pid).Written, harness.UsageOf(t, a.Cmd.Process.Pid).Written
+		time.Sleep(11 * time.Second)
+		if n, m := harness.UsageOf(t, h.Cmd.Process.Pid).Written-hub, harness.UsageOf(t, a.Cmd.Process.Pid).Written-agent; n > 0 || m > 0 {
+			return fmt.Errorf("the hub has written %d bytes, the agent %d", n, m)
+		}
+		return nil
+	})
 
 	hubBefore, agentBefore, linkBefore := harness.UsageOf(t, h.Cmd.Process.Pid), harness.UsageOf(t, a.Cmd.Process.Pid), linkBytes(t, ms[1])
 	time.Sleep(rest)

@@ -74,8 +74,8 @@ func TestPodStart(t *testing.T) {
 					all = append(all, c.at.Sub(began))
 					running = true
 				}
-			case <-time.After(30 * time.Second):
-				t.Fatalf("%s is not Running after 30 s", name)
+			case <-time.After(2 * time.Minute):
+				t.Fatalf("%s is not Running after two minutes", name)
 			}
 		}
 		if err := <-created; err != nil {

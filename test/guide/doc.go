@@ -6,7 +6,8 @@
 //   - Blocks of the language console. A line "pi1 # COMMAND" is run as root on the machine pi1 (pi2, pi3), a line
 //     "$ COMMAND" on the reader's own computer, which has the cluster's kubeconfig. The lines up to the next prompt are what it prints.
 //     "ssh root@pi1 COMMAND" runs on that machine without ssh. A line "..." stands for any lines, "..." in a line for any text;
-//     ages, addresses, hashes, digests, tokens and versions may differ, and so may the width of columns. Commands that only look are
+//     ages, addresses, hashes, digests, tokens and versions may differ, and so may the width of columns; lines of
+//     progress, which slow machines print, are left out. Commands that only look are
 //     repeated until they print it. In a command, a join token that ends in "..." is the one that was printed last. A line "^C" ends
 //     a command as a reader would; those that run on without one are ended with the page, or when their machine loses power.
 //   - Blocks of the language yaml. When the first line is a comment with a file name, the file is on the machines from

@@ -23,6 +23,8 @@ func TestMatching(t *testing.T) {
 		{"a\n...\nz", "a\nb", false},
 		{"level=WARN ... no link", "level=WARN time=3 no link", true},
 		{"level=WARN ... no link", "level=WARN time=3 a link", false},
+		{"web imported", "importing web: 41.2 MB, 12.1 MB/s\nimporting web: 80 MB, 9 MB/s\nweb imported", true},
+		{"web imported", "importing web failed\nweb imported", false},
 		{"a", "a\nb", false},
 		{"a\nb", "a", false},
 	} {

@@ -138,7 +138,11 @@ func (f *fleet) rest(s *stage) {
 	if os.Getenv("PETREL_BENCH") != "" {
 		quiet = time.Minute
 	}
-	time.Sleep(15 * time.Second) // Events are written up to ten seconds after they happen
+	eventually(f.t, workLimit, "what was done is written, Events too, which may take ten seconds", func() bool {
+		before := f.hub.use().written
+		time.Sleep(11 * time.Second)
+		return f.hub.use().written == before
+	})
 	s.begin()
 	time.Sleep(quiet)
 	before := s.from.written

@@ -1,13 +1,16 @@
 package link_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"petrel.dev/petrel/edgeagent/identity"
 	"petrel.dev/petrel/internal/jointoken"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -47,6 +50,38 @@ func TestFleetToken(t *testing.T) {
 	eventually(t, "a deleted token is none", late.problem("no such join token"))
 	if !h.connected("pi-0") {
 		t.Error("a node left with its token")
+	}
+}
+
+// TestTokenIsNotNeededOnceJoined cuts the power of a device when its token is taken from where its operator had put it, and before: with
+// the token it joins, and without it is the same node. At the moment of Joined nothing but the disk knows that.
+func TestTokenIsNotNeededOnceJoined(t *testing.T) {
+	h := newHub(t, "").start()
+	text := h.token(jointoken.Options{Uses: 1})
+	a := newAgent(t, "n1", text)
+	disk, joined := t.TempDir(), make(chan error, 8)
+	a.joined = func() {
+		needed, err := identity.NeedsToken(a.dir, text)
+		if err == nil && needed {
+			err = errors.New("called while the token is needed")
+		}
+		joined <- errors.Join(err, os.CopyFS(disk, os.DirFS(a.dir))) // what a power cut would leave
+	}
+	a.start()
+	must(t, <-joined)
+	h.waitConnected("n1")
+	a.kill()
+
+	a.dir, a.joined = disk, func() { joined <- nil }
+	for _, token := range []string{text, "", ""} { // the settings had it still; then they have not
+		a.token = token
+		a.start()
+		must(t, <-joined)
+		h.waitConnected("n1")
+		a.kill()
+	}
+	if nodes := h.client.Stored(kube.Node, ""); len(nodes) != 1 {
+		t.Errorf("%d nodes", len(nodes))
 	}
 }
 

@@ -240,6 +240,8 @@ type agent struct {
 	err   error // of New
 	stop  func()
 	ka    time.Duration
+	// joined is called as link.Config.Joined, from the link's goroutine; set before start.
+	joined func()
 }
 
 func newAgent(t testing.TB, name, token string) *agent {
@@ -254,7 +256,7 @@ func (a *agent) start() *agent {
 	a.cache, err = cache.Open(link.CacheDir(a.dir), nil, logger(a.t, a.name))
 	must(a.t, err)
 	a.link, a.err = link.New(link.Config{
-		Dir: a.dir, JoinToken: a.token, NodeName: a.name, Cache: a.cache, Serve: a.serve, Keepalive: a.ka,
+		Dir: a.dir, JoinToken: a.token, NodeName: a.name, Cache: a.cache, Serve: a.serve, Joined: a.joined, Keepalive: a.ka,
 		Build: "test", Log: logger(a.t, a.name), Labels: map[string]string{"zone": "a"},
 	})
 	must(a.t, a.err)

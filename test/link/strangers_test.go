@@ -23,7 +23,7 @@ func TestNothingIsWrittenForAStranger(t *testing.T) {
 	bad, err := jointoken.Parse(good)
 	must(t, err)
 	bad.Secret = "not it"
-	for quiet := 0; quiet < 3; quiet++ { // the join's own frames have come
+	for quiet := 0; quiet < 10; quiet++ { // the join's own frames have come, on a busy machine too
 		time.Sleep(100 * time.Millisecond)
 		if len(h.client.Writes()) > 0 {
 			quiet = 0

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,11 +111,23 @@ func TestStreamCut(t *testing.T) {
 		if !apierrors.IsServiceUnavailable(err) || !bytes.Contains([]byte(err.Error()), []byte("n1")) || !bytes.Contains([]byte(err.Error()), []byte(time.Now().UTC().Format("2006-01-02"))) {
 			t.Errorf("stream to a dark node: %v", err)
 		}
+		for _, says := range []string{"node n1 is not connected: it was last heard of at ", " ago. Its pods go on running there", "logs, exec, attach, port-forward and metrics work again then"} {
+			if !strings.Contains(err.Error(), says) {
+				t.Errorf("stream to a dark node: %v; it should say %q", err, says)
+			}
+		}
 		if _, err = h.d.OpenStream(ctx, "n2", wire.StreamRequest{}); !apierrors.IsNotFound(err) {
 			t.Errorf("stream to no node: %v", err)
 		}
+		if err := h.d.Absent("n2"); !apierrors.IsNotFound(err) {
+			t.Errorf("no node: %v", err)
+		}
+		if url == "" {
+			restarted(t, h)
+		}
 		a.start()
 		h.waitConnected("n1")
+		must(t, h.d.Absent("n1"))
 		s, err = h.d.OpenStream(ctx, "n1", wire.StreamRequest{Pod: "p"})
 		must(t, err)
 		must(t, s.Send(ctx, wire.ChannelStdin, []byte("again")))
@@ -124,4 +137,14 @@ func TestStreamCut(t *testing.T) {
 		must(t, s.Close(wire.StreamEnd{}))
 		<-served
 	})
+}
+
+// restarted checks that a hub which was started again does not make a time up for a node that is still dark.
+func restarted(t *testing.T, h *hub) {
+	t.Helper()
+	h.kill()
+	h.start()
+	if err := h.d.Absent("n1"); err == nil || !strings.Contains(err.Error(), "it has not been heard of since this hub started") {
+		t.Errorf("after a restart: %v", err)
+	}
 }

@@ -1,5 +1,5 @@
-// Package listroom bounds the lists that are worked on at a time: those in other forms than JSON, whose objects are decoded and encoded while
-// they are written, and leave garbage of several times their size.
+// Package listroom bounds the lists that are worked on at a time: those in other forms than JSON, or in another version than the store's. Their
+// objects are decoded and encoded while they are written, and leave garbage of several times their size.
 //
 //	read ─► room? ─ yes ──────────────────────────────────────┬─► write ─► collect a large one ─► give the room back
 //	          └──── no: let go of it ─► turn ─► read it again ─┘

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	metav1beta1 "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 	kjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -31,6 +32,7 @@ func NewCodec(s *runtime.Scheme) *Codec {
 	}
 	metaScheme := runtime.NewScheme()
 	utilruntime.Must(metav1.AddMetaToScheme(metaScheme))
+	utilruntime.Must(metav1beta1.AddMetaToScheme(metaScheme))
 	pb := protobuf.NewSerializer(s, s)
 	return &Codec{
 		text: map[string]runtime.Serializer{

@@ -11,6 +11,7 @@ import (
 	"math/bits"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1beta1 "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 )
@@ -18,12 +19,18 @@ import (
 // Items are the JSON of a list's objects. An error ends them. What makes them can be gone through twice.
 type Items = iter.Seq2[json.RawMessage, error]
 
-// ItemsOf returns objects whose JSON is there already.
-func ItemsOf(items []json.RawMessage) Items {
+// ItemsOf returns the items of portions that are made one after the other.
+func ItemsOf(portions iter.Seq2[[]json.RawMessage, error]) Items {
 	return func(yield func(json.RawMessage, error) bool) {
-		for _, item := range items {
-			if !yield(item, nil) {
+		for items, err := range portions {
+			if err != nil {
+				yield(nil, err)
 				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
 			}
 		}
 	}
@@ -45,7 +52,7 @@ func (c *Codec) WriteBinary(w io.Writer, f Form, l *List) error {
 	return c.writeProtobuf(w, l)
 }
 
-// The fields of every list's protobuf message, and of the envelope of a message, all of the wire type with a length.
+// The fields of nearly every list's protobuf message, and of the envelope of a message, all of the wire type with a length.
 const (
 	listMetaTag  = 1<<3 | 2
 	listItemsTag = 2<<3 | 2
@@ -68,7 +75,11 @@ func (c *Codec) writeProtobuf(w io.Writer, l *List) error {
 	if err != nil {
 		return fmt.Errorf("encode list metadata as protobuf: %w", err)
 	}
-	start := field(nil, listMetaTag, meta)
+	metaTag, itemsTag := byte(listMetaTag), byte(listItemsTag)
+	if l.APIVersion == metav1beta1.SchemeGroupVersion.String() { // the one list that has them the other way round
+		metaTag, itemsTag = itemsTag, metaTag
+	}
+	start := field(nil, metaTag, meta)
 	size, sum := len(start), 0
 	var kept [][]byte // the first items, keptProtobuf bytes at most
 	for item, err := range l.Items {
@@ -94,15 +105,15 @@ func (c *Codec) writeProtobuf(w io.Writer, l *List) error {
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
-	if err := c.writeMessages(w, l.Items, kept, size-len(start)); err != nil {
+	if err := c.writeMessages(w, itemsTag, l.Items, kept, size-len(start)); err != nil {
 		return err
 	}
 	_, err = w.Write([]byte{envelopeEncodingTag, 0, envelopeMediaTag, 0})
 	return err
 }
 
-// writeMessages writes the items, which take size bytes. kept has the messages of the first ones.
-func (c *Codec) writeMessages(w io.Writer, items Items, kept [][]byte, size int) error {
+// writeMessages writes the items as fields with the tag, which take size bytes. kept has the messages of the first ones.
+func (c *Codec) writeMessages(w io.Writer, tag byte, items Items, kept [][]byte, size int) error {
 	i := 0
 	for item, err := range items {
 		if err != nil {
@@ -118,7 +129,7 @@ func (c *Codec) writeMessages(w io.Writer, items Items, kept [][]byte, size int)
 		if size -= 1 + uvarintLen(len(b)) + len(b); size < 0 {
 			break
 		}
-		if _, err := w.Write(binary.AppendUvarint([]byte{listItemsTag}, uint64(len(b)))); err != nil {
+		if _, err := w.Write(binary.AppendUvarint([]byte{tag}, uint64(len(b)))); err != nil {
 			return err
 		}
 		if _, err := w.Write(b); err != nil {

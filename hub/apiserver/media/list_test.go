@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +46,17 @@ func codec(t *testing.T) (*Codec, *runtime.Scheme) {
 	return NewCodec(s), s
 }
 
+// pairs returns items two at a time.
+func pairs(items []json.RawMessage) iter.Seq2[[]json.RawMessage, error] {
+	return func(yield func([]json.RawMessage, error) bool) {
+		for pair := range slices.Chunk(items, 2) {
+			if !yield(pair, nil) {
+				return
+			}
+		}
+	}
+}
+
 // TestProtobufLists compares lists that are written item by item with what upstream's serializer makes of the whole: none and one item,
 // sizes around each length of a length, and more than is kept.
 func TestProtobufLists(t *testing.T) {
@@ -54,7 +67,7 @@ func TestProtobufLists(t *testing.T) {
 		if err := protobuf.NewSerializer(s, s).Encode(list, &want); err != nil {
 			t.Fatal(err)
 		}
-		l := &List{Kind: "ConfigMapList", APIVersion: "v1", Meta: list.ListMeta, Items: ItemsOf(items), Count: of.n}
+		l := &List{Kind: "ConfigMapList", APIVersion: "v1", Meta: list.ListMeta, Items: ItemsOf(pairs(items)), Count: of.n}
 		if err := c.WriteBinary(&got, Form{Media: Protobuf}, l); err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +84,7 @@ func TestListsThatFail(t *testing.T) {
 	bad := append(good, json.RawMessage(`{"kind":"Other","apiVersion":"v9"}`))
 	broken := errors.New("broken")
 	for name, items := range map[string]Items{
-		"an object that nothing decodes": ItemsOf(bad),
+		"an object that nothing decodes": ItemsOf(pairs(bad)),
 		"an error": func(yield func(json.RawMessage, error) bool) {
 			if yield(good[0], nil) {
 				yield(nil, broken)
@@ -119,13 +132,13 @@ func TestIndented(t *testing.T) {
 			t.Fatal(err)
 		}
 		var whole, want, got bytes.Buffer
-		if err := WriteJSON(&whole, head, ItemsOf(items)); err != nil {
+		if err := WriteJSON(&whole, head, ItemsOf(pairs(items))); err != nil {
 			t.Fatal(err)
 		}
 		if err := json.Indent(&want, whole.Bytes(), "", indent); err != nil {
 			t.Fatal(err)
 		}
-		if err := WriteIndented(&got, head, ItemsOf(items)); err != nil || got.String() != want.String() {
+		if err := WriteIndented(&got, head, ItemsOf(pairs(items))); err != nil || got.String() != want.String() {
 			t.Errorf("%v:\n%s\nwant\n%s", err, got.String(), want.String())
 		}
 	}

@@ -39,6 +39,7 @@ func Of(k *resource.Kind) []string {
 type Form struct {
 	Media  string // one of All
 	As     string // "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+	Shape  string // the apiVersion of As; "" without one. v1beta1 and v1 have the same fields, and old clients know only the first
 	Pretty bool
 	Table  metav1.TableOptions
 }
@@ -106,7 +107,8 @@ func (f Form) ContentType(watch bool) string {
 		t += "-seq"
 	}
 	if watch && f.As != "" {
-		t += ";as=" + f.As + ";g=" + metav1.GroupName + ";v=v1"
+		_, version, _ := strings.Cut(f.Shape, "/")
+		t += ";as=" + f.As + ";g=" + metav1.GroupName + ";v=" + version
 	}
 	return t
 }
@@ -134,13 +136,13 @@ func readClause(c goautoneg.Accept) (Form, bool) {
 	if as == "" && g == "" && v == "" {
 		return o, true
 	}
-	if g != metav1.GroupName || v != "v1" || !transforms[as] {
+	if g != metav1.GroupName || v != "v1" && v != "v1beta1" || !transforms[as] {
 		return o, false
 	}
 	if as == "Table" && o.Binary() { // upstream has Table in text only
 		return o, false
 	}
-	o.As = as
+	o.As, o.Shape = as, g+"/"+v
 	return o, true
 }
 

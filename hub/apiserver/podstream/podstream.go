@@ -34,6 +34,8 @@ const Patience = time.Hour
 // dark (ServiceUnavailable, saying since when), unknown, or refused.
 type Streams interface {
 	OpenStream(ctx context.Context, node string, req wire.StreamRequest) (wire.Stream, error)
+	// Absent returns the error that OpenStream would because the node is dark or unknown, or nil.
+	Absent(node string) error
 }
 
 // Config is what a Server needs. All of it is required.

@@ -25,11 +25,18 @@ type silent struct {
 }
 
 func (n *silent) OpenStream(_ context.Context, node string, req wire.StreamRequest) (wire.Stream, error) {
-	if node == "dark" {
-		return nil, apierrors.NewServiceUnavailable("node dark has not been heard of")
+	if err := n.Absent(node); err != nil {
+		return nil, err
 	}
 	n.opened <- req
 	return n, nil
+}
+
+func (*silent) Absent(node string) error {
+	if node == "dark" {
+		return apierrors.NewServiceUnavailable("node dark has not been heard of")
+	}
+	return nil
 }
 
 func (*silent) Recv(ctx context.Context) (wire.Channel, []byte, error) {
@@ -101,6 +108,7 @@ func TestRefusalsBeforeTheUpgradeAreHTTP(t *testing.T) {
 		code                     int
 	}{
 		"a dark node":         {"exec", "dark", "GET", "command=sh&stdout=true", upgrade, 503},
+		"a dark node's port":  {"portforward", "dark", "GET", "", upgrade, 503},
 		"no upgrade":          {"exec", "pi-1", "POST", "command=sh&stdout=true", nil, 400},
 		"no command":          {"exec", "pi-1", "GET", "stdout=true", upgrade, 400},
 		"no node":             {"attach", "", "GET", "stdout=true", upgrade, 400},

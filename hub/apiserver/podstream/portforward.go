@@ -33,6 +33,11 @@ func (x *stream) portForward() {
 		x.Fail(apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", x.Pod.Name)))
 		return
 	}
+	// Streams to the node are opened with the client's connections. A dark node is an ordinary HTTP error before that.
+	if err := x.Streams.Absent(x.Pod.Spec.NodeName); err != nil {
+		x.Fail(err)
+		return
+	}
 	f := &forwarder{x: x, pairs: map[string]*streamPair{}}
 	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +22,7 @@ import (
 type Convertor struct {
 	Kind    *resource.Kind
 	Options metav1.TableOptions
+	Shape   string // the apiVersion of the Table, and of the metadata in its rows
 }
 
 // Table renders items, all of them at once. one is the typed form of a single item, nil when there is none yet.
@@ -44,12 +46,12 @@ func (c Convertor) Table(ctx context.Context, items []json.RawMessage, one kube.
 	if len(t.Rows) != len(items) {
 		return nil, fmt.Errorf("table of %s has %d rows for %d objects", c.Kind.Plural, len(t.Rows), len(items))
 	}
-	t.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: metav1.SchemeGroupVersion.String()}
+	t.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: c.Shape}
 	if t.ListMeta = (metav1.ListMeta{}); len(objs) == 1 {
 		t.ResourceVersion = objs[0].GetResourceVersion()
 	}
 	for i := range t.Rows {
-		if t.Rows[i].Object, err = rowObject(c.Options.IncludeObject, items[i]); err != nil {
+		if t.Rows[i].Object, err = c.RowObject(items[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -59,8 +61,9 @@ func (c Convertor) Table(ctx context.Context, items []json.RawMessage, one kube.
 // rowsTail ends the JSON of a Table without rows.
 const rowsTail = "]}"
 
-// List returns the Table of a list: its JSON up to the first row, and the rows' JSON.
-func (c Convertor) List(ctx context.Context, items []json.RawMessage, meta metav1.ListMeta) (head []byte, rows media.Items, err error) {
+// List returns the Table of a list: its JSON up to the first row, and the rows' JSON. portions are the list's objects, as many as are decoded
+// at a time; what the columns need is made for each.
+func (c Convertor) List(ctx context.Context, portions iter.Seq2[[]json.RawMessage, error], meta metav1.ListMeta) (head []byte, rows media.Items, err error) {
 	t, err := c.Table(ctx, nil, nil)
 	if err != nil {
 		return nil, nil, err
@@ -75,12 +78,14 @@ func (c Convertor) List(ctx context.Context, items []json.RawMessage, meta metav
 	}
 	c.Options.NoHeaders = true // they are in the head
 	return head, func(yield func(json.RawMessage, error) bool) {
-		for rest := items; len(rest) > 0; {
-			n := portion(rest)
-			if !c.rows(ctx, rest[:n], yield) {
+		for items, err := range portions {
+			if err != nil {
+				yield(nil, err)
 				return
 			}
-			rest = rest[n:]
+			if !c.rows(ctx, items, yield) {
+				return
+			}
 		}
 	}, nil
 }
@@ -104,37 +109,20 @@ func (c Convertor) rows(ctx context.Context, items []json.RawMessage, yield func
 	return true
 }
 
-// A portion is what is decoded at a time: the columns of a custom resource are parsed for each.
-const (
-	portionItems = 500
-	portionBytes = 1 << 20
-)
-
-// portion returns how many items to decode next. There is one at least.
-func portion(items []json.RawMessage) int {
-	bytes := 0
-	for i, item := range items[:min(len(items), portionItems)] {
-		if bytes += len(item); bytes > portionBytes && i > 0 {
-			return i
-		}
-	}
-	return min(len(items), portionItems)
-}
-
-// rowObject returns what a row has of its object.
-func rowObject(policy metav1.IncludeObjectPolicy, item json.RawMessage) (runtime.RawExtension, error) {
-	switch policy {
+// RowObject returns what a row has of its object.
+func (c Convertor) RowObject(item json.RawMessage) (runtime.RawExtension, error) {
+	switch c.Options.IncludeObject {
 	case metav1.IncludeObject:
 		return runtime.RawExtension{Raw: item}, nil
 	case metav1.IncludeMetadata:
-		p, err := Metadata(item)
+		p, err := Metadata(item, c.Shape)
 		return runtime.RawExtension{Raw: p}, err
 	}
 	return runtime.RawExtension{}, nil
 }
 
-// Metadata keeps an object's metadata only. The metadata is not decoded.
-func Metadata(item []byte) (json.RawMessage, error) {
+// Metadata keeps an object's metadata only, in a version of PartialObjectMetadata. The metadata is not decoded.
+func Metadata(item []byte, apiVersion string) (json.RawMessage, error) {
 	var o struct {
 		Metadata json.RawMessage `json:"metadata"`
 	}
@@ -145,15 +133,18 @@ func Metadata(item []byte) (json.RawMessage, error) {
 		o.Metadata = json.RawMessage("{}")
 	}
 	b := make([]byte, 0, len(o.Metadata)+80)
-	b = append(b, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":`...)
+	b = fmt.Appendf(b, `{"kind":"PartialObjectMetadata","apiVersion":%q,"metadata":`, apiVersion)
 	return append(append(b, o.Metadata...), '}'), nil
 }
 
 // MetadataOf returns the metadata of each item.
-func MetadataOf(items []json.RawMessage) media.Items {
+func MetadataOf(items media.Items, apiVersion string) media.Items {
 	return func(yield func(json.RawMessage, error) bool) {
-		for _, item := range items {
-			if m, err := Metadata(item); !yield(m, err) || err != nil {
+		for item, err := range items {
+			if err == nil {
+				item, err = Metadata(item, apiVersion)
+			}
+			if !yield(item, err) || err != nil {
 				return
 			}
 		}

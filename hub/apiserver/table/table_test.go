@@ -3,7 +3,10 @@ package table
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,11 +45,11 @@ func TestListsAreTables(t *testing.T) {
 	}{
 		{0, 0, metav1.TableOptions{IncludeObject: metav1.IncludeMetadata}},
 		{1, 10, metav1.TableOptions{IncludeObject: metav1.IncludeObject}},
-		{portionItems + 1, 10, metav1.TableOptions{IncludeObject: metav1.IncludeMetadata}},
-		{3, portionBytes / 2, metav1.TableOptions{IncludeObject: metav1.IncludeObject}},
+		{5, 10, metav1.TableOptions{IncludeObject: metav1.IncludeMetadata}},
+		{4, 1000, metav1.TableOptions{IncludeObject: metav1.IncludeObject}},
 		{2, 10, metav1.TableOptions{IncludeObject: metav1.IncludeNone, NoHeaders: true}},
 	} {
-		convertor, items := Convertor{Kind: kind(t, "configmaps"), Options: c.options}, objects(c.n, c.size)
+		convertor, items := Convertor{Kind: kind(t, "configmaps"), Options: c.options, Shape: "meta.k8s.io/v1"}, objects(c.n, c.size)
 		whole, err := convertor.Table(t.Context(), items, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +62,7 @@ func TestListsAreTables(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		head, rows, err := convertor.List(t.Context(), items, meta)
+		head, rows, err := convertor.List(t.Context(), pairs(items, nil), meta)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,36 +73,51 @@ func TestListsAreTables(t *testing.T) {
 	}
 }
 
-// TestPortions checks that a portion is never empty, and bounded in number and bytes.
-func TestPortions(t *testing.T) {
-	for _, c := range []struct{ n, size, want int }{
-		{1, 2 * portionBytes, 1}, {3, 2 * portionBytes, 1}, {5, portionBytes/2 - 200, 2}, {portionItems, 1, portionItems}, {portionItems + 1, 1, portionItems},
+// TestBrokenObjects checks that an object that cannot be decoded ends the rows with an error, after those of the portions before it, and
+// that an error of what makes the objects does.
+func TestBrokenObjects(t *testing.T) {
+	failed := errors.New("failed")
+	for name, portions := range map[string]iter.Seq2[[]json.RawMessage, error]{
+		"object":   pairs(append(objects(4, 1), json.RawMessage(`{"metadata":7}`)), nil),
+		"portions": pairs(objects(4, 1), failed),
 	} {
-		if got := portion(objects(c.n, c.size)); got != c.want {
-			t.Errorf("%d objects of %d bytes: %d, want %d", c.n, c.size, got, c.want)
+		_, rows, err := Convertor{Kind: kind(t, "configmaps")}.List(t.Context(), portions, metav1.ListMeta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, err = range rows {
+			n++
+		}
+		if err == nil || n != 5 {
+			t.Errorf("%s: %d rows, %v", name, n, err)
+		}
+	}
+	for name, items := range map[string]media.Items{
+		"object":   media.ItemsOf(pairs([]json.RawMessage{objects(1, 1)[0], json.RawMessage(`{`), nil}, nil)),
+		"portions": media.ItemsOf(pairs(objects(1, 1), failed)),
+	} {
+		n := 0
+		var err error
+		for _, err = range MetadataOf(items, "meta.k8s.io/v1") {
+			n++
+		}
+		if err == nil || n != 2 {
+			t.Errorf("metadata of %s: %d items, %v", name, n, err)
 		}
 	}
 }
 
-// TestBrokenObjects checks that an object that cannot be decoded ends the rows with an error, after those before it.
-func TestBrokenObjects(t *testing.T) {
-	items := append(objects(portionItems, 1), json.RawMessage(`{"metadata":7}`))
-	_, rows, err := Convertor{Kind: kind(t, "configmaps")}.List(t.Context(), items, metav1.ListMeta{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, err = range rows {
-		n++
-	}
-	if err == nil || n != portionItems+1 {
-		t.Errorf("%d rows, %v", n, err)
-	}
-	n = 0
-	for _, err = range MetadataOf([]json.RawMessage{objects(1, 1)[0], json.RawMessage(`{`), nil}) {
-		n++
-	}
-	if err == nil || n != 2 {
-		t.Errorf("metadata: %d items, %v", n, err)
+// pairs returns items two at a time, and then an error where there is one.
+func pairs(items []json.RawMessage, err error) iter.Seq2[[]json.RawMessage, error] {
+	return func(yield func([]json.RawMessage, error) bool) {
+		for pair := range slices.Chunk(items, 2) {
+			if !yield(pair, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
 	}
 }

@@ -291,6 +291,12 @@ func TestKeysChange(t *testing.T) {
 	if err := try("k1"); err != nil {
 		t.Fatal(err)
 	}
+	asked := i.client.Transport.(*polite)
+	asked.mu.Lock()
+	for address := range asked.last {
+		asked.last[address] = time.Now().Add(time.Hour) // the pause outlasts what follows on a slow machine too
+	}
+	asked.mu.Unlock()
 	for n := range 20 {
 		if err := try(fmt.Sprint("nobody's", n)); err == nil {
 			t.Fatal("accepted")
@@ -300,10 +306,10 @@ func TestKeysChange(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 	is.kid.Store("k2")
-	clear(i.client.Transport.(*polite).last)
+	clear(asked.last)
 	// The library may still hand out the answer of the last question for a moment.
 	err := try("k2")
-	for n := 0; n < 50 && err != nil && strings.Contains(err.Error(), errTooOften.Error()); n++ {
+	for n := 0; n < 6000 && err != nil && strings.Contains(err.Error(), errTooOften.Error()); n++ {
 		time.Sleep(10 * time.Millisecond)
 		err = try("k2")
 	}
@@ -312,7 +318,7 @@ func TestKeysChange(t *testing.T) {
 	}
 	// It takes the new keys over a moment after it has handed them out.
 	taken := try("k1")
-	for n := 0; n < 1000 && taken == nil; n++ {
+	for n := 0; n < 6000 && taken == nil; n++ {
 		time.Sleep(10 * time.Millisecond)
 		taken = try("k1")
 	}

@@ -2,13 +2,17 @@
 package roster
 
 import (
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/duration"
 
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/internal/wire"
@@ -109,4 +113,17 @@ func Describe(device string, n *corev1.Node, connected bool) string {
 		return strings.Join(append(parts, "connected now"), ", ")
 	}
 	return strings.Join(append(parts, "not connected now"), ", ")
+}
+
+// Absent is the error of what needs the connection of a node that has none: since when, and what works all the same. last is when the node
+// was last seen; zero: not since the hub started, and then the node's condition has when an earlier start found it dark.
+func Absent(n *corev1.Node, last, now time.Time) error {
+	since := "it has not been heard of since this hub started"
+	if dark := kube.FindCondition(n.Status.Conditions, kube.DarkCondition); !last.IsZero() {
+		since = fmt.Sprintf("it was last heard of at %s, %s ago", last.UTC().Format(time.RFC3339), duration.HumanDuration(now.Sub(last)))
+	} else if dark != nil && dark.Status == corev1.ConditionTrue {
+		since = "it was last heard of before " + dark.LastTransitionTime.UTC().Format(time.RFC3339)
+	}
+	return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s is not connected: %s. Its pods go on running there, and changes reach it when it is back; "+
+		"logs, exec, attach, port-forward and metrics work again then", n.Name, since))
 }

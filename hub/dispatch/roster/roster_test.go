@@ -1,9 +1,12 @@
 package roster
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -62,5 +65,28 @@ func TestRoster(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAbsent checks that people see since when a node is not connected, by what is known of that.
+func TestAbsent(t *testing.T) {
+	now := time.Date(2026, 11, 29, 9, 5, 7, 0, time.UTC)
+	dark := func(s corev1.ConditionStatus) *corev1.Node {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "pi"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: kube.DarkCondition, Status: s, LastTransitionTime: metav1.NewTime(now.Add(-time.Hour))}}}}
+	}
+	for _, c := range []struct {
+		node *corev1.Node
+		last time.Time
+		want string
+	}{
+		{dark(corev1.ConditionTrue), now.Add(-312 * time.Second), "it was last heard of at 2026-11-29T08:59:55Z, 5m12s ago."},
+		{dark(corev1.ConditionTrue), time.Time{}, "it was last heard of before 2026-11-29T08:05:07Z."},
+		{dark(corev1.ConditionFalse), time.Time{}, "it has not been heard of since this hub started."},
+	} {
+		err := Absent(c.node, c.last, now)
+		if !apierrors.IsServiceUnavailable(err) || !strings.HasPrefix(err.Error(), "node pi is not connected: "+c.want+" Its pods go on running there") {
+			t.Errorf("%v; it should say %s", err, c.want)
+		}
 	}
 }

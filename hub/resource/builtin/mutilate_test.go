@@ -146,7 +146,7 @@ func mutilate(t *rapid.T, v any) any {
 	case string:
 		return rapid.SampledFrom([]any{nil, "", "x/y", "UPPER", "-", "0", v + v}).Draw(t, "string")
 	case float64:
-		return rapid.SampledFrom([]any{nil, 0.0, -1.0, 1 << 31, v + 1}).Draw(t, "number")
+		return rapid.SampledFrom([]any{nil, 0.0, -1.0, int64(1 << 31), v + 1}).Draw(t, "number")
 	}
 	return rapid.SampledFrom([]any{nil, map[string]any{}, []any{}}).Draw(t, "empty")
 }

@@ -32,10 +32,10 @@ import (
 var shared = commandtree.ClusterFlags
 
 // Error is that the file cannot be read; it names the file and the place. No flag of the command line is to blame.
-type Error struct{ err error }
+type Error struct{ Err error }
 
 // Error implements error.
-func (e *Error) Error() string { return e.err.Error() }
+func (e *Error) Error() string { return e.Err.Error() }
 
 // Path returns where the file is: $XDG_CONFIG_HOME/petrel/config.yaml, or ~/.config/petrel/config.yaml, on other systems beside other
 // programs' settings; "" when there is no home.
@@ -145,7 +145,7 @@ func Resolver(path string) kong.Resolver {
 		if file == nil {
 			f, err := Read(k.Model, path)
 			if err != nil {
-				return nil, &Error{err}
+				return nil, &Error{Err: err}
 			}
 			file = &f
 		}

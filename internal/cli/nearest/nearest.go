@@ -65,6 +65,13 @@ func hint(typed string, spellings [][]string) string {
 	return "; did you mean " + text + "?"
 }
 
+// sameStart reports whether both begin with the same letter.
+func sameStart(typed, s string) bool {
+	a, _ := utf8.DecodeRuneInString(typed)
+	b, _ := utf8.DecodeRuneInString(strings.ToLower(s))
+	return a == b
+}
+
 // to returns the first spelling of each candidate that is near, the nearest first: a mistake in each three characters at most, or the
 // beginning of a longer name, as that of a Deployment is of its pods'.
 func to(typed string, candidates [][]string) []string {
@@ -75,11 +82,14 @@ func to(typed string, candidates [][]string) []string {
 	typed = strings.ToLower(typed)
 	length := utf8.RuneCountInString(typed)
 	allowed := min(length/3, 3)
+	if length == 2 { // gt: of so little the first letter is taken to be right
+		allowed = 1
+	}
 	var found []near
 	for _, spellings := range candidates {
 		best := allowed + 1
 		for _, s := range spellings {
-			if s == "" {
+			if s == "" || length == 2 && !sameStart(typed, s) {
 				continue
 			}
 			best = min(best, distance(typed, strings.ToLower(s)))

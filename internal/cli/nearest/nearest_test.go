@@ -20,6 +20,8 @@ func TestHint(t *testing.T) {
 		{"de", commands, `; did you mean "delete" or "describe"?`},
 		{"Delete", commands, `; did you mean "delete"?`},
 		{"frobnicate", commands, ""},
+		{"gt", commands, `; did you mean "get"?`},
+		{"cp", commands, ""}, // up begins otherwise
 		{"d", commands, ""},
 		{"", commands, ""},
 		{"wbe", names, `; did you mean "web"?`},

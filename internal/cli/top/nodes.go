@@ -97,14 +97,14 @@ func (n *Nodes) print(w io.Writer, nodes []corev1.Node, metrics []metricsv1beta1
 	}
 }
 
-// boardFaults are the conditions of boards that something should be done about when they are true.
-var boardFaults = []corev1.NodeConditionType{kube.UnderVoltageCondition, kube.ThrottledCondition, kube.TemperatureCondition, kube.WearCondition}
+// faults are the conditions of nodes that a person should see when they are true: that it is dark, and those of its board.
+var faults = []corev1.NodeConditionType{kube.DarkCondition, kube.UnderVoltageCondition, kube.ThrottledCondition, kube.TemperatureCondition, kube.WearCondition}
 
-// attention prints a line for each fault of a node's board, below the table, which has no room for sentences.
+// attention prints a line for each fault of a node, below the table, which has no room for sentences.
 func attention(w io.Writer, nodes []corev1.Node) {
 	first := true
 	for _, node := range nodes {
-		for _, kind := range boardFaults {
+		for _, kind := range faults {
 			c := kube.FindCondition(node.Status.Conditions, kind)
 			if c == nil || c.Status != corev1.ConditionTrue {
 				continue

@@ -41,6 +41,10 @@ func fleet(t *testing.T) cli.Cluster {
 		map[string]any{"type": "petrel.dev/HighTemperature", "status": "False", "message": "cool"},
 		map[string]any{"type": "petrel.dev/UnderVoltage", "status": "True", "message": "the voltage is too low"},
 	}
+	dark := node("pi2") // without metrics
+	dark.(map[string]any)["status"].(map[string]any)["conditions"] = []any{
+		map[string]any{"type": "petrel.dev/Dark", "status": "True", "message": "The hub has not heard of this node since noon."},
+	}
 	list := func(kind string, items ...any) any {
 		return map[string]any{"apiVersion": "v1", "kind": kind, "items": items}
 	}
@@ -50,6 +54,7 @@ func fleet(t *testing.T) cli.Cluster {
 		"/api/v1/nodes":                        list("NodeList", node("pi3"), node("pi2"), node("pi1")),
 		"/api/v1/nodes/pi2":                    node("pi2"),
 		"/api/v1/nodes/weak":                   weak,
+		"/api/v1/nodes/lost":                   dark,
 		group + "/nodes/weak":                  metrics("pi3", "1999m", "512Mi"),
 		group + "/nodes":                       list("NodeMetricsList", metrics("pi1", "1", "1Gi"), metrics("pi3", "1999m", "512Mi")),
 		group + "/namespaces/default/pods":     list("PodMetricsList", web),
@@ -106,6 +111,11 @@ pi1   1000m       12%         1024Mi      12%
 pi2   <unknown>   <unknown>   <unknown>   <unknown>`},
 		{"a dark node", &Nodes{view: view{Cluster: at, NoHeaders: true}, Node: "pi2"}, `
 pi2   <unknown>   <unknown>   <unknown>   <unknown>`},
+		{"a dark node, for people", &Nodes{view: view{Cluster: at}, Node: "lost"}, `
+NAME   CPU(cores)   CPU(%)      MEMORY(bytes)   MEMORY(%)
+pi2    <unknown>    <unknown>   <unknown>       <unknown>
+
+pi2: The hub has not heard of this node since noon.`},
 		{"pods", &Pods{view: view{Cluster: in("default")}}, `
 NAME   CPU(cores)   MEMORY(bytes)
 web    253m         164Mi`},

@@ -1,0 +1,60 @@
+package media
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1beta1 "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// TestMetadataLists decodes lists of metadata in both versions, whose messages differ in the order of their fields, by upstream's types.
+func TestMetadataLists(t *testing.T) {
+	c := NewCodec(runtime.NewScheme())
+	for _, version := range []string{"meta.k8s.io/v1", "meta.k8s.io/v1beta1"} {
+		item := json.RawMessage(`{"kind":"PartialObjectMetadata","apiVersion":"` + version + `","metadata":{"name":"a"}}`)
+		f := Form{Media: Protobuf, As: "PartialObjectMetadataList", Shape: version}
+		l := &List{Kind: f.As, APIVersion: version, Meta: metav1.ListMeta{ResourceVersion: "7"}, Items: ItemsOf(pairs([]json.RawMessage{item})), Count: 1}
+		var b bytes.Buffer
+		if err := c.WriteBinary(&b, f, l); err != nil {
+			t.Fatal(err)
+		}
+		var whole runtime.Unknown
+		if err := whole.Unmarshal(b.Bytes()[len(envelope):]); err != nil || whole.APIVersion != version {
+			t.Fatalf("%v: %+v", err, whole.TypeMeta)
+		}
+		var revision string
+		var err error
+		var items []metav1.PartialObjectMetadata
+		if version == "meta.k8s.io/v1" {
+			var l metav1.PartialObjectMetadataList
+			err = l.Unmarshal(whole.Raw)
+			revision, items = l.ResourceVersion, l.Items
+		} else {
+			var l metav1beta1.PartialObjectMetadataList
+			err = l.Unmarshal(whole.Raw)
+			revision, items = l.ResourceVersion, l.Items
+		}
+		if err != nil || revision != "7" || len(items) != 1 || items[0].Name != "a" {
+			t.Errorf("%s: %v: %q %+v", version, err, revision, items)
+		}
+	}
+}
+
+// TestScaleTable is the Table of a Scale, and refuses what is none.
+func TestScaleTable(t *testing.T) {
+	f := Form{As: "Table", Shape: "meta.k8s.io/v1"}
+	table, err := ScaleTable(f, []byte(`{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"a"},"spec":{"replicas":2},"status":{"replicas":1}}`))
+	if err != nil || len(table.Rows) != 1 || table.APIVersion != f.Shape {
+		t.Fatalf("%v: %+v", err, table)
+	}
+	if cells := fmt.Sprint(table.Rows[0].Cells); cells != "[a 2 1 <unknown>]" {
+		t.Error(cells)
+	}
+	if _, err := ScaleTable(f, []byte(`{"kind":"Eviction","apiVersion":"policy/v1"}`)); err == nil {
+		t.Error("an Eviction has a Table")
+	}
+}
