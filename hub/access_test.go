@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -157,6 +160,33 @@ func TestRightsOfAWholeHub(t *testing.T) {
 	}
 }
 
+// aggregated reports whether there are roles that collect the rules of others, and each has all of them.
+func aggregated(t *testing.T, roles []rbacv1.ClusterRole) bool {
+	t.Helper()
+	some := false
+	for _, r := range roles {
+		if r.AggregationRule == nil {
+			continue
+		}
+		some = true
+		for i := range r.AggregationRule.ClusterRoleSelectors {
+			s, err := metav1.LabelSelectorAsSelector(&r.AggregationRule.ClusterRoleSelectors[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, part := range roles {
+				for _, rule := range part.Rules {
+					has := func(have rbacv1.PolicyRule) bool { return equality.Semantic.DeepEqual(have, rule) }
+					if part.Name != r.Name && s.Matches(labels.Set(part.Labels)) && !slices.ContainsFunc(r.Rules, has) {
+						return false
+					}
+				}
+			}
+		}
+	}
+	return some
+}
+
 // TestRolesAreWrittenOnce checks that a hub that starts again finds all roles as they should be, and writes nothing.
 func TestRolesAreWrittenOnce(t *testing.T) {
 	dir := t.TempDir()
@@ -175,7 +205,7 @@ func TestRolesAreWrittenOnce(t *testing.T) {
 					newest = r.ResourceVersion
 				}
 			}
-			settled := newest != "" && newest == last
+			settled := newest == last && aggregated(t, list.Items)
 			last = newest
 			if !settled {
 				time.Sleep(300 * time.Millisecond)

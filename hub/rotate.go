@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"petrel.dev/petrel/internal/clock"
@@ -116,7 +117,8 @@ func (h *Hub) reseal(ctx context.Context) (int, error) {
 	return n, h.db.Compact(ctx, rev)
 }
 
-// backupBefore returns a backup of the store that was made before t; "" when there is none.
+// backupBefore returns a backup of the store that may have what was stored before t; "" when there is none. A backup is as old as its
+// contents; how old those of an incomplete one are, nothing says.
 func (h *Hub) backupBefore(t time.Time) (string, error) {
 	entries, err := os.ReadDir(h.backupDir())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +135,7 @@ func (h *Hub) backupBefore(t time.Time) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if fi.Mode().IsRegular() && !clock.Sane(fi.ModTime()).After(t) {
+		if fi.Mode().IsRegular() && (strings.HasSuffix(e.Name(), partSuffix) || !clock.Sane(fi.ModTime()).After(t)) {
 			return filepath.Join(h.backupDir(), e.Name()), nil
 		}
 	}

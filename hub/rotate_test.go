@@ -114,6 +114,32 @@ func TestRotateKeyWhileRunning(t *testing.T) {
 	withHub(t, dir, file, func(_ *Hub, c kubernetes.Interface) { readSecrets(t, c) })
 }
 
+// TestBackupBefore has a directory with one file: whether an older key is kept for it.
+func TestBackupBefore(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		want bool
+	}{
+		{"hub-20260102T030405Z-7-abcdefgh.db", now.Add(-time.Second), true},
+		{"hub-20260102T030405Z-7-abcdefgh.db", now.Add(time.Second), false},
+		{"hub-20260102T030405Z-7-abcdefgh.db.part", now.Add(time.Second), true}, // its contents may be older than its end
+	} {
+		h := &Hub{cfg: Config{DataDir: t.TempDir()}}
+		if got, err := h.backupBefore(now); got != "" || err != nil {
+			t.Fatalf("without a directory: %q, %v", got, err)
+		}
+		path := filepath.Join(h.backupDir(), test.name)
+		if err := errors.Join(os.Mkdir(h.backupDir(), 0o700), os.WriteFile(path, nil, 0o600), os.Chtimes(path, test.at, test.at)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := h.backupBefore(now); (got == path) != test.want || err != nil {
+			t.Errorf("%s, %s: %q, %v", test.name, test.at.Sub(now), got, err)
+		}
+	}
+}
+
 // copied returns a copy of a data directory and its key file, as a power cut would leave them.
 func copied(t *testing.T, dir, file string) (string, string) {
 	t.Helper()

@@ -57,6 +57,9 @@ type keeper interface {
 	Close() error
 }
 
+// partSuffix ends the name of a backup of the store while it is being written.
+const partSuffix = sqlite.PartSuffix
+
 // openStore opens the store with the operator's bounds. Objects with a TTL are the only ones that it may drop.
 func (h *Hub) openStore(ctx context.Context) error {
 	var expendable []string

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"petrel.dev/petrel/internal/contain"
@@ -26,6 +27,9 @@ type Backups struct {
 const backupRetry = time.Hour
 
 const backupTime = "20060102T150405Z"
+
+// PartSuffix ends the name of a backup while it is being written.
+const PartSuffix = ".part"
 
 // backupFile is what the name of a backup says.
 type backupFile struct {
@@ -63,9 +67,22 @@ func listBackups(dir string) (out []backupFile) {
 	return out
 }
 
+// dropParts removes what a power cut has left of backups in dir.
+func dropParts(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if name, part := strings.CutSuffix(e.Name(), PartSuffix); part {
+			if _, ours := parseBackup(name); ours {
+				_ = os.Remove(filepath.Join(dir, e.Name())) // it only takes room
+			}
+		}
+	}
+}
+
 // RunBackups makes a backup each night in which there is something new, until ctx ends. While the store does not change it
 // writes nothing and wakes once a day.
 func (db *DB) RunBackups(ctx context.Context, p Backups) error {
+	dropParts(p.Dir)
 	wait := p.first(time.Now())
 	for {
 		timer := time.NewTimer(wait)

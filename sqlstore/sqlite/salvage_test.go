@@ -241,6 +241,10 @@ func TestNightlyBackups(t *testing.T) {
 			}
 		}()
 		policy := sqlite.Backups{Dir: filepath.Join(dir, "backup"), Keep: 3, Hour: 3, FirstAfter: time.Hour}
+		left := filepath.Join(policy.Dir, "hub-19991231T235959Z-1-abcdefgh.db"+sqlite.PartSuffix) // by a power cut
+		if err := errors.Join(os.Mkdir(policy.Dir, 0o700), os.WriteFile(left, []byte("SQLite"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 		go db.RunBackups(t.Context(), policy)
 		backups := func() []string {
 			synctest.Wait()
@@ -258,7 +262,7 @@ func TestNightlyBackups(t *testing.T) {
 		}
 		time.Sleep(48 * time.Hour)
 		if found := backups(); len(found) != 0 {
-			t.Errorf("an empty store was backed up: %v", found)
+			t.Errorf("an empty store was backed up, or a part of a backup stays: %v", found)
 		}
 		write()
 		time.Sleep(25 * time.Hour)
@@ -268,6 +272,10 @@ func TestNightlyBackups(t *testing.T) {
 		}
 		if err := sqlite.Verify(t.Context(), first[0]); err != nil {
 			t.Error(err)
+		}
+		// The time here is not the machine's, so the file has it only when Backup has set it.
+		if fi, err := os.Stat(first[0]); err != nil || !strings.Contains(first[0], fi.ModTime().UTC().Format("20060102T150405Z")) {
+			t.Errorf("%s has not the time of its contents: %v, %v", first[0], fi.ModTime(), err)
 		}
 		time.Sleep(10 * 24 * time.Hour)
 		if found := backups(); len(found) != 1 || found[0] != first[0] {

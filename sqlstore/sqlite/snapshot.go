@@ -20,7 +20,7 @@ const (
 	snapshotPauses  = 3
 )
 
-// writeSnapshot makes path, which must not exist, a store of exactly what scan yields, as of revision rev: without history,
+// writeSnapshot makes path, which must not exist or be empty, a store of exactly what scan yields, as of revision rev: without history,
 // and without the name of one, so that a store that is opened from it begins a new one. paced leaves the disk to others most of the time.
 func writeSnapshot(ctx context.Context, path string, rev sqlstore.Revision, paced bool, scan func(yield func(*sqlstore.Entry) bool)) (err error) {
 	if err := createPrivate(path); err != nil {
@@ -116,16 +116,13 @@ func (w *snapshot) add(e *sqlstore.Entry) error {
 
 // Backup writes a snapshot of the store, as of one commit boundary, to path while everything goes on. An existing file
 // is replaced only by a complete, durable one. The snapshot holds all objects and no history, is itself a store that Open
-// takes, and begins a new history then. It is written from memory, with pauses: it keeps no commit waiting. Backup returns its revision.
+// takes, and begins a new history then. It is written from memory, with pauses: it keeps no commit waiting. Its file has the
+// time of its contents, not of its end. Backup returns its revision.
 func (db *DB) Backup(ctx context.Context, path string) (sqlstore.Revision, error) {
-	rev, scan := db.mem.Snapshot()
-	part := path + ".part"
-	err := os.Remove(part)
-	if os.IsNotExist(err) {
-		err = nil
-	}
+	begun, part := time.Now(), path+PartSuffix
+	rev, err := db.writePart(ctx, part)
 	if err == nil {
-		err = writeSnapshot(ctx, part, rev, true, scan)
+		err = os.Chtimes(part, begun, begun)
 	}
 	if err == nil {
 		err = durable.Rename(part, path)
@@ -135,4 +132,16 @@ func (db *DB) Backup(ctx context.Context, path string) (sqlstore.Revision, error
 		return 0, fmt.Errorf("backup to %s: %w", path, err)
 	}
 	return rev, nil
+}
+
+// writePart writes a snapshot to path. The file is there before the snapshot is taken: who finds none will find no older one later.
+func (db *DB) writePart(ctx context.Context, path string) (sqlstore.Revision, error) {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return 0, err
+	}
+	if err := createPrivate(path); err != nil {
+		return 0, err
+	}
+	rev, scan := db.mem.Snapshot()
+	return rev, writeSnapshot(ctx, path, rev, true, scan)
 }

@@ -112,11 +112,18 @@ func (h *Hub) Eventually(hope time.Duration, what string, f func() error) {
 	Eventually(h.t, hope, what, f)
 }
 
-// Up starts `petrel up` on a machine and waits until its node is ready.
+// Up starts `petrel up` on a machine and waits until its node is ready and it says that it is up: after a restart the stored Node is
+// ready before the agent is there.
 func Up(t *testing.T, on Machine, dir string, args ...string) *Hub {
 	t.Helper()
 	h := &Hub{t: t, On: on, Dir: dir, Kubeconfig: filepath.Join(dir, "admin.kubeconfig")}
 	h.Process = Start(t, on, "up", append([]string{"up", "--data-dir", dir, "--node-name", "solo", "--bridge", "pte0", "--containerd", "private"}, args...)...)
+	h.Eventually(leastHope, "petrel up says that it is up", func() error {
+		if out := h.Out.String(); !strings.Contains(out, "Petrel is up.") {
+			return fmt.Errorf("it says %q", out)
+		}
+		return nil
+	})
 	h.Ready("solo")
 	return h
 }

@@ -302,7 +302,7 @@ func TestBuiltLists(t *testing.T) {
 	for _, accept := range []string{"application/vnd.kubernetes.protobuf", "application/cbor", "application/json;as=Table;v=v1;g=meta.k8s.io", "application/json"} {
 		readAll(t, c, all+"?pretty=true&includeObject=Object", accept, clients, int64(objects)*900_000)
 	}
-	grown(t, h, before, 100)
+	grown(t, h, before, 150) // the objects alone are 45 MB, and the collector lets the heap double: 21 to 93 were measured
 }
 
 // The same row: objects of a definition, listed in the version that is not stored. Their many fields take ten times their bytes once they are decoded.
