@@ -232,6 +232,7 @@ func withDescriptors(t *testing.T, n uint64) {
 
 // One pod opens connections to a Service until the agent can open no file: 345 did, at a limit of 1,024.
 func TestHostileConnections(t *testing.T) {
+	eventually(t, "sockets of earlier tests, which wait for upstream, are closed", func() bool { return openFiles(t) < 100 })
 	withDescriptors(t, 1024)
 	p := start(t, Config{})
 	apply(t, p, Table{Services: []Service{service("web", "10.43.0.5", web, endpoint(backend(t, "a")))}})

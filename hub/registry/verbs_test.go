@@ -281,8 +281,12 @@ func TestEventsHaveTwoFaces(t *testing.T) {
 	view.Name = ""
 	for _, selector := range []string{"", "regarding.name=p", "metadata.name=e"} {
 		list, err := r.List(ctx, view, &metav1.ListOptions{FieldSelector: selector})
-		if err != nil || len(list.Items) != 1 || !strings.Contains(string(list.Items[0]), `"regarding"`) {
-			t.Errorf("list by %q: %v %+v", selector, err, list)
+		if err != nil || len(list.Items) != 1 {
+			t.Fatalf("list by %q: %v %+v", selector, err, list)
+		}
+		items, err := list.Show(ctx, 0, 1)
+		if err != nil || !strings.Contains(string(items[0]), `"regarding"`) {
+			t.Errorf("list by %q: %s, %v", selector, items, err)
 		}
 	}
 	w, err := r.Watch(ctx, view, nil)

@@ -195,17 +195,18 @@ func TestPatchBombs(t *testing.T) {
 	grown(t, h, before, 150)
 }
 
-// Row "SPDY": a data stream of a port-forward without its error stream, with frames of 16 MB that nobody reads. No node
-// needs to be connected.
+// Row "SPDY": a data stream of a port-forward without its error stream, with frames of 16 MB that nobody reads. The pod's node is
+// connected, and has no pod.
 func TestPortForwardFlood(t *testing.T) {
 	beside(t)
 	h := harness.StartHub(t, harness.Here)
 	c, tc := hubClient(t, h)
 	h.Eventually(20*time.Second, "the default account", func() error { _, err := h.TryKubectl("get", "serviceaccount", "default"); return err })
 	pods := "https://" + h.Address + "/api/v1/namespaces/default/pods"
-	if got, body := code(t, c, "POST", pods, "application/json", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"nodeName":"nowhere","containers":[{"name":"c","image":"i"}]}}`); got != 201 {
+	if got, body := code(t, c, "POST", pods, "application/json", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"nodeName":"known","containers":[{"name":"c","image":"i"}]}}`); got != 201 {
 		t.Fatalf("%d %.300s", got, body)
 	}
+	knownNode(t, h, t.TempDir(), h.Token())
 	before := harness.UsageOf(t, h.Cmd.Process.Pid)
 	conn, err := tls.Dial("tcp", h.Address, tc)
 	if err != nil {
