@@ -153,8 +153,11 @@ func (c *checker) settled() string {
 			return name + " runs twice"
 		}
 	}
+	if b := w.o.Resize.Bounds; b.Text == podspec.BoundsText(w.pod) && !b.Settled {
+		differs = true
+	}
 	if c := kube.FindCondition(st.Conditions, corev1.PodResizeInProgress); differs != (c != nil) && !Ended(st.Phase) {
-		return "a container has other resources than are allocated, and no condition says so, or the other way round"
+		return "a container or the pod has other resources than are allocated, and no condition says so, or the other way round"
 	}
 	if differs && w.resizeFail == "" && w.o.Resize.Fail.Retry.IsZero() && len(w.o.Stops) == 0 {
 		return "a resize is not done, and nothing hinders it"

@@ -93,6 +93,12 @@ func (s *stepper) podDiffers() bool {
 	return s.d.Pod.Spec.Resources != nil && have != "" && have != podspec.BoundsText(s.d.Pod)
 }
 
+// unsettled reports whether the pod's own limits are still larger than they should be, for containers that had more.
+func (s *stepper) unsettled() bool {
+	have := s.o.Resize.Bounds
+	return !have.Settled && have.Text == podspec.BoundsText(s.d.Pod)
+}
+
 // resizeConditions adds the conditions by which clients see a resize that is not done. There are none on a pod that has ended.
 func (s *stepper) resizeConditions(st *corev1.PodStatus) {
 	if Ended(st.Phase) {
@@ -110,7 +116,7 @@ func (s *stepper) resizeConditions(st *corev1.PodStatus) {
 	if r.Pending.Reason != "" {
 		add(corev1.PodResizePending, r.Pending.Reason, r.Pending.Message, s.d.Pod.Generation)
 	}
-	if !s.resized.any() && !s.podDiffers() {
+	if !s.resized.any() && !s.podDiffers() && !s.unsettled() {
 		return
 	}
 	generation := r.Generation
