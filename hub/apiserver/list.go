@@ -44,19 +44,17 @@ func (x *exchange) list() {
 // readList reads a list. done must be called once it has been written.
 func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *registry.ListResult, done func(), err error) {
 	read := func() (*registry.ListResult, error) { return x.s.Verbs.List(x.ctx, x.t, opts) }
-	if plain(out) {
-		if res, err = read(); err != nil || stored(out, res) {
-			return res, func() {}, err
-		}
+	if x.stored(out) {
+		res, err = read()
+		return res, func() {}, err
 	}
 	return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
 }
 
-// plain reports whether a form is that of the stored bytes.
-func plain(out media.Form) bool { return out.Media == media.JSON && out.As == "" }
-
 // stored reports whether a list in a form consists of the stored bytes: nothing of it is decoded.
-func stored(out media.Form, res *registry.ListResult) bool { return plain(out) && res.Show == nil }
+func (x *exchange) stored(out media.Form) bool {
+	return out.Media == media.JSON && out.As == "" && x.t.Kind.AsStored()
+}
 
 // writeList answers with a list. The common case streams the stored bytes; every other form is made item by item while it is written.
 func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
@@ -81,7 +79,7 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	}
 	x.auditList(head, l.Items)
 	switch {
-	case stored(out, res) && !out.Pretty:
+	case x.stored(out) && !out.Pretty:
 		x.streamList(head, res.Items)
 	case out.Binary():
 		x.writeItems(out, func(w io.Writer) error { return x.s.codec.WriteBinary(w, out, l) })

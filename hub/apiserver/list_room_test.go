@@ -31,7 +31,7 @@ func (l *lists) List(context.Context, resource.Target, *metav1.ListOptions) (*re
 func TestListsThatWaitHoldNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		verbs := &lists{}
-		x := &exchange{s: &server{Config: Config{Verbs: verbs}, budgets: newBudgets(Limits{})}, ctx: t.Context(), user: auth.User{Name: "a"}}
+		x := &exchange{s: &server{Config: Config{Verbs: verbs}, budgets: newBudgets(Limits{})}, ctx: t.Context(), user: auth.User{Name: "a"}, t: resource.Target{Kind: &resource.Kind{}}}
 		protobuf := media.Form{Media: media.Protobuf}
 		_, first, err := x.readList(protobuf, nil)
 		if err != nil || verbs.read != 1 {

@@ -198,7 +198,7 @@ func (x *exchange) deleteCollection(out media.Form, body []byte) {
 		x.fail(err)
 		return
 	}
-	if !stored(out, res) {
+	if !x.stored(out) {
 		done, err := x.s.budgets.lists.Enter(x.ctx, x.user.Name, res)
 		if err != nil {
 			x.fail(err)
