@@ -11,6 +11,7 @@ import (
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sched"
 )
 
 // reason is that of the condition DisruptionTarget and of the Event of a pod which is deleted here.
@@ -85,7 +86,7 @@ func (c *Controller) node(ch control.Change) (keys []control.Key) {
 	if !ok {
 		return nil
 	}
-	if old, ok := ch.Old.(*corev1.Node); ok && sameRules(old, n) {
+	if old, ok := ch.Old.(*corev1.Node); ok && sched.NodeChange(old, n)&^sched.NodeRoom == 0 {
 		return nil
 	}
 	c.mu.Lock()
