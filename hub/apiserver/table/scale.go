@@ -3,11 +3,10 @@ package table
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/duration"
 
 	"petrel.dev/petrel/hub/apiserver/media"
 )
@@ -21,10 +20,6 @@ func (c Convertor) Scale(body []byte) (*metav1.Table, error) {
 	}
 	if s.Kind != "Scale" {
 		return nil, media.NotAcceptable("Table.v1.meta.k8s.io")
-	}
-	age := "<unknown>"
-	if at := s.CreationTimestamp; !at.IsZero() {
-		age = duration.HumanDuration(time.Since(at.Time))
 	}
 	row, err := c.rowObject(body)
 	if err != nil {
@@ -40,6 +35,6 @@ func (c Convertor) Scale(body []byte) (*metav1.Table, error) {
 			{Name: "Available", Type: "integer", Description: s.Status.SwaggerDoc()["replicas"]},
 			{Name: "Age", Type: "string", Description: meta["creationTimestamp"]},
 		},
-		Rows: []metav1.TableRow{{Cells: []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), age}, Object: row}},
+		Rows: []metav1.TableRow{{Cells: []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), metatable.ConvertToHumanReadableDateType(s.CreationTimestamp)}, Object: row}},
 	}, nil
 }
