@@ -17,7 +17,7 @@ import (
 // reason is that of the condition DisruptionTarget and of the Event of a pod which is deleted here.
 const reason = "ImageNotForArchitecture"
 
-// Images reports for which architectures images exist, and which nodes say so.
+// Images reports for which architectures images exist, and which nodes have reported them.
 type Images interface {
 	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. Without
 	// architectures: nothing is known of this image any more. saw must return at once.
