@@ -37,21 +37,6 @@ func archOf(obj *corev1.Node) (arch, variant string) {
 	return arch, obj.Labels[kube.ArchVariantLabel]
 }
 
-// MissingImage returns the first image of a pod that does not exist for a node, for which the scheduler refuses that node; "" when there is
-// none. known returns for which architectures an image exists, and none when that is not known.
-func MissingImage(pod *corev1.Pod, obj *corev1.Node, known func(image string) []string) string {
-	f := architecture{images: map[string][]string{}, pod: NewPod(pod)}
-	for _, image := range f.pod.images {
-		f.images[image] = known(image)
-	}
-	n := &node{}
-	n.arch, n.variant = archOf(obj)
-	if f.allows(n) {
-		return ""
-	}
-	return f.missing(n)
-}
-
 // annotated are the architectures that the pod's owner says its images exist for.
 func annotated(pod *corev1.Pod) []string {
 	return strings.FieldsFunc(pod.Annotations[kube.ArchitecturesAnnotation], func(r rune) bool { return r == ',' || r == ' ' })
@@ -82,8 +67,11 @@ func (f *architecture) known(image string) []string {
 	return f.images[image]
 }
 
-// missing returns the first image that does not exist for n.
+// missing returns the first image that does not exist for n; "" when there is none, or n's architecture is not known.
 func (f *architecture) missing(n *node) string {
+	if n.arch == "" {
+		return ""
+	}
 	for _, image := range f.pod.images {
 		known, found := f.known(image), false
 		for _, a := range known {
@@ -98,7 +86,7 @@ func (f *architecture) missing(n *node) string {
 
 func (f *architecture) cures() Change { return NodeCame | NodeLabels | ImageSeen }
 
-func (f *architecture) allows(n *node) bool { return n.arch == "" || f.missing(n) == "" }
+func (f *architecture) allows(n *node) bool { return f.missing(n) == "" }
 
 func (f *architecture) reasons(n *node) []string {
 	image := f.missing(n)

@@ -1,5 +1,12 @@
 package sched
 
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
 // Change is a set of kinds of changes of a fleet. A refusal names those that can end it, so that a pod that fits nowhere is not
 // tried again after all others.
 type Change uint32
@@ -21,3 +28,20 @@ const (
 
 // OfNode are the changes whose help depends on the one node where they happen: Admits shows whether there is any.
 const OfNode = NodeCame | NodeLabels | NodeTaints | NodeRoom | PodLeft
+
+// NodeChange returns what an update of a node means for placement: nothing, if it is a condition as usual.
+func NodeChange(old, now *corev1.Node) (what Change) {
+	if old.UID != now.UID {
+		return NodeCame
+	}
+	if !maps.Equal(old.Labels, now.Labels) || old.Status.NodeInfo.Architecture != now.Status.NodeInfo.Architecture {
+		what |= NodeLabels
+	}
+	if old.Spec.Unschedulable != now.Spec.Unschedulable || !equality.Semantic.DeepEqual(old.Spec.Taints, now.Spec.Taints) {
+		what |= NodeTaints
+	}
+	if !equality.Semantic.DeepEqual(old.Status.Allocatable, now.Status.Allocatable) {
+		what |= NodeRoom
+	}
+	return what
+}

@@ -39,3 +39,22 @@ func (r *NodeRules) Admit(n *corev1.Node) (bind, stay bool) {
 	}
 	return bind, stay
 }
+
+// ImageRules are what a pod's images ask of a node: to exist for its architecture.
+type ImageRules struct{ filter architecture }
+
+// ImageRulesOf returns the rules of a pod's images. known returns for which architectures an image exists, and none when that is not known.
+func ImageRulesOf(p *corev1.Pod, known func(image string) []string) ImageRules {
+	r := ImageRules{architecture{images: map[string][]string{}, pod: NewPod(p)}}
+	for _, image := range r.filter.pod.images {
+		r.filter.images[image] = known(image)
+	}
+	return r
+}
+
+// Missing returns the first image that does not exist for obj, for which the scheduler refuses that node; "" when there is none.
+func (r *ImageRules) Missing(obj *corev1.Node) string {
+	n := &node{}
+	n.arch, n.variant = archOf(obj)
+	return r.filter.missing(n)
+}

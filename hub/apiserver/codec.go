@@ -26,12 +26,9 @@ func (x *exchange) decodeBody(body []byte, want bodyForm, validation string) (ru
 		return nil, err
 	}
 	obj, actual, err := x.parse(s, form, body, &gvk, want.into)
-	obj, err = want.conform(obj, err)
+	obj, err = want.conform(obj, err, strict)
 	if se, ok := runtime.AsStrictDecodingError(err); ok && obj != nil && validation != metav1.FieldValidationStrict {
 		for _, e := range se.Errors() {
-			if !strict {
-				break
-			}
 			for _, w := range strictWarnings(e.Error()) {
 				x.warn(w)
 			}
@@ -117,10 +114,10 @@ func bodyOf(k *resource.Kind, sub *resource.Subresource) bodyForm {
 	return bodyForm{gvk: k.GVK, into: k.New(), media: media.Of(k), codec: k.Codec}
 }
 
-// conform brings what a serializer has read into the form of the kind's objects. err is the serializer's; unknown fields that
-// are found here become part of it.
-func (f bodyForm) conform(obj runtime.Object, err error) (runtime.Object, error) {
-	strict, forgiven := runtime.AsStrictDecodingError(err)
+// conform brings what a serializer has read into the form of the kind's objects. err is the serializer's; if strict, unknown fields
+// that are found here become part of it.
+func (f bodyForm) conform(obj runtime.Object, err error, strict bool) (runtime.Object, error) {
+	found, forgiven := runtime.AsStrictDecodingError(err)
 	o, ok := obj.(kube.Object)
 	if f.codec == nil || !ok || err != nil && !forgiven {
 		return obj, err
@@ -129,10 +126,10 @@ func (f bodyForm) conform(obj runtime.Object, err error) (runtime.Object, error)
 	switch {
 	case cerr != nil:
 		return nil, cerr
-	case len(unknown) == 0:
+	case len(unknown) == 0 || !strict:
 		return obj, err
 	case forgiven:
-		unknown = append(strict.Errors(), unknown...)
+		unknown = append(found.Errors(), unknown...)
 	}
 	return obj, runtime.NewStrictDecodingError(unknown)
 }

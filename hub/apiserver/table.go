@@ -15,11 +15,8 @@ func (x *exchange) transform(out media.Form, res *registry.Result) ([]byte, erro
 		return table.Metadata(res.JSON, out.Shape)
 	}
 	if x.sub != nil && x.sub.New != nil {
-		t, err := media.ScaleTable(out, res.JSON)
+		t, err := x.tables(out).Scale(res.JSON)
 		if err != nil {
-			return nil, err
-		}
-		if t.Rows[0].Object, err = x.tables(out).RowObject(res.JSON); err != nil {
 			return nil, err
 		}
 		return json.Marshal(t)

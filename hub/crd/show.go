@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/util/jsonpath"
 
 	"petrel.dev/petrel/hub/resource"
@@ -108,13 +107,10 @@ func cell(path *jsonpath.JSONPath, kind string, obj map[string]any) any {
 // age returns how long ago a time was, as kubectl shows it.
 func age(text string) string {
 	var at metav1.Time
-	switch err := at.UnmarshalQueryParameter(text); {
-	case err != nil:
+	if err := at.UnmarshalQueryParameter(text); err != nil {
 		return "<invalid>"
-	case at.IsZero():
-		return "<unknown>"
 	}
-	return duration.HumanDuration(time.Since(at.Time))
+	return metatable.ConvertToHumanReadableDateType(at)
 }
 
 // first returns the first value at a path; ok is false when there is none, or the path is none (nil).

@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
+	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/kubernetes/pkg/printers"
 	printersinternal "k8s.io/kubernetes/pkg/printers/internalversion"
 
@@ -98,10 +98,7 @@ func nameAndAge(objs []kube.Object, opts *metav1.TableOptions) (*metav1.Table, e
 		}
 	}
 	for i, obj := range objs {
-		age := "<unknown>"
-		if at := obj.GetCreationTimestamp(); !at.IsZero() {
-			age = duration.HumanDuration(time.Since(at.Time))
-		}
+		age := metatable.ConvertToHumanReadableDateType(obj.GetCreationTimestamp())
 		t.Rows[i] = metav1.TableRow{Cells: []any{obj.GetName(), age}, Object: runtime.RawExtension{Object: obj}}
 	}
 	return t, nil

@@ -65,7 +65,7 @@ func Open(ctx context.Context, inner sqlstore.Store, keys *seal.Keys, prefixes .
 
 // SetKeys replaces the keys. The key that seals now must be among the new ones, because writes go on meanwhile, and they must open all
 // that is stored: otherwise nothing changes, and the error is a *LockedError where a value is the reason. It waits for the writes that
-// are under way, which are still encrypted with the key of before: a Reseal that comes after finds what they have stored.
+// are under way, which are still encrypted with the earlier key: a Reseal that comes after finds what they have stored.
 func (s *Store) SetKeys(ctx context.Context, keys *seal.Keys) error {
 	now := s.keys.Load()
 	if now == nil || keys == nil {

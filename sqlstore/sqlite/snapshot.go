@@ -20,7 +20,7 @@ const (
 	snapshotPauses  = 3
 )
 
-// writeSnapshot makes path, which must not exist or be empty, a store of exactly what scan yields, as of revision rev: without history,
+// writeSnapshot makes path, a file that is empty or does not exist yet, a store of exactly what scan yields, as of revision rev: without history,
 // and without the name of one, so that a store that is opened from it begins a new one. paced leaves the disk to others most of the time.
 func writeSnapshot(ctx context.Context, path string, rev sqlstore.Revision, paced bool, scan func(yield func(*sqlstore.Entry) bool)) (err error) {
 	if err := createPrivate(path); err != nil {
@@ -134,7 +134,8 @@ func (db *DB) Backup(ctx context.Context, path string) (sqlstore.Revision, error
 	return rev, nil
 }
 
-// writePart writes a snapshot to path. The file is there before the snapshot is taken: who finds none will find no older one later.
+// writePart writes a snapshot to path. The file is there before the snapshot is taken: a rotation of keys that finds no such file knows that a
+// later backup has what the rotation has stored.
 func (db *DB) writePart(ctx context.Context, path string) (sqlstore.Revision, error) {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return 0, err

@@ -3,7 +3,6 @@ package media
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,20 +40,5 @@ func TestMetadataLists(t *testing.T) {
 		if err != nil || revision != "7" || len(items) != 1 || items[0].Name != "a" {
 			t.Errorf("%s: %v: %q %+v", version, err, revision, items)
 		}
-	}
-}
-
-// TestScaleTable is the Table of a Scale, and refuses what is none.
-func TestScaleTable(t *testing.T) {
-	f := Form{As: "Table", Shape: "meta.k8s.io/v1"}
-	table, err := ScaleTable(f, []byte(`{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"a"},"spec":{"replicas":2},"status":{"replicas":1}}`))
-	if err != nil || len(table.Rows) != 1 || table.APIVersion != f.Shape {
-		t.Fatalf("%v: %+v", err, table)
-	}
-	if cells := fmt.Sprint(table.Rows[0].Cells); cells != "[a 2 1 <unknown>]" {
-		t.Error(cells)
-	}
-	if _, err := ScaleTable(f, []byte(`{"kind":"Eviction","apiVersion":"policy/v1"}`)); err == nil {
-		t.Error("an Eviction has a Table")
 	}
 }

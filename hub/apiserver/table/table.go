@@ -51,7 +51,7 @@ func (c Convertor) Table(ctx context.Context, items []json.RawMessage, one kube.
 		t.ResourceVersion = objs[0].GetResourceVersion()
 	}
 	for i := range t.Rows {
-		if t.Rows[i].Object, err = c.RowObject(items[i]); err != nil {
+		if t.Rows[i].Object, err = c.rowObject(items[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -109,8 +109,8 @@ func (c Convertor) rows(ctx context.Context, items []json.RawMessage, yield func
 	return true
 }
 
-// RowObject returns what a row has of its object.
-func (c Convertor) RowObject(item json.RawMessage) (runtime.RawExtension, error) {
+// rowObject returns what a row has of its object.
+func (c Convertor) rowObject(item json.RawMessage) (runtime.RawExtension, error) {
 	switch c.Options.IncludeObject {
 	case metav1.IncludeObject:
 		return runtime.RawExtension{Raw: item}, nil

@@ -121,3 +121,18 @@ func pairs(items []json.RawMessage, err error) iter.Seq2[[]json.RawMessage, erro
 		}
 	}
 }
+
+// TestScale is the Table of a Scale, and refuses what is none.
+func TestScale(t *testing.T) {
+	c := Convertor{Shape: "meta.k8s.io/v1"}
+	table, err := c.Scale([]byte(`{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"a"},"spec":{"replicas":2},"status":{"replicas":1}}`))
+	if err != nil || len(table.Rows) != 1 || table.APIVersion != c.Shape {
+		t.Fatalf("%v: %+v", err, table)
+	}
+	if cells := fmt.Sprint(table.Rows[0].Cells); cells != "[a 2 1 <unknown>]" {
+		t.Error(cells)
+	}
+	if _, err := c.Scale([]byte(`{"kind":"Eviction","apiVersion":"policy/v1"}`)); err == nil {
+		t.Error("an Eviction has a Table")
+	}
+}

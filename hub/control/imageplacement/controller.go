@@ -8,17 +8,16 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/sched"
 )
 
-// Reason is that of the condition DisruptionTarget and of the Event of a pod which is deleted here.
-const Reason = "ImageNotForArchitecture"
+// reason is that of the condition DisruptionTarget and of the Event of a pod which is deleted here.
+const reason = "ImageNotForArchitecture"
 
-// Images reports for which architectures images exist, and which nodes say so.
+// Images reports for which architectures images exist, and which nodes have reported them.
 type Images interface {
 	// Subscribe calls saw with all that is known and then with each change, one call at a time, until ctx ends. Without
 	// architectures: nothing is known of this image any more. saw must return at once.
@@ -87,7 +86,7 @@ func (c *Controller) node(ch control.Change) (keys []control.Key) {
 	if !ok {
 		return nil
 	}
-	if old, ok := ch.Old.(*corev1.Node); ok && sameRules(old, n) {
+	if old, ok := ch.Old.(*corev1.Node); ok && sched.NodeChange(old, n)&^sched.NodeRoom == 0 {
 		return nil
 	}
 	c.mu.Lock()
@@ -166,24 +165,12 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 	return 0, c.remove(ctx, p, image, other)
 }
 
-// remove deletes a pod, with the reason in its status: who counts failures must see that this is none.
+// remove deletes a pod.
 func (c *Controller) remove(ctx context.Context, p *corev1.Pod, image, other string) error {
-	marked := p.DeepCopy()
-	marked.Status.Conditions = kube.SetCondition(marked.Status.Conditions, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation, LastTransitionTime: metav1.Now(),
-		Reason: Reason, Message: "The image " + image + " does not exist for the architecture of node " + p.Spec.NodeName,
-	})
-	if err := c.client.Commit(ctx, []control.Write{{Object: marked, Old: p, Subresource: "status"}}); err != nil {
-		return control.IgnoreNotFound(err) // a conflict is tried again
-	}
-	uid := p.UID
-	err := c.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-	switch {
-	case err == nil:
-		c.events.Event(p, corev1.EventTypeNormal, Reason, "Deleting pod, which cannot start on node %s: image %s does not exist for its architecture; its controller makes another one, which node %s could run",
+	deleted, err := control.Evict(ctx, c.client, p, reason, "The image "+image+" does not exist for the architecture of node "+p.Spec.NodeName)
+	if deleted {
+		c.events.Event(p, corev1.EventTypeNormal, reason, "Deleting pod, which cannot start on node %s: image %s does not exist for its architecture; its controller makes another one, which node %s could run",
 			p.Spec.NodeName, image, other)
-	case apierrors.IsConflict(err):
-		return nil // another pod has the name
 	}
-	return control.IgnoreNotFound(err)
+	return err // a conflict is tried again
 }

@@ -200,3 +200,19 @@ func TestOthersReports(t *testing.T) {
 		w.want("", "all is known")
 	})
 }
+
+// TestArchitectureComesLater checks that a pod goes when a node without a label reports its architecture.
+func TestArchitectureComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		delete(w.pc.Labels, corev1.LabelArchStable)
+		w.start()
+		w.architectures("app", []string{"arm64"})
+		w.where("app", "pc", true)
+		w.want("web-1", "the node may have the right one")
+		w.pc = w.pc.DeepCopy()
+		w.pc.Status.NodeInfo.Architecture = "amd64"
+		w.Put(w.pc)
+		w.want("", "it has another")
+	})
+}

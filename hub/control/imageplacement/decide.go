@@ -1,7 +1,6 @@
 package imageplacement
 
 import (
-	"maps"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,15 +24,10 @@ func waits(p *corev1.Pod) bool {
 	})
 }
 
-// sameRules reports whether a change of a node means nothing to which pods it takes.
-func sameRules(old, n *corev1.Node) bool {
-	return maps.Equal(old.Labels, n.Labels) && old.Spec.Unschedulable == n.Spec.Unschedulable &&
-		slices.EqualFunc(old.Spec.Taints, n.Spec.Taints, func(a, b corev1.Taint) bool { return a.MatchTaint(&b) && a.Value == b.Value })
-}
-
 // better returns the image that a pod waits for in vain on node n, and a node that could run a new pod in its place; "" when the pod is to stay.
 func (c *Controller) better(p *corev1.Pod, n *corev1.Node) (image, other string) {
-	image = sched.MissingImage(p, n, c.architectures)
+	images := sched.ImageRulesOf(p, c.architectures)
+	image = images.Missing(n)
 	if image == "" || !c.reports(n.Name, image) || len(kube.ClaimKeys(p)) > 0 || !replaced(c.client, p) {
 		return "", ""
 	}
@@ -41,7 +35,7 @@ func (c *Controller) better(p *corev1.Pod, n *corev1.Node) (image, other string)
 	anew.Spec.NodeName = ""
 	rules := sched.RulesOf(&anew)
 	for _, m := range control.List[*corev1.Node](c.client, kube.Node, "") {
-		if bind, _ := rules.Admit(m); bind && m.Name != n.Name && sched.MissingImage(p, m, c.architectures) == "" {
+		if bind, _ := rules.Admit(m); bind && m.Name != n.Name && images.Missing(m) == "" {
 			return image, m.Name
 		}
 	}

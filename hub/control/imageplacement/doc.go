@@ -6,7 +6,12 @@
 //
 //	pod waits for its image ─► its node reports other architectures only ─► another node fits ─► delete ─► ReplicaSet: a new pod
 //
-// It leaves a pod where it is when a new one would be no better off: when no controller makes one or that asks for this very node, when no other node
-// takes it, when it has claims, whose volumes may be on this node, and when a Job would count its end as one failure too many.
+// It leaves a pod where it is when
+//
+//   - no controller makes a new one, or its template names this node,
+//   - no other node takes it,
+//   - it has claims, whose volumes may be on this node,
+//   - its Job would count one failure too many.
+//
 // Such a pod waits, and its status says for what.
 package imageplacement

@@ -5,11 +5,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/hub/control"
-	"petrel.dev/petrel/internal/kube"
 )
 
 // settling is how long after a start of the hub, or after all nodes were dark, a node may take to reconnect before its
@@ -63,25 +60,13 @@ func (e *eviction) run(ctx context.Context, n *corev1.Node, presence contact, no
 	return next, control.JoinErrors(errs...)
 }
 
-// evict deletes a pod, with the reason in its status: who counts failures must see that this is none.
+// evict deletes a pod because of a taint.
 func (e *eviction) evict(ctx context.Context, p *corev1.Pod, node, taint string) error {
-	marked := p.DeepCopy()
-	marked.Status.Conditions = kube.SetCondition(marked.Status.Conditions, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation, LastTransitionTime: metav1.Now(),
-		Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-	})
-	if err := e.client.Commit(ctx, []control.Write{{Object: marked, Old: p, Subresource: "status"}}); err != nil {
-		return control.IgnoreNotFound(err) // a conflict is tried again
-	}
-	uid := p.UID
-	err := e.client.Delete(ctx, kube.Pod, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-	switch {
-	case err == nil:
+	deleted, err := control.Evict(ctx, e.client, p, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+	if deleted {
 		e.events.Event(p, corev1.EventTypeNormal, "TaintManagerEviction", "Deleting pod %s/%s because of taint %s on node %s", p.Namespace, p.Name, taint, node)
-	case apierrors.IsConflict(err):
-		return nil // another pod has the name
 	}
-	return control.IgnoreNotFound(err)
+	return err // a conflict is tried again
 }
 
 // holdOff returns how much longer a dark node's pods are left alone because it may be the hub that was cut off.

@@ -1,10 +1,7 @@
 package schedule
 
 import (
-	"maps"
-
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/sched"
@@ -57,27 +54,10 @@ func (s *Scheduler) node(c control.Change) {
 	n := c.New.(*corev1.Node)
 	what := sched.NodeCame
 	if c.Old != nil {
-		what = nodeChange(c.Old.(*corev1.Node), n)
+		what = sched.NodeChange(c.Old.(*corev1.Node), n)
 	}
 	if what != 0 {
 		s.snap.SetNode(n)
 		s.changes.add(what, n.Name)
 	}
-}
-
-// nodeChange returns what an update of a node means for placement: nothing, if it is a condition as usual.
-func nodeChange(a, b *corev1.Node) (what sched.Change) {
-	if a.UID != b.UID {
-		return sched.NodeCame
-	}
-	if !maps.Equal(a.Labels, b.Labels) || a.Status.NodeInfo.Architecture != b.Status.NodeInfo.Architecture {
-		what |= sched.NodeLabels
-	}
-	if a.Spec.Unschedulable != b.Spec.Unschedulable || !equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints) {
-		what |= sched.NodeTaints
-	}
-	if !equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) {
-		what |= sched.NodeRoom
-	}
-	return what
 }

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"petrel.dev/petrel/hub/control"
@@ -93,29 +92,18 @@ func (s *Scheduler) evictOne(ctx context.Context, o *outcome, victim *corev1.Pod
 			if !ok || now.UID != victim.UID || now.DeletionTimestamp != nil || control.PodFinished(now) {
 				return nil
 			}
-			marked := now.DeepCopy()
-			marked.Status.Conditions = kube.SetCondition(marked.Status.Conditions, corev1.PodCondition{
-				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: now.Generation,
-				LastTransitionTime: metav1.Now(), Reason: corev1.PodReasonPreemptionByScheduler,
-				Message: corev1.DefaultSchedulerName + ": preempting to accommodate a higher priority pod",
-			})
-			err := s.cfg.Client.Commit(ctx, []control.Write{{Object: marked, Old: now, Subresource: "status"}})
-			if err == nil {
-				break
+			deleted, err := control.Evict(ctx, s.cfg.Client, now, corev1.PodReasonPreemptionByScheduler,
+				corev1.DefaultSchedulerName+": preempting to accommodate a higher priority pod")
+			if deleted {
+				s.cfg.Events.Event(victim, corev1.EventTypeNormal, "Preempted", "Preempted by pod %s on node %s", o.pod.UID, o.nominated)
 			}
 			if !apierrors.IsConflict(err) || try == evictTries {
-				return control.IgnoreNotFound(err)
+				return err
 			}
 			if err := s.cfg.Client.CatchUp(ctx); err != nil {
 				return err
 			}
 		}
-		uid := victim.UID
-		err := s.cfg.Client.Delete(ctx, kube.Pod, victim.Namespace, victim.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-		if err == nil {
-			s.cfg.Events.Event(victim, corev1.EventTypeNormal, "Preempted", "Preempted by pod %s on node %s", o.pod.UID, o.nominated)
-		}
-		return control.IgnoreNotFound(err)
 	})
 }
 

@@ -26,7 +26,7 @@ type Caller interface {
 const (
 	// callTime bounds one call: as upstream's, less than what a request may take.
 	callTime = 30 * time.Second
-	// maxBatch is how many bytes of objects one call converts; a list is converted in as many calls as it needs.
+	// maxBatch is how many bytes of objects one call converts; more take several. A list comes in portions that are smaller.
 	maxBatch = 4 << 20
 	// maxGrowth is how much larger than the objects of a call its answer may be, and maxOverhead what an answer may have besides.
 	maxGrowth   = 4

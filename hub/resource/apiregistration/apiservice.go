@@ -5,11 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
+	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration/install"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -73,10 +72,7 @@ func columns(_ context.Context, objs []kube.Object, opts *metav1.TableOptions) (
 		if s := a.Spec.Service; s != nil {
 			service = s.Namespace + "/" + s.Name
 		}
-		age := "<unknown>"
-		if at := a.CreationTimestamp; !at.IsZero() {
-			age = duration.HumanDuration(time.Since(at.Time))
-		}
+		age := metatable.ConvertToHumanReadableDateType(a.CreationTimestamp)
 		t.Rows[i] = metav1.TableRow{Cells: []any{a.Name, service, available(a), age}, Object: runtime.RawExtension{Object: obj}}
 	}
 	return t, nil
