@@ -14,7 +14,6 @@ import (
 	"petrel.dev/petrel/edgeagent"
 	"petrel.dev/petrel/edgeagent/storage"
 	"petrel.dev/petrel/internal/cli"
-	"petrel.dev/petrel/internal/install"
 	"petrel.dev/petrel/internal/nodename"
 	"petrel.dev/petrel/internal/sdnotify"
 )
@@ -123,7 +122,7 @@ func (c *agentCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	cfg.Notify = sdnotify.FromEnv()
-	cfg.Joined = func() { forgetToken(install.Target{Root: "/"}, cfg.JoinToken, log) }
+	cfg.Joined = func() { forgetToken(cfg.JoinToken, log) }
 	return runAgent(ctx, cfg)
 }
 

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 
 	"github.com/alecthomas/kong"
@@ -66,11 +65,15 @@ func (c *installAgentCmd) Run(ctx context.Context, kctx *kong.Context, s *cli.St
 		return err
 	}
 	settings := settingsOf(kctx)
+	var err error
+	if c.DataDir, err = c.dataDirOf(settings); err != nil {
+		return err
+	}
 	if err := c.takeToken(s.In, settings); err != nil {
 		return err
 	}
 	joins := c.Join != "" || c.JoinFile != "" || c.Root != "/"
-	if !identity.KnowsHub(filepath.Join(c.DataDir, "agent")) && !joins && !(install.Target{Root: c.Root}).Installed("agent") {
+	if !identity.KnowsHub(c.agentDir()) && !joins && !(install.Target{Root: c.Root}).Installed("agent") {
 		return errors.New("this machine has joined no hub yet: give --join or --join-file with what `petrel token create` prints on the hub")
 	}
 	if err := c.showName(s); err != nil {

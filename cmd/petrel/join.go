@@ -88,11 +88,11 @@ func readToken(r io.Reader) (string, error) {
 
 // forgetToken takes the token out of the settings of an agent that has joined with it. When that fails, it is tried again after the next
 // welcome.
-func forgetToken(t install.Target, token string, log *slog.Logger) {
+func forgetToken(token string, log *slog.Logger) {
 	if token == "" {
 		return
 	}
-	file, err := t.ForgetToken(token)
+	file, err := install.Target{Root: "/"}.ForgetToken(token)
 	if err != nil {
 		log.Warn("the join token stays in the agent's settings, where root can read it; this machine has joined and needs it no more", "error", err)
 		return
@@ -118,14 +118,10 @@ func (c *installAgentCmd) takeToken(in io.Reader, settings map[string]any) error
 			return fmt.Errorf("--join-file: %w", err)
 		}
 	}
-	if _, given := settings["join"]; c.Join == "" && !given { // otherwise it may be from the environment, which keeps it out of the process list
+	if _, ok := settings["join"]; c.Join == "" && !ok { // otherwise it may be from the environment, which keeps it out of the process list
 		return nil
 	}
-	dir, err := c.dataDirOf(settings)
-	if err != nil {
-		return err
-	}
-	needed, err := identity.NeedsToken(filepath.Join(c.Root, dir, "agent"), c.Join)
+	needed, err := identity.NeedsToken(filepath.Join(c.Root, c.agentDir()), c.Join)
 	if err != nil {
 		return fmt.Errorf("%s %w", origin, err)
 	}
@@ -151,33 +147,21 @@ func (c *installAgentCmd) tokenForInstall(settings map[string]any) (string, erro
 	}
 	delete(settings, "join-file")
 	token, err := tokenFile(c.JoinFile)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return token, err
-	}
-	dir, dirErr := c.dataDirOf(settings)
-	if dirErr != nil {
-		return "", dirErr
-	}
 	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return token, err
 	case c.Root != "/":
 		return "", fmt.Errorf("%w, and there is none in %s", err, c.Root)
-	case identity.KnowsHub(filepath.Join(dir, "agent")):
+	case identity.KnowsHub(c.agentDir()):
 		return "", nil
 	}
 	return "", err
 }
 
-// dataDirOf is the data directory that the service will have: by the flag, by the settings that are there, or the default.
+// dataDirOf returns the data directory that the service will have: by the flag, by the settings that are there, or the default.
 func (c *installAgentCmd) dataDirOf(settings map[string]any) (string, error) {
-	if _, given := settings["data-dir"]; given {
+	if _, ok := settings["data-dir"]; ok {
 		return c.DataDir, nil
 	}
-	old, err := install.Target{Root: c.Root}.Settings("agent")
-	if err != nil {
-		return "", err
-	}
-	if dir, ok := old["data-dir"].(string); ok && dir != "" {
-		return dir, nil
-	}
-	return c.DataDir, nil
+	return install.Target{Root: c.Root}.DataDir("agent")
 }

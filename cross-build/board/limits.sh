@@ -67,7 +67,7 @@ else
   grep -q '^False .*cgroup_enable=memory' <<<"$condition"
   eventually 300 refused both
   echo "limits: the pod with a memory limit waits: $("$petrel" get pod both -o 'jsonpath={.status.containerStatuses[0].state.waiting}')"
-  ! running both
+  if running both; then echo "limits: and runs"; exit 1; fi
   running cpu
 fi
 "$petrel" delete pod both cpu --timeout 120s

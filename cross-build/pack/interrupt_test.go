@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -52,6 +53,10 @@ func (c *computer) begin(args ...string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := c.command(args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A shell cannot trap what is ignored when it starts, as SIGHUP is below nohup. What this process handles is not ignored in its child.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(handled)
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}

@@ -18,12 +18,12 @@ const epochBlock = 256
 
 // Hub is what a device remembers of its hub. It is used by one goroutine.
 type Hub struct {
-	dir, path string
-	state     hubFile
-	epoch     uint64          // last handed out
-	given     jointoken.Token // of this start
-	turn      int             // which address is tried first
-	unsaved   bool            // the file is behind state: the disk did not take it
+	dir     string
+	state   hubFile
+	epoch   uint64          // last handed out
+	given   jointoken.Token // of this start
+	turn    int             // which address is tried first
+	unsaved bool            // the file is behind state: the disk did not take it
 }
 
 // maxAddresses is how many addresses of a hub are remembered.
@@ -62,19 +62,15 @@ var ErrNoHub = errors.New("this device has not joined a hub: start the agent wit
 // LoadHub reads what the device remembers, and takes a join token in if there is one (empty: none). A token for another
 // cluster is refused once the device has joined one: its pods are that cluster's.
 func LoadHub(dir, token string) (*Hub, error) {
-	h := &Hub{dir: dir, path: filepath.Join(dir, "hub")}
-	b, err := os.ReadFile(h.path)
+	h := &Hub{dir: dir}
+	var err error
+	h.state, err = readHub(dir)
 	known := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, errDamaged) && token == "":
+		return nil, fmt.Errorf("%w; start the agent once with a new join token", err)
+	case err != nil && !errors.Is(err, errDamaged) && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("hub memory: %w", err)
-	}
-	if known {
-		if err := json.Unmarshal(b, &h.state); err != nil || h.state.Version != 1 {
-			if token == "" {
-				return nil, fmt.Errorf("%s is damaged or of a newer version; start the agent once with a new join token", h.path)
-			}
-			known, h.state = false, hubFile{}
-		}
 	}
 	if token != "" {
 		t, err := jointoken.Parse(token)
@@ -103,7 +99,7 @@ func LoadHub(dir, token string) (*Hub, error) {
 // Naming returns what the name of the device with this directory may come from, before anything is made there: the name that the hub
 // knows it by, empty before the first welcome, and the pattern of its token. What cannot be read is left out: LoadHub reports it.
 func Naming(dir, token string) (joined string, names nodename.Pattern) {
-	state := remembered(dir)
+	state, _ := readHub(dir)
 	joined, names = state.Node, state.Names
 	if t, err := jointoken.Parse(token); err == nil {
 		names = t.Names
@@ -111,17 +107,28 @@ func Naming(dir, token string) (joined string, names nodename.Pattern) {
 	return joined, names
 }
 
-// remembered returns the file of the device with this directory, empty when there is none, or none that can be read.
-func remembered(dir string) (state hubFile) {
-	if b, err := os.ReadFile(filepath.Join(dir, "hub")); err != nil || json.Unmarshal(b, &state) != nil {
-		return hubFile{}
+// hubPath is where the device with this directory remembers its hub.
+func hubPath(dir string) string { return filepath.Join(dir, "hub") }
+
+// errDamaged is a file that this version cannot read.
+var errDamaged = errors.New("damaged or of a newer version")
+
+// readHub returns what the device with this directory remembers, nothing with any error.
+func readHub(dir string) (hubFile, error) {
+	b, err := os.ReadFile(hubPath(dir))
+	if err != nil {
+		return hubFile{}, err
 	}
-	return state
+	var state hubFile
+	if err := json.Unmarshal(b, &state); err != nil || state.Version != 1 {
+		return hubFile{}, fmt.Errorf("%s is %w", hubPath(dir), errDamaged)
+	}
+	return state, nil
 }
 
 // KnowsHub reports whether the device with this directory remembers a hub: it starts without a token then.
 func KnowsHub(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "hub"))
+	_, err := os.Stat(hubPath(dir))
 	return err == nil
 }
 
@@ -132,7 +139,7 @@ func NeedsToken(dir, token string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	state := remembered(dir)
+	state, _ := readHub(dir) // LoadHub takes any token in place of what it cannot read
 	if err := state.takes(t, dir); err != nil {
 		return false, err
 	}
@@ -140,7 +147,7 @@ func NeedsToken(dir, token string) (bool, error) {
 }
 
 func (h *Hub) save() error {
-	err := save(h.dir, h.path, h.state)
+	err := save(h.dir, hubPath(h.dir), h.state)
 	if h.unsaved = err != nil; h.unsaved {
 		return fmt.Errorf("hub memory: %w", err)
 	}

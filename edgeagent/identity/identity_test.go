@@ -194,4 +194,10 @@ func TestNeedsToken(t *testing.T) {
 		}
 		expect(what+", welcomed again", one, false)
 	}
+	for what, text := range map[string]string{"damaged": "{", "a newer version": `{"version":2,"ID":"c","node":"n"}`} {
+		if err := os.WriteFile(filepath.Join(dir, "hub"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		expect(what, token(t, "other"), true) // as LoadHub takes it
+	}
 }

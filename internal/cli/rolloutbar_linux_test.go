@@ -15,8 +15,8 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
-// pullingHub has a Deployment whose pod waits for its image, until it is let go.
-func pullingHub(t *testing.T) (h *fakeHub, letGo func()) {
+// pullingHub has a Deployment whose pod waits for its image, until release is called.
+func pullingHub(t *testing.T) (h *fakeHub, release func()) {
 	h = newFakeHub(t)
 	one := int32(1)
 	deployment := func(available int32) appsv1.Deployment {
@@ -51,7 +51,7 @@ func pullingHub(t *testing.T) (h *fakeHub, letGo func()) {
 // TestRolloutShowsPulls has a line below the bar for a pull that a pod waits for. Where there is no terminal no node is asked.
 func TestRolloutShowsPulls(t *testing.T) {
 	t.Setenv("TERM", "xterm")
-	h, letGo := pullingHub(t)
+	h, release := pullingHub(t)
 	tty, master := screentest.Terminal(t, 80, 24)
 	r := RolloutStatus{oneWorkload: oneWorkload{Cluster: h.cluster(), Args: []string{"deploy", "web"}}, Watch: true}
 	ended := make(chan error, 1)
@@ -68,14 +68,14 @@ func TestRolloutShowsPulls(t *testing.T) {
 		}
 	}
 	read("] 0/1, 1 starting\x1b[K\r\r\n  pi-1 app:1 [#######.......................] 25% of 40.0 MB\x1b[1A")
-	letGo()
+	release()
 	read("\r\x1b[Jdeployment \"web\" successfully rolled out\r\n")
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 
-	h, letGo = pullingHub(t)
-	letGo()
+	h, release = pullingHub(t)
+	release()
 	var o output
 	r.Cluster = h.cluster()
 	if err := r.Run(t.Context(), o.streams("")); err != nil || h.asked("/pulls") || !strings.HasPrefix(o.out.String(), "Waiting for deployment") {

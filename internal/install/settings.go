@@ -36,6 +36,18 @@ func (t Target) Settings(r Role) (map[string]any, error) {
 	return values, nil
 }
 
+// DataDir returns where the service keeps its state, by the settings that the target has for it.
+func (t Target) DataDir(r Role) (string, error) {
+	settings, err := t.Settings(r)
+	if err != nil {
+		return "", err
+	}
+	if dir, ok := settings["data-dir"].(string); ok && dir != "" {
+		return filepath.Clean(dir), nil
+	}
+	return defaultData, nil
+}
+
 func settingsFile(r Role) string { return settingsDir + "/" + string(r) + ".yaml" }
 
 // putSettings adds the service's settings to those of the target, and returns whether that changed them. Comments in the file are

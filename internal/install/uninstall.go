@@ -20,7 +20,7 @@ func (t Target) Uninstall(ctx context.Context, purge bool, roles ...Role) error 
 	}
 	var data []string // of roles
 	for _, r := range Roles {
-		dir, err := t.dataDir(r)
+		dir, err := t.DataDir(r)
 		if err != nil {
 			return fmt.Errorf("uninstall: %w", err)
 		}
@@ -29,7 +29,7 @@ func (t Target) Uninstall(ctx context.Context, purge bool, roles ...Role) error 
 		}
 	}
 	for _, r := range Roles {
-		dir, err := t.dataDir(r)
+		dir, err := t.DataDir(r)
 		if err != nil {
 			return fmt.Errorf("uninstall: %w", err)
 		}
@@ -132,18 +132,6 @@ func (t Target) removeEmpty(name string) error {
 		return err
 	}
 	return t.removeReported(name)
-}
-
-// dataDir is where the service keeps its state.
-func (t Target) dataDir(r Role) (string, error) {
-	settings, err := t.Settings(r)
-	if err != nil {
-		return "", err
-	}
-	if dir, ok := settings["data-dir"].(string); ok && dir != "" {
-		return filepath.Clean(dir), nil
-	}
-	return defaultData, nil
 }
 
 // purge removes a data directory. What is mounted below it may be another's, such as a directory of the machine that a pod has

@@ -200,6 +200,17 @@ func TestGivesBackAfterWork(t *testing.T) {
 		if left == 0 {
 			t.Error("it does not know what it has left")
 		}
+		p.mu.Lock()
+		p.left, p.pace = 1, pace{} // larger again and at rest, but too soon
+		p.mu.Unlock()
+		for range 10 {
+			runtime.GC()
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.at != at || p.left != 1 {
+			t.Error("memory is given back again at once")
+		}
 		return
 	}
 	t.Fatal("a thousand collections after the work nothing has been given back")

@@ -16,8 +16,8 @@ import (
 	"petrel.dev/petrel/internal/wire"
 )
 
-// smallFleetMiB is the budget of a hub with 100 nodes and 1,000 pods at rest (docs/performance.md). It gives back what its start took
-// 5 s, 20 s and two minutes after it.
+// smallFleetMiB is the budget of a hub with 100 nodes and 1,000 pods at rest (docs/performance.md), within restAfter: internal/lean gives
+// memory back 5 s, 20 s and two minutes after the start.
 const (
 	smallFleetMiB = 60
 	restAfter     = 2*time.Minute + 30*time.Second
@@ -47,7 +47,7 @@ func TestLargeFleet(t *testing.T) {
 	if err != nil {
 		n = 1000
 	}
-	run(t, n, 10, 125*time.Second) // it does so for the last time after two minutes
+	run(t, n, 10, 125*time.Second) // the last pass of internal/lean that belongs to the start is two minutes after it
 }
 
 // run takes a fleet through its day and logs what the hub has used. It returns the hub when nothing has happened for the time of quiet.

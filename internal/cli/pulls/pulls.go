@@ -3,9 +3,10 @@
 package pulls
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -122,12 +123,7 @@ func (f *follower) slowest(fit func(*node) bool) (out []*node) {
 			out = append(out, n)
 		}
 	}
-	slices.SortFunc(out, func(a, b *node) int {
-		if c := a.waits.Compare(b.waits); c != 0 {
-			return c
-		}
-		return strings.Compare(a.name, b.name)
-	})
+	slices.SortFunc(out, func(a, b *node) int { return cmp.Or(a.waits.Compare(b.waits), cmp.Compare(a.name, b.name)) })
 	return out[:min(len(out), most)]
 }
 
@@ -187,16 +183,15 @@ func (n *node) wanted(all []kube.ImagePull) (out []kube.ImagePull) {
 }
 
 // next returns when the next round is to begin, zero while no pod waits.
-func (f *follower) next() (at time.Time) {
-	for _, n := range f.nodes {
-		if at.IsZero() || n.due.Before(at) {
-			at = n.due
-		}
+func (f *follower) next() time.Time {
+	if len(f.nodes) == 0 {
+		return time.Time{}
 	}
-	if !at.IsZero() && at.Before(f.after) || len(f.nodes) > 0 && at.IsZero() {
+	first := slices.MinFunc(slices.Collect(maps.Values(f.nodes)), func(a, b *node) int { return a.due.Compare(b.due) })
+	if first.due.Before(f.after) {
 		return f.after
 	}
-	return at
+	return first.due
 }
 
 // parts returns the lines to show.

@@ -140,6 +140,21 @@ func TestFleet(t *testing.T) {
 	})
 }
 
+// TestDarkNodesDoNotDelayOthers has more nodes than are asked at a time. Those that do not answer are asked first, the next ones a second later.
+func TestDarkNodesDoNotDelayOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.begin()()
+		f.pulls["up"] = []kube.ImagePull{coming(1, 2, "ns/on-up")}
+		var pods []*corev1.Pod
+		for _, name := range []string{"dark-1", "dark-2", "dark-3", "dark-4", "up"} {
+			pods = append(pods, pod("on-"+name, name, corev1.PodPending))
+		}
+		f.pods <- pods
+		f.expect(2, "0 dark-1, 0 dark-2, 0 dark-3, 0 dark-4, 1 up", "up app:1 1/2 ")
+	})
+}
+
 // TestHostileNumbers checks that a bar can be drawn of whatever a node claims.
 func TestHostileNumbers(t *testing.T) {
 	f := follower{nodes: map[string]*node{}}
