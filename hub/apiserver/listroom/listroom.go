@@ -1,7 +1,7 @@
 // Package listroom bounds the lists that are worked on at a time: those in other forms than JSON, or in another version than the store's. Their
 // objects are decoded and encoded while they are written, and leave garbage of several times their size.
 //
-//	read ─► room? ─ yes ──────────────────────────────────────┬─► write ─► collect a large one ─► give the room back
+//	read ─► room? ─ yes ──────────────────────────────────────┬─► write ─► give the room back
 //	          └──── no: let go of it ─► turn ─► read it again ─┘
 //
 // Room is counted in bytes of the lists' JSON. Users take turns.
@@ -9,7 +9,6 @@ package listroom
 
 import (
 	"context"
-	"runtime"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,9 +23,6 @@ const (
 	maxAll  = 48 << 20
 	// small is what is not counted.
 	small = 64 << 10
-	// large is what is collected before its room is given back: the garbage of such a list is several times its size, and the collector,
-	// which lets the heap double, would come only after the next ones have left theirs.
-	large = 8 << 20
 )
 
 // Room is for the lists of all users of one server. It is safe for concurrent use.
@@ -51,7 +47,7 @@ func (r *Room) Read(ctx context.Context, user string, read func() (*registry.Lis
 		return list, func() {}, nil
 	}
 	if release, ok := r.queue.TryN(user, n); ok {
-		return list, collected(n, release), nil
+		return list, release, nil
 	}
 	release, err := r.wait(ctx, user, n)
 	if err != nil {
@@ -61,7 +57,7 @@ func (r *Room) Read(ctx context.Context, user string, read func() (*registry.Lis
 		release()
 		return nil, nil, err
 	}
-	return list, collected(n, release), nil
+	return list, release, nil
 }
 
 // Enter waits until a list that cannot be read again may be built. done must be called once it has been written.
@@ -70,11 +66,7 @@ func (r *Room) Enter(ctx context.Context, user string, list *registry.ListResult
 	if n < small {
 		return func() {}, nil
 	}
-	release, err := r.wait(ctx, user, n)
-	if err != nil {
-		return nil, err
-	}
-	return collected(n, release), nil
+	return r.wait(ctx, user, n)
 }
 
 // wait waits for room of n; where there is none in time it returns a 429.
@@ -92,15 +84,4 @@ func size(list *registry.ListResult) (n int64) {
 		n += int64(len(item))
 	}
 	return n
-}
-
-// collected returns release for a list of n bytes, which first collects a large one.
-func collected(n int64, release func()) (done func()) {
-	if n < large {
-		return release
-	}
-	return func() {
-		runtime.GC()
-		release()
-	}
 }

@@ -1,9 +1,7 @@
 package listroom
 
 import (
-	"bytes"
 	"encoding/json"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,51 +9,41 @@ import (
 	"petrel.dev/petrel/hub/registry"
 )
 
-// TestLargeListsAreCollected checks that what a large list leaves is collected when it has been written, and that others cost no collection.
-func TestLargeListsAreCollected(t *testing.T) {
-	r := New(time.Hour)
-	for _, c := range []struct {
-		bytes int
-		want  uint32
-	}{{small - 1, 0}, {small, 0}, {large - 1, 0}, {large, 1}, {2 * maxAll, 1}} {
-		list := &registry.ListResult{Items: []json.RawMessage{bytes.Repeat([]byte(" "), c.bytes)}}
-		_, done, err := r.Read(t.Context(), "a", func() (*registry.ListResult, error) { return list, nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		before := forced()
-		done()
-		if got := forced() - before; got != c.want {
-			t.Errorf("a list of %d bytes: collected %d times, want %d", c.bytes, got, c.want)
-		}
-	}
-}
-
-// TestRoomIsGivenOnCollected checks that who waits for the room of a large list gets it after the collection.
-func TestRoomIsGivenOnCollected(t *testing.T) {
+// TestRoomIsGivenOn checks that a list waits while another one has its user's share, that it gets the room when that one is done, and that small
+// ones never wait.
+func TestRoomIsGivenOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, list := New(time.Hour), &registry.ListResult{Items: []json.RawMessage{make([]byte, maxUser)}}
-		first, err := r.Enter(t.Context(), "a", list)
+		r, of := New(time.Hour), func(n int) *registry.ListResult {
+			return &registry.ListResult{Items: []json.RawMessage{make([]byte, n)}}
+		}
+		first, err := r.Enter(t.Context(), "a", of(maxUser))
 		if err != nil {
 			t.Fatal(err)
 		}
-		before := forced()
+		entered := false
 		go func() {
-			second, err := r.Enter(t.Context(), "a", list)
-			if err != nil || forced() == before {
-				t.Errorf("the room was given on before a collection: %v", err)
+			second, err := r.Enter(t.Context(), "a", of(maxUser))
+			if err != nil {
+				t.Error(err)
 				return
 			}
+			entered = true
 			second()
 		}()
 		synctest.Wait()
+		if entered {
+			t.Error("a second list had room beside one that takes all")
+		}
+		began := time.Now()
+		if done, err := r.Enter(t.Context(), "a", of(small-1)); err != nil || time.Since(began) != 0 {
+			t.Errorf("a small list waited %s: %v", time.Since(began), err)
+		} else {
+			done()
+		}
 		first()
+		synctest.Wait()
+		if !entered {
+			t.Error("the room was not given on")
+		}
 	})
-}
-
-// forced returns how many collections were asked for.
-func forced() uint32 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.NumForcedGC
 }
