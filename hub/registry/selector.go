@@ -112,6 +112,12 @@ func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw 
 	if obj, ok := r.objects.AtHand(key, rev); ok {
 		return s.matches(obj)
 	}
+	if s.byMetadata() {
+		return r.selectsShared(s, key, rev, raw)
+	}
 	obj, err := objects.Decode(s.kind.Stored(), raw)
 	return err == nil && s.matches(obj)
 }
+
+// byMetadata reports whether matches needs no more than metadata, of a kind whose objects are not at hand.
+func (s *selection) byMetadata() bool { return s.fields == nil && s.kind.Stored().Slim != nil }
