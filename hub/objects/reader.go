@@ -29,8 +29,11 @@ func (c *Cache) List(gvk kube.GVK, namespace string) (objs []kube.Object) {
 	if !served {
 		return nil
 	}
-	prefix := resource.Prefix(k, namespace)
 	c.read(k, func(kc *kindCache) {
+		if kc.items.Len() == 0 {
+			return
+		}
+		prefix := resource.Prefix(k, namespace)
 		if namespace == "" {
 			objs = make([]kube.Object, 0, kc.items.Len())
 		}
@@ -61,6 +64,18 @@ func (c *Cache) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
 		}
 	})
 	return objs
+}
+
+// Count returns how many objects of a kind reads show; ok is false as long as nobody has read the kind.
+func (c *Cache) Count(k *resource.Kind) (n int, ok bool) {
+	part := resource.Prefix(k, "")
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	kc := c.cached[part]
+	if kc == nil || !kc.filled {
+		return 0, false
+	}
+	return kc.items.Len(), true
 }
 
 // Version returns a number that is another one after each change that reads of the kind show, for code that derives something from

@@ -35,6 +35,7 @@ func podKind() *resource.Kind {
 		},
 		WarnCreate: podWarnings,
 	}.Rules())
+	k.Rules.Default = withPullPolicies(k.Rules.Default)
 	k.Subresources["status"] = resource.Strategy[api.Pod]{
 		PrepareUpdate: preparePodStatus,
 		ValidateUpdate: func(pod, old *api.Pod) field.ErrorList {
