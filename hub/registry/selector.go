@@ -118,6 +118,12 @@ func (r *Registry) selects(s *selection, e sqlstore.Entry, open sqlstore.Opener)
 			return false, err
 		}
 	}
+	if s.byMetadata() {
+		return r.selectsShared(s, e.Key, e.Rev, e.Value), nil
+	}
 	obj, err := objects.Decode(s.kind.Stored(), e.Value)
 	return err == nil && s.matches(obj), nil
 }
+
+// byMetadata reports whether matches needs no more than metadata, of a kind whose objects are not at hand.
+func (s *selection) byMetadata() bool { return s.fields == nil && s.kind.Stored().Slim != nil }

@@ -238,7 +238,11 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 	if s.plain() {
 		return true
 	}
-	obj, err := r.objects.Typed(s.kind.Stored(), key, rev, raw)
+	typed := r.objects.Typed
+	if s.byMetadata() {
+		typed = r.objects.Metadata
+	}
+	obj, err := typed(s.kind.Stored(), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 
