@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -118,25 +117,16 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 	if o, ok := c.At(key, rev); ok {
 		return o, nil
 	}
-	return c.typed(k, key, rev, raw)
-}
-
-// typed decodes raw, or finds it decoded. Objects that are too large for the typed cache are not kept here either.
-func (c *Cache) typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (obj kube.Object, err error) {
-	if k.Slim == nil {
-		return c.decoded.object(k, key, rev, raw)
+	if _, kept := weight(k, len(raw)); !kept {
+		return c.contained(key, func() (kube.Object, error) { return Decode(k, raw) })
 	}
-	err = contain.Do(c.log, "objects/decode", key, func() error {
-		obj, err = Decode(k, raw)
-		return err
-	})
-	return obj, err
+	return c.decoded.object(k, key, rev, raw)
 }
 
-// Offer announces that obj is about to be committed as enc under key. Settle must follow. From now on obj is shared:
-// read-only.
-func (c *Cache) Offer(key string, enc Encoded, obj kube.Object) *Handoff {
-	return c.decoded.offer(key, enc, obj)
+// Offer announces that obj, of the stored kind k, is about to be committed as enc under key. Settle must follow, unless the result is
+// nil: such an object is not kept. From now on obj is shared: read-only.
+func (c *Cache) Offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
+	return c.decoded.offer(k, key, enc, obj)
 }
 
 // Settle ends an offer: committed at rev, or (0) not at all. Afterwards the offered object carries its resourceVersion.
