@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -19,7 +20,10 @@ type userData struct {
 	RunCmd [][]string `json:"runcmd"`
 }
 
-// TestUserData checks that the example for cloud-init is in its form, and that the script in it is the one that TestScripts runs.
+const firstBootUnit = "/etc/systemd/system/petrel-firstboot.service"
+
+// TestUserData checks that the example for cloud-init is in its form, and that script and unit in it are those that TestScripts runs and
+// firstrun.sh writes.
 func TestUserData(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(examples, "firstboot", "user-data"))
 	if err != nil {
@@ -33,10 +37,19 @@ func TestUserData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	firstrun, err := os.ReadFile(filepath.Join(examples, "firstboot", "firstrun.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, unit, _ := strings.Cut(string(firstrun), "<<'UNIT'\n")
+	unit, _, found := strings.Cut(unit, "UNIT\n")
+	if !found {
+		t.Fatal("firstrun.sh has no unit of systemd in it")
+	}
 	files := map[string]string{}
 	for _, f := range data.WriteFiles {
 		files[f.Path] = f.Content
-		want := map[string]string{"/usr/local/sbin/petrel-firstboot": "0755", "/var/lib/petrel-firstboot/url": "0644"}[f.Path]
+		want := map[string]string{"/usr/local/sbin/petrel-firstboot": "0755", "/var/lib/petrel-firstboot/url": "0644", firstBootUnit: "0644"}[f.Path]
 		if want == "" {
 			want = "0600"
 		}
@@ -47,10 +60,14 @@ func TestUserData(t *testing.T) {
 	if files["/usr/local/sbin/petrel-firstboot"] != string(script) {
 		t.Error("the script in user-data is not examples/firstboot/petrel-firstboot.sh: copy it")
 	}
-	if len(files) != 4 || files["/var/lib/petrel-firstboot/token"] == "" {
+	if files[firstBootUnit] != unit {
+		t.Error("the unit in user-data is not the one in examples/firstboot/firstrun.sh: copy it")
+	}
+	if len(files) != 5 || files["/var/lib/petrel-firstboot/token"] == "" {
 		t.Errorf("files %v", files)
 	}
-	if len(data.RunCmd) != 1 || !slices.Equal(data.RunCmd[0], []string{"/usr/local/sbin/petrel-firstboot"}) {
+	// The unit is what repeats it: a script that cloud-init itself starts is started once, also when it fails or the power goes.
+	if len(data.RunCmd) != 1 || !slices.Equal(data.RunCmd[0], []string{"systemctl", "enable", "--now", "--no-block", filepath.Base(firstBootUnit)}) {
 		t.Errorf("runcmd %q", data.RunCmd)
 	}
 }

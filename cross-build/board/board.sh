@@ -6,7 +6,7 @@
 #   bin/board/NAME/         what comes from this checkout: board.ext4 with petrel and the tests; log
 #
 # The two are disks of the guest; root.ext4 is never written (qemu keeps the guest's writes to itself). The guest's first
-# process after the initramfs is guest.sh, or, for the checks `systemd`, `deb` and `openrc`, that init system, which starts services.sh.
+# process after the initramfs is guest.sh, or, for the checks `systemd`, `deb`, `openrc`, `firstboot` and `imager`, an init system, which starts services.sh.
 # PETREL_BOARD_PATIENCE=N has services.sh wait N seconds for each thing instead of 1200.
 # The last line on the serial console is the verdict. The check `mixed` is a test on this machine instead, test/boards, which
 # starts and powers off the guest itself; it needs root.
@@ -29,18 +29,25 @@ read -r _ arch suite kernel memory append checks < <(grep -E "^$name[[:space:]]"
 checks=${PETREL_BOARD_CHECKS:-$checks}
 [ -n "$mirror" ] || die "apt knows no Debian mirror here: give one with PETREL_BOARD_MIRROR=URL"
 base=$top/bin/board/$arch-$suite work=$top/bin/board/$name
+# has CHECK...: reports whether the board's checks are among these.
+has() { local c; for c; do [[ " $checks " != *" $c "* ]] || return 0; done; return 1; }
+services=(systemd deb openrc firstboot imager)
 # These checks have petrel as it is released, with containerd, shim and runc inside; the others take Debian's.
 embedded=
-[[ ! " $checks " =~ \ (systemd|deb|openrc|mixed)\  ]] || embedded=1
+if has "${services[@]}" mixed; then embedded=1; fi
 # A guest whose init system starts it again is not to end at that.
 reboot=-no-reboot
-[[ ! " $checks " =~ \ (systemd|deb|openrc)\  ]] || reboot=
+if has "${services[@]}"; then reboot=; fi
+# cloud-init is in a root file system of its own, so that the other boards are without it and its Python.
+if has firstboot; then base+=-cloud guest+=" cloud-init curl passwd"; fi
 
 case $arch in
   amd64) goarch=amd64 qemu=qemu-system-x86_64 console=ttyS0 machine=(-machine q35 -cpu max) ;;
   arm64) goarch=arm64 qemu=qemu-system-aarch64 console=ttyAMA0 machine=(-machine virt -cpu cortex-a72) ;;
   *) die "no machine is known for the architecture $arch" ;;
 esac
+# A first boot has a serial number to name the node by.
+if has firstboot imager; then machine+=(-smbios type=1,serial=10000000A1B2C3D4); fi
 
 # apt with its own sources, lists and an empty package status: it works for any architecture and suite, changes nothing on
 # this machine, and needs no root.
@@ -148,13 +155,13 @@ payload() {
   mkdir -p "$dir"
   petrel "$dir/petrel" $goarch board-1
   if [ -z "$reboot" ]; then
-    petrel "$dir/petrel-next" $goarch board-2
-    cp "$here/services.sh" "$here/package.sh" "$here/board.service" "$dir/"
+    has firstboot imager || petrel "$dir/petrel-next" $goarch board-2
+    cp "$here/services.sh" "$here/package.sh" "$here/firstboot.sh" "$here/board.service" "$dir/"
   fi
-  if [[ " $checks " =~ \ deb\  ]]; then packages "$dir"; fi
+  if has deb; then packages "$dir"; fi
   export GOOS=linux GOARCH=$goarch CGO_ENABLED=0
   local packages=
-  [[ " $checks " != *" tests "* ]] || packages=$("$here/guest.sh" packages)
+  if has tests; then packages=$("$here/guest.sh" packages); fi
   for p in $packages; do
     mkdir -p "$dir/src/$p"
     (cd "$top" && go test -c -tags grpcnotrace -ldflags '-s -w' -o "$dir/src/$p/test" "./$p")

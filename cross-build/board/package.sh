@@ -25,7 +25,7 @@ first() {
   pods
   remember
   upgrade dpkg -i /board/petrel-2.deb
-  reboot
+  reboot second
 }
 
 second() {

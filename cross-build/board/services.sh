@@ -2,7 +2,8 @@
 # petrel install on an emulated board whose first process is an init system as a machine has it: services come up, installing again
 # changes nothing, an upgrade and a kill leave pods running, a reboot brings all back, and uninstall leaves what there was before.
 # The init system starts this at each boot, and it goes on where the boot before has ended. Usage: services.sh systemd|openrc
-# With the check `deb` it is the Debian package instead of petrel install: package.sh.
+# With the check `deb` it is the Debian package instead of petrel install: package.sh; with `firstboot` and `imager` it is examples/firstboot:
+# firstboot.sh.
 #
 # The last line on the console is "board: PASS" or "board: FAIL".
 set -euo pipefail
@@ -215,12 +216,12 @@ first() {
   petrel scale deployment hello --replicas 1
   eventually "$patience" available 1
 
-  reboot
+  reboot second
 }
 
-reboot() {
+reboot() { # FUNCTION: what goes on after it
   step "reboot"
-  echo second >$state/next
+  echo "$1" >$state/next
   sync
   trap - EXIT
   restart_machine
@@ -261,7 +262,10 @@ after() { # compares the machine with what it was before
 }
 
 # shellcheck disable=SC1091
-if grep -q 'board\.checks=deb' /proc/cmdline; then . /board/package.sh; fi
+case $(tr ' ' '\n' </proc/cmdline | sed -n 's/^board\.checks=//p') in
+  deb) . /board/package.sh ;;
+  firstboot | imager) . /board/firstboot.sh ;;
+esac
 booted || true
 next=$(cat $state/next 2>/dev/null || echo first)
 $next

@@ -9,8 +9,8 @@
 #   agent.yaml    settings of the agent, optional: flags of petrel agent without the dashes
 #   images/       archives of images that are to be on the node without a registry, optional
 #
-# The token is taken off the boot partition, where everybody who has the card can read it. What happens is in the journal, and in
-# /var/log/petrel-firstboot.log.
+# The token is taken off the boot partition, where everybody who has the card can read it, also out of the user-data of cloud-init. What
+# happens is in the journal, and in /var/log/petrel-firstboot.log.
 #
 # PETREL_ROOT is the root of the machine: / unless an image is prepared, or this is tried out.
 set -eu
@@ -97,6 +97,21 @@ install_agent() {
 	fi
 }
 
+# forget removes the token, and overwrites it where cloud-init had it from and where it keeps copies: in place, so that it is not among the free
+# blocks of the card either, and with as many characters, because one of the copies is binary.
+forget() {
+	[ -s "$dir/token" ] || return 0
+	read -r token <"$dir/token" || true
+	blank=$(printf %s "$token" | tr -c '\n' x)
+	printf '%s\n' "$token" |
+		grep -rlsF -f - "$dir/token" "$root/boot/firmware/user-data" "$root/boot/user-data" "$root/var/lib/cloud" | while read -r file; do
+		printf 's|%s|%s|g\n' "$token" "$blank" | LC_ALL=C sed -f /dev/stdin "$file" | dd of="$file" conv=notrunc 2>/dev/null
+		log "the token is off $file"
+	done
+	sync
+	rm -f "$dir/token"
+}
+
 mkdir -p "$root/var/log" "$root/var/tmp"
 find_source || fail "no directory petrel with a token in it was found on the boot partition"
 boot_line=$(cat "$root/boot/firmware/cmdline.txt" "$root/boot/cmdline.txt" 2>/dev/null || true)
@@ -110,7 +125,8 @@ until out=$(install_agent); do
 	sleep 15
 done
 log "$out"
-rm -f "$dir/token"
+forget
+rm -f "$root/etc/systemd/system/multi-user.target.wants/petrel-firstboot.service" # which runs this at each boot until here
 sync
 log "done"
 if [ "$boot_line" != "$(cat "$root/boot/firmware/cmdline.txt" "$root/boot/cmdline.txt" 2>/dev/null || true)" ]; then
