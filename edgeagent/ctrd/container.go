@@ -53,7 +53,7 @@ func (r *Runtime) startingMark(podUID, id string) string {
 	return filepath.Join(r.sandboxDir(podUID), "starting-"+id)
 }
 
-// Containers implements podrun.Runtime.
+// Containers implements podrun.Runtime. Those that have their logs elsewhere are another agent's, in the same namespace of a given containerd.
 func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Container, error) {
 	ctx = r.ns(ctx)
 	filter := `labels."` + labelPod + `"`
@@ -66,6 +66,9 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Con
 	}
 	out := make([]cruntime.Container, 0, len(list))
 	for _, info := range list {
+		if podUID == "" && r.child == nil && !strings.HasPrefix(info.Labels[labelLog], r.cfg.DataDir+"/") {
+			continue
+		}
 		c, err := r.observe(ctx, info)
 		if errdefs.IsNotFound(err) {
 			continue // removed meanwhile

@@ -2,6 +2,7 @@ package ctrd
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,5 +50,33 @@ func TestShimSocketGoes(t *testing.T) {
 	}
 	if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// TestOtherAgentsContainers has two agents on one containerd: neither sees the other's containers among its own, which it would end with
+// its own pods.
+func TestOtherAgentsContainers(t *testing.T) {
+	r := private(t)
+	ctx := t.Context()
+	data, run := dirs(t)
+	given, err := Open(ctx, Config{Address: r.address, DataDir: data, RunDir: run, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer given.Close(true)
+	for of, pod := range map[*Runtime]string{r: "theirs", given: "ours"} {
+		sb, err := of.Sandbox(ctx, cruntime.SandboxSpec{PodUID: pod, Hostname: "h"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer removePod(t, of, pod)
+		if _, err := of.Start(ctx, cruntime.ContainerSpec{PodUID: pod, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+			LogPath: filepath.Join(of.cfg.DataDir, "pods", pod, "c", "0.log")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := given.Containers(ctx, "")
+	if err != nil || len(list) != 1 || list[0].PodUID != "ours" {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
