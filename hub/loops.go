@@ -86,7 +86,7 @@ func (h *Hub) loops(ctx context.Context) error {
 		daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Events: events.As("daemonset-controller"), Images: images, Log: h.part("daemonset")}),
 		statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Events: events.As("statefulset-controller"), Images: images, Log: h.part("statefulset")}),
 		h.autoscalers(events),
-		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, client}, Log: h.part("disruption")}),
+		disruption.New(disruption.Config{Client: as("disruption-controller"), Events: events.As("controllermanager"), Scales: scales{h.kinds, h.objects}, Log: h.part("disruption")}),
 		quota.New(quota.Config{Client: as("resourcequota-controller"), Ledger: h.ledger, Kinds: h.registry.StoredKinds(), Log: h.part("quota")}),
 		h.apiServices(),
 		endpoints.New(as("endpointslice-controller"), h.part("endpoints")),

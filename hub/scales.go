@@ -1,13 +1,14 @@
 package hub
 
 import (
+	"context"
 	"fmt"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"petrel.dev/petrel/hub/control"
+	"petrel.dev/petrel/hub/objects"
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/kube"
 )
@@ -15,11 +16,11 @@ import (
 // scales is disruption.Scales: any kind with a scale subresource, custom ones too.
 type scales struct {
 	kinds   *resource.Kinds
-	objects control.Reader
+	objects *objects.Cache
 }
 
 // Scale implements disruption.Scales.
-func (s scales) Scale(ref *metav1.OwnerReference, namespace string) (kube.Object, int32, error) {
+func (s scales) Scale(ctx context.Context, ref *metav1.OwnerReference, namespace string) (kube.Object, int32, error) {
 	k, ok := s.kinds.Lookup(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
 	if !ok {
 		return nil, 0, fmt.Errorf("no matches for kind %q in version %q", ref.Kind, ref.APIVersion)
@@ -28,9 +29,9 @@ func (s scales) Scale(ref *metav1.OwnerReference, namespace string) (kube.Object
 	if sub == nil || sub.Get == nil {
 		return nil, 0, fmt.Errorf("%s does not implement the scale subresource", k.Resource())
 	}
-	obj, ok := s.objects.Get(k.Stored().GVK, namespace, ref.Name)
-	if !ok {
-		return nil, 0, nil
+	obj, ok, err := s.objects.Whole(ctx, k.GVK, namespace, ref.Name) // reads do not show the replicas of a custom object
+	if err != nil || !ok {
+		return nil, 0, err
 	}
 	got, err := sub.Get(obj)
 	if err != nil {

@@ -5,6 +5,8 @@
 //	hub/registry ─► Store (this package) ◄─ implemented by ─ sqlite, memory
 //	                                                           └─ built on ─► replica: index, history, watchers, limits
 //
+// A [Sealing] store lies over an engine and keeps values encrypted there.
+//
 // # Consistency
 //
 // Revisions are dense, begin with 1, and those of one Commit are consecutive. A Commit is seen as a whole or not at all, by

@@ -52,7 +52,7 @@ func TestKubectlAdmission(t *testing.T) {
 			env.Defer(h.stop)
 			var err error
 			users.Admission, err = dynamic.New(dynamic.Config{
-				Objects: h.reg.Client(), Kinds: kinds, Client: webhook.New(nil), Types: fieldmanager.TypeConverter(kinds, &openapi.Types{}),
+				Objects: h.cache, Kinds: kinds, Client: webhook.New(nil), Types: fieldmanager.TypeConverter(kinds, &openapi.Types{}),
 				Authorizer: auth.Union{auth.Masters{}}, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 			})
 			env.Setenv("KUBECONFIG", h.kubeconfig)

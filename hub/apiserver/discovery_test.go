@@ -48,6 +48,9 @@ func TestOpenAPI(t *testing.T) {
 		if a.code != 200 || !strings.Contains(a.header.Get("Cache-Control"), "immutable") {
 			t.Errorf("%s: %d", path, a.code)
 		}
+		if tag := strings.Trim(a.header.Get("ETag"), `"`); !strings.HasSuffix(item.ServerRelativeURL, "?hash="+tag) {
+			t.Errorf("%s: the document at %s has the hash %s", path, item.ServerRelativeURL, tag)
+		}
 		var doc struct {
 			Openapi    string
 			Components struct{ Schemas map[string]json.RawMessage }

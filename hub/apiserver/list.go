@@ -51,7 +51,7 @@ func (x *exchange) readList(out media.Form, opts *metav1.ListOptions) (res *regi
 	return x.s.budgets.lists.Read(x.ctx, x.user.Name, read)
 }
 
-// stored reports whether a list in a form consists of the stored bytes: nothing of it is decoded.
+// stored reports whether a list in a form consists of the stored bytes: nothing of it is decoded, though it may have to be decrypted.
 func (x *exchange) stored(out media.Form) bool {
 	return out.Media == media.JSON && out.As == "" && x.t.Kind.AsStored()
 }
@@ -79,7 +79,7 @@ func (x *exchange) writeList(out media.Form, res *registry.ListResult) {
 	}
 	x.auditList(head, l.Items)
 	switch {
-	case x.stored(out) && !out.Pretty:
+	case x.stored(out) && !out.Pretty && res.Show == nil:
 		x.streamList(head, res.Items)
 	case out.Binary():
 		x.writeItems(out, func(w io.Writer) error { return x.s.codec.WriteBinary(w, out, l) })

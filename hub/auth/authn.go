@@ -142,11 +142,11 @@ func (a *Credentials) Token(ctx context.Context, token string, audiences []strin
 	if satoken.MayBeLate(err) && a.objects.CatchUp(ctx) == nil {
 		id, accepted, err = a.pki.tokens.Identify(c, token, audiences, a.objects)
 	}
-	if err != nil {
-		return User{}, nil, err
-	}
 	if id.Secret != nil && a.legacyUsed != nil {
 		a.legacyUsed(id.Secret)
+	}
+	if err != nil {
+		return User{}, nil, err
 	}
 	return User{
 		Name:   satoken.Username(id.Namespace, id.Name),

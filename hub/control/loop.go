@@ -79,8 +79,9 @@ type Loop struct {
 	Workers int
 	Log     *slog.Logger // nil: no log; init replaces it, so that it is never nil afterwards
 
-	once  sync.Once // guards init: Enqueue may come before Run
-	queue *queue    // set by init, never nil afterwards; has its own lock
+	once     sync.Once // guards init: Enqueue may come before Run
+	queue    *queue    // set by init, never nil afterwards; has its own lock
+	keysSite string    // of panics in Source.Keys; set by init
 }
 
 // Delays after an error: the first, and the longest.
@@ -100,7 +101,7 @@ func (l *Loop) Enqueue(key Key) {
 
 func (l *Loop) init() {
 	l.once.Do(func() {
-		l.queue = newQueue()
+		l.queue, l.keysSite = newQueue(), "control/"+l.Name+"/keys"
 		if l.Log == nil {
 			l.Log = slog.New(slog.DiscardHandler)
 		}
@@ -164,7 +165,7 @@ func (l *Loop) offer(s Source, c Change) {
 		return
 	}
 	var keys []Key
-	if contain.Do(l.Log, "control/"+l.Name+"/keys", own.String(), func() error { keys = s.Keys(c); return nil }) != nil {
+	if contain.Lazy(l.Log, l.keysSite, own.String, func() error { keys = s.Keys(c); return nil }) != nil {
 		keys = []Key{own} // the best guess: what else depends on it comes up with its own changes
 	}
 	for _, k := range keys {

@@ -1,11 +1,9 @@
 package control
 
 import (
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"petrel.dev/petrel/internal/kube"
 )
@@ -61,46 +59,6 @@ func PodDark(r Reader, p *corev1.Pod) bool {
 	}
 	n, ok := Get[*corev1.Node](r, kube.Node, "", p.Spec.NodeName)
 	return ok && NodeDark(n)
-}
-
-// Orphans indexes the objects of a kind that have no controller: a search for something to adopt need not read a whole
-// namespace. The loop calls Saw for every change of the kind.
-type Orphans struct {
-	mu sync.Mutex
-	by map[string]map[string]kube.Object // by namespace and name, without empty namespaces; guarded by mu
-}
-
-// NewOrphans returns an empty Orphans.
-func NewOrphans() *Orphans { return &Orphans{by: map[string]map[string]kube.Object{}} }
-
-// Saw takes a change into the index.
-func (o *Orphans) Saw(c Change) {
-	obj := c.Object()
-	ns, name := obj.GetNamespace(), obj.GetName()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if c.New == nil || c.New.GetDeletionTimestamp() != nil || metav1.GetControllerOfNoCopy(c.New) != nil {
-		delete(o.by[ns], name)
-		if len(o.by[ns]) == 0 {
-			delete(o.by, ns)
-		}
-		return
-	}
-	if o.by[ns] == nil {
-		o.by[ns] = map[string]kube.Object{}
-	}
-	o.by[ns][name] = c.New
-}
-
-// In returns the orphans of a namespace, as the cache has them, in no order.
-func (o *Orphans) In(namespace string) []kube.Object {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	out := make([]kube.Object, 0, len(o.by[namespace]))
-	for _, obj := range o.by[namespace] {
-		out = append(out, obj)
-	}
-	return out
 }
 
 // NamespaceEnding reports whether the namespace is being deleted: controllers create nothing in it.

@@ -171,12 +171,10 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		if it, ok := kc.items.Get(e.Key); ok && it.rev == e.Rev {
 			continue
 		}
-		obj, ok := c.decoded.peek(e.Key, e.Rev)
-		if !ok {
-			if obj, err = c.decode(kc.kind, e, in); err != nil {
-				c.unreadable(e.Key, e.Rev, err)
-				continue
-			}
+		obj, err := c.load(kc.kind, e, in)
+		if err != nil {
+			c.unreadable(e.Key, e.Rev, err)
+			continue
 		}
 		contain.Go(c.log, "objects/cache", e.Key, func() { kc.set(e.Key, cached{obj, e.Rev}) })
 	}
@@ -192,26 +190,47 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 	}
 }
 
-// decode returns what Decode does for one entry, in as little memory as possible because it is kept for long: lists have no spare
-// capacity, and strings are shared by way of in. A panic of a decoder is returned as an error.
-func (c *Cache) decode(k *resource.Kind, e sqlstore.Entry, in *interner) (obj kube.Object, err error) {
-	err = contain.Do(c.log, "objects/decode", e.Key, func() error {
-		decoded, err := Decode(k, e.Value)
-		if err != nil {
-			return err
+// load returns what the cache keeps of one entry, in as little memory as possible because it is kept for long: lists have no spare
+// capacity, and strings are shared by way of in. An object that is decoded already is shared as it is.
+func (c *Cache) load(k *resource.Kind, e sqlstore.Entry, in *interner) (obj kube.Object, err error) {
+	switch {
+	case k.Slim != nil:
+		if obj, err = c.contained(e.Key, func() (kube.Object, error) { return k.Slim(e.Value) }); err != nil {
+			return nil, err
 		}
-		obj = decoded.DeepCopyObject().(kube.Object)
-		in.object(obj)
-		return nil
+	default:
+		if obj, ok := c.decoded.peek(e.Key, e.Rev); ok {
+			return obj, nil
+		}
+		whole, err := c.contained(e.Key, func() (kube.Object, error) { return Decode(k, e.Value) })
+		if err != nil {
+			return nil, err
+		}
+		obj = whole.DeepCopyObject().(kube.Object)
+	}
+	in.object(obj)
+	return obj, nil
+}
+
+// kept returns what the cache keeps of raw, which is key's value at rev: the object, or the part of it that the kind names.
+func (c *Cache) kept(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
+	if k.Slim == nil {
+		return c.decoded.object(k, key, rev, raw)
+	}
+	return c.contained(key, func() (kube.Object, error) { return k.Slim(raw) })
+}
+
+// contained runs a decoder on key's value. A panic of it is returned as an error.
+func (c *Cache) contained(key string, decode func() (kube.Object, error)) (obj kube.Object, err error) {
+	err = contain.Do(c.log, "objects/decode", key, func() (err error) {
+		obj, err = decode()
+		return err
 	})
 	return obj, err
 }
 
 // set stores the object's new revision and notifies subscribers.
 func (kc *kindCache) set(key string, it cached) {
-	if slim := kc.kind.Slim; slim != nil {
-		it.obj = slim(it.obj)
-	}
 	old, _ := kc.items.Set(key, it)
 	kc.changed()
 	for _, ix := range kc.indexes {
@@ -310,7 +329,7 @@ func (c *Cache) apply(events []sqlstore.Event) {
 	c.waiters.wake(rev)
 }
 
-// applyOne applies one change. obj is its typed form, nil when the kind entered after decodeAll. c.mu is held.
+// applyOne applies one change. obj is what is kept of it, nil when the kind entered after decodeAll. c.mu is held.
 func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	part := kindPart(ev.Key)
 	if h := c.hooks[part]; h != nil {
@@ -329,7 +348,7 @@ func (c *Cache) applyOne(ev sqlstore.Event, obj kube.Object) {
 	}
 	if obj == nil {
 		var err error
-		if obj, err = c.typed(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
+		if obj, err = c.kept(kc.kind, ev.Key, ev.Rev, ev.Value); err != nil {
 			c.unreadable(ev.Key, ev.Rev, err)
 			return
 		}
@@ -342,7 +361,7 @@ func (c *Cache) unreadable(key string, rev sqlstore.Revision, err error) {
 	c.log.Error("stored object cannot be decoded; controllers do not see it", "key", key, "revision", int64(rev), "error", err)
 }
 
-// decodeAll makes the typed forms outside the lock.
+// decodeAll makes outside the lock what will be kept.
 func (c *Cache) decodeAll(events []sqlstore.Event) []kube.Object {
 	kinds := make([]*resource.Kind, len(events))
 	c.mu.RLock()
@@ -356,7 +375,7 @@ func (c *Cache) decodeAll(events []sqlstore.Event) []kube.Object {
 	objs := make([]kube.Object, len(events))
 	for i, ev := range events {
 		if kinds[i] != nil && !ev.Deleted {
-			objs[i], _ = c.typed(kinds[i], ev.Key, ev.Rev, ev.Value)
+			objs[i], _ = c.kept(kinds[i], ev.Key, ev.Rev, ev.Value)
 		}
 	}
 	return objs

@@ -20,6 +20,21 @@ const (
 	keepDecodedBytes = 2 << 20
 )
 
+// A custom object is heavier than its JSON shows, and the cache does not keep it, so that what is kept here comes on top: few and small
+// ones are, for the watches and the next write of it.
+const (
+	slimWeight = 8                     // by which the bytes of such an object count
+	maxSlim    = keepDecodedBytes / 16 // of one, as they count: 16 KiB of JSON
+)
+
+// weight returns how many bytes an object of n bytes of JSON counts here, and whether it is kept at all.
+func weight(k *resource.Kind, n int) (bytes int, kept bool) {
+	if k.Slim == nil {
+		return n, true
+	}
+	return n * slimWeight, n*slimWeight <= maxSlim
+}
+
 // decoded holds the typed form of recent revisions, so that each is decoded once for all readers.
 type decoded struct {
 	mu     sync.Mutex
@@ -70,7 +85,7 @@ type Handoff struct {
 	key  string
 	sum  uint64      // of the JSON without its revision
 	at   int         // offset of the revision in the JSON
-	size int         // of the JSON, in bytes
+	size int         // as it counts, in bytes
 	obj  kube.Object // shared: read-only but for the settling
 }
 
@@ -83,10 +98,14 @@ func newDecoded(log *slog.Logger) *decoded {
 	}
 }
 
-// offer announces that obj is about to be committed as enc under key. settle must follow. From now on obj is shared:
-// read-only.
-func (d *decoded) offer(key string, enc Encoded, obj kube.Object) *Handoff {
-	h := &Handoff{key: key, at: enc.At, size: len(enc.Value), obj: obj, sum: d.sum(enc.Value[:enc.At], enc.Value[enc.At:])}
+// offer announces that obj is about to be committed as enc under key. settle must follow, unless the result is nil: such an object is
+// not kept. From now on obj is shared: read-only.
+func (d *decoded) offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
+	size, kept := weight(k, len(enc.Value))
+	if !kept {
+		return nil
+	}
+	h := &Handoff{key: key, at: enc.At, size: size, obj: obj, sum: d.sum(enc.Value[:enc.At], enc.Value[enc.At:])}
 	d.mu.Lock()
 	d.handed[key] = append(d.handed[key], h)
 	d.mu.Unlock()
@@ -127,6 +146,7 @@ func (h *Handoff) commit(rev sqlstore.Revision) {
 // object returns the typed form of raw, which is key's value at rev.
 func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
 	at := version{key, rev}
+	size, _ := weight(k, len(raw))
 	d.mu.Lock()
 	e := d.known[at]
 	if e == nil {
@@ -135,7 +155,7 @@ func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, ra
 			h.commit(rev)
 			e.fill(d.log, key, func() (kube.Object, error) { return h.obj, nil })
 		}
-		d.remember(at, e, len(raw))
+		d.remember(at, e, size)
 	}
 	d.mu.Unlock()
 	return e.fill(d.log, key, func() (kube.Object, error) { return Decode(k, raw) })
@@ -182,7 +202,7 @@ func (d *decoded) sum(head, tail []byte) uint64 {
 	return m.Sum64()
 }
 
-// remember puts e, whose JSON has so many bytes, at its version and forgets the oldest. The newest stays, however large. d.mu
+// remember puts e, which counts so many bytes, at its version and forgets the oldest. The newest stays, however large. d.mu
 // is held.
 func (d *decoded) remember(at version, e *revision, bytes int) {
 	d.known[at] = e

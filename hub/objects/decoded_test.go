@@ -2,11 +2,13 @@ package objects
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
@@ -55,7 +57,7 @@ func TestHandoff(t *testing.T) {
 	for _, feedFirst := range []bool{true, false} {
 		d := newDecoded(nil)
 		mine := mine.DeepCopy()
-		h := d.offer("key", enc, mine)
+		h := d.offer(k, "key", enc, mine)
 		if o, err := d.object(k, "key", 6, rival.With(6)); err != nil || o == kube.Object(mine) || o.(*corev1.ConfigMap).Data["k"] != "rival" {
 			t.Fatalf("the rival's revision is %v, %v", o, err)
 		}
@@ -73,7 +75,7 @@ func TestHandoff(t *testing.T) {
 		}
 	}
 	d := newDecoded(nil)
-	if d.settle(d.offer("key", enc, mine), 0); len(d.handed) != 0 {
+	if d.settle(d.offer(k, "key", enc, mine), 0); len(d.handed) != 0 {
 		t.Error("a commit that failed left its offer")
 	}
 }
@@ -149,5 +151,42 @@ func TestDecodedIsBoundedInBytes(t *testing.T) {
 	}
 	if len(d.known) != keepDecoded {
 		t.Errorf("%d small revisions are kept decoded, want %d", len(d.known), keepDecoded)
+	}
+}
+
+// Custom objects are heavier than their JSON: few recent ones stay decoded, and large ones are not.
+func TestRecentCustomObjectsAreFew(t *testing.T) {
+	k := resource.Custom{GVK: kube.GVK{Group: "example.dev", Version: "v1", Kind: "Widget"}, Plural: "widgets", Singular: "widget"}.Kind()
+	encode := func(bytes int) (kube.Object, Encoded) {
+		obj := k.New().(*unstructured.Unstructured)
+		obj.SetName("a")
+		obj.Object["spec"] = strings.Repeat("x", bytes)
+		enc, err := Encode(k, obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return obj, enc
+	}
+	c := &Cache{decoded: newDecoded(slog.New(slog.DiscardHandler))}
+	large, enc := encode(20 << 10)
+	if h := c.Offer(k, "large", enc, large); h != nil || len(c.decoded.handed) != 0 {
+		t.Error("a large object is taken over from its writer")
+	}
+	if obj, err := c.Typed(k, "large", 1, enc.With(1)); err != nil || obj.GetResourceVersion() != "1" || len(c.decoded.known) != 0 {
+		t.Errorf("%d are kept of a large object; %v", len(c.decoded.known), err)
+	}
+	small, enc := encode(4 << 10)
+	h := c.Offer(k, "small", enc, small)
+	c.Settle(h, 2)
+	if obj, err := c.Typed(k, "small", 2, enc.With(2)); err != nil || obj != small {
+		t.Errorf("what a writer has made is decoded again: %v", err)
+	}
+	for rev := sqlstore.Revision(3); rev < 200; rev++ {
+		if _, err := c.Typed(k, "small", rev, enc.With(rev)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(c.decoded.known); n > 64 || n < 50 {
+		t.Errorf("%d objects of 4 KiB are kept", n)
 	}
 }

@@ -44,12 +44,12 @@ func internPod(t testing.TB, name string) (*resource.Kind, *corev1.Pod, []byte) 
 // TestFilledObjectsShareMemory checks that what the cache makes of many stored objects is equal to what is stored, has no room
 // in lists that nothing will fill, and has equal strings once. Of 10,000 pods that is some 15 MB.
 func TestFilledObjectsShareMemory(t *testing.T) {
-	c := &Cache{}
+	c := &Cache{decoded: newDecoded(nil)}
 	in := newInterner()
 	var pods []*corev1.Pod
 	for _, name := range []string{"a", "b"} {
 		k, _, raw := internPod(t, name)
-		obj, err := c.decode(k, sqlstore.Entry{Key: "/core/pods/default/" + name, Value: raw, Rev: 7}, in)
+		obj, err := c.load(k, sqlstore.Entry{Key: "/core/pods/default/" + name, Value: raw, Rev: 7}, in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,10 +81,10 @@ func TestFilledObjectsShareMemory(t *testing.T) {
 
 func BenchmarkFill(b *testing.B) {
 	k, _, raw := internPod(b, "a")
-	c := &Cache{}
+	c := &Cache{decoded: newDecoded(nil)}
 	in := newInterner()
 	for i := 0; b.Loop(); i++ {
-		if _, err := c.decode(k, sqlstore.Entry{Key: fmt.Sprint(i), Value: raw, Rev: 7}, in); err != nil {
+		if _, err := c.load(k, sqlstore.Entry{Key: fmt.Sprint(i), Value: raw, Rev: 7}, in); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"petrel.dev/petrel/hub/resource"
-	"petrel.dev/petrel/internal/contain"
 	"petrel.dev/petrel/internal/kube"
 	"petrel.dev/petrel/sqlstore"
 )
@@ -29,8 +28,11 @@ func (c *Cache) List(gvk kube.GVK, namespace string) (objs []kube.Object) {
 	if !served {
 		return nil
 	}
-	prefix := resource.Prefix(k, namespace)
 	c.read(k, func(kc *kindCache) {
+		if kc.items.Len() == 0 {
+			return
+		}
+		prefix := resource.Prefix(k, namespace)
 		if namespace == "" {
 			objs = make([]kube.Object, 0, kc.items.Len())
 		}
@@ -61,6 +63,18 @@ func (c *Cache) Index(gvk kube.GVK, name, value string) (objs []kube.Object) {
 		}
 	})
 	return objs
+}
+
+// Count returns how many objects of a kind reads show; ok is false as long as nobody has read the kind.
+func (c *Cache) Count(k *resource.Kind) (n int, ok bool) {
+	part := resource.Prefix(k, "")
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	kc := c.cached[part]
+	if kc == nil || !kc.filled {
+		return 0, false
+	}
+	return kc.items.Len(), true
 }
 
 // Version returns a number that is another one after each change that reads of the kind show, for code that derives something from
@@ -103,25 +117,16 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 	if o, ok := c.At(key, rev); ok {
 		return o, nil
 	}
-	return c.typed(k, key, rev, raw)
-}
-
-// typed decodes raw, or finds it decoded. Objects that are too large for the typed cache are not kept here either.
-func (c *Cache) typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (obj kube.Object, err error) {
-	if k.Slim == nil {
-		return c.decoded.object(k, key, rev, raw)
+	if _, kept := weight(k, len(raw)); !kept {
+		return c.contained(key, func() (kube.Object, error) { return Decode(k, raw) })
 	}
-	err = contain.Do(c.log, "objects/decode", key, func() error {
-		obj, err = Decode(k, raw)
-		return err
-	})
-	return obj, err
+	return c.decoded.object(k, key, rev, raw)
 }
 
-// Offer announces that obj is about to be committed as enc under key. Settle must follow. From now on obj is shared:
-// read-only.
-func (c *Cache) Offer(key string, enc Encoded, obj kube.Object) *Handoff {
-	return c.decoded.offer(key, enc, obj)
+// Offer announces that obj, of the stored kind k, is about to be committed as enc under key. Settle must follow, unless the result is
+// nil: such an object is not kept. From now on obj is shared: read-only.
+func (c *Cache) Offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
+	return c.decoded.offer(k, key, enc, obj)
 }
 
 // Settle ends an offer: committed at rev, or (0) not at all. Afterwards the offered object carries its resourceVersion.

@@ -18,8 +18,12 @@ type delivery struct {
 
 	mu      sync.Mutex
 	queue   []delivered // in commit order; guarded by mu
+	spare   []delivered // empty, of at most maxSpare: the memory of a queue that has been delivered; guarded by mu
 	running bool        // the goroutine exists; guarded by mu
 }
+
+// maxSpare is what is kept of the queue's memory, in changes: some 25 KB.
+const maxSpare = 256
 
 // delivered is one change on its way to one subscription, or a mark that is closed when all before it has been delivered.
 type delivered struct {
@@ -67,18 +71,26 @@ func (d *delivery) put(q delivered) {
 	}
 }
 
-// take returns what is queued. When that is nothing, it has recorded that the goroutine ends.
-func (d *delivery) take() []delivered {
+// take returns what is queued, and keeps the memory of what was taken before. When it returns nothing, it has recorded that the goroutine ends.
+func (d *delivery) take(before []delivered) []delivered {
+	clear(before)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if cap(before) > 0 && cap(before) <= maxSpare {
+		d.spare = before[:0]
+	}
 	queue := d.queue
-	d.queue, d.running = nil, len(queue) > 0
+	if len(queue) == 0 {
+		d.running = false
+		return nil
+	}
+	d.queue, d.spare = d.spare, nil
 	return queue
 }
 
 // run delivers until there is nothing left.
 func (d *delivery) run() {
-	for queue := d.take(); len(queue) > 0; queue = d.take() {
+	for queue := d.take(nil); len(queue) > 0; queue = d.take(queue) {
 		for _, q := range queue {
 			if q.mark != nil {
 				close(q.mark)
@@ -95,8 +107,8 @@ func (d *delivery) run() {
 
 // call passes one change to f. A panic in f is contained, and the next changes follow.
 func (d *delivery) call(f func(control.Change), c control.Change) {
-	obj := c.Object()
-	contain.Go(d.log, "objects/subscriber", obj.GetNamespace()+"/"+obj.GetName(), func() { f(c) })
+	name := func() string { return c.Object().GetNamespace() + "/" + c.Object().GetName() }
+	_ = contain.Lazy(d.log, "objects/subscriber", name, func() error { f(c); return nil })
 }
 
 // Delivered returns nil once subscribers have been given all that was committed before the call; otherwise what CatchUp returns.

@@ -26,9 +26,9 @@ type Result struct {
 
 // ListResult answers a list. Portions has what the client gets.
 type ListResult struct {
-	// Items are the JSON of each object, which Show changes.
+	// Items are the JSON of each object as it is stored: in another version, or encrypted, while Show is not nil.
 	Items []json.RawMessage
-	// Show returns Items[from:to] in the version that was asked for. nil: Items are in it.
+	// Show returns Items[from:to] in clear and in the version that was asked for. nil: Items are that.
 	Show            func(ctx context.Context, from, to int) ([]json.RawMessage, error)
 	ResourceVersion string
 	Continue        string

@@ -74,7 +74,7 @@ func (c *client) Update(ctx context.Context, obj kube.Object, sub string) (kube.
 	}
 	t.Subresource = sub
 	body := obj.DeepCopyObject().(kube.Object)
-	if t.Kind.Slim != nil && sub == "" {
+	if sub == "" && t.Kind.Stored().Partial(obj) {
 		if body, err = c.r.whole(ctx, t, obj); err != nil {
 			return nil, err
 		}
@@ -94,13 +94,29 @@ func (r *Registry) whole(ctx context.Context, t resource.Target, obj kube.Object
 	if cur == nil {
 		return nil, notFound(t.Kind, t.Name)
 	}
+	return completed(cur, obj), nil
+}
+
+// completed returns the object of cur with what loops see and may change of it, as obj has that.
+func completed(cur *current, obj kube.Object) kube.Object {
 	out := cur.obj.DeepCopyObject().(kube.Object)
 	out.SetResourceVersion(obj.GetResourceVersion())
+	out.SetUID(obj.GetUID())
 	out.SetLabels(obj.GetLabels())
-	out.SetAnnotations(obj.GetAnnotations())
-	out.SetFinalizers(obj.GetFinalizers())
-	out.SetOwnerReferences(obj.GetOwnerReferences())
-	return out, nil
+	out.SetFinalizers(emptyAsNil(obj.GetFinalizers()))
+	out.SetOwnerReferences(emptyAsNil(obj.GetOwnerReferences()))
+	if _, ok := obj.(*metav1.PartialObjectMetadata); !ok {
+		out.SetAnnotations(obj.GetAnnotations())
+	}
+	return out
+}
+
+// emptyAsNil keeps an object without a Go type from showing a list of nothing.
+func emptyAsNil[T any](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
 }
 
 // asObject returns the object of a result, which the registry has in its typed form after every write.
@@ -240,6 +256,9 @@ func (r *Registry) planWrite(ctx context.Context, q *request, w control.Write) (
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s cannot be part of a commit", q.Subresource))
 	}
 	obj := w.Object.DeepCopyObject().(kube.Object)
+	if q.sub == nil && q.Kind.Stored().Partial(obj) {
+		obj = completed(cur, obj)
+	}
 	obj.SetResourceVersion(objects.FormatRevision(cur.entry.Rev))
 	if err := q.sameUID(cur, obj.GetUID()); err != nil {
 		return nil, err

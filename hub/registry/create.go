@@ -154,6 +154,7 @@ func (r *Registry) planCreate(ctx context.Context, q *request, obj kube.Object) 
 // object has the name that admission validates.
 func (r *Registry) applyCreateRules(ctx context.Context, a *AdmissionRequest, rules *resource.Rules, p *plan) error {
 	k, obj := p.kind, p.obj
+	ctx = resource.ConvertOnce(ctx)
 	obj.SetCreationTimestamp(metav1.NewTime(r.now().Truncate(1e9)))
 	obj.SetUID(uuid.NewUUID())
 	if base := obj.GetGenerateName(); base != "" && obj.GetName() == "" {
@@ -185,6 +186,10 @@ func (r *Registry) applyCreateRules(ctx context.Context, a *AdmissionRequest, ru
 func (r *Registry) checkLimit(ctx context.Context, k *resource.Kind, obj kube.Object) error {
 	limit := r.limits[k.GVK]
 	if limit.Max <= 0 {
+		return nil
+	}
+	// The cache is a moment behind: it answers only where that does not matter.
+	if n, ok := r.objects.Count(k); ok && n < limit.Max/2 {
 		return nil
 	}
 	page, err := r.store.List(ctx, resource.Prefix(k, ""), "", 1, 0)

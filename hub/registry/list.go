@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -48,23 +49,11 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err != nil {
 		return nil, nil, err
 	}
-	page, err := r.page(ctx, sel, after, int(min(opts.Limit, 1<<30)), at)
+	page, open, err := r.page(ctx, sel, after, int(min(opts.Limit, 1<<30)), at)
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
-	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev), Items: make([]json.RawMessage, 0, len(page.Entries))}
-	for _, e := range page.Entries {
-		res.Items = append(res.Items, e.Value)
-	}
-	if !t.Kind.AsStored() {
-		res.Show = func(ctx context.Context, from, to int) ([]json.RawMessage, error) {
-			items, err := r.views(ctx, t.Kind, page.Entries[from:to])
-			if err != nil {
-				return nil, apierrors.NewInternalError(err)
-			}
-			return items, nil
-		}
-	}
+	res := r.listed(t.Kind, page, open)
 	if page.More {
 		res.Continue = continueToken(sel, page.Entries[len(page.Entries)-1].Key+"\x00", page.Rev)
 		if sel.plain() {
@@ -73,6 +62,33 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 		}
 	}
 	return res, page.Entries, nil
+}
+
+// listed returns the objects of a page as k shows them. What of them is encrypted, or in another version, is so until it is shown.
+func (r *Registry) listed(k *resource.Kind, page sqlstore.Page, open sqlstore.Opener) *ListResult {
+	res := &ListResult{ResourceVersion: objects.FormatRevision(page.Rev), Items: make([]json.RawMessage, 0, len(page.Entries))}
+	for _, e := range page.Entries {
+		res.Items = append(res.Items, e.Value)
+	}
+	if open == nil && k.AsStored() {
+		return res
+	}
+	res.Show = func(ctx context.Context, from, to int) (items []json.RawMessage, err error) {
+		entries := page.Entries[from:to]
+		if open != nil {
+			entries = slices.Clone(entries)
+			for i := range entries {
+				if entries[i].Value, err = open(entries[i]); err != nil {
+					return nil, storeFailure(k, "list", err)
+				}
+			}
+		}
+		if items, err = r.views(ctx, k, entries); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		return items, nil
+	}
+	return res
 }
 
 // checkListOptions refuses combinations of options that upstream refuses.
@@ -116,34 +132,42 @@ func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.Li
 	return "", 0, nil
 }
 
-// page reads up to limit selected entries, all as of one revision.
-func (r *Registry) page(ctx context.Context, sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
+// page reads up to limit selected entries, all as of one revision. Their values are as they are kept (sqlstore.Sealing).
+func (r *Registry) page(ctx context.Context, sel *selection, after string, limit int, at sqlstore.Revision) (sqlstore.Page, sqlstore.Opener, error) {
 	if sel.plain() && sel.key == "" {
-		return r.store.List(ctx, sel.prefix, after, limit, at)
+		return sqlstore.ListSealed(ctx, r.store, sel.prefix, after, limit, at)
 	}
 	chunk := 0
 	if limit > 0 {
 		chunk = max(4*limit, 500)
 	}
-	out := sqlstore.Page{}
+	out, open := sqlstore.Page{}, sqlstore.Opener(nil)
 	for {
-		page, err := r.store.List(ctx, sel.prefix, after, chunk, at)
+		page, opener, err := sqlstore.ListSealed(ctx, r.store, sel.prefix, after, chunk, at)
 		if err != nil {
-			return page, err
+			return page, nil, err
 		}
 		at, out.Rev = page.Rev, page.Rev
+		if opener != nil {
+			open = opener // a later one opens all that an earlier one does, but for a key that was taken away in between
+		}
 		for i, e := range page.Entries {
-			if !sel.hasKey(e.Key) || !r.selects(sel, e.Key, e.Rev, e.Value) {
+			if !sel.hasKey(e.Key) {
+				continue
+			}
+			if ok, err := r.selects(sel, e, open); err != nil {
+				return page, nil, err
+			} else if !ok {
 				continue
 			}
 			out.Entries = append(out.Entries, e)
 			if limit > 0 && len(out.Entries) == limit {
 				out.More = page.More || i < len(page.Entries)-1
-				return out, nil
+				return out, open, nil
 			}
 		}
 		if !page.More {
-			return out, nil
+			return out, open, nil
 		}
 		after = page.Entries[len(page.Entries)-1].Key
 	}

@@ -166,6 +166,9 @@ func (q *request) object(body runtime.Object) (kube.Object, error) {
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("a %s has no metadata", q.Kind.GVK.Kind))
 	}
+	if _, partial := obj.(*metav1.PartialObjectMetadata); partial { // a loop's mistake: it has only seen that of the object
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("this is the metadata of a %s, not all of it", q.Kind.GVK.Kind))
+	}
 	return obj, nil
 }
 

@@ -104,14 +104,26 @@ func fieldsOf(k *resource.Kind, obj kube.Object) fields.Set {
 	return fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
 }
 
-// selects reports whether stored bytes are selected. Bytes that cannot be decoded are never selected by a selector.
-func (r *Registry) selects(s *selection, key string, rev sqlstore.Revision, raw []byte) bool {
+// selects reports whether an entry of a list is selected. A selector never selects what cannot be decoded; an error means that it cannot be
+// decrypted.
+func (r *Registry) selects(s *selection, e sqlstore.Entry, open sqlstore.Opener) (ok bool, err error) {
 	if s.plain() {
-		return true
+		return true, nil
 	}
-	if obj, ok := r.objects.AtHand(key, rev); ok {
-		return s.matches(obj)
+	if obj, ok := r.objects.AtHand(e.Key, e.Rev); ok {
+		return s.matches(obj), nil
 	}
-	obj, err := objects.Decode(s.kind.Stored(), raw)
-	return err == nil && s.matches(obj)
+	if open != nil {
+		if e.Value, err = open(e); err != nil {
+			return false, err
+		}
+	}
+	if s.byMetadata() {
+		return r.selectsShared(s, e.Key, e.Rev, e.Value), nil
+	}
+	obj, err := objects.Decode(s.kind.Stored(), e.Value)
+	return err == nil && s.matches(obj), nil
 }
+
+// byMetadata reports whether matches needs no more than metadata, of a kind whose objects are not at hand.
+func (s *selection) byMetadata() bool { return s.fields == nil && s.kind.Stored().Slim != nil }

@@ -112,6 +112,7 @@ func (r *Registry) planUpdate(ctx context.Context, q *request, cur *current, obj
 
 // applyUpdateRules does the strategy's part of an update: it restores what may not change, and refuses what is wrong.
 func applyUpdateRules(ctx context.Context, k *resource.Kind, rules *resource.Rules, p *plan, obj, old kube.Object) error {
+	ctx = resource.ConvertOnce(ctx)
 	obj.SetGeneration(old.GetGeneration())
 	if rules.PrepareUpdate != nil {
 		restore := fieldmanager.Guard(obj)

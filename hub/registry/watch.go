@@ -78,31 +78,12 @@ type watcher struct {
 	sel       *selection
 	src       sqlstore.Watcher // nil when failed is set from the start
 	gone      atomic.Bool      // src was closed because the kind is no longer served
-	first     []WatchEvent     // initial events, for the first Next; nil afterwards
+	first     []WatchEvent     // for the first Next; nil afterwards
+	initial   initial          // what follows first
 	failed    error
 	bookmarks bool
 	sent      sqlstore.Revision // the client has every event up to here
 	due       time.Time         // of the next bookmark, if there is progress to report
-}
-
-// begin lists what exists now, as the first events. list: the client asked for a bookmark where the list ends.
-func (w *watcher) begin(ctx context.Context, list bool) (sqlstore.Revision, error) {
-	page, err := w.r.page(ctx, w.sel, "", 0, 0)
-	if err != nil {
-		return 0, storeFailure(w.sel.kind, "watch", err)
-	}
-	w.first = make([]WatchEvent, 0, len(page.Entries)+1)
-	shown, err := w.r.views(ctx, w.sel.kind, page.Entries)
-	if err != nil {
-		return 0, apierrors.NewInternalError(err)
-	}
-	for _, b := range shown {
-		w.first = append(w.first, WatchEvent{Type: watch.Added, JSON: b})
-	}
-	if list && w.bookmarks {
-		w.first = append(w.first, w.mark(page.Rev, true))
-	}
-	return page.Rev, nil
 }
 
 // Next implements Watch.
@@ -111,6 +92,11 @@ func (w *watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		first := w.first
 		w.first = nil
 		return first, nil
+	}
+	if events, err := w.initial.next(ctx); len(events) > 0 {
+		return events, nil
+	} else if err != nil {
+		w.failed = err
 	}
 	if w.failed != nil {
 		return nil, w.failed
@@ -252,7 +238,11 @@ func (r *Registry) selectsShared(s *selection, key string, rev sqlstore.Revision
 	if s.plain() {
 		return true
 	}
-	obj, err := r.objects.Typed(s.kind.Stored(), key, rev, raw)
+	typed := r.objects.Typed
+	if s.byMetadata() {
+		typed = r.objects.Metadata
+	}
+	obj, err := typed(s.kind.Stored(), key, rev, raw)
 	return err == nil && s.matches(obj)
 }
 

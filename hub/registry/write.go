@@ -119,8 +119,8 @@ func (r *Registry) commit(ctx context.Context, plans ...*plan) ([]sqlstore.Revis
 	offers := make([]*objects.Handoff, len(plans))
 	for i, p := range plans {
 		ops[i] = sqlstore.Op{Key: p.key, Delete: p.remove, Value: p.enc.Value, RevAt: p.enc.At, If: p.ifRev(), Frees: p.frees, Reserve: reserve}
-		if !p.remove && p.kind.Stored().Slim == nil {
-			offers[i] = r.objects.Offer(p.key, p.enc, p.stored)
+		if !p.remove {
+			offers[i] = r.objects.Offer(p.kind.Stored(), p.key, p.enc, p.stored)
 		}
 	}
 	revs, err := r.store.Commit(ctx, ops...)

@@ -47,7 +47,8 @@ func (c Custom) Kind() *Kind {
 	if c.Versions == nil {
 		c.Versions = oneVersion{c.Schema}
 	}
-	k.Codec, k.listKind = unstructuredCodec{c.GVK, c.Versions}, c.ListKind
+	codec := unstructuredCodec{c.GVK, c.Versions}
+	k.Codec, k.Slim, k.listKind = codec, codec.slim, c.ListKind
 	k.StoredAs, k.ownVersion = c.StoredAs, c.StoredAs != nil
 	k.TypeConverter = c.TypeConverter
 	k.New = func() kube.Object {

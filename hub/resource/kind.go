@@ -48,9 +48,10 @@ type Kind struct {
 	Deprecated string
 	// Closing, when not nil, returns why no object can be created any more; "": it can.
 	Closing func() string
-	// Slim, when not nil, returns the part of an object that loops see and the typed cache keeps, because all of it would be too
-	// large. obj is shared: read-only. Loops change metadata and subresources of such objects, and nothing else.
-	Slim func(obj kube.Object) kube.Object
+	// Slim, when not nil, reads from stored JSON the part of an object that loops see and the typed cache keeps, because all of it
+	// would be too large. Data is not kept. Of a kind without a Go type that is a *metav1.PartialObjectMetadata without annotations and
+	// managers. Loops change the metadata that they see and subresources of such objects, and nothing else.
+	Slim func(data []byte) (kube.Object, error)
 	// Describe, when not nil, returns the OpenAPI schema of a kind without a Go type, version 2 or 3, without apiVersion, kind and
 	// metadata. nil: nothing is known of its fields, or (version 2) clients should not look at them. It belongs to the caller.
 	Describe func(v2 bool) (*spec.Schema, error)

@@ -43,28 +43,28 @@ func (s Strategy[I]) Rules() Rules {
 		}
 	}
 	if s.PrepareUpdate != nil {
-		r.PrepareUpdate = func(_ context.Context, obj, old kube.Object) {
+		r.PrepareUpdate = func(ctx context.Context, obj, old kube.Object) {
 			in := Internal[I](obj)
-			s.PrepareUpdate(in, Internal[I](old))
+			s.PrepareUpdate(in, final[I](ctx, old))
 			External(in, obj)
 		}
 	}
 	if s.ValidateCreate != nil {
-		r.ValidateCreate = func(_ context.Context, obj kube.Object) field.ErrorList {
-			return s.ValidateCreate(Internal[I](obj))
+		r.ValidateCreate = func(ctx context.Context, obj kube.Object) field.ErrorList {
+			return s.ValidateCreate(final[I](ctx, obj))
 		}
 	}
 	if s.ValidateUpdate != nil {
-		r.ValidateUpdate = func(_ context.Context, obj, old kube.Object) field.ErrorList {
-			return s.ValidateUpdate(Internal[I](obj), Internal[I](old))
+		r.ValidateUpdate = func(ctx context.Context, obj, old kube.Object) field.ErrorList {
+			return s.ValidateUpdate(final[I](ctx, obj), final[I](ctx, old))
 		}
 	}
 	if s.WarnCreate != nil {
-		r.WarnCreate = func(ctx context.Context, obj kube.Object) []string { return s.WarnCreate(ctx, Internal[I](obj)) }
+		r.WarnCreate = func(ctx context.Context, obj kube.Object) []string { return s.WarnCreate(ctx, final[I](ctx, obj)) }
 	}
 	if s.WarnUpdate != nil {
 		r.WarnUpdate = func(ctx context.Context, obj, old kube.Object) []string {
-			return s.WarnUpdate(ctx, Internal[I](obj), Internal[I](old))
+			return s.WarnUpdate(ctx, final[I](ctx, obj), final[I](ctx, old))
 		}
 	}
 	return r
@@ -112,14 +112,13 @@ func RecoverConversion(err *error) {
 }
 
 // External converts back, into the object that the internal one was made from. It starts from nothing, because fields that
-// the internal type does not have (a Secret's stringData) have been merged already.
+// the internal type does not have (a Secret's stringData) have been merged already; what the two share lies behind pointers.
 func External(in any, obj kube.Object) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
-	out := reflect.New(reflect.TypeOf(obj).Elem())
-	if err := legacyscheme.Scheme.Convert(in, out.Interface(), nil); err != nil {
-		panic(&conversionError{obj.GetObjectKind().GroupVersionKind(), err})
+	reflect.ValueOf(obj).Elem().SetZero()
+	if err := legacyscheme.Scheme.Convert(in, obj, nil); err != nil {
+		panic(&conversionError{gvk, err})
 	}
-	reflect.ValueOf(obj).Elem().Set(out.Elem())
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
 }
 

@@ -51,13 +51,18 @@ const maxValue = 512
 // Do calls fn and returns its error, or a *Panic when fn panicked. site must be a constant; key names what is worked on.
 // log may be nil.
 func Do(log *slog.Logger, site, key string, fn func() error) (err error) {
+	return Lazy(log, site, func() string { return key }, fn)
+}
+
+// Lazy calls fn as Do does, for work that is quicker than the making of its key's text.
+func Lazy(log *slog.Logger, site string, key func() string, fn func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = caught(log, site, key, v, debug.Stack())
+			err = caught(log, site, key(), v, debug.Stack())
 		}
 	}()
 	if f := inject.Load(); f != nil {
-		(*f)(site, key)
+		(*f)(site, key())
 	}
 	return fn()
 }

@@ -47,6 +47,7 @@ var timers = map[string]struct {
 	"quota/tally.go":                     {map[string]int{"AfterFunc": 1}, due},
 	"nodemetrics/ask.go":                 {map[string]int{"AfterFunc": 1}, due},
 	"prefetch/prefetch.go":               {map[string]int{"After": 1}, backoff},
+	"resource/openapi/openapi.go":        {map[string]int{"AfterFunc": 1}, due},
 	"rotate.go":                          {map[string]int{"NewTicker": 1}, "backups go once a night, by the store's own clock"},
 	"registry/expiry/queue.go":           {map[string]int{"NewTimer": 1}, due},
 	"registry/expiry/kinds.go":           {map[string]int{"After": 1}, backoff},

@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -160,6 +161,11 @@ func (s *Store) seal(op *sqlstore.Op) error {
 
 // open returns the value that lies encrypted in raw, and raw itself when it is in clear.
 func (s *Store) open(key string, raw []byte) ([]byte, error) {
+	return openWith(s.keys.Load(), key, raw)
+}
+
+// openWith is open with these keys.
+func openWith(keys *seal.Keys, key string, raw []byte) ([]byte, error) {
 	id, ok := seal.By(raw)
 	if !ok {
 		return raw, nil
@@ -168,22 +174,19 @@ func (s *Store) open(key string, raw []byte) ([]byte, error) {
 	if end < 0 {
 		end = len(raw)
 	}
-	clear, err := s.keys.Load().Open(key, raw[:end])
+	clear, err := keys.Open(key, raw[:end])
 	if err != nil {
 		return nil, &LockedError{Key: key, Err: err}
 	}
 	at, n := binary.Uvarint(clear)
-	value, digits := clear[max(n, 0):], raw[min(end+1, len(raw)):]
+	value := clear[max(n, 0):]
 	if n <= 0 || at > uint64(len(value))+1 {
 		return nil, &LockedError{Key: key, Err: &seal.ForgedError{ID: id}}
 	}
 	if at == 0 {
 		return value, nil
 	}
-	whole := make([]byte, 0, len(value)+len(digits))
-	whole = append(whole, value[:at-1]...)
-	whole = append(whole, digits...)
-	return append(whole, value[at-1:]...), nil
+	return slices.Insert(value, int(at-1), raw[min(end+1, len(raw)):]...), nil
 }
 
 // Get is sqlstore.Store's.
@@ -205,24 +208,40 @@ func (s *Store) Revision(ctx context.Context) (sqlstore.Revision, error) {
 
 // List is sqlstore.Store's. The past under a key that has been taken away since is compacted.
 func (s *Store) List(ctx context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
-	p, err := s.inner.List(ctx, prefix, after, limit, at)
-	if err != nil || s.keys.Load() == nil {
+	p, open, err := s.ListSealed(ctx, prefix, after, limit, at)
+	if err != nil || open == nil {
 		return p, err
 	}
-	own := false // p.Entries is the engine's
+	p.Entries = slices.Clone(p.Entries) // they are the engine's
 	for i := range p.Entries {
-		if _, ok := seal.By(p.Entries[i].Value); !ok {
-			continue
-		}
-		if !own {
-			p.Entries, own = append([]sqlstore.Entry(nil), p.Entries...), true
-		}
-		e := &p.Entries[i]
-		if e.Value, err = s.open(e.Key, e.Value); err != nil {
-			return sqlstore.Page{}, s.past(ctx, e.Rev, err)
+		if p.Entries[i].Value, err = open(p.Entries[i]); err != nil {
+			return sqlstore.Page{}, err
 		}
 	}
 	return p, nil
+}
+
+// ListSealed is sqlstore.Sealing's. A value whose key is not there any more fails at once and not in open, which has the keys of now even
+// when they are replaced.
+func (s *Store) ListSealed(ctx context.Context, prefix, after string, limit int, at sqlstore.Revision) (p sqlstore.Page, open sqlstore.Opener, err error) {
+	p, err = s.inner.List(ctx, prefix, after, limit, at)
+	keys := s.keys.Load()
+	if err != nil || keys == nil {
+		return p, nil, err
+	}
+	for _, e := range p.Entries {
+		id, ok := seal.By(e.Value)
+		if !ok {
+			continue
+		}
+		if !keys.Has(id) {
+			return sqlstore.Page{}, nil, s.past(ctx, e.Rev, &LockedError{Key: e.Key, Err: &seal.UnknownKeyError{ID: id}})
+		}
+		if open == nil {
+			open = func(e sqlstore.Entry) ([]byte, error) { return openWith(keys, e.Key, e.Value) }
+		}
+	}
+	return p, open, nil
 }
 
 // past turns err into a *CompactedError when a value of the past is under a key that is not there any more.

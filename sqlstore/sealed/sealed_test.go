@@ -321,3 +321,49 @@ func TestSetKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestListSealed checks that a list may leave values encrypted, that they open later even when their key has been taken away since, and that
+// a value whose key is not there fails at once.
+func TestListSealed(t *testing.T) {
+	s, db, err := open(t, t.TempDir(), "k", "/s/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, put("/s/a", secret), put("/s/b", "B"), put("/t/a", "T"))
+	p, opener, err := sqlstore.ListSealed(t.Context(), s, "/s/", "", 0, 0)
+	if err != nil || len(p.Entries) != 2 || opener == nil || bytes.Contains(p.Entries[0].Value, []byte(secret)) {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if _, opener, err := sqlstore.ListSealed(t.Context(), s, "/t/", "", 0, 0); opener != nil || err != nil {
+		t.Errorf("values in clear have an opener: %v", err)
+	}
+	if p, opener, err := sqlstore.ListSealed(t.Context(), db, "/s/", "", 0, 0); opener != nil || err != nil || len(p.Entries) != 2 {
+		t.Errorf("an engine has an opener: %v", err)
+	}
+	if err := s.SetKeys(t.Context(), sealtest.Keys(t, "nk")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reseal(t.Context(), encode); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetKeys(t.Context(), sealtest.Keys(t, "n")); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{secret + " [1]", "B [2]"} {
+		for range 2 {
+			if got, err := opener(p.Entries[i]); err != nil || string(got) != want {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+	}
+	forged := p.Entries[0]
+	forged.Key = "/s/b"
+	var locked *sealed.LockedError
+	if got, err := opener(forged); !errors.As(err, &locked) {
+		t.Errorf("one object's value opens as another's: %q, %v", got, err)
+	}
+	var gone *sqlstore.CompactedError
+	if _, _, err := sqlstore.ListSealed(t.Context(), s, "/s/", "", 0, 3); !errors.As(err, &gone) {
+		t.Errorf("the past under the key that is gone: %v", err)
+	}
+}

@@ -32,7 +32,7 @@ import (
 
 // Objects reads what is stored; *objects.Cache is one.
 type Objects interface {
-	control.Reader
+	policy.Objects
 	CatchUp(ctx context.Context) error
 }
 

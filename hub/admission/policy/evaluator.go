@@ -18,9 +18,17 @@ import (
 	"petrel.dev/petrel/internal/kube"
 )
 
+// Objects reads stored objects; *objects.Cache is one.
+type Objects interface {
+	control.Reader
+	// Whole returns an object as it is stored, also where Reader shows only a part of such objects. ok is false when there is none. The
+	// object is shared: read-only.
+	Whole(ctx context.Context, gvk kube.GVK, namespace, name string) (obj kube.Object, ok bool, err error)
+}
+
 // Evaluator evaluates policies. It is safe for concurrent use.
 type Evaluator struct {
-	objects    control.Reader
+	objects    Objects
 	kinds      match.Kinds
 	types      managedfields.TypeConverter
 	scheme     admission.ObjectInterfaces
@@ -29,7 +37,7 @@ type Evaluator struct {
 }
 
 // New returns an evaluator. types describes all kinds, for patches that are apply configurations. All arguments are required.
-func New(objects control.Reader, kinds match.Kinds, types managedfields.TypeConverter, authz authorizer.Authorizer, log *slog.Logger) *Evaluator {
+func New(objects Objects, kinds match.Kinds, types managedfields.TypeConverter, authz authorizer.Authorizer, log *slog.Logger) *Evaluator {
 	return &Evaluator{objects: objects, kinds: kinds, types: types, authorizer: authz, log: log,
 		scheme: admission.NewObjectInterfacesFromScheme(resource.Scheme())}
 }

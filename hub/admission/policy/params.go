@@ -49,7 +49,7 @@ func (e *Evaluator) params(ctx context.Context, k *resource.Kind, ref *admission
 	} else {
 		namespace = ""
 	}
-	found, err := e.find(k, ref, namespace)
+	found, err := e.find(ctx, k, ref, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -69,27 +69,35 @@ func (e *Evaluator) params(ctx context.Context, k *resource.Kind, ref *admission
 	return out, nil
 }
 
-// find returns the objects that a reference names or selects.
-func (e *Evaluator) find(k *resource.Kind, ref *admissionregistrationv1.ParamRef, namespace string) (found []kube.Object, err error) {
+// find returns the objects that a reference names or selects, as they are stored.
+func (e *Evaluator) find(ctx context.Context, k *resource.Kind, ref *admissionregistrationv1.ParamRef, namespace string) (found []kube.Object, err error) {
+	add := func(name, namespace string) error {
+		o, ok, err := e.objects.Whole(ctx, k.GVK, namespace, name)
+		if err == nil && ok {
+			found = append(found, o)
+		}
+		return err
+	}
 	switch {
 	case ref.Name != "" && ref.Selector != nil:
 		return nil, errors.New("paramRef.name and paramRef.selector are mutually exclusive")
 	case ref.Name != "":
-		if o, ok := e.objects.Get(k.GVK, namespace, ref.Name); ok {
-			found = append(found, o)
-		}
+		err = add(ref.Name, namespace)
 	case ref.Selector != nil:
 		selector, err := metav1.LabelSelectorAsSelector(ref.Selector)
 		if err != nil {
 			return nil, err
 		}
 		for _, o := range e.objects.List(k.GVK, namespace) {
-			if selector.Matches(labels.Set(o.GetLabels())) {
-				found = append(found, o)
+			if !selector.Matches(labels.Set(o.GetLabels())) {
+				continue
+			}
+			if err := add(o.GetName(), o.GetNamespace()); err != nil {
+				return nil, err
 			}
 		}
 	default:
 		return nil, errors.New("one of name or selector must be provided")
 	}
-	return found, nil
+	return found, err
 }

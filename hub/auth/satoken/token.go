@@ -126,7 +126,7 @@ func Username(namespace, name string) string {
 type Identity struct {
 	Namespace, Name, UID string
 	Extra                map[string][]string // what it is bound to, under Kubernetes' keys
-	Secret               *corev1.Secret      // of a legacy token, as it is stored; nil for others
+	Secret               *corev1.Secret      // of a legacy token, as it is stored, also of one that is refused because it is marked; nil for others
 }
 
 // Identify checks verified claims of token: time, issuer, audience (none: the API's own), and that what they are bound to exists. It
@@ -152,7 +152,7 @@ func (k *Keys) Identify(c *Claims, token string, auds []string, objects Objects)
 		id, err = c.bound(now, objects)
 	}
 	if err != nil {
-		return Identity{}, nil, err
+		return Identity{Secret: id.Secret}, nil, err
 	}
 	for _, a := range has {
 		if slices.Contains(auds, a) {
@@ -223,7 +223,7 @@ func (c *Claims) legacy(token string, objects Objects) (Identity, error) {
 		return Identity{}, fmt.Errorf("service account %s/%s %w", ns, name, errGone)
 	}
 	if secret.Labels[InvalidSinceLabel] != "" {
-		return Identity{}, fmt.Errorf("the token in secret %s/%s for service account %s/%s has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '%s' label from the secret to temporarily allow use of this token",
+		return Identity{Secret: secret}, fmt.Errorf("the token in secret %s/%s for service account %s/%s has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '%s' label from the secret to temporarily allow use of this token",
 			ns, c.LegacySecret, ns, name, InvalidSinceLabel)
 	}
 	return Identity{Namespace: ns, Name: name, UID: c.LegacyUID, Secret: secret}, nil

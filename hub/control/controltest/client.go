@@ -151,6 +151,12 @@ func (c *Client) Get(gvk kube.GVK, namespace, name string) (kube.Object, bool) {
 	return o, ok
 }
 
+// Whole reads from the cache, which has all of every object.
+func (c *Client) Whole(_ context.Context, gvk kube.GVK, namespace, name string) (kube.Object, bool, error) {
+	o, ok := c.Get(gvk, namespace, name)
+	return o, ok, nil
+}
+
 // List reads from the cache.
 func (c *Client) List(gvk kube.GVK, namespace string) []kube.Object {
 	c.mu.Lock()

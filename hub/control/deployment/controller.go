@@ -49,7 +49,7 @@ type Controller struct {
 
 // New returns a controller; Run starts it.
 func New(cfg Config) *Controller {
-	c := &Controller{client: cfg.Client, events: cfg.Events, images: cfg.Images, orphans: control.NewOrphans(), dark: map[string]bool{}, stagedOnes: map[control.Key]bool{}}
+	c := &Controller{client: cfg.Client, events: cfg.Events, images: cfg.Images, orphans: control.NewOrphans(cfg.Client, kube.ReplicaSet), dark: map[string]bool{}, stagedOnes: map[control.Key]bool{}}
 	c.loop = &control.Loop{
 		Name: "deployment", Client: cfg.Client, Log: cfg.Log, Workers: 4,
 		Reconcile: c.reconcile,

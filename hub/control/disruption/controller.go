@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/control/disruption/budget"
@@ -36,7 +37,7 @@ type Config struct {
 type Scales interface {
 	// Scale returns the object that ref names in the namespace with its spec.replicas. obj is nil when there is none of that name; an
 	// error says that its kind is not served or has no scale.
-	Scale(ref *metav1.OwnerReference, namespace string) (obj kube.Object, replicas int32, err error)
+	Scale(ctx context.Context, ref *metav1.OwnerReference, namespace string) (obj kube.Object, replicas int32, err error)
 }
 
 // Controller reconciles PodDisruptionBudgets. Its fields are set by New and do not change.
@@ -127,7 +128,9 @@ func (c *Controller) reconcile(ctx context.Context, key control.Key) (time.Durat
 			pods = append(pods, p)
 		}
 	}
-	f, err := count(b, pods, c.scaleOf, now)
+	f, err := count(b, pods, func(ref *metav1.OwnerReference, namespace string) (types.UID, int32, bool, error) {
+		return c.scaleOf(ctx, ref, namespace)
+	}, now)
 	if err != nil {
 		c.events.Event(b, corev1.EventTypeWarning, "CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: %v", err)
 		return 0, c.write(ctx, b, budget.Failed(b, err, now))

@@ -27,7 +27,7 @@ import (
 // scales knows Deployments and ReplicaSets.
 type scales struct{ control.Reader }
 
-func (s scales) Scale(ref *metav1.OwnerReference, namespace string) (kube.Object, int32, error) {
+func (s scales) Scale(_ context.Context, ref *metav1.OwnerReference, namespace string) (kube.Object, int32, error) {
 	switch ref.Kind {
 	case "Deployment":
 		if d, ok := control.Get[*appsv1.Deployment](s, kube.Deployment, namespace, ref.Name); ok {

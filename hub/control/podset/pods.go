@@ -44,7 +44,7 @@ type Pods[O kube.Object] struct {
 
 // New returns the Pods of a controller. Keys must be its loop's only source of Pods.
 func New[O kube.Object](cfg Config[O]) *Pods[O] {
-	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans()}
+	return &Pods[O]{cfg: cfg, orphans: control.NewOrphans(cfg.Client, kube.Pod)}
 }
 
 // Keys is the Source.Keys for Pods. It returns the owners that the pod belongs to or has belonged to, and for a pod without

@@ -47,7 +47,7 @@ type History[O kube.Object] struct {
 
 // New returns the History of a controller. Keys must be its loop's only source of ControllerRevisions.
 func New[O kube.Object](cfg Config[O]) *History[O] {
-	return &History[O]{cfg: cfg, orphans: control.NewOrphans()}
+	return &History[O]{cfg: cfg, orphans: control.NewOrphans(cfg.Client, kube.ControllerRevision)}
 }
 
 // Keys is the Source.Keys for ControllerRevisions: the owners that a revision belongs to, has belonged to, or could belong to.

@@ -20,6 +20,15 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int, at sq
 	return m.page()
 }
 
+// ListSealed implements sqlstore.Sealing. Objects of a list with synthesized ones are in clear.
+func (s *Store) ListSealed(ctx context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, sqlstore.Opener, error) {
+	if s.at(prefix) == nil && len(s.below(prefix)) == 0 {
+		return sqlstore.ListSealed(ctx, s.Store, prefix, after, limit, at)
+	}
+	p, err := s.List(ctx, prefix, after, limit, at)
+	return p, nil, err
+}
+
 // listRange lists keys of one range.
 func (s *Store) listRange(ctx context.Context, r *keyRange, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, error) {
 	page, err := s.Store.List(ctx, r.sourceKey(prefix), r.sourceAfter(after), limit, at)

@@ -93,6 +93,15 @@ func decodeStrict(k *resource.Kind, data []byte) (runtime.Object, []error, error
 	return obj, forgiven, nil
 }
 
+// jsonPatchOp is one operation of a JSON patch. Its name is in the errors of the decoder, which clients know with the package that
+// upstream's type is in.
+type jsonPatchOp struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
 // json applies a JSON patch or a merge patch.
 func (p *Patch) json(now []byte) (next []byte, strictErrs []error, err error) {
 	if p.Type == types.MergePatchType {
@@ -112,14 +121,9 @@ func (p *Patch) json(now []byte) (next []byte, strictErrs []error, err error) {
 		return next, strictErrs, nil
 	}
 	if p.strict() {
-		var v []struct {
-			Op    string `json:"op"`
-			Path  string `json:"path"`
-			From  string `json:"from"`
-			Value any    `json:"value"`
-		}
+		var v []jsonPatchOp
 		if strictErrs, err = kjson.UnmarshalStrict(p.Body, &v); err != nil {
-			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + strings.ReplaceAll(err.Error(), "patch.jsonPatchOp", "handlers.jsonPatchOp"))
 		}
 		for i, e := range strictErrs {
 			strictErrs[i] = fmt.Errorf("json patch %w", e)

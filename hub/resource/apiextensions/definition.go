@@ -36,7 +36,13 @@ func definitionKind() *resource.Kind {
 	k.ShortNames = []string{"crd", "crds"}
 	k.Categories = []string{"api-extensions"}
 	k.Columns = resource.NameAndCreation
-	k.Slim = withoutSchemas
+	k.Slim = func(data []byte) (kube.Object, error) {
+		obj, err := k.Codec.Decode(data)
+		if err != nil {
+			return nil, err
+		}
+		return withoutSchemas(obj), nil
+	}
 	k.Finalizers, k.Terminating = cleanup, terminating
 	k.Rules = resource.Strategy[apiextensions.CustomResourceDefinition]{
 		PrepareCreate: func(crd *apiextensions.CustomResourceDefinition) {

@@ -26,7 +26,7 @@ func podKind() *resource.Kind {
 	k := resource.Declare(kube.Pod, "pods", "pod")
 	k.ShortNames = []string{"po"}
 	k.Categories = []string{"all"}
-	k.Rules = resource.Strategy[api.Pod]{
+	k.Rules = withAppArmor(resource.Strategy[api.Pod]{
 		PrepareCreate:  preparePod,
 		PrepareUpdate:  preparePodUpdate,
 		ValidateCreate: func(pod *api.Pod) field.ErrorList { return validation.ValidatePodCreate(pod, podOptions(pod, nil)) },
@@ -34,7 +34,8 @@ func podKind() *resource.Kind {
 			return validation.ValidatePodUpdate(pod, old, podOptions(pod, old))
 		},
 		WarnCreate: podWarnings,
-	}.Rules()
+	}.Rules())
+	k.Rules.Default = withPullPolicies(k.Rules.Default)
 	k.Subresources["status"] = resource.Strategy[api.Pod]{
 		PrepareUpdate: preparePodStatus,
 		ValidateUpdate: func(pod, old *api.Pod) field.ErrorList {
@@ -112,7 +113,6 @@ func preparePod(pod *api.Pod) {
 		})
 	}
 	mergeLabelKeys(pod)
-	appArmorFromAnnotations(pod)
 }
 
 func preparePodUpdate(pod, old *api.Pod) {

@@ -1,12 +1,8 @@
 package core
 
 import (
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-	podutil "k8s.io/kubernetes/pkg/api/pod"
 	api "k8s.io/kubernetes/pkg/apis/core"
-	"k8s.io/kubernetes/pkg/apis/core/validation"
 )
 
 // mergeLabelKeys writes what matchLabelKeys and mismatchLabelKeys select for this pod into the label selectors of its
@@ -52,31 +48,4 @@ func requireLabels(sel *metav1.LabelSelector, keys []string, op metav1.LabelSele
 				metav1.LabelSelectorRequirement{Key: key, Operator: op, Values: []string{value}})
 		}
 	}
-}
-
-// appArmorFromAnnotations fills the containers' AppArmor fields from the annotations that came before them.
-func appArmorFromAnnotations(pod *api.Pod) {
-	if pod.Spec.OS != nil && pod.Spec.OS.Name == api.Windows {
-		return
-	}
-	var podProfile *api.AppArmorProfile
-	if pod.Spec.SecurityContext != nil {
-		podProfile = pod.Spec.SecurityContext.AppArmorProfile
-	}
-	podutil.VisitContainers(&pod.Spec, podutil.AllFeatureEnabledContainers(), func(c *api.Container, _ podutil.ContainerType) bool {
-		annotation, ok := pod.Annotations[api.DeprecatedAppArmorAnnotationKeyPrefix+c.Name]
-		if !ok || c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
-			return true
-		}
-		profile := podutil.ApparmorFieldForAnnotation(annotation)
-		if profile == nil || len(validation.ValidateAppArmorProfileField(profile, field.NewPath(""))) > 0 ||
-			apiequality.Semantic.DeepEqual(profile, podProfile) {
-			return true
-		}
-		if c.SecurityContext == nil {
-			c.SecurityContext = &api.SecurityContext{}
-		}
-		c.SecurityContext.AppArmorProfile = profile
-		return true
-	})
 }

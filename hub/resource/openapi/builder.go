@@ -19,35 +19,26 @@ import (
 // documentBuilder makes documents from upstream's definitions and the declared kinds.
 type documentBuilder struct {
 	kinds map[schema.GroupVersion][]*resource.Kind
-	gvks  map[string][]schema.GroupVersionKind // by definition name
 	info  *spec.Info
-	defs3 map[string]common.OpenAPIDefinition // upstream's, referring to each other as version 3 does; megabytes; nil: not yet
+	defs  definitions // upstream's
 }
 
-func newBuilder(kinds []*resource.Kind) *documentBuilder {
-	b := &documentBuilder{
-		kinds: map[schema.GroupVersion][]*resource.Kind{},
-		gvks:  map[string][]schema.GroupVersionKind{},
-		info:  &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "v1.36.3"}},
+func newBuilder(kinds []*resource.Kind, defs definitions) *documentBuilder {
+	return &documentBuilder{
+		kinds: byGroupVersion(kinds), defs: defs,
+		info: &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "v1.36.3"}},
 	}
+}
+
+// byGroupVersion returns the served ones of kinds.
+func byGroupVersion(kinds []*resource.Kind) map[schema.GroupVersion][]*resource.Kind {
+	out := map[schema.GroupVersion][]*resource.Kind{}
 	for _, k := range kinds {
-		if k.Unserved {
-			continue
-		}
-		gv := k.GVK.GroupVersion()
-		b.kinds[gv] = append(b.kinds[gv], k)
-	}
-	for gv, kinds := range b.kinds {
-		for _, d := range described(gv, kinds) {
-			if !slices.Contains(b.gvks[d.name], d.gvk) {
-				b.gvks[d.name] = append(b.gvks[d.name], d.gvk)
-			}
+		if gv := k.GVK.GroupVersion(); !k.Unserved {
+			out[gv] = append(out[gv], k)
 		}
 	}
-	for _, l := range b.gvks {
-		slices.SortFunc(l, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
-	}
-	return b
+	return out
 }
 
 // description is a type with the name of its definition.
@@ -94,24 +85,46 @@ func definition(gvk schema.GroupVersionKind) string {
 	return name
 }
 
-// name returns the name and the extensions of a definition, for upstream's builders.
-func (b *documentBuilder) name(name string) (string, spec.Extensions) {
-	gvks := b.gvks[name]
-	if len(gvks) == 0 {
-		return name, nil
+// names returns what gives upstream's builders the name and the extensions of a definition. The types that several groups have are said to be
+// of those that with selects.
+func (b *documentBuilder) names(with func(schema.GroupVersion, []*resource.Kind) bool) func(name string) (string, spec.Extensions) {
+	gvks := map[string][]schema.GroupVersionKind{}
+	for gv, kinds := range b.kinds {
+		if !with(gv, kinds) {
+			continue
+		}
+		for _, d := range described(gv, kinds) {
+			if !slices.Contains(gvks[d.name], d.gvk) {
+				gvks[d.name] = append(gvks[d.name], d.gvk)
+			}
+		}
 	}
-	var list []any
-	for _, g := range gvks {
-		list = append(list, gvkValue(g))
+	for _, l := range gvks {
+		slices.SortFunc(l, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
 	}
-	return name, spec.Extensions{"x-kubernetes-group-version-kind": list}
+	return func(name string) (string, spec.Extensions) {
+		if len(gvks[name]) == 0 {
+			return name, nil
+		}
+		var list []any
+		for _, g := range gvks[name] {
+			list = append(list, gvkValue(g))
+		}
+		return name, spec.Extensions{"x-kubernetes-group-version-kind": list}
+	}
+}
+
+// isCustom reports whether kinds of a group-version have no Go type.
+func isCustom(kinds []*resource.Kind) bool {
+	return slices.ContainsFunc(kinds, (*resource.Kind).Unstructured)
 }
 
 func gvkValue(g schema.GroupVersionKind) map[string]any {
 	return map[string]any{"group": g.Group, "version": g.Version, "kind": g.Kind}
 }
 
-func (b *documentBuilder) names(gv schema.GroupVersion) []string {
+// definitions returns the names of those that a group-version's document must have.
+func (b *documentBuilder) definitions(gv schema.GroupVersion) []string {
 	out := []string{definition(schema.GroupVersionKind{Kind: "Status"}), patchBody}
 	for _, d := range described(gv, b.kinds[gv]) {
 		if !slices.Contains(out, d.name) {
@@ -121,23 +134,24 @@ func (b *documentBuilder) names(gv schema.GroupVersion) []string {
 	return out
 }
 
+// v3 makes the document of a group-version, from what it needs of the definitions.
 func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
 	ref := func(name string) spec.Ref {
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
 	}
-	if b.defs3 == nil {
-		b.defs3 = allDefinitions(ref)
-	}
-	custom, err := addCustom(b.defs3, b.kinds[gv], ref, false)
+	names := b.definitions(gv)
+	defs, err := b.closure(ref, names)
 	if err != nil {
 		return nil, err
 	}
-	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(&common.OpenAPIV3Config{
-		Info: b.info, Definitions: b.defs3, GetDefinitionName: b.name,
-	}, b.names(gv)...)
-	for _, name := range custom { // those of all kinds at once would be megabytes
-		delete(b.defs3, name)
+	if err := addCustom(defs, b.kinds[gv], ref, false); err != nil {
+		return nil, err
 	}
+	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(&common.OpenAPIV3Config{
+		Info: b.info, Definitions: defs,
+		// Custom kinds of other groups are left out, as upstream does: a document does not change when they do.
+		GetDefinitionName: b.names(func(of schema.GroupVersion, kinds []*resource.Kind) bool { return of == gv || !isCustom(kinds) }),
+	}, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -155,11 +169,16 @@ func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
 	return doc, nil
 }
 
+// closure returns the definitions of those names that are upstream's, with all that they and custom kinds refer to.
+func (b *documentBuilder) closure(ref common.ReferenceCallback, names []string) (map[string]common.OpenAPIDefinition, error) {
+	return b.defs.closure(ref, append(slices.Clone(names), objectMeta, listMeta)...)
+}
+
 // v2 makes the document of version 2.
 func (b *documentBuilder) v2() (*spec.Swagger, error) {
 	var names []string
 	for gv := range b.kinds {
-		for _, n := range b.names(gv) {
+		for _, n := range b.definitions(gv) {
 			if !slices.Contains(names, n) {
 				names = append(names, n)
 			}
@@ -168,13 +187,14 @@ func (b *documentBuilder) v2() (*spec.Swagger, error) {
 	slices.Sort(names)
 	var failed error
 	doc, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
-		Info: b.info, GetDefinitionName: b.name,
+		Info: b.info, GetDefinitionName: b.names(func(schema.GroupVersion, []*resource.Kind) bool { return true }),
 		GetDefinitions: func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
-			defs := allDefinitions(ref)
+			defs, err := b.closure(ref, names)
+			if failed = err; err != nil {
+				return nil
+			}
 			for _, kinds := range b.kinds {
-				if _, err := addCustom(defs, kinds, ref, true); err != nil {
-					failed = err
-				}
+				failed = cmp.Or(failed, addCustom(defs, kinds, ref, true))
 			}
 			return defs
 		},

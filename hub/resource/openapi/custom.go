@@ -50,22 +50,20 @@ func customName(gvk schema.GroupVersionKind) string {
 	return strings.Join(append(parts, gvk.Version, gvk.Kind), ".")
 }
 
-// addCustom adds the definitions of those kinds that have no Go type, for a document of version 2 or 3, and returns their names.
-func addCustom(defs map[string]common.OpenAPIDefinition, kinds []*resource.Kind, ref common.ReferenceCallback, v2 bool) (added []string, err error) {
+// addCustom adds the definitions of those kinds that have no Go type, for a document of version 2 or 3.
+func addCustom(defs map[string]common.OpenAPIDefinition, kinds []*resource.Kind, ref common.ReferenceCallback, v2 bool) error {
 	for _, k := range kinds {
 		if !k.Unstructured() {
 			continue
 		}
 		s, err := customSchema(k, ref, v2)
 		if err != nil {
-			return added, fmt.Errorf("describe %s: %w", k.GVK, err)
+			return fmt.Errorf("describe %s: %w", k.GVK, err)
 		}
-		name, list := definitionOf(k), listDefinitionOf(k)
-		defs[name] = common.OpenAPIDefinition{Schema: *s, Dependencies: []string{objectMeta}}
-		defs[list] = listDefinition(k, ref)
-		added = append(added, name, list)
+		defs[definitionOf(k)] = common.OpenAPIDefinition{Schema: *s, Dependencies: []string{objectMeta}}
+		defs[listDefinitionOf(k)] = listDefinition(k, ref)
 	}
-	return added, nil
+	return nil
 }
 
 // customSchema describes the objects of a kind: what every object has, and what the kind says of its fields.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -14,11 +16,11 @@ import (
 	generated "k8s.io/kubernetes/pkg/generated/openapi"
 )
 
-var renew = flag.Bool("update", false, "renew definitions.json.zst from upstream's generated code")
+var renew = flag.Bool("update", false, "renew definitions.zst from upstream's generated code, and tags.txt from the documents")
 
 // TestDefinitions checks that what is embedded is what upstream generates, and comes out of it with the same references.
 func TestDefinitions(t *testing.T) {
-	text, err := encodeDefinitions(generated.GetOpenAPIDefinitions)
+	text, err := packDefinitions(generated.GetOpenAPIDefinitions)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +29,8 @@ func TestDefinitions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		definitions = w.EncodeAll(text, nil)
-		if err := os.WriteFile("definitions.json.zst", definitions, 0o644); err != nil {
+		packedDefinitions = w.EncodeAll(text, nil)
+		if err := os.WriteFile("definitions.zst", packedDefinitions, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -37,18 +39,26 @@ func TestDefinitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	kept, err := r.DecodeAll(definitions, nil)
+	kept, err := r.DecodeAll(packedDefinitions, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(kept, text) {
-		t.Fatal("definitions.json.zst is not what this version of Kubernetes generates; renew it with: go test ./hub/resource/openapi -run TestDefinitions -update")
+		t.Fatal("definitions.zst is not what this version of Kubernetes generates; renew it with: go test ./hub/resource/openapi -run TestDefinitions -update")
 	}
 
 	ref := func(name string) spec.Ref {
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
 	}
-	got, want := allDefinitions(ref), generated.GetOpenAPIDefinitions(ref)
+	want := generated.GetOpenAPIDefinitions(ref)
+	defs, err := unpackDefinitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := defs.closure(ref, slices.Collect(maps.Keys(want))...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(got) != len(want) {
 		t.Fatalf("%d definitions, not %d", len(got), len(want))
 	}

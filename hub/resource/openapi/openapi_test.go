@@ -208,9 +208,13 @@ func TestKeepsLittle(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	d := New(builtin.New())
-	if _, err := d.GroupVersions(); err != nil {
+	if err := readAll(d); err != nil {
 		t.Fatal(err)
 	}
+	if d.defs == nil || d.rest == nil {
+		t.Fatal("the definitions are unpacked for each document, or never given back")
+	}
+	d.release()
 	runtime.GC()
 	runtime.GC() // what sync.Pool holds goes with the second
 	runtime.ReadMemStats(&after)

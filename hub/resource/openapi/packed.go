@@ -2,7 +2,6 @@ package openapi
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha512"
 	"encoding/json"
 	"fmt"
@@ -10,12 +9,17 @@ import (
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	openapiv3 "github.com/google/gnostic-models/openapiv3"
+	"github.com/klauspost/compress/gzip"
 	"google.golang.org/protobuf/proto"
 )
 
 // Pack returns a document as it is kept and sent, as gzip'd JSON, and the hash of the JSON.
 func Pack(doc any) (packed []byte, tag string, err error) {
-	raw, err := json.Marshal(doc)
+	marshal := func() ([]byte, error) { return json.Marshal(doc) }
+	if m, ok := doc.(json.Marshaler); ok {
+		marshal = m.MarshalJSON // json.Marshal would go through the megabytes again
+	}
+	raw, err := marshal()
 	if err != nil {
 		return nil, "", err
 	}

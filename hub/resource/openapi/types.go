@@ -1,12 +1,9 @@
 package openapi
 
 import (
-	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -18,7 +15,7 @@ import (
 // the definitions that its type refers to, and of no other. The zero value is ready, and safe for concurrent use.
 type Types struct {
 	mu   sync.Mutex
-	text map[string]json.RawMessage // of all definitions, some 2 MB; nil: unpacked by the next call; guarded by mu
+	text definitions // some 2 MB; nil: unpacked by the next call; guarded by mu
 }
 
 // TypeConverter returns the description of gvk, a type with a Go type. The error of a type without a definition is one that says that
@@ -84,48 +81,17 @@ func (t *Types) closure(name string) (map[string]*spec.Schema, error) {
 		}
 		t.text = text
 	}
-	models := map[string]*spec.Schema{}
-	for open := []string{name}; len(open) > 0; {
-		next := open[len(open)-1]
-		open = open[:len(open)-1]
-		if models[next] != nil {
-			continue
-		}
-		raw, ok := t.text[next]
-		if !ok {
-			return nil, fmt.Errorf("no definition %s", next)
-		}
-		var d common.OpenAPIDefinition
-		if err := json.Unmarshal(raw, &d); err != nil {
-			return nil, fmt.Errorf("definition %s: %w", next, err)
-		}
+	defs, err := t.text.closure(definitionRef, name)
+	if err != nil {
+		return nil, err
+	}
+	models := make(map[string]*spec.Schema, len(defs))
+	for name, d := range defs {
 		delete(d.Schema.Extensions, common.ExtensionV2Schema)
-		pointTo(&d.Schema, definitionRef)
-		models[next] = &d.Schema
-		open = append(open, d.Dependencies...)
+		models[name] = &d.Schema
+	}
+	if models[name] == nil {
+		return nil, fmt.Errorf("no definition %s", name)
 	}
 	return models, nil
-}
-
-// unpackDefinitions returns the JSON of each definition, to be decoded when it is needed.
-func unpackDefinitions() (map[string]json.RawMessage, error) {
-	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	text, err := r.DecodeAll(definitions, nil)
-	if err != nil {
-		return nil, err
-	}
-	var out map[string]json.RawMessage
-	if err := json.Unmarshal(text, &out); err != nil {
-		return nil, err
-	}
-	for name := range out {
-		if strings.Contains(name, "/") {
-			return nil, fmt.Errorf("definition %s: a reference to it would be read as a path", name)
-		}
-	}
-	return out, nil
 }
