@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
@@ -280,7 +281,7 @@ func TestCustomKindForms(t *testing.T) {
 		text := a.body
 		if a.code >= 400 {
 			var s metav1.Status
-			if err := json.Unmarshal([]byte(a.body), &s); err != nil {
+			if _, _, err := scheme.Codecs.UniversalDeserializer().Decode([]byte(a.body), nil, &s); err != nil { // in protobuf for who accepts that alone
 				t.Errorf("%s: %q is no Status", tt.name, a.body)
 			}
 			text = s.Message

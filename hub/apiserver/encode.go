@@ -36,9 +36,9 @@ func (x *exchange) writeBody(code int, out media.Form, body []byte) {
 	x.audit.Response(body)
 	contentType := media.JSON
 	switch {
-	case out.Media == media.CBOR:
+	case out.Binary():
 		if b, err := x.s.codec.Binary(out, nil, body); err == nil {
-			body, contentType = b, media.CBOR
+			body, contentType = b, out.Media
 		}
 	case out.Media == media.YAML:
 		if y, ok := x.toYAML(body); ok {

@@ -157,7 +157,7 @@ const fillTimeout = 10 * time.Second
 func (c *Cache) fill(kc *kindCache, prefix string) {
 	ctx, cancel := context.WithTimeout(context.Background(), fillTimeout) // for all readers, so it is not the context of one of them
 	defer cancel()
-	page, err := c.store.List(ctx, prefix, "", 0, 0)
+	page, open, err := sqlstore.ListSealed(ctx, c.store, prefix, "", 0, 0) // encrypted objects are in clear one after the other
 	if kc.filled = err == nil; err != nil {
 		c.log.Error("objects cannot be listed; controllers do not see them", "kind", kc.kind.GVK.String(), "error", err)
 		return
@@ -170,6 +170,12 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 		seen[e.Key] = struct{}{}
 		if it, ok := kc.items.Get(e.Key); ok && it.rev == e.Rev {
 			continue
+		}
+		if open != nil {
+			if e.Value, err = open(e); err != nil {
+				c.unreadable(e.Key, e.Rev, err)
+				continue
+			}
 		}
 		obj, err := c.load(kc.kind, e, in)
 		if err != nil {

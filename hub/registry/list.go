@@ -49,7 +49,7 @@ func (r *Registry) list(ctx context.Context, t resource.Target, opts *metav1.Lis
 	if err != nil {
 		return nil, nil, err
 	}
-	page, open, err := r.page(ctx, sel, after, int(min(opts.Limit, 1<<30)), at)
+	page, open, err := r.page(ctx, sel, after, int(min(max(opts.Limit, 0), 1<<30)), at)
 	if err != nil {
 		return nil, nil, listFailure(sel, opts, after, err)
 	}
@@ -102,9 +102,6 @@ func checkListOptions(opts *metav1.ListOptions, watch bool) error {
 
 // listFrom returns after which key, and as of which revision, a list begins; at is 0 for now.
 func (r *Registry) listFrom(ctx context.Context, sel *selection, opts *metav1.ListOptions) (after string, at sqlstore.Revision, err error) {
-	if opts.Limit < 0 {
-		return "", 0, apierrors.NewBadRequest(fmt.Sprintf("limit must not be negative, it is %d", opts.Limit))
-	}
 	if opts.Continue != "" {
 		if opts.ResourceVersion != "" && opts.ResourceVersion != "0" {
 			return "", 0, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")

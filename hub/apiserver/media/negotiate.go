@@ -167,13 +167,16 @@ func WantsPretty(r *http.Request, q string) bool {
 	return strings.HasPrefix(ua, "curl") || strings.HasPrefix(ua, "Wget") || strings.HasPrefix(ua, "Mozilla/5.0")
 }
 
-// NegotiateError returns the form of an error. It never fails: a client that accepts nothing suitable gets JSON.
+// NegotiateError returns the form of an error, whose shape no client chooses. It never fails: a client that accepts nothing suitable gets JSON.
 func NegotiateError(r *http.Request) Form {
-	o := Form{Media: JSON, Pretty: WantsPretty(r, "")}
+	o, bestQ := Form{Media: JSON, Pretty: WantsPretty(r, "")}, 0.0
 	for _, c := range goautoneg.ParseAccept(r.Header.Get("Accept")) { // the best first
-		if f, ok := readClause(c); ok && f.Media != Protobuf {
-			o.Media = f.Media
-			break
+		f, ok := readClause(c)
+		if !ok || f.As != "" || c.Q <= 0 {
+			continue
+		}
+		if bestQ == 0 || c.Q == bestQ && o.Binary() && f.Media == JSON {
+			o.Media, bestQ = f.Media, c.Q
 		}
 	}
 	return o
