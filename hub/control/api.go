@@ -9,7 +9,8 @@ import (
 )
 
 // Reader returns typed objects as of the last commit that the hub's cache has taken in. Every object is shared: read-only; DeepCopy
-// before changing it. A read after one's own write may still be older than that write, unless Feed.CatchUp came between.
+// before changing it. A read after one's own write may still be older than that write, unless Feed.CatchUp came between. Of a custom
+// object only the metadata is there, without annotations and managers, as a *metav1.PartialObjectMetadata, which Writer takes too.
 type Reader interface {
 	Get(gvk kube.GVK, namespace, name string) (kube.Object, bool)
 	// List returns all objects of a namespace, "" for all, in key order. The slice is the caller's.

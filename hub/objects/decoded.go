@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
@@ -42,8 +43,16 @@ type decoded struct {
 	recent []remembered          // oldest first; those of known
 	bytes  int                   // of recent
 	handed map[string][]*Handoff // by key: objects that writers are committing
+	large  passing               // guarded by mu
 	seed   maphash.Seed          // set once: hashes of this process only
 	log    *slog.Logger
+}
+
+// passing is the last revision that was too large to be kept. Readers of one commit come together, and share it; it goes with the next
+// collection of garbage.
+type passing struct {
+	of version
+	e  weak.Pointer[revision]
 }
 
 // version names an object as of a revision. The key is part of it because a synthesized object has its source's revision.
@@ -143,13 +152,21 @@ func (h *Handoff) commit(rev sqlstore.Revision) {
 	h.once.Do(func() { h.obj.SetResourceVersion(FormatRevision(rev)) })
 }
 
-// object returns the typed form of raw, which is key's value at rev.
+// object returns the typed form of raw, which is key's value at rev. What is not kept is shared by those who ask at the same time.
 func (d *decoded) object(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
 	at := version{key, rev}
-	size, _ := weight(k, len(raw))
+	size, keep := weight(k, len(raw))
 	d.mu.Lock()
 	e := d.known[at]
-	if e == nil {
+	if e == nil && d.large.of == at {
+		e = d.large.e.Value()
+	}
+	switch {
+	case e != nil:
+	case !keep:
+		e = &revision{}
+		d.large = passing{at, weak.Make(e)}
+	default:
 		e = &revision{}
 		if h := d.match(key, rev, raw); h != nil {
 			h.commit(rev)
@@ -166,7 +183,7 @@ func (d *decoded) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.known)
-	d.recent, d.bytes = nil, 0
+	d.recent, d.bytes, d.large = nil, 0, passing{}
 }
 
 // peek returns the typed form of key's value at rev if it has been decoded.

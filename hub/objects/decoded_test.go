@@ -3,6 +3,8 @@ package objects
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -172,8 +174,21 @@ func TestRecentCustomObjectsAreFew(t *testing.T) {
 	if h := c.Offer(k, "large", enc, large); h != nil || len(c.decoded.handed) != 0 {
 		t.Error("a large object is taken over from its writer")
 	}
-	if obj, err := c.Typed(k, "large", 1, enc.With(1)); err != nil || obj.GetResourceVersion() != "1" || len(c.decoded.known) != 0 {
+	percent := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(percent)
+	first, err := c.Typed(k, "large", 1, enc.With(1))
+	if err != nil || first.GetResourceVersion() != "1" || len(c.decoded.known) != 0 {
 		t.Errorf("%d are kept of a large object; %v", len(c.decoded.known), err)
+	}
+	if again, err := c.Typed(k, "large", 1, enc.With(1)); err != nil || again != first {
+		t.Errorf("a large object is decoded for each of its readers: %v", err)
+	}
+	if other, err := c.Typed(k, "large", 2, enc.With(2)); err != nil || other == first || other.GetResourceVersion() != "2" {
+		t.Errorf("another revision is %v, %v", other.GetResourceVersion(), err)
+	}
+	runtime.GC()
+	if c.decoded.large.e.Value() != nil {
+		t.Error("a large object that nobody reads any more is held")
 	}
 	small, enc := encode(4 << 10)
 	h := c.Offer(k, "small", enc, small)

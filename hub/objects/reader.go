@@ -112,13 +112,11 @@ func (c *Cache) AtHand(key string, rev sqlstore.Revision) (kube.Object, bool) {
 	return c.decoded.peek(key, rev)
 }
 
-// Typed returns the object that raw is, which is key's value at rev. What it has to decode it keeps for other readers.
+// Typed returns the object that raw is, which is key's value at rev. What it has to decode it keeps for other readers, unless it is a
+// large object of a kind of which the cache keeps parts.
 func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw []byte) (kube.Object, error) {
 	if o, ok := c.At(key, rev); ok {
 		return o, nil
-	}
-	if _, kept := weight(k, len(raw)); !kept {
-		return c.contained(key, func() (kube.Object, error) { return Decode(k, raw) })
 	}
 	return c.decoded.object(k, key, rev, raw)
 }
