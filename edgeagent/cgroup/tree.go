@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,7 @@ type Tree struct {
 	CPU, Memory, Pids bool // the controllers that can be had
 	// kernelMemory reports whether the kernel has the memory controller, even if it cannot be had at root.
 	kernelMemory bool
+	all          *atomic.Int64 // bytes of memory for all pods together; 0: they have not been bounded
 }
 
 // memoryFix says what to do on a board whose kernel leaves the memory controller off.
@@ -39,7 +41,7 @@ const memoryFix = "add \"cgroup_enable=memory cgroup_memory=1\" to the kernel co
 
 // Detect looks at what is mounted at root; kernel is the kernel's own list of controllers, /proc/cgroups.
 func Detect(root, kernel string) Tree {
-	c := Tree{root: root, kernelMemory: hasController(kernel, "memory")}
+	c := Tree{root: root, kernelMemory: hasController(kernel, "memory"), all: new(atomic.Int64)}
 	if b, err := os.ReadFile(filepath.Join(root, "cgroup.controllers")); err == nil {
 		c.Unified, c.mounted = true, true
 		for _, name := range strings.Fields(string(b)) {
@@ -117,13 +119,47 @@ func (c Tree) BoundAll(memory int64) error {
 			pids = n
 		}
 	}
-	return c.bound(allPods, cruntime.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9})
+	if err := c.bound(allPods, cruntime.Resources{MemoryLimit: memory, PidsLimit: pids / 10 * 9}); err != nil {
+		return err
+	}
+	c.all.Store(memory)
+	return nil
 }
 
-// MakePod makes the parent cgroup of a pod and sets its limits.
+// MakePod makes the parent cgroup of a pod and sets its limits. All pods together are bounded again where they are not any more: another
+// agent of the machine that leaves removes their parent while it is empty. With a pod in it, it stays.
 func (c Tree) MakePod(podUID string, res cruntime.Resources) error {
 	res.CPUShares = max(res.CPUShares, 2)
-	return c.bound(Path(podUID, ""), res)
+	if err := c.bound(Path(podUID, ""), res); err != nil {
+		return err
+	}
+	if memory := c.all.Load(); memory > 0 && c.unbounded(allPods) {
+		return c.BoundAll(memory)
+	}
+	return nil
+}
+
+// unbounded reports whether a cgroup has no limit of memory, or of processes where there is no memory controller.
+func (c Tree) unbounded(name string) bool {
+	if !c.Memory && !c.Pids {
+		return false
+	}
+	controller, knob := "memory", "memory.limit_in_bytes"
+	switch {
+	case !c.Memory:
+		controller, knob = "pids", "pids.max"
+	case c.Unified:
+		knob = "memory.max"
+	}
+	if c.Unified {
+		controller = ""
+	}
+	f, err := fields(filepath.Join(c.root, controller, name, knob))
+	if err != nil {
+		return true
+	}
+	n, err := strconv.ParseInt(f[0], 10, 64)
+	return err != nil || n < 0 || n >= unlimited // "max", -1
 }
 
 // bound makes a cgroup in every hierarchy that bounds something, and sets its limits; what is zero is unbounded, but CPU

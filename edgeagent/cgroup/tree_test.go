@@ -157,3 +157,46 @@ func TestRemoveEmpty(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundsOfAllPodsComeBack has another agent remove the parent of all pods while there is none: the next pod has its limits again. What
+// another agent has set stays.
+func TestBoundsOfAllPodsComeBack(t *testing.T) {
+	for _, v := range []struct {
+		name  string
+		files map[string]string
+		knob  string
+	}{
+		{"version 1", version1, "memory/petrel/memory.limit_in_bytes"},
+		{"version 2", version2, "petrel/memory.max"},
+		{"version 1, no memory", map[string]string{"cpu/cpu.shares": "1024", "pids/cgroup.procs": ""}, "pids/petrel/pids.max"},
+		{"version 2, no memory", map[string]string{"cgroup.controllers": "cpu pids"}, "petrel/pids.max"},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			root := cgroupFiles(t, v.files)
+			knob, tree := filepath.Join(root, v.knob), Detect(root, filepath.Join(root, "none"))
+			read := func() string {
+				b, err := os.ReadFile(knob)
+				if err != nil {
+					return absent
+				}
+				return string(b)
+			}
+			if err := tree.BoundAll(1 << 30); err != nil {
+				t.Fatal(err)
+			}
+			want := read()
+			if err := os.RemoveAll(filepath.Dir(knob)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tree.MakePod("x", cruntime.Resources{}); err != nil || read() != want || want == absent {
+				t.Errorf("after the parent was removed: %s, %v; want %s", read(), err, want)
+			}
+			if err := os.WriteFile(knob, []byte("4096"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := tree.MakePod("x", cruntime.Resources{}); err != nil || read() != "4096" {
+				t.Errorf("another agent's limit: %s, %v", read(), err)
+			}
+		})
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -22,7 +20,6 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
 	"petrel.dev/petrel/edgeagent/podlog"
 )
@@ -45,15 +42,6 @@ const (
 	labelExit      = "petrel.dev/exit" // JSON of exitRecord; present once it has ended
 )
 
-// exitRecord is how a container ended.
-type exitRecord struct {
-	Code       int       `json:"code"`
-	At         time.Time `json:"at"`
-	OOM        bool      `json:"oom,omitempty"`
-	Lost       bool      `json:"lost,omitempty"`
-	StartError string    `json:"startError,omitempty"`
-}
-
 // containerID is a function of what is started, so that a start that was cut off is found again.
 func containerID(s cruntime.ContainerSpec) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d/%s", s.PodUID, s.Name, s.Attempt, s.SandboxID))
@@ -65,7 +53,7 @@ func (r *Runtime) startingMark(podUID, id string) string {
 	return filepath.Join(r.sandboxDir(podUID), "starting-"+id)
 }
 
-// Containers implements podrun.Runtime.
+// Containers implements podrun.Runtime. Those that have their logs elsewhere are another agent's, in the same namespace of a given containerd.
 func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Container, error) {
 	ctx = r.ns(ctx)
 	filter := `labels."` + labelPod + `"`
@@ -78,6 +66,9 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Con
 	}
 	out := make([]cruntime.Container, 0, len(list))
 	for _, info := range list {
+		if podUID == "" && r.child == nil && !strings.HasPrefix(info.Labels[labelLog], r.cfg.DataDir+"/") {
+			continue
+		}
 		c, err := r.observe(ctx, info)
 		if errdefs.IsNotFound(err) {
 			continue // removed meanwhile
@@ -104,14 +95,6 @@ func (r *Runtime) Containers(ctx context.Context, podUID string) ([]cruntime.Con
 	return out, nil
 }
 
-const (
-	// lookLimit is how long a container's shim may take to say how the container is.
-	lookLimit = 10 * time.Second
-	// endLimit is how long it may take to write down how it has ended and to take what is left of its log: a write to a busy
-	// card can take longer than a look may. What is begun is not cut off with the look.
-	endLimit = time.Minute
-)
-
 // observe turns containerd's record and task into a Container; the first to see an end writes it down.
 func (r *Runtime) observe(ctx context.Context, info containers.Container) (cruntime.Container, error) {
 	l := info.Labels
@@ -122,15 +105,13 @@ func (r *Runtime) observe(ctx context.Context, info containers.Container) (crunt
 		CreatedAt: info.CreatedAt, StartedAt: info.CreatedAt}
 	r.mu.Lock()
 	r.pods[c.ID] = c.PodUID
-	starting := r.starting[c.ID]
+	starting, ending := r.starting[c.ID], r.ending[c.ID]
 	r.mu.Unlock()
 	if e, ok := readExit(l); ok {
-		c.State = cruntime.Exited
-		c.ExitCode, c.FinishedAt, c.OOMKilled, c.Lost, c.StartError = e.Code, e.At, e.OOM, e.Lost, e.StartError
-		if c.StartError != "" {
-			c.StartedAt = time.Time{}
+		if ending != nil { // its processes are gone, its cgroup may not be yet
+			await(ctx, ending, lookLimit)
 		}
-		return c, nil
+		return e.of(c), nil
 	}
 	if starting {
 		return c, nil
@@ -176,63 +157,6 @@ func (r *Runtime) noteTask(c cruntime.Container, pid int) {
 	}
 }
 
-// ended writes down how a container ended and lets go of its task. One caller at a time does so for a container: a
-// second one, which saw the task gone, must not take it for lost.
-func (r *Runtime) ended(ctx context.Context, container client.Container, c cruntime.Container) (cruntime.Container, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit)
-	defer cancel()
-	mu, _ := r.ending.LoadOrStore(c.ID, &sync.Mutex{})
-	mu.(*sync.Mutex).Lock()
-	defer mu.(*sync.Mutex).Unlock()
-	r.mu.Lock()
-	delete(r.tasks, c.ID)
-	r.mu.Unlock()
-	labels, err := container.Labels(ctx)
-	if err != nil {
-		return c, err
-	}
-	e, known := readExit(labels)
-	if !known {
-		e = exitRecord{Code: 255, At: time.Now().UTC(), Lost: true}
-		task, err := container.Task(ctx, nil)
-		if err == nil {
-			if st, err := task.Status(ctx); err == nil {
-				e = exitRecord{Code: int(st.ExitStatus), At: st.ExitTime.UTC(), OOM: r.cgroups.OOMKilled(cgroup.Path(c.PodUID, c.ID))}
-			}
-		}
-		if err := writeExit(ctx, container, e); err != nil {
-			return c, err
-		}
-		if task != nil {
-			if _, err := task.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
-				r.cfg.Log.Debug("ended task not deleted", "container", c.ID, "error", err)
-			}
-		}
-		r.pump.Finish(c.LogPath) // the task is gone once the shim has written all there was
-	}
-	c.State = cruntime.Exited
-	c.ExitCode, c.FinishedAt, c.OOMKilled, c.Lost, c.StartError = e.Code, e.At, e.OOM, e.Lost, e.StartError
-	return c, nil
-}
-
-func readExit(labels map[string]string) (exitRecord, bool) {
-	var e exitRecord
-	s := labels[labelExit]
-	return e, s != "" && json.Unmarshal([]byte(s), &e) == nil
-}
-
-func writeExit(ctx context.Context, container client.Container, e exitRecord) error {
-	if len(e.StartError) > 2000 {
-		e.StartError = e.StartError[:2000]
-	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	_, err = container.SetLabels(ctx, map[string]string{labelExit: string(b)})
-	return err
-}
-
 // Start implements podrun.Runtime.
 func (r *Runtime) Start(ctx context.Context, spec cruntime.ContainerSpec) (string, error) {
 	id := containerID(spec)
@@ -240,6 +164,11 @@ func (r *Runtime) Start(ctx context.Context, spec cruntime.ContainerSpec) (strin
 	if reason, why := r.NoMemoryLimits(); spec.Resources.MemoryLimit > 0 && reason != "" {
 		return "", fmt.Errorf("%w: the memory limit of container %s cannot be kept: %s", cruntime.ErrConfig, spec.Name, why)
 	}
+	done, err := r.turns.Start(ctx, spec.PodUID)
+	if err != nil {
+		return "", fmt.Errorf("container %s: %w", spec.Name, err)
+	}
+	defer done()
 	r.mu.Lock()
 	if r.starting[id] {
 		r.mu.Unlock()
@@ -252,7 +181,7 @@ func (r *Runtime) Start(ctx context.Context, spec cruntime.ContainerSpec) (strin
 		delete(r.starting, id)
 		r.mu.Unlock()
 	}()
-	if running, err := r.clearEarlier(ctx, id); err != nil || running {
+	if running, err := r.clearEarlier(ctx, spec.PodUID, id); err != nil || running {
 		return id, err
 	}
 	mark := r.startingMark(spec.PodUID, id)
@@ -263,7 +192,7 @@ func (r *Runtime) Start(ctx context.Context, spec cruntime.ContainerSpec) (strin
 	if err != nil {
 		return "", err // the mark stays: containerd may have made the record all the same
 	}
-	if err := r.startTask(ctx, container, id, spec); err != nil {
+	if err := r.startTask(ctx, container, spec); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
@@ -285,7 +214,7 @@ func (r *Runtime) Start(ctx context.Context, spec cruntime.ContainerSpec) (strin
 
 // clearEarlier looks at what an earlier call for the same attempt has left: a running container stays, a half-made one
 // goes.
-func (r *Runtime) clearEarlier(ctx context.Context, id string) (running bool, err error) {
+func (r *Runtime) clearEarlier(ctx context.Context, podUID, id string) (running bool, err error) {
 	old, err := r.client.LoadContainer(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return false, nil
@@ -297,7 +226,7 @@ func (r *Runtime) clearEarlier(ctx context.Context, id string) (running bool, er
 		if st, err := task.Status(ctx); err == nil && st.Status == client.Running {
 			return true, nil
 		}
-		_, _ = task.Delete(ctx, client.WithProcessKill)
+		_ = r.deleteTask(ctx, podUID, id, task)
 	}
 	if err := old.Delete(ctx, client.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
 		return false, err
@@ -343,8 +272,8 @@ func (r *Runtime) create(ctx context.Context, id string, spec cruntime.Container
 	return container, nil
 }
 
-// startTask runs a container. Its shim may be just about to leave, with the pod's last container: then once more.
-func (r *Runtime) startTask(ctx context.Context, container client.Container, id string, spec cruntime.ContainerSpec) error {
+// startTask runs a container, whose output goes to its log.
+func (r *Runtime) startTask(ctx context.Context, container client.Container, spec cruntime.ContainerSpec) error {
 	if spec.LogPath != "" {
 		if err := os.MkdirAll(filepath.Dir(spec.LogPath), 0o755); err != nil {
 			return err
@@ -356,20 +285,8 @@ func (r *Runtime) startTask(ctx context.Context, container client.Container, id 
 			return err
 		}
 	}
-	create := r.stdio(spec)
-	for try := 0; ; try++ {
-		task, err := container.NewTask(ctx, create)
-		if err == nil {
-			if err = task.Start(ctx); err == nil {
-				return nil
-			}
-			_, _ = task.Delete(ctx, client.WithProcessKill)
-		}
-		if try == 5 || !shimLeaving(err) {
-			return err
-		}
-		time.Sleep(time.Duration(try+1) * 50 * time.Millisecond)
-	}
+	_, err := r.runTask(ctx, spec.PodUID, container, r.stdio(spec))
+	return err
 }
 
 // stdio has the shim append output to the log's spool, and read stdin from a pipe that attach writes to.
@@ -477,7 +394,11 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 		if st, err := task.Status(ctx); err == nil && st.Status == client.Running {
 			return fmt.Errorf("container %s still runs", id)
 		}
-		if _, err := task.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
+		l, err := container.Labels(ctx)
+		if err == nil {
+			err = r.deleteTask(ctx, l[labelPod], id, task)
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}
@@ -491,6 +412,5 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	delete(r.pods, id)
 	delete(r.tasks, id)
 	r.mu.Unlock()
-	r.ending.Delete(id)
 	return nil
 }

@@ -50,7 +50,7 @@ func TestEndOnABusyCard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}, pump: pump}
+	r := &Runtime{cfg: Config{Log: slog.New(slog.DiscardHandler)}, pump: pump, ending: map[string]chan struct{}{}}
 	ctx, giveUp := context.WithCancel(t.Context())
 	b := &busy{giveUp: giveUp}
 	c, err := r.ended(ctx, b, cruntime.Container{ID: "c", PodUID: "p"})

@@ -72,7 +72,10 @@ func refused(err error) bool {
 		errdefs.IsNotFound(err) || means(err, loginRefused)
 }
 
+// errShimLeft marks what went wrong after the shim had left a container half-way.
+var errShimLeft = errors.New("the shim had gone")
+
 // shimLeaving reports whether a container could not be started because its shim was about to go; it can be started once more.
 func shimLeaving(err error) bool {
-	return errdefs.IsUnavailable(err) || means(err, shimGone) && !means(err, runcRefused)
+	return errors.Is(err, errShimLeft) || errdefs.IsUnavailable(err) || means(err, shimGone) && !means(err, runcRefused)
 }

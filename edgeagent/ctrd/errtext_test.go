@@ -30,6 +30,7 @@ func TestErrorTexts(t *testing.T) {
 		{err: errors.New("ttrpc: closed: unknown"), shimLeft: true},
 		{err: errors.New("dial unix /run/containerd/s/1: connect: connection refused: unknown"), shimLeft: true},
 		{err: fmt.Errorf("ttrpc: %w", errdefs.ErrUnavailable), shimLeft: true},
+		{err: fmt.Errorf("%w: %w", errShimLeft, errors.New("OCI runtime create failed: runc create failed: container's cgroup is not empty: 1 process(es) found")), shimLeft: true},
 		{err: errors.New(`failed to create shim task: OCI runtime create failed: runc create failed: exec: "nope": executable file not found`)},
 	} {
 		if overloaded(c.err) != c.busy || refused(c.err) != c.refused || shimLeaving(c.err) != c.shimLeft {

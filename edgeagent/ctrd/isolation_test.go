@@ -1,8 +1,6 @@
 package ctrd
 
 import (
-	"bytes"
-	"debug/elf"
 	"strconv"
 	"strings"
 	"syscall"
@@ -187,26 +185,5 @@ func TestSharedProcesses(t *testing.T) {
 	list, err := b.runtime.client.ContainerService().List(b.runtime.ns(t.Context()))
 	if err != nil || len(list) > 0 {
 		t.Errorf("left: %v, %v", list, err)
-	}
-}
-
-// TestInitProgram checks that the first process is a program that this machine runs, and that ends by SIGKILL alone.
-func TestInitProgram(t *testing.T) {
-	for _, arch := range []string{"amd64", "arm64", "arm"} {
-		b, err := initProgram(arch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := elf.NewFile(bytes.NewReader(b))
-		if err != nil {
-			t.Fatalf("%s: %v", arch, err)
-		}
-		p := f.Progs[0]
-		if at := f.Entry - p.Vaddr; f.Type != elf.ET_EXEC || p.Filesz != uint64(len(b)) || at != uint64(len(b)-32-len(initCode[arch])) {
-			t.Errorf("%s: %+v %+v", arch, f.FileHeader, p.ProgHeader)
-		}
-	}
-	if _, err := initProgram("vax"); err == nil {
-		t.Error("there is none for a VAX")
 	}
 }

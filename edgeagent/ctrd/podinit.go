@@ -23,6 +23,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/ctrd/initprogram"
 	"petrel.dev/petrel/internal/durable"
 )
 
@@ -57,7 +58,7 @@ func (r *Runtime) podInit(ctx context.Context, s cruntime.ContainerSpec) (uint32
 				return task.Pid(), nil
 			}
 		}
-		if err := r.removeInit(ctx, old); err != nil {
+		if err := r.removeInit(ctx, s.PodUID, old); err != nil {
 			return 0, err
 		}
 	} else if !errdefs.IsNotFound(err) {
@@ -75,18 +76,11 @@ func (r *Runtime) podInit(ctx context.Context, s cruntime.ContainerSpec) (uint32
 	if err != nil {
 		return 0, err
 	}
-	for try := 0; ; try++ {
-		task, err := container.NewTask(ctx, cio.NullIO)
-		if err == nil {
-			if err = task.Start(ctx); err == nil {
-				return task.Pid(), nil
-			}
-		}
-		if try == 5 || !shimLeaving(err) {
-			return 0, errors.Join(err, r.removeInit(ctx, container))
-		}
-		time.Sleep(time.Duration(try+1) * 50 * time.Millisecond)
+	task, err := r.runTask(ctx, s.PodUID, container, cio.NullIO)
+	if err != nil {
+		return 0, errors.Join(err, r.removeInit(ctx, s.PodUID, container))
 	}
+	return task.Pid(), nil
 }
 
 // initSpec makes of the usual specification that of a process which needs nothing.
@@ -113,7 +107,7 @@ func (r *Runtime) initSpec(s cruntime.ContainerSpec, id, root string) oci.SpecOp
 // initRoot returns the file system of first processes, which is the same for all pods. It is named by its content, so
 // that an update of the agent makes another beside the one in use.
 func (r *Runtime) initRoot() (string, error) {
-	program, err := initProgram(runtime.GOARCH)
+	program, err := initprogram.ELF(runtime.GOARCH)
 	if err != nil {
 		return "", fmt.Errorf("%w: shareProcessNamespace: %v", cruntime.ErrConfig, err)
 	}
@@ -144,7 +138,7 @@ func (r *Runtime) endInit(ctx context.Context, podUID string) error {
 		return nil
 	}
 	if err == nil {
-		err = r.removeInit(ctx, container)
+		err = r.removeInit(ctx, podUID, container)
 	}
 	if err != nil {
 		return fmt.Errorf("first process of pod %s: %w", podUID, err)
@@ -156,9 +150,9 @@ func (r *Runtime) endInit(ctx context.Context, podUID string) error {
 	return nil
 }
 
-func (r *Runtime) removeInit(ctx context.Context, container client.Container) error {
+func (r *Runtime) removeInit(ctx context.Context, podUID string, container client.Container) error {
 	if task, err := container.Task(ctx, nil); err == nil {
-		if _, err := task.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
+		if err := r.deleteTask(ctx, podUID, container.ID(), task); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"petrel.dev/petrel/edgeagent/cgroup"
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/ctrd/shim"
 	"petrel.dev/petrel/edgeagent/ctrd/underway"
 	"petrel.dev/petrel/edgeagent/podlog"
 	"petrel.dev/petrel/edgeagent/programs"
@@ -87,13 +88,14 @@ type Runtime struct {
 	pulls         underway.Pulls
 
 	mu       sync.Mutex
-	pods     map[string]string      // container ID → pod UID
-	tasks    map[string]runningTask // by container ID
-	starting map[string]bool        // container IDs between create and start
+	pods     map[string]string        // container ID → pod UID
+	tasks    map[string]runningTask   // by container ID
+	starting map[string]bool          // container IDs between create and start
+	ending   map[string]chan struct{} // by container ID: its end is being written down; closed when it is
 	subs     map[chan string]struct{}
 
-	inits  sync.Map // pod UID → *sync.Mutex, held while its first process is made sure of
-	ending sync.Map // container ID → *sync.Mutex, held while its end is written down
+	inits sync.Map   // pod UID → *sync.Mutex, held while its first process is made sure of
+	turns shim.Turns // of what needs the shim of a pod
 }
 
 // Open connects to containerd, starting it when there is none. Images can be worked on at once, beside another Runtime
@@ -119,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
 	}
-	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: cgroup.Detect(cgroup.Root, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, subs: map[chan string]struct{}{}}
+	r := &Runtime{cfg: cfg, opened: time.Now(), cgroups: cgroup.Detect(cgroup.Root, "/proc/cgroups"), leastOOMScore: spareSelf(cfg.Log), pods: map[string]string{}, tasks: map[string]runningTask{}, starting: map[string]bool{}, ending: map[string]chan struct{}{}, subs: map[chan string]struct{}{}}
 	address := cfg.Address
 	if address == "" && !cfg.Private && len(programs.Embedded()) == 0 && answers(ctx, systemSocket) {
 		address = systemSocket

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"petrel.dev/petrel/edgeagent/cruntime"
+	"petrel.dev/petrel/edgeagent/ctrd/shim"
 	"petrel.dev/petrel/internal/safefile"
 )
 
@@ -113,7 +114,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, podUID string) error {
 		r.killStrays(podUID)
 		err := r.cgroups.RemovePod(podUID)
 		if !errors.Is(err, unix.EBUSY) || try == 20 || ctx.Err() != nil {
-			return errors.Join(err, r.removeShimSocket(podUID))
+			return errors.Join(err, shim.RemoveSocket(r.shimSocket(podUID)))
 		}
 		time.Sleep(50 * time.Millisecond) // what was killed takes a moment to end
 	}

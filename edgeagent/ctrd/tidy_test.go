@@ -2,6 +2,7 @@ package ctrd
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -52,37 +53,30 @@ func TestShimSocketGoes(t *testing.T) {
 	}
 }
 
-// TestRemoveEmpty leaves what another containerd, or another namespace of the same, has in the directories that all share.
-func TestRemoveEmpty(t *testing.T) {
-	tests := []struct {
-		name       string
-		dirs       []string
-		left, gone string
-	}{
-		{"alone", []string{"runc/petrel", "s"}, "", "."},
-		{"a container of its own", []string{"runc/petrel/c1", "s"}, "runc/petrel/c1", "s"},
-		{"another namespace", []string{"runc/petrel", "runc/k8s.io/c1"}, "runc/k8s.io/c1", "runc/petrel"},
-		{"another containerd", []string{"runc/petrel", "io.containerd.grpc.v1.cri"}, "io.containerd.grpc.v1.cri", "runc"},
+// TestOtherAgentsContainers has two agents on one containerd: neither sees the other's containers among its own, which it would end with
+// its own pods.
+func TestOtherAgentsContainers(t *testing.T) {
+	r := private(t)
+	ctx := t.Context()
+	data, run := dirs(t)
+	given, err := Open(ctx, Config{Address: r.address, DataDir: data, RunDir: run, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			root := filepath.Join(t.TempDir(), "containerd")
-			for _, d := range tt.dirs {
-				if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for range 2 { // the second time there is nothing to do
-				if err := removeEmpty(root, "petrel"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if _, err := os.Stat(filepath.Join(root, tt.gone)); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%s is left: %v", tt.gone, err)
-			}
-			if _, err := os.Stat(filepath.Join(root, tt.left)); tt.left != "" && err != nil {
-				t.Error(err)
-			}
-		})
+	defer given.Close(true)
+	for of, pod := range map[*Runtime]string{r: "theirs", given: "ours"} {
+		sb, err := of.Sandbox(ctx, cruntime.SandboxSpec{PodUID: pod, Hostname: "h"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer removePod(t, of, pod)
+		if _, err := of.Start(ctx, cruntime.ContainerSpec{PodUID: pod, Name: "c", SandboxID: sb.ID, Image: testImage, Command: []string{"/bin/sleep", "1000"},
+			LogPath: filepath.Join(of.cfg.DataDir, "pods", pod, "c", "0.log")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := given.Containers(ctx, "")
+	if err != nil || len(list) != 1 || list[0].PodUID != "ours" {
+		t.Errorf("%+v, %v", list, err)
 	}
 }

@@ -48,6 +48,16 @@ func TestResize(t *testing.T) {
 		return h.TryKubectl("patch", "pod", pod, "--subresource", "resize", "--patch",
 			fmt.Sprintf(`{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":%q,"memory":%q},"limits":{"cpu":%[1]q,"memory":%[2]q}}}]}}`, cpu, memory))
 	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, args := range [][]string{{"get", "pods", "-o", "jsonpath={range .items[*]}{.metadata.name} {.status}{'\\n'}{end}"}, {"get", "events", "--sort-by=.lastTimestamp"}} {
+			if out, err := h.TryKubectl(args...); err == nil {
+				t.Log(out)
+			}
+		}
+	})
 	// sized waits until a pod has what it wants and its conditions are gone, and compares that with the kernel.
 	sized := func(pod, cpu, memory, kernel string, restarts int) {
 		t.Helper()

@@ -68,7 +68,7 @@ type Observed struct {
 	Messages   map[string]string    // by container ID: termination messages of exited ones
 
 	Resize Resize
-	Renew  map[string]bool // by container ID: stopped to be started again with other resources, whatever its restart policy
+	Renew  map[string]bool // by container ID: stopped to be started again with another definition or other resources, whatever its restart policy
 
 	Evict   Eviction  // set: the pod is to end, for what it has on the disk
 	Discard time.Time // containers that had ended by then are removed, with their logs: the disk is short

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,14 +51,25 @@ func TestInvariants(t *testing.T) {
 			},
 			"exit": func(t *rapid.T) {
 				if c := w.running(pick()); c != nil {
-					w.exit(c.ID, rapid.SampledFrom([]int{0, 1, 137}).Draw(t, "code"))
+					check.reasons[c.Name]++
+					code := rapid.SampledFrom([]int{0, 1, 137}).Draw(t, "code")
+					if c.Name == "y" && code == 1 && mayRestartAll(&w.pod.Spec) {
+						check.all(names)
+					}
+					w.exit(c.ID, code)
 				}
 			},
 			"advance": func(t *rapid.T) {
 				w.pass(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second)
 			},
-			"agent restart": func(*rapid.T) { w.forget(); check.state = Wanted },
-			"reboot":        func(*rapid.T) { w.reboot(); check.state = Wanted },
+			"agent restart": func(*rapid.T) {
+				if len(w.o.Renew) > 0 && mayRestartAll(&w.pod.Spec) { // whose end it was is forgotten with the rest
+					check.all(names)
+				}
+				w.forget()
+				check.state = Wanted
+			},
+			"reboot": func(*rapid.T) { w.reboot(); check.all(names); check.state = Wanted },
 			"pull": func(t *rapid.T) {
 				w.pullFails["app:1"] = rapid.SampledFrom([]string{"", "ErrImagePull"}).Draw(t, "why")
 			},
@@ -67,6 +79,10 @@ func TestInvariants(t *testing.T) {
 			"probe": func(t *rapid.T) { w.unready[pick()] = rapid.Bool().Draw(t, "unready") },
 			"sick": func(*rapid.T) {
 				if c := w.running(pick()); c != nil {
+					check.reasons[c.Name]++
+					if mayRestartAll(&w.pod.Spec) { // by the code with which it then ends
+						check.all(names)
+					}
 					w.o.Probes[c.ID] = Probe{Started: true, Ready: true, Failed: "Liveness"}
 				}
 			},
@@ -74,8 +90,20 @@ func TestInvariants(t *testing.T) {
 				if w.pod.Spec.RestartPolicy != corev1.RestartPolicyNever || pick() == "y" { // x may want a restart, which the API refuses with Never
 					w.pod.Generation++
 					w.o.Resize.Generation = w.pod.Generation
-					setCPU(kube.ContainerNamed(w.pod, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "resized")), rapid.SampledFrom([]string{"50m", "100m", "300m"}).Draw(t, "cpu"))
+					name := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "resized")
+					if len(kube.ContainerNamed(w.pod, name).ResizePolicy) > 0 {
+						check.reasons[name]++
+					}
+					setCPU(kube.ContainerNamed(w.pod, name), rapid.SampledFrom([]string{"50m", "100m", "300m"}).Draw(t, "cpu"))
 				}
+			},
+			"image": func(t *rapid.T) {
+				name := pick()
+				check.reasons[name]++
+				kube.ContainerNamed(w.pod, name).Image = rapid.SampledFrom([]string{"app:1", "app:2"}).Draw(t, "image")
+			},
+			"obey": func(t *rapid.T) {
+				w.stopCode = rapid.SampledFrom([]int{0, 1, 143}).Draw(t, "code")
 			},
 			"resize fails": func(t *rapid.T) {
 				w.resizeFail = rapid.SampledFrom([]string{"", "", "busy"}).Draw(t, "why")
@@ -102,9 +130,19 @@ type checker struct {
 	state    State
 	ended    corev1.PodPhase
 	restarts map[string]int32
+	reasons  map[string]int32 // by container: what has happened that may start it again, each once
 }
 
-func newChecker(w *world) *checker { return &checker{w: w, restarts: map[string]int32{}} }
+func newChecker(w *world) *checker {
+	return &checker{w: w, restarts: map[string]int32{}, reasons: map[string]int32{}}
+}
+
+// all notes what may start every container again.
+func (c *checker) all(names []string) {
+	for _, name := range names {
+		c.reasons[name]++
+	}
+}
 
 // settled says what is wrong with a world in which nothing is left to do.
 func (c *checker) settled() string {
@@ -124,6 +162,9 @@ func (c *checker) settled() string {
 			return "restarts of " + cs.Name + " went back"
 		}
 		c.restarts[cs.Name] = cs.RestartCount
+		if cs.RestartCount > c.reasons[cs.Name] {
+			return fmt.Sprintf("%s was restarted %d times for %d reasons", cs.Name, cs.RestartCount, c.reasons[cs.Name])
+		}
 		n := 0
 		for _, s := range []bool{cs.State.Running != nil, cs.State.Waiting != nil, cs.State.Terminated != nil} {
 			if s {

@@ -283,10 +283,9 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 		case p.Failed == "Liveness":
 			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
 		case rec.Hash != podspec.Hash(c):
-			s.stop(rec, c, nil, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
+			s.renew(rec, c, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
 		case slices.Contains(s.resized.restart, c.Name):
-			s.stop(rec, c, nil, fmt.Sprintf("Container %s resize requires restart", c.Name))
-			s.out.Actions[len(s.out.Actions)-1].Renew = true
+			s.renew(rec, c, fmt.Sprintf("Container %s resize requires restart", c.Name))
 		}
 		return inSandbox
 	}
@@ -333,6 +332,13 @@ func (s *stepper) stop(rec *cruntime.Container, c corev1.Container, p *corev1.Pr
 		grace = *p.TerminationGracePeriodSeconds
 	}
 	s.do(Action{Kind: StopContainer, Container: c.Name, ID: rec.ID, Grace: kube.Seconds(grace), Why: why})
+}
+
+// renew ends a container for another definition or other resources, which is no end of its own: neither its restart policy nor its rules
+// are asked whether it runs again.
+func (s *stepper) renew(rec *cruntime.Container, c corev1.Container, why string) {
+	s.stop(rec, c, nil, why)
+	s.out.Actions[len(s.out.Actions)-1].Renew = true
 }
 
 // start starts a container as soon as its images are there, first those that it mounts, and an earlier failure has cooled down.

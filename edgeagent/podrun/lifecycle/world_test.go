@@ -30,12 +30,13 @@ type world struct {
 	unready    map[string]bool   // by container: its probes have not passed yet
 	deaf       map[string]bool   // by container: does not obey SIGTERM
 	resizeFail string            // why a resize fails
+	stopCode   int               // with which containers end that are asked to
 	state      State
 	lastWake   time.Time
 }
 
 func newWorld(pod *corev1.Pod) *world {
-	w := &world{pod: pod, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), boots: 1,
+	w := &world{pod: pod, stopCode: 143, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), boots: 1,
 		pullFails: map[string]string{}, startFails: map[string]string{}, unready: map[string]bool{}, deaf: map[string]bool{}}
 	w.forget()
 	return w
@@ -143,7 +144,7 @@ func (w *world) do(a Action) {
 			w.o.Renew[a.ID] = true
 		}
 		if !w.deaf[a.Container] {
-			w.exit(a.ID, 143)
+			w.exit(a.ID, w.stopCode)
 		}
 	case ResizePod:
 		w.o.Resize.Fail = Failure{}

@@ -1,4 +1,5 @@
-package ctrd
+// Package initprogram writes the program that is the first process of a pod whose containers share their processes. It needs no compiler.
+package initprogram
 
 import (
 	"bytes"
@@ -6,13 +7,13 @@ import (
 	"fmt"
 )
 
-// initCode is the whole first process of a pod's shared process namespace, one for each architecture: it ignores SIGCHLD,
+// machineCode is the whole first process of a pod's shared process namespace, one for each architecture: it ignores SIGCHLD,
 // which has the kernel bury the orphans that it inherits, and sleeps. Petrel's own binary could do that too, but would
 // cost each such pod some 20 MB; this costs a page or two. The kernel shields the first process of a namespace from
 // signals that it has no handler for, so that nothing in the pod can end it.
 //
 // The code is followed by the argument of rt_sigaction: SIG_IGN (1), no flags, an empty mask.
-var initCode = map[string][]byte{
+var machineCode = map[string][]byte{
 	"amd64": {
 		0xb8, 13, 0, 0, 0, //             mov  eax, 13            rt_sigaction(
 		0xbf, 17, 0, 0, 0, //             mov  edi, 17              SIGCHLD,
@@ -61,14 +62,14 @@ func words(list ...uint32) []byte {
 }
 
 const (
-	initBase  = 0x400000
-	initAlign = 0x10000 // the largest page of any kernel that is of interest
+	base  = 0x400000
+	align = 0x10000 // the largest page of any kernel that is of interest
 )
 
-// initProgram returns the ELF executable of the pod's first process, in a single segment that nobody writes to. The form
+// ELF returns the ELF executable of the pod's first process, in a single segment that nobody writes to. The form
 // is that of elf(5).
-func initProgram(arch string) ([]byte, error) {
-	code, ok := initCode[arch]
+func ELF(arch string) ([]byte, error) {
+	code, ok := machineCode[arch]
 	if !ok {
 		return nil, fmt.Errorf("no first process of a shared process namespace for %s", arch)
 	}
@@ -93,11 +94,11 @@ func initProgram(arch string) ([]byte, error) {
 	put(executable, machine, version)
 	if class == 1 {
 		const eabi5 = uint32(0x05000000)
-		put(initBase+start, header, uint32(0), eabi5, uint16(header), uint16(segment), uint16(1), uint16(0), uint16(0), uint16(0))
-		put(load, uint32(0), uint32(initBase), uint32(initBase), size, size, readExecute, uint32(initAlign))
+		put(base+start, header, uint32(0), eabi5, uint16(header), uint16(segment), uint16(1), uint16(0), uint16(0), uint16(0))
+		put(load, uint32(0), uint32(base), uint32(base), size, size, readExecute, uint32(align))
 	} else {
-		put(uint64(initBase+start), uint64(header), uint64(0), uint32(0), uint16(header), uint16(segment), uint16(1), uint16(0), uint16(0), uint16(0))
-		put(load, readExecute, uint64(0), uint64(initBase), uint64(initBase), uint64(size), uint64(size), uint64(initAlign))
+		put(uint64(base+start), uint64(header), uint64(0), uint32(0), uint16(header), uint16(segment), uint16(1), uint16(0), uint16(0), uint16(0))
+		put(load, readExecute, uint64(0), uint64(base), uint64(base), uint64(size), uint64(size), uint64(align))
 	}
 	b.Write(code)
 	b.Write(action)
