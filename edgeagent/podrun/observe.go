@@ -38,9 +38,9 @@ func (w *worker) observe(ctx context.Context, d lifecycle.Target) ([]cruntime.Co
 			delete(w.mem.Messages, id)
 		}
 	}
-	for id := range w.mem.Renew {
+	for id := range w.mem.Again {
 		if !alive[id] {
-			delete(w.mem.Renew, id)
+			delete(w.mem.Again, id)
 		}
 	}
 	if d.Deleting() && w.mem.StopFrom.IsZero() {

@@ -26,8 +26,8 @@ func (w *worker) stop(ctx context.Context, pod *corev1.Pod, a lifecycle.Action) 
 	if before.IsZero() || end.Before(before) {
 		w.mem.Stops[a.ID] = end
 	}
-	if a.Renew {
-		w.mem.Renew[a.ID] = true
+	if a.Again != lifecycle.ByPolicy {
+		w.mem.Again[a.ID] = a.Again
 	}
 	if earlier := w.hurry[a.ID]; earlier != nil {
 		hurry()

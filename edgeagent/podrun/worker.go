@@ -52,7 +52,7 @@ func newWorker(m *Manager, uid string, pod *corev1.Pod) *worker {
 	w := &worker{handle: &handle{m: m, uid: uid, dir: filepath.Join(m.cfg.Dir, uid), inbox: newInbox()}, pod: pod,
 		hurry: map[string]context.CancelFunc{}, pulls: map[string]*pulling{}, stuck: map[string]bool{}, pullTurn: pull.NewTurn(), probing: map[string]context.CancelFunc{},
 		mem: lifecycle.Observed{Images: map[string]lifecycle.Image{}, Starts: map[string]lifecycle.Failure{}, Backoffs: map[string]lifecycle.Backoff{},
-			Stops: map[string]time.Time{}, Renew: map[string]bool{}, Probes: map[string]lifecycle.Probe{}, Hooks: map[string]bool{}, Messages: map[string]string{}}}
+			Stops: map[string]time.Time{}, Again: map[string]lifecycle.Again{}, Probes: map[string]lifecycle.Probe{}, Hooks: map[string]bool{}, Messages: map[string]string{}}}
 	w.show()
 	return w
 }

@@ -18,7 +18,7 @@ func (s *stepper) startEphemeral() {
 		e := &s.d.Pod.Spec.EphemeralContainers[i]
 		c, rec := corev1.Container(e.EphemeralContainerCommon), s.current[e.Name]
 		if rec != nil && rec.State == cruntime.Running && s.inSandbox(e.Name) == nil && s.o.Stops[rec.ID].IsZero() {
-			s.stop(rec, c, nil, fmt.Sprintf("Container %s belongs to an earlier sandbox", e.Name))
+			s.stop(rec, c, nil, ByPolicy, fmt.Sprintf("Container %s belongs to an earlier sandbox", e.Name))
 		}
 		if rec != nil && rec.State != cruntime.Created || rec == nil && s.hasRun(e.Name) != nil {
 			continue

@@ -68,7 +68,7 @@ type Observed struct {
 	Messages   map[string]string    // by container ID: termination messages of exited ones
 
 	Resize Resize
-	Renew  map[string]bool // by container ID: stopped to be started again with another definition or other resources, whatever its restart policy
+	Again  map[string]Again // by container ID: stopped to be started again, whatever its exit code
 
 	Evict   Eviction  // set: the pod is to end, for what it has on the disk
 	Discard time.Time // containers that had ended by then are removed, with their logs: the disk is short
@@ -155,6 +155,15 @@ var actionNames = [...]string{"sandbox", "volumes", "pull", "start", "stop", "re
 
 func (k ActionKind) String() string { return actionNames[k] }
 
+// Again is why a container that the node ends is started again whatever its exit code.
+type Again int
+
+const (
+	ByPolicy  Again = iota // it is not: its policy and its rules decide, by its exit code
+	Condemned              // a probe has failed, and its policy is another than Never: it starts as one that has failed
+	Renewed                // for another definition or other resources, whatever its policy: it starts at once
+)
+
 // Action is one thing to do now.
 type Action struct {
 	Kind      ActionKind
@@ -167,7 +176,7 @@ type Action struct {
 	Why       string   // StopContainer: for the event
 	Resize    []string // ResizePod: the containers, by name
 	Bounds    Bounds   // MakeSandbox, ResizePod: what the pod's cgroup is set to
-	Renew     bool     // StopContainer: it is started again whatever its restart policy
+	Again     Again    // StopContainer: why it is started again whatever its exit code
 	Target    string   // StartContainer: ID of the container whose process namespace it joins; "": its own, or its pod's
 }
 

@@ -43,7 +43,7 @@ func (s *stepper) phaseOf(st *corev1.PodStatus) corev1.PodPhase {
 	all := s.allRestarter() != nil
 	again := func(name string, t *corev1.ContainerStateTerminated) bool {
 		c, rec := kube.ContainerNamed(s.d.Pod, name), s.current[name]
-		return all || rec != nil && s.o.Renew[rec.ID] || restarts(&s.d.Pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
+		return all || rec != nil && s.o.Again[rec.ID] != ByPolicy || restarts(&s.d.Pod.Spec, c, t.ExitCode, t.Reason != reasonUnseen && t.Reason != reasonLocated)
 	}
 	pendingInit := false
 	for i, c := range s.d.Pod.Spec.InitContainers {

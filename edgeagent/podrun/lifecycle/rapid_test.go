@@ -63,7 +63,7 @@ func TestInvariants(t *testing.T) {
 				w.pass(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second)
 			},
 			"agent restart": func(*rapid.T) {
-				if len(w.o.Renew) > 0 && mayRestartAll(&w.pod.Spec) { // whose end it was is forgotten with the rest
+				if len(w.o.Again) > 0 && mayRestartAll(&w.pod.Spec) { // whose end it was is forgotten with the rest
 					check.all(names)
 				}
 				w.forget()

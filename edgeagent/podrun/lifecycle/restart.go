@@ -89,7 +89,7 @@ func mayRestartAll(pod *corev1.PodSpec) bool {
 func (s *stepper) allRestarter() *cruntime.Container {
 	for _, c := range slices.Concat(s.d.Pod.Spec.InitContainers, s.d.Pod.Spec.Containers) {
 		rec := s.current[c.Name]
-		if rec == nil || rec.State != cruntime.Exited || rec.Lost || s.o.Renew[rec.ID] {
+		if rec == nil || rec.State != cruntime.Exited || rec.Lost || s.o.Again[rec.ID] == Renewed {
 			continue
 		}
 		if r := matchingRule(&c, endCode(rec)); r != nil && r.Action == corev1.ContainerRestartRuleActionRestartAllContainers {

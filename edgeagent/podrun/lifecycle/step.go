@@ -270,22 +270,22 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 	}
 	inSandbox := rec.SandboxID == s.o.Sandbox.ID
 	if rec.State == cruntime.Running {
-		p, then := s.o.Probes[rec.ID], ""
+		p, then, again := s.o.Probes[rec.ID], "", ByPolicy
 		if always || restartsKilled(&s.d.Pod.Spec, &c) {
-			then = ", will be restarted"
+			then, again = ", will be restarted", Condemned
 		}
 		switch {
 		case !s.o.Stops[rec.ID].IsZero():
 		case !inSandbox:
-			s.stop(rec, c, nil, fmt.Sprintf("Container %s belongs to an earlier sandbox, will be restarted", c.Name))
+			s.stop(rec, c, nil, again, fmt.Sprintf("Container %s belongs to an earlier sandbox%s", c.Name, then))
 		case p.Failed == "Startup":
-			s.stop(rec, c, c.StartupProbe, fmt.Sprintf("Container %s failed startup probe%s", c.Name, then))
+			s.stop(rec, c, c.StartupProbe, again, fmt.Sprintf("Container %s failed startup probe%s", c.Name, then))
 		case p.Failed == "Liveness":
-			s.stop(rec, c, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
+			s.stop(rec, c, c.LivenessProbe, again, fmt.Sprintf("Container %s failed liveness probe%s", c.Name, then))
 		case rec.Hash != podspec.Hash(c):
-			s.renew(rec, c, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
+			s.stop(rec, c, nil, Renewed, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
 		case slices.Contains(s.resized.restart, c.Name):
-			s.renew(rec, c, fmt.Sprintf("Container %s resize requires restart", c.Name))
+			s.stop(rec, c, nil, Renewed, fmt.Sprintf("Container %s resize requires restart", c.Name))
 		}
 		return inSandbox
 	}
@@ -293,11 +293,11 @@ func (s *stepper) keep(c corev1.Container, always bool) bool {
 		s.start(c, rec.Attempt, s.o.Backoffs[c.Name])
 		return false
 	}
-	if !always && !s.o.Renew[rec.ID] && !restarts(&s.d.Pod.Spec, &c, endCode(rec), !rec.Lost) {
+	if !always && s.o.Again[rec.ID] == ByPolicy && !restarts(&s.d.Pod.Spec, &c, endCode(rec), !rec.Lost) {
 		return false
 	}
 	b := s.o.Backoffs[c.Name]
-	if rec.Hash != podspec.Hash(c) || s.o.Renew[rec.ID] { // what failed is not what is wanted now, or nothing has
+	if rec.Hash != podspec.Hash(c) || s.o.Again[rec.ID] == Renewed { // what failed is not what is wanted now, or nothing has
 		b = Backoff{}
 	}
 	if until := b.until(rec.FinishedAt, s.now); inSandbox && s.now.Before(until) {
@@ -325,20 +325,14 @@ func (s *stepper) nextAttempt(name string, rec *cruntime.Container) int {
 	return n
 }
 
-// stop ends a container. p is the probe that has condemned it, if one has; its grace then comes before the pod's.
-func (s *stepper) stop(rec *cruntime.Container, c corev1.Container, p *corev1.Probe, why string) {
+// stop ends a container. p is the probe that has condemned it, if one has; its grace then comes before the pod's. What the node ends to start
+// it again has no end of its own: its exit code decides nothing.
+func (s *stepper) stop(rec *cruntime.Container, c corev1.Container, p *corev1.Probe, again Again, why string) {
 	grace := Grace(s.d.Pod)
 	if p != nil && p.TerminationGracePeriodSeconds != nil {
 		grace = *p.TerminationGracePeriodSeconds
 	}
-	s.do(Action{Kind: StopContainer, Container: c.Name, ID: rec.ID, Grace: kube.Seconds(grace), Why: why})
-}
-
-// renew ends a container for another definition or other resources, which is no end of its own: neither its restart policy nor its rules
-// are asked whether it runs again.
-func (s *stepper) renew(rec *cruntime.Container, c corev1.Container, why string) {
-	s.stop(rec, c, nil, why)
-	s.out.Actions[len(s.out.Actions)-1].Renew = true
+	s.do(Action{Kind: StopContainer, Container: c.Name, ID: rec.ID, Grace: kube.Seconds(grace), Again: again, Why: why})
 }
 
 // start starts a container as soon as its images are there, first those that it mounts, and an earlier failure has cooled down.

@@ -45,7 +45,7 @@ func newWorld(pod *corev1.Pod) *world {
 // forget is a restart of the agent: only what the runtime and the disk hold is left.
 func (w *world) forget() {
 	last, containers := w.o.Last, w.o.Containers
-	w.o = Observed{Images: map[string]Image{}, Starts: map[string]Failure{}, Backoffs: map[string]Backoff{}, Stops: map[string]time.Time{}, Renew: map[string]bool{},
+	w.o = Observed{Images: map[string]Image{}, Starts: map[string]Failure{}, Backoffs: map[string]Backoff{}, Stops: map[string]time.Time{}, Again: map[string]Again{},
 		Probes: map[string]Probe{}, Messages: map[string]string{}, Last: last, Containers: containers, NodeIPs: []string{"192.0.2.1"}}
 	w.observeProbes()
 }
@@ -140,8 +140,8 @@ func (w *world) do(a Action) {
 	case StopContainer:
 		text += fmt.Sprintf(" %s within %v", a.Container, a.Grace)
 		w.o.Stops[a.ID] = w.now.Add(a.Grace)
-		if a.Renew {
-			w.o.Renew[a.ID] = true
+		if a.Again != ByPolicy {
+			w.o.Again[a.ID] = a.Again
 		}
 		if !w.deaf[a.Container] {
 			w.exit(a.ID, w.stopCode)
