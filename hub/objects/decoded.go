@@ -107,8 +107,8 @@ func newDecoded(log *slog.Logger) *decoded {
 	}
 }
 
-// offer announces that obj is about to be committed as enc under key. settle must follow, unless the result is nil: such an object is
-// not kept. From now on obj is shared: read-only.
+// offer announces that obj is about to be committed as enc under key. From now on obj is shared: read-only.
+// settle must follow, unless the result is nil because such an object is not kept.
 func (d *decoded) offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
 	size, kept := weight(k, len(enc.Value))
 	if !kept {

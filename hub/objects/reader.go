@@ -121,8 +121,8 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 	return c.decoded.object(k, key, rev, raw)
 }
 
-// Offer announces that obj, of the stored kind k, is about to be committed as enc under key. Settle must follow, unless the result is
-// nil: such an object is not kept. From now on obj is shared: read-only.
+// Offer announces that obj, of the stored kind k, is about to be committed as enc under key. From now on obj is
+// shared: read-only. Settle must follow, unless the result is nil because such an object is not kept.
 func (c *Cache) Offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
 	return c.decoded.offer(k, key, enc, obj)
 }

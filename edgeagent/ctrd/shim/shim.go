@@ -51,7 +51,7 @@ func Connect(socket string) net.Conn {
 }
 
 // AwaitEnd closes the connection to a shim when the shim has ended, or has not for LeaveLimit, and reports which. Nothing else uses the
-// connection: a shim sends nothing unasked.
+// connection, on which a shim sends only answers.
 func AwaitEnd(conn net.Conn) bool {
 	defer conn.Close()
 	if err := conn.SetReadDeadline(time.Now().Add(LeaveLimit)); err != nil {

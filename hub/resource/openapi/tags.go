@@ -11,7 +11,7 @@ import (
 )
 
 // builtinTags are the hashes of the documents of version 3 of built-in kinds, so that clients learn whether they have a document without it being
-// built: most read one or two of thirty. TestTags compares them with the documents, and writes the file with
+// built. Most of them read one or two of thirty. TestTags compares them with the documents, and writes the file with
 //
 //	go test ./hub/resource/openapi -run TestTags -update
 //
