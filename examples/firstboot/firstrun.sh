@@ -29,7 +29,10 @@ cat >"$root/etc/systemd/system/petrel-firstboot.service" <<'UNIT'
 Description=Make this machine a node of a Petrel fleet
 Wants=network-online.target
 After=network-online.target time-sync.target
-ConditionPathExists=!/var/lib/petrel/agent/identity
+ConditionPathExists=|!/var/lib/petrel/agent/identity
+ConditionPathExists=|/boot/firmware/petrel/token
+ConditionPathExists=|/boot/petrel/token
+ConditionPathExists=|/var/lib/petrel-firstboot/token
 StartLimitIntervalSec=0
 
 [Service]

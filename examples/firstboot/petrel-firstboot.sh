@@ -90,26 +90,28 @@ install_agent() {
 	if [ -n "$root" ]; then
 		set -- "$@" --root "$root"
 	fi
-	if [ -e "$dir/token" ]; then
+	if [ -e "$dir/token" ] && ! grep -q '^xxx' "$dir/token"; then # a power cut may have left it overwritten
 		"$program" "$@" --join - <"$dir/token" 2>&1
 	else
 		"$program" "$@" 2>&1
 	fi
 }
 
-# forget removes the token, and overwrites it where cloud-init had it from and where it keeps copies: in place, so that it is not among the free
-# blocks of the card either, and with as many characters, because one of the copies is binary.
+# forget overwrites the token where cloud-init had it from and where it keeps copies, and then removes it: in place, so that it is not among the free
+# blocks of the card either, and with as many characters, because one of the copies is binary. Its own file is the last: as long as there is
+# one, the unit runs this again.
 forget() {
 	[ -s "$dir/token" ] || return 0
-	read -r token <"$dir/token" || true
+	token=$(tr -d '[:space:]' <"$dir/token")
 	blank=$(printf %s "$token" | tr -c '\n' x)
 	printf '%s\n' "$token" |
-		grep -rlsF -f - "$dir/token" "$root/boot/firmware/user-data" "$root/boot/user-data" "$root/var/lib/cloud" | while read -r file; do
-		printf 's|%s|%s|g\n' "$token" "$blank" | LC_ALL=C sed -f /dev/stdin "$file" | dd of="$file" conv=notrunc 2>/dev/null
+		grep -rlsF -f - "$root/boot/firmware/user-data" "$root/boot/user-data" "$root/var/lib/cloud" "$dir/token" | while read -r file; do
+		printf 's|%s|%s|g\n' "$token" "$blank" | LC_ALL=C sed -f /dev/stdin "$file" | dd of="$file" conv=notrunc,fsync 2>/dev/null ||
+			fail "the token cannot be taken off $file"
 		log "the token is off $file"
 	done
-	sync
 	rm -f "$dir/token"
+	sync
 }
 
 mkdir -p "$root/var/log" "$root/var/tmp"
