@@ -103,8 +103,19 @@ func run(args []string, s *cli.Streams) int {
 		}
 		return 2
 	}
-	kctx.Bind(logger(s.Err, levelOf(kctx)))
-	err = kctx.Run()
+	log := logger(s.Err, levelOf(kctx))
+	switch c := kctx.Selected().Target.Addr().Interface().(type) {
+	// These run for months, without the parser: its description of all commands has more than a megabyte.
+	case *hubCmd:
+		err = c.Run(ctx, log)
+	case *agentCmd:
+		err = c.Run(ctx, log)
+	case *upCmd:
+		err = c.Run(ctx, s, log)
+	default:
+		kctx.Bind(log)
+		err = kctx.Run()
+	}
 	var exit *cli.ExitError
 	switch {
 	case err == nil:

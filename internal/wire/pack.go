@@ -10,17 +10,18 @@ import (
 // Below this a message is not worth compressing; from here on its packed form says how large it will be.
 const packFrom = 256
 
-// One encoder and one decoder for the process, made on first use, with small windows: an idle agent holds none, and a
-// busy hub works on one message at a time.
+// One encoder and one decoder work at a time, made on first use, with small windows. An encoder has more than a megabyte: it goes with the second
+// collection after its last message, so that a process at rest holds none.
 var (
-	packer = sync.OnceValue(func() *zstd.Encoder {
+	packing sync.Mutex
+	packers = sync.Pool{New: func() any {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(128<<10),
 			zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(zstd.SpeedDefault))
 		if err != nil {
 			panic(err) // the options are constants
 		}
 		return e
-	})
+	}}
 	unpacker = sync.OnceValue(func() *zstd.Decoder {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxMemory(MaxMessage))
@@ -36,7 +37,11 @@ func pack(b []byte) (packed []byte, compressed bool) {
 	if len(b) < packFrom {
 		return b, false
 	}
-	if p := packer().EncodeAll(b, make([]byte, 0, len(b)/2)); len(p) < len(b) {
+	packing.Lock()
+	defer packing.Unlock()
+	e := packers.Get().(*zstd.Encoder)
+	defer packers.Put(e)
+	if p := e.EncodeAll(b, make([]byte, 0, len(b)/2)); len(p) < len(b) {
 		return p, true
 	}
 	return b, false
