@@ -31,7 +31,7 @@ func (x *exchange) writeJSON(code int, v any) {
 	x.writeBody(code, media.Form{Media: media.JSON, Pretty: media.WantsPretty(x.r, x.query.Get("pretty"))}, body)
 }
 
-// writeBody answers with JSON bytes in the wanted form, protobuf excepted.
+// writeBody answers with JSON bytes in the wanted form, and with JSON when they have none.
 func (x *exchange) writeBody(code int, out media.Form, body []byte) {
 	x.audit.Response(body)
 	contentType := media.JSON

@@ -169,15 +169,9 @@ func WantsPretty(r *http.Request, q string) bool {
 
 // NegotiateError returns the form of an error, whose shape no client chooses. It never fails: a client that accepts nothing suitable gets JSON.
 func NegotiateError(r *http.Request) Form {
-	o, bestQ := Form{Media: JSON, Pretty: WantsPretty(r, "")}, 0.0
-	for _, c := range goautoneg.ParseAccept(r.Header.Get("Accept")) { // the best first
-		f, ok := readClause(c)
-		if !ok || f.As != "" || c.Q <= 0 {
-			continue
-		}
-		if bestQ == 0 || c.Q == bestQ && o.Binary() && f.Media == JSON {
-			o.Media, bestQ = f.Media, c.Q
-		}
+	out, err := Negotiate(r, nil, All, false, false)
+	if err != nil {
+		out.Media = JSON
 	}
-	return o
+	return out
 }

@@ -85,12 +85,12 @@ func definition(gvk schema.GroupVersionKind) string {
 	return name
 }
 
-// names returns what gives upstream's builders the name and the extensions of a definition. The types that several groups have are said to be
-// of those that with selects.
-func (b *documentBuilder) names(with func(schema.GroupVersion, []*resource.Kind) bool) func(name string) (string, spec.Extensions) {
+// names returns what gives upstream's builders the name and the extensions of a definition. These list its types, in each group-version that
+// has another kind than those for which leaveOut is true.
+func (b *documentBuilder) names(leaveOut func(*resource.Kind) bool) func(name string) (string, spec.Extensions) {
 	gvks := map[string][]schema.GroupVersionKind{}
 	for gv, kinds := range b.kinds {
-		if !with(gv, kinds) {
+		if kinds = slices.DeleteFunc(slices.Clone(kinds), leaveOut); len(kinds) == 0 {
 			continue
 		}
 		for _, d := range described(gv, kinds) {
@@ -112,11 +112,6 @@ func (b *documentBuilder) names(with func(schema.GroupVersion, []*resource.Kind)
 		}
 		return name, spec.Extensions{"x-kubernetes-group-version-kind": list}
 	}
-}
-
-// isCustom reports whether kinds of a group-version have no Go type.
-func isCustom(kinds []*resource.Kind) bool {
-	return slices.ContainsFunc(kinds, (*resource.Kind).Unstructured)
 }
 
 func gvkValue(g schema.GroupVersionKind) map[string]any {
@@ -150,7 +145,7 @@ func (b *documentBuilder) v3(gv schema.GroupVersion) (*spec3.OpenAPI, error) {
 	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(&common.OpenAPIV3Config{
 		Info: b.info, Definitions: defs,
 		// Custom kinds of other groups are left out, as upstream does: a document does not change when they do.
-		GetDefinitionName: b.names(func(of schema.GroupVersion, kinds []*resource.Kind) bool { return of == gv || !isCustom(kinds) }),
+		GetDefinitionName: b.names(func(k *resource.Kind) bool { return k.Unstructured() && k.GVK.GroupVersion() != gv }),
 	}, names...)
 	if err != nil {
 		return nil, err
@@ -187,7 +182,7 @@ func (b *documentBuilder) v2() (*spec.Swagger, error) {
 	slices.Sort(names)
 	var failed error
 	doc, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
-		Info: b.info, GetDefinitionName: b.names(func(schema.GroupVersion, []*resource.Kind) bool { return true }),
+		Info: b.info, GetDefinitionName: b.names(func(*resource.Kind) bool { return false }),
 		GetDefinitions: func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 			defs, err := b.closure(ref, names)
 			if failed = err; err != nil {

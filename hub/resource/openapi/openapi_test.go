@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"runtime"
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -131,6 +133,34 @@ func TestRebuiltWhenKindsChange(t *testing.T) {
 	}
 	if before["apis/coordination.k8s.io/v1"] == "" || after["apis/coordination.k8s.io/v1"] != "" || after["api/v1"] == "" {
 		t.Errorf("before %v, after %v", before, after)
+	}
+}
+
+// TestKindInBuiltinGroupVersion checks that a custom kind in a group-version of built-in ones changes the document of that one alone, and that
+// every hash which clients see is still that of the document.
+func TestKindInBuiltinGroupVersion(t *testing.T) {
+	kinds := builtin.New()
+	d := New(kinds)
+	before, err := d.GroupVersions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gvk := appsv1.SchemeGroupVersion.WithKind("Widget")
+	if err := kinds.Add(resource.Custom{GVK: gvk, Plural: "widgets", Singular: "widget"}.Kind()); err != nil {
+		t.Fatal(err)
+	}
+	after, err := d.GroupVersions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for gv := range maps.Clone(d.v3) {
+		path := root(gv)[1:]
+		if changed := before[path] != after[path]; changed != (gv == gvk.GroupVersion()) {
+			t.Errorf("%s: its hash has changed: %v", gv, changed)
+		}
+		if _, tag, ok, err := d.V3(gv, false); err != nil || !ok || tag != after[path] {
+			t.Errorf("%s: the hash was %s, and is %s (%v, %v)", gv, after[path], tag, ok, err)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ var builtinTags string
 // tagOf returns the hash of a group-version's document; "" when that depends on custom kinds, or on kinds that are not all there, and has to be
 // built.
 func tagOf(gv schema.GroupVersion, kinds []*resource.Kind) string {
-	if isCustom(kinds) {
+	if slices.ContainsFunc(kinds, (*resource.Kind).Unstructured) {
 		return ""
 	}
 	for line := range strings.Lines(builtinTags) {
