@@ -33,7 +33,11 @@ func (s scales) Scale(ctx context.Context, ref *metav1.OwnerReference, namespace
 	if err != nil || !ok {
 		return nil, 0, err
 	}
-	got, err := sub.Get(obj)
+	shown, err := k.Stored().FromStored(ctx, obj) // it may have been stored in another version, and before its replicas had a default
+	if err != nil {
+		return nil, 0, fmt.Errorf("read scale of %s %q: %w", k.Plural, ref.Name, err)
+	}
+	got, err := sub.Get(shown[0])
 	if err != nil {
 		return nil, 0, fmt.Errorf("read scale of %s %q: %w", k.Plural, ref.Name, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +13,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"petrel.dev/petrel/internal/memtest"
 )
 
 // TestListsOfSealedSecrets checks that lists and watches of encrypted Secrets whose clients read slowly hold little of them in clear, and
@@ -40,7 +41,7 @@ func TestListsOfSealedSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, query := range []string{"", "?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=60"} {
-			before := live()
+			before := memtest.Live()
 			var bodies []io.ReadCloser
 			for range open {
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, config.Host+"/api/v1/namespaces/default/secrets"+query, nil)
@@ -55,7 +56,7 @@ func TestListsOfSealedSecrets(t *testing.T) {
 				defer resp.Body.Close()
 				bodies = append(bodies, resp.Body)
 			}
-			if grown := live() - before; grown > open*4*size { // of 32 MiB that each has as JSON
+			if grown := memtest.Live() - before; grown > open*4*size { // of 32 MiB that each has as JSON
 				t.Errorf("%q: %d answers hold %d MiB", query, open, grown>>20)
 			}
 			for _, b := range bodies {
@@ -83,13 +84,4 @@ func secretsIn(answer io.Reader) (n int, err error) {
 			return n, nil
 		}
 	}
-}
-
-// live returns how many bytes of the heap are in use.
-func live() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

@@ -10,7 +10,8 @@ type Sealing interface {
 	ListSealed(ctx context.Context, prefix, after string, limit int, at Revision) (p Page, open Opener, err error)
 }
 
-// Opener returns the value of an entry of one page in clear; it is the caller's. An error means that the value is damaged or was replaced.
+// Opener returns the value of an entry in clear, of its page and of others as of the same revision; it is the caller's. An error means that
+// the value is damaged or was replaced.
 type Opener func(Entry) ([]byte, error)
 
 // ListSealed is s.List, with values left as they are kept where s can do that.

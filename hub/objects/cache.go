@@ -198,24 +198,27 @@ func (c *Cache) fill(kc *kindCache, prefix string) {
 
 // load returns what the cache keeps of one entry, in as little memory as possible because it is kept for long: lists have no spare
 // capacity, and strings are shared by way of in. An object that is decoded already is shared as it is.
-func (c *Cache) load(k *resource.Kind, e sqlstore.Entry, in *interner) (obj kube.Object, err error) {
-	switch {
-	case k.Slim != nil:
-		if obj, err = c.contained(e.Key, func() (kube.Object, error) { return k.Slim(e.Value) }); err != nil {
-			return nil, err
-		}
-	default:
+func (c *Cache) load(k *resource.Kind, e sqlstore.Entry, in *interner) (kube.Object, error) {
+	decode := k.Slim
+	if decode == nil {
 		if obj, ok := c.decoded.peek(e.Key, e.Rev); ok {
 			return obj, nil
 		}
-		whole, err := c.contained(e.Key, func() (kube.Object, error) { return Decode(k, e.Value) })
-		if err != nil {
-			return nil, err
+		decode = func(raw []byte) (kube.Object, error) {
+			whole, err := Decode(k, raw)
+			if err != nil {
+				return nil, err
+			}
+			return whole.DeepCopyObject().(kube.Object), nil
 		}
-		obj = whole.DeepCopyObject().(kube.Object)
 	}
-	in.object(obj)
-	return obj, nil
+	return c.contained(e.Key, func() (kube.Object, error) {
+		obj, err := decode(e.Value)
+		if err == nil {
+			in.object(obj)
+		}
+		return obj, err
+	})
 }
 
 // kept returns what the cache keeps of raw, which is key's value at rev: the object, or the part of it that the kind names.

@@ -3,9 +3,13 @@ package objects
 import (
 	"hash/maphash"
 	"log/slog"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"weak"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/internal/contain"
@@ -108,10 +112,10 @@ func newDecoded(log *slog.Logger) *decoded {
 }
 
 // offer announces that obj is about to be committed as enc under key. From now on obj is shared: read-only.
-// settle must follow, unless the result is nil because such an object is not kept.
+// settle must follow, unless the result is nil because such an object is not kept, or is not what a reader of enc would have.
 func (d *decoded) offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
 	size, kept := weight(k, len(enc.Value))
-	if !kept {
+	if u, ok := obj.(*unstructured.Unstructured); !kept || ok && !exact(u.Object) {
 		return nil
 	}
 	h := &Handoff{key: key, at: enc.At, size: size, obj: obj, sum: d.sum(enc.Value[:enc.At], enc.Value[enc.At:])}
@@ -119,6 +123,24 @@ func (d *decoded) offer(k *resource.Kind, key string, enc Encoded, obj kube.Obje
 	d.handed[key] = append(d.handed[key], h)
 	d.mu.Unlock()
 	return h
+}
+
+// exact reports whether v is what its JSON decodes to: of a float64 without a fraction that makes an int64, which is equal in no comparison
+// of objects.
+func exact(v any) bool {
+	switch v := v.(type) {
+	case float64:
+		return v != math.Trunc(v)
+	case map[string]any:
+		for _, field := range v {
+			if !exact(field) {
+				return false
+			}
+		}
+	case []any:
+		return !slices.ContainsFunc(v, func(item any) bool { return !exact(item) })
+	}
+	return true
 }
 
 // settle ends an offer: committed at rev, or (0) not at all. The object that it returns carries its resourceVersion.

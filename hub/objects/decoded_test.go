@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"petrel.dev/petrel/hub/resource"
@@ -79,6 +80,44 @@ func TestHandoff(t *testing.T) {
 	d := newDecoded(nil)
 	if d.settle(d.offer(k, "key", enc, mine), 0); len(d.handed) != 0 {
 		t.Error("a commit that failed left its offer")
+	}
+}
+
+// TestHandoffIsWhatIsStored checks that readers get of a custom object what is stored of it: of a number without a fraction that is an integer,
+// and an update that compares it with a float64 would count a change.
+func TestHandoffIsWhatIsStored(t *testing.T) {
+	k := resource.Custom{GVK: kube.GVK{Group: "example.dev", Version: "v1", Kind: "Widget"}, Plural: "widgets", Singular: "widget"}.Kind()
+	for name, test := range map[string]struct {
+		spec   any
+		handed bool
+	}{
+		"integer":               {int64(1), true},
+		"fraction":              {1.5, true},
+		"float without one":     {1.0, false},
+		"such a float in a map": {map[string]any{"a": "x", "b": map[string]any{"c": 1e3}}, false},
+		"and in a list":         {[]any{nil, true, []any{-2.0}}, false},
+		"none of all these":     {[]any{nil, true, map[string]any{"a": []any{"x", int64(1), 0.1}}}, true},
+	} {
+		obj := k.New().(*unstructured.Unstructured)
+		obj.SetName("a")
+		obj.Object["spec"] = test.spec
+		enc, err := Encode(k, obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := newDecoded(slog.New(slog.DiscardHandler))
+		h := d.offer(k, "key", enc, obj)
+		read, err := d.object(k, "key", 7, enc.With(7))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := Decode(k, enc.With(7))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (h != nil) != test.handed || (read == kube.Object(obj)) != test.handed || !equality.Semantic.DeepEqual(read, stored) {
+			t.Errorf("%s: handed over %v, read %v, stored %v", name, h != nil, read, stored)
+		}
 	}
 }
 

@@ -122,7 +122,7 @@ func (c *Cache) Typed(k *resource.Kind, key string, rev sqlstore.Revision, raw [
 }
 
 // Offer announces that obj, of the stored kind k, is about to be committed as enc under key. From now on obj is
-// shared: read-only. Settle must follow, unless the result is nil because such an object is not kept.
+// shared: read-only. Settle must follow, unless the result is nil: readers decode such an object themselves.
 func (c *Cache) Offer(k *resource.Kind, key string, enc Encoded, obj kube.Object) *Handoff {
 	return c.decoded.offer(k, key, enc, obj)
 }

@@ -16,6 +16,7 @@ import (
 	"petrel.dev/petrel/hub/resource"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/memtest"
 	"petrel.dev/petrel/sqlstore"
 	"petrel.dev/petrel/sqlstore/memory"
 )
@@ -31,15 +32,6 @@ func manyFields(name string, fields int) kube.Object {
 	}
 	obj.Object["spec"] = spec
 	return obj
-}
-
-// heap returns the bytes of what is reachable.
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // TestCustomObjectsAreSmall checks that custom objects which a loop follows do not take many times their JSON, however they came into
@@ -64,18 +56,18 @@ func TestCustomObjectsAreSmall(t *testing.T) {
 	}
 	const most = 1 << 20
 	commit("filled")
-	before := heap()
+	before := memtest.Live()
 	c.Subscribe(t.Context(), func(control.Change) {}, widgetGVK)
 	if n := len(c.List(widgetGVK, "default")); n != 10 {
 		t.Fatalf("%d objects", n)
 	}
-	grown := heap() - before
+	grown := memtest.Live() - before
 	t.Logf("filled: %d bytes", grown)
 	if grown > most {
 		t.Errorf("ten objects in the cache take %d bytes", grown)
 	}
 	commit("followed")
-	before = heap()
+	before = memtest.Live()
 	run(t, c)
 	if err := c.WaitFor(t.Context(), revs[1]); err != nil {
 		t.Fatal(err)
@@ -83,7 +75,7 @@ func TestCustomObjectsAreSmall(t *testing.T) {
 	if n := len(c.List(widgetGVK, "default")); n != 20 {
 		t.Fatalf("%d objects", n)
 	}
-	grown = heap() - before
+	grown = memtest.Live() - before
 	t.Logf("followed: %d bytes", grown)
 	if grown > most {
 		t.Errorf("ten objects that came by the feed take %d bytes", grown)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/hub/resource/builtin"
 	"petrel.dev/petrel/internal/kube"
+	"petrel.dev/petrel/internal/memtest"
 )
 
 // benchPod is a pod as it is created: about 0.8 KB as stored.
@@ -193,21 +193,14 @@ func BenchmarkCacheMemory(b *testing.B) {
 		db := registrytest.Store(b)
 		fill(b, registrytest.Make(registry.Config{Store: db, Kinds: builtinKinds}).Client(), pods)
 		c := registrytest.Make(registry.Config{Store: db, Kinds: builtinKinds}).Client() // as after a restart: nothing is decoded
-		before := heap()
+		before := memtest.Live()
 		b.StartTimer()
 		c.List(kube.Pod, "")
 		b.StopTimer()
-		b.ReportMetric(float64(heap()-before)/pods, "B/pod")
+		b.ReportMetric(float64(memtest.Live()-before)/pods, "B/pod")
 		c.List(kube.Pod, "")
 		b.StartTimer()
 	}
-}
-
-func heap() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 var builtinKinds = builtin.New()

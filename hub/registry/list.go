@@ -145,8 +145,8 @@ func (r *Registry) page(ctx context.Context, sel *selection, after string, limit
 			return page, nil, err
 		}
 		at, out.Rev = page.Rev, page.Rev
-		if opener != nil {
-			open = opener // a later one opens all that an earlier one does, but for a key that was taken away in between
+		if open == nil {
+			open = opener // all is as of one revision: a later one has no other keys, but for those taken away in between
 		}
 		for i, e := range page.Entries {
 			if !sel.hasKey(e.Key) {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"petrel.dev/petrel/hub/control"
 	"petrel.dev/petrel/hub/registry"
 	"petrel.dev/petrel/hub/registry/registrytest"
 	"petrel.dev/petrel/internal/kube"
@@ -138,5 +139,52 @@ func TestSealedLists(t *testing.T) {
 	}
 	if _, err := r.Watch(ctx, all, nil); !apierrors.IsInternalError(err) {
 		t.Errorf("a watch begins with what cannot be opened: %v", err)
+	}
+}
+
+// rotatedStore takes a key away after each page: a later page's opener opens nothing of an earlier one.
+type rotatedStore struct{ *sealingStore }
+
+func (s rotatedStore) ListSealed(ctx context.Context, prefix, after string, limit int, at sqlstore.Revision) (sqlstore.Page, sqlstore.Opener, error) {
+	p, open, err := s.sealingStore.ListSealed(ctx, prefix, after, limit, at)
+	return p, func(e sqlstore.Entry) ([]byte, error) {
+		if e.Key <= after {
+			return nil, errors.New("its key was taken away")
+		}
+		return open(e)
+	}, err
+}
+
+// TestSealedListWhileKeysRotate checks that a list which is read in several pages shows what it has found, also when a key was taken away
+// between two of them.
+func TestSealedListWhileKeysRotate(t *testing.T) {
+	r := registrytest.Start(t, registry.Config{Store: rotatedStore{&sealingStore{Store: registrytest.Store(t)}}})
+	const n = 510 // a page has 500
+	var writes []control.Write
+	for i := range n {
+		s := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("s%03d", i)}}
+		if i == 0 || i == n-1 {
+			s.Labels = map[string]string{"a": "b"}
+		}
+		writes = append(writes, control.Write{Object: s})
+	}
+	if err := r.Client().Commit(ctx, writes); err != nil {
+		t.Fatal(err)
+	}
+	res, err := r.List(ctx, registrytest.Target(t, kube.Secret, "default", ""), &metav1.ListOptions{LabelSelector: "a=b", Limit: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for items, err := range res.Portions(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range items {
+			got = append(got, registrytest.Decode[corev1.Secret](t, raw).Name)
+		}
+	}
+	if !slices.Equal(got, []string{"s000", "s509"}) {
+		t.Errorf("%q", got)
 	}
 }

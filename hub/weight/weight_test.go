@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	kjson "sigs.k8s.io/json"
+
+	"petrel.dev/petrel/internal/memtest"
 )
 
 const mib = 1 << 20
@@ -63,13 +65,9 @@ func TestEstimates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var before, after runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&before)
+			before := memtest.Live()
 			_ = kjson.UnmarshalCaseSensitivePreserveInts([]byte(test.body), into) // some are malformed, which is found at the end
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			took := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+			took := memtest.Live() - before
 			t.Logf("%d bytes: estimate %.1f MiB, took %.1f MiB", len(test.body), float64(estimate)/mib, float64(took)/mib)
 			if took > estimate+mib {
 				t.Errorf("took %d bytes, more than the estimate of %d", took, estimate)

@@ -11,3 +11,12 @@ func Allocated(f func()) uint64 {
 	runtime.ReadMemStats(&after)
 	return (after.TotalAlloc - before.TotalAlloc) >> 20
 }
+
+// Live returns how many bytes of the heap are reachable, for all that the process has.
+func Live() int64 {
+	runtime.GC()
+	runtime.GC() // what a sync.Pool holds goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

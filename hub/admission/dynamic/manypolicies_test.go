@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -73,13 +72,9 @@ func (w *write) decide(within time.Duration) error {
 
 // holds returns how many MiB are held once f has run.
 func holds(f func()) int64 {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := memtest.Live()
 	f()
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	return (int64(after.HeapAlloc) - int64(before.HeapAlloc)) >> 20
+	return (memtest.Live() - before) >> 20
 }
 
 const oneRequest = 34 * time.Second
